@@ -1,0 +1,28 @@
+# The two commands a newcomer types: `make demo` and `make test`. Both build .venv first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: .venv demo test lint clean
+
+.venv: .venv/installed
+
+# A stamp and not the folder itself: an installation that broke off is not taken for a finished one.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv
+	$(BIN)/python -m jobs.demo
+
+test: .venv
+	$(BIN)/python -m pytest
+
+lint: .venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,1 @@
+"""Everything Ray: connect, plan, actors, supervised pool, controller, run directory, telemetry."""

@@ -1,0 +1,1 @@
+"""How parameters change: GRPO, supervised diffusion training, retrieval training."""

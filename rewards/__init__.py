@@ -1,0 +1,1 @@
+"""How motion is judged: TMR, physics, segments, mixing."""

@@ -1,0 +1,25 @@
+"""What a scorer returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class RewardError(ValueError):
+    """A reward raised or is not finite; the message names the reward, the term, the prompt and the sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardTerms:
+    """Named terms of one scorer for the N motions of one call, in the order of the motions.
+
+    Example:
+        RewardTerms(scorer="physics", terms={"physics": np.ones(16, np.float32)}, seconds=0.1)
+    """
+
+    scorer: str
+    terms: dict[str, np.ndarray]
+    """name -> [N] float32; every value finite."""
+    seconds: float

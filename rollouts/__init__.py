@@ -1,0 +1,1 @@
+"""Policies and how they act: networks, schedules, samplers, text encoders, adapters, checkpoints, group rollouts."""

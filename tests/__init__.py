@@ -1,0 +1,1 @@
+"""Tests: plain pytest functions on small real or made data."""

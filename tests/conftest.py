@@ -1,0 +1,21 @@
+"""Where fixtures outside the repository are, and one thread per process (two oversubscribed pools run ten times slower)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def parity_dir() -> Path:
+    """Folder of the numeric parity fixtures; `KINETUNE_PARITY` names another one."""
+    folder = Path(os.environ.get("KINETUNE_PARITY", ROOT.parent / "shared" / "parity"))
+    if not folder.is_dir():
+        pytest.skip(f"no parity fixtures in {folder} (set KINETUNE_PARITY)")
+    return folder
