@@ -1,7 +1,8 @@
 """Options of the learners: GRPO and supervised diffusion training.
 
-A job inherits one of these groups, never two: names such as `learning_rate` are shared on purpose, so that the same flag
-means the same thing in every job. Names follow the guides' command lines where one exists. Imports neither torch nor ray.
+A job inherits one of these groups, never two: names such as `learning_rate` are shared on purpose, so that the same
+flag means the same thing in every job. Names follow the guides' command lines where one exists. Imports neither torch
+nor ray.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from motions.settings import Settings
 class GRPOSettings(Settings):
     """Group-relative policy optimisation of a diffusion policy.
 
-    The batch algebra. One update sees P groups (prompts) of N = `group_size` samples with S recorded denoising steps, so
-    P*N*S pairs (sample, step); each pair is one forward and backward. `groups_per_optimizer_step` groups form a window
-    (0: all P); a window ends in one optimizer step on the mean over its pairs. `num_epochs` passes over the windows make
-    `num_epochs * ceil(P / groups_per_optimizer_step)` optimizer steps an update. `micro_batch_size` pairs share one
-    forward; it sets memory and speed and changes results only by rounding.
+    The batch algebra. One update sees P groups (prompts) of N = `group_size` samples with S recorded denoising steps,
+    so P*N*S pairs (sample, step); each pair is one forward and backward. `groups_per_optimizer_step` groups form a
+    window (0: all P); a window ends in one optimizer step on the mean over its pairs. `num_epochs` passes over the
+    windows make `num_epochs * ceil(P / groups_per_optimizer_step)` optimizer steps an update. `micro_batch_size` pairs
+    share one forward; it sets memory and speed and changes results only by rounding.
     """
 
     group_size: int = 16
@@ -36,38 +37,39 @@ class GRPOSettings(Settings):
     the order of 0.2, meant for language models, never clip here."""
 
     clip_epsilon_high: float | None = Field(default=None, gt=0)
-    """Upper clip range; default: the same as `clip_epsilon`. A larger one lets good samples gain more than bad ones lose."""
+    """Upper clip range; default: the same as `clip_epsilon`. A larger one lets good samples gain more than bad ones
+    lose."""
 
     kl_penalty: float = Field(default=0.01, ge=0)
     """Weight of the KL divergence to the reference policy (the base weights) in the loss."""
 
     kl_weighting: Literal["exact", "dt", "x0"] = "exact"
-    """What the penalty adds up over steps. `exact`: the Gaussian KL of each step, |mean - mean_ref|^2 / (2 std^2), mean over
-    valid elements. `dt`: each step's KL times the step's change of noise level (Flow-GRPO leaves |dt| out of the denominator
-    in this way; noisy and clean steps then weigh by the distance they cover). `x0`: |x0 - x0_ref|^2 of the predictions, the
-    same scale at every noise level. The logged `kl_ref` is exact whatever is chosen."""
+    """What the penalty adds up over steps. `exact`: the Gaussian KL of each step, |mean - mean_ref|^2 / (2 std^2), mean
+    over valid elements. `dt`: each step's KL times the step's change of noise level (Flow-GRPO leaves |dt| out of the
+    denominator in this way; noisy and clean steps then weigh by the distance they cover). `x0`: |x0 - x0_ref|^2 of the
+    predictions, the same scale at every noise level. The logged `kl_ref` is exact whatever is chosen."""
 
     advantage_std: Literal["group", "batch", "none"] = "group"
-    """What divides reward minus group mean: the group's standard deviation, the one of all rewards of the update (a group
-    with a small spread then learns less), or nothing (Dr. GRPO)."""
+    """What divides reward minus group mean: the group's standard deviation, the one of all rewards of the update (a
+    group with a small spread then learns less), or nothing (Dr. GRPO)."""
 
     advantage_clip: float = Field(default=5.0, gt=0)
     """Advantages are clamped to [-advantage_clip, advantage_clip]."""
 
     advantage_terms: Literal["total", "each"] = "total"
-    """`total`: advantages of the mixed reward. `each`: every reward term is turned into advantages by itself, then they are
-    added with the mixing weights, so that a term with a large spread cannot drown the others."""
+    """`total`: advantages of the mixed reward. `each`: every reward term is turned into advantages by itself, then they
+    are added with the mixing weights, so that a term with a large spread cannot drown the others."""
 
     drop_zero_variance_groups: bool = False
-    """Leave groups whose rewards are all equal out of the loss and its denominator. Off: they have advantage 0, count in the
-    mean, and their KL term still pulls towards the reference."""
+    """Leave groups whose rewards are all equal out of the loss and its denominator. Off: they have advantage 0, count
+    in the mean, and their KL term still pulls towards the reference."""
 
     num_epochs: int = Field(default=1, ge=1)
     """Passes over the trajectories of one update."""
 
     kl_threshold: float = Field(default=0.0, ge=0)
-    """Stop the inner epochs of an update once the exact KL(old || new) of an epoch, mean over valid elements, exceeds this.
-    0: never. Old is the policy that made the rollouts, not the reference."""
+    """Stop the inner epochs of an update once the exact KL(old || new) of an epoch, mean over valid elements, exceeds
+    this. 0: never. Old is the policy that made the rollouts, not the reference."""
 
     micro_batch_size: int = Field(default=32, ge=1)
     """(Sample, step) pairs in one forward and backward: the learner's memory grows with this and with nothing else."""
@@ -94,8 +96,8 @@ class GRPOSettings(Settings):
     """Keep an exponential moving average of the trained weights with this decay and evaluate and export it. 0: off."""
 
     ratio_tolerance: float = Field(default=1e-5, gt=0)
-    """Largest |ratio - 1| accepted before the first optimizer step of an update, when the learner's weights are the ones that
-    made the rollouts. A larger one means that rollout and learner do not compute the same thing."""
+    """Largest |ratio - 1| accepted before the first optimizer step of an update, when the learner's weights are the
+    ones that made the rollouts. A larger one means that rollout and learner do not compute the same thing."""
 
     @field_validator("group_size")
     @classmethod
@@ -141,11 +143,12 @@ class SupervisedSettings(Settings):
     avg_model_beta: float = Field(
         default=0.9999, ge=0, lt=1, validation_alias=AliasChoices("avg_model_beta", "ema_decay")
     )
-    """Decay of the exponential moving average of the weights, which is what is evaluated and saved as `model_avg`. 0: off."""
+    """Decay of the exponential moving average of the weights, which is what is evaluated and saved as `model_avg`. 0:
+    off."""
 
     ema_warmup: bool = False
-    """Start the average with a small decay, min(avg_model_beta, (1 + step) / (10 + step)), so that a short run does not average
-    in its random start. The official code has no warm-up."""
+    """Start the average with a small decay, min(avg_model_beta, (1 + step) / (10 + step)), so that a short run does not
+    average in its random start. The official code has no warm-up."""
 
     lambda_vel: float = Field(default=0.0, ge=0)
     """Weight of the error of frame differences in the loss."""
