@@ -1,0 +1,313 @@
+"""What a configuration model looks like on a command line: one `Flag` per field, and words into values.
+
+Choices: no abbreviations (an option added later must not change what an old command means), a dash and an underscore
+are the same in a name, a scalar given twice is an error, and a word that is not understood names what was probably
+meant. Bounds and types stay in the model; this file only reads them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+
+from motions.settings import Settings
+
+Value = str | bool | None | list[str]
+"""What a flag says before the model converts it."""
+
+TRUE_WORDS = ("true", "yes", "on", "1")
+FALSE_WORDS = ("false", "no", "off", "0")
+SEQUENCES = (list, tuple, Sequence, set, frozenset)
+REQUIRED = "required"
+
+
+class UsageError(ValueError):
+    """A command line or settings file that cannot be obeyed; `lines` holds one message per mistake."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = tuple(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One field as a command-line option."""
+
+    name: str
+    aliases: tuple[str, ...]
+    doc: str
+    group: str
+    """First line of the docstring of the settings class that declares the field."""
+    kind: Literal["bool", "scalar", "list", "numbers"]
+    legal: str
+    """Type, choices and bounds in words: `integer >= 2`."""
+    default: str
+    """The default in words, or `REQUIRED`."""
+    optional: bool
+    """The word `none` means no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuideFlag:
+    """An option of another guide that is no setting here.
+
+    Example:
+        GuideFlag(accepted=("true",), reason="prompts are never cropped")
+    """
+
+    reason: str
+    accepted: tuple[str, ...] = ()
+    """Values that ask for what happens anyway; any other value is an error."""
+
+
+def flags_of(config: type[Settings]) -> dict[str, Flag]:
+    """Flags by field name, in the order of the settings classes."""
+    flags = {}
+    for name, field in config.model_fields.items():
+        owner = _declaring_class(config, name)
+        kind, legal, optional = _describe(field)
+        flags[name] = Flag(
+            name=name,
+            aliases=_aliases(name, field),
+            doc=" ".join((field.description or owner.model_fields[name].description or "").split()),
+            group=(inspect.getdoc(owner) or owner.__name__).splitlines()[0].rstrip("."),
+            kind=kind,
+            legal=legal,
+            default=REQUIRED if field.is_required() else _default_text(field),
+            optional=optional,
+        )
+    return flags
+
+
+def names_of(flags: Mapping[str, Flag]) -> dict[str, str]:
+    """Every accepted spelling -> field name."""
+    return {spelling: name for name, flag in flags.items() for spelling in (name, *flag.aliases)}
+
+
+def read_flags(
+    argv: Sequence[str],
+    flags: Mapping[str, Flag],
+    guide: Mapping[str, GuideFlag] | None = None,
+    notes: Callable[[str], None] = lambda _: None,
+) -> dict[str, Value]:
+    """Words of a command line as values by field name.
+
+    Raises:
+        UsageError: an unknown option, a word that belongs to no option, a missing value, a value given twice, or an
+            option of another guide that asks for what is not supported.
+    """
+    spellings, guide = names_of(flags), guide or {}
+    values: dict[str, Value] = {}
+    errors: list[str] = []
+    words = list(argv)
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if not word.startswith("--"):
+            errors.append(_stray_word(words, position, spellings))
+            position += 1
+            # The value of an option without dashes is part of the same mistake.
+            while position < len(words) and not words[position].startswith("--"):
+                position += 1
+            continue
+        end = position + 1
+        while end < len(words) and not _starts_option(words[end]):
+            end += 1
+        spelled, equals, attached = word[2:].partition("=")
+        arguments = [attached] if equals else words[position + 1 : end]
+        name = spelled.replace("-", "_")
+        taken = 0
+        try:
+            if name in guide:
+                taken = min(1, len(arguments))
+                _obey_guide(name, arguments, guide[name], notes)
+            else:
+                field, negated = _resolve(name, spellings, flags, word)
+                value, taken = _read_value(flags[field], arguments, negated, word)
+                _store(values, flags[field], value)
+        except UsageError as error:
+            errors.extend(error.lines)
+            taken = len(arguments)
+        position += 1 + (0 if equals else taken)
+    if errors:
+        raise UsageError(errors)
+    return values
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean --a or --b?`, or nothing when no name is near."""
+    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join('--' + name for name in near)}?" if near else ""
+
+
+def _starts_option(word: str) -> bool:
+    return word.lstrip().startswith("--") and len(word.strip()) > 2
+
+
+def _resolve(name: str, spellings: Mapping[str, str], flags: Mapping[str, Flag], word: str) -> tuple[str, bool]:
+    if name in spellings:
+        return spellings[name], False
+    positive = name.removeprefix("no_")
+    if positive != name and positive in spellings:
+        if flags[spellings[positive]].kind != "bool":
+            raise UsageError([f"{word}: only a switch can be turned off with --no_; {positive} takes a value"])
+        return spellings[positive], True
+    first, _, rest = name.partition(" ")
+    if rest and first in spellings:
+        raise UsageError([f"{word!r} is one word; did you mean --{first} {rest} without quotes around it?"])
+    raise UsageError([f"unknown option {word.partition('=')[0]}{nearest(name, list(spellings))}"])
+
+
+def _read_value(flag: Flag, arguments: list[str], negated: bool, word: str) -> tuple[Value, int]:
+    """The value and how many words it took."""
+    if flag.kind == "bool":
+        given = arguments[0].lower() if arguments else ""
+        if given in TRUE_WORDS:
+            return not negated, 1
+        if given in FALSE_WORDS:
+            return negated, 1
+        if flag.optional and given == "none":
+            return None, 1
+        return not negated, 0
+    if not arguments:
+        raise UsageError([f"{word} needs a value: {flag.legal}"])
+    if flag.kind == "list":
+        return list(arguments), len(arguments)
+    if flag.kind == "numbers":
+        return [part for argument in arguments for part in argument.split(",") if part], len(arguments)
+    if flag.optional and arguments[0].lower() in ("none", "null"):
+        return None, 1
+    return arguments[0], 1
+
+
+def _store(values: dict[str, Value], flag: Flag, value: Value) -> None:
+    before = values.get(flag.name)
+    if isinstance(before, list) and isinstance(value, list):
+        values[flag.name] = [*before, *value]
+    elif flag.name in values:
+        spelled = "/".join("--" + name for name in (flag.name, *flag.aliases))
+        raise UsageError([f"{spelled} is given twice: {_word(before)} and {_word(value)}"])
+    else:
+        values[flag.name] = value
+
+
+def _word(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _obey_guide(name: str, arguments: list[str], flag: GuideFlag, notes: Callable[[str], None]) -> None:
+    value = arguments[0].lower() if arguments else "true"
+    if value not in flag.accepted:
+        raise UsageError([f"--{name} {value} is not supported: {flag.reason}"])
+    notes(f"--{name} {value} changes nothing: {flag.reason}")
+
+
+def _stray_word(words: Sequence[str], position: int, spellings: Mapping[str, str]) -> str:
+    word = words[position]
+    if _starts_option(word):
+        return (
+            f"{word!r}: a backslash stands before {word.strip()}; a backslash continues a command only as the last "
+            "character of its line"
+        )
+    rest = []
+    for following in words[position + 1 :]:
+        if following.startswith("--"):
+            break
+        rest.append(following)
+    name = word.lstrip("-").replace("-", "_")
+    if name in spellings:
+        phrase = " ".join([word, *rest])
+        return f"unexpected '{phrase}': did you mean {' '.join(['--' + spellings[name], *rest])}?"
+    before = next((earlier for earlier in reversed(words[:position]) if earlier.startswith("--")), None)
+    behind = f" (behind {before})" if before else ""
+    return f"unexpected word {word!r}{behind}: options start with --, and a value with spaces needs quotes"
+
+
+def _declaring_class(config: type[Settings], name: str) -> type[Settings]:
+    """The class nearest the root that has the field: a job that only changes a default keeps the field's group."""
+    for owner in reversed(config.__mro__):
+        if issubclass(owner, Settings) and name in inspect.get_annotations(owner):
+            return owner
+    return config
+
+
+def _aliases(name: str, field: FieldInfo) -> tuple[str, ...]:
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return tuple(choice for choice in choices if isinstance(choice, str) and choice != name)
+
+
+def _describe(field: FieldInfo) -> tuple[Literal["bool", "scalar", "list", "numbers"], str, bool]:
+    """Kind, legal values in words, and whether `none` is one of them."""
+    annotation, metadata = field.annotation, list(field.metadata)
+    while get_origin(annotation) is typing.Annotated:
+        annotation, *more = get_args(annotation)
+        metadata.extend(more)
+    options: list[Any] = [annotation]
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        options = list(get_args(annotation))
+    optional = type(None) in options
+    options = [option for option in options if option is not type(None)]
+    origins = [get_origin(option) or option for option in options]
+    if origins == [bool]:
+        return "bool", "true or false" + (" or none" if optional else ""), optional
+    words = " or ".join(_type_words(option) for option in options) + _bounds_words(metadata)
+    if any(origin in SEQUENCES for origin in origins):
+        inner = [item for option in options for item in get_args(option) if item is not Ellipsis]
+        numbers = all(item in (int, float) for item in inner)
+        return ("numbers" if numbers else "list"), words, optional
+    return "scalar", words + (" or none" if optional else ""), optional
+
+
+def _type_words(option: Any) -> str:
+    if get_origin(option) is typing.Annotated:
+        inner, *metadata = get_args(option)
+        return _type_words(inner) + _bounds_words(metadata)
+    if get_origin(option) is Literal:
+        return "one of " + ", ".join(str(choice) for choice in get_args(option))
+    if get_origin(option) in SEQUENCES:
+        inner = [item for item in get_args(option) if item is not Ellipsis]
+        words = " or ".join(dict.fromkeys(_type_words(item) for item in inner))
+        if get_origin(option) is tuple and Ellipsis not in get_args(option):
+            return f"{len(inner)} values, each {words}"
+        return f"one or more values, each {words}"
+    return {int: "integer", float: "number", str: "text", Path: "path", bool: "true or false"}.get(
+        option, getattr(option, "__name__", str(option))
+    )
+
+
+def _bounds_words(metadata: Sequence[Any]) -> str:
+    words = []
+    for bound in metadata:
+        if isinstance(bound, annotated_types.Ge):
+            words.append(f">= {bound.ge}")
+        elif isinstance(bound, annotated_types.Gt):
+            words.append(f"> {bound.gt}")
+        elif isinstance(bound, annotated_types.Le):
+            words.append(f"<= {bound.le}")
+        elif isinstance(bound, annotated_types.Lt):
+            words.append(f"< {bound.lt}")
+        elif isinstance(bound, annotated_types.MinLen):
+            words.append(f"at least {bound.min_length} long")
+        elif isinstance(bound, annotated_types.MaxLen):
+            words.append(f"at most {bound.max_length} long")
+    return " " + " and ".join(words) if words else ""
+
+
+def _default_text(field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, str) and not default:
+        return "empty"
+    if isinstance(default, (list, tuple, set, frozenset)):
+        return " ".join(map(str, default)) or "empty"
+    return _word(default)
