@@ -31,7 +31,7 @@ class GRPOSettings(Settings):
     learning_rate: float = Field(default=5e-5, gt=0, validation_alias=AliasChoices("learning_rate", "lr"))
     """Adam's learning rate (also `--lr`). For LoRA 5e-5 to 3e-4; for full fine-tuning of a large model 1e-6 to 2e-5."""
 
-    clip_epsilon: float = Field(default=1e-4, gt=0)
+    clip_epsilon: float = Field(default=1e-4, gt=0, lt=1)
     """The ratio is clipped to [1 - clip_epsilon, 1 + clip_epsilon_high]. Log-probabilities are means over the D*T valid
     elements, so an epsilon of 1e-4 is one of 1e-4*D*T nats (5.2 at 196 frames of 263) on summed ones. Values of
     the order of 0.2, meant for language models, never clip here."""
