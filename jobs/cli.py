@@ -208,6 +208,8 @@ def _error_line(detail: dict[str, Any], sources: _Sources, flags: Mapping[str, F
     value = detail["input"] if name not in sources.values else sources.values[name]
     shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
     behind = f" ({place})" if place else ""
+    if detail["type"] == "value_error" and message.startswith(name):
+        return f"--{message}{behind}"
     if detail["type"] == "value_error":
         return f"--{name} {shown}{behind}: {message}"
     return f"--{name} {shown}{behind}: expected {flags[name].legal}"
