@@ -55,8 +55,10 @@ def unsafe_forms(tree: ast.AST) -> Iterator[str]:
             for name in ast.walk(node.type) if node.type else ():
                 if isinstance(name, ast.Name) and name.id == "Exception":
                     yield "except Exception"
-        elif isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
-            yield f"{node.arg}={node.value.value}"
+        elif isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id == "zip"):
+            for keyword in node.keywords:
+                if isinstance(keyword.value, ast.Constant):
+                    yield f"{keyword.arg}={keyword.value.value}"
 
 
 @pytest.mark.parametrize("path", sources(*LAYERS), ids=relative)
@@ -78,7 +80,7 @@ def test_nothing_is_swallowed_or_loaded_unsafely(path: Path) -> None:
 
 def test_the_checks_see_what_they_look_for() -> None:
     tree = ast.parse(
-        "import ray.data\nfrom jobs import cli\ntry:\n    f(strict=False, allow_pickle=True, weights_only=False)\n"
+        "import ray.data\nfrom jobs import cli\ntry:\n    f(strict=False, allow_pickle=True, weights_only=False)\n    zip(a, b, strict=False)\n"
         "except (ValueError, Exception):\n    pass\ntry:\n    pass\nexcept:\n    pass\n"
     )
     assert set(unsafe_forms(tree)) == set(UNSAFE)
