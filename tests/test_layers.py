@@ -79,10 +79,20 @@ def test_nothing_is_swallowed_or_loaded_unsafely(path: Path) -> None:
 
 
 def test_the_checks_see_what_they_look_for() -> None:
-    tree = ast.parse(
-        "import ray.data\nfrom jobs import cli\ntry:\n    f(strict=False, allow_pickle=True, weights_only=False)\n    zip(a, b, strict=False)\n"
-        "except (ValueError, Exception):\n    pass\ntry:\n    pass\nexcept:\n    pass\n"
-    )
+    source = """
+import ray.data
+from jobs import cli
+try:
+    f(strict=False, allow_pickle=True, weights_only=False)
+    zip(a, b, strict=False)
+except (ValueError, Exception):
+    pass
+try:
+    pass
+except:
+    pass
+"""
+    tree = ast.parse(source)
     assert set(unsafe_forms(tree)) == set(UNSAFE)
     assert list(imported_modules(tree)) == ["ray.data", "jobs"]
 
