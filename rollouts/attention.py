@@ -1,0 +1,59 @@
+"""Post-norm transformer layers whose train and eval numbers are the same, apart from dropout.
+
+torch's `nn.TransformerEncoder` switches to another kernel in eval mode, and its fused attention reads the projection
+weights without calling the projections: a policy ratio would not start at 1, and a LoRA adapter on `out_proj` would be
+dead. Here query, key, value and output are four Linear layers with a real forward each, around
+`scaled_dot_product_attention`, in every mode.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention with separate projections. Weights correspond to `nn.MultiheadAttention`'s packed ones."""
+
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, queries: Tensor, keys: Tensor, key_mask: Tensor | None) -> Tensor:
+        """queries [B, Q, d] attend to keys [B, K, d]; key_mask [B, 1, 1, K] bool, True = may be attended to."""
+        attended = F.scaled_dot_product_attention(
+            self._heads(self.q_proj(queries)),
+            self._heads(self.k_proj(keys)),
+            self._heads(self.v_proj(keys)),
+            attn_mask=key_mask,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[B, L, d] to [B, heads, L, d / heads]."""
+        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each followed by dropout, residual sum and LayerNorm (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int, ff_size: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, num_heads, dropout)
+        self.linear1 = nn.Linear(width, ff_size)
+        self.linear2 = nn.Linear(ff_size, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, key_mask: Tensor | None) -> Tensor:
+        """x [B, L, d] -> [B, L, d]."""
+        x = self.norm1(x + self.dropout(self.attention(x, x, key_mask)))
+        hidden = self.dropout(F.gelu(self.linear1(x)))
+        return self.norm2(x + self.dropout(self.linear2(hidden)))
