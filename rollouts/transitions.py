@@ -99,7 +99,7 @@ def gaussian_log_prob(x_prev: Tensor, mean: Tensor, std: Tensor, mask: Tensor | 
         ValueError: a std is 0 (a deterministic step has no density).
     """
     _require_density(std)
-    squares = (x_prev.detach().float() - mean.float()).square()
+    squares = (_at_least_fp32(x_prev.detach()) - _at_least_fp32(mean)).square()
     deviation = masked_mean(squares, mask) / (2.0 * std.square())
     return -deviation - torch.log(std) - 0.5 * math.log(2.0 * math.pi)
 
@@ -110,7 +110,8 @@ def gaussian_kl(mean: Tensor, ref_mean: Tensor, std: Tensor, mask: Tensor | None
     Shapes and errors as in `gaussian_log_prob`. Never negative, and 0 for equal means.
     """
     _require_density(std)
-    return masked_mean((mean.float() - ref_mean.float()).square(), mask) / (2.0 * std.square())
+    squares = (_at_least_fp32(mean) - _at_least_fp32(ref_mean)).square()
+    return masked_mean(squares, mask) / (2.0 * std.square())
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -123,6 +124,11 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
         return per_frame.mean(dim=1)
     weights = mask.to(per_frame.dtype)
     return torch.where(mask, per_frame, torch.zeros_like(per_frame)).sum(dim=1) / weights.sum(dim=1)
+
+
+def _at_least_fp32(values: Tensor) -> Tensor:
+    """Half precision becomes fp32; float64 stays, so that gradients can be checked by finite differences."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def _require_density(std: Tensor) -> None:
