@@ -67,7 +67,9 @@ class GuideFlag:
 
     reason: str
     accepted: tuple[str, ...] = ()
-    """Values that ask for what happens anyway; any other value is an error."""
+    """Values that ask for what happens anyway, `*` for all; any other value is an error."""
+    same_as: str | None = None
+    """A setting whose value is accepted too."""
 
 
 def flags_of(config: type[Settings]) -> dict[str, Flag]:
@@ -108,37 +110,34 @@ def read_flags(
     """
     spellings, guide = names_of(flags), guide or {}
     values: dict[str, Value] = {}
+    guided: dict[str, str] = {}
     errors: list[str] = []
-    words = list(argv)
-    position = 0
-    while position < len(words):
-        word = words[position]
-        if not word.startswith("--"):
-            errors.append(_stray_word(words, position, spellings))
-            position += 1
-            # The value of an option without dashes is part of the same mistake.
-            while position < len(words) and not words[position].startswith("--"):
-                position += 1
-            continue
-        end = position + 1
-        while end < len(words) and not _starts_option(words[end]):
-            end += 1
-        spelled, equals, attached = word[2:].partition("=")
-        arguments = [attached] if equals else words[position + 1 : end]
-        name = spelled.replace("-", "_")
+    for option, arguments in _options(argv):
+        spelled = option.partition("=")[0]
+        name = spelled[2:].replace("-", "_")
         taken = 0
         try:
-            if name in guide:
+            if not option.startswith("--"):
+                pass
+            elif name in guide:
                 taken = min(1, len(arguments))
-                _obey_guide(name, arguments, guide[name], notes)
+                guided[name] = arguments[0] if arguments else "true"
             else:
-                field, negated = _resolve(name, spellings, flags, word)
-                value, taken = _read_value(flags[field], arguments, negated, word)
+                field, negated = _resolve(name, spellings, flags, spelled)
+                value, taken = _read_value(flags[field], arguments, negated, spelled)
                 _store(values, flags[field], value)
         except UsageError as error:
             errors.extend(error.lines)
             taken = len(arguments)
-        position += 1 + (0 if equals else taken)
+        if arguments[taken:] or not option.startswith("--"):
+            errors.append(_stray_words(option, arguments[taken:], spellings))
+    for name, value in guided.items():
+        flag = guide[name]
+        same = flag.same_as is not None and values.get(flag.same_as) == value
+        if same or "*" in flag.accepted or value.lower() in flag.accepted:
+            notes(f"--{name} {value} changes nothing: {flag.reason}")
+        else:
+            errors.append(f"--{name} {value} is not supported: {flag.reason}")
     if errors:
         raise UsageError(errors)
     return values
@@ -150,8 +149,18 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {' or '.join('--' + name for name in near)}?" if near else ""
 
 
-def _starts_option(word: str) -> bool:
-    return word.lstrip().startswith("--") and len(word.strip()) > 2
+def _options(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Every option with the words behind it; words before the first option stand behind an empty one."""
+    groups: list[tuple[str, list[str]]] = [("", [])]
+    for word in argv:
+        # A word that only begins like an option after a space is one that a stray backslash glued to its space.
+        if word.lstrip().startswith("--") and len(word.strip()) > 2:
+            groups.append((word, []))
+            if word.startswith("--") and "=" in word:
+                groups[-1][1].append(word.partition("=")[2])
+        else:
+            groups[-1][1].append(word)
+    return groups if groups[0][1] else groups[1:]
 
 
 def _resolve(name: str, spellings: Mapping[str, str], flags: Mapping[str, Flag], word: str) -> tuple[str, bool]:
@@ -165,7 +174,7 @@ def _resolve(name: str, spellings: Mapping[str, str], flags: Mapping[str, Flag],
     first, _, rest = name.partition(" ")
     if rest and first in spellings:
         raise UsageError([f"{word!r} is one word; did you mean --{first} {rest} without quotes around it?"])
-    raise UsageError([f"unknown option {word.partition('=')[0]}{nearest(name, list(spellings))}"])
+    raise UsageError([f"unknown option {word}{nearest(name, list(spellings))}"])
 
 
 def _read_value(flag: Flag, arguments: list[str], negated: bool, word: str) -> tuple[Value, int]:
@@ -205,32 +214,17 @@ def _word(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def _obey_guide(name: str, arguments: list[str], flag: GuideFlag, notes: Callable[[str], None]) -> None:
-    value = arguments[0].lower() if arguments else "true"
-    if value not in flag.accepted:
-        raise UsageError([f"--{name} {value} is not supported: {flag.reason}"])
-    notes(f"--{name} {value} changes nothing: {flag.reason}")
-
-
-def _stray_word(words: Sequence[str], position: int, spellings: Mapping[str, str]) -> str:
-    word = words[position]
-    if _starts_option(word):
+def _stray_words(option: str, words: Sequence[str], spellings: Mapping[str, str]) -> str:
+    if option and not option.startswith("--"):
         return (
-            f"{word!r}: a backslash stands before {word.strip()}; a backslash continues a command only as the last "
+            f"{option!r}: a backslash stands before {option.strip()}; a backslash continues a command only as the last "
             "character of its line"
         )
-    rest = []
-    for following in words[position + 1 :]:
-        if following.startswith("--"):
-            break
-        rest.append(following)
-    name = word.lstrip("-").replace("-", "_")
+    name = words[0].lstrip("-").replace("-", "_")
     if name in spellings:
-        phrase = " ".join([word, *rest])
-        return f"unexpected '{phrase}': did you mean {' '.join(['--' + spellings[name], *rest])}?"
-    before = next((earlier for earlier in reversed(words[:position]) if earlier.startswith("--")), None)
-    behind = f" (behind {before})" if before else ""
-    return f"unexpected word {word!r}{behind}: options start with --, and a value with spaces needs quotes"
+        return f"unexpected '{' '.join(words)}': did you mean {' '.join(['--' + spellings[name], *words[1:]])}?"
+    behind = f" (behind {option})" if option else ""
+    return f"unexpected word {words[0]!r}{behind}: options start with --, and a value with spaces needs quotes"
 
 
 def _declaring_class(config: type[Settings], name: str) -> type[Settings]:
