@@ -125,7 +125,7 @@ def retarget_uniform(joints: np.ndarray, skeleton: Skeleton, target_offsets: np.
     quats = inverse_kinematics(positions, skeleton, smooth_heading=False)
     root = positions[:, 0] * (target_leg / source_leg)
     return forward_kinematics(
-        rotations.quat_to_matrix(torch.from_numpy(quats)), torch.from_numpy(root), torch.from_numpy(target), skeleton
+        rotations.quat_to_matrix(torch.from_numpy(quats)), torch.from_numpy(root), torch.tensor(target), skeleton
     ).numpy()
 
 
