@@ -1,0 +1,178 @@
+"""Options of the cluster and of the run directory; imports neither torch nor ray.
+
+Two groups: `ClusterSettings` says on what a run runs (and, apart from `threads_per_actor` and `deterministic`, changes no
+bit of its result), `RunSettings` says how long it runs, what it keeps and who is told.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+
+from motions.settings import Settings
+
+TrackerName = Literal["NoPlatform", "TensorboardPlatform", "WandBPlatform"]
+PlacementStrategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
+
+
+class ClusterSettings(Settings):
+    """Ray cluster and actors."""
+
+    runtime: Literal["ray", "local"] = "ray"
+    """`ray`: actors on a cluster. `local`: the same classes called in this process, without Ray, for debugging and
+    notebooks. Both give the same bits."""
+
+    ray_address: str = "auto"
+    """Where the cluster is. `auto`: the cluster of the job this runs in, or the one `RAY_ADDRESS` names, else a cluster
+    of its own. `local`: a cluster of its own, always. Otherwise an address such as `10.0.0.1:6379`."""
+
+    num_rollout_actors: int = Field(default=1, ge=1)
+    """Actors that sample motions. More are faster and change no bit."""
+
+    num_reward_actors: int = Field(default=1, ge=1)
+    """Actors of each reward."""
+
+    cpus_per_rollout_actor: float = Field(default=0.5, ge=0)
+    """CPUs reserved by a rollout actor. Fractions share a core: rollouts and learner take turns, so half a core each is
+    a whole one for whoever computes."""
+
+    cpus_per_reward_actor: float = Field(default=0.25, ge=0)
+    """CPUs reserved by a reward actor."""
+
+    cpus_per_learner: float = Field(default=0.5, ge=0)
+    """CPUs reserved by the learner."""
+
+    gpus_per_rollout_actor: float = Field(default=0.0, ge=0)
+    """GPUs reserved by a rollout actor; a fraction below 1 shares one card."""
+
+    gpus_per_reward_actor: float = Field(default=0.0, ge=0)
+    """GPUs reserved by a reward actor."""
+
+    gpus_per_learner: float = Field(default=0.0, ge=0)
+    """GPUs reserved by the learner."""
+
+    threads_per_actor: int = Field(default=1, ge=1)
+    """Threads of the numeric libraries in every actor. A fixed number, since sums in another order are other bits."""
+
+    deterministic: bool = True
+    """Ask PyTorch for deterministic kernels, in every actor."""
+
+    placement_strategy: PlacementStrategy = "PACK"
+    """How Ray spreads the actors over nodes: close together, apart, or strictly so."""
+
+    max_in_flight: int = Field(default=2, ge=1)
+    """Calls given to one rollout actor at a time: one runs, the others wait on the spot. Fewer lose less when an actor
+    dies, more hide the way to the controller and back."""
+
+    max_attempts: int = Field(default=3, ge=1)
+    """Times a call is tried before the run gives up: its actor died, hung, or (rewards only) the call raised."""
+
+    call_timeout_s: float = Field(default=600.0, gt=0)
+    """An actor that has work and finishes nothing for so long is killed and named; its call is tried again elsewhere."""
+
+    learner_timeout_s: float = Field(default=3600.0, gt=0)
+    """The same for one call of the learner."""
+
+    start_timeout_s: float = Field(default=300.0, gt=0)
+    """Time for an actor to be placed and built (it loads models)."""
+
+    stall_timeout_s: float = Field(default=120.0, gt=0)
+    """When nothing finishes anywhere for so long, the log says which actor works on what and how much is queued."""
+
+    resource_wait_s: float = Field(default=0.0, ge=0)
+    """Time for missing resources to appear before the preflight fails; above 0 only for clusters that grow on demand."""
+
+    object_store_mb: int | None = Field(default=None, ge=80)
+    """Object store of a cluster of its own, in MB. Default: Ray's, 30 % of the memory."""
+
+    dashboard: bool = True
+    """Start the dashboard with a cluster of its own. Metrics can be scraped with and without it."""
+
+    @field_validator("ray_address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value in ("auto", "local"):
+            return value
+        host, _, port = value.removeprefix("ray://").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"ray_address is {value!r}: expected auto, local, host:port or ray://host:port")
+        return value
+
+    @field_validator("gpus_per_rollout_actor", "gpus_per_reward_actor", "gpus_per_learner")
+    @classmethod
+    def _whole_cards(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"{value} GPUs: above 1 only whole numbers, below 1 any fraction")
+        return value
+
+
+class RunSettings(Settings):
+    """Run directory, length, evaluation and trackers."""
+
+    save_dir: str = Field(min_length=1)
+    """Directory of the run: configuration, metrics, checkpoints, samples, report. Inside a submitted Ray job it must be
+    absolute, because the job's working copy is thrown away."""
+
+    resume: bool = False
+    """Continue the run found in `save_dir` from its last checkpoint, to the same bits; an empty directory starts a new
+    run, so a retried job may always say this."""
+
+    overwrite: bool = False
+    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start anew. Nothing is deleted."""
+
+    allow_changed: tuple[str, ...] = ()
+    """Options that may differ from the run being resumed; without it a change that affects results is refused. `data`
+    stands for the data set."""
+
+    num_steps: int = Field(default=100, ge=1)
+    """Steps of the run: rollouts, rewards and one update each."""
+
+    seed: int = Field(default=10, ge=0, lt=2**63)
+    """Seed of everything random in the run."""
+
+    save_interval: int = Field(default=10, ge=1)
+    """Steps between checkpoints; there is one after the last step in any case."""
+
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints that are kept."""
+
+    eval_every: int = Field(default=10, ge=0)
+    """Steps between evaluations with fixed prompts and seeds; there is one before the first step and one after the last
+    in any case. 0: only those two."""
+
+    log_interval: int = Field(default=1, ge=1)
+    """Steps between lines of text when the output is no terminal. Metrics are recorded at every step."""
+
+    on_reward_error: Literal["fail", "drop_group"] = "fail"
+    """What happens to a group whose reward raises or is not finite: the run stops and names it, or the group is left out
+    of the update and counted. It is never scored 0."""
+
+    train_platform_type: TrackerName = Field(
+        default="NoPlatform", validation_alias=AliasChoices("train_platform_type", "tracker")
+    )
+    """Where metrics go besides `metrics.jsonl` and the cluster's metrics endpoint."""
+
+    wandb_project: str = Field(default="kinetune", min_length=1)
+    """Project of the Weights & Biases run."""
+
+    wandb_mode: Literal["online", "offline"] = "online"
+    """`offline` writes the Weights & Biases run below `save_dir`, for `wandb sync` later."""
+
+    trace: bool = False
+    """Write `trace.json`, every call of every actor as Chrome trace events (chrome://tracing, ui.perfetto.dev)."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> RunSettings:
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
+        return self
+
+
+AFFECTS_RESULTS = frozenset({"threads_per_actor", "deterministic", "seed", "on_reward_error"})
+"""Options of the two groups above that change results; the others may differ when a run is resumed."""
+
+
+def free_fields() -> frozenset[str]:
+    """Names of options that may change when a run is resumed, because no bit of the result depends on them."""
+    return frozenset([*ClusterSettings.model_fields, *RunSettings.model_fields]) - AFFECTS_RESULTS
