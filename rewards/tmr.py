@@ -220,6 +220,7 @@ class TMR(nn.Module):
         mean: [D] per-feature mean of the training motions, physical units.
         std: [D] per-feature standard deviation.
         text_encoder_name: encoder of `rollouts/text_encoders.py` whose tokens `encode_text` takes.
+        text_encoder_fingerprint: hash of that encoder's weights, where known.
         with_decoder: build the decoder (training needs it, rewards do not).
     """
 
@@ -227,7 +228,14 @@ class TMR(nn.Module):
     std: Tensor
 
     def __init__(
-        self, config: TMRConfig, mean: Tensor, std: Tensor, text_encoder_name: str, *, with_decoder: bool
+        self,
+        config: TMRConfig,
+        mean: Tensor,
+        std: Tensor,
+        text_encoder_name: str,
+        *,
+        text_encoder_fingerprint: str | None = None,
+        with_decoder: bool,
     ) -> None:
         super().__init__()
         for name, value in (("mean", mean), ("std", std)):
@@ -239,6 +247,7 @@ class TMR(nn.Module):
             raise ValueError(f"TMR std: smallest value {float(std.min())}, none may be negative")
         self.config = config
         self.text_encoder_name = text_encoder_name
+        self.text_encoder_fingerprint = text_encoder_fingerprint
         self.text_encoder = ActorEncoder(config.text_dim, config)
         self.motion_encoder = ActorEncoder(config.num_features, config)
         self.motion_decoder = ActorDecoder(config) if with_decoder else None

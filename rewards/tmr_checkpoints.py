@@ -9,8 +9,8 @@ Accepted (all with `weights_only=True`):
 * one file with the components by name, with or without a `_state_dict` suffix, or dotted under `model`.
 
 Components are recognised by their keys, never by a file's name alone: public reward code loads TMR files into the
-recurrent evaluator of Guo et al. with `strict=False`, matches nothing, and rewards with a random network. Here a file of
-that evaluator is refused by name, every tensor must match, and every value must be finite. Sizes follow from the
+recurrent evaluator of Guo et al. with `strict` off, matches nothing, and rewards with a random network. Here a file
+of that evaluator is refused by name, every tensor must match, and every value must be finite. Sizes follow from the
 shapes; only the number of heads does not (config.json, else 4 as published).
 """
 
@@ -133,7 +133,8 @@ def load_tmr(
             f"TMR {source}: the motion encoder takes {config.num_features} features, the statistics have {len(mean)}"
         )
     name = text_encoder_name or _text_encoder_name(settings, config, source)
-    tmr = TMR(config, mean, std, name, with_decoder=with_decoder)
+    fingerprint = _setting(settings, "data", "text_to_token_emb", "fingerprint") if text_encoder_name is None else None
+    tmr = TMR(config, mean, std, name, text_encoder_fingerprint=fingerprint, with_decoder=with_decoder)
     matched = {}
     for component in COMPONENTS[: 3 if with_decoder else 2]:
         matched[component] = _load_component(tmr.get_submodule(component), states[component], component, source)
@@ -148,7 +149,7 @@ def save_tmr(
     with_decoder: bool = True,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a TMR in the original's layout: `last_weights/*.pt`, `stats/{mean,std}.pt`, `config.json`; every file atomic.
+    """Write a TMR in the original's layout: `last_weights/*.pt`, `stats/{mean,std}.pt`, `config.json`, each atomically.
 
     Args:
         folder: created when absent.
@@ -197,7 +198,10 @@ def _config_document(tmr: TMR, dtype: str, provenance: Mapping[str, Any] | None)
                 "nfeats": config.num_features,
                 "normalizer": {"base_dir": "stats", "eps": NORMALIZATION_EPS},
             },
-            "text_to_token_emb": {"modelname": tmr.text_encoder_name},
+            "text_to_token_emb": {
+                "modelname": tmr.text_encoder_name,
+                "fingerprint": tmr.text_encoder_fingerprint,
+            },
         },
         "storage": dtype,
         "provenance": dict(provenance or {}),

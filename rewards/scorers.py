@@ -1,0 +1,101 @@
+"""The registry of rewards: what judges a run, by name.
+
+`build_scorers` gives one factory for each scorer; a factory is picklable and small, and loads weights only when it is
+called, in the process that will score. `semantic` and `physics` are built in (physics is computed also where
+`use_physics_reward` is off: its terms are worth watching, its weight is 0). One's own are named in `extra_rewards`:
+
+    class Height:
+        name = "height"                                   # also the name of its main term
+
+        @classmethod
+        def from_settings(cls, settings, skeleton): ...   # RewardSettings, Skeleton -> Height
+        def score(self, motions): ...                     # GroupMotions -> RewardTerms
+        def score_many(self, groups): ...                 # several groups at once, in their order
+
+A group's reward is always one `score` call in a run, so that its bits do not depend on how groups are distributed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, cast
+
+from typing_extensions import Self
+
+from motions.skeletons import Skeleton
+from rewards.messages import RewardTerms
+from rewards.physics import PhysicsScorer
+from rewards.semantic import SemanticScorer
+from rewards.settings import RewardSettings, parse_extra_reward
+from rollouts.messages import GroupMotions
+
+_PARTS = ("name", "from_settings", "score", "score_many")
+
+
+class Scorer(Protocol):
+    """Judges groups of motions."""
+
+    name: str
+
+    @classmethod
+    def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> Self:
+        """Build the scorer; weights are loaded here."""
+        ...
+
+    def score(self, motions: GroupMotions) -> RewardTerms:
+        """Terms [N] of one group, in the order of its samples."""
+        ...
+
+    def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
+        """Terms of several groups, in their order."""
+        ...
+
+
+ScorerFactory = Callable[[], Scorer]
+
+
+def load_scorer_class(target: str) -> type[Scorer]:
+    """The class that `package.module:Class` names.
+
+    Raises:
+        ValueError: it cannot be imported or lacks a part of a scorer.
+    """
+    module_name, _, class_name = target.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"extra reward {target!r}: {error}; expected an importable package.module:Class") from error
+    if lacking := [part for part in _PARTS if not hasattr(cls, part)]:
+        raise ValueError(f"extra reward {target!r} lacks {', '.join(lacking)} (see rewards/scorers.py)")
+    return cast("type[Scorer]", cls)
+
+
+def extra_scorers(settings: RewardSettings) -> dict[str, tuple[type[Scorer], float]]:
+    """Classes and weights of `extra_rewards` by scorer name.
+
+    Raises:
+        ValueError: a class that is no scorer, or a name that is taken.
+    """
+    found: dict[str, tuple[type[Scorer], float]] = {}
+    for entry in settings.extra_rewards:
+        target, weight = parse_extra_reward(entry)
+        cls = load_scorer_class(target)
+        if cls.name in (SemanticScorer.name, PhysicsScorer.name, *found):
+            raise ValueError(f"extra reward {target!r}: the name {cls.name!r} is taken by another reward")
+        found[cls.name] = (cls, weight)
+    return found
+
+
+def build_scorers(settings: RewardSettings, skeleton: Skeleton) -> dict[str, ScorerFactory]:
+    """A factory for each scorer of a run, by name; every one must score every group.
+
+    Example:
+        scorers = {name: factory() for name, factory in build_scorers(settings, HUMANML3D).items()}
+        results = [scorer.score(motions) for scorer in scorers.values()]
+        rewards = combine(results, settings, motions.prompt.text)
+    """
+    classes: dict[str, type[Scorer]] = {SemanticScorer.name: SemanticScorer, PhysicsScorer.name: PhysicsScorer}
+    classes |= {name: cls for name, (cls, _) in extra_scorers(settings).items()}
+    return {name: partial(cls.from_settings, settings, skeleton) for name, cls in classes.items()}

@@ -1,0 +1,159 @@
+"""Options of the rewards. Names follow the TMR reward guide where it has one. Imports neither torch nor ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+from typing_extensions import Self
+
+from motions.settings import Settings
+
+BUILTIN = "builtin"
+
+
+class RewardSettings(Settings):
+    """What a motion is rewarded for: R_total = beta_s * R_sem + beta_p * R_phy (+ extra rewards)."""
+
+    reward_model_type: Literal["tmr"] = "tmr"
+    """Network that compares text and motion. `mdm`, the evaluator of Guo et al., is not built yet."""
+    reward_type: Literal["cosine", "matching"] = "cosine"
+    """`cosine`: cosine of the two embeddings. `matching`: whatever `tmr_similarity_type` says."""
+    tmr_similarity_type: Literal["cosine", "euclidean"] = "cosine"
+    """Similarity of `reward_type matching`: cosine, or the distance of the embeddings turned into a reward by
+    `tmr_normalization`."""
+    tmr_normalization: Literal["linear", "exponential", "sigmoid"] = "linear"
+    """From a euclidean distance d to a reward: 1 - clamp(d / tmr_max_distance, 0, 1), exp(-d / tmr_scale), or
+    sigmoid(-d / tmr_scale), whose range is (0, 0.5]. A cosine needs none."""
+    tmr_max_distance: float = Field(default=10.0, gt=0.0)
+    """Distance at which the linear reward reaches 0."""
+    tmr_scale: float = Field(default=2.0, gt=0.0)
+    """Distance scale of the exponential and sigmoid rewards."""
+    tmr_checkpoint_path: str = BUILTIN
+    """TMR weights: `builtin` (trained on the built-in clips), a folder in TMR's layout, or a single file."""
+    tmr_text_encoder_path: str | None = None
+    """The text encoder's own file; with `tmr_motion_encoder_path` it replaces `tmr_checkpoint_path`."""
+    tmr_motion_encoder_path: str | None = None
+    """The motion encoder's own file."""
+    tmr_movement_encoder_path: str | None = None
+    """The guide's third file. TMR has no movement encoder: with genuine weights this is `motion_decoder.pt`. It is
+    checked to be one; the reward does not need it."""
+    tmr_stats_path: str | None = None
+    """Folder with TMR's own `mean.pt` and `std.pt`; by default looked for beside the weights."""
+    tmr_text_model: str | None = None
+    """Text encoder whose tokens the TMR takes, where its folder has no `config.json` that names it."""
+    tmr_text_model_path: str | None = None
+    """Local folder of that text encoder; by default where the encoder's name leads."""
+    use_dense_reward: bool = False
+    """Compare every segment of a composite prompt with its own text (R_pos) and punish resemblance to the other
+    segments' texts (R_neg), instead of the whole motion with the joined text."""
+    alpha: float = Field(default=0.5, ge=0.0)
+    """Weight of R_neg in the dense reward: R_sem = R_pos - alpha * R_neg."""
+    max_motion_length: int = Field(default=196, ge=4)
+    """Frames of a motion that rewards look at; what is longer is cut."""
+    beta_s: float = Field(default=1.0, ge=0.0)
+    """Weight of the semantic reward in the total."""
+    use_physics_reward: bool = False
+    """Add the physics reward. Off, its terms are computed and reported all the same, with weight 0."""
+    beta_p: float = Field(default=0.1, ge=0.0)
+    """Weight of the physics reward in the total, where it is used."""
+    lambda_skate: float = Field(default=1.0, ge=0.0)
+    """Weight of L_skate, the mean squared sliding speed (m/s) of feet in contact, in R_phy."""
+    lambda_jerk: float = Field(default=1.0, ge=0.0)
+    """Weight of L_jerk, the mean jerk in units of `jerk_scale`, in R_phy."""
+    jerk_scale: float = Field(default=100.0, gt=0.0)
+    """Jerk (m/s^3) that counts as 1."""
+    jerk_floor: float = Field(default=0.25, ge=0.0)
+    """Smoothness below this many jerk scales earns nothing more, so that slowing down does not pay."""
+    min_joint_speed: float = Field(default=0.05, ge=0.0)
+    """Mean joint speed (m/s) below which R_phy is scaled down linearly, to 0 for a frozen motion. 0 switches it off."""
+    skate_free_speed: float = Field(default=0.05, ge=0.0)
+    """Foot speed (m/s) that is not yet sliding."""
+    contact_source: Literal["height", "model"] = "height"
+    """Where foot contact is taken from: the feet's height and vertical speed, or the motion's own contact features.
+    With the latter, contacts that the motion denies are punished by `lambda_contact`."""
+    contact_toe_height: float = Field(default=0.05, gt=0.0)
+    """Height (m) above the floor below which a toe is in contact. The floor is the 5th percentile of foot heights."""
+    contact_ankle_height: float = Field(default=0.08, gt=0.0)
+    """The same for an ankle."""
+    contact_vertical_speed: float = Field(default=0.2, gt=0.0)
+    """Vertical speed (m/s) above which a low foot is passing, not standing."""
+    lambda_contact: float = Field(default=1.0, ge=0.0)
+    """With `contact_source model`: weight of the share of standing feet that the motion's own contacts deny."""
+    extra_rewards: tuple[str, ...] = ()
+    """More rewards, as `package.module:Class` or `package.module:Class=weight`; each adds weight times its main
+    term (the one that has the scorer's name) to the total."""
+    on_reward_error: Literal["fail", "drop_group"] = "fail"
+    """When a reward raises or is not finite: stop the run, or leave the group out of the update and count it."""
+    reward_device: str = Field(default="cpu", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """Where reward networks run."""
+
+    @field_validator("reward_model_type", mode="before")
+    @classmethod
+    def _not_yet(cls, value: object) -> object:
+        if value == "mdm":
+            raise ValueError("reward_model_type 'mdm' (the Guo et al. evaluator) is not built yet; use 'tmr'")
+        return value
+
+    @field_validator("reward_type", mode="before")
+    @classmethod
+    def _evaluator_only(cls, value: object) -> object:
+        if value in ("r_precision", "combined"):
+            raise ValueError(f"reward_type '{value}' belongs to reward_model_type mdm; TMR has 'cosine' and 'matching'")
+        return value
+
+    @field_validator("extra_rewards")
+    @classmethod
+    def _parsable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            parse_extra_reward(entry)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.reward_type == "cosine" and self.tmr_similarity_type != "cosine":
+            raise ValueError("tmr_similarity_type 'euclidean' needs reward_type 'matching' (reward_type is 'cosine')")
+        files = {
+            "tmr_text_encoder_path": self.tmr_text_encoder_path,
+            "tmr_motion_encoder_path": self.tmr_motion_encoder_path,
+        }
+        given = [name for name, path in files.items() if path]
+        if len(given) == 1:
+            missing = next(name for name in files if name not in given)
+            raise ValueError(f"{given[0]} is given without {missing}: TMR needs both encoders")
+        if self.tmr_movement_encoder_path and not given:
+            raise ValueError("tmr_movement_encoder_path is given without the text and motion encoder paths")
+        if given and self.tmr_checkpoint_path != BUILTIN:
+            raise ValueError("tmr_checkpoint_path and the tmr_*_encoder_path options exclude each other")
+        return self
+
+    @property
+    def builtin_tmr(self) -> bool:
+        """Whether the shipped TMR judges."""
+        return self.tmr_checkpoint_path == BUILTIN and not self.tmr_text_encoder_path
+
+
+def parse_extra_reward(entry: str) -> tuple[str, float]:
+    """`package.module:Class=0.5` -> (`package.module:Class`, 0.5); the weight defaults to 1.
+
+    Raises:
+        ValueError: no module, no class, or a weight that is no finite number.
+    """
+    target, separator, text = entry.partition("=")
+    module, colon, cls = target.partition(":")
+    if not (colon and all(part.isidentifier() for part in (*module.split("."), cls))):
+        raise ValueError(f"extra reward {entry!r}: expected package.module:Class or package.module:Class=weight")
+    try:
+        weight = float(text) if separator else 1.0
+    except ValueError:
+        weight = float("nan")
+    if weight != weight or abs(weight) == float("inf"):
+        raise ValueError(f"extra reward {entry!r}: the weight {text!r} is not a finite number")
+    return target, weight
+
+
+BUILTIN_TMR_FOLDER = Path(__file__).resolve().parent / "weights" / "tmr"
+"""The TMR that rewards by default."""
+BUILTIN_JUDGE_FOLDER = Path(__file__).resolve().parent / "weights" / "judge"
+"""The independent judge: another seed, other captions; never a reward."""

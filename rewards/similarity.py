@@ -1,0 +1,46 @@
+"""How alike two embeddings are: cosine, or a euclidean distance turned into a reward. Pure, float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rewards.settings import RewardSettings
+
+
+def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Cosine of every row of `left` [..., n, d] with every row of `right` [..., m, d]: [..., n, m] in [-1, 1].
+
+    A zero vector has cosine 0 with everything.
+    """
+    return np.clip(_unit(left) @ np.swapaxes(_unit(right), -1, -2), -1.0, 1.0)
+
+
+def euclidean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Distance of every row of `left` [..., n, d] to every row of `right` [..., m, d]: [..., n, m]."""
+    difference = left.astype(np.float64)[..., :, None, :] - right.astype(np.float64)[..., None, :, :]
+    return np.linalg.norm(difference, axis=-1)
+
+
+def distance_reward(distance: np.ndarray, settings: RewardSettings) -> np.ndarray:
+    """Reward of a distance d: linear 1 - clamp(d / max, 0, 1), exponential exp(-d / scale), sigmoid(-d / scale).
+
+    The public code's exponential form went through a min-max over the batch after that; it made a sample's reward
+    depend on its neighbours and is left out.
+    """
+    if settings.tmr_normalization == "linear":
+        return 1.0 - np.clip(distance / settings.tmr_max_distance, 0.0, 1.0)
+    decay = np.exp(-distance / settings.tmr_scale)
+    return decay if settings.tmr_normalization == "exponential" else decay / (1.0 + decay)
+
+
+def similarity(left: np.ndarray, right: np.ndarray, settings: RewardSettings) -> np.ndarray:
+    """The similarity that `reward_type` and `tmr_similarity_type` ask for, [..., n, m]."""
+    if settings.tmr_similarity_type == "cosine":
+        return cosine(left, right)
+    return distance_reward(euclidean(left, right), settings)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    values = vectors.astype(np.float64)
+    norms = np.linalg.norm(values, axis=-1, keepdims=True)
+    return values / np.where(norms == 0.0, 1.0, norms)
