@@ -1,0 +1,65 @@
+"""Noise of rollouts from a counter-based generator: a function of its keys, of nothing else.
+
+Every sample has a Philox stream of its own, keyed by (run seed, training step, prompt index, sample index, purpose). So
+the noise does not depend on which actor draws it, in which order, how often, or on the other samples of the batch; and
+since frames are drawn in order, a longer motion starts with the noise of the shorter one.
+
+Source: Salmon et al. 2011 (Philox); 64-bit words: key = (seed, step), counter = (block, prompt, sample, purpose).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_WORD = 2**64
+# The highest counter word: the kind of draw in the upper half, the denoising position in the lower.
+_INITIAL = 0 << 32
+_STEP = 1 << 32
+_PLAN = 2 << 32
+
+
+def initial_noise(
+    seed: int,
+    step: int,
+    prompt_index: int,
+    num_samples: int,
+    num_frames: int,
+    num_features: int,
+    *,
+    shared: bool,
+) -> np.ndarray:
+    """x_T of a group: standard normal [N, T, D] float32. With `shared`, all samples have the noise of sample 0."""
+    shape = (num_frames, num_features)
+    samples = [0] * num_samples if shared else range(num_samples)
+    return _stacked(seed, step, prompt_index, samples, _INITIAL, shape)
+
+
+def step_noise(
+    seed: int, step: int, prompt_index: int, num_samples: int, position: int, num_frames: int, num_features: int
+) -> np.ndarray:
+    """Noise of one stochastic denoising step of a group: standard normal [N, T, D] float32."""
+    return _stacked(seed, step, prompt_index, range(num_samples), _STEP + position, (num_frames, num_features))
+
+
+def plan_generator(seed: int, step: int, prompt_index: int = 0) -> np.random.Generator:
+    """Generator for choices about a training step (or one of its groups) rather than about a sample."""
+    return _generator(seed, step, prompt_index, 0, _PLAN)
+
+
+def _stacked(
+    seed: int, step: int, prompt_index: int, samples: list[int] | range, purpose: int, shape: tuple[int, int]
+) -> np.ndarray:
+    noise = np.empty((len(samples), *shape), dtype=np.float32)
+    for row, sample in enumerate(samples):
+        _generator(seed, step, prompt_index, sample, purpose).standard_normal(dtype=np.float32, out=noise[row])
+    return noise
+
+
+def _generator(seed: int, step: int, prompt_index: int, sample: int, purpose: int) -> np.random.Generator:
+    words = {"seed": seed, "step": step, "prompt_index": prompt_index, "sample index": sample}
+    for name, value in words.items():
+        if not 0 <= value < _WORD:
+            raise ValueError(f"{name} is {value}; noise is keyed by integers from 0 to 2^64 - 1")
+    key = np.array([seed, step], dtype=np.uint64)
+    counter = np.array([0, prompt_index, sample, purpose], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
