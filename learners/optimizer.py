@@ -1,0 +1,139 @@
+"""AdamW with what every learner wants around it: a learning rate schedule, gradient clipping, a check before weights
+are touched, and a state that resumes bit for bit or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class DivergenceError(ValueError):
+    """A loss or a gradient is not finite; the weights were not changed by the step that found it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerOptions:
+    """Numbers of one optimizer; see the settings of the learners."""
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    max_grad_norm: float = 0.0
+    """0: gradients are not clipped."""
+    warmup_steps: int = 0
+    decay_steps: int = 0
+    """Cosine from the learning rate to 0 over so many steps; 0: constant."""
+
+
+def learning_rate_factor(step: int, warmup_steps: int, decay_steps: int) -> float:
+    """Share of the learning rate at a step (0-based): linear warm-up, then constant, or a cosine to 0 at
+    `decay_steps`."""
+    factor = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    if decay_steps:
+        factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / decay_steps)))
+    return factor
+
+
+class Optimizer:
+    """AdamW on named parameters.
+
+    Example:
+        optimizer = Optimizer(dict(network.named_parameters()), OptimizerOptions(learning_rate=1e-4))
+        loss.backward()
+        grad_norm = optimizer.step()
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], options: OptimizerOptions) -> None:
+        if not parameters:
+            raise ValueError("there are no trainable parameters: nothing requires a gradient")
+        self.options = options
+        self.num_steps = 0
+        self._parameters = dict(parameters)
+        self._adamw = torch.optim.AdamW(
+            self._parameters.values(),
+            lr=options.learning_rate,
+            betas=(options.beta1, options.beta2),
+            weight_decay=options.weight_decay,
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        options = self.options
+        return options.learning_rate * learning_rate_factor(self.num_steps, options.warmup_steps, options.decay_steps)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        self._adamw.zero_grad(set_to_none=True)
+
+    def step(self) -> float:
+        """Clip the gradients, take one step, forget them.
+
+        Returns:
+            The norm of the gradients before clipping.
+
+        Raises:
+            DivergenceError: a gradient is not finite; weights and optimizer are as before, gradients are forgotten.
+        """
+        limit = self.options.max_grad_norm or math.inf
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), limit))
+        if not math.isfinite(grad_norm):
+            culprits = [
+                name
+                for name, value in self._parameters.items()
+                if value.grad is not None and not bool(value.grad.isfinite().all())
+            ]
+            self.zero_grad()
+            raise DivergenceError(
+                f"optimizer step {self.num_steps}: the gradient is not finite in {len(culprits)} of "
+                f"{len(self._parameters)} tensors, first {culprits[:3]}; the weights were not changed. Lower the "
+                "learning rate, or look at the rewards and states of this update"
+            )
+        for group in self._adamw.param_groups:
+            group["lr"] = self.learning_rate
+        self._adamw.step()
+        self.num_steps += 1
+        self.zero_grad()
+        return grad_norm
+
+    def state(self) -> dict[str, Any]:
+        """Moments by parameter name and the number of steps; copies, loads with `weights_only=True`."""
+        inner = self._adamw.state_dict()["state"]
+        moments = {
+            name: {key: value.detach().clone() for key, value in inner.get(index, {}).items()}
+            for index, name in enumerate(self._parameters)
+        }
+        return {"moments": moments, "num_steps": self.num_steps}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over `state()` of another run.
+
+        Raises:
+            ValueError: the moments are of other parameters or shapes; nothing is changed then.
+        """
+        moments: Mapping[str, Mapping[str, Tensor]] = state["moments"]
+        if list(moments) != list(self._parameters):
+            differing = sorted(moments.keys() ^ self._parameters.keys())
+            raise ValueError(
+                f"optimizer state of {len(moments)} parameters does not fit the {len(self._parameters)} trainable "
+                f"ones; differing: {differing[:3] or 'their order'}"
+            )
+        for name, entry in moments.items():
+            shape = self._parameters[name].shape
+            if any(value.dim() > 0 and value.shape != shape for value in entry.values()):
+                raise ValueError(f"optimizer state of {name} does not have the parameter's shape {tuple(shape)}")
+        fresh = self._adamw.state_dict()
+        fresh["state"] = {
+            index: {key: value.clone() for key, value in entry.items()}
+            for index, entry in enumerate(moments.values())
+            if entry
+        }
+        self._adamw.load_state_dict(fresh)
+        self.num_steps = int(state["num_steps"])
