@@ -197,10 +197,19 @@ def _load(name: str, network_class: Any, source: Path | str, **options: object) 
         with _quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
             network, info = network_class.from_pretrained(
-                source, local_files_only=True, dtype=torch.float32, output_loading_info=True, **options
+                source,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"text_encoder {name}: cannot load {source}: {_first_line(error)}") from error
+    for tensor, found, expected in sorted(info["mismatched_keys"]):
+        raise ValueError(
+            f"text_encoder {name}: {tensor} of {source} is {list(found)}; its config.json asks for {list(expected)}"
+        )
     if missing := sorted(info["missing_keys"]):
         raise ValueError(
             f"text_encoder {name}: {source} lacks {len(missing)} of the network's tensors, first {missing[0]}; "
@@ -284,11 +293,12 @@ def _download(name: str, hub_id: str) -> None:
 def _expect_model_type(name: str, source: Path | str, legal: tuple[str, ...]) -> None:
     """Refuse another model's folder by its name, before anything large is read."""
     try:
-        with _quiet_transformers():
-            config, _ = transformers.PretrainedConfig.get_config_dict(source, local_files_only=True)
+        config, _ = transformers.PretrainedConfig.get_config_dict(source, local_files_only=True)
     except OSError as error:
-        raise ValueError(f"text_encoder {name}: {source} has no readable config.json") from error
+        raise ValueError(f"text_encoder {name}: {source}: {_first_line(error)}") from error
     found = config.get("model_type")
+    if found is None:
+        raise ValueError(f"text_encoder {name}: {source} has no config.json of a transformers model")
     if found not in legal:
         raise ValueError(f"text_encoder {name}: {source} holds a model of type {found!r}, not {' or '.join(legal)}")
 
