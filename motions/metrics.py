@@ -6,8 +6,10 @@ argument: an index draw that was recorded, or a generator to draw with.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
-from scipy.linalg import sqrtm
+from scipy.linalg import LinAlgWarning, sqrtm
 
 Indices = tuple[np.ndarray, np.ndarray]
 """Two index vectors of one length: the pairs whose distance is averaged."""
@@ -76,7 +78,10 @@ def frechet_distance_of_moments(mean1: np.ndarray, cov1: np.ndarray, mean2: np.n
     A square root that is not finite (singular product) is taken again with 1e-6 added to both diagonals; an imaginary
     part is dropped where its diagonal is below 1e-3, else ValueError.
     """
-    root = np.asarray(sqrtm(cov1 @ cov2))
+    with warnings.catch_warnings():
+        # Fewer embeddings than numbers in one make the product singular; the square root exists all the same.
+        warnings.simplefilter("ignore", LinAlgWarning)
+        root = np.asarray(sqrtm(cov1 @ cov2))
     if not np.isfinite(root).all():
         ridge = 1e-6 * np.eye(len(cov1))
         root = np.asarray(sqrtm((cov1 + ridge) @ (cov2 + ridge)))

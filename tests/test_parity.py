@@ -1,0 +1,112 @@
+"""Every fixture is met; a changed, unreadable or unknown one is not; what is not built is pending."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import parity
+from benchmarks.fixtures.quantity import Pending, Quantity, compare
+from benchmarks.fixtures.registry import FORMATS, find_format
+
+
+def humanml_fixture(parity_dir: Path) -> dict:
+    for path in parity.fixture_files(parity_dir):
+        fixture = parity.load_fixture(path)
+        if "humanml" in fixture:
+            return dict(fixture)
+    pytest.skip(f"no feature fixture in {parity_dir}")
+
+
+def test_every_fixture_is_met(parity_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main(["--fixtures", str(parity_dir)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[-1] == "ok" and "features" in line for line in lines)
+    assert lines[-1].split(" ok, ")[1].startswith("0 missed")
+
+
+def test_a_changed_value_is_a_miss_under_any_file_name(
+    parity_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixture = humanml_fixture(parity_dir)
+    name = next(iter(fixture["humanml"]["cases"]))
+    fixture["humanml"]["cases"][name]["recovered_from_ric"][3, 2, 1] += 1e-2
+    torch.save(fixture, tmp_path / "renamed.pt")
+    assert parity.main(["--fixtures", str(tmp_path)]) == 1
+    output = capsys.readouterr().out
+    assert output.splitlines()[-1].endswith(f"missed: renamed/humanml/{name}/recovered_from_ric")
+    assert output.count("MISSED") == 1
+
+
+def test_other_clips_and_lengths_of_a_format_are_met(parity_dir: Path, tmp_path: Path) -> None:
+    fixture = humanml_fixture(parity_dir)
+    del fixture["kit"]
+    cases = fixture["humanml"]["cases"]
+    fixture["humanml"]["cases"] = {"another": cases[next(iter(cases))]}
+    for key in ("features", "joints"):
+        fixture["humanml"]["recover_batch"][key] = fixture["humanml"]["recover_batch"][key][:1, :, :7]
+    torch.save(fixture, tmp_path / "short.pt")
+    assert parity.main(["--fixtures", str(tmp_path)]) == 0
+
+
+def test_an_unreadable_file_is_an_error_and_the_others_are_still_checked(
+    parity_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.pt").write_bytes(b"not a tensor file")
+    (tmp_path / "broken.npz").write_bytes(b"PK not an archive")
+    np.savez(tmp_path / "pickled.npz", value=np.array([{}], dtype=object))
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"what": 1}, tmp_path / "unknown.pt")
+    torch.save(humanml_fixture(parity_dir), tmp_path / "zz.pt")
+    assert parity.main(["--fixtures", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    for name in ("broken.pt", "broken.npz", "pickled.npz", "list.pt", "unknown.pt"):
+        assert f"error: {tmp_path / name}: " in captured.err
+    assert "zz/humanml/raw_directions" in captured.out
+    assert "5 missed" in captured.out
+
+
+def test_a_fixture_that_lacks_a_part_is_an_error(
+    parity_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixture = humanml_fixture(parity_dir)
+    del fixture["humanml"]["target_offsets"]
+    torch.save(fixture, tmp_path / "partial.pt")
+    assert parity.main(["--fixtures", str(tmp_path)]) == 1
+    assert "KeyError: 'target_offsets'" in capsys.readouterr().err
+
+
+def test_a_folder_without_fixtures_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "readme.txt").write_text("nothing here")
+    assert parity.main(["--fixtures", str(tmp_path)]) == 1
+    assert "no fixtures" in capsys.readouterr().err
+    assert parity.main(["--fixtures", str(tmp_path / "absent")]) == 1
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_what_is_not_built_is_pending(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"config": {"arch": "trans_dec"}, "state_dict": {}}, tmp_path / "decoder.pt")
+    assert parity.main(["--fixtures", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "decoder/all" in output and "pending: the MDM decoder" in output
+    assert output.splitlines()[-1] == "0 ok, 0 missed, 1 pending"
+
+
+def test_at_most_one_format_recognises_a_file(parity_dir: Path) -> None:
+    for path in parity.fixture_files(parity_dir):
+        fixture = parity.load_fixture(path)
+        assert sum(entry.recognises(fixture) for entry in FORMATS) == 1, path.name
+        assert find_format(fixture) is not None
+
+
+def test_compare_is_strict() -> None:
+    assert compare("x", [1.0, 2.0], np.array([1.0, 2.5]), 0.1) == Quantity("x", 0.5, 0.1)
+    assert not compare("x", torch.ones(2), torch.ones(1), 1.0).ok
+    assert not compare("x", float("nan"), 0.0, 1.0).ok
+    assert not compare("x", float("nan"), float("nan"), 1.0).ok
+    assert compare("x", torch.tensor([True]), [True], 0.0).ok
+    assert compare("x", float("-inf"), float("-inf"), 0.0).ok
+    assert "pending: later" in parity.format_line("file", Pending("x", "later"))
