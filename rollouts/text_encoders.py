@@ -136,8 +136,8 @@ class TextEncoder:
             return [*ids[: self.max_tokens - 1], ids[-1]]
         raise PromptTooLongError(
             f"prompt {_shortened(text)!r} has {len(ids)} tokens; text_encoder {self.name} reads at most "
-            f"{self.max_tokens}, special tokens included. Shorten it, split it into segments, raise --max_text_tokens (up to "
-            f"{self._model.max_positions}), or set --truncate_text to cut it after {self.max_tokens} tokens as MDM does"
+            f"{self.max_tokens}, special tokens included. Shorten it, split it into segments, raise --max_text_tokens "
+            f"(up to {self._model.max_positions}), or set --truncate_text to cut it there, as MDM does"
         )
 
 
