@@ -3,8 +3,8 @@
     python -m benchmarks.parity --fixtures DIR
 
 Runs the check of every .pt and .npz file in DIR (formats are recognised by content, see benchmarks/fixtures) and prints
-one line per quantity: `name  max_abs_error  tolerance  ok`. What is not built yet is listed as pending and counts neither
-way. The last line sums up or names what was missed.
+one line per quantity: `name  max_abs_error  tolerance  ok`. What is not built yet is listed as pending and counts
+neither way. The last line sums up or names what was missed.
 
 Target: every quantity within its tolerance. Exit code 1 where one is not, where a file cannot be read or is of no known
 format, and where DIR holds no fixtures.

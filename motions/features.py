@@ -144,6 +144,7 @@ def inverse_kinematics(joints: np.ndarray, skeleton: Skeleton, *, smooth_heading
 
     Entry 0 is the rotation from the body's heading to +z, the inverse of a global orientation.
     """
+    _check_bones(joints, skeleton)
     # The original unpacks (right hip, left hip, ...) as (left hip, right hip, ...): kept.
     swapped_left, swapped_right, right_shoulder, left_shoulder = np.moveaxis(
         joints[:, list(skeleton.face_joints)], 1, 0
@@ -158,10 +159,6 @@ def inverse_kinematics(joints: np.ndarray, skeleton: Skeleton, *, smooth_heading
         parent_global = root
         for parent, child in pairwise(chain):
             bone = positions[:, child] - positions[:, parent]
-            if not bool((bone.norm(dim=-1) > 0).all()):
-                frame = int((bone.norm(dim=-1) > 0).logical_not().nonzero()[0])
-                names = skeleton.joint_names
-                raise ValueError(f"joints: bone {names[parent]} -> {names[child]} has zero length in frame {frame}")
             child_global = rotations.quat_between(raw[child], bone)
             quats[child] = rotations.quat_multiply(rotations.quat_inverse(parent_global), child_global)
             parent_global = rotations.quat_multiply(parent_global, quats[child])
@@ -257,8 +254,11 @@ def _assemble(positions: np.ndarray, quats: np.ndarray, skeleton: Skeleton) -> n
 
 def _forward(across: np.ndarray, *, smooth: bool = False) -> np.ndarray:
     """Unit forward direction [..., 3] of a body whose left-to-right direction is `across` [..., 3]."""
-    across = across / np.linalg.norm(across, axis=-1, keepdims=True)
     forward = np.cross(np.array([0.0, 1.0, 0.0]), across)
+    length = np.linalg.norm(forward, axis=-1, keepdims=True)
+    if not (length > 0).all():
+        raise ValueError("joints: hips and shoulders define no heading, their left and right coincide seen from above")
+    forward = forward / np.linalg.norm(across, axis=-1, keepdims=True)
     if smooth:
         forward = gaussian_filter1d(forward, _HEADING_SIGMA, axis=0, mode="nearest")
     return forward / np.linalg.norm(forward, axis=-1, keepdims=True)
@@ -284,6 +284,15 @@ def _checked_joints(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
         frame = int(np.argwhere(~np.isfinite(positions))[0, 0])
         raise ValueError(f"joints of frame {frame} are not finite")
     return positions
+
+
+def _check_bones(joints: np.ndarray, skeleton: Skeleton) -> None:
+    names = skeleton.joint_names
+    for child, parent in enumerate(skeleton.parents):
+        missing = (joints[:, child] == joints[:, parent]).all(axis=-1)
+        if parent >= 0 and missing.any():
+            frame = int(np.argmax(missing))
+            raise ValueError(f"joints: bone {names[parent]} -> {names[child]} has zero length in frame {frame}")
 
 
 def _check_width(features: Tensor, skeleton: Skeleton) -> None:

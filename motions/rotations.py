@@ -66,7 +66,7 @@ def quat_slerp(start: Tensor, end: Tensor, fraction: Tensor) -> Tensor:
     near = sine < 1e-6
     safe = torch.where(near, torch.ones_like(sine), sine)
     weight_start = torch.where(near, 1.0 - fraction, torch.sin((1.0 - fraction) * angle) / safe)
-    weight_end = torch.where(near, fraction.expand_as(angle), torch.sin(fraction * angle) / safe)
+    weight_end = torch.where(near, fraction, torch.sin(fraction * angle) / safe)
     return F.normalize(weight_start * start + weight_end * end, dim=-1)
 
 

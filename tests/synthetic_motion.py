@@ -11,10 +11,12 @@ from motions import rotations
 from motions.skeletons import Skeleton
 
 
-def walking_joints(skeleton: Skeleton, num_frames: int, *, turn: float = 0.6, seed: int = 0) -> np.ndarray:
+def walking_joints(
+    skeleton: Skeleton, num_frames: int, *, turn: float = 0.6, swing: float = 0.3, seed: int = 0
+) -> np.ndarray:
     """Global joints [F, J, 3] float64 of one clip, in data units, with the skeleton's own bones.
 
-    `turn` is the whole change of heading in radians; the clip starts off the origin and not facing +z.
+    `turn` is the whole change of heading and `swing` the largest angle of a bone, in radians; the clip starts off the origin and not facing +z.
     """
     rng = np.random.default_rng(seed)
     time = np.linspace(0.0, 2.0 * np.pi, num_frames)
@@ -26,9 +28,9 @@ def walking_joints(skeleton: Skeleton, num_frames: int, *, turn: float = 0.6, se
     joints[:, 0] = np.cumsum(step, axis=0) + np.array([0.3 * height, height, -0.2 * height])
     for chain in skeleton.chains:
         for parent, child in pairwise(chain):
-            swing = rng.uniform(0.05, 0.35) * np.sin(time + rng.uniform(0.0, 6.0))
+            angle = swing * rng.uniform(0.2, 1.0) * np.sin(time + rng.uniform(0.0, 6.0))
             bone = torch.from_numpy(skeleton.target_offsets[child].copy())
-            local = rotations.quat_rotate(_about(swing, axis=1), bone)
+            local = rotations.quat_rotate(_about(angle, axis=1), bone)
             joints[:, child] = joints[:, parent] + rotations.quat_rotate(facing, local).numpy()
     return joints
 
