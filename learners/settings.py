@@ -1,4 +1,4 @@
-"""Options of the learners: GRPO and supervised diffusion training.
+"""Options of the learners: GRPO, supervised diffusion training, TMR training.
 
 A job inherits one of these groups, never two: names such as `learning_rate` are shared on purpose, so that the same
 flag means the same thing in every job. Names follow the guides' command lines where one exists. Imports neither torch
@@ -155,3 +155,72 @@ class SupervisedSettings(Settings):
 
     cond_mask_prob: float = Field(default=0.1, ge=0, le=1)
     """Share of samples trained without their text; guidance needs some."""
+
+
+class RetrievalSettings(Settings):
+    """Training of a TMR, the network that compares text and motion. Defaults of the original unless noted."""
+
+    learning_rate: float = Field(default=1e-4, gt=0, validation_alias=AliasChoices("learning_rate", "lr"))
+    """AdamW's peak learning rate (also `--lr`)."""
+
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    """`constant`, or a cosine from `learning_rate` to 0 over `num_steps`."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly from 0."""
+
+    num_steps: int = Field(default=100_000, ge=1)
+    """Optimizer steps of the training."""
+
+    batch_size: int = Field(default=32, ge=2)
+    """Pairs per step; each is the negative of all others."""
+
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's decoupled weight decay."""
+
+    max_grad_norm: float = Field(default=0.0, ge=0)
+    """Gradients are scaled down to this norm; 0 (official): never."""
+
+    temperature: float = Field(default=0.1, gt=0)
+    """Temperature of the contrastive loss."""
+
+    sentence_threshold: float = Field(default=0.8, ge=0, le=1)
+    """Captions whose sentence embeddings have a score cos / 2 + 1/2 above this are no negatives of each other. 1: only
+    captions of the same clip are exempt."""
+
+    lambda_recons: float = Field(default=1.0, ge=0)
+    """Weight of the reconstruction from the text's and from the motion's latent."""
+
+    lambda_kl: float = Field(default=1e-5, ge=0)
+    """Weight of the Kullback-Leibler terms."""
+
+    lambda_latent: float = Field(default=1e-5, ge=0)
+    """Weight of the distance between the text's and the motion's latent."""
+
+    lambda_contrastive: float = Field(default=0.1, ge=0)
+    """Weight of the contrastive loss."""
+
+    min_crop_frames: int = Field(default=16, ge=4)
+    """Shortest random window of a clip that is shown (ours): rewards judge segments, not only whole clips."""
+
+    noise_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of motions that get smooth noise (ours), so that small flaws of generated motion do not look like another
+    action."""
+
+    noise_std: float = Field(default=0.2, ge=0)
+    """Standard deviation of that noise in units of each feature's own."""
+
+    tmr_latent_dim: int = Field(default=256, ge=2)
+    """Width of the latent space and of the encoders."""
+
+    tmr_ff_size: int = Field(default=1024, ge=1)
+    """Width of the feed-forward layers."""
+
+    tmr_layers: int = Field(default=6, ge=1)
+    """Layers of each encoder and of the decoder."""
+
+    tmr_heads: int = Field(default=4, ge=1)
+    """Attention heads."""
+
+    tmr_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout in training."""

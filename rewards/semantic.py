@@ -64,8 +64,9 @@ class Embedder:
         trained_with = tmr.text_encoder_fingerprint
         if text_encoder.dim != tmr.config.text_dim or trained_with not in (None, text_encoder.fingerprint):
             raise ValueError(
-                f"text encoder {text_encoder.name} ({text_encoder.dim} numbers, {text_encoder.fingerprint[:12]}): this TMR "
-                f"was trained on {tmr.text_encoder_name} ({tmr.config.text_dim} numbers, {(trained_with or '?')[:12]})"
+                f"text encoder {text_encoder.name} ({text_encoder.dim} numbers, {text_encoder.fingerprint[:12]}): this "
+                f"TMR was trained on {tmr.text_encoder_name} ({tmr.config.text_dim} numbers, "
+                f"{(trained_with or '?')[:12]})"
             )
         self.tmr = tmr.eval().requires_grad_(False).to(device)
         self.device = torch.device(device)

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from motions.normalization import Normalizer
+
 NORMALIZATION_EPS = 1e-12
 """Added to the standard deviation by the original: (x - mean) / (std + 1e-12)."""
 
@@ -217,46 +219,42 @@ class TMR(nn.Module):
 
     Args:
         config: sizes.
-        mean: [D] per-feature mean of the training motions, physical units.
-        std: [D] per-feature standard deviation.
+        normalizer: statistics of the motions it is trained on; its eps is replaced by TMR's own.
         text_encoder_name: encoder of `rollouts/text_encoders.py` whose tokens `encode_text` takes.
         text_encoder_fingerprint: hash of that encoder's weights, where known.
         with_decoder: build the decoder (training needs it, rewards do not).
     """
 
     mean: Tensor
-    std: Tensor
+    scale: Tensor
 
     def __init__(
         self,
         config: TMRConfig,
-        mean: Tensor,
-        std: Tensor,
+        normalizer: Normalizer,
         text_encoder_name: str,
         *,
         text_encoder_fingerprint: str | None = None,
         with_decoder: bool,
     ) -> None:
         super().__init__()
-        for name, value in (("mean", mean), ("std", std)):
-            if value.shape != (config.num_features,):
-                raise ValueError(f"TMR {name}: shape {tuple(value.shape)}, needs ({config.num_features},)")
-            if not bool(torch.isfinite(value).all()):
-                raise ValueError(f"TMR {name}: has values that are not finite")
-        if bool((std < 0).any()):
-            raise ValueError(f"TMR std: smallest value {float(std.min())}, none may be negative")
+        if normalizer.num_features != config.num_features:
+            raise ValueError(
+                f"TMR statistics have {normalizer.num_features} numbers, num_features is {config.num_features}"
+            )
         self.config = config
+        self.normalizer = normalizer
         self.text_encoder_name = text_encoder_name
         self.text_encoder_fingerprint = text_encoder_fingerprint
         self.text_encoder = ActorEncoder(config.text_dim, config)
         self.motion_encoder = ActorEncoder(config.num_features, config)
         self.motion_decoder = ActorDecoder(config) if with_decoder else None
-        self.register_buffer("mean", mean.detach().clone().float(), persistent=False)
-        self.register_buffer("std", std.detach().clone().float(), persistent=False)
+        self.register_buffer("mean", torch.tensor(normalizer.mean), persistent=False)
+        self.register_buffer("scale", torch.tensor(normalizer.std + np.float32(NORMALIZATION_EPS)), persistent=False)
 
     def normalize(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Physical features [B, T, D] -> normalised, zero from each row's length on."""
-        normalized = (features - self.mean) / (self.std + NORMALIZATION_EPS)
+        normalized = (features - self.mean) / self.scale
         mask = length_mask(lengths, features.shape[1])
         # where and not a product: padding may hold anything, and 0 * nan is nan.
         return torch.where(mask[:, :, None], normalized, 0.0)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from motions.atomic import atomic_write
+from motions.normalization import Normalizer
 from rewards.tmr import NORMALIZATION_EPS, TMR, TMRConfig
 
 State = dict[str, Tensor]
@@ -121,20 +122,17 @@ def load_tmr(
         if name not in states:
             raise TMRCheckpointError(f"TMR {source}: no {name}; found {', '.join(states) or 'no component'}")
     settings = _read_config(source)
-    mean, std = _read_stats(source, None if stats is None else Path(stats))
+    normalizer = _read_stats(source, None if stats is None else Path(stats))
     config = _infer_config(states, settings, source)
-    if config.text_dim == len(mean) != config.num_features:
+    if config.num_features != normalizer.num_features:
+        swapped = config.text_dim == normalizer.num_features
         raise TMRCheckpointError(
-            f"TMR {source}: text and motion encoder look swapped (the text encoder takes {config.text_dim} numbers, "
-            f"the motion encoder {config.num_features}, the statistics have {len(mean)})"
-        )
-    if config.num_features != len(mean):
-        raise TMRCheckpointError(
-            f"TMR {source}: the motion encoder takes {config.num_features} features, the statistics have {len(mean)}"
+            f"TMR {source}: the motion encoder takes {config.num_features} features, the statistics have "
+            f"{normalizer.num_features}{'; text and motion encoder look swapped' if swapped else ''}"
         )
     name = text_encoder_name or _text_encoder_name(settings, config, source)
     fingerprint = _setting(settings, "data", "text_to_token_emb", "fingerprint") if text_encoder_name is None else None
-    tmr = TMR(config, mean, std, name, text_encoder_fingerprint=fingerprint, with_decoder=with_decoder)
+    tmr = TMR(config, normalizer, name, text_encoder_fingerprint=fingerprint, with_decoder=with_decoder)
     matched = {}
     for component in COMPONENTS[: 3 if with_decoder else 2]:
         matched[component] = _load_component(tmr.get_submodule(component), states[component], component, source)
@@ -168,9 +166,9 @@ def save_tmr(
         state = {key: value.detach().cpu().to(storage) for key, value in tmr.get_submodule(name).state_dict().items()}
         with atomic_write(folder / "last_weights" / f"{name}.pt") as file:
             torch.save(state, file)
-    for name, value in (("mean", tmr.mean), ("std", tmr.std)):
+    for name, values in (("mean", tmr.normalizer.mean), ("std", tmr.normalizer.std)):
         with atomic_write(folder / "stats" / f"{name}.pt") as file:
-            torch.save(value.detach().cpu(), file)
+            torch.save(torch.tensor(values), file)
     with atomic_write(folder / "config.json") as file:
         file.write(json.dumps(_config_document(tmr, dtype, provenance), indent=2).encode())
 
@@ -324,19 +322,14 @@ def _read_config(source: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _read_stats(source: Path, stats: Path | None) -> tuple[Tensor, Tensor]:
+def _read_stats(source: Path, stats: Path | None) -> Normalizer:
     places = [stats] if stats else [place for folder in _run_folders(source) for place in (folder / "stats", folder)]
     for place in places:
         if (place / "mean.pt").is_file() and (place / "std.pt").is_file():
-            values = []
-            for name in ("mean", "std"):
-                value = _read_torch(place / f"{name}.pt")
-                if not isinstance(value, Tensor) or value.ndim != 1 or not bool(torch.isfinite(value).all()):
-                    raise TMRCheckpointError(f"TMR {place / name}.pt: expected one finite row of numbers")
-                values.append(value.float())
-            if len(values[0]) != len(values[1]):
-                raise TMRCheckpointError(f"TMR {place}: mean.pt has {len(values[0])} numbers, std.pt {len(values[1])}")
-            return values[0], values[1]
+            try:
+                return Normalizer.load(place / "mean.pt", place / "std.pt", eps=NORMALIZATION_EPS)
+            except ValueError as error:
+                raise TMRCheckpointError(f"TMR statistics: {error}") from error
     looked = ", ".join(str(place) for place in places)
     raise TMRCheckpointError(
         f"TMR {source}: no mean.pt and std.pt in {looked}; TMR has its own motion statistics "
