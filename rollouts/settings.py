@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
+from typing_extensions import Self
 
 from motions.settings import Settings
 
 SamplerName = Literal["ddpm", "ddim"]
 AmpDtype = Literal["fp32", "bf16", "fp16"]
+
+BUILTIN = "builtin"
+"""Name of the pretrained policy that ships with kinetune (`rollouts/weights/builtin`)."""
 
 
 class SamplingSettings(Settings):
@@ -53,3 +57,88 @@ class SamplingSettings(Settings):
         """A bare number names a GPU, as in MDM's command line."""
         text = str(value)
         return f"cuda:{text}" if text.isdecimal() and not isinstance(value, bool) else value
+
+
+class PolicySettings(Settings):
+    """Which policy acts: its checkpoint, its text encoder, its adapters."""
+
+    model_path: str = Field(default=BUILTIN, min_length=1)
+    """Checkpoint of the base policy: `builtin` (weights that ship with kinetune), an MDM file such as
+    `save/humanml_enc_512_50steps/model000750000.pt` with `args.json` beside it, or its folder (the latest step)."""
+
+    use_ema: bool | None = None
+    """Averaged (`model_avg`) or last weights of a checkpoint that holds both; by default what its args.json says."""
+
+    stats_path: str | None = Field(default=None, min_length=1)
+    """Folder with the `Mean.npy` and `Std.npy` the policy was trained with (HumanML3D's own folder for the official
+    models); by default the folder of the checkpoint."""
+
+    skeleton: str | None = Field(default=None, min_length=1)
+    """Skeleton of the policy's features, `humanml3d` or `kit`; by default what args.json says."""
+
+    adapter_path: str | None = Field(default=None, min_length=1)
+    """Folder of a LoRA adapter in peft's format to start from. Its own r, alpha and targets hold; the reference policy
+    is the base without it, unless `merge_adapter` is set."""
+
+    merge_adapter: bool = False
+    """Merge `adapter_path` into the base first: then the merged policy is the reference, and new adapters start at 0."""
+
+    allow_other_base: bool = False
+    """Load an adapter although it was trained on other base weights than these."""
+
+    text_encoder: str = Field(
+        default="auto", min_length=1, validation_alias=AliasChoices("text_encoder", "text_encoder_type")
+    )
+    """`auto` (what the checkpoint was trained with), `minilm` (offline), `clip`, or `package.module:Class`."""
+
+    text_encoder_path: str | None = Field(default=None, min_length=1)
+    """Local folder or hub id of the text encoder's weights; by default the installed package (minilm) or the hub."""
+
+    max_text_tokens: int | None = Field(default=None, ge=2)
+    """Longest prompt in tokens, special tokens included; by default the encoder's own limit (clip 22, as MDM was
+    trained; minilm 256)."""
+
+    truncate_text: bool = False
+    """Cut longer prompts at the limit, as MDM does, instead of refusing them."""
+
+    text_cache_dir: str | None = Field(default=None, min_length=1)
+    """Folder of text embeddings, shared between runs and processes; by default they are kept in memory only."""
+
+    use_lora: bool = True
+    """Train low-rank adapters on a frozen base, which then is the reference at no cost. Off trains all weights."""
+
+    lora_r: int = Field(default=8, ge=1)
+    """Rank of the adapters."""
+
+    lora_alpha: float = Field(default=16.0, gt=0.0)
+    """Adapters are scaled by lora_alpha / lora_r."""
+
+    lora_dropout: float = 0.0
+    """0 and nothing else: with dropout, rollout and scoring would see different policies and the ratio not start at 1."""
+
+    lora_target_spec: str = Field(default="all", min_length=1)
+    """Where adapters go: `attn` (q, k, v, out), `ffn`, `text`, `all` (those, and the input and output projections), or
+    module names, separated by commas."""
+
+    lora_seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the adapters' random half; the other half is zero, so that the policy starts as the base bit for bit."""
+
+    @field_validator("lora_dropout")
+    @classmethod
+    def _no_dropout(cls, value: float) -> float:
+        if value != 0.0:
+            raise ValueError(
+                "only 0 is legal: the policy acts in eval mode, where dropout does nothing, and in train mode it would "
+                "make rollout and scoring disagree, so that the ratio does not start at 1"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _adapters_have_a_place(self) -> Self:
+        if self.merge_adapter and self.adapter_path is None:
+            raise ValueError("merge_adapter is set without adapter_path: there is no adapter to merge")
+        if self.adapter_path is not None and not (self.use_lora or self.merge_adapter):
+            raise ValueError(
+                "use_lora is off and adapter_path is given: set merge_adapter to train all weights of the merged policy"
+            )
+        return self
