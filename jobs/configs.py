@@ -1,0 +1,242 @@
+"""The configuration of each job: one flat model made of the layers' settings groups and the job's own.
+
+Imports neither torch nor ray: a laptop without either validates a command line, and `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+from typing_extensions import Self
+
+from cluster.settings import ClusterSettings, RunSettings
+from learners.settings import GRPOSettings, RetrievalSettings, SupervisedSettings
+from motions.settings import Settings
+from rewards.settings import RewardSettings
+from rollouts.settings import PolicySettings, SamplingSettings
+
+BUILTIN = "builtin"
+MDM_DATASETS = {"humanml": "dataset/HumanML3D", "kit": "dataset/KIT-ML"}
+"""MDM's dataset names and the folders it reads them from."""
+
+
+class DataSettings(Settings):
+    """Motions and captions."""
+
+    dataset: str = BUILTIN
+    """`builtin` (real mocap that ships with pybullet, retargeted), a folder in HumanML3D's layout, or MDM's names
+    `humanml` and `kit`, whose folder is `data_dir`."""
+
+    data_dir: Path | None = None
+    """Folder of `--dataset humanml` or `kit`; by default the one MDM uses, `dataset/HumanML3D` or `dataset/KIT-ML`."""
+
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: object) -> object:
+        """MDM's command line says '' for the default."""
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.dataset in ("humanact12", "uestc"):
+            raise ValueError(f"dataset {self.dataset} is labelled with actions; only datasets with captions are read")
+        if self.data_dir is not None and self.dataset not in MDM_DATASETS:
+            raise ValueError(f"data_dir belongs to --dataset humanml or kit; dataset is {self.dataset}")
+        return self
+
+    @property
+    def data_source(self) -> str:
+        """What `motions.dataset.load_dataset` reads."""
+        if self.dataset not in MDM_DATASETS:
+            return self.dataset
+        return str(self.data_dir or MDM_DATASETS[self.dataset])
+
+
+class NetworkSettings(Settings):
+    """Size of a new policy; the defaults are the official HumanML3D model's."""
+
+    arch: Literal["trans_enc"] = "trans_enc"
+    """Architecture of the denoiser."""
+
+    layers: int = Field(default=8, ge=1)
+    """Transformer layers."""
+
+    latent_dim: int = Field(default=512, ge=8)
+    """Width of the transformer."""
+
+    ff_size: int = Field(default=1024, ge=8)
+    """Width of the feed-forward layers."""
+
+    num_heads: int = Field(default=4, ge=1)
+    """Attention heads."""
+
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout in training."""
+
+    mask_frames: bool = True
+    """Hide padding frames from attention. Official models of before 2024 do not."""
+
+    noise_schedule: Literal["cosine", "linear"] = "cosine"
+    """Noise schedule of the diffusion."""
+
+    diffusion_steps: int = Field(default=50, ge=2)
+    """Diffusion steps."""
+
+    text_encoder: str = Field(
+        default="minilm", min_length=1, validation_alias=AliasChoices("text_encoder", "text_encoder_type")
+    )
+    """Text encoder: `minilm` (offline), `clip`, or `package.module:Class`."""
+
+    text_encoder_path: str | None = Field(default=None, min_length=1)
+    """Local folder or hub id of the text encoder's weights; by default the installed package (minilm) or the hub."""
+
+
+class TrainingRunSettings(Settings):
+    """Folder and length of a supervised training."""
+
+    save_dir: Path
+    """Folder of the trained model. Inside a submitted Ray job it must be absolute."""
+
+    resume: bool = False
+    """Continue the training found in `save_dir` from its last checkpoint, to the same bits."""
+
+    overwrite: bool = False
+    """If `save_dir` holds something, move it aside to `save_dir.old-1` (`-2`, ...) and start anew."""
+
+    seed: int = Field(default=10, ge=0, lt=2**63)
+    """Seed of weights, batches and noise."""
+
+    save_interval: int = Field(default=1000, ge=1)
+    """Steps between checkpoints; there is one after the last step in any case."""
+
+    log_interval: int = Field(default=100, ge=1)
+    """Steps between printed lines. Metrics are recorded at every step."""
+
+    max_frames: int = Field(default=196, ge=4)
+    """Longer clips are cropped to this many frames, at a random place."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite are both set: continue the training in save_dir, or start anew?")
+        return self
+
+
+class PretrainConfig(DataSettings, NetworkSettings, SupervisedSettings, SamplingSettings, TrainingRunSettings):
+    """Supervised training of a policy."""
+
+    composite_fraction: float = Field(default=0.25, ge=0, le=1)
+    """Share of a batch that is made of composite clips: two to five clips of the data, joined, with a joined text."""
+
+    num_samples: int = Field(default=3, ge=0)
+    """Held-out captions for which a motion is generated and drawn at the end."""
+
+
+class RetrievalConfig(DataSettings, RetrievalSettings, TrainingRunSettings):
+    """Training of a retrieval model."""
+
+    captions: Literal["all", "train", "judge"] = "all"
+    """Captions of the built-in data that are read: `train`, or `judge`, which `train` never shows, so that a judge
+    knows the motions by other words than the reward does. `all` for other data."""
+
+    text_encoder: str = Field(default="minilm", min_length=1)
+    """Text encoder whose tokens are read: `minilm` (offline), `distilbert`, `clip`, or `package.module:Class`."""
+
+    text_encoder_path: str | None = Field(default=None, min_length=1)
+    """Local folder or hub id of the text encoder's weights."""
+
+    weights_dtype: Literal["float32", "float16"] = "float32"
+    """Storage of the written weights; float16 halves the files."""
+
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """Where the training runs."""
+
+
+class PromptSettings(Settings):
+    """Prompts of the run."""
+
+    batch_size: int = Field(default=8, ge=1, validation_alias=AliasChoices("batch_size", "prompts_per_step"))
+    """Prompts per step; each is sampled `group_size` times."""
+
+    prompts_path: Path | None = Field(default=None, validation_alias=AliasChoices("prompts_path", "prompt_file"))
+    """Prompts to train on: .jsonl, .txt (one a line) or the guide's composite .npy. By default the data's own."""
+
+    use_composite_dataset: bool = False
+    """Train on composite prompts only: those of `composite_data_path`, or the data's own where there is none."""
+
+    composite_data_path: Path | None = None
+    """The guide's `composite_k{K}_{split}.npy`, or a .jsonl of composite prompts."""
+
+    composite_k_segments: int | None = Field(default=None, ge=2, le=5)
+    """Segments every composite prompt must have; by default any number."""
+
+    composite_fraction: float = Field(default=0.5, ge=0, le=1)
+    """Share of composite prompts among the data's own (those of `prompts_path` are taken as they are)."""
+
+    eval_prompts_path: Path | None = None
+    """Prompts of the evaluation; by default held-out ones of the data."""
+
+    num_eval_prompts: int = Field(default=16, ge=1)
+    """Prompts of an evaluation, at most."""
+
+    num_eval_samples: int = Field(default=4, ge=1)
+    """Motions per prompt in an evaluation, with fixed seeds and the deterministic sampler."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.prompts_path is not None and self.composite_data_path is not None:
+            raise ValueError("prompts_path and composite_data_path are both given; prompts come from one of them")
+        if self.composite_data_path is not None and not self.use_composite_dataset:
+            raise ValueError("composite_data_path is given without use_composite_dataset")
+        return self
+
+
+class GRPOConfig(
+    PolicySettings,
+    DataSettings,
+    PromptSettings,
+    SamplingSettings,
+    RewardSettings,
+    GRPOSettings,
+    RunSettings,
+    ClusterSettings,
+):
+    """Fine-tuning by group-relative policy optimisation."""
+
+
+class GenerateConfig(PolicySettings, SamplingSettings):
+    """Motions from text."""
+
+    text: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("text", "text_prompt"))
+    """Prompts, each in quotes."""
+
+    text_file: Path | None = Field(default=None, validation_alias=AliasChoices("text_file", "input_text"))
+    """Prompts from a file: .txt (one a line), .jsonl with segments, or a composite .npy."""
+
+    num_samples: int = Field(default=1, ge=1, validation_alias=AliasChoices("num_samples", "num_repetitions"))
+    """Motions per prompt."""
+
+    seconds: float = Field(default=6.0, gt=0, validation_alias=AliasChoices("seconds", "motion_length"))
+    """Length of the motions of `text` and of a .txt file."""
+
+    seed: int = Field(default=10, ge=0, lt=2**63)
+    """Seed of the starting noise."""
+
+    save_dir: Path = Field(default=Path("outputs/generated"), validation_alias=AliasChoices("save_dir", "output_dir"))
+    """Folder of the results."""
+
+    overwrite: bool = False
+    """Replace results that are in `save_dir`."""
+
+    gif: bool = True
+    """Draw an animation of each motion."""
+
+    @model_validator(mode="after")
+    def _something_to_say(self) -> Self:
+        if not self.text and self.text_file is None:
+            raise ValueError("there is no prompt: give --text 'a person walks' or --text_file prompts.txt")
+        if self.text and self.text_file is not None:
+            raise ValueError("text and text_file are both given; prompts come from one of them")
+        return self
