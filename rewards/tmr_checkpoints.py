@@ -209,6 +209,10 @@ def _config_document(tmr: TMR, dtype: str, provenance: Mapping[str, Any] | None)
 def _read_torch(path: Path) -> Any:
     if not path.is_file():
         raise TMRCheckpointError(f"TMR {path}: no such file")
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start[:1] != b"\x80" and start != b"PK":  # A pickle stream (before torch 1.6) or a zip archive.
+        raise TMRCheckpointError(f"TMR {path}: not a torch file")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -217,7 +221,7 @@ def _read_torch(path: Path) -> Any:
             f"TMR {path}: cannot be read safely ({reason}). Files that hold more than tensors and plain values are not "
             "opened; split a Lightning checkpoint into its three state dicts with the original's extract.py first"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, IndexError, KeyError) as error:
         raise TMRCheckpointError(f"TMR {path}: damaged or not a torch file ({str(error).splitlines()[0]})") from error
 
 
@@ -254,6 +258,12 @@ def _read_single_file(path: Path) -> tuple[dict[str, State], tuple[str, ...]]:
         raise TMRCheckpointError(
             f"TMR {path}: is a {describe_state(document)}; expected components text_encoder and motion_encoder, "
             "by name or as key prefixes"
+        )
+    kinds = [describe_state(state) for state in states.values()]
+    if guo := [kind for kind in kinds if kind.startswith("Guo")]:
+        raise TMRCheckpointError(
+            f"TMR {path}: holds a {guo[0]}: this is the evaluator's text_mot_match/model/finest.tar or a copy of its "
+            "parts, not a TMR, whatever the file is called"
         )
     for name, state in states.items():
         _require_kind(name, state, path)
