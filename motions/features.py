@@ -87,6 +87,8 @@ def extract_features(
     *,
     retarget: bool = True,
     target_offsets: np.ndarray | None = None,
+    floor: float | None = None,
+    continuous_heading: bool = False,
 ) -> np.ndarray:
     """Feature vectors of a clip, as HumanML3D's processing makes them (specs section 4.2).
 
@@ -94,6 +96,10 @@ def extract_features(
         joints: [F, J, 3] global positions, y up, F >= 2, at `skeleton.fps`, in data units.
         retarget: give the clip the target skeleton's bones first; turn it off for joints that have them already.
         target_offsets: [J, 3] bones to retarget to; the skeleton's own by default.
+        floor: height of the floor; by default the lowest joint of the clip stands on it, as in HumanML3D. A clip cut
+            from the middle of a jump needs its true floor.
+        continuous_heading: do not let the yaw velocity change its sign where the heading passes 180 degrees. Off in
+            HumanML3D, whose recovered paths turn the wrong way there.
 
     Returns:
         [F - 1, D] float32.
@@ -104,8 +110,11 @@ def extract_features(
     positions = _checked_joints(joints, skeleton)
     if retarget:
         positions = retarget_uniform(positions, skeleton, target_offsets)
-    positions = canonicalise(positions, skeleton)
+    positions = canonicalise(positions, skeleton, floor=floor)
     quats = inverse_kinematics(positions, skeleton, smooth_heading=True)
+    if continuous_heading:
+        flips = np.where((quats[1:, 0] * quats[:-1, 0]).sum(-1) < 0, -1.0, 1.0)
+        quats[1:, 0] *= np.cumprod(flips)[:, None]
     return _assemble(positions, quats, skeleton)
 
 
@@ -129,10 +138,14 @@ def retarget_uniform(joints: np.ndarray, skeleton: Skeleton, target_offsets: np.
     ).numpy()
 
 
-def canonicalise(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Puts a clip on the floor, its first frame above the origin and facing +z; [F, J, 3] float64."""
+def canonicalise(joints: np.ndarray, skeleton: Skeleton, *, floor: float | None = None) -> np.ndarray:
+    """Puts a clip on the floor, its first frame above the origin and facing +z; [F, J, 3] float64.
+
+    The floor is at the height `floor` of the joints given, by default at the lowest joint.
+    """
     positions = _checked_joints(joints, skeleton)
-    positions = positions - np.array([positions[0, 0, 0], positions[..., 1].min(), positions[0, 0, 2]])
+    lowest = positions[..., 1].min() if floor is None else floor
+    positions = positions - np.array([positions[0, 0, 0], lowest, positions[0, 0, 2]])
     right_hip, left_hip, right_shoulder, left_shoulder = positions[0, list(skeleton.face_joints)]
     forward = _forward((right_hip - left_hip) + (right_shoulder - left_shoulder))
     turn = _heading_quat(forward[None])

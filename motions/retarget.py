@@ -1,8 +1,8 @@
 """Puts the DeepMimic humanoid's motion on HumanML3D's 22 joints, with that skeleton's bone lengths, feet on the ground.
 
-Bones take their directions from the humanoid's bodies; the joints it lacks (three in the spine, collars, toes, head) are
-placed by directions fixed to a body, the spine bending gradually. Ankles are held at their scaled source positions by
-two-bone inverse kinematics, because the target's thigh and shin divide the leg differently and feet would slide.
+Bones take their directions from the humanoid's bodies; joints that it lacks (three in the spine, collars, toes, head)
+are placed by directions fixed to a body, the spine bending gradually. Ankles are held at their scaled source positions
+by two-bone inverse kinematics, because the target's thigh and shin divide the leg differently and feet would slide.
 
 Output frame: x to the character's left, y up, z forward, as in HumanML3D; metres; floor at y = 0.
 """
