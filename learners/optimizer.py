@@ -12,9 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_FIRST_LOSS_SCALE = 2.0**16
+_STEPS_UNTIL_GROWTH = 2000
+
 
 class DivergenceError(ValueError):
     """A loss or a gradient is not finite; the weights were not changed by the step that found it."""
+
+
+class GradientOverflowError(ArithmeticError):
+    """A scaled fp16 gradient overflowed. The scale was halved: compute the gradients again and call `step` again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +57,20 @@ class Optimizer:
         grad_norm = optimizer.step()
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], options: OptimizerOptions) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], options: OptimizerOptions, loss_scaling: bool = False) -> None:
+        """Optimise named parameters. `loss_scaling`: losses pass through `scaled`, for networks that run in fp16.
+
+        Raises:
+            ValueError: there are no parameters.
+        """
         if not parameters:
             raise ValueError("there are no trainable parameters: nothing requires a gradient")
         self.options = options
         self.num_steps = 0
         self._parameters = dict(parameters)
+        self._loss_scale = _FIRST_LOSS_SCALE if loss_scaling else 1.0
+        self._steps_at_scale = 0
+        self._scaling = loss_scaling
         self._adamw = torch.optim.AdamW(
             self._parameters.values(),
             lr=options.learning_rate,
@@ -73,6 +88,10 @@ class Optimizer:
         """Forget all gradients."""
         self._adamw.zero_grad(set_to_none=True)
 
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss to call `backward` on: times the loss scale, which keeps small fp16 gradients above 0."""
+        return loss * self._loss_scale if self._scaling else loss
+
     def step(self) -> float:
         """Clip the gradients, take one step, forget them.
 
@@ -81,7 +100,10 @@ class Optimizer:
 
         Raises:
             DivergenceError: a gradient is not finite; weights and optimizer are as before, gradients are forgotten.
+            GradientOverflowError: the same, but with a loss scale that could be halved.
         """
+        if self._scaling:
+            self._unscale()
         limit = self.options.max_grad_norm or math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), limit))
         if not math.isfinite(grad_norm):
@@ -91,6 +113,10 @@ class Optimizer:
                 if value.grad is not None and not bool(value.grad.isfinite().all())
             ]
             self.zero_grad()
+            if self._scaling and self._loss_scale > 1.0:
+                self._loss_scale /= 2
+                self._steps_at_scale = 0
+                raise GradientOverflowError(f"fp16 gradients overflowed; the loss scale is now {self._loss_scale}")
             raise DivergenceError(
                 f"optimizer step {self.num_steps}: the gradient is not finite in {len(culprits)} of "
                 f"{len(self._parameters)} tensors, first {culprits[:3]}; the weights were not changed. Lower the "
@@ -100,17 +126,27 @@ class Optimizer:
             group["lr"] = self.learning_rate
         self._adamw.step()
         self.num_steps += 1
+        self._steps_at_scale += 1
+        if self._scaling and self._steps_at_scale == _STEPS_UNTIL_GROWTH:
+            self._loss_scale *= 2
+            self._steps_at_scale = 0
         self.zero_grad()
         return grad_norm
 
+    def _unscale(self) -> None:
+        for value in self._parameters.values():
+            if value.grad is not None:
+                value.grad.div_(self._loss_scale)
+
     def state(self) -> dict[str, Any]:
-        """Moments by parameter name and the number of steps; copies, loads with `weights_only=True`."""
+        """Moments by parameter name, number of steps and loss scale; copies, loads with `weights_only=True`."""
         inner = self._adamw.state_dict()["state"]
         moments = {
             name: {key: value.detach().clone() for key, value in inner.get(index, {}).items()}
             for index, name in enumerate(self._parameters)
         }
-        return {"moments": moments, "num_steps": self.num_steps}
+        scale = [self._loss_scale, float(self._steps_at_scale)]
+        return {"moments": moments, "num_steps": self.num_steps, "loss_scale": scale}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over `state()` of another run.
@@ -137,3 +173,5 @@ class Optimizer:
         }
         self._adamw.load_state_dict(fresh)
         self.num_steps = int(state["num_steps"])
+        scale, steps_at_scale = state["loss_scale"]
+        self._loss_scale, self._steps_at_scale = (float(scale) if self._scaling else 1.0), int(steps_at_scale)
