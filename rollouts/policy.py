@@ -189,7 +189,7 @@ class DiffusionPolicy:
         if not layers:
             raise ValueError("the network has no adapters; with full fine-tuning the reference is a second policy")
         enabled = [layer for layer in layers if not layer.disable_adapters]
-        trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        trainable = {parameter: parameter.requires_grad for parameter in self.network.parameters()}
         for layer in enabled:
             layer.enable_adapters(False)
         try:
@@ -197,9 +197,9 @@ class DiffusionPolicy:
         finally:
             for layer in enabled:
                 layer.enable_adapters(True)
-            # peft freezes adapters with the switch; what was trainable stays so.
-            for parameter in trainable:
-                parameter.requires_grad_(True)
+            # peft's switch freezes and thaws adapters as well; what was trainable is trainable again, nothing else.
+            for parameter, was_trainable in trainable.items():
+                parameter.requires_grad_(was_trainable)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters that learn, by name: with adapters, theirs alone."""
@@ -230,15 +230,11 @@ class DiffusionPolicy:
     ) -> Tensor:
         """Guided clean motion [N, T, D] float32 from one forward of N or 2N samples."""
         assert not self.network.training, "the policy acts in eval mode: dropout makes rollout and scoring disagree"
-        num_samples = x_t.shape[0]
         scale = self.sampling.guidance_scale
-        if isinstance(condition, EmbeddedCondition):
-            time = condition.times[torch.as_tensor(indices, device=self.device)]
-            text, null = condition.text, condition.null
-        else:
-            timesteps = torch.as_tensor(self.schedule.timestep_map[indices], device=self.device)
-            time = self.network.embed_timesteps(timesteps)
-            text, null = self.network.encode_text(condition), self.network.encode_null(num_samples)
+        # Scoring embeds all steps too, as the sampling loop does: the same matrix product, so the same bits.
+        embedded = condition if isinstance(condition, EmbeddedCondition) else self.embed(condition)
+        text, null = embedded.text, embedded.null
+        time = embedded.times[torch.as_tensor(indices, device=self.device)]
         if scale == 1.0:
             return self._denoise(x_t, text, time, mask)
         if scale == 0.0:
