@@ -1,0 +1,103 @@
+"""A motion with its captions, and batches of them.
+
+Features are physical (not normalised) here and everywhere outside the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TextMotion:
+    """One motion and the captions that describe it.
+
+    Example:
+        TextMotion(clip_id="walk-0.85-003", source="walk", features=features, captions=("a person walks",))
+    """
+
+    clip_id: str
+    """Unique within a dataset."""
+    source: str
+    """Recording that the motion was cut from; several motions share one."""
+    features: np.ndarray
+    """[T, D] float32."""
+    captions: tuple[str, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.features)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MotionBatch:
+    """B motions, zero padded: `features` [B, T, D] float32 with T the longest of the batch, `lengths` [B] int64."""
+
+    features: np.ndarray
+    lengths: np.ndarray
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CropRule:
+    """How a motion's length is varied when it is drawn for training.
+
+    The length is rounded down to a multiple of `unit`, with probability `shorter_share` to one multiple less, and the
+    window starts anywhere it fits. A motion shorter than one unit is used whole.
+    """
+
+    unit: int = 1
+    shorter_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.unit < 1:
+            raise ValueError(f"unit is {self.unit}; legal: 1 or more")
+        if not 0.0 <= self.shorter_share <= 1.0:
+            raise ValueError(f"shorter_share is {self.shorter_share}; legal: 0 to 1")
+
+    def draw(self, num_frames: int, max_frames: int, rng: np.random.Generator) -> tuple[int, int]:
+        """First frame and length of a window of a motion of `num_frames`, at most `max_frames` long."""
+        units = min(num_frames, max_frames) // self.unit
+        if self.shorter_share and rng.random() < self.shorter_share and units > 1:
+            units -= 1
+        length = units * self.unit or min(num_frames, max_frames)
+        return int(rng.integers(num_frames - length + 1)), length
+
+
+FULL_WINDOW = CropRule()
+"""The motion as it is, cut only where it is longer than allowed: for datasets whose items are windows already."""
+
+MDM_CROP = CropRule(unit=4, shorter_share=1 / 3)
+"""What MDM does with HumanML3D (specs/mdm 1.6)."""
+
+
+def sample_batch(
+    items: Sequence[TextMotion],
+    rng: np.random.Generator,
+    batch_size: int,
+    max_frames: int,
+    crop: CropRule = FULL_WINDOW,
+) -> MotionBatch:
+    """Draws `batch_size` motions with replacement, each with one of its captions.
+
+    Equal generators give equal batches. Raises ValueError for no items, or sizes below 1.
+    """
+    if not items:
+        raise ValueError("items is empty: there is nothing to draw from")
+    if batch_size < 1 or max_frames < 1:
+        raise ValueError(f"batch_size is {batch_size}, max_frames is {max_frames}; both are at least 1")
+    windows, texts = [], []
+    for index in rng.integers(len(items), size=batch_size):
+        item = items[int(index)]
+        start, length = crop.draw(item.num_frames, max_frames, rng)
+        windows.append(item.features[start : start + length])
+        texts.append(item.captions[int(rng.integers(len(item.captions)))])
+    lengths = np.array([len(window) for window in windows], dtype=np.int64)
+    features = np.zeros((batch_size, int(lengths.max()), windows[0].shape[1]), dtype=np.float32)
+    for row, window in enumerate(windows):
+        features[row, : len(window)] = window
+    return MotionBatch(features, lengths, tuple(texts))
