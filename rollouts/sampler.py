@@ -64,6 +64,7 @@ def sample(
     _require_positions(policy, stochastic, trained)
     noisy, recorded = frozenset(stochastic), frozenset(trained)
     x_t = initial_noise.to(policy.device, torch.float32)
+    mask = None if mask is None else mask.to(policy.device)
     states: list[Tensor] = []
     next_states: list[Tensor] = []
     log_probs: list[Tensor] = []
