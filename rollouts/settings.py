@@ -81,7 +81,7 @@ class PolicySettings(Settings):
     is the base without it, unless `merge_adapter` is set."""
 
     merge_adapter: bool = False
-    """Merge `adapter_path` into the base first: then the merged policy is the reference, and new adapters start at 0."""
+    """Merge `adapter_path` into the base first: the merged policy is the reference, and new adapters start at 0."""
 
     allow_other_base: bool = False
     """Load an adapter although it was trained on other base weights than these."""
@@ -89,7 +89,8 @@ class PolicySettings(Settings):
     text_encoder: str = Field(
         default="auto", min_length=1, validation_alias=AliasChoices("text_encoder", "text_encoder_type")
     )
-    """`auto` (what the checkpoint was trained with), `minilm` (offline), `clip`, or `package.module:Class`."""
+    """`auto` (what the checkpoint was trained with), `minilm` (offline), `clip`, `distilbert` (one vector for each
+    token, for networks that attend to them), or `package.module:Class`."""
 
     text_encoder_path: str | None = Field(default=None, min_length=1)
     """Local folder or hub id of the text encoder's weights; by default the installed package (minilm) or the hub."""
@@ -110,11 +111,11 @@ class PolicySettings(Settings):
     lora_r: int = Field(default=8, ge=1)
     """Rank of the adapters."""
 
-    lora_alpha: float = Field(default=16.0, gt=0.0)
+    lora_alpha: int = Field(default=16, ge=1)
     """Adapters are scaled by lora_alpha / lora_r."""
 
     lora_dropout: float = 0.0
-    """0 and nothing else: with dropout, rollout and scoring would see different policies and the ratio not start at 1."""
+    """0 and nothing else: with dropout, rollout and scoring would disagree and the ratio not start at 1."""
 
     lora_target_spec: str = Field(default="all", min_length=1)
     """Where adapters go: `attn` (q, k, v, out), `ffn`, `text`, `all` (those, and the input and output projections), or
