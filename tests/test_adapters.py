@@ -256,8 +256,8 @@ def test_merged_weights_compute_what_the_adapters_do() -> None:
     assert set(official) >= set(official_shapes(CONFIG)) and not any("lora" in name for name in official)
     plain = network(seed=8)
     plain.load_state_dict(from_official_state_dict(official, CONFIG))
-    torch.testing.assert_close(output(plain), output(model), atol=1e-6, rtol=0)
-    torch.testing.assert_close(output(merge_into_base(model).eval()), output(model), atol=1e-6, rtol=0)
+    torch.testing.assert_close(output(plain), output(model), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(output(merge_into_base(model).eval()), output(model), atol=1e-6, rtol=1e-5)
     assert (output(network()) - output(model)).abs().max() > 1e-2
 
 
