@@ -25,8 +25,11 @@ from torch import Tensor
 from learners.ema import EMA, copy_named
 from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
 from learners.settings import SupervisedSettings
+from motions.normalization import Normalizer
+from motions.text_motion import MotionBatch
 from rollouts.mdm import MDM
 from rollouts.schedule import DiffusionSchedule
+from rollouts.text_encoders import TextEncoder
 from rollouts.transitions import q_sample
 
 
@@ -47,6 +50,18 @@ class SupervisedBatch:
         """The batch on a device."""
         mask = None if self.text_mask is None else self.text_mask.to(device)
         return SupervisedBatch(self.features.to(device), self.lengths.to(device), self.text.to(device), mask)
+
+
+def supervised_batch(batch: MotionBatch, normalizer: Normalizer, encoder: TextEncoder) -> SupervisedBatch:
+    """A batch of a dataset for the network: features normalised, then padded with zeros; texts as pooled embeddings.
+
+    Raises:
+        ValueError: a text is over the encoder's limit, or the features have another width than the statistics.
+    """
+    lengths = torch.from_numpy(batch.lengths)
+    valid = torch.arange(batch.features.shape[1]) < lengths[:, None]
+    features = normalizer.normalize(torch.from_numpy(batch.features)) * valid.unsqueeze(2)
+    return SupervisedBatch(features, lengths, torch.from_numpy(encoder.encode_pooled(batch.texts)).unsqueeze(1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,19 @@ from torch import Tensor
 
 from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions, learning_rate_factor
 from learners.settings import SupervisedSettings
-from learners.supervised import SupervisedBatch, SupervisedLearner, diffusion_loss, masked_square_error
+from learners.supervised import (
+    SupervisedBatch,
+    SupervisedLearner,
+    diffusion_loss,
+    masked_square_error,
+    supervised_batch,
+)
+from motions.normalization import Normalizer
+from motions.text_motion import MotionBatch
 from rollouts.mdm import MDM, MDMConfig
 from rollouts.mdm_naming import from_official_state_dict
 from rollouts.schedule import DiffusionSchedule
+from rollouts.text_encoders import load_text_encoder
 
 CONFIG = MDMConfig(
     num_features=6, latent_dim=16, ff_size=32, num_layers=1, num_heads=2, text_dim=5, max_positions=40, mask_frames=True
@@ -142,6 +151,20 @@ def test_texts_are_dropped_with_the_given_probability() -> None:
         trained.update(batch())
         moved.append(not torch.equal(before, trained.network.embed_text.weight))
     assert moved == [True, False]
+
+
+def test_dataset_batches_are_normalised_before_they_are_padded() -> None:
+    features = np.zeros((2, 4, 6), np.float32)
+    features[0], features[1, :2] = 3.0, 5.0
+    motions = MotionBatch(features, np.array([4, 2]), ("a person walks", "a person sits down"))
+    encoder = load_text_encoder("minilm")
+    result = supervised_batch(motions, Normalizer(np.full(6, 1.0), np.full(6, 2.0)), encoder)
+    assert torch.equal(result.features[0], torch.ones(4, 6))
+    assert result.features[1, :, 0].tolist() == [2, 2, 0, 0]
+    assert result.lengths.tolist() == [4, 2]
+    expected = encoder.encode_pooled(["a person sits down"])
+    assert result.text.shape == (2, 1, encoder.dim)
+    np.testing.assert_array_equal(result.text[1].numpy(), expected)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
