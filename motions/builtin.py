@@ -1,8 +1,8 @@
-"""Builds the built-in text-motion data from the 15 clips of `pybullet_data`: no download, a few seconds, always the same.
+"""Builds the built-in text-motion data from the 15 clips of `pybullet_data`: no download, seconds, always the same.
 
-Every clip is played at several speeds (cyclic clips on and on, their seam blended), retargeted, put on its feet, and cut
-into windows; each window is turned to face +z and exists a second time in mirror image, with left and right swapped in its
-captions. The held-out windows of split "test" come from other speeds and start between those of the others.
+Every clip is played at several speeds (cyclic clips on and on, their seam blended), retargeted, put on its feet, and
+cut into windows; each window is turned to face +z and exists a second time in mirror image, with left and right swapped
+in its captions. The held-out windows of split "test" come from other speeds and start between those of the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SEAM_S = 0.3
 _STEADY_FRAMES = (40, 120)
 
 Kind = Literal["steady", "event", "once"]
-"""steady: goes on without beginning or end, cut anywhere; event: whole cycles from about their start; once: not cyclic."""
+"""steady: cut anywhere, it has no beginning or end; event: whole cycles from about their start; once: not cyclic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +78,28 @@ def build_builtin() -> dict[str, tuple[TextMotion, ...]]:
     return {group: tuple(items) for group, items in splits.items()}
 
 
-def play(clip: MocapClip, times: np.ndarray, fps: float) -> np.ndarray:
-    """Joints [F, 22, 3] of a clip at `times` [F] seconds on HumanML3D's skeleton, standing on the floor at y = 0.
+def play(clip: MocapClip, times: np.ndarray, floor: float) -> np.ndarray:
+    """Joints [F, 22, 3] of a clip at `times` [F] seconds on HumanML3D's skeleton, on their feet on a floor at y = 0.
 
-    `fps` is the rate at which the result will be shown, which `times` may outrun or lag behind: speeds of feet are
-    judged by it.
+    The result is meant to be shown at HumanML3D's 20 frames per second, whatever the steps of `times`; `floor` is the
+    height that `clip_floor` found.
     """
-    cycle = torch.arange(0.0, clip.duration, 1.0 / fps, dtype=torch.float64)
-    floor = floor_height(retarget(clip.pose(cycle)).numpy(), fps)
     joints = retarget(clip.pose(torch.from_numpy(times))).numpy()
     joints[..., 1] -= floor
-    return plant_feet(joints, fps)
+    return plant_feet(joints, HUMANML3D.fps)
+
+
+def clip_floor(clip: MocapClip) -> float:
+    """Height of the floor under a clip played at its own speed, metres on HumanML3D's skeleton."""
+    times = torch.arange(0.0, clip.duration, 1.0 / HUMANML3D.fps, dtype=torch.float64)
+    return floor_height(retarget(clip.pose(times)).numpy(), HUMANML3D.fps)
 
 
 def _windows(clip: MocapClip, clip_index: int, held_out: bool) -> dict[str, np.ndarray]:
     """Features of all windows of one clip and split by id."""
     if clip.cyclic:
         clip = clip.with_blended_seam(min(_SEAM_S, clip.duration / 4))
-    fps = HUMANML3D.fps
+    fps, floor = HUMANML3D.fps, clip_floor(clip)
     rng = np.random.default_rng([clip_index, int(held_out)])
     windows: dict[str, np.ndarray] = {}
     for speed in TEST_SPEEDS if held_out else TRAIN_SPEEDS:
@@ -103,7 +107,7 @@ def _windows(clip: MocapClip, clip_index: int, held_out: bool) -> dict[str, np.n
         ranges = _ranges(_PLANS[clip.name], cycle, held_out, rng)
         first = min(start for start, _ in ranges)
         last = max(start + length for start, length in ranges)
-        joints = play(clip, np.arange(first, last + 1) * speed / fps, fps)
+        joints = play(clip, np.arange(first, last + 1) * speed / fps, floor)
         for number, (start, length) in enumerate(ranges):
             piece = joints[start - first : start - first + length + 1]
             features = extract_features(piece, HUMANML3D, retarget=False, floor=0.0, continuous_heading=True)
