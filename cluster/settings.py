@@ -1,7 +1,7 @@
 """Options of the cluster and of the run directory; imports neither torch nor ray.
 
-Two groups: `ClusterSettings` says on what a run runs (and, apart from `threads_per_actor` and `deterministic`, changes no
-bit of its result), `RunSettings` says how long it runs, what it keeps and who is told.
+Two groups: `ClusterSettings` says on what a run runs (and, apart from `threads_per_actor` and `deterministic`, changes
+no bit of its result), `RunSettings` says how long it runs, what it keeps and who is told.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class ClusterSettings(Settings):
     """Times a call is tried before the run gives up: its actor died, hung, or (rewards only) the call raised."""
 
     call_timeout_s: float = Field(default=600.0, gt=0)
-    """An actor that has work and finishes nothing for so long is killed and named; its call is tried again elsewhere."""
+    """An actor that has work and finishes nothing for so long is killed and named; its call is tried again
+    elsewhere."""
 
     learner_timeout_s: float = Field(default=3600.0, gt=0)
     """The same for one call of the learner."""
@@ -81,7 +82,8 @@ class ClusterSettings(Settings):
     """When nothing finishes anywhere for so long, the log says which actor works on what and how much is queued."""
 
     resource_wait_s: float = Field(default=0.0, ge=0)
-    """Time for missing resources to appear before the preflight fails; above 0 only for clusters that grow on demand."""
+    """Time for missing resources to appear before the preflight fails; above 0 only for clusters that grow on
+    demand."""
 
     object_store_mb: int | None = Field(default=None, ge=80)
     """Object store of a cluster of its own, in MB. Default: Ray's, 30 % of the memory."""
@@ -94,9 +96,13 @@ class ClusterSettings(Settings):
     def _address(cls, value: str) -> str:
         if value in ("auto", "local"):
             return value
-        host, _, port = value.removeprefix("ray://").rpartition(":")
+        if value.startswith("ray://"):
+            raise ValueError(
+                f"ray_address is {value!r}: Ray's client is not supported; send the run with ray job submit"
+            )
+        host, _, port = value.rpartition(":")
         if not host or not port.isdecimal():
-            raise ValueError(f"ray_address is {value!r}: expected auto, local, host:port or ray://host:port")
+            raise ValueError(f"ray_address is {value!r}: expected auto, local or host:port")
         return value
 
     @field_validator("gpus_per_rollout_actor", "gpus_per_reward_actor", "gpus_per_learner")
@@ -145,8 +151,8 @@ class RunSettings(Settings):
     """Steps between lines of text when the output is no terminal. Metrics are recorded at every step."""
 
     on_reward_error: Literal["fail", "drop_group"] = "fail"
-    """What happens to a group whose reward raises or is not finite: the run stops and names it, or the group is left out
-    of the update and counted. It is never scored 0."""
+    """What happens to a group whose reward raises or is not finite: the run stops and names it, or the group is left
+    out of the update and counted. It is never scored 0."""
 
     train_platform_type: TrackerName = Field(
         default="NoPlatform", validation_alias=AliasChoices("train_platform_type", "tracker")
