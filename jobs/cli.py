@@ -10,6 +10,7 @@ mistake is told in one line per mistake with exit code 2 and no traceback; `--de
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -193,6 +194,22 @@ def validate(config: type[SettingsT], sources: _Sources, flags: Mapping[str, Fla
 def settings_yaml(settings: Settings) -> str:
     """Every resolved setting, as a file that `--config` reads back."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip()
+
+
+def command_of(settings: Settings, job: str) -> str:
+    """The shortest command line that gives these settings: every value that is not the default, as a flag."""
+    words = ["python", "-m", job]
+    for name, value in settings.model_dump(mode="json").items():
+        field = type(settings).model_fields[name]
+        if not field.is_required() and getattr(settings, name) == field.get_default(call_default_factory=True):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no_{name}")
+        elif isinstance(value, list):
+            words += [f"--{name}", *map(str, value)]
+        else:
+            words += [f"--{name}", "none" if value is None else str(value)]
+    return shlex.join(words)
 
 
 def _error_line(detail: dict[str, Any], sources: _Sources, flags: Mapping[str, Flag]) -> str:

@@ -81,7 +81,7 @@ def evaluate(
 
     if not prompts:
         raise ValueError("evaluation needs at least one prompt")
-    groups = _roll_out(policy, encoder, prompts, num_samples, seed)
+    groups = generate(policy, encoder, prompts, num_samples, seed)
     mixed = [
         combine([scorer.score(group) for scorer in scorers.values()], settings, group.prompt.text) for group in groups
     ]
@@ -146,9 +146,15 @@ def metre_joints(group: GroupMotions, skeleton: Skeleton) -> np.ndarray:
     return recover_joints(torch.tensor(group.features), skeleton).numpy() * skeleton.metres_per_unit
 
 
-def _roll_out(
+def generate(
     policy: DiffusionPolicy, encoder: TextEncoder, prompts: Sequence[Prompt], num_samples: int, seed: int
 ) -> list[GroupMotions]:
+    """`num_samples` motions of each prompt from the deterministic sampler, a function of policy, prompts and seed.
+
+    Raises:
+        RolloutError: a prompt without frames, or motions that are not finite.
+        PromptTooLongError: a prompt is over the text encoder's limit.
+    """
     from rollouts.groups import RolloutWorker
     from rollouts.messages import PolicyVersion, RolloutRequest, TextCondition
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -93,6 +94,13 @@ def test_resolved_settings_read_back(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(cli.settings_yaml(config))
     assert parse("--config", str(file)) == config
+
+
+def test_command_of_settings_reads_back() -> None:
+    config = parse("--save_dir", "my out", "--no_sharp", "--texts", "a, b", "c", "--sizes_m", "2", "--limit_s", "3")
+    command = cli.command_of(config, "jobs.tool")
+    assert command == "python -m jobs.tool --no_sharp --save_dir 'my out' --texts 'a, b' c --sizes_m 2.0 --limit_s 3.0"
+    assert parse(*shlex.split(command)[3:]) == config
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""Supervised training of a text-to-motion policy, as MDM does it, on the built-in clips or one's own.
+
+    python -m jobs.pretrain --preset pretrain_small --save_dir runs/policy
+    python -m jobs.pretrain --dataset path/to/HumanML3D --save_dir runs/mdm --text_encoder clip --num_steps 600000
+
+`--save_dir` becomes an MDM folder: `model#########.pt` (with its average, `model_avg`), `args.json`, `Mean.npy` and
+`Std.npy`, so `jobs.grpo`, `jobs.generate` and MDM's own tools read it as `--model_path`. `--resume` continues a
+training that was stopped, to the same bits. At the end a few held-out captions are generated into `samples/`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jobs import cli
+from jobs.configs import PretrainConfig
+
+if TYPE_CHECKING:
+    from learners.supervised import SupervisedBatch, SupervisedLearner
+    from motions.dataset import MotionDataset
+    from rollouts.mdm import MDM
+    from rollouts.schedule import DiffusionSchedule
+    from rollouts.text_encoders import TextEncoder
+
+CURVES = ("loss", "grad_norm", "learning_rate")
+
+
+def run(config: PretrainConfig) -> None:
+    """Trains a policy and writes its folder."""
+    from jobs.training_folder import open_training_folder
+    from learners.supervised import SupervisedLearner
+    from motions.dataset import load_dataset
+    from rollouts.schedule import DiffusionSchedule
+    from rollouts.text_encoders import load_text_encoder
+
+    dataset = load_dataset(config.data_source)
+    with open_training_folder(config, dataset.fingerprint) as folder:
+        encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
+        network = build_network(config, dataset.skeleton.num_features, encoder.dim)
+        schedule = DiffusionSchedule(config.noise_schedule, config.diffusion_steps)
+        learner = SupervisedLearner(network, schedule, config, seed=config.seed)
+        folder.train(
+            learner,
+            config.num_steps,
+            make_batch=lambda step: make_batch(config, dataset, encoder, step),
+            save_model=lambda step: save_model(config, folder.path, learner, dataset, encoder, step),
+            curves=CURVES,
+        )
+        if config.num_samples:
+            with learner.averaged():
+                show_samples(config, folder.samples, network, schedule, dataset, encoder)
+    print(
+        f"policy in {config.save_dir}: python -m jobs.generate --model_path {config.save_dir} --text 'a person walks'"
+    )
+
+
+def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> MDM:
+    """A new network on the configuration's device; weights are a function of the seed."""
+    from rollouts.devices import resolve_device
+    from rollouts.mdm import MDM, MDMConfig
+
+    sizes = MDMConfig(
+        arch=config.arch,
+        num_features=num_features,
+        latent_dim=config.latent_dim,
+        ff_size=config.ff_size,
+        num_layers=config.layers,
+        num_heads=config.num_heads,
+        dropout=config.dropout,
+        text_dim=text_dim,
+        mask_frames=config.mask_frames,
+        cond_mask_prob=config.cond_mask_prob,
+    )
+    return MDM(sizes, seed=config.seed).to(resolve_device(config.device))
+
+
+def make_batch(config: PretrainConfig, dataset: MotionDataset, encoder: TextEncoder, step: int) -> SupervisedBatch:
+    """The batch of a step, a function of (seed, step): clips and composites, normalised, zero padded."""
+    from learners.supervised import supervised_batch
+    from motions.dataset import sample_batch
+
+    rng = np.random.default_rng([config.seed, step])
+    clips = sample_batch(dataset.items("train"), rng, config.batch_size, config.max_frames)
+    return supervised_batch(clips, dataset.normalizer, encoder)
+
+
+def save_model(
+    config: PretrainConfig,
+    folder: Path,
+    learner: SupervisedLearner,
+    dataset: MotionDataset,
+    encoder: TextEncoder,
+    step: int,
+) -> None:
+    """Writes `model#########.pt`, `args.json`, `Mean.npy` and `Std.npy`."""
+    from rollouts.checkpoints import model_args_of, save_mdm
+
+    average = None
+    if config.avg_model_beta:
+        with learner.averaged():
+            average = {name: value.detach().clone() for name, value in learner.network.named_parameters()}
+    args = model_args_of(
+        learner.network.config,
+        learner.schedule,
+        dataset.skeleton.name,
+        encoder.name,
+        text_encoder_fingerprint=encoder.fingerprint,
+        command=cli.command_of(config, "jobs.pretrain"),
+        extra=config.model_dump(mode="json"),
+    )
+    save_mdm(folder, step, learner.network, args, dataset.normalizer, average=average)
+
+
+def show_samples(
+    config: PretrainConfig,
+    folder: Path,
+    network: MDM,
+    schedule: DiffusionSchedule,
+    dataset: MotionDataset,
+    encoder: TextEncoder,
+) -> None:
+    """Generates held-out captions into a folder, with the deterministic sampler."""
+    from jobs.evaluation import generate
+    from jobs.generate import write_results
+    from rollouts.policy import DiffusionPolicy
+
+    policy = DiffusionPolicy(network, schedule, dataset.normalizer, dataset.skeleton, config)
+    prompts = dataset.prompts("test", config.num_samples, config.composite_fraction, np.random.default_rng(config.seed))
+    groups = generate(policy, encoder, prompts, num_samples=1, seed=config.seed)
+    write_results(folder, groups, dataset.skeleton, gif=True)
+    print(f"{len(groups)} held-out captions: open {folder / 'index.html'}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(PretrainConfig, run, __doc__, "jobs.pretrain"))
