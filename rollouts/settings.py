@@ -21,8 +21,8 @@ BUILTIN = "builtin"
 """Name of the pretrained policy that ships with kinetune (`rollouts/weights/builtin`)."""
 
 
-class SamplingSettings(Settings):
-    """How motions are drawn from a diffusion policy, in rollouts and in scoring alike."""
+class DenoisingSettings(Settings):
+    """How a diffusion policy denoises, in rollouts, scoring and generation alike."""
 
     sampler: SamplerName = "ddpm"
     """Gaussian of a stochastic step: the DDPM posterior, or DDIM with `eta`. Deterministic steps are DDIM with eta
@@ -36,16 +36,6 @@ class SamplingSettings(Settings):
     )
     """Classifier-free guidance: unconditional + scale * (conditional - unconditional). 1 needs no unconditional
     pass."""
-    sde_window: int = Field(default=2, ge=0)
-    """Consecutive stochastic steps of a rollout; 0 makes every step stochastic except the noiseless last one."""
-    sde_window_start: int = Field(default=4, ge=1)
-    """The window starts at a random place among the first so many positions."""
-    timestep_fraction: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Share of the stochastic steps that is trained: a random subset for every group, at least one step."""
-    share_initial_noise: bool = Field(
-        default=True, validation_alias=AliasChoices("share_initial_noise", "init_same_noise")
-    )
-    """Start all samples of a group from one noise; they differ through their stochastic steps only."""
     amp_dtype: AmpDtype = "fp32"
     """Precision of the network in sampling and scoring. The arithmetic of the steps is fp32 always."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -59,7 +49,22 @@ class SamplingSettings(Settings):
         return f"cuda:{text}" if text.isdecimal() and not isinstance(value, bool) else value
 
 
-class PolicySettings(Settings):
+class SamplingSettings(DenoisingSettings):
+    """Which steps of a rollout are random, and which of those are trained."""
+
+    sde_window: int = Field(default=2, ge=0)
+    """Consecutive stochastic steps of a rollout; 0 makes every step stochastic except the noiseless last one."""
+    sde_window_start: int = Field(default=4, ge=1)
+    """The window starts at a random place among the first so many positions."""
+    timestep_fraction: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of the stochastic steps that is trained: a random subset for every group, at least one step."""
+    share_initial_noise: bool = Field(
+        default=True, validation_alias=AliasChoices("share_initial_noise", "init_same_noise")
+    )
+    """Start all samples of a group from one noise; they differ through their stochastic steps only."""
+
+
+class CheckpointSettings(Settings):
     """Which policy acts: its checkpoint, its text encoder, its adapters."""
 
     model_path: str = Field(default=BUILTIN, min_length=1)
@@ -79,9 +84,6 @@ class PolicySettings(Settings):
     adapter_path: str | None = Field(default=None, min_length=1)
     """Folder of a LoRA adapter in peft's format to start from. Its own r, alpha and targets hold; the reference policy
     is the base without it, unless `merge_adapter` is set."""
-
-    merge_adapter: bool = False
-    """Merge `adapter_path` into the base first: the merged policy is the reference, and new adapters start at 0."""
 
     allow_other_base: bool = False
     """Load an adapter although it was trained on other base weights than these."""
@@ -104,6 +106,13 @@ class PolicySettings(Settings):
 
     text_cache_dir: str | None = Field(default=None, min_length=1)
     """Folder of text embeddings, shared between runs and processes; by default they are kept in memory only."""
+
+
+class PolicySettings(CheckpointSettings):
+    """Low-rank adapters that are trained on a frozen base."""
+
+    merge_adapter: bool = False
+    """Merge `adapter_path` into the base first: the merged policy is the reference, and new adapters start at 0."""
 
     use_lora: bool = True
     """Train low-rank adapters on a frozen base, which then is the reference at no cost. Off trains all weights."""
