@@ -24,11 +24,11 @@ from motions.text_motion import TextMotion
 
 TRAIN_SPEEDS = (0.85, 0.95, 1.05, 1.2)
 TEST_SPEEDS = (0.9, 1.0, 1.12)
-WINDOWS_PER_SPEED = 3
 MAX_FRAMES = 196
 
 _SEAM_S = 0.3
-_STEADY_FRAMES = (40, 120)
+_STEADY_FRAMES = ((28, 44), (45, 79), (80, 120))
+"""Lengths of the windows of a steady clip: one short (for composites of many parts), one middle, one long."""
 
 Kind = Literal["steady", "event", "once"]
 """steady: cut anywhere, it has no beginning or end; event: whole cycles from about their start; once: not cyclic."""
@@ -118,11 +118,11 @@ def _windows(clip: MocapClip, clip_index: int, held_out: bool) -> dict[str, np.n
 def _ranges(plan: _Plan, cycle: float, held_out: bool, rng: np.random.Generator) -> list[tuple[int, int]]:
     """First frame and length of the windows of a clip whose cycle (or whole length) is `cycle` frames."""
     ranges = []
-    for number in range(WINDOWS_PER_SPEED):
+    for number in range(len(_STEADY_FRAMES)):
         if plan.kind == "steady":
             # Held-out windows start half way between those of the training split.
-            phase = (number + 0.5 * held_out + rng.uniform(0.0, 0.4)) / WINDOWS_PER_SPEED
-            low, high = _STEADY_FRAMES
+            phase = (number + 0.5 * held_out + rng.uniform(0.0, 0.4)) / len(_STEADY_FRAMES)
+            low, high = _STEADY_FRAMES[number]
             ranges.append((round(phase * cycle), int(rng.integers(low, high + 1))))
         elif plan.kind == "event":
             repeats = plan.cycles[number % len(plan.cycles)]

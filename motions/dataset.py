@@ -8,14 +8,17 @@ Example:
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
 
 from motions.builtin import build_builtin
+from motions.composites import Composer, compose_motions
 from motions.normalization import Normalizer
-from motions.prompts import Prompt, Segment
+from motions.prompts import MAX_FRAMES, Prompt, Segment
 from motions.skeletons import HUMANML3D, Skeleton
 from motions.text_motion import FULL_WINDOW, MDM_CROP, CropRule, MotionBatch, TextMotion, sample_batch
 
@@ -56,15 +59,56 @@ class MotionDataset:
             digest.update(np.ascontiguousarray(item.features).tobytes())
         return digest.hexdigest()
 
-    def prompts(self, split: str, num_prompts: int, composite_share: float, rng: np.random.Generator) -> list[Prompt]:
-        """Prompts from the captions and lengths of a split."""
+    def prompts(
+        self,
+        split: str,
+        num_prompts: int,
+        composite_share: float = 0.0,
+        rng: np.random.Generator | None = None,
+        *,
+        num_segments: int | None = None,
+        max_frames: int = MAX_FRAMES,
+    ) -> list[Prompt]:
+        """Prompts made of a split's captions and the lengths of its motions.
+
+        Args:
+            composite_share: share of prompts (rounded) with several segments; they are spread evenly among the others.
+            rng: by default a generator of seed 0. Equal generators give equal prompts.
+            num_segments: segments of the composite ones, 2 to 5; by default it varies.
+            max_frames: single prompts are cut to this length, composite ones chosen to fit.
+
+        Raises:
+            ValueError: unknown split, a number or share out of range, or no motions that fit together.
+        """
         items = self.items(split)
+        if num_prompts < 1 or not 0.0 <= composite_share <= 1.0:
+            raise ValueError(
+                f"num_prompts is {num_prompts}, composite_share is {composite_share}; legal: at least 1, 0 to 1"
+            )
+        rng = rng or np.random.default_rng(0)
+        composer = Composer(items, self.skeleton, max_frames) if composite_share else None
         prompts = []
-        for index in rng.integers(len(items), size=num_prompts):
-            item = items[int(index)]
-            text = item.captions[int(rng.integers(len(item.captions)))]
-            prompts.append(Prompt(text, (Segment(text, item.num_frames),)))
+        for number in range(num_prompts):
+            due = math.floor((number + 1) * composite_share + 0.5) - math.floor(number * composite_share + 0.5)
+            prompts.append(
+                composer.draw(rng, num_segments).prompt if composer and due else _single_prompt(items, rng, max_frames)
+            )
         return prompts
+
+    def composites(
+        self, split: str, num_motions: int, rng: np.random.Generator, *, max_frames: int = MAX_FRAMES
+    ) -> tuple[TextMotion, ...]:
+        """Composite motions with their texts, for supervised training (about 20 ms each).
+
+        Raises ValueError for an unknown split or where no two motions fit together.
+        """
+        return compose_motions(Composer(self.items(split), self.skeleton, max_frames), num_motions, rng)
+
+
+def _single_prompt(items: Sequence[TextMotion], rng: np.random.Generator, max_frames: int) -> Prompt:
+    item = items[int(rng.integers(len(items)))]
+    text = item.captions[int(rng.integers(len(item.captions)))]
+    return Prompt(text, (Segment(text, min(item.num_frames, max_frames)),))
 
 
 def load_dataset(source: str) -> MotionDataset:

@@ -1,8 +1,8 @@
 """Draws motions as capsule figures on a ground grid: frames, contact sheets and GIFs, with Pillow alone.
 
-One orthographic camera for the whole motion, fixed so that its whole path fits and one metre is the same length in both
-directions. Left limbs are blue, right limbs orange, the trunk is dark; the path of the root lies on the ground and each
-bone casts a shadow, so that floating and sinking feet are seen at once.
+One orthographic camera for the whole motion, fixed so that its whole path fits (or following the body, at one scale);
+one metre is the same length in both directions. Left limbs are blue, right limbs orange, the trunk is dark; the path of
+the root lies on the ground and the body casts a shadow, so that floating and sinking feet are seen at once.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import io
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import gaussian_filter1d
 
 from motions.atomic import atomic_write
 from motions.skeletons import Skeleton
@@ -31,7 +33,14 @@ LEFT: Colour = (47, 111, 187)
 RIGHT: Colour = (226, 122, 46)
 
 _OVERSAMPLING = 2
-_TRUNK_WIDTH, _LEG_WIDTH, _ARM_WIDTH, _HEAD_RADIUS = 0.13, 0.095, 0.075, 0.105
+_FLOOR = np.array([1.0, 0.0, 1.0])
+_RIM = 0.03
+_HEAD_RADIUS = 0.105
+_LIMBS = {"knee": 0.105, "ankle": 0.09, "midfoot": 0.07, "foot": 0.07, "elbow": 0.08, "wrist": 0.068}
+"""Width in metres of the limbs' bones, by the joint they lead to; all other bones make the trunk."""
+_TRUNK_WIDTH = 0.1
+_FOLLOW_SIGMA = 8.0
+"""Frames over which the path of a following camera is smoothed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +71,7 @@ def fit_camera(
 ) -> Camera:
     """The camera that shows all of `joints` [..., 3] (metres) in a picture of `size` (width, height) pixels."""
     points = joints.reshape(-1, 3)
-    floor = points * np.array([1.0, 0.0, 1.0])
-    turned = _turn(np.concatenate([points, floor]), azimuth, elevation)
+    turned = _turn(np.concatenate([points, points * _FLOOR]), azimuth, elevation)
     low, high = turned.min(axis=0) - margin, turned.max(axis=0) + margin
     scale = min(size[0] / (high[0] - low[0]), size[1] / (high[1] - low[1]))
     middle = (low + high) / 2
@@ -81,6 +89,7 @@ def draw_frames(
     captions: Sequence[str] | None = None,
     azimuth: float = 35.0,
     elevation: float = 16.0,
+    follow: bool = False,
     camera: Camera | None = None,
 ) -> list[Image.Image]:
     """One picture per frame of a motion.
@@ -88,6 +97,7 @@ def draw_frames(
     Args:
         joints: [T, J, 3] positions, y up, in the skeleton's units.
         caption: shown under every frame; `captions` instead gives each of the T frames its own (composite prompts).
+        follow: move the camera along with the body, for motions that go far; the scale stays.
         camera: shares a view between motions; by default the one that fits this motion.
 
     Raises:
@@ -97,12 +107,8 @@ def draw_frames(
     if captions is not None and len(captions) != len(points):
         raise ValueError(f"captions has {len(captions)} entries for {len(points)} frames")
     texts = list(captions) if captions is not None else [caption] * len(points)
-    view = camera or fit_camera(points, size, azimuth=azimuth, elevation=elevation)
-    ground = _draw_ground(points, view)
-    return [
-        _draw_figure(ground, points[index], points[: index + 1, 0], skeleton, view, text)
-        for index, text in enumerate(texts)
-    ]
+    cameras = _cameras(points, size, azimuth, elevation, follow, camera)
+    return [_draw(points[: index + 1], points, skeleton, cameras[index], text) for index, text in enumerate(texts)]
 
 
 def contact_sheet(
@@ -115,6 +121,7 @@ def contact_sheet(
     caption: str = "",
     azimuth: float = 35.0,
     elevation: float = 16.0,
+    follow: bool = False,
 ) -> Image.Image:
     """`num_poses` frames evenly spread over a motion [T, J, 3], in rows, each with its time in seconds.
 
@@ -122,19 +129,17 @@ def contact_sheet(
     """
     if num_poses < 1 or columns < 1:
         raise ValueError(f"num_poses is {num_poses}, columns is {columns}; both are at least 1")
-    points = _checked(joints, skeleton)
+    points = _checked(joints, skeleton) * skeleton.metres_per_unit
+    cameras = _cameras(points, size, azimuth, elevation, follow, None)
     chosen = np.unique(np.linspace(0, len(points) - 1, num_poses).round().astype(int))
-    camera = fit_camera(points * skeleton.metres_per_unit, size, azimuth=azimuth, elevation=elevation)
-    ground = _draw_ground(points * skeleton.metres_per_unit, camera)
     rows = math.ceil(len(chosen) / columns)
     header = 24 if caption else 0
     sheet = Image.new("RGB", (columns * size[0], rows * size[1] + header), BACKGROUND)
     if caption:
         ImageDraw.Draw(sheet).text((8, 5), caption, fill=INK, font=ImageFont.load_default(13))
-    for place, index in enumerate(chosen):
-        metres = points[: index + 1] * skeleton.metres_per_unit
+    for place, index in enumerate(chosen.tolist()):
         text = f"{index / skeleton.fps:.2f} s"
-        picture = _draw_figure(ground, metres[-1], metres[:, 0], skeleton, camera, text)
+        picture = _draw(points[: index + 1], points, skeleton, cameras[index], text)
         sheet.paste(picture, (place % columns * size[0], header + place // columns * size[1]))
     return sheet
 
@@ -177,18 +182,137 @@ def _checked(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     return points
 
 
-def _draw_ground(points: np.ndarray, camera: Camera) -> Image.Image:
-    """The empty scene, oversampled: a grid of half-metre squares under the motion and a margin around it."""
-    factor = _OVERSAMPLING
-    picture = Image.new("RGB", (camera.width * factor, camera.height * factor), BACKGROUND)
+def _cameras(
+    points: np.ndarray,
+    size: tuple[int, int],
+    azimuth: float,
+    elevation: float,
+    follow: bool,
+    camera: Camera | None,
+) -> list[Camera]:
+    """One camera per frame of `points` [T, J, 3]."""
+    path = gaussian_filter1d(points[:, 0], _FOLLOW_SIGMA, axis=0, mode="nearest") * _FLOOR
+    if camera is None:
+        shown = points - path[:, None] if follow else points
+        camera = fit_camera(shown, size, azimuth=azimuth, elevation=elevation)
+    if not follow:
+        return [camera] * len(points)
+    x, y, z = camera.centre
+    return [replace(camera, centre=(x + float(step[0]), y, z + float(step[2]))) for step in path]
+
+
+def _draw(past: np.ndarray, whole: np.ndarray, skeleton: Skeleton, camera: Camera, text: str) -> Image.Image:
+    """The last pose of `past` [t, J, 3] on the ground of the `whole` motion, with the path up to it."""
+    picture = Image.new("RGB", (camera.width * _OVERSAMPLING, camera.height * _OVERSAMPLING), BACKGROUND)
     draw = ImageDraw.Draw(picture)
+    _draw_grid(draw, camera, whole)
+    pose = past[-1]
+    flat = pose * _FLOOR
+    for limb in _limbs(skeleton):
+        for parent, joint, width in limb.bones:
+            _capsule(draw, camera, flat[parent], flat[joint], 0.8 * width, SHADOW)
+    _polygon(draw, camera, flat[_trunk_corners(skeleton)], 0.8 * _TRUNK_WIDTH, SHADOW)
+    if len(past) > 1:
+        _line(draw, camera, past[:, 0] * _FLOOR, PATH, 2 * _OVERSAMPLING)
+    _draw_figure(draw, camera, pose, skeleton)
+    picture = picture.resize((camera.width, camera.height), Image.Resampling.LANCZOS)
+    if text:
+        _write(picture, text)
+    return picture
+
+
+def _draw_grid(draw: ImageDraw.ImageDraw, camera: Camera, points: np.ndarray) -> None:
+    """Lines every half metre under the motion and a margin around it."""
     low = np.floor((points[..., [0, 2]].min(axis=(0, 1)) - 0.6) * 2) / 2
     high = np.ceil((points[..., [0, 2]].max(axis=(0, 1)) + 0.6) * 2) / 2
     for x in np.arange(low[0], high[0] + 0.25, 0.5):
-        _line(draw, camera, np.array([[x, 0.0, low[1]], [x, 0.0, high[1]]]), GRID, factor)
+        _line(draw, camera, np.array([[x, 0.0, low[1]], [x, 0.0, high[1]]]), GRID, _OVERSAMPLING)
     for z in np.arange(low[1], high[1] + 0.25, 0.5):
-        _line(draw, camera, np.array([[low[0], 0.0, z], [high[0], 0.0, z]]), GRID, factor)
-    return picture
+        _line(draw, camera, np.array([[low[0], 0.0, z], [high[0], 0.0, z]]), GRID, _OVERSAMPLING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limb:
+    """Bones (parent, joint, width in metres) that are drawn as one piece."""
+
+    colour: Colour
+    bones: tuple[tuple[int, int, float], ...]
+
+
+@cache
+def _limbs(skeleton: Skeleton) -> tuple[_Limb, ...]:
+    """Arms, legs, the head, and the trunk, last."""
+    pieces: dict[tuple[str, str], list[tuple[int, int, float]]] = {}
+    for joint, parent in enumerate(skeleton.parents):
+        side, _, part = skeleton.joint_names[joint].rpartition("_")
+        if parent < 0:
+            continue
+        name = ("", "trunk")
+        if part in _LIMBS:
+            name = (side, "arm" if part in ("elbow", "wrist") else "leg")
+        elif part == "head":
+            name = ("", "head")
+        pieces.setdefault(name, []).append((parent, joint, _LIMBS.get(part, _TRUNK_WIDTH)))
+    trunk = pieces.pop(("", "trunk"))
+    limbs = [_Limb({"left": LEFT, "right": RIGHT}.get(side, INK), tuple(bones)) for (side, _), bones in pieces.items()]
+    return (*limbs, _Limb(INK, tuple(trunk)))
+
+
+def _trunk_corners(skeleton: Skeleton) -> list[int]:
+    return [skeleton.index(name) for name in ("left_shoulder", "right_shoulder", "right_hip", "left_hip")]
+
+
+def _draw_figure(draw: ImageDraw.ImageDraw, camera: Camera, pose: np.ndarray, skeleton: Skeleton) -> None:
+    """Limbs, trunk and head from far to near, each with a rim of paper around it."""
+    _, depth = camera.project(pose)
+    limbs = _limbs(skeleton)
+    trunk = limbs[-1]
+
+    def distance(limb: _Limb) -> float:
+        joints = [joint for _, joint, _ in limb.bones] if limb is not trunk else _trunk_corners(skeleton)
+        return float(depth[joints].mean())
+
+    for limb in sorted(limbs, key=distance):
+        colour = _shaded(limb.colour, 0.0 if limb is trunk else distance(limb) - distance(trunk))
+        for rim, paint in ((_RIM, BACKGROUND), (0.0, colour)):
+            if limb is trunk:
+                _polygon(draw, camera, pose[_trunk_corners(skeleton)], _TRUNK_WIDTH + rim, paint)
+            for parent, joint, width in limb.bones:
+                if skeleton.joint_names[joint] == "head":
+                    _draw_head(draw, camera, pose[parent], pose[joint], rim, paint)
+                else:
+                    _capsule(draw, camera, pose[parent], pose[joint], width + rim, paint)
+
+
+def _draw_head(
+    draw: ImageDraw.ImageDraw, camera: Camera, neck: np.ndarray, head: np.ndarray, rim: float, colour: Colour
+) -> None:
+    """A ball beyond the head joint; the neck has no rim, which would cut it off from the trunk."""
+    direction = (head - neck) / max(float(np.linalg.norm(head - neck)), 1e-9)
+    middle = head + 0.05 * direction
+    _capsule(draw, camera, middle, middle, 2 * _HEAD_RADIUS + rim, colour)
+    if not rim:
+        _capsule(draw, camera, neck, head, 0.8 * _TRUNK_WIDTH, colour)
+
+
+def _capsule(
+    draw: ImageDraw.ImageDraw, camera: Camera, start: np.ndarray, end: np.ndarray, width: float, colour: Colour
+) -> None:
+    """A thick line with round ends, `width` in metres."""
+    pixels, _ = camera.project(np.stack([start, end]))
+    (x0, y0), (x1, y1) = (pixels * _OVERSAMPLING).tolist()
+    radius = max(width * camera.scale * _OVERSAMPLING / 2, 1.0)
+    draw.line([(x0, y0), (x1, y1)], fill=colour, width=max(1, round(2 * radius)))
+    for x, y in ((x0, y0), (x1, y1)):
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)
+
+
+def _polygon(draw: ImageDraw.ImageDraw, camera: Camera, corners: np.ndarray, width: float, colour: Colour) -> None:
+    """A filled area with a thick, round border."""
+    pixels, _ = camera.project(corners)
+    draw.polygon([(float(x) * _OVERSAMPLING, float(y) * _OVERSAMPLING) for x, y in pixels], fill=colour)
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        _capsule(draw, camera, start, end, width, colour)
 
 
 def _line(draw: ImageDraw.ImageDraw, camera: Camera, points: np.ndarray, colour: Colour, width: int) -> None:
@@ -196,74 +320,9 @@ def _line(draw: ImageDraw.ImageDraw, camera: Camera, points: np.ndarray, colour:
     draw.line([(float(x) * _OVERSAMPLING, float(y) * _OVERSAMPLING) for x, y in pixels], fill=colour, width=width)
 
 
-def _draw_figure(
-    ground: Image.Image, pose: np.ndarray, path: np.ndarray, skeleton: Skeleton, camera: Camera, text: str
-) -> Image.Image:
-    """One finished picture: shadow and path on the ground, then the bones from far to near."""
-    picture = ground.copy()
-    draw = ImageDraw.Draw(picture)
-    flat = pose * np.array([1.0, 0.0, 1.0])
-    bones = [(skeleton.parents[joint], joint) for joint in range(skeleton.num_joints) if skeleton.parents[joint] >= 0]
-    for parent, joint in bones:
-        _capsule(draw, camera, flat[parent], flat[joint], _width(skeleton, joint) * 0.8, SHADOW)
-    if len(path) > 1:
-        _line(draw, camera, path * np.array([1.0, 0.0, 1.0]), PATH, 2 * _OVERSAMPLING)
-    _, depth = camera.project(pose)
-    for parent, joint in sorted(bones, key=lambda bone: depth[bone[0]] + depth[bone[1]]):
-        shade = float(np.clip((depth[joint] + depth[parent]) / 2 - depth[0], -0.4, 0.4))
-        colour = _shaded(_colour(skeleton, joint), shade)
-        _capsule(draw, camera, pose[parent], pose[joint], _width(skeleton, joint), colour, outline=True)
-        if skeleton.joint_names[joint] == "head":
-            beyond = pose[joint] - pose[parent]
-            middle = pose[joint] + beyond / np.linalg.norm(beyond) * 0.05
-            _capsule(draw, camera, middle, middle, 2 * _HEAD_RADIUS, colour, outline=True)
-    picture = picture.resize((camera.width, camera.height), Image.Resampling.LANCZOS)
-    if text:
-        _write(picture, text)
-    return picture
-
-
-def _capsule(
-    draw: ImageDraw.ImageDraw,
-    camera: Camera,
-    start: np.ndarray,
-    end: np.ndarray,
-    width: float,
-    colour: Colour,
-    *,
-    outline: bool = False,
-) -> None:
-    """A thick line with round ends, `width` in metres."""
-    pixels, _ = camera.project(np.stack([start, end]))
-    (x0, y0), (x1, y1) = (pixels * _OVERSAMPLING).tolist()
-    radius = max(width * camera.scale * _OVERSAMPLING / 2, 1.0)
-    layers = [(radius, colour)]
-    if outline:
-        rim = max(1.0, radius * 0.16)
-        layers = [(radius + rim, BACKGROUND), (radius, colour)]
-    for size, paint in layers:
-        draw.line([(x0, y0), (x1, y1)], fill=paint, width=max(1, round(2 * size)))
-        for x, y in ((x0, y0), (x1, y1)):
-            draw.ellipse([x - size, y - size, x + size, y + size], fill=paint)
-
-
-def _colour(skeleton: Skeleton, joint: int) -> Colour:
-    side = skeleton.joint_names[joint].split("_")[0]
-    return {"left": LEFT, "right": RIGHT}.get(side, INK)
-
-
-def _width(skeleton: Skeleton, joint: int) -> float:
-    part = skeleton.joint_names[joint].split("_")[-1]
-    if part in ("knee", "ankle"):
-        return _LEG_WIDTH
-    if part in ("elbow", "wrist", "foot", "midfoot", "head"):
-        return _ARM_WIDTH
-    return _TRUNK_WIDTH
-
-
 def _shaded(colour: Colour, depth: float) -> Colour:
-    """Lighter when further away, `depth` metres from the pelvis."""
-    share = 0.35 * max(-depth, 0.0) / 0.4
+    """Lighter when further away, `depth` metres from the trunk."""
+    share = 0.35 * min(max(-depth, 0.0) / 0.3, 1.0)
     red, green, blue = (round(value + share * (paper - value)) for value, paper in zip(colour, BACKGROUND, strict=True))
     return red, green, blue
 

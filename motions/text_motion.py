@@ -80,20 +80,35 @@ def sample_batch(
     rng: np.random.Generator,
     batch_size: int,
     max_frames: int,
+    *,
     crop: CropRule = FULL_WINDOW,
+    composites: Sequence[TextMotion] = (),
+    composite_share: float = 0.0,
 ) -> MotionBatch:
     """Draws `batch_size` motions with replacement, each with one of its captions.
 
-    Equal generators give equal batches. Raises ValueError for no items, or sizes below 1.
+    Args:
+        composites: motions that a draw takes, whole, with probability `composite_share` instead of one of `items`
+            (`MotionDataset.composites` makes some).
+
+    Equal generators give equal batches. Raises ValueError for no items, sizes below 1, a share outside 0..1 or without
+    composites, or a composite longer than `max_frames` (cutting it would make its text wrong).
     """
     if not items:
         raise ValueError("items is empty: there is nothing to draw from")
     if batch_size < 1 or max_frames < 1:
         raise ValueError(f"batch_size is {batch_size}, max_frames is {max_frames}; both are at least 1")
+    if not 0.0 <= composite_share <= 1.0 or (composite_share and not composites):
+        raise ValueError(f"composite_share is {composite_share} with {len(composites)} composites; legal: 0 to 1")
     windows, texts = [], []
-    for index in rng.integers(len(items), size=batch_size):
-        item = items[int(index)]
+    for _ in range(batch_size):
+        pool = composites if rng.random() < composite_share else items
+        item = pool[int(rng.integers(len(pool)))]
         start, length = crop.draw(item.num_frames, max_frames, rng)
+        if pool is composites:
+            if item.num_frames > max_frames:
+                raise ValueError(f"composite {item.clip_id} has {item.num_frames} frames; max_frames is {max_frames}")
+            start, length = 0, item.num_frames
         windows.append(item.features[start : start + length])
         texts.append(item.captions[int(rng.integers(len(item.captions)))])
     lengths = np.array([len(window) for window in windows], dtype=np.int64)
