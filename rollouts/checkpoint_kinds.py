@@ -1,0 +1,159 @@
+"""Telling what a file is when it is not an MDM checkpoint.
+
+Motion models come as heaps of .pt, .pth, .tar, .npy and .safetensors files with similar names, and the wrong one is
+given easily. Kinds are recognised by content: keys of state dicts, magic numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+SUPPORTED_KIND = "an MDM of architecture trans_enc"
+"""What `describe_contents` says of a file that can be loaded."""
+
+_GUO_PARTS = ("movement_encoder", "motion_encoder", "text_encoder")
+
+
+# What torch.load raises on damaged files, found by damaging thousands.
+_TORCH_LOAD_ERRORS = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError),
+    *(AssertionError, OverflowError, OSError, struct.error, zipfile.BadZipFile),
+)
+
+
+class CheckpointError(ValueError):
+    """A file cannot be loaded as an MDM checkpoint; the message names the file and says what it is."""
+
+
+def read_torch_file(path: Path) -> Any:
+    """Contents of a torch file, on the CPU, without running code from it.
+
+    Raises:
+        CheckpointError: another kind of file (which is named), or a damaged one.
+    """
+    if (kind := _kind_by_bytes(path)) is not None:
+        raise CheckpointError(f"{path} is {kind}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except _TORCH_LOAD_ERRORS as error:
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+            raise CheckpointError(
+                f"{path} holds Python objects beside tensors, which are not loaded because they could run code; save "
+                "the state dict alone: torch.save(model.state_dict(), ...)"
+            ) from error
+        raise CheckpointError(f"{path} is no torch file, or damaged ({_first_line(error)})") from error
+
+
+def describe_contents(contents: Any) -> str:
+    """Name what the contents of a torch file are, as the end of "this is ..."."""
+    if isinstance(contents, torch.Tensor):
+        return f"a single tensor {tuple(contents.shape)}{_statistics_hint(contents.dim())}"
+    if not isinstance(contents, Mapping):
+        return f"a {type(contents).__name__}, not a state dict"
+    if {"state", "param_groups"} <= contents.keys():
+        return "the state of an optimizer (opt#########.pt); give the model#########.pt beside it"
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        if isinstance(contents.get(wrapper), Mapping):
+            return _describe_state(contents[wrapper])
+    if any(
+        isinstance(contents.get(f"{part}{suffix}"), Mapping) for part in _GUO_PARTS for suffix in ("", "_state_dict")
+    ):
+        return _describe_parts(contents)
+    return _describe_state(contents)
+
+
+def _describe_parts(contents: Mapping[str, Any]) -> str:
+    states = [value for value in contents.values() if isinstance(value, Mapping)]
+    if any(str(key).startswith("seqTransEncoder.") for state in states for key in state):
+        return "a TMR; it belongs to the reward: --tmr_checkpoint_path"
+    return "an evaluator of Guo et al. (text_mot_match/model/finest.tar), not a generator"
+
+
+def _describe_state(state: Mapping[str, Any]) -> str:
+    """Name a flat state dict."""
+    names = [str(name) for name in state]
+
+    def any_starts(*prefixes: str) -> bool:
+        return any(name.startswith(prefixes) for name in names)
+
+    def any_holds(*parts: str) -> bool:
+        return any(part in name for part in parts for name in names)
+
+    kinds = {
+        "a LoRA adapter, or weights with adapters that were not merged; give an adapter's folder as --adapter_path": (
+            any_holds(".lora_A.", ".lora_B.", ".base_layer.")
+        ),
+        "an MDM that is labelled with actions, not with text": any_starts("embed_action."),
+        "an MDM of architecture trans_dec, which is not supported yet": any_starts("seqTransDecoder.")
+        and any_starts("input_process."),
+        "an MDM of architecture gru, which is not supported yet": any_starts("gru.") and any_starts("input_process."),
+        SUPPORTED_KIND: any_starts("seqTransEncoder.") and any_starts("input_process."),
+        "a TMR; it belongs to the reward: --tmr_checkpoint_path": (
+            any_starts("motion_encoder.", "motion_decoder.")
+            or (any_starts("seqTransEncoder.", "seqTransDecoder.") and any_starts("tokens", "final_layer."))
+        ),
+        "a MotionCritic, which judges motions and makes none": any_starts("dstran.", "module.dstran."),
+        "an encoder of the evaluator of Guo et al., not a generator": any_starts("gru.", "main.") and any_starts("out"),
+    }
+    for kind, holds in kinds.items():
+        if holds:
+            return kind
+    return f"something unknown with {len(names)} entries: {', '.join(names[:5])}"
+
+
+def _kind_by_bytes(path: Path) -> str | None:
+    """Files that are no torch files at all."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head.startswith(b"\x93NUMPY"):
+        return _describe_numpy(path)
+    if path.suffix == ".npz":
+        return "a NumPy archive (.npz); give a model#########.pt"
+    if path.suffix == ".safetensors":
+        return _describe_safetensors(path)
+    if head.lstrip()[:1] in (b"{", b"["):
+        return _describe_json(path)
+    return None
+
+
+def _describe_numpy(path: Path) -> str:
+    try:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except ValueError as error:
+        return f"a NumPy file that is damaged or holds pickled objects ({error})"
+    return f"a NumPy array {tuple(shape)}{_statistics_hint(len(shape))}"
+
+
+def _describe_safetensors(path: Path) -> str:
+    try:
+        with safe_open(path, framework="np") as file:
+            names: list[str] = file.keys()
+    except SafetensorError as error:
+        return f"a damaged safetensors file ({error})"
+    return f"a safetensors file, and by its names {_describe_state(dict.fromkeys(names))}"
+
+
+def _describe_json(path: Path) -> str | None:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return "a JSON file; give the model#########.pt it lies beside"
+
+
+def _statistics_hint(num_axes: int) -> str:
+    return ", as statistics of a dataset are; give their folder as --stats_path" if num_axes == 1 else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,142 @@
+"""args.json: what the weights of an MDM checkpoint do not say about it. Imports no torch, so a plan can read it.
+
+Official files are flat, with all training options of their day. What decides the network and its diffusion is read and
+checked; the rest is kept as it is. What the weights cannot tell must be there: a public GRPO tool writes args.json
+before it has resolved it, and its 50-step models are evaluated with 1000 steps. What official code hard-codes
+(feed-forward width, heads, dropout) or never says (skeleton, text width, which text encoder weights) are keys of our
+own, which official readers ignore.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ARGS_FILE = "args.json"
+_SKELETONS = {"humanml": "humanml3d", "t2m": "humanml3d", "kit": "kit"}
+_DATASETS = {"humanml3d": "humanml", "kit": "kit"}
+_TEXT_ENCODERS = {"bert": "distilbert"}
+_TEXT_WIDTHS = {"clip": 512, "distilbert": 768}
+_NEWER = ("text_encoder_type", "mask_frames", "pos_embed_max_len", "use_ema", "pred_len", "context_len")
+
+
+class ModelArgsError(ValueError):
+    """args.json is missing, broken, or describes a model that is not supported; the message names file and field."""
+
+
+class ModelArgs(BaseModel):
+    """Resolved arguments of one model; official names where there are some. Unknown ones are kept in `model_extra`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    arch: str
+    dataset: str
+    layers: int = Field(ge=1)
+    latent_dim: int = Field(ge=1)
+    diffusion_steps: int = Field(ge=1)
+    noise_schedule: Literal["cosine", "linear"]
+    # Absent from old official files, with the values the code of their day had.
+    text_encoder_type: str = "clip"
+    cond_mask_prob: float = Field(default=0.1, ge=0, lt=1)
+    mask_frames: bool = False
+    pos_embed_max_len: int = Field(default=5000, ge=2)
+    use_ema: bool = False
+    sigma_small: bool = True
+    unconstrained: bool = False
+    cond_mode: str = "text"
+    emb_policy: str = "add"
+    multi_target_cond: bool = False
+    context_len: int = 0
+    pred_len: int = 0
+    # Hard-coded in official code.
+    num_heads: int = Field(default=4, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    # Ours; where absent, the shapes of the weights and the dataset tell.
+    ff_size: int | None = None
+    text_dim: int | None = None
+    skeleton: str | None = None
+    text_encoder_fingerprint: str | None = None
+    command: str | None = None
+    """The command that made the weights."""
+
+    @property
+    def text_encoder(self) -> str:
+        """Name for `text_encoders.load_text_encoder`."""
+        return _TEXT_ENCODERS.get(self.text_encoder_type, self.text_encoder_type)
+
+    @property
+    def text_width(self) -> int | None:
+        """Width of the text encoder's embeddings; None where nothing tells."""
+        return self.text_dim or _TEXT_WIDTHS.get(self.text_encoder)
+
+    @property
+    def skeleton_name(self) -> str:
+        """Name for `skeletons.get_skeleton`; ModelArgsError where neither skeleton nor dataset tells."""
+        name = self.skeleton or _SKELETONS.get(self.dataset)
+        if name is None:
+            raise ModelArgsError(
+                f"dataset is {self.dataset!r}, which has no known skeleton; name it with --skeleton humanml3d or kit"
+            )
+        return name
+
+    @property
+    def defaulted(self) -> tuple[str, ...]:
+        """Arguments of newer official versions that the file lacks."""
+        return tuple(name for name in _NEWER if name not in self.model_fields_set)
+
+    def require_supported(self) -> None:
+        """Raise ModelArgsError for a model that would load wrongly or not at all; the message says why."""
+        reasons = {
+            f"arch {self.arch} is not supported yet (trans_enc is)": self.arch != "trans_enc",
+            "it is unconstrained, and a policy without text has no prompt to follow": (
+                self.unconstrained or self.cond_mode == "no_cond"
+            ),
+            f"dataset {self.dataset} is labelled with actions, not with text": self.dataset in ("humanact12", "uestc"),
+            f"pred_len {self.pred_len} and context_len {self.context_len}: autoregressive models are not supported": (
+                self.pred_len > 0 or self.context_len > 0
+            ),
+            "multi_target_cond: target conditioning is not supported": self.multi_target_cond,
+            f"emb_policy {self.emb_policy} is not supported (add is)": self.emb_policy != "add",
+            "sigma_small is false: only the posterior variance is supported": not self.sigma_small,
+            "text_encoder_type bert belongs to arch trans_dec": self.text_encoder == "distilbert",
+        }
+        if found := [reason for reason, holds in reasons.items() if holds]:
+            raise ModelArgsError("; ".join(found))
+
+    def to_json(self) -> str:
+        """As official code writes it: flat, sorted, indented by 4; what is unknown (None) is left out."""
+        return json.dumps(self.model_dump(exclude_none=True), indent=4, sort_keys=True) + "\n"
+
+
+def dataset_of(skeleton: str) -> str:
+    """Official dataset name of a skeleton's feature vectors."""
+    return _DATASETS.get(skeleton, skeleton)
+
+
+def read_model_args(checkpoint: str | Path) -> ModelArgs:
+    """Arguments of a checkpoint file, from `args.json` beside it.
+
+    Raises:
+        ModelArgsError: no such file, not JSON, a field missing or of the wrong kind.
+    """
+    path = Path(checkpoint).with_name(ARGS_FILE)
+    if not path.is_file():
+        raise ModelArgsError(
+            f"{path}: no such file. An MDM checkpoint needs the args.json of its training beside it: it says how many "
+            "diffusion steps the model was trained with, which the weights do not"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelArgsError(f"{path}: not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ModelArgsError(f"{path}: holds a {type(values).__name__}; expected an object of arguments")
+    try:
+        # null is how some versions write an argument that was not given.
+        return ModelArgs.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ModelArgsError(f"{path}: {problems}") from error
