@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -27,13 +27,12 @@ from pathlib import Path
 import ray
 from ray._private.runtime_env.packaging import _dir_travel
 
+from cluster.run_directory import in_ray_job
 from cluster.settings import ClusterSettings
 
 logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
-JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray's job supervisor for the entry point of a submitted job."""
 MAX_UPLOAD_MB = 200
 
 
@@ -51,11 +50,6 @@ class Connection:
     """`ray.cluster_resources()` at the start."""
     metrics_urls: tuple[str, ...]
     """Prometheus endpoints of the nodes, as far as they are up."""
-
-
-def in_ray_job(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process is (a child of) the entry point of a submitted Ray job."""
-    return JOB_VARIABLE in environ
 
 
 @contextmanager

@@ -74,7 +74,10 @@ class ActorHost:
     def stack(self) -> str:
         """What the thread of the current call is doing; answered from another thread."""
         frame = sys._current_frames().get(self._thread_id)
-        return "".join(traceback.format_stack(frame)) if frame else "the call's thread is gone"
+        frames = traceback.extract_stack(frame) if frame else []
+        # Only what the object itself does: above it are Ray and this file.
+        ours = [index for index, entry in enumerate(frames) if entry.filename == __file__]
+        return "".join(traceback.format_list(frames[ours[-1] + 1 :])) if ours else "  between two calls\n"
 
     @contextmanager
     def _numerics(self) -> Iterator[None]:

@@ -29,6 +29,10 @@ class Learner(Protocol):
         """The weights, numbered by updates."""
         ...
 
+    def evaluation_version(self) -> PolicyVersion:
+        """The weights to evaluate and export: an average, if the learner keeps one."""
+        ...
+
     def state(self) -> LearnerState:
         """Everything that an update depends on or changes."""
         ...
@@ -62,6 +66,11 @@ class LearnerService:
     def publish(self) -> tuple[int, PolicyVersion]:
         """Number and weights as they are."""
         version = self._learner.version()
+        return version.number, version
+
+    def evaluation(self) -> tuple[int, PolicyVersion]:
+        """Number and weights to evaluate."""
+        version = self._learner.evaluation_version()
         return version.number, version
 
     def state(self) -> LearnerState:

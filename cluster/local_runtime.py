@@ -122,6 +122,8 @@ class LocalRuntime:
             _fail(call, CallFailed(message, error))
         else:
             call.handles, call.stats, call.state = handles, outputs[-1], "done"
+            # Inputs may go: else every version would hold all steps before it.
+            call.args = ()
             call.finished_at = time.monotonic()
             self._spans.append(outputs[-1])
 

@@ -234,6 +234,9 @@ class RayRuntime:
         else:
             call.stats, call.state, call.finished_at = stats, "done", time.monotonic()
             call.handles.pop()
+            if self._pools[call.role].role.stateful:
+                # It is never made again, so its inputs may go: else every version would hold all steps before it.
+                call.args = ()
             call.actor.running.remove(call)
             call.actor.last_progress = call.finished_at
             self._active.remove(call)
@@ -314,7 +317,9 @@ class RayRuntime:
             if pool.role.stateful:
                 self._fail(call, ActorLost(f"{member.name} died in {call.label}: {reason}{words}"))
             elif call.attempts >= pool.role.max_attempts:
-                message = f"{call.label} failed {call.attempts} times, at last on {member.name}: {reason}{words}"
+                message = (
+                    f"{call.label} was given up after {call.attempts} attempt(s): {member.name} died: {reason}{words}"
+                )
                 self._fail(call, CallFailed(message))
             else:
                 self.counters.retries += 1

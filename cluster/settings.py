@@ -6,6 +6,7 @@ no bit of its result), `RunSettings` says how long it runs, what it keeps and wh
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
@@ -116,7 +117,7 @@ class ClusterSettings(Settings):
 class RunSettings(Settings):
     """Run directory, length, evaluation and trackers."""
 
-    save_dir: str = Field(min_length=1)
+    save_dir: Path
     """Directory of the run: configuration, metrics, checkpoints, samples, report. Inside a submitted Ray job it must be
     absolute, because the job's working copy is thrown away."""
 
@@ -150,10 +151,6 @@ class RunSettings(Settings):
     log_interval: int = Field(default=1, ge=1)
     """Steps between lines of text when the output is no terminal. Metrics are recorded at every step."""
 
-    on_reward_error: Literal["fail", "drop_group"] = "fail"
-    """What happens to a group whose reward raises or is not finite: the run stops and names it, or the group is left
-    out of the update and counted. It is never scored 0."""
-
     train_platform_type: TrackerName = Field(
         default="NoPlatform", validation_alias=AliasChoices("train_platform_type", "tracker")
     )
@@ -175,7 +172,7 @@ class RunSettings(Settings):
         return self
 
 
-AFFECTS_RESULTS = frozenset({"threads_per_actor", "deterministic", "seed", "on_reward_error"})
+AFFECTS_RESULTS = frozenset({"threads_per_actor", "deterministic", "seed"})
 """Options of the two groups above that change results; the others may differ when a run is resumed."""
 
 

@@ -119,6 +119,9 @@ class ToyLearner:
     def version(self) -> PolicyVersion:
         return PolicyVersion(self._number, {"centre": self._centre.copy()})
 
+    def evaluation_version(self) -> PolicyVersion:
+        return self.version()
+
     def state(self) -> dict[str, Any]:
         return {"centre": self._centre.tolist(), "momentum": self._momentum.tolist(), "number": self._number}
 

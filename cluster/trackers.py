@@ -1,0 +1,93 @@
+"""Where metrics go besides the run directory: TensorBoard or Weights & Biases, imported when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from cluster.settings import RunSettings
+
+
+class Tracker(Protocol):
+    """Receives the metrics of every step."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record metrics of a step; steps never go back, and a step may be logged in parts."""
+        ...
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        ...
+
+
+def make_tracker(settings: RunSettings, config: Mapping[str, Any], folder: Path, step: int) -> Tracker | None:
+    """The tracker that `train_platform_type` names.
+
+    Args:
+        config: all options of the run.
+        folder: the run directory.
+        step: finished updates; what was recorded beyond them is replaced.
+
+    Raises:
+        ValueError: Weights & Biases cannot start (not logged in, no network).
+    """
+    if settings.train_platform_type == "TensorboardPlatform":
+        return TensorBoardTracker(folder / "tensorboard", step)
+    if settings.train_platform_type == "WandBPlatform":
+        return WandBTracker(settings, config, folder)
+    return None
+
+
+class TensorBoardTracker:
+    """Event files in `tensorboard/`."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Events of steps that are done again are hidden.
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """See `Tracker.log`."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """See `Tracker.close`."""
+        self._writer.close()
+
+
+class WandBTracker:
+    """A Weights & Biases run. Its id lies in `wandb_id.txt`, so that a resumed run continues the same page."""
+
+    def __init__(self, settings: RunSettings, config: Mapping[str, Any], folder: Path) -> None:
+        import wandb
+
+        path = folder / "wandb_id.txt"
+        known = path.read_text(encoding="utf-8").strip() if path.is_file() else None
+        try:
+            self._run = wandb.init(
+                project=settings.wandb_project,
+                name=folder.name,
+                id=known,
+                resume="allow",
+                dir=str(folder),
+                config=dict(config),
+                mode=settings.wandb_mode,
+            )
+        except wandb.Error as error:
+            raise ValueError(
+                f"Weights & Biases cannot start: {error}. Log in with `wandb login`, or use --wandb_mode offline"
+            ) from error
+        path.write_text(self._run.id, encoding="utf-8")
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """See `Tracker.log`."""
+        # An axis of our own: its built-in one cannot go back when a run is resumed at an earlier step.
+        self._run.log({**metrics, "step": step})
+
+    def close(self) -> None:
+        """See `Tracker.close`."""
+        self._run.finish()
