@@ -77,7 +77,7 @@ class Composer:
         self.skeleton = skeleton
         self.max_frames = max_frames
         self._lengths = np.array([item.num_frames for item in self.items])
-        self._sources = np.array([item.source for item in self.items])
+        _, self._sources = np.unique([item.source for item in self.items], return_inverse=True)
         self._starts = np.stack([_local_pose(item.features[0], skeleton) for item in self.items])
         self._ends = np.stack([_local_pose(item.features[-1], skeleton) for item in self.items])
 

@@ -8,15 +8,17 @@ Example:
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property, partial
+from pathlib import Path
 
 import numpy as np
 
 from motions.builtin import build_builtin
 from motions.composites import Composer, compose_motions
+from motions.dataset_reader import MotionFolder
 from motions.normalization import Normalizer
 from motions.prompts import MAX_FRAMES, Prompt, Segment
 from motions.skeletons import HUMANML3D, Skeleton
@@ -33,21 +35,44 @@ __all__ = [
     "sample_batch",
 ]
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True, eq=False)
+
 class MotionDataset:
-    """Motions with captions in splits, one skeleton, and the statistics of the training split."""
+    """Motions with captions in splits, one skeleton, and the statistics of the training features.
 
-    name: str
-    skeleton: Skeleton
-    normalizer: Normalizer
-    splits: dict[str, tuple[TextMotion, ...]]
+    Splits are read when they are first asked for, and kept. Every dataset has `train`; the built-in one has `judge`
+    (the same motions with other captions, for the judge that is never a reward) and `test`, folders what they list.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        skeleton: Skeleton,
+        normalizer: Normalizer,
+        splits: Mapping[str, Callable[[], tuple[TextMotion, ...]]],
+    ) -> None:
+        self.name = name
+        self.skeleton = skeleton
+        self.normalizer = normalizer
+        self._readers = dict(splits)
+        self._items: dict[str, tuple[TextMotion, ...]] = {}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self._readers)
 
     def items(self, split: str) -> tuple[TextMotion, ...]:
-        """The motions of a split. Raises ValueError for a split that the dataset does not have."""
-        if split not in self.splits:
-            raise ValueError(f"split {split!r}: dataset {self.name} has {', '.join(self.splits)}")
-        return self.splits[split]
+        """The motions of a split.
+
+        Raises ValueError for a split that the dataset does not have, and for what is wrong with its files.
+        """
+        if split not in self._readers:
+            raise ValueError(f"split {split!r}: dataset {self.name} has {', '.join(self._readers)}")
+        if split not in self._items:
+            self._items[split] = self._readers[split]()
+        return self._items[split]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -111,13 +136,40 @@ def _single_prompt(items: Sequence[TextMotion], rng: np.random.Generator, max_fr
     return Prompt(text, (Segment(text, min(item.num_frames, max_frames)),))
 
 
-def load_dataset(source: str) -> MotionDataset:
-    """The built-in dataset (`"builtin"`) or a folder in HumanML3D's layout; loaded once per process."""
-    return _load(source)
+def load_dataset(source: str | Path) -> MotionDataset:
+    """The built-in dataset (`"builtin"`, made once per process) or a folder in HumanML3D's layout.
+
+    A folder's motions are read split by split when first asked for; what was missing or left out is logged.
+
+    Raises:
+        ValueError: naming the file, where the folder is not such a dataset or one of its files is wrong.
+    """
+    return _builtin() if str(source) == "builtin" else _folder(Path(source))
 
 
 @cache
-def _load(source: str) -> MotionDataset:
+def _builtin() -> MotionDataset:
     splits = build_builtin()
     normalizer = Normalizer.fit([item.features for item in splits["train"]], HUMANML3D)
-    return MotionDataset("builtin", HUMANML3D, normalizer, splits)
+    readers = {name: partial(_same, items) for name, items in splits.items()}
+    return MotionDataset("builtin", HUMANML3D, normalizer, readers)
+
+
+def _same(items: tuple[TextMotion, ...]) -> tuple[TextMotion, ...]:
+    return items
+
+
+def _folder(path: Path) -> MotionDataset:
+    folder = MotionFolder(path)
+
+    def read(split: str) -> tuple[TextMotion, ...]:
+        motions, report = folder.read(split)
+        if report.num_missing or report.num_unusual:
+            logger.warning(
+                "%s/%s.txt lists %d clips: %d are not on disk, %d motions are too short or too long; %d are left",
+                *(path, split, report.num_listed, report.num_missing, report.num_unusual, report.num_motions),
+            )
+        return motions
+
+    readers = {split: partial(read, split) for split in folder.splits}
+    return MotionDataset(str(path), folder.skeleton, folder.normalizer, readers)

@@ -72,7 +72,7 @@ FULL_WINDOW = CropRule()
 """The motion as it is, cut only where it is longer than allowed: for datasets whose items are windows already."""
 
 MDM_CROP = CropRule(unit=4, shorter_share=1 / 3)
-"""What MDM does with HumanML3D (specs/mdm 1.6)."""
+"""What MDM does with HumanML3D and KIT."""
 
 
 def sample_batch(
