@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cluster.gauges import Gauges
 
 PHASES = ("start", "rollout", "update", "evaluation", "checkpoint")
-SHOWN = ("reward/total", "evaluation/total", "policy/kl_ref", "seconds/step")
+SHOWN = ("reward/total", "evaluation/total", "policy/kl_reference", "seconds/step")
 """Metrics on the bar and in the lines."""
 
 

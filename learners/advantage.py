@@ -39,6 +39,8 @@ class Advantages:
     zero_variance: np.ndarray
     """[P] bool: all samples of the group scored the same, so its advantages are exactly 0."""
     metrics: dict[str, float]
+    """reward_std (of all rewards), reward_group_std (mean over groups); of the advantages std, abs_max and the share
+    that was clipped, clip_fraction; zero_variance_groups and zero_variance_share."""
 
 
 def group_advantages(
@@ -72,12 +74,11 @@ def group_advantages(
         values, zero_variance = _normalised(rewards, settings)
     clipped = np.clip(values, -settings.advantage_clip, settings.advantage_clip)
     metrics = {
-        "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std()),
         "reward_group_std": float(rewards.std(axis=1).mean()),
-        "advantage_std": float(clipped.std()),
-        "advantage_abs_max": float(np.abs(clipped).max()),
-        "advantage_clip_fraction": float((clipped != values).mean()),
+        "std": float(clipped.std()),
+        "abs_max": float(np.abs(clipped).max()),
+        "clip_fraction": float((clipped != values).mean()),
         "zero_variance_groups": float(zero_variance.sum()),
         "zero_variance_share": float(zero_variance.mean()),
     }

@@ -85,9 +85,10 @@ class GRPOLearner:
             advantages: [P, N].
 
         Returns:
-            Means over the pairs of all inner epochs (`grpo_metrics`), per denoising position `kl_ref_position_<k>` and
-            `ratio_std_position_<k>`, `kl_old`, `first_ratio_error`, `grad_norm`, `learning_rate`, counts, and
-            `seconds_<stage>`. Without a single pair (all groups dropped) only counts and seconds.
+            Means over the pairs of all inner epochs (`grpo_metrics`), per denoising position
+            `kl_reference_position_<k>` and `ratio_std_position_<k>`, `kl_old`, `first_ratio_error`, `grad_norm`,
+            `learning_rate`, counts, and `seconds_<stage>`. Without a single pair (all groups dropped) only counts and
+            seconds.
 
         Raises:
             RatioError: the first ratio is further than `ratio_tolerance` from 1. No weight was changed.

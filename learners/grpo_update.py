@@ -245,7 +245,7 @@ class GRPOUpdate:
         ratio = torch.cat([term.log_ratio for term in terms]).double().exp().cpu().numpy()
         for position in np.unique(positions):
             here = positions == position
-            metrics[f"kl_ref_position_{position}"] = float(kl_ref[here].mean())
+            metrics[f"kl_reference_position_{position}"] = float(kl_ref[here].mean())
             metrics[f"ratio_mean_position_{position}"] = float(ratio[here].mean())
             metrics[f"ratio_std_position_{position}"] = float(ratio[here].std())
         return metrics

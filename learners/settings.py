@@ -47,7 +47,7 @@ class GRPOSettings(Settings):
     """What the penalty adds up over steps. `exact`: the Gaussian KL of each step, |mean - mean_ref|^2 / (2 std^2), mean
     over valid elements. `dt`: each step's KL times the step's change of noise level (Flow-GRPO leaves |dt| out of the
     denominator in this way; noisy and clean steps then weigh by the distance they cover). `x0`: |x0 - x0_ref|^2 of the
-    predictions, the same scale at every noise level. The logged `kl_ref` is exact whatever is chosen."""
+    predictions, the same scale at every noise level. The logged `kl_reference` is exact whatever is chosen."""
 
     advantage_std: Literal["group", "batch", "none"] = "group"
     """What divides reward minus group mean: the group's standard deviation, the one of all rewards of the update (a
@@ -186,7 +186,7 @@ class RetrievalSettings(Settings):
 
     sentence_threshold: float = Field(default=0.8, ge=0, le=1)
     """Captions whose sentence embeddings have a score cos / 2 + 1/2 above this are no negatives of each other. 1: only
-    captions of the same clip are exempt."""
+    further captions of the same motion are exempt."""
 
     lambda_recons: float = Field(default=1.0, ge=0)
     """Weight of the reconstruction from the text's and from the motion's latent."""
@@ -201,7 +201,10 @@ class RetrievalSettings(Settings):
     """Weight of the contrastive loss."""
 
     min_crop_frames: int = Field(default=16, ge=4)
-    """Shortest random window of a clip that is shown (ours): rewards judge segments, not only whole clips."""
+    """Shortest random window of a motion (ours): rewards judge segments, not only whole motions."""
+
+    crop_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of batches in which motions are cut to a random length, at a random place; in the others they are whole."""
 
     noise_share: float = Field(default=0.5, ge=0, le=1)
     """Share of motions that get smooth noise (ours), so that small flaws of generated motion do not look like another

@@ -16,7 +16,8 @@ def test_group_std_uses_population_std_and_floor() -> None:
     np.testing.assert_allclose(result.values, expected, rtol=1e-6)
     assert result.values.dtype == np.float32
     assert result.metrics["reward_group_std"] == pytest.approx(1.5)
-    assert result.metrics["reward_mean"] == pytest.approx(7.0)
+    assert result.metrics["reward_std"] == pytest.approx(rewards.std())
+    assert result.metrics["std"] == pytest.approx(1, abs=1e-4)
 
 
 def test_batch_std_divides_all_groups_by_one_number() -> None:
@@ -35,7 +36,8 @@ def test_advantages_are_clipped_and_counted() -> None:
     rewards[0, 0] = 1.0
     result = group_advantages(rewards, GRPOSettings(advantage_clip=2.0))
     assert result.values[0, 0] == 2.0
-    assert result.metrics["advantage_clip_fraction"] == pytest.approx(1 / 50)
+    assert result.metrics["clip_fraction"] == pytest.approx(1 / 50)
+    assert result.metrics["abs_max"] == 2.0
     assert group_advantages(rewards, GRPOSettings(advantage_clip=50.0)).values[0, 0] > 5
 
 

@@ -114,13 +114,13 @@ def test_first_update_starts_at_ratio_one_and_kl_zero(lora: bool) -> None:
     first, second = train(learner, 2)
     assert first["first_ratio_error"] <= 1e-5
     assert first["ratio_mean"] == pytest.approx(1, abs=1e-5)
-    assert first["kl_ref"] == 0 and first["kl_old"] == 0
+    assert first["kl_reference"] == 0 and first["kl_old"] == 0
     assert second["first_ratio_error"] <= 1e-5
-    assert second["kl_ref"] > 0
+    assert second["kl_reference"] > 0
     assert first["num_pairs"] == 3 * 4 * 2 and first["num_optimizer_steps"] == 1
     assert {f"seconds_{stage}" for stage in STAGES} <= first.keys()
-    assert {"kl_ref_position_1", "kl_ref_position_2", "ratio_std_position_1"} <= first.keys()
-    assert "kl_ref_position_3" not in first
+    assert {"kl_reference_position_1", "kl_reference_position_2", "ratio_std_position_1"} <= first.keys()
+    assert "kl_reference_position_3" not in first
     assert not equal(before, learner.version().weights)
 
 
@@ -140,8 +140,8 @@ def test_full_fine_tuning_keeps_a_frozen_reference() -> None:
     learner = make_learner(make_policy(lora=False))
     fingerprint = learner.reference_fingerprint()
     strong = make_learner(make_policy(lora=False), kl_penalty=1e5)
-    weak_kl = train(learner, 8)[-1]["kl_ref"]
-    strong_kl = train(strong, 8)[-1]["kl_ref"]
+    weak_kl = train(learner, 8)[-1]["kl_reference"]
+    strong_kl = train(strong, 8)[-1]["kl_reference"]
     assert 0 < strong_kl < 0.5 * weak_kl
     assert learner.reference_fingerprint() == fingerprint == strong.reference_fingerprint()
 
@@ -152,7 +152,7 @@ def test_a_reference_can_be_given() -> None:
         other.network.output_proj.bias.add_(0.5)
     policy = make_policy(lora=False)
     learner = GRPOLearner(policy, GRPOSettings(group_size=4), reference=other)
-    assert train(learner)[0]["kl_ref"] > 1e-3
+    assert train(learner)[0]["kl_reference"] > 1e-3
     with pytest.raises(ValueError, match="3 denoising steps, the policy 6"):
         GRPOLearner(policy, GRPOSettings(), reference=make_policy(lora=False, sampling_steps=3))
 
@@ -162,7 +162,7 @@ def test_micro_batches_change_rounding_only(size: int) -> None:
     whole, split = make_learner(micro_batch_size=24), make_learner(micro_batch_size=size)
     a, b = train(whole, 2)[-1], train(split, 2)[-1]
     assert distance(whole.version().weights, split.version().weights) < 1e-6
-    for name in ("loss", "kl_ref", "grad_norm", "ratio_mean"):
+    for name in ("loss", "kl_reference", "grad_norm", "ratio_mean"):
         assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-6)
 
 
@@ -255,7 +255,7 @@ def test_padded_frames_have_no_influence() -> None:
             array[:, outside] = poison
         results.append((learner.update([masked], advantages(1)), learner.version().weights))
     assert distance(results[0][1], results[1][1]) < 1e-7
-    assert results[0][0]["kl_ref"] == results[1][0]["kl_ref"]
+    assert results[0][0]["kl_reference"] == results[1][0]["kl_reference"]
 
 
 def with_lengths(learner: GRPOLearner, trajectory: Trajectory, lengths: np.ndarray) -> Trajectory:
@@ -469,7 +469,7 @@ def test_half_precision_learns_in_the_same_direction(amp_dtype: str) -> None:
     metrics = train(half)[0]
     train(full)
     assert metrics["first_ratio_error"] <= 1e-5
-    assert metrics["kl_ref"] == 0
+    assert metrics["kl_reference"] == 0
     a, b = (item.state()["optimizer"]["moments"] for item in (full, half))
     flat = [torch.cat([entry["exp_avg"].flatten() for entry in item.values()]) for item in (a, b)]
     assert torch.cosine_similarity(flat[0], flat[1], dim=0) > 0.98

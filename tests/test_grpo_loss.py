@@ -245,6 +245,7 @@ def test_metrics_are_means_over_all_pairs() -> None:
     assert metrics["ratio_max"] == pytest.approx(1.3, abs=1e-6)
     assert metrics["clip_fraction_high"] == pytest.approx(0.5)
     assert metrics["clip_fraction_low"] == pytest.approx(0.25)
+    assert metrics["clip_fraction"] == pytest.approx(0.75)
     assert metrics["policy_loss"] == pytest.approx((-1.1 - 1 + 0.9 - 1.1) / 4, abs=1e-6)
     ratio = np.array([1.3, 1, 0.7, 1.2])
     assert metrics["approx_kl"] == pytest.approx((ratio - 1 - np.log(ratio)).mean(), abs=1e-6)
