@@ -273,6 +273,7 @@ class Controller:
             }
         )
         self._telemetry.log(metrics, self.step)
+        self._telemetry.spans(self.runtime.spans())
         if self._algorithm.after_evaluation is not None:
             self._algorithm.after_evaluation(self.step)
         return metrics

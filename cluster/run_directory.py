@@ -44,7 +44,7 @@ JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray's job supervisor for the entry point of a submitted job."""
 
 Opening = Literal["new", "resume", "overwrite"]
-Export = Callable[[Path], None]
+Export = Callable[[Path], object]
 """Writes what people want from a checkpoint (adapters, merged weights) into its folder."""
 
 
