@@ -213,11 +213,11 @@ class MocapClip:
     def _locate(self, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cycle number, index of the key frame before (at most N - 2), and share of its interval, each [...]."""
         times = times.to(torch.float64)
-        cycles = torch.floor(times / self.duration).long() if self.cyclic else torch.zeros_like(times).long()
+        cycles = torch.floor(times / self.duration) if self.cyclic else torch.zeros_like(times)
         inside = (times - cycles * self.duration).clamp(0.0, self.duration)
         low = (torch.searchsorted(self.times, inside, right=True) - 1).clamp(0, self.num_frames - 2)
         blend = (inside - self.times[low]) / (self.times[low + 1] - self.times[low])
-        return cycles, low, blend.clamp(0.0, 1.0)
+        return cycles.long(), low, blend.clamp(0.0, 1.0)
 
     def _after_cycles(self, count: int, keep_height: bool, keep_heading: bool) -> tuple[Tensor, Tensor]:
         """Rotation [4] and translation [3] that take a root pose of the first cycle to cycle number `count`."""

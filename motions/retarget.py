@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from motions.humanoid import BODIES, BODY_INDEX, forward_kinematics
 from motions.mocap import Pose
-from motions.rotations import quat_rotate, quat_slerp
+from motions.rotations import quat_between, quat_rotate, quat_slerp
 from motions.skeletons import HUMANML3D
 
 # Joint -> bodies whose rotations it is blended from (share of the second), and the bone's direction in their frame
@@ -39,6 +40,8 @@ _LENGTHS = torch.from_numpy(HUMANML3D.target_offsets.copy()).norm(dim=-1)
 _PARENTS = HUMANML3D.parents
 _MAX_REACH = 0.998
 """Longest distance from hip to ankle as a share of the leg: a fully straight knee has no plane to bend in."""
+_STRAIGHT = 0.002
+"""Metres by which the knee of a straight leg may be off the line from hip to ankle."""
 
 _FILE_TO_WORLD = torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
 
@@ -76,26 +79,31 @@ def leg_scale() -> float:
 def place_ankle(joints: Tensor, side: str, target: Tensor) -> None:
     """Moves one ankle of `joints` [..., 22, 3] to `target` [..., 3] in place: two-bone inverse kinematics.
 
-    The hip stays, the knee bends in the plane it is in, the foot keeps its direction. A target out of reach is
-    approached as far as the leg goes.
+    The hip stays, the plane of the leg turns with the line from hip to ankle, the foot keeps its direction; a straight
+    leg bends towards the toes. A target out of reach is approached as far as the leg goes.
     """
     hip_index, knee_index, ankle_index, foot_index = (
         HUMANML3D.index(f"{side}_{name}") for name in ("hip", "knee", "ankle", "foot")
     )
-    hip, knee = joints[..., hip_index, :], joints[..., knee_index, :]
-    foot = joints[..., foot_index, :] - joints[..., ankle_index, :]
+    hip, knee, ankle = (joints[..., index, :] for index in (hip_index, knee_index, ankle_index))
+    foot = joints[..., foot_index, :] - ankle
     thigh, shin = float(_LENGTHS[knee_index]), float(_LENGTHS[ankle_index])
-    line = target - hip
-    reach = line.norm(dim=-1, keepdim=True).clamp(abs(thigh - shin) * 1.001, (thigh + shin) * _MAX_REACH)
-    line = torch.nn.functional.normalize(line, dim=-1)
-    pole = knee - hip
-    pole = torch.nn.functional.normalize(pole - (pole * line).sum(-1, keepdim=True) * line, dim=-1)
+    old_line, line = normalize(ankle - hip, dim=-1), normalize(target - hip, dim=-1)
+    bend = _beside(knee - hip, old_line)
+    bend = torch.where(bend.norm(dim=-1, keepdim=True) < _STRAIGHT, _beside(foot, old_line), bend)
+    pole = normalize(_beside(quat_rotate(quat_between(old_line, line), bend), line), dim=-1)
+    longest = (thigh + shin) * _MAX_REACH
+    reach = (target - hip).norm(dim=-1, keepdim=True).clamp(abs(thigh - shin) * 1.001, longest)
     along = (thigh**2 - shin**2 + reach**2) / (2 * reach)
     across = torch.sqrt((thigh**2 - along**2).clamp(min=0.0))
-    ankle = hip + reach * line
     joints[..., knee_index, :] = hip + along * line + across * pole
-    joints[..., ankle_index, :] = ankle
-    joints[..., foot_index, :] = ankle + foot
+    joints[..., ankle_index, :] = hip + reach * line
+    joints[..., foot_index, :] = hip + reach * line + foot
+
+
+def _beside(vector: Tensor, line: Tensor) -> Tensor:
+    """The part of `vector` [..., 3] at right angles to the unit vector `line` [..., 3]."""
+    return vector - (vector * line).sum(-1, keepdim=True) * line
 
 
 def _bone(turns: Tensor, joint: str) -> Tensor:
