@@ -15,11 +15,14 @@ from cluster.settings import ClusterSettings, RunSettings
 from learners.settings import GRPOSettings, RetrievalSettings, SupervisedSettings
 from motions.settings import Settings
 from rewards.settings import RewardSettings
-from rollouts.settings import PolicySettings, SamplingSettings
+from rollouts.settings import CheckpointSettings, DenoisingSettings, PolicySettings, SamplingSettings
 
 BUILTIN = "builtin"
 MDM_DATASETS = {"humanml": "dataset/HumanML3D", "kit": "dataset/KIT-ML"}
 """MDM's dataset names and the folders it reads them from."""
+
+
+DEVICE = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
 
 
 class DataSettings(Settings):
@@ -124,22 +127,33 @@ class TrainingRunSettings(Settings):
         return self
 
 
-class PretrainConfig(DataSettings, NetworkSettings, SupervisedSettings, SamplingSettings, TrainingRunSettings):
+class PretrainConfig(DataSettings, NetworkSettings, SupervisedSettings, TrainingRunSettings):
     """Supervised training of a policy."""
 
-    composite_fraction: float = Field(default=0.25, ge=0, le=1)
-    """Share of a batch that is made of composite clips: two to five clips of the data, joined, with a joined text."""
+    composite_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Share of a batch that is composite: two to five clips joined to one motion, with a joined text."""
+
+    num_composites: int = Field(default=500, ge=1)
+    """Composite motions that are made for it before the training (20 ms each)."""
 
     num_samples: int = Field(default=3, ge=0)
     """Held-out captions for which a motion is generated and drawn at the end."""
+
+    guidance_scale: float = Field(
+        default=2.5, ge=0, validation_alias=AliasChoices("guidance_scale", "gen_guidance_param")
+    )
+    """Guidance of those motions."""
+
+    device: str = DEVICE
+    """Where the training runs."""
 
 
 class RetrievalConfig(DataSettings, RetrievalSettings, TrainingRunSettings):
     """Training of a retrieval model."""
 
-    captions: Literal["all", "train", "judge"] = "all"
-    """Captions of the built-in data that are read: `train`, or `judge`, which `train` never shows, so that a judge
-    knows the motions by other words than the reward does. `all` for other data."""
+    captions: Literal["train", "judge"] = "train"
+    """Captions to learn: `judge` has other words for the same motions and exists for the built-in data only; a judge
+    that learned them knows what the reward does not."""
 
     text_encoder: str = Field(default="minilm", min_length=1)
     """Text encoder whose tokens are read: `minilm` (offline), `distilbert`, `clip`, or `package.module:Class`."""
@@ -150,7 +164,7 @@ class RetrievalConfig(DataSettings, RetrievalSettings, TrainingRunSettings):
     weights_dtype: Literal["float32", "float16"] = "float32"
     """Storage of the written weights; float16 halves the files."""
 
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = DEVICE
     """Where the training runs."""
 
 
@@ -175,14 +189,8 @@ class PromptSettings(Settings):
     composite_fraction: float = Field(default=0.5, ge=0, le=1)
     """Share of composite prompts among the data's own (those of `prompts_path` are taken as they are)."""
 
-    eval_prompts_path: Path | None = None
-    """Prompts of the evaluation; by default held-out ones of the data."""
-
-    num_eval_prompts: int = Field(default=16, ge=1)
-    """Prompts of an evaluation, at most."""
-
-    num_eval_samples: int = Field(default=4, ge=1)
-    """Motions per prompt in an evaluation, with fixed seeds and the deterministic sampler."""
+    num_prompts: int = Field(default=256, ge=1)
+    """Prompts that are drawn from the data; of a file, at most so many."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -193,10 +201,31 @@ class PromptSettings(Settings):
         return self
 
 
+class EvaluationSettings(Settings):
+    """Evaluation before and after."""
+
+    eval_prompts_path: Path | None = None
+    """Prompts of the evaluation; by default held-out ones of the data."""
+
+    num_eval_prompts: int = Field(default=16, ge=1)
+    """Prompts of an evaluation, at most."""
+
+    num_eval_samples: int = Field(default=4, ge=1)
+    """Motions per prompt in an evaluation, by the deterministic sampler."""
+
+    eval_seed: int = Field(default=1000, ge=0, lt=2**63)
+    """Seed of the evaluation's prompts and noise; the same for runs of other seeds, so that they can be compared."""
+
+    judge_path: str = Field(default=BUILTIN, min_length=1)
+    """Retrieval model that judges before and after and never is a reward: `builtin`, a TMR's folder or file, or
+    `none`."""
+
+
 class GRPOConfig(
     PolicySettings,
     DataSettings,
     PromptSettings,
+    EvaluationSettings,
     SamplingSettings,
     RewardSettings,
     GRPOSettings,
@@ -206,7 +235,7 @@ class GRPOConfig(
     """Fine-tuning by group-relative policy optimisation."""
 
 
-class GenerateConfig(PolicySettings, SamplingSettings):
+class GenerateConfig(CheckpointSettings, DenoisingSettings):
     """Motions from text."""
 
     text: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("text", "text_prompt"))
@@ -222,7 +251,11 @@ class GenerateConfig(PolicySettings, SamplingSettings):
     """Length of the motions of `text` and of a .txt file."""
 
     seed: int = Field(default=10, ge=0, lt=2**63)
-    """Seed of the starting noise."""
+    """Seed of the noise."""
+
+    stochastic: bool = False
+    """Draw noise in every denoising step, as MDM's own generation does. Off, a motion is a function of its starting
+    noise, which is how policies are evaluated."""
 
     save_dir: Path = Field(default=Path("outputs/generated"), validation_alias=AliasChoices("save_dir", "output_dir"))
     """Folder of the results."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from cluster.algorithm import Mixed
     from motions.prompts import Prompt
     from motions.skeletons import Skeleton
     from rewards.scorers import Scorer
@@ -65,7 +66,7 @@ def evaluate(
     num_samples: int,
     seed: int,
 ) -> Evaluation:
-    """Samples every prompt `num_samples` times with the deterministic sampler and scores the motions.
+    """Samples every prompt `num_samples` times with the deterministic sampler, in this process, and measures.
 
     Args:
         encoder: the policy's text encoder.
@@ -79,26 +80,37 @@ def evaluate(
     """
     from rewards.mixing import combine
 
-    if not prompts:
-        raise ValueError("evaluation needs at least one prompt")
     groups = generate(policy, encoder, prompts, num_samples, seed)
-    mixed = [
+    rewards = [
         combine([scorer.score(group) for scorer in scorers.values()], settings, group.prompt.text) for group in groups
     ]
-    # A term that only some prompts have (logic accuracy needs segments) has no mean over prompts.
-    shared = [name for name in mixed[0].terms if all(name in rewards.terms for rewards in mixed)]
-    terms = {name: np.stack([rewards.terms[name] for rewards in mixed]) for name in shared}
-    terms["total"] = np.stack([rewards.total for rewards in mixed])
-    joints = [metre_joints(group, policy.skeleton) for group in groups]
-    pairs = [(motions, group.lengths) for motions, group in zip(joints, groups, strict=True)]
-    terms["joint_speed_mps"] = np.stack([joint_speed_mps(*pair, policy.skeleton.fps) for pair in pairs])
+    return measure(groups, rewards, policy.skeleton, judge)
+
+
+def measure(
+    groups: Sequence[GroupMotions], rewards: Sequence[Mixed], skeleton: Skeleton, judge: Embedder | None
+) -> Evaluation:
+    """Everything about the motions of P prompts and their rewards.
+
+    Raises:
+        ValueError: there is no group.
+    """
+    if not groups:
+        raise ValueError("evaluation needs at least one prompt")
+    # A term that only some prompts have has no mean over prompts.
+    shared = [name for name in rewards[0].terms if all(name in mixed.terms for mixed in rewards)]
+    terms = {name: np.stack([mixed.terms[name] for mixed in rewards]) for name in shared}
+    terms["total"] = np.stack([mixed.total for mixed in rewards])
+    pairs = [(metre_joints(group, skeleton), group.lengths) for group in groups]
+    terms["joint_speed_mps"] = np.stack([joint_speed_mps(*pair, skeleton.fps) for pair in pairs])
     embeddings = None
     if judge is not None:
-        scores = [judge_group(judge, group) for group in groups]
-        terms["judge_matching"] = np.stack([matching for matching, _ in scores])
-        embeddings = np.concatenate([latents for _, latents in scores])
+        judged = [judge_group(judge, group) for group in groups]
+        terms["judge_matching"] = np.stack([matching for matching, _ in judged])
+        embeddings = np.concatenate([latents for _, latents in judged])
     diversity = np.array([group_diversity_m(*pair) for pair in pairs])
-    return Evaluation(tuple(prompts), tuple(groups), terms, diversity, embeddings)
+    prompts = tuple(group.prompt for group in groups)
+    return Evaluation(prompts, tuple(groups), terms, diversity, embeddings)
 
 
 def judge_group(judge: Embedder, group: GroupMotions) -> tuple[np.ndarray, np.ndarray]:
@@ -147,36 +159,53 @@ def metre_joints(group: GroupMotions, skeleton: Skeleton) -> np.ndarray:
 
 
 def generate(
-    policy: DiffusionPolicy, encoder: TextEncoder, prompts: Sequence[Prompt], num_samples: int, seed: int
+    policy: DiffusionPolicy,
+    encoder: TextEncoder,
+    prompts: Sequence[Prompt],
+    num_samples: int,
+    seed: int,
+    *,
+    stochastic: bool = False,
 ) -> list[GroupMotions]:
-    """`num_samples` motions of each prompt from the deterministic sampler, a function of policy, prompts and seed.
+    """`num_samples` motions of each prompt, a function of policy, prompts and seed.
+
+    Args:
+        stochastic: noise in every step; otherwise in the start only.
 
     Raises:
+        ValueError: there is no prompt.
         RolloutError: a prompt without frames, or motions that are not finite.
         PromptTooLongError: a prompt is over the text encoder's limit.
     """
+    from jobs.grpo_batches import evaluation_requests
     from rollouts.groups import RolloutWorker
-    from rollouts.messages import PolicyVersion, RolloutRequest, TextCondition
+    from rollouts.messages import PolicyVersion
+    from rollouts.windows import ancestral_positions
 
+    if not prompts:
+        raise ValueError("there is no prompt")
     worker = RolloutWorker(policy)
     version = PolicyVersion(0, policy.weights())
-    pooled = encoder.encode_pooled([prompt.text for prompt in prompts])
-    requests = [
-        RolloutRequest(
-            step=0,
-            prompt_index=index,
-            prompt=prompt,
-            condition=TextCondition(values=pooled[index][None]),
-            num_samples=num_samples,
-            seed=seed,
-            stochastic_steps=(),
-            trained_steps=(),
-            share_initial_noise=False,
-            policy_version=0,
-        )
-        for index, prompt in enumerate(prompts)
-    ]
+    steps = ancestral_positions(policy.num_steps) if stochastic else ()
+    requests = evaluation_requests(prompts, encoder, num_samples, seed, policy_version=0, stochastic_steps=steps)
     return [worker.run(request, version)[0] for request in requests]
+
+
+def load_judge(path: str) -> Embedder | None:
+    """The judge that `judge_path` names: `builtin`, a TMR's folder or file, or `none`."""
+    from rewards.semantic import load_embedder
+    from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
+
+    if path == "none":
+        return None
+    folder = str(BUILTIN_JUDGE_FOLDER) if path == "builtin" else path
+    return load_embedder(RewardSettings(tmr_checkpoint_path=folder))
+
+
+def embed_clips(judge: Embedder, clips: Sequence[np.ndarray], chunk: int = 64) -> np.ndarray:
+    """The judge's embeddings [N, d] of motions [T_i, D] in physical units."""
+    chunks = [list(clips[start : start + chunk]) for start in range(0, len(clips), chunk)]
+    return np.concatenate([judge.embed_motions(part) for part in chunks])
 
 
 def _unit(latents: np.ndarray) -> np.ndarray:

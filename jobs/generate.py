@@ -8,7 +8,7 @@ and layout of MDM's results.npy, but without pickle), `results.txt`, `results_le
 `sampleSS_repRR.npy` (joints [T, J, 3] in metres), `sampleSS_repRR_features.npy` ([T, D], physical) and
 `sampleSS_repRR.gif`; `index.html` plays all of them without any network.
 
-The deterministic sampler is used, so a motion is a function of policy, prompt and seed.
+The same policy, prompts and seed give the same bits.
 """
 
 from __future__ import annotations
@@ -32,12 +32,17 @@ if TYPE_CHECKING:
 def run(config: GenerateConfig) -> None:
     """Generates and writes the motions of a configuration."""
     from jobs.evaluation import generate
-    from rollouts.loading import load_policy
+    from rollouts.loading import load_policy, load_policy_text_encoder
+    from rollouts.settings import CheckpointSettings, DenoisingSettings, PolicySettings, SamplingSettings
 
     folder = _open_folder(config.save_dir, overwrite=config.overwrite)
-    policy, encoder = load_policy(config, config)
+    checkpoint = config.model_dump(include=set(CheckpointSettings.model_fields))
+    settings = PolicySettings(**checkpoint, use_lora=config.adapter_path is not None)
+    sampling = SamplingSettings(**config.model_dump(include=set(DenoisingSettings.model_fields)))
+    policy = load_policy(settings, sampling)
     prompts = read_prompts(config, policy.skeleton.fps)
-    groups = generate(policy, encoder, prompts, config.num_samples, config.seed)
+    encoder = load_policy_text_encoder(settings)
+    groups = generate(policy, encoder, prompts, config.num_samples, config.seed, stochastic=config.stochastic)
     write_results(folder, groups, policy.skeleton, gif=config.gif)
     print(f"{len(prompts)} prompts x {config.num_samples} motions: open {folder / 'index.html'}")
 

@@ -20,8 +20,10 @@ from jobs import cli
 from jobs.configs import PretrainConfig
 
 if TYPE_CHECKING:
-    from learners.supervised import SupervisedBatch, SupervisedLearner
-    from motions.dataset import MotionDataset
+    from collections.abc import Sequence
+
+    from learners.supervised import SupervisedLearner
+    from motions.dataset import MotionBatch, MotionDataset, TextMotion
     from rollouts.mdm import MDM
     from rollouts.schedule import DiffusionSchedule
     from rollouts.text_encoders import TextEncoder
@@ -32,7 +34,7 @@ CURVES = ("loss", "grad_norm", "learning_rate")
 def run(config: PretrainConfig) -> None:
     """Trains a policy and writes its folder."""
     from jobs.training_folder import open_training_folder
-    from learners.supervised import SupervisedLearner
+    from learners.supervised import SupervisedLearner, supervised_batch
     from motions.dataset import load_dataset
     from rollouts.schedule import DiffusionSchedule
     from rollouts.text_encoders import load_text_encoder
@@ -43,10 +45,11 @@ def run(config: PretrainConfig) -> None:
         network = build_network(config, dataset.skeleton.num_features, encoder.dim)
         schedule = DiffusionSchedule(config.noise_schedule, config.diffusion_steps)
         learner = SupervisedLearner(network, schedule, config, seed=config.seed)
+        clips = TrainingClips(config, dataset)
         folder.train(
             learner,
             config.num_steps,
-            make_batch=lambda step: make_batch(config, dataset, encoder, step),
+            make_batch=lambda step: supervised_batch(clips.batch(step), dataset.normalizer, encoder),
             save_model=lambda step: save_model(config, folder.path, learner, dataset, encoder, step),
             curves=CURVES,
         )
@@ -78,14 +81,38 @@ def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> M
     return MDM(sizes, seed=config.seed).to(resolve_device(config.device))
 
 
-def make_batch(config: PretrainConfig, dataset: MotionDataset, encoder: TextEncoder, step: int) -> SupervisedBatch:
-    """The batch of a step, a function of (seed, step): clips and composites, normalised, zero padded."""
-    from learners.supervised import supervised_batch
-    from motions.dataset import sample_batch
+class TrainingClips:
+    """Batches of clips and composites; a batch is a function of (seed, step)."""
 
-    rng = np.random.default_rng([config.seed, step])
-    clips = sample_batch(dataset.items("train"), rng, config.batch_size, config.max_frames)
-    return supervised_batch(clips, dataset.normalizer, encoder)
+    def __init__(self, config: PretrainConfig, dataset: MotionDataset) -> None:
+        """Makes the composites.
+
+        Raises:
+            ValueError: no two clips of the data fit together.
+        """
+        self._config = config
+        self._clips = dataset.items("train")
+        self._num_composites = round(config.composite_fraction * config.batch_size)
+        self._composites: Sequence[TextMotion] = ()
+        if self._num_composites:
+            rng = np.random.default_rng(config.seed)
+            self._composites = dataset.composites("train", config.num_composites, rng, max_frames=config.max_frames)
+
+    def batch(self, step: int) -> MotionBatch:
+        """The batch of a step, counted from 0."""
+        from motions.dataset import MotionBatch, sample_batch
+
+        config = self._config
+        rng = np.random.default_rng([config.seed, step])
+        sizes = ((self._clips, config.batch_size - self._num_composites), (self._composites, self._num_composites))
+        parts = [sample_batch(items, rng, size, config.max_frames) for items, size in sizes if size]
+        longest = max(part.features.shape[1] for part in parts)
+        padded = [np.pad(part.features, ((0, 0), (0, longest - part.features.shape[1]), (0, 0))) for part in parts]
+        return MotionBatch(
+            features=np.concatenate(padded),
+            lengths=np.concatenate([part.lengths for part in parts]),
+            texts=tuple(text for part in parts for text in part.texts),
+        )
 
 
 def save_model(
@@ -98,6 +125,7 @@ def save_model(
 ) -> None:
     """Writes `model#########.pt`, `args.json`, `Mean.npy` and `Std.npy`."""
     from rollouts.checkpoints import model_args_of, save_mdm
+    from rollouts.model_args import ModelArgs
 
     average = None
     if config.avg_model_beta:
@@ -110,7 +138,7 @@ def save_model(
         encoder.name,
         text_encoder_fingerprint=encoder.fingerprint,
         command=cli.command_of(config, "jobs.pretrain"),
-        extra=config.model_dump(mode="json"),
+        extra=config.model_dump(mode="json", exclude=set(ModelArgs.model_fields)),
     )
     save_mdm(folder, step, learner.network, args, dataset.normalizer, average=average)
 
@@ -127,8 +155,10 @@ def show_samples(
     from jobs.evaluation import generate
     from jobs.generate import write_results
     from rollouts.policy import DiffusionPolicy
+    from rollouts.settings import SamplingSettings
 
-    policy = DiffusionPolicy(network, schedule, dataset.normalizer, dataset.skeleton, config)
+    sampling = SamplingSettings(guidance_scale=config.guidance_scale, device=config.device)
+    policy = DiffusionPolicy(network, schedule, dataset.normalizer, dataset.skeleton, sampling)
     prompts = dataset.prompts("test", config.num_samples, config.composite_fraction, np.random.default_rng(config.seed))
     groups = generate(policy, encoder, prompts, num_samples=1, seed=config.seed)
     write_results(folder, groups, dataset.skeleton, gif=True)

@@ -1,0 +1,187 @@
+"""Fine-tunes a text-to-motion policy by group-relative policy optimisation (GRPO), on this machine or a Ray cluster.
+
+    python -m jobs.grpo --preset demo --save_dir runs/first
+    python -m jobs.grpo --model_path save/humanml_enc_512_50steps/model000750000.pt --stats_path dataset/HumanML3D \\
+        --tmr_checkpoint_path models/tmr_humanml3d_guoh3dfeats --use_dense_reward --save_dir runs/mdm
+    ray job submit --working-dir . -- python -m jobs.grpo --preset demo --save_dir /abs/path
+
+Each step samples `group_size` motions for each of `batch_size` prompts, rewards them, and moves the policy towards the
+better motions of each group. `--dry_run` prints the plan and checks it within seconds. `--resume` continues a run that
+was stopped, to the same bits. At the end `--save_dir` holds `model_final.pt` (adapters merged, official MDM naming)
+with `args.json`, `adapter/` (peft's format), `evaluation.json` and `report.html`, and can be given as `--model_path`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs import cli
+from jobs.configs import GRPOConfig
+from jobs.guide_flags import GRPO_GUIDE
+
+if TYPE_CHECKING:
+    from cluster.algorithm import Algorithm
+    from cluster.controller import Controller
+    from cluster.plan import Workload
+    from cluster.runtime import Output, Role
+    from jobs.evaluation import Evaluation
+    from jobs.grpo_batches import PromptBatches
+    from jobs.grpo_parts import PolicyExport
+    from motions.skeletons import Skeleton
+    from rollouts.messages import PolicyVersion
+    from rollouts.policy import DiffusionPolicy
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A run that is checked and could start."""
+
+    config: GRPOConfig
+    batches: PromptBatches
+    roles: list[Role]
+    workload: Workload
+    algorithm: Algorithm
+    export: PolicyExport
+    base: PolicyVersion
+    skeleton: Skeleton
+
+
+def run(config: GRPOConfig) -> None:
+    """Trains, evaluates, exports and reports."""
+    from cluster.session import training_session
+    from jobs.report import write_report
+
+    prepared = prepare(config)
+    session = training_session(
+        config,
+        config,
+        config,
+        prepared.roles,
+        prepared.workload,
+        prepared.algorithm,
+        prepared.batches.fingerprint,
+    )
+    with session as controller:
+        controller.run()
+        finish(prepared, controller)
+    print(f"report: {write_report(config.save_dir)}")
+
+
+def plan(config: GRPOConfig) -> str:
+    """What would run, checked as far as it can be without starting Ray: files, prompts, options, run directory."""
+    from cluster.plan import Plan
+    from cluster.run_directory import inspect
+
+    prepared = prepare(config)
+    opening = inspect(config)
+    lines = Plan(tuple(prepared.roles), prepared.workload).lines()
+    return "\n".join([cli.settings_yaml(config), "", f"save_dir {config.save_dir}: {opening}", *lines])
+
+
+def prepare(config: GRPOConfig) -> Preparation:
+    """Loads policy and prompts and lays out roles, workload and algorithm.
+
+    Raises:
+        ValueError: whatever is wrong with files, prompts or options; nothing has been started or written.
+    """
+    from cluster.algorithm import Algorithm
+    from cluster.roles import training_roles
+    from jobs import grpo_parts
+    from jobs.grpo_batches import PromptBatches, evaluation_prompts, training_prompts
+    from rewards.scorers import build_scorers
+    from rollouts.loading import load_policy, load_policy_text_encoder
+    from rollouts.messages import PolicyVersion
+
+    # The driver only reads shapes from it and writes exports with it: no GPU is taken.
+    policy = load_policy(config, config.model_copy(update={"device": "cpu"}))
+    encoder = load_policy_text_encoder(config)
+    prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
+    batches = PromptBatches(config, prompts, held_out, encoder, policy.num_steps)
+    scorers = build_scorers(config, policy.skeleton)
+    roles = training_roles(
+        config,
+        functools.partial(grpo_parts.build_rollout_worker, config),
+        scorers,
+        functools.partial(grpo_parts.build_learner, config),
+    )
+    export = grpo_parts.PolicyExport(config, policy, encoder)
+    algorithm = Algorithm(
+        batches=batches,
+        scorers=tuple(scorers),
+        combine=functools.partial(grpo_parts.mix_rewards, config),
+        advantages=functools.partial(grpo_parts.step_advantages, config),
+        on_reward_error=config.on_reward_error,
+        export=export,
+    )
+    return Preparation(
+        config=config,
+        batches=batches,
+        roles=roles,
+        workload=_workload(config, batches, policy),
+        algorithm=algorithm,
+        export=export,
+        base=PolicyVersion(0, policy.weights()),
+        skeleton=policy.skeleton,
+    )
+
+
+def finish(prepared: Preparation, controller: Controller) -> None:
+    """Measures the policy before and after on the held-out prompts, and exports it to the top of the run directory."""
+    from jobs.comparison import compare, write_evaluation
+    from jobs.evaluation import embed_clips, load_judge, measure
+    from jobs.grpo_batches import load_matching_dataset
+
+    config, batches = prepared.config, prepared.batches
+    number, final = controller.evaluation_version()
+    judge = load_judge(config.judge_path)
+
+    def measured(version_number: int, version: Output) -> Evaluation:
+        scored = controller.judge(batches.evaluation(version_number), version)
+        motions = [controller.runtime.result(group.motions) for group in scored]
+        return measure(motions, [group.rewards for group in scored], prepared.skeleton, judge)
+
+    before, after = measured(0, controller.runtime.put(prepared.base)), measured(number, final)
+    real = None
+    if judge is not None:
+        items = load_matching_dataset(config, prepared.skeleton).items("test")
+        real = embed_clips(judge, [item.features for item in items])
+    changes = compare(before, after, real)
+    write_evaluation(config.save_dir, before, after, changes, prepared.skeleton, _sampler_words(config, prepared))
+    model = prepared.export.finish(controller.runtime.result(final), config.save_dir)
+    for change in changes:
+        print(f"{change.name:<18} {change.before:.4g} -> {change.after:.4g}")
+    print(f"policy: {model}")
+
+
+def _sampler_words(config: GRPOConfig, prepared: Preparation) -> str:
+    steps = prepared.workload.denoising_steps
+    return f"{steps} deterministic denoising steps, guidance {config.guidance_scale:g}"
+
+
+def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolicy) -> Workload:
+    from cluster.plan import Workload
+
+    first = batches.requests(0, 0)
+    return Workload(
+        num_prompts=config.batch_size,
+        group_size=config.group_size,
+        trained_steps=max(len(request.trained_steps) for request in first),
+        denoising_steps=policy.num_steps,
+        guided=config.guidance_scale not in (0.0, 1.0),
+        max_frames=max(prompt.num_frames for prompt in (*batches.prompts, *batches.held_out)),
+        num_features=policy.skeleton.num_features,
+        text_elements=first[0].condition.values.size,
+        model_parameters=sum(parameter.numel() for parameter in policy.network.parameters()),
+        trainable_parameters=sum(parameter.numel() for parameter in policy.trainable_parameters().values()),
+        num_epochs=config.num_epochs,
+        groups_per_optimizer_step=config.groups_per_optimizer_step,
+        micro_batch_size=config.micro_batch_size,
+        num_eval_groups=len(batches.held_out),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(GRPOConfig, run, __doc__, "jobs.grpo", plan=plan, guide=GRPO_GUIDE))

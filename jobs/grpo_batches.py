@@ -1,0 +1,188 @@
+"""Prompts of a GRPO run, and the requests of each of its steps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jobs.configs import GRPOConfig
+
+if TYPE_CHECKING:
+    from motions.dataset import MotionDataset
+    from motions.prompts import Prompt
+    from motions.skeletons import Skeleton
+    from rollouts.messages import RolloutRequest
+    from rollouts.text_encoders import TextEncoder
+
+
+def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
+    """The prompts a run learns on: a file's, or captions of the data's training split; a function of the seed.
+
+    Raises:
+        ValueError: an unreadable or empty file, a prompt without frames, another number of segments than asked for, or
+            data of another skeleton.
+    """
+    if path := config.composite_data_path or config.prompts_path:
+        return _read(path, skeleton, config)[: config.num_prompts]
+    return _draw("train", config.num_prompts, config.seed, skeleton, config)
+
+
+def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
+    """The prompts a run is measured on: a file's, or captions of the data's held-out split; a function of `eval_seed`.
+
+    Raises:
+        ValueError: as `training_prompts`.
+    """
+    if config.eval_prompts_path is not None:
+        return _read(config.eval_prompts_path, skeleton, config)[: config.num_eval_prompts]
+    return _draw("test", config.num_eval_prompts, config.eval_seed, skeleton, config)
+
+
+def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDataset:
+    """The configuration's data.
+
+    Raises:
+        ValueError: its skeleton is not the policy's.
+    """
+    from motions.dataset import load_dataset
+
+    dataset = load_dataset(config.data_source)
+    if dataset.skeleton != skeleton:
+        raise ValueError(
+            f"dataset {config.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give data of "
+            "the policy's skeleton, or prompts_path and eval_prompts_path"
+        )
+    return dataset
+
+
+def evaluation_requests(
+    prompts: Sequence[Prompt],
+    encoder: TextEncoder,
+    num_samples: int,
+    seed: int,
+    policy_version: int,
+    stochastic_steps: tuple[int, ...] = (),
+) -> list[RolloutRequest]:
+    """One request per prompt, each sample with its own starting noise; a function of the arguments.
+
+    Args:
+        stochastic_steps: none for the deterministic sampler.
+    """
+    from rollouts.messages import RolloutRequest, TextCondition
+
+    pooled = encoder.encode_pooled([prompt.text for prompt in prompts])
+    return [
+        RolloutRequest(
+            step=0,
+            prompt_index=index,
+            prompt=prompt,
+            condition=TextCondition(values=pooled[index][None]),
+            num_samples=num_samples,
+            seed=seed,
+            stochastic_steps=stochastic_steps,
+            trained_steps=(),
+            share_initial_noise=False,
+            policy_version=policy_version,
+        )
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+class PromptBatches:
+    """Requests of every step: `batch_size` prompts from shuffled passes over all prompts, a function of (seed, step).
+
+    Args:
+        num_denoising_steps: of the policy's (respaced) schedule.
+
+    Raises:
+        PromptTooLongError: a prompt is over the text encoder's limit.
+        ValueError: the SDE window does not fit into the denoising steps.
+    """
+
+    def __init__(
+        self,
+        config: GRPOConfig,
+        prompts: Sequence[Prompt],
+        held_out: Sequence[Prompt],
+        encoder: TextEncoder,
+        num_denoising_steps: int,
+    ) -> None:
+        from rollouts.windows import window_positions
+
+        self.prompts = tuple(prompts)
+        self.held_out = tuple(held_out)
+        self._config = config
+        self._encoder = encoder
+        self._num_denoising_steps = num_denoising_steps
+        self._conditions = encoder.encode_pooled([prompt.text for prompt in prompts])
+        encoder.encode_pooled([prompt.text for prompt in held_out])
+        window_positions(config, num_denoising_steps, config.seed, 0)
+
+    def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
+        """The groups of a training step, counted from 0."""
+        from rollouts.messages import RolloutRequest, TextCondition
+        from rollouts.windows import trained_positions, window_positions
+
+        config = self._config
+        stochastic = window_positions(config, self._num_denoising_steps, config.seed, step)
+        return [
+            RolloutRequest(
+                step=step,
+                prompt_index=place,
+                prompt=self.prompts[index],
+                condition=TextCondition(values=self._conditions[index][None]),
+                num_samples=config.group_size,
+                seed=config.seed,
+                stochastic_steps=stochastic,
+                trained_steps=trained_positions(config, stochastic, config.seed, step, place),
+                share_initial_noise=config.share_initial_noise,
+                policy_version=policy_version,
+            )
+            for place, index in enumerate(self._chosen(step))
+        ]
+
+    def evaluation(self, policy_version: int) -> list[RolloutRequest]:
+        """The groups of every evaluation: the same prompts and noise each time."""
+        config = self._config
+        return evaluation_requests(
+            self.held_out, self._encoder, config.num_eval_samples, config.eval_seed, policy_version
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all prompts: a resumed run must have the same."""
+        return hashlib.sha256(repr((self.prompts, self.held_out)).encode()).hexdigest()
+
+    def _chosen(self, step: int) -> list[int]:
+        """Indices of the prompts of a step: place k of the run is place k mod P of pass k // P."""
+        count, size = len(self.prompts), self._config.batch_size
+        places = range(step * size, (step + 1) * size)
+        orders = {
+            number: np.random.default_rng([self._config.seed, number]).permutation(count)
+            for number in {place // count for place in places}
+        }
+        return [int(orders[place // count][place % count]) for place in places]
+
+
+def _draw(split: str, num_prompts: int, seed: int, skeleton: Skeleton, config: GRPOConfig) -> list[Prompt]:
+    return load_matching_dataset(config, skeleton).prompts(
+        split,
+        num_prompts,
+        1.0 if config.use_composite_dataset else config.composite_fraction,
+        np.random.default_rng(seed),
+        num_segments=config.composite_k_segments,
+        max_frames=config.max_motion_length,
+    )
+
+
+def _read(path: Path, skeleton: Skeleton, config: GRPOConfig) -> list[Prompt]:
+    from motions.prompts import load_prompts
+
+    prompts = load_prompts(path, skeleton.fps, num_segments=config.composite_k_segments)
+    if not prompts:
+        raise ValueError(f"{path} holds no prompt")
+    return prompts

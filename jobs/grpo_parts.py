@@ -1,0 +1,104 @@
+"""The objects of a GRPO run: what its actors build, and what its checkpoints export.
+
+Factories are module-level functions of the configuration, so that they pickle into any process; the same configuration
+builds the same bits in each.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs import cli
+from jobs.configs import GRPOConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from learners.advantage import Advantages
+    from learners.grpo_learner import GRPOLearner
+    from rewards.messages import RewardTerms
+    from rewards.mixing import MixedRewards
+    from rollouts.groups import RolloutWorker
+    from rollouts.messages import PolicyVersion
+    from rollouts.policy import DiffusionPolicy
+    from rollouts.text_encoders import TextEncoder
+
+
+def build_rollout_worker(config: GRPOConfig) -> RolloutWorker:
+    """What a rollout actor holds."""
+    from rollouts.groups import RolloutWorker
+    from rollouts.loading import load_policy
+
+    return RolloutWorker(load_policy(config, config))
+
+
+def build_learner(config: GRPOConfig) -> GRPOLearner:
+    """What the learner actor holds."""
+    from learners.grpo_learner import GRPOLearner
+    from rollouts.loading import load_policy
+
+    return GRPOLearner(load_policy(config, config), config)
+
+
+def mix_rewards(config: GRPOConfig, results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:
+    """The rewards of one group from what the scorers returned."""
+    from rewards.mixing import combine
+
+    return combine(results, config, prompt_text)
+
+
+def step_advantages(config: GRPOConfig, total: np.ndarray, terms: dict[str, np.ndarray]) -> Advantages:
+    """Advantages of a step from totals [P, N] and terms [P, N] by name."""
+    from learners.advantage import WeightedTerm, group_advantages
+    from rewards.mixing import term_weights
+
+    weighted = {name: WeightedTerm(w, terms[name]) for name, w in term_weights(config).items() if name in terms}
+    return group_advantages(total, config, weighted)
+
+
+class PolicyExport:
+    """Writes a version of the policy as files that others read: a merged MDM checkpoint and a peft adapter.
+
+    Args:
+        policy: on the CPU; its weights are replaced.
+    """
+
+    def __init__(self, config: GRPOConfig, policy: DiffusionPolicy, encoder: TextEncoder) -> None:
+        self._config = config
+        self._policy = policy
+        self._encoder = encoder
+
+    def __call__(self, version: PolicyVersion, folder: Path) -> None:
+        """`model#########.pt`, `args.json`, `Mean.npy`, `Std.npy`, and with LoRA `adapter/` in peft's format."""
+        self.write(version, folder)
+
+    def write(self, version: PolicyVersion, folder: Path) -> Path:
+        """As calling it; returns the model file."""
+        from rollouts.adapters import has_lora, save_adapter
+        from rollouts.checkpoints import model_args_of, save_mdm
+        from rollouts.model_args import ModelArgs
+
+        policy = self._policy
+        policy.load_weights(version.weights)
+        args = model_args_of(
+            policy.network.config,
+            policy.schedule,
+            policy.skeleton.name,
+            self._encoder.name,
+            text_encoder_fingerprint=self._encoder.fingerprint,
+            command=cli.command_of(self._config, "jobs.grpo"),
+            extra=self._config.model_dump(mode="json", exclude=set(ModelArgs.model_fields)),
+        )
+        if has_lora(policy.network):
+            save_adapter(folder / "adapter", policy.network, base_model=self._config.model_path)
+        return save_mdm(folder, version.number, policy.network, args, policy.normalizer)
+
+    def finish(self, version: PolicyVersion, folder: Path) -> Path:
+        """Writes a run's result to its top: as calling it, with the model under the name `model_final.pt`."""
+        final = folder / "model_final.pt"
+        os.replace(self.write(version, folder), final)
+        return final

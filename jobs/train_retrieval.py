@@ -1,0 +1,104 @@
+"""Training of a TMR, the network that compares text and motion: a reward, or the judge of an evaluation.
+
+    python -m jobs.train_retrieval --preset retrieval_small --save_dir runs/tmr
+    python -m jobs.train_retrieval --preset retrieval_small --captions judge --seed 77 --save_dir runs/judge
+
+`--save_dir` gets the original's layout (`last_weights/*.pt`, `stats/{mean,std}.pt`, `config.json`), so it can be given
+as `--tmr_checkpoint_path` to `jobs.grpo`. Retrieval on the held-out clips is measured and printed at every checkpoint;
+`config.json` keeps it under `provenance`. `--resume` continues a training that was stopped, to the same bits.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jobs import cli
+from jobs.configs import RetrievalConfig
+
+if TYPE_CHECKING:
+    from learners.retrieval import RetrievalBatch, RetrievalLearner
+    from motions.dataset import MotionDataset
+    from rewards.tmr import TMR
+    from rollouts.text_encoders import TextEncoder
+
+CURVES = ("loss", "contrastive", "recons", "grad_norm")
+SHOWN = ("t2m/R01", "t2m/R03", "m2t/R01", "m2t/R03", "cosine_right", "cosine_wrong")
+"""Held-out figures that are printed; all of them are kept."""
+
+
+def run(config: RetrievalConfig) -> None:
+    """Trains a TMR and writes its folder."""
+    from jobs.training_folder import open_training_folder
+    from learners.retrieval import RetrievalLearner
+    from learners.retrieval_data import RetrievalData
+    from motions.dataset import load_dataset
+    from rollouts.text_encoders import load_text_encoder
+
+    dataset = load_dataset(config.data_source)
+    with open_training_folder(config, dataset.fingerprint) as folder:
+        encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
+        learner = RetrievalLearner(build_tmr(config, dataset, encoder), config, seed=config.seed)
+        train = RetrievalData(dataset.items(config.captions), encoder, config, dataset.normalizer, config.max_frames)
+        held_out = RetrievalData(dataset.items("test"), encoder, config, dataset.normalizer, config.max_frames)
+        pairs = held_out.pairs(np.random.default_rng(config.seed))
+        folder.train(
+            learner,
+            config.num_steps,
+            make_batch=lambda step: train.sample(np.random.default_rng([config.seed, step])),
+            save_model=lambda step: save_model(config, folder.path, learner, pairs, step),
+            curves=CURVES,
+        )
+    print(f"TMR in {config.save_dir}: python -m jobs.grpo --tmr_checkpoint_path {config.save_dir} ...")
+
+
+def build_tmr(config: RetrievalConfig, dataset: MotionDataset, encoder: TextEncoder) -> TMR:
+    """A new TMR on the configuration's device; weights are a function of the seed."""
+    import torch
+
+    from rewards.tmr import TMR, TMRConfig
+    from rollouts.devices import resolve_device
+
+    sizes = TMRConfig(
+        num_features=dataset.skeleton.num_features,
+        text_dim=encoder.dim,
+        latent_dim=config.tmr_latent_dim,
+        ff_size=config.tmr_ff_size,
+        num_layers=config.tmr_layers,
+        num_heads=config.tmr_heads,
+        dropout=config.tmr_dropout,
+        fps=dataset.skeleton.fps,
+    )
+    with torch.random.fork_rng(devices=[]):  # the default initialisers draw from the global generator
+        torch.manual_seed(config.seed)
+        tmr = TMR(
+            sizes, dataset.normalizer, encoder.name, text_encoder_fingerprint=encoder.fingerprint, with_decoder=True
+        )
+    return tmr.to(resolve_device(config.device))
+
+
+def save_model(
+    config: RetrievalConfig, folder: Path, learner: RetrievalLearner, held_out: RetrievalBatch, step: int
+) -> None:
+    """Measures retrieval on held-out pairs, prints it and writes the model's files with it."""
+    from rewards.tmr_checkpoints import save_tmr
+
+    figures = learner.evaluate(held_out)
+    shown = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
+    print(f"step {step}, {len(held_out.lengths)} held-out pairs: {shown}", flush=True)
+    provenance = {
+        "command": cli.command_of(config, "jobs.train_retrieval"),
+        "step": step,
+        "seed": config.seed,
+        "captions": config.captions,
+        "held_out_pairs": len(held_out.lengths),
+        "held_out": figures,
+    }
+    save_tmr(folder, learner.tmr, dtype=config.weights_dtype, with_decoder=True, provenance=provenance)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(RetrievalConfig, run, __doc__, "jobs.train_retrieval"))
