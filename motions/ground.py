@@ -24,6 +24,8 @@ _LOWEST_PELVIS = 0.4
 _SHORTEST_STANCE = 3
 _LOWEST = {"ankle": 0.035, "knee": 0.04, "elbow": 0.03, "wrist": 0.02, "head": 0.08, "trunk": 0.05}
 """Least height of joints above the floor, metres: half a limb's thickness."""
+_BODY_SIGMA = 3.0
+"""Frames over which the body's share in planting the feet is spread."""
 _LIFT_SIGMA = 2.0
 """Frames over which lifting a sunken trunk is spread."""
 
@@ -63,9 +65,9 @@ def plant_feet(joints: np.ndarray, fps: float) -> np.ndarray:
         shifts[side] = _correction(toe, stances(planted, side, fps))
         ankles[side] = planted[:, HUMANML3D.index(f"{side}_ankle")] + shifts[side]
     common = (shifts["left"] + shifts["right"]) / 2
-    # The body follows the feet sideways; it goes down only as far as both feet do.
+    # The body follows the feet sideways; it goes down only as far as both feet do. It is heavy: it follows smoothly.
     common[:, 1] = np.minimum(common[:, 1], 0.0)
-    planted += common[:, None]
+    planted += gaussian_filter1d(common, _BODY_SIGMA, axis=0, mode="nearest")[:, None]
     for side in ("left", "right"):
         foot = planted[:, HUMANML3D.index(f"{side}_foot")] - planted[:, HUMANML3D.index(f"{side}_ankle")]
         target = ankles[side]

@@ -129,10 +129,10 @@ def test_trap_e_the_getups_are_two_clips() -> None:
 def test_columns() -> None:
     row = stored_rows("walk")[5]
     clip = load_clip("walk")
-    assert BALL_BODIES == (
+    assert (
         *("root", "chest", "neck", "right_hip", "right_ankle", "right_shoulder", "left_hip", "left_ankle"),
         "left_shoulder",
-    )
+    ) == BALL_BODIES
     assert HINGE_BODIES == ("right_knee", "right_elbow", "left_knee", "left_elbow")
     assert clip.hinge_angles[5].tolist() == [row[20], row[29], row[34], row[43]]
     assert clip.root_positions[5].tolist() == row[1:4].tolist()
