@@ -207,10 +207,9 @@ class _Hierarchy:
         while self.take() != "{":
             pass
         name = " ".join(word for word, _ in self.words[first : self.place - 1])
-        if not name:
-            self.fail("a joint without a name")
-        if any(node.name == name for node in self.nodes):
-            self.fail(f"a second joint {name!r}")
+        if not name or any(node.name == name for node in self.nodes):
+            self.place = first
+            self.fail(f"a second joint {name!r}" if name else "a joint without a name")
         return name
 
     def offset(self) -> tuple[float, float, float]:

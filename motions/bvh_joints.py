@@ -1,24 +1,23 @@
 """Finds HumanML3D's 22 joints in a BVH hierarchy.
 
-Joints are recognised by what their names say, whatever the naming scheme: a side (Left, L_, l, .L, _l, " L ") and a
-part (UpLeg, Thigh, UpperLeg, Hip, ...), after prefixes such as `mixamorig:`, `Bip01 ` or `DEF-` are taken off. That
-covers CMU, Mixamo, LaFAN1, SMPL, Xsens, Rokoko, 3ds Max Biped, Unreal, VRM, Bandai-Namco and Blender's Rigify. A mapping
-by the user wins over names. What a file lacks - spine joints, collars, toes - is placed between joints that it has,
-always as a fixed linear combination; the report says what was mapped, what was placed and what was left out.
+Joints are recognised by name (`bvh_names`); a mapping by the user wins over that. What a file lacks - spine joints,
+collars, toes - is placed between joints that it has, always as a fixed linear combination; the report says what was
+mapped, placed and left out.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from motions.bvh import Bvh, BvhError
+from motions.bvh_names import joints_by_name
 from motions.skeletons import HUMANML3D
 
 REQUIRED = tuple(
@@ -26,24 +25,6 @@ REQUIRED = tuple(
     + [f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow") for side in ("left", "right")]
 )
 """Joints that cannot be made up; also one of neck and head."""
-
-_PREFIXES = ("mixamorig", "bip", "biped", "character", "def", "org", "mch", "skeleton", "armature", "rig", "j", "valve")
-_SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
-_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-
-_SIDED_PARTS = {
-    "hip": ("upleg", "upperleg", "thigh", "femur", "hip", "leg"),
-    "knee": ("knee", "shin", "calf", "lowerleg", "lowleg", "tibia", "leg"),
-    "ankle": ("ankle", "foot", "feet"),
-    "foot": ("toebase", "toe", "toes", "toe0", "ball"),
-    "collar": ("collar", "clavicle", "collarbone"),
-    "shoulder": ("upperarm", "uparm", "arm", "humerus"),
-    "elbow": ("elbow", "forearm", "lowerarm", "lowarm", "radius"),
-    "wrist": ("wrist", "hand"),
-}
-"""What names call the joints of a limb, best first."""
-_SHOULDERS = ("shoulder", "shldr")
-_KNOWN_PARTS = frozenset(part for parts in _SIDED_PARTS.values() for part in parts) | set(_SHOULDERS)
 
 # Where the three spine joints lie on the way from pelvis to neck, as shares of its length.
 _SPINE = ("spine1", "spine2", "spine3")
@@ -55,8 +36,8 @@ _NECK_SHARE = 0.68
 """The neck on the way from upper spine to head."""
 _TOE_SHARE = 0.7
 """The ball of the foot on the way from ankle to the foot's tip."""
-_LEAST_COLLAR = 0.03
-"""Least distance of a collar from the neck to the side, as a share of the distance of the shoulders."""
+_LEAST_COLLAR = 0.08
+"""Least distance of a collar from the spine, as a share of the distance of the shoulders."""
 _COINCIDENT = 0.02
 """Joints nearer to one another than this share of the leg are taken for one."""
 
@@ -122,7 +103,7 @@ def map_joints(bvh: Bvh, mapping: Mapping[str, str | None] | None = None) -> Joi
             and the nearest ones.
     """
     mapping = mapping or {}
-    found = {joint: source for joint, source in _by_name(bvh).items() if joint not in mapping}
+    found = {joint: source for joint, source in joints_by_name(bvh.joint_names).items() if joint not in mapping}
     for joint, source in mapping.items():
         if source is not None:
             if source not in bvh.joint_names:
@@ -141,83 +122,6 @@ def map_joints(bvh: Bvh, mapping: Mapping[str, str | None] | None = None) -> Joi
     return _Placement(bvh, found, frozenset(mapping)).run()
 
 
-def _by_name(bvh: Bvh) -> dict[str, str]:
-    """HumanML3D joint -> joint of the file, for all that names tell."""
-    parts: dict[tuple[str, str], str] = {}
-    for name, key in zip(bvh.joint_names, _sides_and_parts(bvh.joint_names), strict=True):
-        parts.setdefault(key, name)
-    found = _trunk(parts, bvh.joint_names[0])
-    for side in ("left", "right"):
-        found.update({f"{side}_{joint}": name for joint, name in _limbs(parts, side).items()})
-    return found
-
-
-def _trunk(parts: Mapping[tuple[str, str], str], root: str) -> dict[str, str]:
-    names = {part: name for (side, part), name in parts.items() if not side}
-    pelvis = next((names[part] for part in ("hips", "pelvis", "hip") if part in names), None)
-    if pelvis is None and {"spine", "spine4", "spine6"} <= names.keys():
-        # Rigify numbers one chain from the pelvis to the head.
-        return {"pelvis": names["spine"], "neck": names["spine4"], "head": names["spine6"]}
-    found = {"pelvis": pelvis or root}
-    for joint, candidates in (("neck", ("neck", "neck0", "neck1")), ("head", ("head",))):
-        name = next((names[part] for part in candidates if part in names), None)
-        if name is not None:
-            found[joint] = name
-    return found
-
-
-def _limbs(parts: Mapping[tuple[str, str], str], side: str) -> dict[str, str]:
-    names = {part: name for (its_side, part), name in parts.items() if its_side == side}
-
-    def first(*candidates: str) -> str | None:
-        return next((names[part] for part in candidates if part in names), None)
-
-    limbs = {joint: first(*candidates) for joint, candidates in _SIDED_PARTS.items()}
-    if limbs["foot"] is None and "ankle" in names:
-        limbs["foot"] = first("foot")  # SMPL: the ball of the foot
-    # A "shoulder" is the collar where an upper arm is named beside it, else the upper arm.
-    shoulder = first(*_SHOULDERS)
-    if limbs["shoulder"] is None:
-        limbs["shoulder"] = shoulder
-    elif limbs["collar"] is None:
-        limbs["collar"] = shoulder
-    if limbs["hip"] == limbs["knee"]:
-        limbs["hip"] = None
-    return {joint: name for joint, name in limbs.items() if name is not None}
-
-
-def _sides_and_parts(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Side ("left", "right" or "") and part ("upleg", "spine1", ...) that each name says."""
-    words = [_name_words(name) for name in names]
-    if len(words) > 3 and all(len(each) > 1 and each[0] == words[0][0] for each in words) and words[0][0] not in _SIDES:
-        words = [each[1:] for each in words]
-    return [_side_and_part(each) for each in words]
-
-
-def _name_words(name: str) -> list[str]:
-    """Lower-case words and numbers of a name, without rig prefix: "mixamorig:LeftUpLeg" -> left, up, leg."""
-    words = [word.lower().lstrip("0") or "0" for word in _WORDS.findall(re.split(r"[:|]", name)[-1])]
-    while words and words[0] in _PREFIXES:
-        words = words[1:]
-        while words and words[0].isdigit():
-            words = words[1:]
-    return words
-
-
-def _side_and_part(words: list[str]) -> tuple[str, str]:
-    for place, word in enumerate(words):
-        rest = words[:place] + words[place + 1 :]
-        # "L5" is a vertebra.
-        if word in _SIDES and any(other.isalpha() for other in rest):
-            return _SIDES[word], "".join(rest)
-    part = "".join(words)
-    for prefix in ("left", "right", "l", "r"):
-        rest = part.removeprefix(prefix)
-        if rest != part and rest in _KNOWN_PARTS:
-            return _SIDES[prefix], rest
-    return "", part
-
-
 class _Placement:
     """Builds the weights of one file's joint map; distances are those of its first frame."""
 
@@ -228,6 +132,8 @@ class _Placement:
         self.rest = bvh.positions(np.zeros(1))[0]
         self.rows: dict[str, np.ndarray] = {}
         self.placed: dict[str, str] = {}
+        self.way: list[np.ndarray] = []
+        """Points of the spine from pelvis to neck."""
         for joint, source in found.items():
             self.rows[joint] = self.unit(bvh.index(source))
         leg = [self.at(f"left_{joint}") for joint in ("hip", "knee", "ankle")]
@@ -241,8 +147,8 @@ class _Placement:
             self.place_end(f"{side}_foot", f"{side}_ankle", _TOE_SHARE)
             self.place_end(f"{side}_wrist", f"{side}_elbow", 1.0)
         weights = np.stack([self.rows[joint] for joint in HUMANML3D.joint_names])
-        used = weights.any(axis=0)
-        left_out = (node.name for node, use in zip(self.bvh.nodes, used, strict=True) if not (node.is_end or use))
+        used = set(np.flatnonzero(np.abs(weights).sum(axis=0)).tolist())
+        left_out = (node.name for index, node in enumerate(self.bvh.nodes) if not (node.is_end or index in used))
         mapped = {joint: self.found[joint] for joint in HUMANML3D.joint_names if joint not in self.placed}
         placed = {joint: self.placed[joint] for joint in HUMANML3D.joint_names if joint in self.placed}
         return JointMap(weights, mapped, placed, tuple(left_out))
@@ -259,6 +165,7 @@ class _Placement:
         pelvis = self.bvh.index(self.found["pelvis"])
         top = self.bvh.index(self.found["neck" if "neck" in self.found else "head"])
         way = [self.at("pelvis")]
+        self.way = way
         rows = [self.rows["pelvis"]]
         inner = []
         for node in [*self.path(pelvis, top), None]:
@@ -287,11 +194,10 @@ class _Placement:
         """A collar that lies on the spine or at the shoulder, as in CMU's files, is placed between its neighbours."""
         joint = f"{side}_collar"
         if joint in self.rows:
-            across = self.at("left_shoulder") - self.at("right_shoulder")
-            share = float((self.at(joint) - self.at("neck")) @ across / max(float(across @ across), 1e-12))
-            lateral = share if side == "left" else -share
+            width = float(np.linalg.norm(self.at("left_shoulder") - self.at("right_shoulder")))
+            on_spine = _distance(self.at(joint), self.way) < _LEAST_COLLAR * width
             at_shoulder = self.touches(self.at(joint), self.at(f"{side}_shoulder"))
-            if joint in self.given or (lateral > _LEAST_COLLAR and not at_shoulder):
+            if joint in self.given or not (on_spine or at_shoulder):
                 return
         names = {"spine3": "spine3", "neck": "neck", "shoulder": f"{side}_shoulder"}
         self.rows[joint] = sum(
@@ -354,6 +260,15 @@ class _Placement:
         row = np.zeros(len(self.bvh.nodes))
         row[node] = 1.0
         return row
+
+
+def _distance(point: np.ndarray, way: Sequence[np.ndarray]) -> float:
+    """Distance of a point [3] from a polyline."""
+    distances = []
+    for start, end in pairwise(way):
+        share = np.clip((point - start) @ (end - start) / ((end - start) @ (end - start)), 0.0, 1.0)
+        distances.append(float(np.linalg.norm(start + share * (end - start) - point)))
+    return min(distances)
 
 
 def _nearest(name: str, names: Sequence[str], behind: str = "") -> str:
