@@ -63,7 +63,7 @@ def main(
     run: Callable[[SettingsT], None],
     doc: str | None,
     job: str,
-    plan: Callable[[SettingsT], str] | None = None,
+    plan: Callable[[SettingsT], None] | None = None,
     guide: Mapping[str, GuideFlag] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
@@ -72,8 +72,8 @@ def main(
     Args:
         doc: the job module's docstring, shown by `--help`.
         job: the module's name, such as `jobs.grpo`.
-        plan: for `--dry_run`: checks everything that can be checked without starting and says what would run. It raises
-            `ValueError` when the run cannot start. Without it the resolved settings are printed.
+        plan: for `--dry_run`: prints what would run and checks everything that can be checked without starting. It
+            raises `ValueError` when the run cannot start. Without it the resolved settings are printed.
         guide: options of other guides that are no settings here.
         argv: the words behind the module's name; `sys.argv[1:]` if not given.
     """
@@ -85,8 +85,10 @@ def main(
         command = parse(config, words, job, guide)
         for note in command.notes:
             print(f"note: {note}", file=sys.stderr)
-        if command.dry_run:
-            print(plan(command.settings) if plan else settings_yaml(command.settings), end="\n")
+        if command.dry_run and plan is None:
+            print(settings_yaml(command.settings))
+        elif command.dry_run and plan is not None:
+            plan(command.settings)
         else:
             run(command.settings)
     except UsageError as error:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from jobs import cli
 from jobs.configs import GRPOConfig
+from jobs.dry_run import dry_run
 from jobs.guide_flags import GRPO_GUIDE
 
 if TYPE_CHECKING:
@@ -68,17 +69,6 @@ def run(config: GRPOConfig) -> None:
         controller.run()
         finish(prepared, controller)
     print(f"report: {write_report(config.save_dir)}")
-
-
-def plan(config: GRPOConfig) -> str:
-    """What would run, checked as far as it can be without starting Ray: files, prompts, options, run directory."""
-    from cluster.plan import Plan
-    from cluster.run_directory import inspect
-
-    prepared = prepare(config)
-    opening = inspect(config)
-    lines = Plan(tuple(prepared.roles), prepared.workload).lines()
-    return "\n".join([cli.settings_yaml(config), "", f"save_dir {config.save_dir}: {opening}", *lines])
 
 
 def prepare(config: GRPOConfig) -> Preparation:
@@ -184,4 +174,4 @@ def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolic
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(GRPOConfig, run, __doc__, "jobs.grpo", plan=plan, guide=GRPO_GUIDE))
+    sys.exit(cli.main(GRPOConfig, run, __doc__, "jobs.grpo", plan=dry_run, guide=GRPO_GUIDE))

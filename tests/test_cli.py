@@ -180,7 +180,7 @@ def run_main(*argv: str) -> int:
             raise RuntimeError("a fault of ours")
         print(f"cut {config.num_cuts}")
 
-    return cli.main(ToolConfig, run, "Cuts.\n\n    python -m jobs.tool", "jobs.tool", argv=argv, plan=str)
+    return cli.main(ToolConfig, run, "Cuts.\n\n    python -m jobs.tool", "jobs.tool", argv=argv, plan=print)
 
 
 def test_exit_codes_and_streams(capsys: pytest.CaptureFixture[str]) -> None:
