@@ -140,7 +140,7 @@ class Controller:
             except ActorLost as lost:
                 self._recover(lost)
             except CallFailed as failed:
-                raise RunFailed(f"step {self.step + 1}: {failed}") from failed
+                raise RunFailed(f"after {self.step} steps: {failed}") from failed
 
     def judge(self, requests: Sequence[RolloutRequest], version: Output) -> list[ScoredGroup]:
         """Roll out and score requests with some version, through the same actors as training.
@@ -149,7 +149,7 @@ class Controller:
             RunFailed: a rollout failed, or a reward did and `on_reward_error` is `fail`.
         """
         try:
-            return self.collect(self.dispatch(requests, version), "evaluation")
+            return self.collect(self.dispatch(requests, version, "judgement"), "judgement")
         except CallFailed as failed:
             raise RunFailed(str(failed)) from failed
 
@@ -158,21 +158,14 @@ class Controller:
         call = self.runtime.submit(LEARNER, "evaluation", num_outputs=2, label="learner: weights for evaluation")
         return self.runtime.result(call.outputs[0]), call.outputs[1]
 
-    def dispatch(self, requests: Sequence[RolloutRequest], version: Output) -> list[PendingGroup]:
-        """Submit rollouts, each with the rewards chained on it."""
+    def dispatch(self, requests: Sequence[RolloutRequest], version: Output, purpose: str) -> list[PendingGroup]:
+        """Submit rollouts, each with the rewards chained on it; `purpose` names them in messages."""
         groups = []
         for request in requests:
-            where = f"step {request.step}, prompt {request.prompt_index}"
-            rollout = self.runtime.submit(
-                ROLLOUT, "run", request, version, num_outputs=2, label=f"rollout of {where} {request.prompt.text!r}"
-            )
+            where = f"of {purpose}, prompt {request.prompt_index} {request.prompt.text!r}"
+            rollout = self.runtime.submit(ROLLOUT, "run", request, version, num_outputs=2, label=f"rollout {where}")
             scores = [
-                self.runtime.submit(
-                    reward_role(name),
-                    "score",
-                    rollout.output,
-                    label=f"reward {name} of {where} {request.prompt.text!r}",
-                )
+                self.runtime.submit(reward_role(name), "score", rollout.output, label=f"reward {name} {where}")
                 for name in self._algorithm.scorers
             ]
             groups.append(PendingGroup(request, rollout, tuple(scores)))
@@ -204,8 +197,9 @@ class Controller:
         assert self._version is not None
         with self._telemetry.phase("rollout"):
             requests = self._algorithm.batches.requests(self.step, self._version_number)
-            pending = self.dispatch(requests, self._version)
-            groups = self.collect(pending, f"step {self.step + 1}")
+            purpose = f"step {self.step + 1}"
+            pending = self.dispatch(requests, self._version, purpose)
+            groups = self.collect(pending, purpose)
         if not groups:
             raise CallFailed(f"all {len(requests)} groups were dropped, there is nothing to learn from")
         for group in groups:
@@ -220,7 +214,7 @@ class Controller:
                 advantages.values,
                 [group.trajectory for group in groups],
                 num_outputs=2,
-                label=f"update of step {self.step}",
+                label=f"update of step {self.step + 1}",
             )
             report: UpdateReport = self.runtime.result(update.outputs[0])
         self._version_number, self._version = report.version_number, update.outputs[1]
@@ -257,7 +251,8 @@ class Controller:
         with self._telemetry.phase("evaluation"):
             number, version = self.evaluation_version()
             requests = self._algorithm.batches.evaluation(number)
-            groups = self.collect(self.dispatch(requests, version), "evaluation")
+            purpose = f"the evaluation after step {self.step}"
+            groups = self.collect(self.dispatch(requests, version, purpose), purpose)
             if not groups:
                 raise CallFailed(f"all {len(requests)} groups of the evaluation were dropped")
         metrics = step_metrics.evaluation([group.rewards for group in groups])
@@ -330,7 +325,7 @@ class Controller:
         """Replace a dead learner and go back to the last commit; the steps since then give the same bits again."""
         deaths = self._learner_deaths[self.step] = self._learner_deaths.get(self.step, 0) + 1
         if deaths >= self._roles[LEARNER].max_attempts:
-            raise RunFailed(f"step {self.step + 1}: the learner died {deaths} times here: {lost}") from lost
+            raise RunFailed(f"after {self.step} steps: the learner died {deaths} times here: {lost}") from lost
         self._telemetry.message(
             f"the learner is lost at step {self.step + 1} and starts again from step {self._directory.step}: {lost}"
         )

@@ -156,6 +156,9 @@ class RayRuntime:
 
     def close(self) -> None:
         """Kill all actors and give their places back."""
+        for call in list(self._active):
+            self._take_back(call)
+        self._drain_stale()
         for pool in self._pools.values():
             pool.kill()
         self._pools.clear()
@@ -181,11 +184,15 @@ class RayRuntime:
     # One look at the world: what finished, what can be dispatched, who is over time.
 
     def _step(self) -> None:
+        num_active = len(self._active)
         self._dispatch()
         pending = {ref: call for call in self._active if call.state == "dispatched" for ref in call.handles[-1:]}
         building = {m.building: (p, m) for p in self._pools.values() for m in p.members if m.building is not None}
         refs = [*pending, *building]
-        assert refs, f"nothing runs and nothing can: {self.describe()}"
+        if not refs:
+            # Calls whose inputs failed were failed by the dispatch itself.
+            assert len(self._active) < num_active, f"nothing runs and nothing can: {self.describe()}"
+            return
         ray.wait(refs, num_returns=1, timeout=TICK_S, fetch_local=False)
         ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
         for ref in ready:

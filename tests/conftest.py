@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest_ray import ray_cluster as ray_cluster
+
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 

@@ -103,7 +103,7 @@ def failing(folder: Path, scorer: object, **changes: object) -> None:
 
 
 def test_a_reward_that_raises_stops_the_run_and_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"reward near of step .*prompt 1.*simulator exploded"):
+    with pytest.raises(RunFailed, match=r"after 0 steps: reward near of the evaluation.*prompt 1.*simulator exploded"):
         failing(tmp_path / "run", toys.RaisingScorer)
 
 
