@@ -119,7 +119,7 @@ def test_recovery_is_batched_and_differentiable(skeleton: Skeleton) -> None:
     layout = FeatureLayout(skeleton.num_joints)
     assert batch.grad is not None
     assert batch.grad[..., :-1, :4].abs().sum() > 0 and batch.grad[..., layout.rotations].abs().sum() == 0
-    small = vectors[:4].double().requires_grad_()
+    small = vectors[:2].double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: recover_joints(x, skeleton) / 100, small, atol=1e-4)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import parity
+from benchmarks.fixtures import unbuilt
 from benchmarks.fixtures.quantity import Pending, Quantity, compare
 from benchmarks.fixtures.registry import FORMATS, find_format
 
@@ -39,6 +41,27 @@ def test_a_changed_value_is_a_miss_under_any_file_name(
     output = capsys.readouterr().out
     assert output.splitlines()[-1].endswith(f"missed: renamed/humanml/{name}/recovered_from_ric")
     assert output.count("MISSED") == 1
+
+
+def scaled(value: Any) -> Any:
+    """The value with every floating-point tensor in it 1 % larger."""
+    if isinstance(value, torch.Tensor):
+        return value * 1.01 if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: scaled(each) for key, each in value.items()}
+    return [scaled(each) for each in value] if isinstance(value, list) else value
+
+
+def test_every_built_format_misses_a_changed_fixture(
+    parity_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in parity.fixture_files(parity_dir):
+        entry = find_format(fixture := parity.load_fixture(path))
+        if entry is None or entry is unbuilt:
+            continue
+        torch.save(scaled(dict(fixture)), tmp_path / "changed.pt")
+        assert parity.main(["--fixtures", str(tmp_path)]) == 1, path.name
+        assert "MISSED" in capsys.readouterr().out, path.name
 
 
 def test_other_clips_and_lengths_of_a_format_are_met(parity_dir: Path, tmp_path: Path) -> None:
