@@ -6,11 +6,11 @@
     L_KL    KL(t||m) + KL(m||t) + KL(m||N) + KL(t||N), mean over elements; t, m the two Gaussians, N the standard one
     L_lat   SmoothL1(z_text, z_motion)
     L_NCE   symmetric cross entropy of cos(z_text_i, z_motion_j) / temperature; a pair i != j is left out where the
-            captions mean the same (sentence cosine above 2 * sentence_threshold - 1) or show the same clip
+            captions mean the same (sentence cosine above 2 * sentence_threshold - 1) or text i is a caption of motion j
 
 Choices: the losses are pure functions of given latents, so that they can be compared number by number with the
-original's; randomness is a function of (seed, step), drawn on the CPU, as in `learners/supervised.py`. Same-clip
-filtering is ours: a small corpus puts several captions of one clip into a batch, which are no negatives of each other.
+original's; randomness is a function of (seed, step), drawn on the CPU, as in `learners/supervised.py`. Leaving out
+further captions of a motion is ours: a small corpus puts several of them into one batch.
 
 Legend: B pairs, T frames, D features, L text tokens, E token width, S sentence width, d latent width.
 """
@@ -48,8 +48,8 @@ class RetrievalBatch:
     """[B] int64."""
     sentences: Tensor
     """[B, S] float32, sentence embeddings of any norm."""
-    clips: Tensor
-    """[B] int64, number of the clip that is shown; equal numbers are no negatives of each other."""
+    describes: Tensor
+    """[B, B] bool, text i (row) is a caption of motion j (column); true on the diagonal."""
 
     def to(self, device: torch.device) -> RetrievalBatch:
         """The batch on a device."""
@@ -59,7 +59,7 @@ class RetrievalBatch:
             self.tokens.to(device),
             self.token_lengths.to(device),
             self.sentences.to(device),
-            self.clips.to(device),
+            self.describes.to(device),
         )
 
 
@@ -86,12 +86,12 @@ def gaussian_kl(first: Gaussian, second: Gaussian) -> Tensor:
     return 0.5 * (torch.exp(log_ratio) + distance - 1.0 - log_ratio).mean()
 
 
-def not_negatives(sentences: Tensor, clips: Tensor | None, sentence_threshold: float) -> Tensor:
-    """Pairs [B, B] bool, off the diagonal, whose captions mean the same or show the same clip.
+def not_negatives(sentences: Tensor, describes: Tensor | None, sentence_threshold: float) -> Tensor:
+    """Pairs (text i, motion j) [B, B] bool, off the diagonal, that belong together all the same.
 
     Args:
         sentences: [B, S] of any norm.
-        clips: [B] or None.
+        describes: [B, B] bool, text i is a caption of motion j; None: unknown.
         sentence_threshold: in [0, 1]; a score cos / 2 + 1/2 above it means the same (the original's 0.8 is a cosine of
             0.6). 1 filters nothing.
     """
@@ -99,8 +99,8 @@ def not_negatives(sentences: Tensor, clips: Tensor | None, sentence_threshold: f
     same = unit @ unit.T > 2.0 * sentence_threshold - 1.0
     if sentence_threshold >= 1.0:
         same = torch.zeros_like(same)
-    if clips is not None:
-        same |= clips[:, None] == clips[None, :]
+    if describes is not None:
+        same |= describes
     return same.fill_diagonal_(False)
 
 
@@ -195,7 +195,7 @@ class RetrievalLearner:
         start = time.perf_counter()
         batch = batch.to(self.tmr.mean.device)
         learning_rate = self._optimizer.learning_rate
-        skipped = not_negatives(batch.sentences, batch.clips, self.settings.sentence_threshold)
+        skipped = not_negatives(batch.sentences, batch.describes, self.settings.sentence_threshold)
         terms = self._loss(batch, skipped)
         if not bool(terms.loss.isfinite()):
             raise DivergenceError(
@@ -239,8 +239,8 @@ class RetrievalLearner:
     def evaluate(self, batch: RetrievalBatch) -> dict[str, float]:
         """Retrieval between the texts and motions of a held-out batch, with dropout off and mu as the embedding.
 
-        Any motion of a text's clip counts as right. Returns `motions.metrics.retrieval_metrics` (t2m and m2t R01, R02,
-        R03, R05, R10 in percent, MedR) and the mean cosines of right and wrong pairs.
+        Any motion that a text describes counts as right. Returns `motions.metrics.retrieval_metrics` (t2m and m2t R01,
+        R02, R03, R05, R10 in percent, MedR) and the mean cosines of right and wrong pairs.
         """
         was_training = self.tmr.training
         self.tmr.eval()
@@ -250,8 +250,7 @@ class RetrievalLearner:
             motion = F.normalize(self.tmr.encode_motion(batch.features, batch.lengths).mu, dim=1)
             scores = (text @ motion.T).cpu().numpy()
         self.tmr.train(was_training)
-        clips = batch.clips.cpu().numpy()
-        right = clips[:, None] == clips[None, :]
+        right = batch.describes.cpu().numpy()
         metrics = retrieval_metrics(scores, text_similarity=np.where(right, 1.0, -1.0))
         return metrics | {
             "cosine_right": float(scores[right].mean()),

@@ -12,8 +12,10 @@ smoother than jerk_floor earns nothing, so moving slower does not pay above the 
 reported beside the reward. Contact from the motion's own channel could be escaped by predicting none, hence L_contact.
 
 Contact of a foot over one frame step, by height: at both ends the joint is lower than its threshold above the floor
-(5th percentile of the four foot joints' heights), and its vertical speed is small. The joint positions come from the
-features (yaw and root displacement integrated), times the skeleton's metres per unit.
+(5th percentile of the four foot joints' heights), and its vertical speed is small. A toe passes the floor by a
+centimetre in walking, at 3 m/s: a low foot that fast is taken for swinging while the other foot stands, and for sliding
+when neither does. The joint positions come from the features (yaw and root displacement integrated), times the
+skeleton's metres per unit.
 
 The constants of the settings are measured, see `jerk_scale` and `min_joint_speed` there. Legend: N motions, T frames,
 J joints, 4 feet (left ankle, left toe, right ankle, right toe).
@@ -72,7 +74,13 @@ def contact_by_height(joints: Tensor, lengths: Tensor, skeleton: Skeleton, setti
     limits = heights.new_tensor([settings.contact_ankle_height, settings.contact_toe_height] * 2)
     low = heights < limits
     still = (heights[:, 1:] - heights[:, :-1]).abs() * skeleton.fps < settings.contact_vertical_speed
-    return low[:, 1:] & low[:, :-1] & still
+    contact = low[:, 1:] & low[:, :-1] & still
+    if settings.contact_swing_speed is None:
+        return contact
+    fast = foot_speeds(joints, skeleton) > settings.contact_swing_speed
+    stands = (contact & ~fast).unflatten(2, (2, 2)).any(dim=3)  # [N, T-1, side]
+    other_stands = stands.flip(2).repeat_interleave(2, dim=2)
+    return contact & ~(fast & other_stands)
 
 
 def skate_loss(joints: Tensor, standing: Tensor, valid: Tensor, skeleton: Skeleton, free_speed: float) -> Tensor:

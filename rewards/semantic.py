@@ -29,6 +29,7 @@ from rewards.similarity import similarity
 from rewards.tmr import TMR, pad_tokens
 from rewards.tmr_checkpoints import load_tmr
 from rewards.validation import check_motions, check_terms
+from rollouts.devices import resolve_device
 from rollouts.messages import GroupMotions
 from rollouts.text_encoders import load_text_encoder
 
@@ -195,7 +196,7 @@ def load_embedder(settings: RewardSettings) -> Embedder:
 
     Raises:
         TMRCheckpointError: weights that are missing, of another kind, incomplete or not finite.
-        ValueError: unknown text encoder, or one of another width.
+        ValueError: unknown text encoder, or one of another width; a device that is not there.
     """
     by_file = bool(settings.tmr_text_encoder_path)
     path = BUILTIN_TMR_FOLDER if settings.builtin_tmr else Path(settings.tmr_checkpoint_path)
@@ -209,13 +210,4 @@ def load_embedder(settings: RewardSettings) -> Embedder:
     )
     name = loaded.tmr.text_encoder_name
     encoder = load_text_encoder(_ENCODER_NAMES.get(name, name), settings.tmr_text_model_path)
-    return Embedder(loaded.tmr, encoder, reward_device(settings))
-
-
-def reward_device(settings: RewardSettings) -> str:
-    """The device of `reward_device`; `auto` takes a GPU if there is one."""
-    if settings.reward_device != "auto":
-        return settings.reward_device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return Embedder(loaded.tmr, encoder, resolve_device(settings.reward_device))

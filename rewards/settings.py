@@ -62,12 +62,14 @@ class RewardSettings(Settings):
     """Weight of L_skate, the mean squared sliding speed (m/s) of feet in contact, in R_phy."""
     lambda_jerk: float = Field(default=1.0, ge=0.0)
     """Weight of L_jerk, the mean jerk in units of `jerk_scale`, in R_phy."""
-    jerk_scale: float = Field(default=100.0, gt=0.0)
-    """Jerk (m/s^3) that counts as 1."""
-    jerk_floor: float = Field(default=0.25, ge=0.0)
-    """Smoothness below this many jerk scales earns nothing more, so that slowing down does not pay."""
-    min_joint_speed: float = Field(default=0.05, ge=0.0)
-    """Mean joint speed (m/s) below which R_phy is scaled down linearly, to 0 for a frozen motion. 0 switches it off."""
+    jerk_scale: float = Field(default=280.0, gt=0.0)
+    """Jerk (m/s^3) that counts as 1: the median over the built-in training windows is 279."""
+    jerk_floor: float = Field(default=0.35, ge=0.0)
+    """Smoothness below this many jerk scales earns nothing more, so that slowing down does not pay. A tenth of the
+    built-in training windows is smoother."""
+    min_joint_speed: float = Field(default=0.2, ge=0.0)
+    """Mean joint speed (m/s) below which R_phy is scaled down linearly, to 0 for a frozen motion. 0 switches it off. The
+    slowest built-in training window has 0.4."""
     skate_free_speed: float = Field(default=0.05, ge=0.0)
     """Foot speed (m/s) that is not yet sliding."""
     contact_source: Literal["height", "model"] = "height"
@@ -79,6 +81,9 @@ class RewardSettings(Settings):
     """The same for an ankle."""
     contact_vertical_speed: float = Field(default=0.2, gt=0.0)
     """Vertical speed (m/s) above which a low foot is passing, not standing."""
+    contact_swing_speed: float | None = Field(default=1.2, gt=0.0)
+    """A low foot faster than this (m/s) while the other foot stands is swinging past, as in walking, not sliding. None:
+    every low foot counts, as in the literature."""
     lambda_contact: float = Field(default=1.0, ge=0.0)
     """With `contact_source model`: weight of the share of standing feet that the motion's own contacts deny."""
     extra_rewards: tuple[str, ...] = ()
