@@ -68,8 +68,8 @@ class RewardSettings(Settings):
     """Smoothness below this many jerk scales earns nothing more, so that slowing down does not pay. A tenth of the
     built-in training windows is smoother."""
     min_joint_speed: float = Field(default=0.2, ge=0.0)
-    """Mean joint speed (m/s) below which R_phy is scaled down linearly, to 0 for a frozen motion. 0 switches it off. The
-    slowest built-in training window has 0.4."""
+    """Mean joint speed (m/s) below which R_phy is scaled down linearly, to 0 for a frozen motion; 0 switches that off.
+    The slowest built-in training window has 0.4."""
     skate_free_speed: float = Field(default=0.05, ge=0.0)
     """Foot speed (m/s) that is not yet sliding."""
     contact_source: Literal["height", "model"] = "height"

@@ -88,6 +88,18 @@ def test_contact_heights_and_vertical_speed() -> None:
     assert contact[0].any(dim=0).tolist() == [False, True, True, False]
 
 
+def test_a_low_swinging_foot_does_not_slide_unless_the_other_does() -> None:
+    walking = standing()
+    walking[0, :, [L_ANKLE, L_TOE], 2] = 2.0 * seconds()[:, None]
+    assert terms(walking)["skate"] == 0.0
+    assert terms(walking)["contact_share"] == 0.5
+    strict = RewardSettings(skate_free_speed=0.0, contact_swing_speed=None)
+    assert terms(walking, strict)["skate"] == pytest.approx(4.0 / 2)
+    gliding = walking.clone()
+    gliding[0, :, [R_ANKLE, R_TOE], 2] = 2.0 * seconds()[:, None]
+    assert terms(gliding)["skate"] == pytest.approx(4.0)
+
+
 def test_the_floor_is_found_below_the_feet() -> None:
     joints = standing()
     lifted = joints + torch.tensor([0.0, 2.5, 0.0])
