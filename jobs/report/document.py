@@ -19,6 +19,8 @@ import numpy as np
 
 from motions.skeletons import Skeleton
 
+Verdict = Literal["good", "bad", "neutral"]
+
 PALETTES = {
     "before": {"left": "#d98a4e", "right": "#8f4a1b", "middle": "#b2642a", "path": "#b2642a"},
     "after": {"left": "#35b3aa", "right": "#07534f", "middle": "#0b7a75", "path": "#0b7a75"},
@@ -58,7 +60,7 @@ class EvaluationRow:
     before: float
     after: float
     interval: tuple[float, float] | None
-    verdict: Literal["good", "bad", "neutral"]
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Tile:
     label: str
     value: str
     change: str
-    verdict: Literal["good", "bad", "neutral"]
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,11 @@ def _skeleton_data(skeleton: Skeleton) -> dict[str, object]:
 def _bone_thickness_m(joint_name: str) -> float:
     """Width at which the bone that ends in a joint is drawn, so that the figure reads as a body."""
     lowered = joint_name.lower()
-    for words, width_m in ((("wrist", "foot", "toe"), 0.055), (("elbow", "ankle", "neck", "head"), 0.075), (("knee",), 0.1)):
+    for words, width_m in (
+        (("wrist", "foot", "toe"), 0.055),
+        (("elbow", "ankle", "neck", "head"), 0.075),
+        (("knee",), 0.1),
+    ):
         if any(word in lowered for word in words):
             return width_m
     return 0.13 if "spine" in lowered else 0.085

@@ -1,0 +1,269 @@
+"""Reads a run directory and writes its `report.html`.
+
+The page is a pure function of the folder, so it can be written at any time: while the run goes on, at its end, or later
+from a copy. What a run leaves for it is listed in docs/design.md.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, Verdict, render
+from motions.atomic import atomic_write
+from motions.prompts import Prompt, load_prompts
+from motions.skeletons import Skeleton, get_skeleton
+
+MAX_COMPARISONS = 10
+"""Motions are 18 kB for 100 frames; ten pairs keep the page under half a megabyte."""
+
+HEADLINES = ("total", "judge_matching", "fid", "joint_speed_mps")
+
+
+def write_report(run_directory: Path) -> Path:
+    """Write `report.html` into a run directory and return its path.
+
+    Raises:
+        ValueError: the folder holds no `metrics.jsonl` or a line of it is not JSON.
+        OSError: the page could not be written.
+    """
+    document = read_document(run_directory)
+    path = run_directory / "report.html"
+    with atomic_write(path) as file:
+        file.write(render(document).encode("utf-8"))
+    return path
+
+
+def read_document(run_directory: Path) -> ReportDocument:
+    """What the report of a run directory shows."""
+    records = _read_metrics(run_directory / "metrics.jsonl")
+    configuration = (run_directory / "config.yaml").read_text(encoding="utf-8")
+    config = yaml.safe_load(configuration)
+    evaluation = _read_json(run_directory / "evaluation.json")
+    rows = [_evaluation_row(row) for row in evaluation.get("rows", [])]
+    num_updates = max((int(record["step"]) for record in records), default=0)
+    skeleton = get_skeleton(evaluation.get("skeleton", "humanml3d"))
+    return ReportDocument(
+        title=f"Fine-tuning of {_policy_name(config)}",
+        lead=_lead(config, records, num_updates),
+        tiles=_tiles(evaluation.get("rows", []), rows),
+        evaluation_note=_evaluation_note(evaluation),
+        evaluation=rows,
+        charts=make_charts(records),
+        comparisons=_comparisons(run_directory / "samples", skeleton),
+        facts=_facts(run_directory, config, records),
+        configuration=configuration,
+        skeleton=skeleton,
+    )
+
+
+def make_charts(records: list[dict[str, Any]]) -> list[Chart]:
+    """The training charts, from the records of `metrics.jsonl`; a chart without numbers is left out."""
+    charts = [
+        Chart(
+            "Reward",
+            "Training: mean over the step's samples. Held-out: fixed captions and seeds, band: 95 %.",
+            [
+                *_series(records, {"reward/total": "training"}),
+                *_banded(records, "evaluation/total", "held-out"),
+            ],
+        ),
+        Chart(
+            "Reward terms, training",
+            "Every term beside the total, unweighted.",
+            _series(records, _named(records, "reward/", skip=("reward/total",))),
+        ),
+        Chart(
+            "Reward terms, held-out",
+            "The same terms on held-out captions with fixed seeds.",
+            _series(records, _named(records, "evaluation/", skip=("evaluation/total",)), dots=True),
+        ),
+        Chart(
+            "KL to the base policy",
+            "Exact Gaussian KL per element, mean over trained steps.",
+            _series(records, {"policy/kl_reference": "KL"}),
+            zero=True,
+        ),
+        Chart(
+            "Importance ratio",
+            "Before clipping; the first update of a rollout starts at exactly 1.",
+            _series(
+                records, {"policy/ratio_mean": "mean", "policy/ratio_min": "smallest", "policy/ratio_max": "largest"}
+            ),
+        ),
+        Chart(
+            "Clip fraction",
+            "Share of (sample, step) pairs whose ratio left the clip range.",
+            _series(records, {"policy/clip_fraction": "clipped"}),
+            zero=True,
+        ),
+        Chart("Gradient norm", "Before clipping.", _series(records, {"policy/grad_norm": "norm"}), zero=True),
+        Chart(
+            "Seconds per update",
+            "Wall time by stage; the rest of the step is the controller's.",
+            _series(records, _named(records, "seconds/", skip=("seconds/step",)), missing=0.0),
+            kind="stack",
+        ),
+    ]
+    return [chart for chart in charts if chart.series]
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: {path.parent} is not the directory of a run")
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} line {number} is not JSON: {error}") from error
+    return records
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _named(records: list[dict[str, Any]], prefix: str, skip: tuple[str, ...]) -> dict[str, str]:
+    bounds = ("_low", "_high")
+    keys = {key for record in records for key in record if key.startswith(prefix) and not key.endswith(bounds)}
+    return {key: key.removeprefix(prefix).replace("_", " ") for key in sorted(keys - set(skip))}
+
+
+def _series(
+    records: list[dict[str, Any]], names: dict[str, str], *, dots: bool = False, missing: float | None = None
+) -> list[Series]:
+    series = []
+    for key, name in names.items():
+        points: list[tuple[float, ...]] = []
+        for record in records:
+            value = record.get(key, missing)
+            if value is not None:
+                points.append((float(record["step"]), float(value)))
+        if any(key in record for record in records):
+            series.append(Series(name, points, dots))
+    return series
+
+
+def _banded(records: list[dict[str, Any]], key: str, name: str) -> list[Series]:
+    points: list[tuple[float, ...]] = [
+        (float(r["step"]), float(r[key]), float(r[f"{key}_low"]), float(r[f"{key}_high"]))
+        for r in records
+        if key in r and f"{key}_low" in r and f"{key}_high" in r
+    ]
+    return [Series(name, points, dots=True)] if points else []
+
+
+def _evaluation_row(row: dict[str, Any]) -> EvaluationRow:
+    interval = row.get("interval")
+    return EvaluationRow(
+        name=row["name"].replace("_", " "),
+        meaning=row["meaning"],
+        before=row["before"],
+        after=row["after"],
+        interval=None if interval is None else (interval[0], interval[1]),
+        verdict=_verdict(row),
+    )
+
+
+def _verdict(row: dict[str, Any]) -> Verdict:
+    """Good or bad only where the interval of the change excludes 0; without an interval the sign decides."""
+    if row["better"] == "neutral":
+        return "neutral"
+    sign = 1 if row["better"] == "higher" else -1
+    low, high = row.get("interval") or (row["after"] - row["before"],) * 2
+    worst, best = (low, high) if sign > 0 else (-high, -low)
+    return "good" if worst > 0 else "bad" if best < 0 else "neutral"
+
+
+def _tiles(raw_rows: list[dict[str, Any]], rows: list[EvaluationRow]) -> list[Tile]:
+    tiles = []
+    for headline in HEADLINES:
+        for raw, row in zip(raw_rows, rows, strict=True):
+            if raw["name"] == headline:
+                change = f"{row.after - row.before:+.3g} from {row.before:.3g}"
+                if row.interval is not None:
+                    change += f" (95 %: {row.interval[0]:+.2g} to {row.interval[1]:+.2g})"
+                tiles.append(Tile(row.name, f"{row.after:.3g}", change, row.verdict))
+    return tiles
+
+
+def _policy_name(config: dict[str, Any]) -> str:
+    return "the built-in policy" if config.get("model_path") == "builtin" else Path(str(config["model_path"])).name
+
+
+def _lead(config: dict[str, Any], records: list[dict[str, Any]], num_updates: int) -> str:
+    seconds = sum(float(record.get("seconds/step", 0.0)) for record in records)
+    adapters = f"LoRA of rank {config['lora_r']}" if config.get("use_lora") else "all weights"
+    return (
+        f"{num_updates} updates of GRPO ({adapters}), {config['batch_size']} prompts with {config['group_size']} samples "
+        f"each per update, in {seconds / 60:.1f} minutes of training."
+    )
+
+
+def _evaluation_note(evaluation: dict[str, Any]) -> str:
+    if not evaluation:
+        return "This run has no held-out evaluation yet."
+    return (
+        f"{evaluation['num_prompts']} held-out prompts with {evaluation['num_seeds']} fixed seeds each, "
+        f"{evaluation['sampler']}. Intervals: paired bootstrap over prompts. Green and red mark changes whose interval "
+        "excludes 0; the judge never was a reward."
+    )
+
+
+def _facts(run_directory: Path, config: dict[str, Any], records: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    manifest = _read_json(run_directory / "manifest.json")
+    reward = f"{config['beta_s']} x {'segment-dense' if config['use_dense_reward'] else 'global'} semantic"
+    if config["use_physics_reward"]:
+        reward += f" + {config['beta_p']} x physics"
+    facts = [
+        ("Run directory", str(run_directory)),
+        ("Policy", str(config["model_path"])),
+        ("Reward", reward),
+        ("KL penalty, clip range", f"{config['kl_penalty']}, {config['clip_epsilon']}"),
+        ("Learning rate", f"{config['learning_rate']}"),
+        ("Seed", str(config["seed"])),
+    ]
+    versions = manifest.get("versions", {})
+    if versions:
+        facts.append(("Versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))))
+    return facts
+
+
+def _comparisons(samples: Path, skeleton: Skeleton) -> list[Comparison]:
+    if not (samples / "before.npz").is_file() or not (samples / "after.npz").is_file():
+        return []
+    prompts = load_prompts(samples / "prompts.jsonl", fps=skeleton.fps)
+    with np.load(samples / "before.npz") as before, np.load(samples / "after.npz") as after:
+        chosen = _first_of_each_prompt(before["prompt_index"])[:MAX_COMPARISONS]
+        return [_comparison(before, after, int(i), prompts[int(before["prompt_index"][i])]) for i in chosen]
+
+
+def _first_of_each_prompt(prompt_index: np.ndarray) -> list[int]:
+    _, first = np.unique(prompt_index, return_index=True)
+    return sorted(int(index) for index in first)
+
+
+def _comparison(before: Any, after: Any, index: int, prompt: Prompt) -> Comparison:
+    length = int(before["lengths"][index])
+    return Comparison(
+        title=prompt.text,
+        segments=[
+            (segment.text, start, end)
+            for segment, (start, end) in zip(prompt.segments, prompt.boundaries, strict=True)
+        ],
+        before=before["joints"][index, :length],
+        after=after["joints"][index, :length],
+        before_scores=_scores(before, index),
+        after_scores=_scores(after, index),
+    )
+
+
+def _scores(samples: Any, index: int) -> str:
+    names = [name for name in samples.files if name.startswith("terms/")]
+    shown = [name for name in names if name.removeprefix("terms/") in ("total", "semantic", "physics")]
+    return " · ".join(f"{name.removeprefix('terms/')} {samples[name][index]:.2f}" for name in shown)
