@@ -98,8 +98,9 @@ def extract_features(
         target_offsets: [J, 3] bones to retarget to; the skeleton's own by default.
         floor: height of the floor; by default the lowest joint of the clip stands on it, as in HumanML3D. A clip cut
             from the middle of a jump needs its true floor.
-        continuous_heading: do not let the yaw velocity change its sign where the heading passes 180 degrees. Off in
-            HumanML3D, whose recovered paths turn the wrong way there.
+        continuous_heading: without HumanML3D's two jumps of the heading: the yaw velocity keeps its sign where the
+            heading passes 180 degrees, and the clip starts in the direction of the smoothed heading instead of in that
+            of its first pose (from which the second frame would jump, by 70 degrees in a dance).
 
     Returns:
         [F - 1, D] float32.
@@ -111,6 +112,9 @@ def extract_features(
     if retarget:
         positions = retarget_uniform(positions, skeleton, target_offsets)
     positions = canonicalise(positions, skeleton, floor=floor)
+    if continuous_heading:
+        turn = _heading_quat(_ik_forward(positions, skeleton, smooth=True)[:1])
+        positions = rotations.quat_rotate(turn, torch.from_numpy(positions)).numpy()
     quats = inverse_kinematics(positions, skeleton, smooth_heading=True)
     if continuous_heading:
         flips = np.where((quats[1:, 0] * quats[:-1, 0]).sum(-1) < 0, -1.0, 1.0)
@@ -158,24 +162,22 @@ def inverse_kinematics(joints: np.ndarray, skeleton: Skeleton, *, smooth_heading
     Entry 0 is the rotation from the body's heading to +z, the inverse of a global orientation.
     """
     _check_bones(joints, skeleton)
-    # The original unpacks (right hip, left hip, ...) as (left hip, right hip, ...): kept.
-    swapped_left, swapped_right, right_shoulder, left_shoulder = np.moveaxis(
-        joints[:, list(skeleton.face_joints)], 1, 0
-    )
-    forward = _forward((swapped_right - swapped_left) + (right_shoulder - left_shoulder), smooth=smooth_heading)
-    root = _heading_quat(forward)
+    root = _heading_quat(_ik_forward(joints, skeleton, smooth=smooth_heading))
     root[0] = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
     positions = torch.from_numpy(np.asarray(joints, dtype=np.float64))
     raw = torch.from_numpy(skeleton.raw_directions.copy())
-    quats: list[Tensor] = [root] * skeleton.num_joints
-    for chain in skeleton.chains:
-        parent_global = root
-        for parent, child in pairwise(chain):
-            bone = positions[:, child] - positions[:, parent]
-            child_global = rotations.quat_between(raw[child], bone)
-            quats[child] = rotations.quat_multiply(rotations.quat_inverse(parent_global), child_global)
-            parent_global = rotations.quat_multiply(parent_global, quats[child])
-    return torch.stack(quats, dim=1).numpy()
+    pairs = [pair for chain in skeleton.chains for pair in pairwise(chain)]
+    parents, children = ([pair[side] for pair in pairs] for side in (0, 1))
+    turned = rotations.quat_between(raw[children], positions[:, children] - positions[:, parents])
+    # Each chain starts at the root's rotation; from then on a bone's parent is the bone before it.
+    starts = [chain[0] for chain in skeleton.chains for _ in pairwise(chain)]
+    before = turned.roll(1, dims=1)
+    first = [place for place, parent in enumerate(parents) if parent == starts[place]]
+    before[:, first] = root[:, None]
+    quats = torch.zeros((len(joints), skeleton.num_joints, 4), dtype=torch.float64)
+    quats[:, 0] = root
+    quats[:, children] = rotations.quat_multiply(rotations.quat_inverse(before), turned)
+    return quats.numpy()
 
 
 def forward_kinematics(matrices: Tensor, root: Tensor, offsets: Tensor, skeleton: Skeleton) -> Tensor:
@@ -263,6 +265,15 @@ def _assemble(positions: np.ndarray, quats: np.ndarray, skeleton: Skeleton) -> n
         contacts.to(torch.float64),
     )
     return torch.cat(parts, dim=1).to(torch.float32).numpy()
+
+
+def _ik_forward(joints: np.ndarray, skeleton: Skeleton, *, smooth: bool) -> np.ndarray:
+    """Unit forward directions [F, 3] of joints [F, J, 3] as inverse kinematics sees them."""
+    # The original unpacks (right hip, left hip, ...) as (left hip, right hip, ...): kept.
+    swapped_left, swapped_right, right_shoulder, left_shoulder = np.moveaxis(
+        joints[:, list(skeleton.face_joints)], 1, 0
+    )
+    return _forward((swapped_right - swapped_left) + (right_shoulder - left_shoulder), smooth=smooth)
 
 
 def _forward(across: np.ndarray, *, smooth: bool = False) -> np.ndarray:
