@@ -25,8 +25,9 @@ from learners.grpo_update import GRPOUpdate, TrainedPolicy
 from learners.optimizer import Optimizer, OptimizerOptions
 from learners.pairs import require_trajectories, split_groups
 from learners.settings import GRPOSettings
+from rollouts.adapters import has_lora
 from rollouts.messages import PolicyVersion, Trajectory
-from rollouts.policy import AdapterLayer, DiffusionPolicy
+from rollouts.policy import DiffusionPolicy
 
 
 class GRPOLearner:
@@ -72,7 +73,7 @@ class GRPOLearner:
         )
         decay = settings.policy_ema_decay
         self._ema = EMA(self._parameters, decay) if decay else None
-        if reference is None and not has_adapters(policy):
+        if reference is None and not has_lora(policy.network):
             reference = copy.deepcopy(policy)
             reference.network.requires_grad_(False)
         self._trained = TrainedPolicy(policy, reference)
@@ -162,8 +163,3 @@ class GRPOLearner:
             digest.update(name.encode())
             digest.update(values[name].detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
-
-
-def has_adapters(policy: DiffusionPolicy) -> bool:
-    """Whether the network has layers wrapped by adapters that can be switched off."""
-    return any(isinstance(module, AdapterLayer) for module in policy.network.modules())

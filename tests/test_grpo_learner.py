@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 
 from learners.advantage import group_advantages
 from learners.grpo_learner import GRPOLearner
@@ -19,12 +18,13 @@ from learners.settings import GRPOSettings
 from motions.normalization import Normalizer
 from motions.prompts import Prompt, Segment
 from motions.skeletons import HUMANML3D
+from rollouts.adapters import add_lora
 from rollouts.groups import RolloutWorker
 from rollouts.mdm import MDM, MDMConfig
 from rollouts.messages import GroupMotions, RolloutRequest, TextCondition, Trajectory, Weights
 from rollouts.policy import DiffusionPolicy
 from rollouts.schedule import DiffusionSchedule
-from rollouts.settings import SamplingSettings
+from rollouts.settings import PolicySettings, SamplingSettings
 from rollouts.transitions import gaussian_log_prob
 
 WIDTH = HUMANML3D.num_features
@@ -34,12 +34,7 @@ CONFIG = MDMConfig(latent_dim=16, ff_size=24, num_layers=1, num_heads=2, text_di
 def make_policy(lora: bool = True, **sampling: Any) -> DiffusionPolicy:
     network = MDM(CONFIG)
     if lora:
-        targets = ["q_proj", "v_proj", "out_proj", "linear1", "linear2", "output_proj"]
-        inject_adapter_in_model(LoraConfig(r=4, lora_alpha=8, target_modules=targets), network)
-        generator = torch.Generator().manual_seed(1)
-        for name, parameter in network.named_parameters():
-            if "lora_A" in name:
-                parameter.data.normal_(std=0.2, generator=generator)
+        add_lora(network, PolicySettings.model_validate({"model_path": "unused", "lora_r": 4, "lora_alpha": 8}))
     settings = SamplingSettings.model_validate({"device": "cpu", "guidance_scale": 1.5, **sampling})
     normalizer = Normalizer(np.zeros(WIDTH, np.float32), np.ones(WIDTH, np.float32))
     return DiffusionPolicy(network, DiffusionSchedule("cosine", 6), normalizer, HUMANML3D, settings)
