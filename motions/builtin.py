@@ -1,12 +1,13 @@
 """Builds the built-in text-motion data from the 15 clips of `pybullet_data`: no download, seconds, always the same.
 
 Every clip is played at several speeds (cyclic clips on and on, their seam blended), retargeted, put on its feet, and
-cut into windows; each window is turned to face +z and exists a second time in mirror image, with left and right swapped
-in its captions. The held-out windows of split "test" come from other speeds and start between those of the others.
+cut into windows; each window starts in the direction +z and exists a second time in mirror image, with left and right
+swapped in its captions. The held-out windows of split "test" come from other speeds and start between the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,14 +61,17 @@ _PLANS: dict[str, _Plan] = {
 }
 
 
-def build_builtin() -> dict[str, tuple[TextMotion, ...]]:
-    """The items of the splits "train", "judge" (the same windows as train, with the judge's captions) and "test"."""
+def build_builtin(names: Sequence[str] = CLIP_NAMES) -> dict[str, tuple[TextMotion, ...]]:
+    """The items of the splits "train", "judge" (the same windows as train, with the judge's captions) and "test".
+
+    `names` chooses clips; the windows of a clip do not depend on the others.
+    """
     captions = load_captions()
     splits: dict[str, list[TextMotion]] = {group: [] for group in CAPTION_GROUPS}
-    for index, name in enumerate(CLIP_NAMES):
+    for name in names:
         clip = load_clip(name)
         for held_out in (False, True):
-            windows = _windows(clip, index, held_out)
+            windows = _windows(clip, held_out)
             for group in ("test",) if held_out else ("train", "judge"):
                 texts = captions[name].group(group)
                 mirrored_texts = tuple(mirror_caption(text) for text in texts)
@@ -95,12 +99,12 @@ def clip_floor(clip: MocapClip) -> float:
     return floor_height(retarget(clip.pose(times)).numpy(), HUMANML3D.fps)
 
 
-def _windows(clip: MocapClip, clip_index: int, held_out: bool) -> dict[str, np.ndarray]:
+def _windows(clip: MocapClip, held_out: bool) -> dict[str, np.ndarray]:
     """Features of all windows of one clip and split by id."""
     if clip.cyclic:
         clip = clip.with_blended_seam(min(_SEAM_S, clip.duration / 4))
     fps, floor = HUMANML3D.fps, clip_floor(clip)
-    rng = np.random.default_rng([clip_index, int(held_out)])
+    rng = np.random.default_rng([CLIP_NAMES.index(clip.name), int(held_out)])
     windows: dict[str, np.ndarray] = {}
     for speed in TEST_SPEEDS if held_out else TRAIN_SPEEDS:
         cycle = clip.duration / speed * fps

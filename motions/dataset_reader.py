@@ -86,10 +86,11 @@ class MotionFolder:
         """
         if split not in self.splits:
             raise ValueError(f"split {split!r}: dataset {self.path} has {', '.join(self.splits)}")
-        ids = [line.strip() for line in (self.path / f"{split}.txt").read_text().splitlines() if line.strip()]
+        lines = (self.path / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        ids = dict.fromkeys(line.strip() for line in lines if line.strip())
         motions: list[TextMotion] = []
         num_missing = num_unusual = 0
-        for clip_id in dict.fromkeys(ids):
+        for clip_id in ids:
             features_path = self.path / "new_joint_vecs" / f"{clip_id}.npy"
             texts_path = self.path / "texts" / f"{clip_id}.txt"
             if not features_path.is_file() or not texts_path.is_file():
