@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rollouts.attention import Attention, EncoderLayer
+from rollouts.linear import Linear
 
 Architecture = Literal["trans_enc"]
 
@@ -79,10 +80,10 @@ class MDM(nn.Module):
         self.config = config
         width = config.latent_dim
         with torch.random.fork_rng(devices=[]):  # the default initialisers draw from the global generator
-            self.input_proj = nn.Linear(config.num_features, width)
-            self.output_proj = nn.Linear(width, config.num_features)
-            self.embed_text = nn.Linear(config.text_dim, width)
-            self.time_embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+            self.input_proj = Linear(config.num_features, width)
+            self.output_proj = Linear(width, config.num_features)
+            self.embed_text = Linear(config.text_dim, width)
+            self.time_embed = nn.Sequential(Linear(width, width), nn.SiLU(), Linear(width, width))
             self.backbone = _BACKBONES[config.arch](config)
         # Recomputed from the config, so no part of a checkpoint.
         self.register_buffer("positions", positional_table(config.max_positions, width), persistent=False)
