@@ -137,14 +137,19 @@ def choose_splits(files: list[str], val_share: float, test_share: float, seed: i
 
 
 def _read(config: ImportConfig) -> tuple[list[FolderClip], str]:
+    from tqdm import tqdm
+
     from motions.bvh_import import describe, make_clips, read_recordings
     from motions.dataset_folder import check_target
 
     check_target(config.save_dir)
     stretches = match_captions(config)
     splits = choose_splits(list(stretches), config.val_share, config.test_share, config.seed)
-    imported = read_recordings(config.bvh_dir, stretches, config)
-    clips = list(make_clips(imported.recordings, splits, config))
+    # No bars where nobody looks (disable=None).
+    files = tqdm(stretches.items(), desc="reading", unit="file", disable=None, leave=False)
+    imported = read_recordings(config.bvh_dir, files, config)
+    recordings = tqdm(imported.recordings, desc="features", unit="file", disable=None, leave=False)
+    clips = list(make_clips(recordings, splits, config))
     return clips, describe(imported, clips)
 
 

@@ -6,7 +6,7 @@ Files are read one by one, but their up axis is found over all of them: one clip
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -51,15 +51,17 @@ class Import:
     up_axis: str
 
 
-def read_recordings(folder: Path, stretches: Mapping[str, Sequence[CaptionedStretch]], settings: BvhSettings) -> Import:
-    """Reads files of a folder, with the stretches that have captions, by path within the folder.
+def read_recordings(
+    folder: Path, stretches: Iterable[tuple[str, Sequence[CaptionedStretch]]], settings: BvhSettings
+) -> Import:
+    """Reads files of a folder, given by their paths within it, with the stretches of each that have captions.
 
     Raises ValueError (BvhError) naming the file for a malformed one, joints that are not found, a scale that makes no
     person, feet that point backwards.
     """
     mapping = load_mapping(settings.mapping) if settings.mapping else None
     raw = []
-    for file, rows in stretches.items():
+    for file, rows in stretches:
         bvh = read_bvh(folder / file)
         joint_map = map_joints(bvh, mapping)
         joints = bvh_clips.sample_joints(bvh, joint_map, HUMANML3D.fps)
@@ -71,7 +73,7 @@ def read_recordings(folder: Path, stretches: Mapping[str, Sequence[CaptionedStre
 
 
 def make_clips(
-    recordings: Sequence[Recording], splits: Mapping[str, str], settings: BvhSettings
+    recordings: Iterable[Recording], splits: Mapping[str, str], settings: BvhSettings
 ) -> Iterator[FolderClip]:
     """The clips of all stretches; `splits` gives the split of each file.
 
@@ -79,25 +81,18 @@ def make_clips(
     for a stretch outside its file or with too few frames.
     """
     for recording in recordings:
-        joints = recording.joints
-        if settings.retarget:
-            joints = retarget_uniform(joints, HUMANML3D)
-        floor = float(joints[..., 1].min()) if settings.floor == "file" else None
-        for stretch in recording.stretches:
-            for frames in _parts(_frames(recording, stretch), settings.max_frames):
-                piece = joints[frames]
-                mirrored = None
-                if settings.mirror:
-                    captions = tuple(mirror_caption(caption) for caption in stretch.captions)
-                    mirrored = (_features(mirror_joints(piece, HUMANML3D), floor, settings), captions)
-                yield FolderClip(
-                    features=_features(piece, floor, settings),
-                    captions=stretch.captions,
-                    split=splits[recording.file],
-                    source=recording.file,
-                    start=bvh_clips.first_time(recording.bvh) + frames.start / HUMANML3D.fps,
-                    mirrored=mirrored,
-                )
+        pieces = [
+            (stretch, part)
+            for stretch in recording.stretches
+            for part in _parts(_frames(recording, stretch), settings.max_frames)
+        ]
+        try:
+            joints = retarget_uniform(recording.joints, HUMANML3D) if settings.retarget else recording.joints
+            floor = float(joints[..., 1].min()) if settings.floor == "file" else None
+            for stretch, part in pieces:
+                yield _clip(recording, stretch, part, joints[part], splits[recording.file], floor, settings)
+        except ValueError as error:
+            raise BvhError(f"{recording.bvh.name}: {error}") from error
 
 
 def describe(imported: Import, clips: Sequence[FolderClip]) -> str:
@@ -156,6 +151,29 @@ def _parts(frames: range, max_frames: int) -> list[slice]:
     count = math.ceil((len(frames) - 1) / max_frames)
     edges = np.linspace(frames.start, frames.stop - 1, count + 1).round().astype(int).tolist()
     return [slice(start, end + 1) for start, end in pairwise(edges)]
+
+
+def _clip(
+    recording: Recording,
+    stretch: CaptionedStretch,
+    part: slice,
+    joints: np.ndarray,
+    split: str,
+    floor: float | None,
+    settings: BvhSettings,
+) -> FolderClip:
+    mirrored = None
+    if settings.mirror:
+        captions = tuple(mirror_caption(caption) for caption in stretch.captions)
+        mirrored = (_features(mirror_joints(joints, HUMANML3D), floor, settings), captions)
+    return FolderClip(
+        features=_features(joints, floor, settings),
+        captions=stretch.captions,
+        split=split,
+        source=recording.file,
+        start=bvh_clips.first_time(recording.bvh) + part.start / HUMANML3D.fps,
+        mirrored=mirrored,
+    )
 
 
 def _features(joints: np.ndarray, floor: float | None, settings: BvhSettings) -> np.ndarray:

@@ -62,7 +62,7 @@ def write_dataset(folder: str | Path, skeleton: Skeleton, clips: Sequence[Folder
     """
     folder = Path(folder)
     check_target(folder)
-    train = [clip.features for clip in clips if clip.split == "train"]
+    train = [copy for clip in clips if clip.split == "train" for _, copy, _ in _copies(0, clip)]
     normalizer = Normalizer.fit(train, skeleton)
     with _temporary_folder(folder) as temporary:
         for name in ("new_joint_vecs", "new_joints", "texts"):

@@ -46,7 +46,8 @@ class BvhSettings(Settings):
     """Add a mirrored copy of every clip, with left and right swapped in its captions."""
 
     official_heading: bool = False
-    """Keep HumanML3D's wrong sign of the turning speed in the frame where the heading passes 180 degrees."""
+    """Keep HumanML3D's two jumps of the heading, at the first frame and where it passes 180 degrees: for clips that are
+    added to HumanML3D itself."""
 
     max_frames: int = Field(default=196, ge=80, le=199)
     """Longer clips (at 20 frames per second) are cut into equal parts; MDM and this project read clips of 40 to 199."""

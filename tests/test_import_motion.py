@@ -84,7 +84,7 @@ def test_a_folder_becomes_a_dataset_that_loads(mocap: Path, capsys: pytest.Captu
 
 
 def test_features_are_those_of_the_recorded_motion(mocap: Path) -> None:
-    assert call(mocap, "--test_share", "0", "--mirror", "false") == 0
+    assert call(mocap, "--test_share", "0", "--mirror", "false", "--official_heading") == 0
     known = animate(RIG, 60, seed=0, fps=20.0).positions()
     expected = canonicalise(retarget_uniform(known, HUMANML3D), HUMANML3D)
     (walk,) = [item for item in load_dataset(str(mocap / "data")).items("train") if "someone walks" in item.captions]
@@ -109,7 +109,7 @@ def test_units_axes_and_rates_do_not_matter(options: dict, flags: tuple[str, ...
     animation = animate(RIG, int(3 * fps) + 1, seed=5, fps=fps)
     write_bvh(tmp_path / "mocap" / "walk.bvh", animation, **options)
     (tmp_path / "captions.csv").write_text("file;caption\nwalk.bvh;a person walks\n")
-    assert call(tmp_path, "--test_share", "0", "--retarget", "false", *flags) == 0
+    assert call(tmp_path, "--test_share", "0", "--retarget", "false", "--official_heading", *flags) == 0
     known = canonicalise(animation.positions()[:: int(fps / 20)], HUMANML3D)
     vectors = np.load(tmp_path / "data" / "new_joint_vecs" / "000000.npy")
     recovered = recover_joints(torch.from_numpy(vectors), HUMANML3D).numpy()
@@ -280,3 +280,27 @@ def test_caption_tables_of_spreadsheets_are_read(tmp_path: Path) -> None:
     (stretch,) = read_caption_table(table)
     assert (stretch.file, stretch.start, stretch.end) == ("a/b.bvh", 1.5, None)
     assert stretch.captions == ("walks slowly", "strolls") and stretch.line == 2
+
+
+def test_a_still_of_one_frame_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bvh(tmp_path / "mocap" / "still.bvh", animate(RIG, 1))
+    (tmp_path / "captions.csv").write_text("file,caption\nstill,a person stands\n")
+    assert call(tmp_path, "--test_share", "0") == 2
+    assert "still.bvh: 0 to 0 s is no stretch of this file" in capsys.readouterr().err
+
+
+def test_joints_that_make_no_skeleton_name_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bvh(tmp_path / "mocap" / "walk.bvh", animate(RIG, 60))
+    (tmp_path / "captions.csv").write_text("file,caption\nwalk,a person walks\n")
+    (tmp_path / "map.yaml").write_text("left_foot: mixamorig:LeftFoot\n")
+    assert call(tmp_path, "--test_share", "0", "--mapping", str(tmp_path / "map.yaml")) == 2
+    error = capsys.readouterr().err
+    assert "walk.bvh: joints: bone left_ankle -> left_foot has zero length in frame 0" in error
+
+
+def test_statistics_include_the_mirrored_copies(mocap: Path) -> None:
+    assert call(mocap, "--test_share", "0") == 0
+    dataset = load_dataset(str(mocap / "data"))
+    assert abs(dataset.normalizer.mean[0]) < 1e-6, "as much turning left as right"
+    frames = np.concatenate([item.features for item in dataset.items("train")])
+    np.testing.assert_allclose(dataset.normalizer.mean, frames.mean(axis=0), atol=1e-5)
