@@ -1,7 +1,9 @@
 """Batches for TMR training: motions as random windows with smooth noise, captions as token embeddings made once.
 
 Rewards judge segments of 16 to 60 frames of imperfect motion, so the judge is trained on windows and on motion with
-small flaws. Everything random comes from the generator that is given.
+small flaws. What a random batch seldom holds is a pair that is hard to tell apart, "kicks with the left leg" and "with
+the right leg": part of a batch is drawn as near misses of the rest. Everything random comes from the generator that is
+given.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from rewards.tmr import pad_tokens
 
 _KNOT_FRAMES = 8
 """Frames between the knots of smooth noise."""
+_NEAREST = 3
+"""A near miss is one of so many captions nearest to a caption among those of other motions."""
 
 
 class CaptionEncoder(Protocol):
@@ -66,14 +70,28 @@ class RetrievalData:
         self.settings = settings
         self.std = normalizer.std
         self.max_frames = max_frames
-        texts = sorted({text for item in items for text in item.captions})
-        self._tokens = dict(zip(texts, encoder.encode_tokens(texts), strict=True))
-        self._sentences = dict(zip(texts, encoder.encode_pooled(texts), strict=True))
+        self._carriers: dict[str, list[int]] = {}
+        for index, item in enumerate(self.items):
+            for text in item.captions:
+                self._carriers.setdefault(text, []).append(index)
+        self._texts = sorted(self._carriers)
+        self._rows = {text: row for row, text in enumerate(self._texts)}
+        self._tokens = encoder.encode_tokens(self._texts)
+        self._sentences = encoder.encode_pooled(self._texts)
+        norms = np.linalg.norm(self._sentences, axis=1, keepdims=True)
+        self._directions = self._sentences / np.maximum(norms, 1e-12)
 
     def sample(self, rng: np.random.Generator) -> RetrievalBatch:
         """`batch_size` motions drawn with replacement, each with one of its captions, cropped and made noisy."""
-        chosen = [self.items[int(index)] for index in rng.integers(len(self.items), size=self.settings.batch_size)]
+        size = self.settings.batch_size
+        num_near = round(size * self.settings.near_miss_share / 2)
+        chosen = [self.items[int(index)] for index in rng.integers(len(self.items), size=size - num_near)]
         texts = [item.captions[int(rng.integers(len(item.captions)))] for item in chosen]
+        for index in range(num_near):
+            near = self._near_miss(texts[index], chosen[index], rng)
+            carriers = self._carriers[near]
+            chosen.append(self.items[carriers[int(rng.integers(len(carriers)))]])
+            texts.append(near)
         longest = min(self.max_frames, max(item.num_frames for item in chosen))
         if rng.random() < self.settings.crop_share and longest > self.settings.min_crop_frames:
             # One limit for the batch and not one for each motion: little of the batch is padding.
@@ -100,18 +118,29 @@ class RetrievalData:
             windows.append(item.features[start : start + longest])
         return self._batch(list(captions.values()), list(captions), windows)
 
+    def _near_miss(self, text: str, item: TextMotion, rng: np.random.Generator) -> str:
+        """A caption much like `text` that does not describe `item`; any caption where all of them do."""
+        similarity = self._directions @ self._directions[self._rows[text]]
+        similarity[[self._rows[own] for own in item.captions]] = -np.inf
+        count = min(_NEAREST, int(np.isfinite(similarity).sum()))
+        if count == 0:
+            return self._texts[int(rng.integers(len(self._texts)))]
+        nearest = np.argpartition(similarity, -count)[-count:]
+        return self._texts[int(nearest[int(rng.integers(count))])]
+
     def _batch(self, items: Sequence[TextMotion], texts: list[str], windows: list[np.ndarray]) -> RetrievalBatch:
         lengths = np.array([len(window) for window in windows], dtype=np.int64)
         features = np.zeros((len(windows), int(lengths.max()), windows[0].shape[1]), dtype=np.float32)
         for row, window in zip(features, windows, strict=True):
             row[: len(window)] = window
-        tokens, token_lengths = pad_tokens([self._tokens[text] for text in texts])
+        rows = [self._rows[text] for text in texts]
+        tokens, token_lengths = pad_tokens([self._tokens[row] for row in rows])
         return RetrievalBatch(
             features=torch.from_numpy(features),
             lengths=torch.from_numpy(lengths),
             tokens=tokens,
             token_lengths=token_lengths,
-            sentences=torch.from_numpy(np.stack([self._sentences[text] for text in texts])),
+            sentences=torch.from_numpy(self._sentences[rows]),
             describes=torch.tensor([[text in item.captions for item in items] for text in texts]),
         )
 

@@ -206,6 +206,10 @@ class RetrievalSettings(Settings):
     crop_share: float = Field(default=0.5, ge=0, le=1)
     """Share of batches in which motions are cut to a random length, at a random place; in the others they are whole."""
 
+    near_miss_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of a batch that is made of hard pairs (ours): a motion, and another one whose caption is much like its own,
+    such as the same kick with the other leg."""
+
     noise_share: float = Field(default=0.5, ge=0, le=1)
     """Share of motions that get smooth noise (ours), so that small flaws of generated motion do not look like another
     action."""
