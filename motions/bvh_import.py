@@ -30,17 +30,23 @@ MIN_FRAMES = 40
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One file: its 22 joints, and the stretches of it that have captions."""
+    """What is kept of one file: its 22 joints, and the stretches of it that have captions."""
 
     file: str
     """Path within the folder."""
-    bvh: Bvh
+    path: str
+    """For messages."""
     joints: np.ndarray
     """[F, 22, 3] at HumanML3D's frame rate, upright, in metres."""
+    stretches: tuple[tuple[CaptionedStretch, range], ...]
+    """With their frames of `joints`; the last frame only gives velocities."""
     mapping: str
     """What was mapped, placed and left out."""
     unit: str
-    stretches: tuple[CaptionedStretch, ...]
+    frame_time: float
+    """Of the file, seconds."""
+    first_time: float
+    """Seconds from the file's first frame to that of `joints`; above 0 where the file starts in rest pose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +62,8 @@ def read_recordings(
 ) -> Import:
     """Reads files of a folder, given by their paths within it, with the stretches of each that have captions.
 
-    Raises ValueError (BvhError) naming the file for a malformed one, joints that are not found, a scale that makes no
-    person, feet that point backwards.
+    Raises ValueError (BvhError) naming the file for a malformed one, joints that are not found, a stretch outside its
+    file or with too few frames, a scale that makes no person, feet that point backwards.
     """
     mapping = load_mapping(settings.mapping) if settings.mapping else None
     raw = []
@@ -65,7 +71,9 @@ def read_recordings(
         bvh = read_bvh(folder / file)
         joint_map = map_joints(bvh, mapping)
         joints = bvh_clips.sample_joints(bvh, joint_map, HUMANML3D.fps)
-        raw.append(Recording(file, bvh, joints, joint_map.report(), "", tuple(rows)))
+        frames = tuple((row, _frames(bvh, row, len(joints))) for row in rows)
+        start = bvh_clips.first_time(bvh)
+        raw.append(Recording(file, bvh.name, joints, frames, joint_map.report(), "", bvh.frame_time, start))
     up_axis = settings.up_axis
     if up_axis == "auto":
         up_axis = bvh_clips.find_up_axis([recording.joints for recording in raw])
@@ -77,22 +85,18 @@ def make_clips(
 ) -> Iterator[FolderClip]:
     """The clips of all stretches; `splits` gives the split of each file.
 
-    Stretches longer than `max_frames` become several clips with the same captions. Raises BvhError naming file and line
-    for a stretch outside its file or with too few frames.
+    Stretches longer than `max_frames` become several clips with the same captions. Raises BvhError naming the file for
+    joints that make no skeleton (a bone of zero length).
     """
     for recording in recordings:
-        pieces = [
-            (stretch, part)
-            for stretch in recording.stretches
-            for part in _parts(_frames(recording, stretch), settings.max_frames)
-        ]
         try:
             joints = retarget_uniform(recording.joints, HUMANML3D) if settings.retarget else recording.joints
             floor = float(joints[..., 1].min()) if settings.floor == "file" else None
-            for stretch, part in pieces:
-                yield _clip(recording, stretch, part, joints[part], splits[recording.file], floor, settings)
+            for stretch, frames in recording.stretches:
+                for part in _parts(frames, settings.max_frames):
+                    yield _clip(recording, stretch, part, joints[part], splits[recording.file], floor, settings)
         except ValueError as error:
-            raise BvhError(f"{recording.bvh.name}: {error}") from error
+            raise BvhError(f"{recording.path}: {error}") from error
 
 
 def describe(imported: Import, clips: Sequence[FolderClip]) -> str:
@@ -100,11 +104,11 @@ def describe(imported: Import, clips: Sequence[FolderClip]) -> str:
     lines = []
     for mapping, files in _grouped(imported.recordings):
         lines += [f"skeleton of {_some(files)}:", *(f"  {line}" for line in mapping.splitlines())]
-    rates = sorted({f"{1.0 / recording.bvh.frame_time:.4g}" for recording in imported.recordings}, key=float)
+    rates = sorted({f"{1.0 / recording.frame_time:.4g}" for recording in imported.recordings}, key=float)
     units = sorted({recording.unit for recording in imported.recordings})
     lines.append(f"up axis: {imported.up_axis}; unit: {', '.join(units)}")
     lines.append(f"frames per second: {', '.join(rates)}, resampled to {HUMANML3D.fps:g}")
-    rest = [recording.file for recording in imported.recordings if recording.bvh.starts_in_rest_pose]
+    rest = [recording.file for recording in imported.recordings if recording.first_time > 0]
     if rest:
         lines.append(f"first frame left out, it is the rest pose: {_some(rest)}")
     num_stretches = sum(len(recording.stretches) for recording in imported.recordings)
@@ -126,22 +130,21 @@ def _in_metres(recording: Recording, up_axis: str, settings: BvhSettings) -> Rec
     joints = bvh_clips.turn_upright(recording.joints, up_axis)
     if settings.negate_x:
         joints = joints * np.array([-1.0, 1.0, 1.0])
-    bvh_clips.check_sides(recording.bvh.name, joints)
+    bvh_clips.check_sides(recording.path, joints)
     unit, metres = bvh_clips.find_unit(joints)
     if settings.scale is not None:
-        bvh_clips.check_scale(recording.bvh.name, joints, settings.scale)
+        bvh_clips.check_scale(recording.path, joints, settings.scale)
         unit, metres = "as given", settings.scale
     return replace(recording, joints=joints * metres, unit=f"{unit} ({metres:.4g} m)")
 
 
-def _frames(recording: Recording, stretch: CaptionedStretch) -> range:
-    frames = bvh_clips.take_frames(recording.bvh, Take(stretch.start, stretch.end), HUMANML3D.fps)
-    numbers = range(*frames.indices(len(recording.joints)))
-    # The last frame only gives velocities.
+def _frames(bvh: Bvh, stretch: CaptionedStretch, num_frames: int) -> range:
+    frames = bvh_clips.take_frames(bvh, Take(stretch.start, stretch.end), HUMANML3D.fps)
+    numbers = range(*frames.indices(num_frames))
     if len(numbers) - 1 < MIN_FRAMES:
         raise BvhError(
-            f"{recording.bvh.name} (line {stretch.line} of the captions): the clip has {max(len(numbers) - 1, 0)} "
-            f"frames at {HUMANML3D.fps:g} per second; {MIN_FRAMES} are the least"
+            f"{bvh.name} (line {stretch.line} of the captions): the clip has {max(len(numbers) - 1, 0)} frames at "
+            f"{HUMANML3D.fps:g} per second; {MIN_FRAMES} are the least"
         )
     return numbers
 
@@ -171,7 +174,7 @@ def _clip(
         captions=stretch.captions,
         split=split,
         source=recording.file,
-        start=bvh_clips.first_time(recording.bvh) + part.start / HUMANML3D.fps,
+        start=recording.first_time + part.start / HUMANML3D.fps,
         mirrored=mirrored,
     )
 

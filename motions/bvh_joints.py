@@ -71,7 +71,7 @@ class JointMap:
 def load_mapping(path: str | Path) -> dict[str, str | None]:
     """Reads a user's mapping, YAML or JSON: HumanML3D joint -> joint of the file, or null for "place it".
 
-    Raises ValueError naming file and key for unknown joints, anything but names, and a name given twice.
+    Raises ValueError naming file and key for unknown joints, anything but names, and one name for two joints.
     """
     path = Path(path)
     try:
@@ -89,6 +89,9 @@ def load_mapping(path: str | Path) -> dict[str, str | None]:
             raise ValueError(f"{path}: {joint}: expected the name of a joint or null, found {source!r}")
         if source is None and joint in REQUIRED:
             raise ValueError(f"{path}: {joint}: cannot be placed between others, name a joint")
+        others = [other for other, name in content.items() if other != joint and name == source]
+        if others and source is not None:
+            raise ValueError(f"{path}: {joint} and {others[0]} are both {source!r}")
     return content
 
 

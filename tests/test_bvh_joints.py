@@ -217,6 +217,7 @@ def test_a_users_mapping_wins(tmp_path: Path) -> None:
     [
         ("left_hipp: LeftUpLeg", "'left_hipp' is no HumanML3D joint (nearest: 'left_hip')"),
         ("left_hip: 3", "left_hip: expected the name of a joint or null, found 3"),
+        ("left_hip: Leg\nleft_knee: Leg", "left_hip and left_knee are both 'Leg'"),
         ("left_hip: null", "left_hip: cannot be placed between others"),
         ("- left_hip", "expected lines such as"),
         ("a: b: c", "neither YAML nor JSON"),
