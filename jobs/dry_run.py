@@ -21,17 +21,12 @@ def dry_run(config: GRPOConfig) -> None:
     """
     from cluster.plan import Plan
     from cluster.run_directory import inspect
-    from jobs.evaluation import load_judge
     from jobs.grpo import prepare
-    from rewards.scorers import build_scorers
 
     prepared = prepare(config)
     print(cli.settings_yaml(config))
     print(f"\nsave_dir {config.save_dir}: {inspect(config)}")
     print(f"{len(prepared.batches.prompts)} prompts to learn on, {len(prepared.batches.held_out)} to measure with")
-    for factory in build_scorers(config, prepared.skeleton).values():
-        factory()
-    load_judge(config.judge_path)
     plan = Plan(tuple(prepared.roles), prepared.workload)
     resources = cluster_resources(config, plan)
     print("\n".join(plan.lines(resources)))

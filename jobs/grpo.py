@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from jobs.grpo_batches import PromptBatches
     from jobs.grpo_parts import PolicyExport
     from motions.skeletons import Skeleton
+    from rewards.semantic import Embedder
     from rollouts.messages import PolicyVersion
     from rollouts.policy import DiffusionPolicy
 
@@ -47,6 +48,7 @@ class Preparation:
     algorithm: Algorithm
     export: PolicyExport
     base: PolicyVersion
+    judge: Embedder | None
     skeleton: Skeleton
 
 
@@ -79,18 +81,24 @@ def prepare(config: GRPOConfig) -> Preparation:
     """
     from cluster.algorithm import Algorithm
     from cluster.roles import training_roles
+    from cluster.run_directory import inspect
     from jobs import grpo_parts
+    from jobs.evaluation import load_judge
     from jobs.grpo_batches import PromptBatches, evaluation_prompts, training_prompts
     from rewards.scorers import build_scorers
+    from rewards.semantic import SemanticScorer
     from rollouts.loading import load_policy, load_policy_text_encoder
     from rollouts.messages import PolicyVersion
 
+    inspect(config)
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     policy = load_policy(config, config.model_copy(update={"device": "cpu"}))
     encoder = load_policy_text_encoder(config)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     batches = PromptBatches(config, prompts, held_out, encoder, policy.num_steps)
     scorers = build_scorers(config, policy.skeleton)
+    # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
+    SemanticScorer.from_settings(config.model_copy(update={"reward_device": "cpu"}), policy.skeleton)
     roles = training_roles(
         config,
         functools.partial(grpo_parts.build_rollout_worker, config),
@@ -105,6 +113,7 @@ def prepare(config: GRPOConfig) -> Preparation:
         advantages=functools.partial(grpo_parts.step_advantages, config),
         on_reward_error=config.on_reward_error,
         export=export,
+        after_evaluation=lambda step: write_report_so_far(config),
     )
     return Preparation(
         config=config,
@@ -114,19 +123,27 @@ def prepare(config: GRPOConfig) -> Preparation:
         algorithm=algorithm,
         export=export,
         base=PolicyVersion(0, policy.weights()),
+        judge=load_judge(config.judge_path),
         skeleton=policy.skeleton,
     )
+
+
+def write_report_so_far(config: GRPOConfig) -> None:
+    """`report.html` of a run that goes on."""
+    from jobs.report import write_report
+
+    write_report(config.save_dir)
 
 
 def finish(prepared: Preparation, controller: Controller) -> None:
     """Measures the policy before and after on the held-out prompts, and exports it to the top of the run directory."""
     from jobs.comparison import compare, write_evaluation
-    from jobs.evaluation import embed_clips, load_judge, measure
+    from jobs.evaluation import embed_clips, measure
     from jobs.grpo_batches import load_matching_dataset
 
     config, batches = prepared.config, prepared.batches
     number, final = controller.evaluation_version()
-    judge = load_judge(config.judge_path)
+    judge = prepared.judge
 
     def measured(version_number: int, version: Output) -> Evaluation:
         scored = controller.judge(batches.evaluation(version_number), version)
