@@ -18,7 +18,8 @@ from motions.atomic import atomic_write
 from motions.prompts import MIN_SEGMENT_FRAMES
 from motions.text_motion import TextMotion
 
-_ATTEMPTS_PER_RECORD = 200
+_MAX_DRY_DRAWS = 2000
+"""Draws in a row without a new set of motions after which there are taken to be no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,14 @@ def build_records(
         )
     records: list[CompositeRecord] = []
     tried: set[frozenset[int]] = set()
-    for _ in range(_ATTEMPTS_PER_RECORD * max_samples):
-        if len(records) == max_samples:
-            break
+    dry = 0
+    while len(records) < max_samples and dry < _MAX_DRY_DRAWS:
         chosen = _choose(lengths, k_segments, target_length, tolerance, rng)
-        if chosen is None or frozenset(chosen) in tried:
-            continue
-        tried.add(frozenset(chosen))
-        records.append(_record([usable[index] for index in chosen], fps))
+        dry += 1
+        if chosen is not None and frozenset(chosen) not in tried:
+            dry = 0
+            tried.add(frozenset(chosen))
+            records.append(_record([usable[index] for index in chosen], fps))
     if not records:
         low = target_length - tolerance
         raise ValueError(f"no {k_segments} of {len(usable)} motions last {low} to {target_length} frames together")

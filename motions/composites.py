@@ -9,6 +9,7 @@ inside a clip but not in its first frame, so the parts would turn against each o
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from motions.features import FeatureLayout, extract_features, recover_joints, recover_root, retarget_uniform
+from motions.features import FeatureLayout, extract_features, recover_joints, recover_root
 from motions.ground import plant_feet
 from motions.prompts import MAX_FRAMES, MIN_SEGMENT_FRAMES, Prompt, Segment
 from motions.skeletons import HUMANML3D, Skeleton
@@ -156,17 +157,20 @@ def join_motions(parts: Sequence[np.ndarray], skeleton: Skeleton, *, blend_frame
             f"part, each of {MIN_SEGMENT_FRAMES} or more frames, and no negative blend"
         )
     joints = _joints_with_next(parts[0], skeleton)
+    root, bones = joints[:, 0], _directions(joints, skeleton)
     for part in parts[1:]:
         after = _joints_with_next(part, skeleton)
-        after = _turned(after - after[0, 0] * _FLAT, _facing(joints[-1], skeleton) - _facing(after[0], skeleton))
-        after += joints[-1, 0] * _FLAT
-        # The last of `joints` is where the part before would have gone next: the same moment as the first of `after`.
-        gap = after[0] - joints[-1]
-        first, last = min(blend_frames, len(joints) // 2), min(blend_frames, len(after) // 2)
-        joints[len(joints) - 1 - first : -1] += 0.5 * _rise(first)[:, None, None] * gap
-        after[:last] -= 0.5 * _rise(last)[::-1, None, None] * gap
-        joints = np.concatenate([joints[:-1], after])
-    joints = retarget_uniform(joints, skeleton)
+        turn = _facing(bones[-1], skeleton) - _facing(_directions(after, skeleton)[0], skeleton)
+        after = _turned(after - after[0, 0] * _FLAT, turn) + root[-1] * _FLAT
+        next_root, next_bones = after[:, 0], _directions(after, skeleton)
+        # The last frame so far is where the part before would have gone next: the same moment as the first of `after`.
+        first, last = min(blend_frames, len(root) // 2), min(blend_frames, len(after) // 2)
+        shares = np.concatenate([np.zeros(len(root) - 1 - first), 0.5 * _rise(first), -0.5 * _rise(last)[::-1]])
+        shares = np.concatenate([shares, np.zeros(len(after) - last)])[:, None]
+        drop = shares * (next_root[0] - root[-1])
+        root = np.concatenate([root[:-1], next_root]) + drop
+        bones = _bent(np.concatenate([bones[:-1], next_bones]), bones[-1], next_bones[0], shares)
+    joints = _assembled(root, bones, skeleton)
     if skeleton is HUMANML3D:
         joints = plant_feet(joints, skeleton.fps)
     return extract_features(joints, skeleton, retarget=False, floor=0.0, continuous_heading=True)
@@ -186,12 +190,46 @@ def _local_pose(frame: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     layout = FeatureLayout(skeleton.num_joints)
     root = np.array([[0.0, float(frame[layout.root_height.start]), 0.0]])
     joints = np.concatenate([root, frame[layout.positions].reshape(-1, 3)])
-    return _turned(joints, -_facing(joints, skeleton)) * skeleton.metres_per_unit
+    facing = _facing(_directions(joints[None], skeleton)[0], skeleton)
+    return _turned(joints, -facing) * skeleton.metres_per_unit
 
 
-def _facing(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """Angle about y from +z to where the body of one frame [J, 3] faces, by its hips and shoulders."""
-    right_hip, left_hip, right_shoulder, left_shoulder = joints[list(skeleton.face_joints)]
+def _directions(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Unit vectors [F, J, 3] from each joint's parent to it; zero for the root."""
+    bones = joints[:, 1:] - joints[:, list(skeleton.parents[1:])]
+    bones = bones / np.maximum(np.linalg.norm(bones, axis=-1, keepdims=True), 1e-9)
+    return np.concatenate([np.zeros_like(bones[:, :1]), bones], axis=1)
+
+
+def _bent(bones: np.ndarray, start: np.ndarray, end: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Directions [F, J, 3] turned by a share [F, 1] of the shortest turns that take `start` to `end` [J, 3]."""
+    axes = np.cross(start, end)
+    sines = np.linalg.norm(axes, axis=-1)
+    axes = axes / np.maximum(sines, 1e-9)[:, None]
+    angles = (shares * np.arctan2(sines, (start * end).sum(-1)))[..., None]
+    cos, sin = np.cos(angles), np.sin(angles)
+    return bones * cos + np.cross(axes, bones) * sin + axes * (axes * bones).sum(-1, keepdims=True) * (1.0 - cos)
+
+
+def _assembled(root: np.ndarray, bones: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Joints [F, J, 3] of the target skeleton's bone lengths from the root's path [F, 3] and directions [F, J, 3]."""
+    lengths = np.linalg.norm(skeleton.target_offsets, axis=-1)
+    joints = np.empty_like(bones)
+    joints[:, 0] = root
+    done = {0}
+    for chain in skeleton.chains:
+        for parent, joint in itertools.pairwise(chain):
+            assert parent in done, "chains start at a joint of an earlier one"
+            joints[:, joint] = joints[:, parent] + lengths[joint] * bones[:, joint]
+            done.add(joint)
+    return joints
+
+
+def _facing(bones: np.ndarray, skeleton: Skeleton) -> float:
+    """Angle about y from +z to where the body faces, by the directions [J, 3] of its bones: hips and shoulders."""
+    right_hip, left_hip, right_shoulder, left_shoulder = _assembled(np.zeros((1, 3)), bones[None], skeleton)[
+        0, list(skeleton.face_joints)
+    ]
     across = (right_hip - left_hip) + (right_shoulder - left_shoulder)
     return math.atan2(across[2], -across[0])
 

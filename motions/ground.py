@@ -22,12 +22,16 @@ _TOE_HEIGHT, _TOE_SPEED = 0.06, 1.2
 _LOWEST_PELVIS = 0.4
 """A foot stands only while the pelvis is above this height: the toes of a crawling body may drag."""
 _SHORTEST_STANCE = 3
-_LOWEST = {"ankle": 0.035, "knee": 0.04, "elbow": 0.03, "wrist": 0.02, "head": 0.08, "trunk": 0.05}
+_STANCE_SIGMA = 0.5
+"""Frames over which a foot comes to rest, so that knees do not jerk."""
+_LOWEST = {"ankle": 0.035, "knee": 0.04, "elbow": 0.02, "wrist": 0.01, "head": 0.08, "trunk": 0.05}
 """Least height of joints above the floor, metres: half a limb's thickness."""
 _BODY_SIGMA = 3.0
 """Frames over which the body's share in planting the feet is spread."""
 _LIFT_SIGMA = 2.0
-"""Frames over which lifting a sunken trunk is spread."""
+"""Frames over which lifting a sunken body is spread."""
+_ARM_LIFT = 0.03
+"""Metres by which the whole body is raised to get a hand or an elbow out of the floor."""
 
 
 def floor_height(joints: np.ndarray, fps: float) -> float:
@@ -58,7 +62,7 @@ def plant_feet(joints: np.ndarray, fps: float) -> np.ndarray:
     A trunk or an arm that reaches into the floor is lifted out. Bone lengths are kept. Returns a new float64 array.
     """
     planted = np.array(joints, dtype=np.float64)
-    planted[..., 1] += _trunk_lift(planted)[:, None]
+    planted[..., 1] += _lift(planted)[:, None]
     shifts, ankles = {}, {}
     for side in ("left", "right"):
         toe = planted[:, HUMANML3D.index(f"{side}_foot")]
@@ -93,32 +97,35 @@ def foot_skate(joints: np.ndarray, skeleton: Skeleton) -> float:
 
 
 def _correction(toe: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:
-    """What to add to a foot's path [F, 3] so that it stands still, at height 0, in every stance."""
+    """What to add to a foot's path [F, 3] so that it stands still in every stance, at a median height of 0."""
     correction = np.zeros_like(toe)
     if not ranges:
         return correction
     for start, end in ranges:
-        anchor = toe[start:end].mean(axis=0) * np.array([1.0, 0.0, 1.0])
-        correction[start:end] = anchor - toe[start:end]
+        correction[start:end] = toe[start:end].mean(axis=0) - toe[start:end]
+        # In height a stance moves as a whole: the heel is lifted and set down in it.
+        correction[start:end, 1] = -np.median(toe[start:end, 1])
     correction[: ranges[0][0]] = correction[ranges[0][0]]
     correction[ranges[-1][1] :] = correction[ranges[-1][1] - 1]
     for (_, end), (start, _) in itertools.pairwise(ranges):
         share = np.arange(1, start - end + 1)[:, None] / (start - end + 1)
         share = share * share * (3.0 - 2.0 * share)
         correction[end:start] = (1.0 - share) * correction[end - 1] + share * correction[start]
-    return correction
+    return gaussian_filter1d(correction, _STANCE_SIGMA, axis=0, mode="nearest")
 
 
-def _trunk_lift(joints: np.ndarray) -> np.ndarray:
-    """How far to raise the body in each frame [F], smoothly, so that nothing but feet and arms is in the floor."""
-    least = np.full(HUMANML3D.num_joints, _LOWEST["trunk"])
+def _lift(joints: np.ndarray) -> np.ndarray:
+    """How far to raise the body in each frame [F], smoothly, so that nothing but feet is in the floor.
+
+    For the sake of the arms it is raised by a few centimetres at most; `_lift_arm` does the rest.
+    """
+    needed = np.zeros(len(joints))
     for index, name in enumerate(HUMANML3D.joint_names):
         part = name.split("_")[-1]
-        if part in ("ankle", "foot", "elbow", "wrist"):
-            least[index] = -np.inf
-        elif part in _LOWEST:
-            least[index] = _LOWEST[part]
-    needed = np.maximum((least - joints[..., 1]).max(axis=1), 0.0)
+        if part in ("ankle", "foot"):
+            continue
+        depth = _LOWEST.get(part, _LOWEST["trunk"]) - joints[:, index, 1]
+        needed = np.maximum(needed, np.minimum(depth, _ARM_LIFT) if part in ("elbow", "wrist") else depth)
     reach = math.ceil(2 * _LIFT_SIGMA)
     return gaussian_filter1d(maximum_filter1d(needed, 2 * reach + 1, mode="nearest"), _LIFT_SIGMA, mode="nearest")
 

@@ -40,9 +40,6 @@ _LENGTHS = torch.from_numpy(HUMANML3D.target_offsets.copy()).norm(dim=-1)
 _PARENTS = HUMANML3D.parents
 _MAX_REACH = 0.998
 """Longest distance from hip to ankle as a share of the leg: a fully straight knee has no plane to bend in."""
-_STRAIGHT = 0.002
-"""Metres by which the knee of a straight leg may be off the line from hip to ankle."""
-
 _FILE_TO_WORLD = torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
 
 
@@ -61,7 +58,9 @@ def retarget(pose: Pose) -> Tensor:
         joints[..., joint, :] = joints[..., _PARENTS[joint], :] + _bone(turns, HUMANML3D.joint_names[joint])
     for side in ("left", "right"):
         target = scale * positions[..., BODY_INDEX[f"{side}_ankle"], :]
-        place_ankle(joints, side, target)
+        # A hinge bends forward in the thigh's frame, also where the leg is too straight to show it.
+        forward = quat_rotate(turns[..., BODY_INDEX[f"{side}_hip"], :], target.new_tensor([1.0, 0.0, 0.0]))
+        place_ankle(joints, side, target, forward)
     return joints @ _FILE_TO_WORLD.T
 
 
@@ -76,11 +75,12 @@ def leg_scale() -> float:
     return target / source
 
 
-def place_ankle(joints: Tensor, side: str, target: Tensor) -> None:
+def place_ankle(joints: Tensor, side: str, target: Tensor, forward: Tensor | None = None) -> None:
     """Moves one ankle of `joints` [..., 22, 3] to `target` [..., 3] in place: two-bone inverse kinematics.
 
-    The hip stays, the plane of the leg turns with the line from hip to ankle, the foot keeps its direction; a straight
-    leg bends towards the toes. A target out of reach is approached as far as the leg goes.
+    The hip stays, the foot keeps its direction, the knee points towards `forward` [..., 3]; without it the plane of the
+    leg turns with the line from hip to ankle. A target out of reach is approached as far as the leg goes, which leaves
+    the knee 3 cm in front of that line: a leg placed once shows its plane ever after.
     """
     hip_index, knee_index, ankle_index, foot_index = (
         HUMANML3D.index(f"{side}_{name}") for name in ("hip", "knee", "ankle", "foot")
@@ -88,10 +88,11 @@ def place_ankle(joints: Tensor, side: str, target: Tensor) -> None:
     hip, knee, ankle = (joints[..., index, :] for index in (hip_index, knee_index, ankle_index))
     foot = joints[..., foot_index, :] - ankle
     thigh, shin = float(_LENGTHS[knee_index]), float(_LENGTHS[ankle_index])
-    old_line, line = normalize(ankle - hip, dim=-1), normalize(target - hip, dim=-1)
-    bend = _beside(knee - hip, old_line)
-    bend = torch.where(bend.norm(dim=-1, keepdim=True) < _STRAIGHT, _beside(foot, old_line), bend)
-    pole = normalize(_beside(quat_rotate(quat_between(old_line, line), bend), line), dim=-1)
+    line = normalize(target - hip, dim=-1)
+    if forward is None:
+        old_line = normalize(ankle - hip, dim=-1)
+        forward = quat_rotate(quat_between(old_line, line), _beside(knee - hip, old_line))
+    pole = normalize(_beside(forward, line), dim=-1)
     longest = (thigh + shin) * _MAX_REACH
     reach = (target - hip).norm(dim=-1, keepdim=True).clamp(abs(thigh - shin) * 1.001, longest)
     along = (thigh**2 - shin**2 + reach**2) / (2 * reach)
