@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,13 @@ if TYPE_CHECKING:
     from cluster.connect import Connection
 
 LOGICAL_CPUS = 8
-METRICS_INTERVAL = "RAY_metrics_report_interval_ms"
+RAY_ENVIRONMENT = {
+    # By default metrics appear after ten seconds,
+    "RAY_metrics_report_interval_ms": "1000",
+    # and workers are nice to whatever else the machine does, which makes tests wait for it.
+    "RAY_worker_niceness": "0",
+}
+"""Read by Ray's processes when they start."""
 
 
 @pytest.fixture(scope="session")
@@ -21,13 +26,9 @@ def ray_cluster() -> Iterator[Connection]:
     from cluster.connect import connect
     from cluster.settings import ClusterSettings
 
-    before = os.environ.get(METRICS_INTERVAL)
-    # Read by Ray's processes when they start; by default metrics appear after ten seconds.
-    os.environ[METRICS_INTERVAL] = "1000"
     settings = ClusterSettings(ray_address="local", object_store_mb=200, dashboard=False)
-    with connect(settings, LOGICAL_CPUS) as connection:
-        yield connection
-    if before is None:
-        del os.environ[METRICS_INTERVAL]
-    else:
-        os.environ[METRICS_INTERVAL] = before
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in RAY_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        with connect(settings, LOGICAL_CPUS) as connection:
+            yield connection

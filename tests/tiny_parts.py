@@ -1,0 +1,55 @@
+"""Factories of tiny real parts for actors. Imports are inside: an actor loads what its own part needs, no more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from learners.settings import GRPOSettings
+from rewards.settings import RewardSettings
+
+if TYPE_CHECKING:
+    from learners.grpo_learner import GRPOLearner
+    from rewards.physics import PhysicsScorer
+    from rewards.semantic import SemanticScorer
+    from rollouts.groups import RolloutWorker
+    from rollouts.policy import DiffusionPolicy
+
+GRPO = GRPOSettings(group_size=4, learning_rate=1e-3, num_epochs=2, groups_per_optimizer_step=2, micro_batch_size=3)
+REWARDS = RewardSettings(use_dense_reward=True, use_physics_reward=True)
+
+
+def build_policy() -> DiffusionPolicy:
+    from rollouts.adapters import add_lora
+    from rollouts.settings import PolicySettings
+    from tests.tiny_policy import tiny_policy
+
+    policy = tiny_policy(guidance_scale=1.5)
+    add_lora(policy.network, PolicySettings(model_path="tiny", use_lora=True, lora_r=4))
+    return policy
+
+
+def build_rollouts() -> RolloutWorker:
+    from rollouts.groups import RolloutWorker
+
+    return RolloutWorker(build_policy())
+
+
+def build_learner() -> GRPOLearner:
+    from learners.grpo_learner import GRPOLearner
+
+    return GRPOLearner(build_policy(), GRPO)
+
+
+def build_semantic() -> SemanticScorer:
+    from motions.skeletons import HUMANML3D
+    from rewards.semantic import Embedder, SemanticScorer
+    from tests.small_tmr import WordEncoder, small_tmr
+
+    return SemanticScorer(Embedder(small_tmr(), WordEncoder()), REWARDS, HUMANML3D)
+
+
+def build_physics() -> PhysicsScorer:
+    from motions.skeletons import HUMANML3D
+    from rewards.physics import PhysicsScorer
+
+    return PhysicsScorer(REWARDS, HUMANML3D)
