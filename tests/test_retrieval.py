@@ -206,6 +206,34 @@ def test_batches_hold_motions_captions_and_who_describes_whom() -> None:
     assert len(encoder.asked) == 2 * sum(map(len, TEXTS.values())), "captions are encoded once"
 
 
+def test_near_misses_are_the_captions_nearest_to_the_others() -> None:
+    verbs, sides = ("kicks", "punches", "waves", "turns", "leans"), ("left", "right", "upper", "lower")
+    items = [
+        TextMotion(
+            f"{verb} {side}", verb, np.full((12, WIDTH), index, np.float32), (f"someone {verb} now to the {side}",)
+        )
+        for index, (verb, side) in enumerate((verb, side) for verb in verbs for side in sides)
+    ]
+    settings = SETTINGS.model_copy(update={"near_miss_share": 0.5, "noise_share": 0.0, "crop_share": 0.0})
+    data = RetrievalData(items, WordEncoder(), settings, NORMALIZER, 32)
+    sentences = WordEncoder().encode_pooled([item.captions[0] for item in items])
+    directions = sentences / np.linalg.norm(sentences, axis=1, keepdims=True)
+    similarity = directions @ directions.T
+    np.fill_diagonal(similarity, -np.inf)
+    nearest = np.argsort(-similarity, axis=1)[:, :3]
+    partners = set()
+    for seed in range(20):
+        numbers = data.sample(np.random.default_rng(seed)).features[:, 0, 0].int().tolist()
+        for original, partner in zip(numbers[:2], numbers[-2:], strict=True):
+            assert partner in nearest[original]
+            partners.add((original, partner))
+    assert len(partners) > 20
+    without = RetrievalData(items, WordEncoder(), settings.model_copy(update={"near_miss_share": 0.0}), NORMALIZER, 32)
+    assert len(without.sample(np.random.default_rng(0)).lengths) == 8
+    lonely = RetrievalData(items[:1], WordEncoder(), settings, NORMALIZER, 32)
+    assert lonely.sample(np.random.default_rng(0)).describes.all()
+
+
 def test_windows_and_noise() -> None:
     whole = SETTINGS.model_copy(update={"crop_share": 0.0, "noise_share": 0.0})
     items = {item.features.tobytes() for item in toy_items()}
