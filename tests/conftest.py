@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest_ray import ray_cluster as ray_cluster
+from tests.tiny_models import tiny_models as tiny_models
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)

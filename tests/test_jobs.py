@@ -23,14 +23,14 @@ from jobs.guide_flags import GRPO_GUIDE
 from motions.prompts import Prompt, Segment
 from rollouts.loading import load_policy, load_policy_text_encoder
 from rollouts.settings import PolicySettings, SamplingSettings
-from tests.tiny_models import TinyModels, make_tiny_models, pretrain_config, retrieval_config
+from tests.tiny_models import TinyModels, pretrain_config, retrieval_config
 
 JOBS = {"jobs.grpo": GRPOConfig, "jobs.pretrain": PretrainConfig, "jobs.train_retrieval": RetrievalConfig}
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
-    return make_tiny_models(tmp_path_factory.mktemp("models"))
+@pytest.fixture
+def models(tiny_models: TinyModels) -> TinyModels:
+    return tiny_models
 
 
 def grpo_words(models: TinyModels, folder: Path, **changes: object) -> list[str]:
@@ -265,8 +265,8 @@ GUIDE = (
     [
         f"{TMR_FILES} --reward_type cosine --use_dense_reward --use_physics_reward --use_lora --lora_r 8 "
         "--lora_alpha 16",
-        f"{TMR_FILES} --reward_type matching --tmr_similarity_type euclidean --tmr_normalization exponential "
-        "--alpha 0.0 --tmr_max_distance 10.0 --tmr_scale 2.0 --beta_s 1.0 --beta_p 0.1 --lambda_skate 1.0 --lambda_jerk 1.0",
+        f"{TMR_FILES} --reward_type matching --tmr_similarity_type euclidean --tmr_normalization exponential --alpha 0 "
+        "--tmr_max_distance 10.0 --tmr_scale 2.0 --beta_s 1.0 --beta_p 0.1 --lambda_skate 1.0 --lambda_jerk 1.0",
         f"{TMR_FILES} --use_composite_dataset --composite_data_path COMPOSITE --composite_k_segments 3 --k_segments 3 "
         "--max_motion_length 196 --fps 20.0 --disable_random_crop --use_dense_reward --alpha 0.5",
         "--tmr_checkpoint_path TMR --ref_model_path MODEL --seed 10 --cuda True --train_platform_type NoPlatform "

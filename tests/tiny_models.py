@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from jobs import pretrain, train_retrieval
 from jobs.configs import PretrainConfig, RetrievalConfig
 
@@ -52,8 +54,10 @@ def retrieval_config(folder: Path, **changes: object) -> RetrievalConfig:
     return RetrievalConfig.model_validate(values | changes)
 
 
-def make_tiny_models(folder: Path) -> TinyModels:
-    """Trains both below a folder."""
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    """Both, trained once a session; read only."""
+    folder = tmp_path_factory.mktemp("models")
     models = TinyModels(folder / "policy", folder / "tmr")
     pretrain.run(pretrain_config(models.policy))
     train_retrieval.run(retrieval_config(models.tmr))

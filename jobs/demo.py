@@ -1,0 +1,174 @@
+"""The demonstration that `make demo` runs: a small policy learns to follow composite prompts, and a report shows it.
+
+    python -m jobs.demo
+    python -m jobs.demo --fresh
+
+1. Takes the small weights that ship with kinetune (policy, reward, judge); what is missing is trained first.
+2. Starts a Ray cluster of its own and runs `jobs.grpo` with preset `demo` into `--save_dir`.
+3. Before and after are measured on held-out captions with fixed seeds, also by a judge that never was a reward.
+4. Says in three lines what improved, by how much, and where to look.
+
+What is there already is not done again: a finished run with the same options is only reported, one that was stopped
+goes on. `--fresh`, or other options than before, start a new folder beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from jobs import cli
+from jobs.configs import BUILTIN, GRPOConfig, PretrainConfig, RetrievalConfig
+from motions.settings import Settings
+
+
+class DemoConfig(Settings):
+    """The demonstration."""
+
+    save_dir: Path = Path("runs/demo")
+    """Folder of the run."""
+
+    weights_dir: Path = Path("runs/weights")
+    """Where weights that do not ship with this copy of kinetune are trained."""
+
+    fresh: bool = False
+    """Run again into a new folder (`demo-2`, `demo-3`, ...), even if there is a finished run."""
+
+    runtime: Literal["ray", "local"] = "ray"
+    """`ray`: a Ray cluster of its own on this machine. `local`: the same in this process."""
+
+    grpo_preset: str = "demo"
+    """Preset of `jobs.grpo`, by name or path."""
+
+    num_steps: int | None = Field(default=None, ge=1)
+    """Training steps; by default the preset's."""
+
+
+def run(config: DemoConfig) -> None:
+    """Runs what is missing of the demonstration and reports."""
+    run_with(config, ensure_weights(config.weights_dir))
+
+
+def run_with(config: DemoConfig, weights: dict[str, str]) -> None:
+    """The demonstration on given weights: `model_path`, `tmr_checkpoint_path`, `judge_path`."""
+    settings = run_settings(config, weights)
+    if finished(settings):
+        print(f"{settings.save_dir} holds this run already, finished; --fresh runs it again into a new folder")
+    else:
+        from jobs import grpo
+
+        print(f"fine-tuning: {settings.num_steps} steps into {settings.save_dir}")
+        grpo.run(settings)
+    for line in summary(settings.save_dir):
+        print(line)
+
+
+def run_settings(config: DemoConfig, weights: dict[str, str]) -> GRPOConfig:
+    """Settings of the run, in the folder where it is, goes on, or begins."""
+    overrides: dict[str, object] = {**weights, "runtime": config.runtime, "ray_address": "local"}
+    if config.num_steps is not None:
+        overrides["num_steps"] = config.num_steps
+    number = 1
+    while True:
+        folder = config.save_dir if number == 1 else config.save_dir.with_name(f"{config.save_dir.name}-{number}")
+        known = (folder / "config.yaml").is_file()
+        settings = cli.load_preset(
+            GRPOConfig, config.grpo_preset, "jobs.grpo", **overrides, save_dir=folder, resume=known
+        )
+        if not known or (same_run(settings) and not (config.fresh and finished(settings))):
+            return settings
+        number += 1
+
+
+def same_run(settings: GRPOConfig) -> bool:
+    """Whether the folder holds a run of these settings, as far as they affect results, and of this length."""
+    from cluster.run_directory import changed_options
+
+    before = yaml.safe_load((settings.save_dir / "config.yaml").read_text(encoding="utf-8"))
+    now = settings.model_dump(mode="json")
+    return not changed_options(before, now) and before["num_steps"] == settings.num_steps
+
+
+def finished(settings: GRPOConfig) -> bool:
+    """Whether the folder holds all that a run of these settings leaves."""
+    names = ("config.yaml", "manifest.json", "evaluation.json", "model_final.pt", "report.html")
+    if not all((settings.save_dir / name).is_file() for name in names) or not same_run(settings):
+        return False
+    manifest = json.loads((settings.save_dir / "manifest.json").read_text(encoding="utf-8"))
+    return manifest["step"] == settings.num_steps
+
+
+def ensure_weights(folder: Path) -> dict[str, str]:
+    """Paths of policy, reward and judge: those that ship, or ones trained below `folder` by the same commands."""
+    from jobs import pretrain, train_retrieval
+    from rewards.settings import BUILTIN_JUDGE_FOLDER, BUILTIN_TMR_FOLDER
+    from rollouts.checkpoints import builtin_names
+
+    weights = {"model_path": BUILTIN, "tmr_checkpoint_path": BUILTIN, "judge_path": BUILTIN}
+    if BUILTIN not in builtin_names():
+        policy = cli.load_preset(
+            PretrainConfig, "pretrain_small", "jobs.pretrain", save_dir=folder / "policy", resume=True
+        )
+        announce("policy", cli.command_of(policy, "jobs.pretrain"))
+        pretrain.run(policy)
+        weights["model_path"] = str(policy.save_dir)
+    for option, shipped, changes in (
+        ("tmr_checkpoint_path", BUILTIN_TMR_FOLDER, {}),
+        ("judge_path", BUILTIN_JUDGE_FOLDER, {"captions": "judge", "seed": 77}),
+    ):
+        if (shipped / "config.json").is_file():
+            continue
+        name = option.partition("_")[0]
+        retrieval = cli.load_preset(
+            RetrievalConfig,
+            "retrieval_small",
+            "jobs.train_retrieval",
+            **{"save_dir": folder / name, "resume": True, **changes},
+        )
+        announce(name, cli.command_of(retrieval, "jobs.train_retrieval"))
+        train_retrieval.run(retrieval)
+        weights[option] = str(retrieval.save_dir)
+    return weights
+
+
+def announce(name: str, command: str) -> None:
+    """Says that weights are trained that usually ship."""
+    print(f"this copy has no weights for the {name}: training them takes minutes, once\n  {command}", flush=True)
+
+
+def summary(run_dir: Path) -> list[str]:
+    """Three lines on a finished run: what improved, by how much against what, where to look."""
+    document = json.loads((run_dir / "evaluation.json").read_text(encoding="utf-8"))
+    rows = {row["name"]: row for row in document["rows"]}
+    total = rows["total"]
+    gain = (total["after"] - total["before"]) / document["within_group_std"]
+    checks = []
+    if "judge_matching" in rows:
+        checks.append(f"the independent judge's matching score {_change(rows['judge_matching'])}")
+    if "fid" in rows:
+        checks.append(f"FID {rows['fid']['after'] / rows['fid']['before']:.2f}x")
+    for name, words in (("joint_speed_mps", "joint speed"), ("diversity_m", "diversity within a prompt")):
+        checks.append(f"{words} {rows[name]['after'] / rows[name]['before']:.2f}x")
+    return [
+        f"Reward on {document['num_prompts']} held-out prompts x {document['num_seeds']} seeds: {_change(total)}, "
+        f"{gain:+.2f} standard deviations of the base policy within a prompt.",
+        f"Beside it: {', '.join(checks)}.",
+        f"Look at {run_dir / 'report.html'}: the same prompts and seeds, before and after, side by side.",
+    ]
+
+
+def _change(row: dict[str, Any]) -> str:
+    text = f"{row['before']:.3f} -> {row['after']:.3f}"
+    if row["interval"] is None:
+        return text
+    low, high = row["interval"]
+    return f"{text} ({row['after'] - row['before']:+.3f}, 95 % {low:+.3f} to {high:+.3f})"
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(DemoConfig, run, __doc__, "jobs.demo"))
