@@ -1,4 +1,4 @@
-"""Where fixtures outside the repository are, and one thread per process (two oversubscribed pools run ten times slower)."""
+"""Fixtures from outside the repository, and one thread per process: two oversubscribed pools run ten times slower."""
 
 from __future__ import annotations
 
