@@ -79,7 +79,7 @@ def main(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if any(word in ("--help", "-h") for word in words):
-        print(help_text(config, doc, job, PRESETS))
+        print(help_text(config, doc, job, preset_names(job)))
         return 0
     try:
         command = parse(config, words, job, guide)
@@ -121,7 +121,7 @@ def parse(
     given = read_flags(argv, {**flags, **CLI_FLAGS}, guide, notes.append)
     sources = _Sources()
     if isinstance(preset := given.pop("preset", None), str):
-        path = preset_path(preset)
+        path = preset_path(preset, job)
         sources.update(read_settings_file(path, flags, job), f"preset {preset}")
     if isinstance(path := given.pop("config", None), str):
         sources.update(read_settings_file(Path(path), flags, job), path)
@@ -131,22 +131,31 @@ def parse(
     return CommandLine(validate(config, sources, flags), dry_run, tuple(notes))
 
 
-def preset_path(preset: str) -> Path:
+def preset_path(preset: str, job: str) -> Path:
     """File of a preset given by name (`jobs/presets/NAME.yaml`) or by path."""
     if preset.endswith((".yaml", ".yml")):
         return Path(preset)
     path = PRESETS / f"{preset}.yaml"
     if not path.is_file():
-        names = sorted(preset.stem for preset in PRESETS.glob("*.yaml"))
-        raise UsageError([f"--preset {preset}: no such preset; there are {', '.join(names)}, or give a .yaml path"])
+        names = ", ".join(preset_names(job)) or "none"
+        raise UsageError([f"--preset {preset}: no such preset; for {job} there are: {names}; or give a .yaml path"])
     return path
+
+
+def preset_names(job: str) -> list[str]:
+    """Names of the presets of a job."""
+    return [
+        path.stem
+        for path in sorted(PRESETS.glob("*.yaml"))
+        if yaml.safe_load(path.read_text(encoding="utf-8"))["job"] == job
+    ]
 
 
 def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
     """Settings of a preset with some values replaced, for jobs and benchmarks that start other jobs."""
     flags = flags_of(config)
     sources = _Sources()
-    sources.update(read_settings_file(preset_path(preset), flags, job), f"preset {preset}")
+    sources.update(read_settings_file(preset_path(preset, job), flags, job), f"preset {preset}")
     sources.update(overrides, "")
     return validate(config, sources, flags)
 

@@ -34,7 +34,20 @@ MEANINGS: dict[str, tuple[str, Better]] = {
     "fid": ("Distance to held-out real windows in the judge's embedding", "lower"),
     "joint_speed_mps": ("Mean joint speed, metres per second: a frozen motion would fall", "neutral"),
     "diversity_m": ("Mean joint distance between samples of one prompt, metres", "neutral"),
+    "semantic": ("Semantic reward R_sem", "higher"),
+    "r_pos": ("Similarity of each segment and its own text", "higher"),
+    "r_neg": ("Similarity of each segment and the other segments' texts, beyond the texts' own", "lower"),
+    "margin_active": ("Share of segment pairs beyond that margin", "neutral"),
+    "logic_accuracy": ("Share of segments whose nearest text is their own", "higher"),
+    "physics": ("Physics reward R_phy", "higher"),
+    "skate": ("Squared sliding speed of standing feet, (m/s)^2", "lower"),
+    "jerk": ("Mean jerk in units of jerk_scale", "lower"),
+    "skating_ratio": ("Share of frames with a sliding foot", "lower"),
+    "speed_gate": ("Factor of R_phy against frozen motion", "neutral"),
+    "contact_share": ("Share of frames a foot stands", "neutral"),
+    "contact_denied": ("Share of standing feet that the motion denies", "lower"),
 }
+"""What a quantity means and which way is better; the order is the report's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +94,7 @@ def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray |
     """
     if before.prompts != after.prompts or before.terms["total"].shape != after.terms["total"].shape:
         raise ValueError("only evaluations of the same prompts and samples can be compared")
-    leading = [name for name in MEANINGS if name in before.terms]
-    names = [*leading, *sorted(set(before.terms) - set(leading))]
-    changes = [_paired(name, before.terms[name], after.terms[name]) for name in names]
+    changes = [_paired(name, values, after.terms[name]) for name, values in before.terms.items()]
     changes.append(_paired("diversity_m", before.diversity_m[:, None], after.diversity_m[:, None]))
     generated = [evaluation.segment_embeddings for evaluation in (before, after)]
     if real_embeddings is not None:
@@ -92,7 +103,8 @@ def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray |
         fids = [frechet_distance(real_embeddings, latents) for latents in generated if latents is not None]
         if len(fids) == 2:
             changes.append(Change("fid", fids[0], fids[1], None))
-    return changes
+    order = list(MEANINGS)
+    return sorted(changes, key=lambda change: order.index(change.name) if change.name in order else len(order))
 
 
 def paired_interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -97,8 +97,9 @@ def measure(
     """
     if not groups:
         raise ValueError("evaluation needs at least one prompt")
-    # A term that only some prompts have has no mean over prompts.
+    # A term that only some prompts have has no mean over prompts; the physics reward's joint speed is measured below.
     shared = [name for name in rewards[0].terms if all(name in mixed.terms for mixed in rewards)]
+    shared = [name for name in shared if name != "joint_speed"]
     terms = {name: np.stack([mixed.terms[name] for mixed in rewards]) for name in shared}
     terms["total"] = np.stack([mixed.total for mixed in rewards])
     pairs = [(metre_joints(group, skeleton), group.lengths) for group in groups]

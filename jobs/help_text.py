@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 from jobs.flags import REQUIRED, Flag, flags_of
 from motions.settings import Settings
@@ -25,14 +25,14 @@ GENERAL = """General
       This text."""
 
 
-def help_text(config: type[Settings], doc: str | None, job: str, presets: Path) -> str:
+def help_text(config: type[Settings], doc: str | None, job: str, presets: Sequence[str]) -> str:
     """The help page of a job.
 
     Args:
         doc: the job module's docstring.
-        presets: folder with the named presets.
+        presets: names of the job's presets.
     """
-    names = ", ".join(sorted(path.stem for path in presets.glob("*.yaml"))) or "none are installed"
+    names = ", ".join(presets) or "this job has none with a name"
     sections = [f"python -m {job} [options]", (doc or "").strip(), GENERAL.format(presets=names)]
     flags = sorted(flags_of(config).values(), key=lambda flag: (flag.default != REQUIRED,))
     ordered = sorted(flags, key=lambda flag: _group_order(flag, flags))

@@ -126,7 +126,7 @@ def test_command_of_settings_reads_back() -> None:
             "of its line",
         ),
         (["--blade", "stone"], "blade stone cannot be sharp; give --no_sharp"),
-        (["--preset", "nothing"], "--preset nothing: no such preset; there are"),
+        (["--preset", "nothing"], "--preset nothing: no such preset; for jobs.tool there are: none; or give"),
         (["--config", "nothing.yaml"], "nothing.yaml: No such file or directory"),
     ],
 )
