@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs.report.document import PALETTES, _asset, _encode_joints, _skeleton_data
+from jobs.report.document import PALETTES, asset, encode_joints, skeleton_data
 
 if TYPE_CHECKING:
     from motions.prompts import Prompt
@@ -70,7 +70,7 @@ def render_gallery(rows: Sequence[GalleryRow], skeleton: Skeleton, lead: str) ->
     num_views = min(MAX_VIEWS, len(rows[0].motions))
     names = [f"motion{index}" for index in range(num_views)]
     data = {
-        "skeleton": _skeleton_data(skeleton),
+        "skeleton": skeleton_data(skeleton),
         "palettes": dict.fromkeys(names, PALETTES["after"]),
         "comparisons": [_row_data(row, names, skeleton) for row in rows],
         "charts": [],
@@ -81,12 +81,12 @@ def render_gallery(rows: Sequence[GalleryRow], skeleton: Skeleton, lead: str) ->
         for index, name in enumerate(names)
     )
     return PAGE.format(
-        style=_asset("page.css"),
+        style=asset("page.css"),
         lead=html.escape(lead),
         views=views,
         # "</" would end the script element inside which the data stands.
         data=json.dumps(data, allow_nan=False).replace("</", "<\\/"),
-        scripts=_asset("viewer.js") + _asset("page.js"),
+        scripts=asset("viewer.js") + asset("page.js"),
     )
 
 
@@ -97,7 +97,7 @@ def _row_data(row: GalleryRow, names: Sequence[str], skeleton: Skeleton) -> dict
         "segments": [{"text": segment.text, "start": start, "end": end} for segment, (start, end) in spans],
         "scores": {},
         "motions": {
-            name: {"num_frames": len(joints), "joints": _encode_joints(joints, skeleton.num_joints)}
+            name: {"num_frames": len(joints), "joints": encode_joints(joints, skeleton.num_joints)}
             for name, joints in zip(names, row.motions, strict=False)
         },
     }

@@ -108,12 +108,12 @@ def render(document: ReportDocument) -> str:
         ValueError: a comparison has joints of another shape than [T, J, 3] or positions beyond 32 m.
     """
     data = {
-        "skeleton": _skeleton_data(document.skeleton),
+        "skeleton": skeleton_data(document.skeleton),
         "palettes": PALETTES,
         "comparisons": [_comparison_data(comparison, document.skeleton) for comparison in document.comparisons],
         "charts": [_chart_data(chart) for chart in document.charts if chart.series],
     }
-    template = Template(_asset("page.html"))
+    template = Template(asset("page.html"))
     return template.substitute(
         title=html.escape(document.title),
         lead=html.escape(document.lead),
@@ -126,10 +126,10 @@ def render(document: ReportDocument) -> str:
         version=metadata_version(),
         # "</" would end the script element inside which the data stands.
         data=json.dumps(data, allow_nan=False).replace("</", "<\\/"),
-        style=_asset("page.css"),
-        viewer_script=_asset("viewer.js"),
-        charts_script=_asset("charts.js"),
-        page_script=_asset("page.js"),
+        style=asset("page.css"),
+        viewer_script=asset("viewer.js"),
+        charts_script=asset("charts.js"),
+        page_script=asset("page.js"),
     )
 
 
@@ -164,7 +164,8 @@ zoom; lighter limbs are the left ones.</p>
 </section>"""
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a file of this package."""
     return resources.files("jobs.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -199,7 +200,8 @@ def _chart_data(chart: Chart) -> dict[str, object]:
     return data
 
 
-def _skeleton_data(skeleton: Skeleton) -> dict[str, object]:
+def skeleton_data(skeleton: Skeleton) -> dict[str, object]:
+    """What viewer.js knows of a skeleton."""
     sides = []
     for name in skeleton.joint_names:
         lowered = name.lower()
@@ -230,7 +232,7 @@ def _bone_thickness_m(joint_name: str) -> float:
 def _comparison_data(comparison: Comparison, skeleton: Skeleton) -> dict[str, object]:
     motions = {}
     for name, joints in (("before", comparison.before), ("after", comparison.after)):
-        motions[name] = {"num_frames": int(joints.shape[0]), "joints": _encode_joints(joints, skeleton.num_joints)}
+        motions[name] = {"num_frames": int(joints.shape[0]), "joints": encode_joints(joints, skeleton.num_joints)}
     return {
         "title": comparison.title,
         "segments": [{"text": text, "start": start, "end": end} for text, start, end in comparison.segments],
@@ -239,7 +241,12 @@ def _comparison_data(comparison: Comparison, skeleton: Skeleton) -> dict[str, ob
     }
 
 
-def _encode_joints(joints: np.ndarray, num_joints: int) -> str:
+def encode_joints(joints: np.ndarray, num_joints: int) -> str:
+    """Joints [T, J, 3] in metres as base64 of int16 millimetres, as viewer.js decodes them.
+
+    Raises:
+        ValueError: another shape, or positions that are not finite or beyond 32 m.
+    """
     if joints.ndim != 3 or joints.shape[1:] != (num_joints, 3):
         raise ValueError(f"comparison joints have shape {joints.shape}; expected [T, {num_joints}, 3]")
     millimetres = np.rint(joints * 1000.0)
