@@ -25,7 +25,7 @@ from torch import Tensor
 from learners.ema import EMA
 from learners.grpo import GRPOInputs, GRPOTerms, grpo_loss, grpo_metrics, noise_level_drops
 from learners.optimizer import DivergenceError, GradientOverflowError, Optimizer
-from learners.pairs import PairBatch, micro_batches, num_pairs
+from learners.pairs import PairBatch, PairOrigins, micro_batches, num_pairs
 from learners.settings import GRPOSettings
 from rollouts.messages import Trajectory
 from rollouts.policy import DiffusionPolicy
@@ -60,21 +60,37 @@ class TrainedPolicy:
 class _DeviceBatch:
     """A micro-batch on the policy's device."""
 
-    pairs: PairBatch
+    origins: PairOrigins
     states: Tensor
+    """[U, T, D], as `state_positions`, `text` and `state_mask`: one row for each distinct state."""
+    state_positions: Tensor
+    text: Tensor
+    state_mask: Tensor | None
+    rows: Tensor
+    """[M], the row of each pair."""
     next_states: Tensor
-    positions: Tensor
     old_log_probs: Tensor
     advantages: Tensor
-    text: Tensor
-    mask: Tensor | None
+
+    @property
+    def mask(self) -> Tensor | None:
+        """[M, T]."""
+        return None if self.state_mask is None else self.state_mask[self.rows]
+
+    def of_pairs(self, step: Transition) -> Transition:
+        """Gaussians of the U states as those of the M pairs."""
+        if len(self.rows) == len(self.states):
+            return step
+        return Transition(step.mean[self.rows], step.std[self.rows], step.x0[self.rows])
 
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
     """What is kept of a scored micro-batch: a few numbers for each pair."""
 
-    pairs: PairBatch
+    origins: PairOrigins
+    num_rows: int
+    """States that went through the network."""
     terms: GRPOTerms
     kl_old: Tensor
     """Exact KL to the policy that rolled out [M]; 0 before the first optimizer step."""
@@ -121,7 +137,8 @@ class GRPOUpdate:
             "num_epochs_run": float(epochs),
             "stopped_early": float(stopped),
             "num_optimizer_steps": float(len(self._grad_norms)),
-            "num_pairs": float(sum(len(scored.pairs) for scored in self._scored)),
+            "num_pairs": float(sum(len(scored.origins) for scored in self._scored)),
+            "num_forward_rows": float(sum(scored.num_rows for scored in self._scored)),
         }
         seconds = {f"seconds_{stage}": value for stage, value in self._seconds.items()}
         return (self._pair_metrics() if self._scored else {}) | counts | seconds
@@ -158,59 +175,65 @@ class GRPOUpdate:
         scored = []
         for number, batch in enumerate(self._batches(groups)):
             with self._timed("reference"):
-                reference = self._trained.reference_transition(batch.states, batch.positions, batch.text, batch.mask)
+                reference = self._trained.reference_transition(
+                    batch.states, batch.state_positions, batch.text, batch.state_mask
+                )
             with self._timed("policy"):
-                policy = self._policy_transition(batch)
+                acted = self._policy_transition(batch)
+                policy = batch.of_pairs(acted)
                 inputs = GRPOInputs(
                     policy=policy,
-                    reference=reference,
+                    reference=batch.of_pairs(reference),
                     next_states=batch.next_states,
                     old_log_probs=batch.old_log_probs,
                     advantages=batch.advantages,
                     mask=batch.mask,
-                    noise_drops=self._noise_drops[batch.positions],
+                    noise_drops=self._noise_drops[batch.state_positions][batch.rows],
                 )
                 terms = grpo_loss(inputs, self._settings)
             with self._timed("backward"):
                 self._optimizer.scaled(terms.loss.sum() / total).backward()
-            scored.append(_Scored(batch.pairs, terms.detached(), self._kl_old((window, number), batch, policy)))
+            kl_old = self._kl_old((window, number), batch, policy)
+            scored.append(_Scored(batch.origins, len(batch.states), terms.detached(), kl_old))
             if keep_means and not self._grad_norms:
-                self._old_means[window, number] = policy.mean.detach().cpu()
+                self._old_means[window, number] = acted.mean.detach().cpu()
         return scored
 
     def _kl_old(self, key: tuple[int, int], batch: _DeviceBatch, policy: Transition) -> Tensor:
         """Exact KL(old || new) of a micro-batch [M]."""
         if not self._grad_norms:
             return torch.zeros_like(batch.advantages)
-        old_mean = self._old_means[key].to(self._device)
+        old_mean = self._old_means[key].to(self._device)[batch.rows]
         return gaussian_kl(old_mean, policy.mean.detach(), policy.std, batch.mask)
 
     def _require_on_policy(self, scored: Sequence[_Scored], later: Sequence[Sequence[int]], number: int) -> None:
         """Check the first ratio of the scored window and, evaluated here, of later ones; their means are kept."""
         for batch in scored:
-            self._require_ratio(batch.pairs, batch.terms.log_ratio)
+            self._require_ratio(batch.origins, batch.terms.log_ratio)
         with self._timed("behaviour"), self._trained.policy.inference():
             for window, groups in enumerate(later, start=number):
                 for index, batch in enumerate(self._batches(groups)):
-                    policy = self._policy_transition(batch)
+                    acted = self._policy_transition(batch)
+                    policy = batch.of_pairs(acted)
                     log_probs = gaussian_log_prob(batch.next_states, policy.mean, policy.std, batch.mask)
-                    self._require_ratio(batch.pairs, log_probs - batch.old_log_probs)
-                    self._old_means[window, index] = policy.mean.cpu()
+                    self._require_ratio(batch.origins, log_probs - batch.old_log_probs)
+                    self._old_means[window, index] = acted.mean.cpu()
 
-    def _require_ratio(self, pairs: PairBatch, log_ratio: Tensor) -> None:
+    def _require_ratio(self, origins: PairOrigins, log_ratio: Tensor) -> None:
         error = log_ratio.expm1().abs()
         worst = int(error.argmax())
         self._first_ratio_error = max(self._first_ratio_error, float(error[worst]))
         if not float(error[worst]) <= self._settings.ratio_tolerance:
             raise RatioError(
-                f"the first ratio is {float(log_ratio[worst].exp()):.8g} for {pairs.described(worst)}; it must be 1 "
+                f"the first ratio is {float(log_ratio[worst].exp()):.8g} for {origins.described(worst)}; it must be 1 "
                 f"within ratio_tolerance {self._settings.ratio_tolerance:g}. Rollout and learner do not compute the "
                 "same transition: compare their weights, guidance_scale, sampler, sampling_steps, amp_dtype and "
                 "kind of device. No weight was changed"
             )
 
     def _policy_transition(self, batch: _DeviceBatch) -> Transition:
-        return self._trained.policy.transition(batch.states, batch.positions, batch.text, batch.mask)
+        """Gaussians of the U states."""
+        return self._trained.policy.transition(batch.states, batch.state_positions, batch.text, batch.state_mask)
 
     def _batches(self, groups: Sequence[int]) -> Iterator[_DeviceBatch]:
         """The groups' micro-batches on the device."""
@@ -240,7 +263,7 @@ class GRPOUpdate:
         metrics["first_ratio_error"] = self._first_ratio_error
         if self._grad_norms:
             metrics["grad_norm"] = float(np.mean(self._grad_norms))
-        positions = np.concatenate([scored.pairs.positions for scored in self._scored])
+        positions = np.concatenate([scored.origins.positions for scored in self._scored])
         kl_ref = torch.cat([term.kl_ref for term in terms]).cpu().numpy()
         ratio = torch.cat([term.log_ratio for term in terms]).double().exp().cpu().numpy()
         for position in np.unique(positions):
@@ -255,17 +278,18 @@ def _on_device(pairs: PairBatch, device: torch.device) -> _DeviceBatch:
     num_frames = pairs.states.shape[1]
     # Without padding no mask, as in the rollout: the masked attention kernel rounds in another way.
     mask = None
-    if bool((pairs.lengths < num_frames).any()):
-        mask = torch.from_numpy(np.arange(num_frames) < pairs.lengths[:, None]).to(device)
+    if bool((pairs.state_lengths < num_frames).any()):
+        mask = torch.from_numpy(np.arange(num_frames) < pairs.state_lengths[:, None]).to(device)
     return _DeviceBatch(
-        pairs=pairs,
+        origins=pairs.origins,
         states=torch.from_numpy(pairs.states).to(device),
+        state_positions=torch.from_numpy(pairs.state_positions).to(device),
+        text=torch.from_numpy(pairs.text).to(device),
+        state_mask=mask,
+        rows=torch.from_numpy(pairs.rows).to(device),
         next_states=torch.from_numpy(pairs.next_states).to(device),
-        positions=torch.from_numpy(pairs.positions).to(device),
         old_log_probs=torch.from_numpy(pairs.old_log_probs).to(device),
         advantages=torch.from_numpy(pairs.advantages).to(device),
-        text=torch.from_numpy(pairs.text).to(device),
-        mask=mask,
     )
 
 
@@ -276,6 +300,6 @@ def _require_finite_losses(scored: Sequence[_Scored]) -> None:
             pair = int((~finite).nonzero()[0])
             log_ratio, kl_ref = float(batch.terms.log_ratio[pair]), float(batch.terms.kl_ref[pair])
             raise DivergenceError(
-                f"the loss of {batch.pairs.described(pair)} is {float(batch.terms.loss[pair])} "
+                f"the loss of {batch.origins.described(pair)} is {float(batch.terms.loss[pair])} "
                 f"(log-ratio {log_ratio}, KL {kl_ref}); this step changed no weight"
             )

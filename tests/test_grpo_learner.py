@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,7 @@ class PeakOfSavedTensors:
 
 def test_memory_does_not_grow_with_steps_and_groups() -> None:
     peaks = []
-    for frames, trained in (((6,), (1,)), ((6, 6, 6), (1, 2, 3))):
+    for frames, trained in (((6,), (2,)), ((6, 6, 6), (1, 2, 3))):
         learner = make_learner(micro_batch_size=4)
         _, trajectories = roll_out(learner, 0, frames, trained)
         with PeakOfSavedTensors() as counter:
@@ -235,6 +236,31 @@ def test_memory_does_not_grow_with_steps_and_groups() -> None:
     with PeakOfSavedTensors() as counter:
         learner.update(trajectories, advantages(3))
     assert counter.peak > 2 * peaks[0]
+
+
+def test_memory_of_the_host_does_not_grow_with_groups() -> None:
+    peaks = []
+    for num_groups in (1, 8):
+        learner = make_learner(micro_batch_size=4)
+        _, trajectories = roll_out(learner, 0, (30,) * num_groups)
+        given = advantages(num_groups)
+        tracemalloc.start()
+        learner.update(trajectories, given)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def test_samples_in_one_state_share_a_forward() -> None:
+    """Before the first stochastic step all samples of a group are in the shared noise's state."""
+    learner = make_learner(micro_batch_size=100)
+    rows = []
+    learner.policy.network.input_proj.register_forward_hook(lambda *arguments: rows.append(len(arguments[1][0])))
+    _, trajectories = roll_out(learner, 0, frames=(6,))
+    rows.clear()
+    metrics = learner.update(trajectories, advantages(1))
+    assert metrics["num_pairs"] == 8 and metrics["num_forward_rows"] == 1 + 4
+    assert rows == [2 * 5, 2 * 5]  # reference and policy, each with and without text
 
 
 def test_padded_frames_have_no_influence() -> None:
