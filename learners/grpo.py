@@ -3,13 +3,13 @@
 Every stochastic denoising step is an action: pi_theta(x_prev | x_t, c) = N(mean_theta, std^2 I) with a fixed std. A
 pair (sample, step) is one term of the loss; the loss of an optimizer step is the mean over its pairs.
 
-    here            GRPO (2402.03300)   Flow-GRPO (2505.05470)   DDPO (2305.13301)    meaning advantages      A_hat_i
-    A_hat^i                  normalised r         one per sample, for all its steps ratio           pi/pi_old
-    r_t^i(theta)             importance ratio     exp(l_theta - l_old) of one step clip_epsilon    epsilon
-    epsilon                  clip range           half-width of the ratio's range kl_penalty      beta
-    beta                     -                    weight of the KL to the reference reference       pi_ref
-    pi_ref                   -                    the base weights (adapters off) kl_ref          D_KL
-    D_KL                     -                    exact, |mean - mean_ref|^2 / (2 std^2)
+    here          GRPO 2402.03300  Flow-GRPO 2505.05470  DDPO 2305.13301  meaning
+    advantages    A_hat_i          A_hat^i               normalised r     one per sample, for all its steps
+    ratio         pi/pi_old        r_t^i(theta)          importance ratio exp(l_theta - l_old) of one step
+    clip_epsilon  epsilon          epsilon               clip range       half-width of the ratio's range
+    kl_penalty    beta             beta                  -                weight of the KL to the reference
+    reference     pi_ref           pi_ref                -                the base weights (adapters off)
+    kl_ref        D_KL             D_KL                  -                exact, |mean - mean_ref|^2 / (2 std^2)
 
 Steps of `grpo_loss` for each pair:
     1. log-probability l of the drawn state, mean over the D * T valid elements, fp32
