@@ -116,7 +116,7 @@ def retrieval_loss(
     text: Gaussian,
     motion: Gaussian,
     latents: tuple[Tensor, Tensor],
-    decoded: tuple[Tensor, Tensor],
+    decoded: tuple[Tensor, Tensor] | None,
     reference: Tensor,
     skipped: Tensor,
     settings: RetrievalSettings,
@@ -126,12 +126,14 @@ def retrieval_loss(
     Args:
         text, motion: the encoders' outputs.
         latents: sampled latents of text and motion, [B, d] each.
-        decoded: motions decoded from them, [B, T, D] each, zero in padding.
+        decoded: motions decoded from them, [B, T, D] each, zero in padding; None where `lambda_recons` is 0.
         reference: the normalised motion [B, T, D], zero in padding.
         skipped: [B, B] bool, pairs that are no negatives.
     """
     standard = Gaussian(torch.zeros_like(text.mu), torch.zeros_like(text.logvar))
-    recons = F.smooth_l1_loss(decoded[0], reference) + F.smooth_l1_loss(decoded[1], reference)
+    recons = torch.zeros_like(reference[0, 0, 0])
+    if decoded is not None:
+        recons = F.smooth_l1_loss(decoded[0], reference) + F.smooth_l1_loss(decoded[1], reference)
     kl = (
         gaussian_kl(text, motion)
         + gaussian_kl(motion, text)
@@ -159,13 +161,15 @@ class RetrievalLearner:
     """
 
     def __init__(self, tmr: TMR, settings: RetrievalSettings, seed: int) -> None:
-        """Train `tmr`, which must have its decoder.
+        """Train `tmr`, which must have its decoder where reconstruction is part of the loss.
 
         Raises:
-            ValueError: no decoder.
+            ValueError: no decoder, and `lambda_recons` is not 0.
         """
-        if tmr.motion_decoder is None:
-            raise ValueError("TMR training needs the motion decoder: its reconstruction is part of the loss")
+        if tmr.motion_decoder is None and settings.lambda_recons > 0:
+            raise ValueError(
+                f"lambda_recons is {settings.lambda_recons}: TMR training needs the motion decoder for that"
+            )
         self.tmr = tmr
         self.settings = settings
         self.seed = seed
@@ -224,7 +228,7 @@ class RetrievalLearner:
         tmr, device = self.tmr, self.tmr.mean.device
         rng = np.random.default_rng([self.seed, self.num_steps])
         shape = (2, len(batch.lengths), tmr.config.latent_dim)
-        noise = torch.from_numpy(rng.standard_normal(shape, np.float32)).to(device)
+        noise = self.settings.latent_noise * torch.from_numpy(rng.standard_normal(shape, np.float32)).to(device)
         tmr.train()
         # Dropout draws from the global generators; they are seeded for this step and given back.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -232,7 +236,9 @@ class RetrievalLearner:
             text = tmr.encode_text(batch.tokens, batch.token_lengths)
             motion = tmr.encode_motion(batch.features, batch.lengths)
             latents = (sample_latent(text, noise[0]), sample_latent(motion, noise[1]))
-            decoded = (tmr.decode(latents[0], batch.lengths), tmr.decode(latents[1], batch.lengths))
+            decoded = None
+            if self.settings.lambda_recons > 0:
+                decoded = (tmr.decode(latents[0], batch.lengths), tmr.decode(latents[1], batch.lengths))
         reference = tmr.normalize(batch.features, batch.lengths)
         return retrieval_loss(text, motion, latents, decoded, reference, skipped, self.settings)
 
