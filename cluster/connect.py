@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private.runtime_env.packaging import _dir_travel
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_UPLOAD_MB = 200
+ANSWER_TIMEOUT_S = 10.0
 
 
 class ConnectionFailed(ValueError):  # noqa: N818 - names what happened
@@ -91,7 +94,7 @@ def module_path() -> list[str]:
     return list(dict.fromkeys([str(ROOT), *own]))
 
 
-def upload(working_directory: Path) -> dict[str, object]:
+def upload(working_directory: Path) -> dict[str, Any]:
     """The runtime environment that brings a working directory and our packages to other machines.
 
     Raises:
@@ -135,9 +138,13 @@ def _start(settings: ClusterSettings, needed_cpus: float) -> None:
 
 
 def _attach(address: str) -> None:
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdecimal():
+            # Ray itself would try for minutes.
+            socket.create_connection((host, int(port)), ANSWER_TIMEOUT_S).close()
         ray.init(address=address, runtime_env=upload(Path.cwd()), logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         raise ConnectionFailed(f"no Ray cluster answers at {address!r}: {error}") from error
 
 
