@@ -51,16 +51,18 @@ class RolloutWorker:
         def noise_of(position: int) -> Tensor:
             return torch.from_numpy(step_noise(*keys, position, num_frames, num_features))
 
-        x_t = initial_noise(*keys, num_frames, num_features, shared=request.share_initial_noise)
+        num_starts = 1 if request.share_initial_noise else num_samples
+        x_t = initial_noise(request.seed, request.step, request.prompt_index, num_starts, num_frames, num_features)
         # All samples have the prompt's length, so nothing is padded and no frame needs a mask.
         samples = sample(
             policy,
-            condition=torch.from_numpy(np.array(request.condition.values)).expand(num_samples, -1, -1),
+            condition=torch.from_numpy(np.array(request.condition.values)).expand(num_starts, -1, -1),
             mask=None,
             initial_noise=torch.from_numpy(x_t),
             step_noise=noise_of,
             stochastic=request.stochastic_steps,
             trained=request.trained_steps,
+            branches=num_samples // num_starts,
         )
         _require_finite(samples.motions, request)
         lengths = np.full(num_samples, num_frames, dtype=np.int64)

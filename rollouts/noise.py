@@ -19,26 +19,17 @@ _PLAN = 2 << 32
 
 
 def initial_noise(
-    seed: int,
-    step: int,
-    prompt_index: int,
-    num_samples: int,
-    num_frames: int,
-    num_features: int,
-    *,
-    shared: bool,
+    seed: int, step: int, prompt_index: int, num_samples: int, num_frames: int, num_features: int
 ) -> np.ndarray:
-    """x_T of a group: standard normal [N, T, D] float32. With `shared`, all samples have the noise of sample 0."""
-    shape = (num_frames, num_features)
-    samples = [0] * num_samples if shared else range(num_samples)
-    return _stacked(seed, step, prompt_index, samples, _INITIAL, shape)
+    """x_T of a group: standard normal [N, T, D] float32. A group that shares its start has that of sample 0."""
+    return _stacked(seed, step, prompt_index, num_samples, _INITIAL, (num_frames, num_features))
 
 
 def step_noise(
     seed: int, step: int, prompt_index: int, num_samples: int, position: int, num_frames: int, num_features: int
 ) -> np.ndarray:
     """Noise of one stochastic denoising step of a group: standard normal [N, T, D] float32."""
-    return _stacked(seed, step, prompt_index, range(num_samples), _STEP + position, (num_frames, num_features))
+    return _stacked(seed, step, prompt_index, num_samples, _STEP + position, (num_frames, num_features))
 
 
 def plan_generator(seed: int, step: int, prompt_index: int = 0) -> np.random.Generator:
@@ -47,11 +38,11 @@ def plan_generator(seed: int, step: int, prompt_index: int = 0) -> np.random.Gen
 
 
 def _stacked(
-    seed: int, step: int, prompt_index: int, samples: list[int] | range, purpose: int, shape: tuple[int, int]
+    seed: int, step: int, prompt_index: int, num_samples: int, purpose: int, shape: tuple[int, int]
 ) -> np.ndarray:
-    noise = np.empty((len(samples), *shape), dtype=np.float32)
-    for row, sample in enumerate(samples):
-        _generator(seed, step, prompt_index, sample, purpose).standard_normal(dtype=np.float32, out=noise[row])
+    noise = np.empty((num_samples, *shape), dtype=np.float32)
+    for sample in range(num_samples):
+        _generator(seed, step, prompt_index, sample, purpose).standard_normal(dtype=np.float32, out=noise[sample])
     return noise
 
 

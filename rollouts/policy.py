@@ -58,6 +58,10 @@ class Inpainting:
     keep: Tensor
     """[N, T, D] bool, True = keep the given motion."""
 
+    def repeated(self, times: int) -> Inpainting:
+        """Each sample `times` times, next to each other."""
+        return Inpainting(self.motion.repeat_interleave(times, dim=0), self.keep.repeat_interleave(times, dim=0))
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedCondition:
@@ -72,6 +76,12 @@ class EmbeddedCondition:
     """[N, 1, latent]."""
     times: Tensor
     """[K, latent], by table index."""
+
+    def repeated(self, times: int) -> EmbeddedCondition:
+        """Each sample `times` times, next to each other."""
+        return EmbeddedCondition(
+            self.text.repeat_interleave(times, dim=0), self.null.repeat_interleave(times, dim=0), self.times
+        )
 
 
 class DiffusionPolicy:

@@ -45,18 +45,21 @@ def sample(
     stochastic: Sequence[int],
     trained: Sequence[int] = (),
     inpainting: Inpainting | None = None,
+    branches: int = 1,
 ) -> Samples:
-    """Denoises `initial_noise` [N, T, D] under text encoder output `condition` [N, L, E].
+    """Denoises `initial_noise` [N / branches, T, D] under text encoder output `condition` [N / branches, L, E].
 
     Args:
         policy: gives network, schedule, guidance and the Gaussian of a stochastic step.
-        condition: one text per sample.
-        mask: [N, T] bool, True = real frame; None = all are real.
+        condition: one text per start.
+        mask: [N / branches, T] bool, True = real frame; None = all are real.
         initial_noise: x_T.
-        step_noise: standard normal noise by position.
+        step_noise: standard normal noise [N, T, D] by position.
         stochastic: positions that draw noise; the last position of the schedule cannot.
         trained: subset of `stochastic` whose transitions are recorded.
-        inpainting: given parts of the motion.
+        inpainting: given parts of each start's motion.
+        branches: samples of each start, next to each other in the result. They are one until the first stochastic step
+            has its Gaussian, and cost one forward until then.
 
     Raises:
         ValueError: positions out of range, not increasing, or trained without being stochastic.
@@ -73,6 +76,15 @@ def sample(
         for position in range(policy.num_steps):
             is_noisy = position in noisy
             step = policy.transition(x_t, position, embedded, mask, stochastic=is_noisy, inpainting=inpainting)
+            if is_noisy and branches > 1:
+                x_t, step, embedded = (
+                    x_t.repeat_interleave(branches, dim=0),
+                    step.repeated(branches),
+                    embedded.repeated(branches),
+                )
+                mask = None if mask is None else mask.repeat_interleave(branches, dim=0)
+                inpainting = None if inpainting is None else inpainting.repeated(branches)
+                branches = 1
             x_prev = step.mean
             if is_noisy:
                 x_prev = x_prev + step.std.view(-1, 1, 1) * step_noise(position).to(policy.device)
@@ -81,6 +93,7 @@ def sample(
                 next_states.append(x_prev)
                 log_probs.append(gaussian_log_prob(x_prev, step.mean, step.std, mask))
             x_t = x_prev
+    x_t = x_t.repeat_interleave(branches, dim=0)  # where no step was stochastic
     num_samples = x_t.shape[0]
     return Samples(
         motions=x_t,

@@ -42,6 +42,11 @@ class Transition:
     x0: Tensor
     """The clean motion the step was computed from, [N, T, D] float32."""
 
+    def repeated(self, times: int) -> Transition:
+        """Each sample `times` times, next to each other."""
+        mean, std, x0 = (part.repeat_interleave(times, dim=0) for part in (self.mean, self.std, self.x0))
+        return Transition(mean, std, x0)
+
 
 @dataclass(frozen=True, slots=True)
 class StepCoefficients:

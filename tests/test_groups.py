@@ -68,10 +68,23 @@ def test_samples_of_a_group_share_their_start_or_not() -> None:
     quiet: dict[str, Any] = {"stochastic_steps": (), "trained_steps": ()}
     shared = roll(share_initial_noise=True, **quiet)[0].features
     own = roll(share_initial_noise=False, **quiet)[0].features
-    np.testing.assert_allclose(shared[1], shared[0], atol=1e-5)
+    assert np.array_equal(shared[1], shared[0])
     assert np.abs(own[1] - own[0]).max() > 0.1
     apart = roll(share_initial_noise=True)[0].features
     assert np.abs(apart[1] - apart[0]).max() > 1e-3
+
+
+def test_a_shared_start_is_denoised_once_until_the_first_stochastic_step_is_drawn() -> None:
+    policy = tiny_policy()
+    batches: list[int] = []
+    policy.network.backbone.register_forward_hook(lambda module, args, out: batches.append(args[0].shape[0]))
+    _, trajectory = roll(RolloutWorker(policy), stochastic_steps=(2, 3), trained_steps=(2, 3))
+    assert batches == [2, 2, 2, 6, 6, 6]  # conditional and unconditional
+    assert all(np.array_equal(state, trajectory.states[0, 0]) for state in trajectory.states[0])
+    assert not np.array_equal(trajectory.next_states[0, 0], trajectory.next_states[0, 1])
+    batches.clear()
+    roll(RolloutWorker(policy), share_initial_noise=False)
+    assert batches == [6] * 6
 
 
 def test_motions_are_in_physical_units() -> None:
@@ -79,10 +92,10 @@ def test_motions_are_in_physical_units() -> None:
     request = rollout_request(stochastic_steps=(), trained_steps=())
     motions, _ = RolloutWorker(policy).run(request, VERSION)
     start = policy.normalizer.normalize(motions.features)
-    x_t = initial_noise(7, 4, 1, 3, 9, NUM_FEATURES, shared=True)
-    text = torch.from_numpy(request.condition.values).expand(3, -1, -1)
+    x_t = initial_noise(7, 4, 1, 1, 9, NUM_FEATURES)
+    text = torch.from_numpy(request.condition.values)[None]
     normalised = sample(policy, text, None, torch.from_numpy(x_t), lambda position: torch.zeros(()), ()).motions
-    np.testing.assert_allclose(start, normalised.numpy(), atol=1e-5)
+    np.testing.assert_allclose(start, normalised.expand(3, -1, -1).numpy(), atol=1e-5)
 
 
 def test_recorded_log_probs_are_those_of_the_behaviour_policy() -> None:
@@ -107,7 +120,7 @@ def test_requests_that_cannot_be_run() -> None:
         RolloutWorker(tiny_policy()).run(rollout_request(policy_version=2), VERSION)
     with pytest.raises(ValueError, match="64 frames; legal are 1 to 63"):
         roll(prompt=Prompt("walks", (Segment("walks", 64),)))
-    with pytest.raises(ValueError, match=r"text has shape \(3, 1, 5\)"):
+    with pytest.raises(ValueError, match=r"text has shape \(1, 1, 5\)"):
         roll(condition=TextCondition(np.zeros((1, 5), np.float32)))
     with pytest.raises(ValueError, match="noiseless"):
         roll(stochastic_steps=(5,), trained_steps=())

@@ -9,7 +9,7 @@ from rollouts.noise import initial_noise, plan_generator, step_noise
 
 
 def test_noise_is_standard_normal_float32() -> None:
-    noise = initial_noise(0, 0, 0, 8, 60, 263, shared=False)
+    noise = initial_noise(0, 0, 0, 8, 60, 263)
     assert noise.shape == (8, 60, 263) and noise.dtype == np.float32
     assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
     correlation = np.corrcoef(noise.reshape(8, -1)) - np.eye(8)
@@ -20,7 +20,7 @@ def test_every_key_gives_other_noise_and_the_same_keys_the_same() -> None:
     keys = {"seed": 1, "step": 2, "prompt_index": 3, "num_samples": 1, "num_frames": 2, "num_features": 3}
     draws = [step_noise(**keys, position=4)]
     draws += [step_noise(**{**keys, name: keys[name] + 1}, position=4) for name in ("seed", "step", "prompt_index")]
-    draws += [step_noise(**keys, position=5), initial_noise(**keys, shared=False)]
+    draws += [step_noise(**keys, position=5), initial_noise(**keys)]
     draws += [step_noise(**{**keys, "num_samples": 2}, position=4)[1:]]
     assert len({draw.tobytes() for draw in draws}) == len(draws)
     assert np.array_equal(step_noise(**keys, position=4), draws[0])
@@ -32,20 +32,13 @@ def test_a_sample_has_its_noise_in_any_batch_and_for_any_length() -> None:
     assert np.array_equal(many[:3, :9], few)
 
 
-def test_shared_initial_noise_is_that_of_sample_0() -> None:
-    shared = initial_noise(5, 0, 1, 4, 9, 7, shared=True)
-    own = initial_noise(5, 0, 1, 4, 9, 7, shared=False)
-    assert all(np.array_equal(row, own[0]) for row in shared)
-    assert not np.array_equal(own[0], own[1])
-
-
 def test_global_random_state_is_neither_read_nor_moved() -> None:
     np.random.seed(0)
-    first = initial_noise(5, 0, 0, 1, 3, 3, shared=False)
+    first = initial_noise(5, 0, 0, 1, 3, 3)
     following = np.random.random()
     np.random.seed(0)
     assert np.random.random() == following
-    assert np.array_equal(initial_noise(5, 0, 0, 1, 3, 3, shared=False), first)
+    assert np.array_equal(initial_noise(5, 0, 0, 1, 3, 3), first)
 
 
 def test_plans_have_a_stream_of_their_own() -> None:
@@ -56,6 +49,6 @@ def test_plans_have_a_stream_of_their_own() -> None:
 
 def test_keys_are_64_bit_integers() -> None:
     with pytest.raises(ValueError, match="seed is -1"):
-        initial_noise(-1, 0, 0, 1, 2, 2, shared=False)
+        initial_noise(-1, 0, 0, 1, 2, 2)
     with pytest.raises(ValueError, match="step is 18446744073709551616"):
         step_noise(0, 2**64, 0, 1, 0, 2, 2)

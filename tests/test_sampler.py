@@ -125,6 +125,30 @@ def test_inpainting_holds_to_the_end() -> None:
     assert not torch.equal(motions[~keep], run(tiny_policy(), EVERY).motions[~keep])
 
 
+@pytest.mark.parametrize("stochastic", [(0, 1), (2, 4), ()])
+def test_branches_are_samples_that_start_together(stochastic: tuple[int, ...]) -> None:
+    policy = tiny_policy()
+    keep = torch.zeros(2, T, NUM_FEATURES, dtype=torch.bool)
+    keep[0, 2] = True
+    given = Inpainting(motion_noise(2, T, seed=55), keep)
+    starts, text, mask = motion_noise(2, T), text_features(2), MASK[:2]
+    branched = sample(policy, text, mask, starts, noise_of, stochastic, stochastic, given, branches=2)
+    apart = sample(
+        policy,
+        text.repeat_interleave(2, dim=0),
+        mask.repeat_interleave(2, dim=0),
+        starts.repeat_interleave(2, dim=0),
+        noise_of,
+        stochastic,
+        stochastic,
+        given.repeated(2),
+    )
+    for name in ("motions", "states", "next_states", "log_probs"):
+        torch.testing.assert_close(getattr(branched, name), getattr(apart, name), atol=2e-5, rtol=0)
+    if stochastic:
+        assert not torch.allclose(branched.motions[0], branched.motions[1], atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("stochastic", "trained", "message"),
     [
