@@ -127,6 +127,7 @@ def test_each_weight_reaches_the_gradient(weight: str) -> None:
         {"weight_decay": 0.5},
         {"max_grad_norm": 1e-9},
         {"warmup_steps": 10},
+        {"latent_noise": 0.0},
         {"lr_schedule": "cosine", "num_steps": 2},
     ],
 )
@@ -172,6 +173,19 @@ def test_states_of_others_are_refused() -> None:
         trainer.load(state)
     with pytest.raises(ValueError, match="needs the motion decoder"):
         RetrievalLearner(small_tmr(0, config=CONFIG), SETTINGS, 0)
+
+
+def test_without_reconstruction_no_decoder_is_needed() -> None:
+    settings = SETTINGS.model_copy(update={"lambda_recons": 0.0})
+    without, with_decoder = (
+        RetrievalLearner(small_tmr(0, config=CONFIG, with_decoder=decoder), settings, 3) for decoder in (False, True)
+    )
+    for trainer in (without, with_decoder):
+        assert trainer.update(batch())["recons"] == 0.0
+    assert all("decoder" not in name for name in without.state()["parameters"])
+    with_state = with_decoder.state()["parameters"]
+    fresh = small_tmr(0, config=CONFIG, with_decoder=True).state_dict()
+    assert all(torch.equal(with_state[name], fresh[name]) for name in with_state if "decoder" in name)
 
 
 def test_divergence_leaves_the_weights_alone() -> None:
