@@ -81,6 +81,10 @@ class NetworkSettings(Settings):
     mask_frames: bool = True
     """Hide padding frames from attention. Official models of before 2024 do not."""
 
+    pos_embed_max_len: int = Field(default=5000, ge=2)
+    """Rows of the positional table, which is saved with the model: more than the frames of any motion and the diffusion
+    steps."""
+
     noise_schedule: Literal["cosine", "linear"] = "cosine"
     """Noise schedule of the diffusion."""
 
@@ -110,6 +114,9 @@ class TrainingRunSettings(Settings):
 
     seed: int = Field(default=10, ge=0, lt=2**63)
     """Seed of weights, batches and noise."""
+
+    weights_dtype: Literal["float32", "float16"] = "float32"
+    """Storage of the written weights; float16 halves the files."""
 
     save_interval: int = Field(default=1000, ge=1)
     """Steps between checkpoints; there is one after the last step in any case."""
@@ -160,9 +167,6 @@ class RetrievalConfig(DataSettings, RetrievalSettings, TrainingRunSettings):
 
     text_encoder_path: str | None = Field(default=None, min_length=1)
     """Local folder or hub id of the text encoder's weights."""
-
-    weights_dtype: Literal["float32", "float16"] = "float32"
-    """Storage of the written weights; float16 halves the files."""
 
     device: str = DEVICE
     """Where the training runs."""

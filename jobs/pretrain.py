@@ -61,6 +61,18 @@ def run(config: PretrainConfig) -> None:
     )
 
 
+def plan(config: PretrainConfig) -> None:
+    """Loads data and text encoder, builds the network, and prints what would be trained."""
+    from jobs.training_folder import describe_training
+    from motions.dataset import load_dataset
+    from rollouts.text_encoders import load_text_encoder
+
+    dataset = load_dataset(config.data_source)
+    encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
+    TrainingClips(config.model_copy(update={"num_composites": 1}), dataset)
+    print(describe_training(config, dataset, build_network(config, dataset.skeleton.num_features, encoder.dim)))
+
+
 def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> MDM:
     """A new network on the configuration's device; weights are a function of the seed."""
     from rollouts.devices import resolve_device
@@ -77,6 +89,7 @@ def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> M
         text_dim=text_dim,
         mask_frames=config.mask_frames,
         cond_mask_prob=config.cond_mask_prob,
+        max_positions=config.pos_embed_max_len,
     )
     return MDM(sizes, seed=config.seed).to(resolve_device(config.device))
 
@@ -124,6 +137,8 @@ def save_model(
     step: int,
 ) -> None:
     """Writes `model#########.pt`, `args.json`, `Mean.npy` and `Std.npy`."""
+    import torch
+
     from rollouts.checkpoints import model_args_of, save_mdm
     from rollouts.model_args import ModelArgs
 
@@ -140,7 +155,8 @@ def save_model(
         command=cli.command_of(config, "jobs.pretrain"),
         extra=config.model_dump(mode="json", exclude=set(ModelArgs.model_fields)),
     )
-    save_mdm(folder, step, learner.network, args, dataset.normalizer, average=average)
+    dtype = getattr(torch, config.weights_dtype)
+    save_mdm(folder, step, learner.network, args, dataset.normalizer, average=average, dtype=dtype)
 
 
 def show_samples(
@@ -166,4 +182,4 @@ def show_samples(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(PretrainConfig, run, __doc__, "jobs.pretrain"))
+    sys.exit(cli.main(PretrainConfig, run, __doc__, "jobs.pretrain", plan=plan))
