@@ -63,7 +63,7 @@ class Telemetry:
         self._events: list[dict[str, Any]] = []
         self._stream = stream or sys.stderr
         self._shown: dict[str, float] = {}
-        self._started = time.monotonic()
+        self._started: float | None = None
         self._first_step = step
         self._bar = (
             tqdm(total=num_steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True)
@@ -78,6 +78,8 @@ class Telemetry:
         if self._gauges is not None:
             self._gauges.set_phase(name)
         started = time.monotonic()
+        if name == "rollout" and self._started is None:
+            self._started = started
         try:
             yield
         finally:
@@ -99,11 +101,15 @@ class Telemetry:
             self._bar.set_postfix({name.replace("/", " "): f"{value:.4g}" for name, value in self._shown.items()})
             self._bar.update(step - self._bar.n)
         elif step % self._log_interval == 0 or step == self._num_steps:
-            per_step = (time.monotonic() - self._started) / max(step - self._first_step, 1)
-            left = per_step * (self._num_steps - step)
             values = "  ".join(f"{name} {value:.4g}" for name, value in self._shown.items())
-            self._stream.write(f"step {step}/{self._num_steps}  {values}  {_duration(left)} left\n")
+            self._stream.write(f"step {step}/{self._num_steps}  {values}  {_duration(self._seconds_left(step))} left\n")
             self._stream.flush()
+
+    def _seconds_left(self, step: int) -> float:
+        """By the pace since the first rollout; the start of the actors is not part of a step."""
+        now = time.monotonic()
+        pace = (now - (now if self._started is None else self._started)) / max(step - self._first_step, 1)
+        return pace * (self._num_steps - step)
 
     def rewound(self, step: int) -> None:
         """The run goes on from an earlier step."""

@@ -18,7 +18,7 @@ from cluster.algorithm import Algorithm
 from cluster.local_runtime import LocalRuntime
 from cluster.ray_runtime import RayRuntime
 from cluster.roles import training_roles
-from cluster.runtime import Runtime
+from cluster.runtime import Factory, Runtime
 from cluster.settings import ClusterSettings
 from learners.advantage import Advantages, group_advantages
 from rewards.messages import RewardTerms
@@ -26,7 +26,15 @@ from rewards.mixing import MixedRewards, combine
 from rollouts.messages import RolloutRequest, TextCondition
 from tests.cluster_runs import ToyRun, final_state, results_of
 from tests.small_tmr import prompt_of
-from tests.tiny_parts import GRPO, REWARDS, build_learner, build_physics, build_rollouts, build_semantic
+from tests.tiny_parts import (
+    GRPO,
+    REWARDS,
+    build_dying_learner,
+    build_learner,
+    build_physics,
+    build_rollouts,
+    build_semantic,
+)
 from tests.tiny_policy import TEXT_DIM
 
 PROMPTS = (prompt_of(("walks", 18), ("kicks", 17)), prompt_of(("jumps", 20)), prompt_of(("turns", 16), ("falls", 24)))
@@ -71,11 +79,16 @@ def advantages(total: np.ndarray, terms: dict[str, np.ndarray]) -> Advantages:
 ALGORITHM = Algorithm(Batches(), ("semantic", "physics"), mix, advantages)
 
 
-def run(folder: Path, runtime: Callable[[], Runtime], num_rollout_actors: int = 1, **settings: Any) -> None:
+def run(
+    folder: Path,
+    runtime: Callable[[], Runtime],
+    num_rollout_actors: int = 1,
+    learner: Factory = build_learner,
+    **settings: Any,
+) -> None:
     cluster = ClusterSettings(num_rollout_actors=num_rollout_actors)
-    roles = training_roles(
-        cluster, build_rollouts, {"semantic": build_semantic, "physics": build_physics}, build_learner
-    )
+    scorers = {"semantic": build_semantic, "physics": build_physics}
+    roles = training_roles(cluster, build_rollouts, scorers, learner)
     with ToyRun(folder, roles, runtime, ALGORITHM, **{"eval_every": 5, **settings}) as controller:
         controller.run()
 
@@ -125,7 +138,15 @@ def test_stopped_at_step_3_and_resumed_is_uninterrupted(tmp_path: Path, local_ru
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("num_rollout_actors", [1, 3])
-def test_ray_equals_one_process(tmp_path: Path, local_run: Path, ray_cluster: object, num_rollout_actors: int) -> None:
-    run(tmp_path / "run", functools.partial(RayRuntime), num_rollout_actors)
+def test_ray_with_three_rollout_actors_equals_one_process(tmp_path: Path, local_run: Path, ray_cluster: object) -> None:
+    run(tmp_path / "run", RayRuntime, num_rollout_actors=3)
+    assert_same(tmp_path / "run", local_run)
+
+
+@pytest.mark.ray
+def test_ray_with_one_rollout_actor_and_a_killed_learner_equals_one_process(
+    tmp_path: Path, local_run: Path, ray_cluster: object
+) -> None:
+    run(tmp_path / "run", RayRuntime, learner=functools.partial(build_dying_learner, tmp_path / "flag"))
+    assert (tmp_path / "flag").exists()
     assert_same(tmp_path / "run", local_run)

@@ -14,9 +14,10 @@ import pytest
 
 from cluster.connect import Connection
 from cluster.controller import Controller, RunFailed
+from cluster.plan import Plan
 from cluster.ray_runtime import RayRuntime
 from cluster.runtime import StartError
-from cluster.session import training_session
+from cluster.session import preflight, training_session
 from cluster.settings import ClusterSettings
 from tests import cluster_toys as toys
 from tests.cluster_runs import WORKLOAD, ToyConfig, ToyRun, final_state, results_of, toy_algorithm
@@ -154,3 +155,11 @@ def test_a_cluster_that_is_too_small_is_named_before_anything_starts(tmp_path: P
         pass
     assert time.monotonic() - started < 30
     assert not (tmp_path / "run").exists()
+
+
+def test_a_growing_cluster_is_given_time() -> None:
+    plan = Plan(tuple(toys.toy_roles(ClusterSettings(num_rollout_actors=100, cpus_per_rollout_actor=1.0))), WORKLOAD)
+    started = time.monotonic()
+    with pytest.raises(StartError, match="CPU missing"):
+        preflight(plan, wait_s=1.5)
+    assert time.monotonic() - started >= 1.5

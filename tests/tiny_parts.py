@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from learners.settings import GRPOSettings
 from rewards.settings import RewardSettings
+from tests.cluster_toys import strike
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from learners.grpo_learner import GRPOLearner
     from rewards.physics import PhysicsScorer
     from rewards.semantic import SemanticScorer
     from rollouts.groups import RolloutWorker
+    from rollouts.messages import Trajectory
     from rollouts.policy import DiffusionPolicy
 
 GRPO = GRPOSettings(group_size=4, learning_rate=1e-3, num_epochs=2, groups_per_optimizer_step=2, micro_batch_size=3)
@@ -38,6 +45,22 @@ def build_learner() -> GRPOLearner:
     from learners.grpo_learner import GRPOLearner
 
     return GRPOLearner(build_policy(), GRPO)
+
+
+def build_dying_learner(flag: Path) -> GRPOLearner:
+    """Its process ends in the fourth update, once, when the weights have changed already."""
+    from learners.grpo_learner import GRPOLearner
+
+    class Dying(GRPOLearner):
+        """A learner on a machine that fails."""
+
+        def update(self, trajectories: Sequence[Trajectory], advantages: np.ndarray) -> dict[str, float]:
+            metrics = super().update(trajectories, advantages)
+            if self.number == 4 and strike(flag):
+                os._exit(1)
+            return metrics
+
+    return Dying(build_policy(), GRPO)
 
 
 def build_semantic() -> SemanticScorer:
