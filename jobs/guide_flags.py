@@ -57,7 +57,6 @@ GRPO_GUIDE: dict[str, GuideFlag] = {
     "noise_schedule": GuideFlag(_CHECKPOINT),
     "diffusion_steps": GuideFlag(f"{_CHECKPOINT}; --sampling_steps keeps fewer of its steps"),
     "sigma_small": GuideFlag("the posterior variance is used", ("true", "1")),
-    "lr_anneal_steps": GuideFlag("the learning rate is constant after --warmup_steps", ("0",)),
     "eval_batch_size": GuideFlag(_EVALUATION),
     "eval_split": GuideFlag(_EVALUATION, ("test",)),
     "eval_during_training": GuideFlag(_EVALUATION, OFF),

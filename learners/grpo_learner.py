@@ -68,6 +68,7 @@ class GRPOLearner:
                 weight_decay=settings.weight_decay,
                 max_grad_norm=settings.max_grad_norm,
                 warmup_steps=settings.warmup_steps,
+                decay_steps=settings.lr_anneal_steps,
             ),
             loss_scaling=policy.sampling.amp_dtype == "fp16",
         )

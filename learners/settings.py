@@ -92,6 +92,10 @@ class GRPOSettings(Settings):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0 to `learning_rate`."""
 
+    lr_anneal_steps: int = Field(default=0, ge=0)
+    """Optimizer steps over which the learning rate falls to 0 along a cosine; 0: it stays constant. What single updates
+    got wrong by chance averages out while it falls."""
+
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients of an optimizer step are scaled down to this norm."""
 

@@ -477,6 +477,11 @@ def test_average_is_published_for_evaluation() -> None:
     assert equal(plain.version().weights, plain.evaluation_version().weights)
 
 
+def test_annealing_lowers_the_learning_rate_to_zero() -> None:
+    rates = [metrics["learning_rate"] for metrics in train(make_learner(learning_rate=1e-3, lr_anneal_steps=4), 5)]
+    assert rates == pytest.approx([1e-3, 1e-3 * 0.5 * (1 + 2**-0.5), 5e-4, 1e-3 * 0.5 * (1 - 2**-0.5), 0.0])
+
+
 def test_warmup_raises_the_learning_rate_by_optimizer_steps() -> None:
     metrics = train(make_learner(warmup_steps=4, num_epochs=2), 3)
     rates = [entry["learning_rate"] for entry in metrics]
