@@ -65,7 +65,9 @@ def run_directory(tmp_path: Path) -> Path:
     row = {"name": "total", "meaning": "mean reward", "before": 0.81, "after": 0.9, "interval": [0.05, 0.13]}
     speed = {"name": "joint_speed_mps", "meaning": "m/s", "before": 0.6, "after": 0.58, "interval": None}
     rows = [row | {"better": "higher"}, speed | {"better": "neutral"}]
-    rows.append({"name": "fid", "meaning": "distance", "before": 1.0, "after": 1.2, "interval": None, "better": "lower"})
+    rows.append(
+        {"name": "fid", "meaning": "distance", "before": 1.0, "after": 1.2, "interval": None, "better": "lower"}
+    )
     evaluation = {"num_prompts": 2, "num_seeds": 1, "sampler": "10 deterministic DDIM steps", "rows": rows}
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
     text = "a person walks forward, then kicks </script><b>"
@@ -86,7 +88,11 @@ def test_report_shows_the_numbers_of_the_run(run_directory: Path) -> None:
     assert [row.verdict for row in document.evaluation] == ["good", "neutral", "bad"]
     assert document.lead.startswith("30 updates of GRPO (LoRA of rank 8), 8 prompts with 16 samples")
     held_out = document.charts[0].series[1]
-    assert held_out.name == "held-out" and held_out.points == [(10.0, 0.85, 0.8, 0.9), (20.0, 0.85, 0.8, 0.9), (30.0, 0.85, 0.8, 0.9)]
+    assert held_out.name == "held-out" and held_out.points == [
+        (10.0, 0.85, 0.8, 0.9),
+        (20.0, 0.85, 0.8, 0.9),
+        (30.0, 0.85, 0.8, 0.9),
+    ]
     assert [len(comparison.before) for comparison in document.comparisons] == [NUM_FRAMES, NUM_FRAMES]
     assert document.comparisons[0].segments == [("a person walks forward", 0, 25), ("kicks </script><b>", 25, 40)]
 

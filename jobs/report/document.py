@@ -181,9 +181,10 @@ def _evaluation_table(rows: list[EvaluationRow]) -> str:
     body = []
     for row in rows:
         interval = "" if row.interval is None else f"{row.interval[0]:+.3g} to {row.interval[1]:+.3g}"
+        change = f'<td class="{row.verdict}">{row.after - row.before:+.3g}</td>'
         body.append(
             f"<tr><td>{html.escape(row.name)}<small>{html.escape(row.meaning)}</small></td><td>{row.before:.4g}</td>"
-            f'<td>{row.after:.4g}</td><td class="{row.verdict}">{row.after - row.before:+.3g}</td><td>{interval}</td></tr>'
+            f"<td>{row.after:.4g}</td>{change}<td>{interval}</td></tr>"
         )
     return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
 

@@ -21,6 +21,9 @@ from motions.skeletons import Skeleton, get_skeleton
 MAX_COMPARISONS = 10
 """Motions are 18 kB for 100 frames; ten pairs keep the page under half a megabyte."""
 
+PHYSICAL_TERMS = ("skate", "jerk", "joint_speed", "skating_ratio", "speed_gate", "contact_share", "margin_active")
+"""Terms with units or scales of their own: they get a chart beside the rewards between -1 and 1."""
+
 HEADLINES = ("total", "judge_matching", "fid", "joint_speed_mps")
 
 
@@ -74,13 +77,29 @@ def make_charts(records: list[dict[str, Any]]) -> list[Chart]:
         ),
         Chart(
             "Reward terms, training",
-            "Every term beside the total, unweighted.",
-            _series(records, _named(records, "reward/", skip=("reward/total",))),
+            "Semantic and physics are what the total mixes; the others are parts of the semantic one.",
+            _series(records, _named(records, "reward/", skip=("reward/total", *_physical("reward/")))),
         ),
         Chart(
             "Reward terms, held-out",
             "The same terms on held-out captions with fixed seeds.",
-            _series(records, _named(records, "evaluation/", skip=("evaluation/total",)), dots=True),
+            _series(
+                records, _named(records, "evaluation/", skip=("evaluation/total", *_physical("evaluation/"))), dots=True
+            ),
+        ),
+        Chart(
+            "Physical quantities, held-out",
+            "Squared sliding speed of standing feet, jerk in units of real clips, mean joint speed in m/s.",
+            _series(
+                records,
+                {
+                    key: name
+                    for key, name in _named(records, "evaluation/", skip=()).items()
+                    if key in _physical("evaluation/")
+                },
+                dots=True,
+            ),
+            zero=True,
         ),
         Chart(
             "KL to the base policy",
@@ -132,6 +151,10 @@ def _named(records: list[dict[str, Any]], prefix: str, skip: tuple[str, ...]) ->
     bounds = ("_low", "_high")
     keys = {key for record in records for key in record if key.startswith(prefix) and not key.endswith(bounds)}
     return {key: key.removeprefix(prefix).replace("_", " ") for key in sorted(keys - set(skip))}
+
+
+def _physical(prefix: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}{name}" for name in PHYSICAL_TERMS)
 
 
 def _series(
@@ -200,8 +223,8 @@ def _lead(config: dict[str, Any], records: list[dict[str, Any]], num_updates: in
     seconds = sum(float(record.get("seconds/step", 0.0)) for record in records)
     adapters = f"LoRA of rank {config['lora_r']}" if config.get("use_lora") else "all weights"
     return (
-        f"{num_updates} updates of GRPO ({adapters}), {config['batch_size']} prompts with {config['group_size']} samples "
-        f"each per update, in {seconds / 60:.1f} minutes of training."
+        f"{num_updates} updates of GRPO ({adapters}), {config['batch_size']} prompts with {config['group_size']} "
+        f"samples each per update, in {seconds / 60:.1f} minutes of training."
     )
 
 
@@ -253,8 +276,7 @@ def _comparison(before: Any, after: Any, index: int, prompt: Prompt) -> Comparis
     return Comparison(
         title=prompt.text,
         segments=[
-            (segment.text, start, end)
-            for segment, (start, end) in zip(prompt.segments, prompt.boundaries, strict=True)
+            (segment.text, start, end) for segment, (start, end) in zip(prompt.segments, prompt.boundaries, strict=True)
         ],
         before=before["joints"][index, :length],
         after=after["joints"][index, :length],
