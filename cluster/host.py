@@ -76,7 +76,7 @@ class ActorHost:
         frame = sys._current_frames().get(self._thread_id)
         frames = traceback.extract_stack(frame) if frame else []
         # Only what the object itself does: above it are Ray and this file.
-        ours = [index for index, entry in enumerate(frames) if entry.filename == __file__]
+        ours = [i for i, entry in enumerate(frames) if entry.filename == __file__ and entry.name in ("build", "call")]
         return "".join(traceback.format_list(frames[ours[-1] + 1 :])) if ours else "  between two calls\n"
 
     @contextmanager
