@@ -16,7 +16,8 @@ def walking_joints(
 ) -> np.ndarray:
     """Global joints [F, J, 3] float64 of one clip, in data units, with the skeleton's own bones.
 
-    `turn` is the whole change of heading and `swing` the largest angle of a bone, in radians; the clip starts off the origin and not facing +z.
+    `turn` is the whole change of heading and `swing` the largest angle of a bone, in radians; the clip starts off the
+    origin and not facing +z.
     """
     rng = np.random.default_rng(seed)
     time = np.linspace(0.0, 2.0 * np.pi, num_frames)

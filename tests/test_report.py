@@ -79,7 +79,8 @@ def run_directory(tmp_path: Path) -> Path:
     for name, shift in (("before", 0.05), ("after", 0.3)):
         joints = np.stack([_swaying_joints(shift), _swaying_joints(-shift)])
         arrays = {"joints": joints, "lengths": np.full(2, NUM_FRAMES), "prompt_index": np.arange(2)}
-        np.savez(samples / f"{name}.npz", sample_index=np.zeros(2, np.int64), **arrays, **{"terms/total": np.ones(2)})
+        arrays |= {"sample_index": np.zeros(2, np.int64), "terms/total": np.ones(2)}
+        np.savez(samples / f"{name}.npz", allow_pickle=False, **arrays)
     return tmp_path
 
 
