@@ -74,7 +74,7 @@ def test_the_stack_names_the_line_of_the_call_only() -> None:
     stack = host.stack()
     worker.release.set()
     thread.join()
-    assert "self.release.wait()" in stack and "host.py" not in stack
+    assert "self.release.wait()" in stack and "cluster/host.py" not in stack
 
 
 def test_the_environment_pins_every_numeric_library() -> None:
