@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster.run_directory import in_ray_job
 from jobs import cli
 from jobs.configs import GenerateConfig
 from motions.atomic import atomic_write
@@ -130,9 +131,11 @@ def _open_folder(path: Path, *, overwrite: bool) -> Path:
     """The results' folder, made when absent.
 
     Raises:
-        ValueError: it holds results and `overwrite` is off.
+        ValueError: it holds results and `overwrite` is off, or it is relative in a Ray job.
         OSError: it cannot be created.
     """
+    if in_ray_job() and not path.is_absolute():
+        raise ValueError(f"save_dir {path} is relative, and this is a Ray job: its working copy is thrown away")
     if (path / "results.npz").exists() and not overwrite:
         raise ValueError(f"save_dir {path} holds results; give another folder or --overwrite")
     path.mkdir(parents=True, exist_ok=True)

@@ -55,6 +55,18 @@ def run(config: RetrievalConfig) -> None:
     print(f"TMR in {config.save_dir}: python -m jobs.grpo --tmr_checkpoint_path {config.save_dir} ...")
 
 
+def plan(config: RetrievalConfig) -> None:
+    """Loads data and text encoder, builds the network, and prints what would be trained."""
+    from jobs.training_folder import describe_training
+    from motions.dataset import load_dataset
+    from rollouts.text_encoders import load_text_encoder
+
+    dataset = load_dataset(config.data_source)
+    dataset.items(config.captions)
+    encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
+    print(describe_training(config, dataset, build_tmr(config, dataset, encoder)))
+
+
 def build_tmr(config: RetrievalConfig, dataset: MotionDataset, encoder: TextEncoder) -> TMR:
     """A new TMR on the configuration's device; weights are a function of the seed."""
     import torch
@@ -101,4 +113,4 @@ def save_model(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(RetrievalConfig, run, __doc__, "jobs.train_retrieval"))
+    sys.exit(cli.main(RetrievalConfig, run, __doc__, "jobs.train_retrieval", plan=plan))

@@ -12,12 +12,18 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cluster.run_directory import METRICS, RunDirectory
+from cluster.run_directory import METRICS, RunDirectory, inspect
 from cluster.settings import RunSettings
+from jobs.cli import settings_yaml
 from jobs.configs import TrainingRunSettings
 from jobs.curves import draw_curves
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from motions.dataset import MotionDataset
 
 
 class Learner(Protocol):
@@ -94,7 +100,34 @@ def open_training_folder(settings: TrainingRunSettings, data_fingerprint: str) -
     Raises:
         RunDirectoryError: not empty, not writable, in use, relative in a Ray job, or trained with other options.
     """
-    run_settings = RunSettings(
+    directory = RunDirectory.open(_run_settings(settings), settings, data_fingerprint)
+    try:
+        yield TrainingFolder(directory, settings)
+    finally:
+        directory.close()
+
+
+def describe_training(settings: TrainingRunSettings, dataset: MotionDataset, network: nn.Module) -> str:
+    """What a training would do, for `--dry_run`.
+
+    Raises:
+        RunDirectoryError: the folder cannot be used as asked.
+    """
+    opening = inspect(_run_settings(settings))
+    clips = ", ".join(f"{len(dataset.items(split))} {split}" for split in dataset.splits)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return "\n".join(
+        [
+            settings_yaml(settings),
+            f"\nsave_dir {settings.save_dir}: {opening}",
+            f"data {dataset.name}: {clips} clips; skeleton {dataset.skeleton.name}, {dataset.skeleton.fps:g} frames/s",
+            f"network: {parameters / 1e6:.2f} M parameters",
+        ]
+    )
+
+
+def _run_settings(settings: TrainingRunSettings) -> RunSettings:
+    return RunSettings(
         save_dir=settings.save_dir,
         resume=settings.resume,
         overwrite=settings.overwrite,
@@ -102,11 +135,6 @@ def open_training_folder(settings: TrainingRunSettings, data_fingerprint: str) -
         keep_checkpoints=1,
         allow_changed=("num_samples", "device"),
     )
-    directory = RunDirectory.open(run_settings, settings, data_fingerprint)
-    try:
-        yield TrainingFolder(directory, settings)
-    finally:
-        directory.close()
 
 
 def _line(step: int, num_steps: int, metrics: Mapping[str, float], names: tuple[str, ...], seconds: float) -> str:

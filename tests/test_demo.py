@@ -30,10 +30,9 @@ TINY = {
 def test_a_second_demonstration_only_reports(
     tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models = tiny_models
     preset = tmp_path / "tiny.yaml"
-    preset.write_text(yaml.safe_dump(TINY))
-    weights = {"model_path": models.policy, "tmr_checkpoint_path": models.tmr, "judge_path": models.tmr}
+    preset.write_text(yaml.safe_dump(TINY | {"dataset": str(tiny_models.dataset)}))
+    weights = {"model_path": tiny_models.policy, "tmr_checkpoint_path": tiny_models.tmr, "judge_path": tiny_models.tmr}
     paths = {name: str(path) for name, path in weights.items()}
     config = demo.DemoConfig(save_dir=tmp_path / "demo", runtime="local", grpo_preset=str(preset))
     capsys.readouterr()

@@ -18,9 +18,11 @@ from jobs.configs import (
     PretrainConfig,
     RetrievalConfig,
 )
+from jobs.evaluation import evaluate, load_judge
 from jobs.evaluation import generate as generate_motions
 from jobs.guide_flags import GRPO_GUIDE
-from motions.prompts import Prompt, Segment
+from motions.prompts import Prompt, Segment, load_prompts
+from rewards.scorers import build_scorers
 from rollouts.loading import load_policy, load_policy_text_encoder
 from rollouts.settings import PolicySettings, SamplingSettings
 from tests.tiny_models import TinyModels, pretrain_config, retrieval_config
@@ -36,6 +38,7 @@ def models(tiny_models: TinyModels) -> TinyModels:
 def grpo_words(models: TinyModels, folder: Path, **changes: object) -> list[str]:
     """A command line of `jobs.grpo`; a value of None leaves an option out."""
     values: dict[str, object] = {
+        "dataset": models.dataset,
         "model_path": models.policy,
         "tmr_checkpoint_path": models.tmr,
         "judge_path": models.tmr,
@@ -85,27 +88,27 @@ def test_pretrain_writes_an_mdm_folder(models: TinyModels) -> None:
 
 
 def test_pretraining_that_was_stopped_ends_with_the_same_bits(models: TinyModels, tmp_path: Path) -> None:
-    pretrain.run(pretrain_config(tmp_path, num_steps=2))
-    pretrain.run(pretrain_config(tmp_path, resume=True))
+    pretrain.run(pretrain_config(models.dataset, tmp_path, num_steps=2))
+    pretrain.run(pretrain_config(models.dataset, tmp_path, resume=True))
     assert [record["step"] for record in metrics_of(tmp_path)] == [1, 2, 3, 4]
     ours, uninterrupted = (weights_of(folder / "model000000004.pt") for folder in (tmp_path, models.policy))
     assert all(torch.equal(ours[name], uninterrupted[name]) for name in uninterrupted)
     with pytest.raises(RunDirectoryError, match="batch_size was 6, is 7"):
-        pretrain.run(pretrain_config(tmp_path, resume=True, batch_size=7))
+        pretrain.run(pretrain_config(models.dataset, tmp_path, resume=True, batch_size=7))
     with pytest.raises(RunDirectoryError, match="holds a run already"):
-        pretrain.run(pretrain_config(tmp_path))
+        pretrain.run(pretrain_config(models.dataset, tmp_path))
 
 
-def test_composites_are_part_of_every_batch(tmp_path: Path) -> None:
+def test_composites_are_part_of_every_batch(models: TinyModels, tmp_path: Path) -> None:
     from motions.dataset import load_dataset
 
-    dataset = load_dataset("builtin")
-    clips = pretrain.TrainingClips(pretrain_config(tmp_path), dataset)
+    dataset = load_dataset(str(models.dataset))
+    clips = pretrain.TrainingClips(pretrain_config(models.dataset, tmp_path), dataset)
     batch = clips.batch(3)
     assert len(batch.texts) == 6
     known = {caption for item in dataset.items("train") for caption in item.captions}
     assert [text in known for text in batch.texts] == [True] * 3 + [False] * 3
-    assert batch.features.shape[1] == batch.lengths.max() <= 80
+    assert batch.features.shape[1] == batch.lengths.max() <= 96
     np.testing.assert_array_equal(batch.features, clips.batch(3).features)
     assert batch.texts != clips.batch(4).texts
 
@@ -116,13 +119,15 @@ def test_retrieval_training_writes_tmr_files_with_held_out_figures(
     document = json.loads((models.tmr / "config.json").read_text())["provenance"]
     assert document["command"].startswith("python -m jobs.train_retrieval --")
     assert 0 <= document["held_out"]["t2m/R03"] <= 100
-    assert document["held_out_pairs"] > 10
-    train_retrieval.run(retrieval_config(tmp_path, captions="judge", seed=77))
+    assert document["held_out_pairs"] >= 4
+    train_retrieval.run(retrieval_config(models.dataset, tmp_path, seed=77))
     assert "held-out pairs: t2m/R01" in capsys.readouterr().out
     first, judge = (
         torch.load(folder / "last_weights" / "text_encoder.pt", weights_only=True) for folder in (models.tmr, tmp_path)
     )
     assert not torch.equal(first["tokens"], judge["tokens"])
+    with pytest.raises(ValueError, match=r"split 'judge': dataset .* has train"):
+        train_retrieval.run(retrieval_config(models.dataset, tmp_path / "judge", captions="judge"))
 
 
 def test_generate_writes_motions_that_mdm_tools_know(models: TinyModels, tmp_path: Path) -> None:
@@ -185,7 +190,19 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
     assert [record["step"] for record in metrics_of(folder) if "reward/total" in record] == [1, 2]
     assert all(record["policy/first_ratio_error"] < 1e-5 for record in metrics_of(folder) if "reward/total" in record)
 
-    # The exported policy is the one that was measured: base, base with the adapter, and merged.
+    # The exported file, measured in this process, has the figures that the run's actors recorded.
+    config = cli.parse(GRPOConfig, grpo_words(models, folder), "jobs.grpo").settings
+    exported = PolicySettings(model_path=str(folder), use_lora=False)
+    policy = load_policy(exported, config)
+    scorers = {name: build() for name, build in build_scorers(config, policy.skeleton).items()}
+    prompts = load_prompts(folder / "samples" / "prompts.jsonl", policy.skeleton.fps)
+    encoder, judge = load_policy_text_encoder(exported), load_judge(str(models.tmr))
+    evaluation = evaluate(policy, encoder, prompts, scorers, config, judge, num_samples=2, seed=config.eval_seed)
+    recorded = {row["name"]: row["after"] for row in document["rows"]}
+    for name, values in evaluation.terms.items():
+        assert values.mean() == pytest.approx(recorded[name], abs=1e-4), name
+
+    # The exported policy is the one that was trained: base, base with the adapter, and merged.
     prompt = Prompt("a person walks", (Segment("a person walks", 20),))
     motions = {}
     for name, path, adapter in (
@@ -209,11 +226,7 @@ def test_grpo_that_was_stopped_ends_with_the_same_bits(models: TinyModels, tmp_p
     assert run_grpo(*grpo_words(models, tmp_path / "parts", num_steps=3, resume=True)) == 0
     whole, parts = (weights_of(tmp_path / name / "model_final.pt") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    assert any(not torch.equal(whole[name], value) for name, value in weights_of(find_model(models)).items())
-
-
-def find_model(models: TinyModels) -> Path:
-    return models.policy / "model000000004.pt"
+    assert any(not torch.equal(whole[name], value) for name, value in weights_of(models.policy_file).items())
 
 
 def test_every_setting_of_a_job_belongs_to_one_group() -> None:
@@ -244,7 +257,13 @@ def composite_file(folder: Path) -> Path:
 
 def filled(words: str, models: TinyModels, folder: Path) -> str:
     """Words with this test's paths in place of the capitals."""
-    places = {"FILES": models.tmr.parent, "MODEL": find_model(models), "TMR": models.tmr, "RUN": folder / "run"}
+    places = {
+        "DATA": models.dataset,
+        "FILES": models.tmr.parent,
+        "MODEL": models.policy_file,
+        "TMR": models.tmr,
+        "RUN": folder / "run",
+    }
     for name, place in places.items():
         words = words.replace(name, str(place))
     return words
@@ -255,8 +274,8 @@ TMR_FILES = (
     "TMR/last_weights/motion_encoder.pt --tmr_movement_encoder_path TMR/last_weights/motion_decoder.pt"
 )
 GUIDE = (
-    "--model_path MODEL --save_dir RUN --dataset builtin --device cpu --group_size 4 --learning_rate 1e-6 "
-    "--clip_epsilon 0.2 --kl_penalty 1 --batch_size 1 --num_steps 1000 --grpo_type normal_grpo"
+    "--model_path MODEL --save_dir RUN --dataset humanml --data_dir DATA --device cpu --group_size 4 "
+    "--learning_rate 1e-6 --clip_epsilon 0.2 --kl_penalty 1 --batch_size 1 --num_steps 1000 --grpo_type normal_grpo"
 )
 
 
@@ -343,7 +362,29 @@ def test_presets_are_valid_and_can_be_planned(
     # The preset's own policy and data may not be here; everything else is planned as it stands.
     files = {"model_path": str(models.policy), "tmr_checkpoint_path": str(models.tmr), "judge_path": str(models.tmr)}
     gpus = {name: 0.0 for name in GRPOConfig.model_fields if name.startswith("gpus_per_")}
-    small = {"dataset": "builtin", "num_prompts": 4, "num_eval_prompts": 2, "sampling_steps": 5, "reward_device": "cpu"}
+    small = {
+        "dataset": str(models.dataset),
+        "composite_fraction": 0.0,
+        "num_prompts": 4,
+        "num_eval_prompts": 2,
+        "sampling_steps": 5,
+        "reward_device": "cpu",
+    }
     assert isinstance(config, GRPOConfig)
     grpo.dry_run(GRPOConfig.model_validate(config.model_dump() | files | gpus | small))
     assert "cluster: has room for this" in capsys.readouterr().out
+
+
+def test_a_dry_run_of_a_training_counts_and_writes_nothing(
+    models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain.plan(pretrain_config(models.dataset, tmp_path / "policy"))
+    train_retrieval.plan(retrieval_config(models.dataset, tmp_path / "tmr"))
+    output = capsys.readouterr().out
+    assert output.count("skeleton humanml3d, 20 frames/s") == 2
+    assert output.count(" M parameters") == 2
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "notes.txt").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="not empty and holds no run"):
+        pretrain.plan(pretrain_config(models.dataset, tmp_path / "policy"))

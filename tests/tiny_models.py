@@ -1,4 +1,6 @@
-"""A policy and a retrieval model of a few thousand parameters, made by the jobs that make real ones."""
+"""A data set of a few short clips, a policy and a retrieval model of a few thousand parameters, made by the jobs that
+make real ones: most of what a test of a job would otherwise cost is the encoding of captions.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +11,54 @@ import pytest
 
 from jobs import pretrain, train_retrieval
 from jobs.configs import PretrainConfig, RetrievalConfig
+from motions.dataset import load_dataset
+from motions.dataset_folder import FolderClip, write_dataset
+
+SOURCES = ("walk", "run", "dance_b", "punch", "kick", "jump")
+NUM_FRAMES = 42
+"""Of each clip. A folder's clips of fewer than 40 are skipped, as MDM does; two fit into the 96 frames of the tests."""
 
 
 @dataclass(frozen=True)
 class TinyModels:
-    """Folders as `--model_path` and `--tmr_checkpoint_path` take them."""
+    """Folders as `--dataset`, `--model_path` and `--tmr_checkpoint_path` take them."""
 
+    dataset: Path
     policy: Path
     tmr: Path
 
+    @property
+    def policy_file(self) -> Path:
+        """The policy's last checkpoint."""
+        return self.policy / "model000000004.pt"
 
-def pretrain_config(folder: Path, **changes: object) -> PretrainConfig:
+
+def pretrain_config(dataset: Path, folder: Path, **changes: object) -> PretrainConfig:
     """A few steps of a policy with one layer."""
     values: dict[str, object] = {
+        "dataset": str(dataset),
         "save_dir": folder,
         "latent_dim": 32,
         "ff_size": 32,
         "layers": 1,
         "num_heads": 2,
+        "pos_embed_max_len": 256,
         "diffusion_steps": 6,
         "batch_size": 6,
         "num_steps": 4,
         "save_interval": 2,
         "composite_fraction": 0.5,
         "num_composites": 2,
-        "max_frames": 80,
+        "max_frames": 96,
         "num_samples": 0,
     }
     return PretrainConfig.model_validate(values | changes)
 
 
-def retrieval_config(folder: Path, **changes: object) -> RetrievalConfig:
+def retrieval_config(dataset: Path, folder: Path, **changes: object) -> RetrievalConfig:
     """A few steps of a retrieval model with one layer."""
     values: dict[str, object] = {
+        "dataset": str(dataset),
         "save_dir": folder,
         "tmr_latent_dim": 16,
         "tmr_ff_size": 16,
@@ -54,11 +71,27 @@ def retrieval_config(folder: Path, **changes: object) -> RetrievalConfig:
     return RetrievalConfig.model_validate(values | changes)
 
 
+def write_tiny_dataset(folder: Path) -> None:
+    """Two short clips of each source with two captions, and one held-out clip with one."""
+    builtin = load_dataset("builtin")
+    clips = []
+    for split, count, num_captions in (("train", 2, 2), ("test", 1, 1)):
+        for source in SOURCES:
+            long_enough = [
+                item for item in builtin.items(split) if item.source == source and item.num_frames >= NUM_FRAMES
+            ]
+            for item in long_enough[:count]:
+                features, captions = item.features[:NUM_FRAMES], item.captions[:num_captions]
+                clips.append(FolderClip(features, captions, split, f"{item.clip_id}.bvh", 0.0))
+    write_dataset(folder, builtin.skeleton, clips, "for tests")
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
-    """Both, trained once a session; read only."""
+    """Data and both models, made once a session; read only."""
     folder = tmp_path_factory.mktemp("models")
-    models = TinyModels(folder / "policy", folder / "tmr")
-    pretrain.run(pretrain_config(models.policy))
-    train_retrieval.run(retrieval_config(models.tmr))
+    models = TinyModels(folder / "data", folder / "policy", folder / "tmr")
+    write_tiny_dataset(models.dataset)
+    pretrain.run(pretrain_config(models.dataset, models.policy))
+    train_retrieval.run(retrieval_config(models.dataset, models.tmr))
     return models
