@@ -77,7 +77,7 @@ def connect(settings: ClusterSettings, needed_cpus: float = 0.0) -> Iterator[Con
         own = True
         _start(settings, needed_cpus)
     else:
-        _attach(address)
+        attach(address)
     try:
         connection = _describe(started=own)
         logger.info("connected to Ray: %s", connection)
@@ -137,7 +137,12 @@ def _start(settings: ClusterSettings, needed_cpus: float) -> None:
     )
 
 
-def _attach(address: str) -> None:
+def attach(address: str) -> None:
+    """Connect to the cluster at an address (`host:port`, or Ray's `auto`) and send it our code.
+
+    Raises:
+        ConnectionFailed: nobody answers there, or the code is too large.
+    """
     host, _, port = address.rpartition(":")
     try:
         if port.isdecimal():

@@ -322,18 +322,16 @@ class RayRuntime:
         for call in list(member.running):
             call.attempts += call in suspects
             if pool.role.stateful:
-                self._fail(call, ActorLost(f"{member.name} died in {call.label}: {reason}{words}"))
+                self._fail(call, ActorLost(f"{member.name} was lost in {call.label}: {reason}{words}"))
             elif call.attempts >= pool.role.max_attempts:
-                message = (
-                    f"{call.label} was given up after {call.attempts} attempt(s): {member.name} died: {reason}{words}"
-                )
-                self._fail(call, CallFailed(message))
+                message = f"{call.label} was given up after {call.attempts} attempt(s): {member.name} was lost"
+                self._fail(call, CallFailed(f"{message}: {reason}{words}"))
             else:
                 self.counters.retries += 1
                 self._take_back(call)
         if not pool.role.stateful:
             self.counters.restarts += 1
-            pool.replace(member, f"it died{f' in {suspects[0].label}' if suspects else ''}: {reason}{words}")
+            pool.replace(member, f"it was lost{f' in {suspects[0].label}' if suspects else ''}: {reason}{words}")
 
     def _settle_building(self, pool: Pool, member: Member) -> None:
         if not pool.check_built(member):

@@ -1,6 +1,6 @@
 """GRPO on a tiny real policy: one process, Ray with one and three rollout actors, stopped and resumed: the same bits.
 
-The parts are the real ones (MDM with LoRA, TMR, physics, GRPO learner), with small sizes and random weights.
+The parts are the real ones (MDM with LoRA, TMR, GRPO learner), with small sizes and random weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from tests.tiny_parts import (
     REWARDS,
     build_dying_learner,
     build_learner,
-    build_physics,
     build_rollouts,
     build_semantic,
 )
@@ -76,7 +75,7 @@ def advantages(total: np.ndarray, terms: dict[str, np.ndarray]) -> Advantages:
     return group_advantages(total, GRPO)
 
 
-ALGORITHM = Algorithm(Batches(), ("semantic", "physics"), mix, advantages)
+ALGORITHM = Algorithm(Batches(), ("semantic",), mix, advantages)
 
 
 def run(
@@ -87,8 +86,7 @@ def run(
     **settings: Any,
 ) -> None:
     cluster = ClusterSettings(num_rollout_actors=num_rollout_actors)
-    scorers = {"semantic": build_semantic, "physics": build_physics}
-    roles = training_roles(cluster, build_rollouts, scorers, learner)
+    roles = training_roles(cluster, build_rollouts, {"semantic": build_semantic}, learner)
     with ToyRun(folder, roles, runtime, ALGORITHM, **{"eval_every": 5, **settings}) as controller:
         controller.run()
 

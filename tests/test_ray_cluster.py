@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.connect import MAX_UPLOAD_MB, ROOT, ConnectionFailed, connect, upload, upload_megabytes
-from cluster.settings import ClusterSettings
+from cluster.connect import MAX_UPLOAD_MB, ROOT, ConnectionFailed, attach, upload, upload_megabytes
 
 USER_MODULE = """
 import numpy as np
@@ -72,12 +71,6 @@ def test_the_repository_itself_is_small_enough_to_upload() -> None:
     assert upload_megabytes(ROOT) < 50
 
 
-def test_no_cluster_at_an_address_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import ray
-
-    if ray.is_initialized():
-        pytest.skip("this process is connected already")
-    monkeypatch.chdir(tmp_path)
-    nowhere = connect(ClusterSettings(ray_address="127.0.0.1:1"))
-    with pytest.raises(ConnectionFailed, match=r"no Ray cluster answers at '127.0.0.1:1'"), nowhere:
-        pass
+def test_no_cluster_at_an_address_is_one_clear_error() -> None:
+    with pytest.raises(ConnectionFailed, match=r"no Ray cluster answers at '127.0.0.1:1'"):
+        attach("127.0.0.1:1")

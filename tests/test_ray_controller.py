@@ -75,7 +75,9 @@ def test_a_killed_learner_resumes_to_the_same_bits(tmp_path: Path, local_run: Pa
 
 def test_a_learner_that_always_dies_ends_the_run(tmp_path: Path) -> None:
     deadly = functools.partial(toys.DyingLearner, tmp_path, (2,), always=True)
-    with pytest.raises(RunFailed, match=r"after 1 steps: the learner died 2 times here: learner-0.1 died in update of"):
+    with pytest.raises(
+        RunFailed, match=r"after 1 steps: the learner died 2 times here: learner-0.1 was lost in update of"
+    ):
         ray_run(tmp_path / "run", {"max_attempts": 2}, learner=deadly)
 
 

@@ -173,7 +173,7 @@ def test_a_call_that_always_kills_is_given_up_with_the_last_words() -> None:
         call = runtime.submit("worker", "die", label="rollout of step 4")
         with pytest.raises(CallFailed, match=r"rollout of step 4 was given up after 2 attempt") as caught:
             runtime.result(call.output)
-        assert "worker-0.1 died" in str(caught.value) and "the last words of a worker" in str(caught.value)
+        assert "worker-0.1 was lost" in str(caught.value) and "the last words of a worker" in str(caught.value)
         # The next call finds a living actor.
         assert runtime.result(runtime.submit("worker", "add", 1).output) == 1
 
@@ -199,7 +199,7 @@ def test_a_hanging_call_is_named_with_its_place_and_tried_again(
 def test_the_death_of_an_actor_with_state_is_reported(tmp_path: Path) -> None:
     with running(worker("keeper", stateful=True)) as runtime:
         call = runtime.submit("keeper", "die_once", tmp_path / "flag", 1)
-        with pytest.raises(ActorLost, match="keeper-0 died"):
+        with pytest.raises(ActorLost, match="keeper-0 was lost"):
             runtime.result(call.output)
         with pytest.raises(ActorLost):
             runtime.result(runtime.submit("keeper", "count").output)

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from learners.grpo_learner import GRPOLearner
-    from rewards.physics import PhysicsScorer
     from rewards.semantic import SemanticScorer
     from rollouts.groups import RolloutWorker
     from rollouts.messages import Trajectory
     from rollouts.policy import DiffusionPolicy
 
 GRPO = GRPOSettings(group_size=4, learning_rate=1e-3, num_epochs=2, groups_per_optimizer_step=2, micro_batch_size=3)
-REWARDS = RewardSettings(use_dense_reward=True, use_physics_reward=True)
+REWARDS = RewardSettings(use_dense_reward=True)
 
 
 def build_policy() -> DiffusionPolicy:
@@ -69,10 +68,3 @@ def build_semantic() -> SemanticScorer:
     from tests.small_tmr import WordEncoder, small_tmr
 
     return SemanticScorer(Embedder(small_tmr(), WordEncoder()), REWARDS, HUMANML3D)
-
-
-def build_physics() -> PhysicsScorer:
-    from motions.skeletons import HUMANML3D
-    from rewards.physics import PhysicsScorer
-
-    return PhysicsScorer(REWARDS, HUMANML3D)
