@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs.report.document import PALETTES, asset, encode_joints, skeleton_data
+from jobs.report.document import PALETTES, asset, motion_data, skeleton_data
 
 if TYPE_CHECKING:
     from motions.prompts import Prompt
@@ -65,7 +65,7 @@ def render_gallery(rows: Sequence[GalleryRow], skeleton: Skeleton, lead: str) ->
     """The page as HTML text; every row has the same number of motions.
 
     Raises:
-        ValueError: joints of another shape than [T, J, 3], or positions beyond 32 m.
+        ValueError: joints of another shape than [T, J, 3], or positions that are not finite.
     """
     num_views = min(MAX_VIEWS, len(rows[0].motions))
     names = [f"motion{index}" for index in range(num_views)]
@@ -97,7 +97,6 @@ def _row_data(row: GalleryRow, names: Sequence[str], skeleton: Skeleton) -> dict
         "segments": [{"text": segment.text, "start": start, "end": end} for segment, (start, end) in spans],
         "scores": {},
         "motions": {
-            name: {"num_frames": len(joints), "joints": encode_joints(joints, skeleton.num_joints)}
-            for name, joints in zip(names, row.motions, strict=False)
+            name: motion_data(joints, skeleton.num_joints) for name, joints in zip(names, row.motions, strict=False)
         },
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import yaml
 from playwright.sync_api import Page, sync_playwright
 
 from jobs.report import write_report
-from jobs.report.document import Comparison, ReportDocument, render
+from jobs.report.document import Comparison, ReportDocument, motion_data, render
 from jobs.report.from_run import make_charts, read_document
 from motions.prompts import Prompt, Segment, save_prompts
 from motions.skeletons import HUMANML3D
@@ -122,12 +123,21 @@ def test_folder_without_metrics_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_motions_out_of_range_are_refused(run_directory: Path) -> None:
+def test_motions_that_run_far_away_are_shown_in_larger_units() -> None:
+    far = np.zeros((4, 22, 3))
+    far[-1, 0, 0] = 65.534
+    assert motion_data(np.zeros((4, 22, 3)), 22)["unit_m"] == 0.001
+    data = motion_data(far, 22)
+    assert data["unit_m"] == pytest.approx(0.002)
+    counts = np.frombuffer(base64.b64decode(str(data["joints"])), "<i2").reshape(4, 22, 3)
+    np.testing.assert_allclose(counts * 0.002, far, atol=1e-3)
+
+
+def test_motions_that_are_not_finite_are_refused(run_directory: Path) -> None:
     document = read_document(run_directory)
-    far = Comparison("far", [], np.full((4, 22, 3), 40.0), np.zeros((4, 22, 3)), "", "")
-    broken = ReportDocument(**{**document.__dict__, "comparisons": [far]})
-    with pytest.raises(ValueError, match="more than 32 m"):
-        render(broken)
+    broken = Comparison("broken", [], np.full((4, 22, 3), np.nan), np.zeros((4, 22, 3)), "", "")
+    with pytest.raises(ValueError, match="not finite"):
+        render(ReportDocument(**{**document.__dict__, "comparisons": [broken]}))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """What a report shows, as data, and its rendering into one HTML file that needs no network.
 
 1. `ReportDocument` holds only plain values and joint positions; `render` is a pure function of it.
-2. Motions are embedded as int16 millimetres in base64: 100 frames of 22 joints take 18 kB.
+2. Motions are embedded as int16 (millimetres, as a rule) in base64: 100 frames of 22 joints take 18 kB.
 3. Drawing happens in the browser (viewer.js, charts.js), so motions can be orbited and values read off the charts.
 """
 
@@ -105,7 +105,7 @@ def render(document: ReportDocument) -> str:
     """The page as HTML text.
 
     Raises:
-        ValueError: a comparison has joints of another shape than [T, J, 3] or positions beyond 32 m.
+        ValueError: a comparison has joints of another shape than [T, J, 3] or positions that are not finite.
     """
     data = {
         "skeleton": skeleton_data(document.skeleton),
@@ -231,26 +231,29 @@ def _bone_thickness_m(joint_name: str) -> float:
 
 
 def _comparison_data(comparison: Comparison, skeleton: Skeleton) -> dict[str, object]:
-    motions = {}
-    for name, joints in (("before", comparison.before), ("after", comparison.after)):
-        motions[name] = {"num_frames": int(joints.shape[0]), "joints": encode_joints(joints, skeleton.num_joints)}
     return {
         "title": comparison.title,
         "segments": [{"text": text, "start": start, "end": end} for text, start, end in comparison.segments],
         "scores": {"before": comparison.before_scores, "after": comparison.after_scores},
-        "motions": motions,
+        "motions": {
+            "before": motion_data(comparison.before, skeleton.num_joints),
+            "after": motion_data(comparison.after, skeleton.num_joints),
+        },
     }
 
 
-def encode_joints(joints: np.ndarray, num_joints: int) -> str:
-    """Joints [T, J, 3] in metres as base64 of int16 millimetres, as viewer.js decodes them.
+def motion_data(joints: np.ndarray, num_joints: int) -> dict[str, object]:
+    """Joints [T, J, 3] in metres as viewer.js reads them: int16 counts of `unit_m` in base64.
+
+    The unit is a millimetre, and more for motions that leave the 32 m that int16 can hold.
 
     Raises:
-        ValueError: another shape, or positions that are not finite or beyond 32 m.
+        ValueError: another shape, or positions that are not finite.
     """
     if joints.ndim != 3 or joints.shape[1:] != (num_joints, 3):
         raise ValueError(f"comparison joints have shape {joints.shape}; expected [T, {num_joints}, 3]")
-    millimetres = np.rint(joints * 1000.0)
-    if not np.all(np.abs(millimetres) < 32768):
-        raise ValueError("comparison joints are not finite or lie more than 32 m from the origin")
-    return base64.b64encode(millimetres.astype("<i2").tobytes()).decode("ascii")
+    if not np.isfinite(joints).all():
+        raise ValueError("comparison joints are not finite")
+    unit_m = max(0.001, float(np.abs(joints).max(initial=0.0)) / 32767)
+    counts = np.rint(joints / unit_m).astype("<i2")
+    return {"num_frames": len(joints), "joints": base64.b64encode(counts.tobytes()).decode("ascii"), "unit_m": unit_m}

@@ -4,11 +4,11 @@
 const TWO_PI = Math.PI * 2;
 
 function decodeJoints(motion) {
-  // Int16 millimetres, little endian, [frames, joints, 3], y up.
+  // Int16 counts of motion.unit_m metres, little endian, [frames, joints, 3], y up.
   const bytes = Uint8Array.from(atob(motion.joints), (c) => c.charCodeAt(0));
   const values = new Int16Array(bytes.buffer);
   const metres = new Float32Array(values.length);
-  for (let i = 0; i < values.length; i++) metres[i] = values[i] / 1000;
+  for (let i = 0; i < values.length; i++) metres[i] = values[i] * motion.unit_m;
   return metres;
 }
 
