@@ -62,7 +62,6 @@ GRPO_GUIDE: dict[str, GuideFlag] = {
     "eval_during_training": GuideFlag(_EVALUATION, OFF),
     "eval_rep_times": GuideFlag(_EVALUATION),
     "eval_num_samples": GuideFlag(_EVALUATION),
-    "log_interval": GuideFlag("every step is logged", ("1",)),
     "num_frames": GuideFlag("a prompt says how many frames it wants", ("60",)),
     "resume_checkpoint": GuideFlag("--resume continues a run directory with its optimizer and random state", ("",)),
     "max_train_samples": GuideFlag("--num_prompts limits the prompts", ("0",)),

@@ -20,6 +20,7 @@ from jobs.configs import (
 )
 from jobs.evaluation import evaluate, load_judge
 from jobs.evaluation import generate as generate_motions
+from jobs.flags import flags_of, names_of
 from jobs.guide_flags import GRPO_GUIDE
 from motions.prompts import Prompt, Segment, load_prompts
 from rewards.scorers import build_scorers
@@ -347,6 +348,10 @@ def test_a_run_that_cannot_start_leaves_nothing(
     assert line in output
     assert not (tmp_path / "run" / "config.yaml").exists()
     assert sorted(models.policy.parent.rglob("*")) == before
+
+
+def test_no_option_is_answered_in_place_of_a_setting() -> None:
+    assert not set(GRPO_GUIDE) & set(names_of(flags_of(GRPOConfig)))
 
 
 @pytest.mark.parametrize("path", sorted(cli.PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
