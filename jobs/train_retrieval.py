@@ -87,7 +87,11 @@ def build_tmr(config: RetrievalConfig, dataset: MotionDataset, encoder: TextEnco
     with torch.random.fork_rng(devices=[]):  # the default initialisers draw from the global generator
         torch.manual_seed(config.seed)
         tmr = TMR(
-            sizes, dataset.normalizer, encoder.name, text_encoder_fingerprint=encoder.fingerprint, with_decoder=True
+            sizes,
+            dataset.normalizer,
+            encoder.name,
+            text_encoder_fingerprint=encoder.fingerprint,
+            with_decoder=config.lambda_recons > 0,
         )
     return tmr.to(resolve_device(config.device))
 
