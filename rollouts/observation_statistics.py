@@ -1,0 +1,82 @@
+"""Running mean and variance of observations, exact over any split of the data.
+
+Batches are merged by the pairwise formula of Chan, Golub and LeVeque (1979) in float64, so the result is the one of
+all observations at once, whatever the batches; variances cannot become negative. Statistics change only where `update`
+is called: between iterations, never inside one, so that the policy whose KL divergence was checked is the one that acts
+next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+CLIP = 5.0
+"""Normalised observations are clamped to [-CLIP, CLIP], in cloning, in TRPO and when the controller is used."""
+
+
+class ObservationStatistics(nn.Module):
+    """Count, mean and population variance of observations [O], as float64 buffers.
+
+    Before the first update observations pass as they are (mean 0, variance 1), clamped.
+    """
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+    _scaled: Tensor
+
+    def __init__(self, size: int, min_std: float, unscaled: Sequence[int] = ()) -> None:
+        """Statistics of `size` numbers. Entries named by `unscaled` (a phase) are clamped only.
+
+        Raises:
+            ValueError: an entry of `unscaled` is outside [0, size).
+        """
+        super().__init__()
+        outside = [index for index in unscaled if not 0 <= index < size]
+        if outside:
+            raise ValueError(f"unscaled_inputs names {outside}; observations have entries 0 to {size - 1}")
+        self.min_std = min_std
+        scaled = torch.ones(size, dtype=torch.bool)
+        scaled[list(unscaled)] = False
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(size, dtype=torch.float64))
+        self.register_buffer("_scaled", scaled, persistent=False)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(observations - mean) / std, clamped to +-5; any leading shape, float32.
+
+        The standard deviation is at least `min_std`: what hardly varies would be noise otherwise.
+        """
+        mean = torch.where(self._scaled, self.mean, 0.0).float()
+        std = torch.where(self._scaled, self.variance.sqrt().clamp_min(self.min_std), 1.0).float()
+        return ((observations.float() - mean) / std).clamp(-CLIP, CLIP)
+
+    @torch.no_grad()
+    def update(self, observations: Tensor | np.ndarray) -> None:
+        """Add observations [..., O].
+
+        Raises:
+            ValueError: another width, or a number is not finite; nothing is changed then.
+        """
+        data = torch.as_tensor(observations).to(self.mean)
+        if data.shape[-1] != self.mean.numel():
+            raise ValueError(f"observations have {data.shape[-1]} entries; the statistics are of {self.mean.numel()}")
+        data = data.reshape(-1, self.mean.numel())
+        if len(data) == 0:
+            return
+        if not bool(data.isfinite().all()):
+            entries = (~data.isfinite()).any(0).nonzero().flatten().tolist()
+            raise ValueError(f"observations are not finite in entries {entries[:8]}; statistics were not changed")
+        variance, mean = torch.var_mean(data, dim=0, correction=0)
+        total = self.count + len(data)
+        share = len(data) / total
+        shift = mean - self.mean
+        # With no data yet `share` is 1, so what the buffers held before has no weight.
+        self.variance.copy_((1 - share) * self.variance + share * variance + share * (1 - share) * shift.square())
+        self.mean.add_(share * shift)
+        self.count.copy_(total)
