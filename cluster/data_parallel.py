@@ -1,0 +1,150 @@
+"""Supervised training on Ray Train: the same function on several workers, with restarts from the last checkpoint.
+
+The function gets a `TrainContext`: its `workers` (collectives over `torch.distributed`, opened by Ray Train), and
+`report`, which sends metrics to Ray's dashboard and, with a folder, makes a checkpoint. A worker that dies takes its
+group down; Ray Train starts the group again and the function finds its last checkpoint in `context.resume_from`.
+
+Without Ray (`runtime: local`) the function is called as it is: one worker, the same context.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.host import environment, thread_count
+from learners.workers import OneWorker, ProcessGroup, Workers
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingFailed(ValueError):  # noqa: N818 - names what happened
+    """The training function raised, or its workers died too often."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainContext:
+    """What a training function knows of its surroundings."""
+
+    workers: Workers
+    report: Callable[[Mapping[str, float], Path | None], None]
+    """Metrics, and a folder whose content becomes the checkpoint (None: metrics only). All workers must call it
+    together; the folder of rank 0 counts."""
+    resume_from: Path | None
+    """Folder of the last checkpoint, after a restart."""
+
+
+TrainFunction = Callable[[TrainContext, Any], None]
+"""Importable function of the context and of a picklable configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """Where the last checkpoint is, and the last metrics."""
+
+    checkpoint: Path | None
+    metrics: dict[str, float]
+
+
+def train_here(function: TrainFunction, config: Any, folder: Path) -> TrainingResult:
+    """Call the function in this process, without Ray; checkpoints replace each other in `folder`."""
+    latest: dict[str, float] = {}
+    kept: list[Path] = []
+
+    def report(metrics: Mapping[str, float], source: Path | None) -> None:
+        latest.update(metrics)
+        if source is not None:
+            target = folder / "checkpoint"
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)
+            kept[:] = [target]
+
+    function(TrainContext(OneWorker(), report, None), config)
+    return TrainingResult(kept[0] if kept else None, latest)
+
+
+def train_on_ray(
+    function: TrainFunction,
+    config: Any,
+    folder: Path,
+    *,
+    name: str,
+    num_workers: int,
+    cpus_per_worker: float,
+    gpus_per_worker: float = 0.0,
+    threads: int = 1,
+    max_failures: int = 0,
+) -> TrainingResult:
+    """Run the function on the connected cluster with Ray Train and wait for its end.
+
+    Args:
+        folder: storage of Ray Train's run `name`; on several nodes one that all of them see.
+        max_failures: restarts of the whole group from its last checkpoint.
+
+    Raises:
+        TrainingFailed: with the message of what the function raised.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})
+    trainer = TorchTrainer(
+        functools.partial(_loop, function, threads),
+        train_loop_config={"config": config},
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=gpus_per_worker > 0,
+            resources_per_worker=resources,
+            trainer_resources={"CPU": 0},
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(folder.absolute()),
+            failure_config=FailureConfig(max_failures=max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            worker_runtime_env={"env_vars": environment(threads)},
+        ),
+    )
+    from ray.train import TrainingFailedError
+
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise TrainingFailed(_last_cause(error)) from error
+    checkpoint = Path(result.checkpoint.path) if result.checkpoint else None
+    return TrainingResult(checkpoint, dict(result.metrics or {}))
+
+
+def _loop(function: TrainFunction, threads: int, loop_config: dict[str, Any]) -> None:
+    """What every worker runs."""
+    import ray.train
+
+    context = ray.train.get_context()
+    workers: Workers = ProcessGroup() if context.get_world_size() > 1 else OneWorker()
+
+    def report(metrics: Mapping[str, float], source: Path | None) -> None:
+        has_checkpoint = source is not None and workers.rank == 0
+        checkpoint = ray.train.Checkpoint.from_directory(str(source)) if has_checkpoint else None
+        ray.train.report(dict(metrics), checkpoint=checkpoint)
+
+    before = ray.train.get_checkpoint()
+    with thread_count(threads):
+        if before is None:
+            function(TrainContext(workers, report, None), loop_config["config"])
+        else:
+            with before.as_directory() as path:
+                function(TrainContext(workers, report, Path(path)), loop_config["config"])
+
+
+def _last_cause(error: BaseException) -> str:
+    """The innermost message, without the traces of Ray's processes."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip()
+    return text.splitlines()[-1] if text else type(error).__name__

@@ -1,0 +1,86 @@
+"""Processes that train one network together, as a learner sees them: who am I, and two collective operations.
+
+Choices: gradients are summed by hand, not by DDP, because a learner divides by the global weight of a batch, which no
+mean over equal shards gives; one process and many then differ by rounding only. Nothing here knows Ray: whoever
+starts the processes opens `torch.distributed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Workers(Protocol):
+    """A group of processes; every one of them must make the same calls in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        ...
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by its sum over the processes, in place."""
+        ...
+
+    def gather(self, array: np.ndarray) -> np.ndarray:
+        """The arrays [N, ...] of all processes, joined in the order of their ranks; N may differ."""
+        ...
+
+
+class OneWorker:
+    """No group at all."""
+
+    rank = 0
+    size = 1
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Nothing to add."""
+
+    def gather(self, array: np.ndarray) -> np.ndarray:
+        """The array itself."""
+        return array
+
+
+class ProcessGroup:
+    """The default group of `torch.distributed`, which must be open."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return dist.get_rank()
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return dist.get_world_size()
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """One collective for all tensors."""
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        start = 0
+        for tensor in tensors:
+            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
+            start += tensor.numel()
+
+    def gather(self, array: np.ndarray) -> np.ndarray:
+        """Arrays travel as tensors padded to the longest."""
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(array)]))
+        longest = max(int(count) for count in counts)
+        mine = torch.zeros((longest, *array.shape[1:]), dtype=torch.from_numpy(array[:0].copy()).dtype)
+        mine[: len(array)] = torch.from_numpy(np.ascontiguousarray(array))
+        parts = [torch.zeros_like(mine) for _ in counts]
+        dist.all_gather(parts, mine)
+        return np.concatenate([part[: int(count)].numpy() for part, count in zip(parts, counts, strict=True)])
