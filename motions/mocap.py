@@ -201,7 +201,7 @@ class MocapClip:
         positions = self.root_positions.clone()
         positions[:, 1] += share[:, 0] * (positions[0, 1] - positions[-1, 1])
         hinges = self.hinge_angles + share * (self.hinge_angles[0] - self.hinge_angles[-1])
-        return replace(self, root_positions=positions, ball_rotations=_same_side(balls), hinge_angles=hinges)
+        return replace(self, root_positions=positions, ball_rotations=same_side(balls), hinge_angles=hinges)
 
     def _last_rotations(self, keep_heading: bool) -> Tensor:
         """Ball rotations [9, 4] of the last frame; with `keep_heading` the root is turned back by the cycle's turn."""
@@ -300,7 +300,7 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
         cyclic=loop == "wrap",
         times=torch.cat((durations.new_zeros(1), durations.cumsum(0))),
         root_positions=rows[:, 1:4],
-        ball_rotations=_same_side(quaternions / norms),
+        ball_rotations=same_side(quaternions / norms),
         hinge_angles=rows[:, list(_HINGE_COLUMNS)],
     )
 
@@ -337,7 +337,7 @@ def _rows(path: Path, frames: list[object]) -> Tensor:
     return rows
 
 
-def _same_side(quaternions: Tensor) -> Tensor:
+def same_side(quaternions: Tensor) -> Tensor:
     """Flips signs along axis 0 so that neighbours [N, J, 4] never lie on opposite sides (q and -q are one rotation)."""
     dots = (quaternions[1:] * quaternions[:-1]).sum(-1, keepdim=True)
     signs = torch.where(dots < 0.0, -1.0, 1.0).cumprod(0)

@@ -20,7 +20,7 @@ from motions.skeletons import HUMANML3D
 
 # Joint -> bodies whose rotations it is blended from (share of the second), and the bone's direction in their frame
 # (x forward, y up, z right; shown for the right side).
-_BONES: dict[str, tuple[str, str, float, tuple[float, float, float]]] = {
+BONES: dict[str, tuple[str, str, float, tuple[float, float, float]]] = {
     "right_hip": ("root", "root", 0.0, (0.0, -0.83, 0.56)),
     "spine1": ("root", "chest", 0.2, (-0.18, 0.98, 0.0)),
     "spine2": ("root", "chest", 0.6, (-0.02, 1.0, 0.0)),
@@ -36,11 +36,11 @@ _BONES: dict[str, tuple[str, str, float, tuple[float, float, float]]] = {
     "right_foot": ("root", "right_ankle", 1.0, (0.92, -0.38, 0.06)),
 }
 
-_LENGTHS = torch.from_numpy(HUMANML3D.target_offsets.copy()).norm(dim=-1)
+BONE_LENGTHS = torch.from_numpy(HUMANML3D.target_offsets.copy()).norm(dim=-1)
 _PARENTS = HUMANML3D.parents
-_MAX_REACH = 0.998
+MAX_REACH = 0.998
 """Longest distance from hip to ankle as a share of the leg: a fully straight knee has no plane to bend in."""
-_FILE_TO_WORLD = torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+FILE_TO_WORLD = torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
 
 
 def retarget(pose: Pose) -> Tensor:
@@ -61,13 +61,13 @@ def retarget(pose: Pose) -> Tensor:
         # A hinge bends forward in the thigh's frame, also where the leg is too straight to show it.
         forward = quat_rotate(turns[..., BODY_INDEX[f"{side}_hip"], :], target.new_tensor([1.0, 0.0, 0.0]))
         place_ankle(joints, side, target, forward)
-    return joints @ _FILE_TO_WORLD.T
+    return joints @ FILE_TO_WORLD.T
 
 
 def leg_scale() -> float:
     """Leg length of the target over the humanoid's."""
     target = sum(
-        float(_LENGTHS[HUMANML3D.index(name)]) for name in ("left_knee", "right_knee", "left_ankle", "right_ankle")
+        float(BONE_LENGTHS[HUMANML3D.index(name)]) for name in ("left_knee", "right_knee", "left_ankle", "right_ankle")
     )
     source = sum(
         -BODIES[BODY_INDEX[name]].offset[1] for name in ("left_knee", "right_knee", "left_ankle", "right_ankle")
@@ -87,13 +87,13 @@ def place_ankle(joints: Tensor, side: str, target: Tensor, forward: Tensor | Non
     )
     hip, knee, ankle = (joints[..., index, :] for index in (hip_index, knee_index, ankle_index))
     foot = joints[..., foot_index, :] - ankle
-    thigh, shin = float(_LENGTHS[knee_index]), float(_LENGTHS[ankle_index])
+    thigh, shin = float(BONE_LENGTHS[knee_index]), float(BONE_LENGTHS[ankle_index])
     line = normalize(target - hip, dim=-1)
     if forward is None:
         old_line = normalize(ankle - hip, dim=-1)
-        forward = quat_rotate(quat_between(old_line, line), _beside(knee - hip, old_line))
-    pole = normalize(_beside(forward, line), dim=-1)
-    longest = (thigh + shin) * _MAX_REACH
+        forward = quat_rotate(quat_between(old_line, line), beside(knee - hip, old_line))
+    pole = normalize(beside(forward, line), dim=-1)
+    longest = (thigh + shin) * MAX_REACH
     reach = (target - hip).norm(dim=-1, keepdim=True).clamp(abs(thigh - shin) * 1.001, longest)
     along = (thigh**2 - shin**2 + reach**2) / (2 * reach)
     across = torch.sqrt((thigh**2 - along**2).clamp(min=0.0))
@@ -102,7 +102,7 @@ def place_ankle(joints: Tensor, side: str, target: Tensor, forward: Tensor | Non
     joints[..., foot_index, :] = hip + reach * line + foot
 
 
-def _beside(vector: Tensor, line: Tensor) -> Tensor:
+def beside(vector: Tensor, line: Tensor) -> Tensor:
     """The part of `vector` [..., 3] at right angles to the unit vector `line` [..., 3]."""
     return vector - (vector * line).sum(-1, keepdim=True) * line
 
@@ -110,7 +110,7 @@ def _beside(vector: Tensor, line: Tensor) -> Tensor:
 def _bone(turns: Tensor, joint: str) -> Tensor:
     """Vector [..., 3] from a joint's parent to it, for rotations [..., 15, 4] of the humanoid's bodies."""
     left = joint.startswith("left_")
-    first, second, share, direction = _BONES[joint.replace("left_", "right_")]
+    first, second, share, direction = BONES[joint.replace("left_", "right_")]
     if left:
         second = second.replace("right_", "left_")
     turn = turns[..., BODY_INDEX[second], :]
@@ -120,4 +120,4 @@ def _bone(turns: Tensor, joint: str) -> Tensor:
     bone = torch.tensor(direction, dtype=torch.float64)
     if left:
         bone = bone * bone.new_tensor([1.0, 1.0, -1.0])
-    return quat_rotate(turn, bone * (_LENGTHS[HUMANML3D.index(joint)] / bone.norm()))
+    return quat_rotate(turn, bone * (BONE_LENGTHS[HUMANML3D.index(joint)] / bone.norm()))
