@@ -1,0 +1,212 @@
+"""How well a simulated humanoid imitates a reference: error terms and the reward made of them, for any simulator.
+
+Pure NumPy on batches of N characters. The world is z-up (rotate y-up data first, `envs.frames.to_z_up`); the reference
+is that of the time *after* the step. Rotations are compared by geodesic angle, never by Euler or quaternion
+difference. Formulas: Peng et al. 2018 (DeepMimic) eq. 2-8, and the rewards of xbpeng/DeepMimic, bullet3's port and
+MimicKit, which differ in details:
+
+    term           error
+    pose           weighted sum of squared angles between joint rotations
+    velocity       the same of squared differences of angular velocities, each in its joint's own frame
+    end_effector   sum or mean of squared distances of hands and feet, in the world or from the root
+    root           squared distance + .1 squared angle + .01 squared velocity + .001 squared angular velocity
+    root_velocity  (MimicKit) squared velocity + .1 squared angular velocity, which then `root` has not
+    com            squared distance of the centre of mass, or .1 times that of its velocity
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.settings import ImitationRewardSettings, RewardPreset
+
+Array = NDArray[np.float64]
+
+TERMS: tuple[str, ...] = ("pose", "velocity", "end_effector", "root", "root_velocity", "com")
+
+TRACKED_BODIES: tuple[str, ...] = (
+    *("root", "chest", "neck"),
+    *("right_hip", "right_knee", "right_ankle", "right_shoulder", "right_elbow"),
+    *("left_hip", "left_knee", "left_ankle", "left_shoulder", "left_elbow"),
+)
+"""Bodies with a rotation of their own, in the order of a clip's columns: rows of `TrackedState.rotations`."""
+
+END_EFFECTORS: tuple[str, ...] = ("right_ankle", "right_wrist", "left_ankle", "left_wrist")
+
+_LIMB_WEIGHTS = (0.5, 0.3, 0.2, 0.3, 0.2)
+_UPSTREAM_JOINTS = (1.0, 0.5, 0.3, *_LIMB_WEIGHTS, *_LIMB_WEIGHTS)
+_MIMICKIT_LIMB = (1.0, 0.6, 0.4, 0.6, 0.4)
+_MIMICKIT_JOINTS = (0.0, 1.0, 0.6, *_MIMICKIT_LIMB, *_MIMICKIT_LIMB)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedState:
+    """What of N characters is compared. World z-up, metres, radians, seconds."""
+
+    rotations: Array
+    """[N, 13, 4] unit quaternions w, x, y, z of `TRACKED_BODIES`: the root's in the world, the others' local."""
+    velocities: Array
+    """[N, 13, 3] angular velocities: the root's in the world, the others' relative to the parent in the joint's own
+    (child) frame."""
+    root_position: Array
+    """[N, 3]."""
+    root_linear: Array
+    """[N, 3] velocity of the root in the world."""
+    end_effectors: Array
+    """[N, 4, 3] of `END_EFFECTORS` in the recipe's frame: see `end_effectors_in`."""
+    com: Array | None
+    """[N, 3] position or velocity of the centre of mass, as the recipe says; None while its weight is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardRecipe:
+    """Which errors count, how much (`weights`) and how sharply (`scales`), each in the order of `TERMS`."""
+
+    weights: tuple[float, float, float, float, float, float]
+    scales: tuple[float, float, float, float, float, float]
+    joint_weights: tuple[float, ...]
+    """[13] by body of `TRACKED_BODIES`."""
+    end_effector_frame: Literal["world", "root"]
+    end_effector_mean: bool
+    com_velocity: bool
+
+    @property
+    def needs_com(self) -> bool:
+        return self.weights[TERMS.index("com")] > 0.0
+
+
+def _normalised(weights: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+PRESETS: dict[RewardPreset, RewardRecipe] = {
+    "upstream": RewardRecipe(
+        weights=(0.5, 0.05, 0.15, 0.2, 0.0, 0.1),
+        scales=(2.0, 0.1, 10.0, 5.0, 1.0, 10.0),
+        joint_weights=_normalised(_UPSTREAM_JOINTS),
+        end_effector_frame="root",
+        end_effector_mean=False,
+        com_velocity=True,
+    ),
+    "paper": RewardRecipe(
+        weights=(0.65, 0.1, 0.15, 0.0, 0.0, 0.1),
+        scales=(2.0, 0.1, 40.0, 5.0, 1.0, 10.0),
+        joint_weights=(1.0,) * len(TRACKED_BODIES),
+        end_effector_frame="world",
+        end_effector_mean=False,
+        com_velocity=False,
+    ),
+    "pybullet": RewardRecipe(
+        weights=(0.5, 0.05, 0.15, 0.2, 0.0, 0.0),
+        scales=(2.0, 0.1, 40.0, 5.0, 1.0, 10.0),
+        joint_weights=_normalised(_UPSTREAM_JOINTS),
+        end_effector_frame="world",
+        end_effector_mean=True,
+        com_velocity=True,
+    ),
+    "mimickit": RewardRecipe(
+        weights=(0.5, 0.1, 0.15, 0.15, 0.1, 0.0),
+        scales=(0.25, 0.01, 10.0, 5.0, 1.0, 10.0),
+        joint_weights=_MIMICKIT_JOINTS,
+        end_effector_frame="root",
+        end_effector_mean=False,
+        com_velocity=True,
+    ),
+}
+
+
+def reward_recipe(settings: ImitationRewardSettings) -> RewardRecipe:
+    """The preset with the settings' own weights and scales.
+
+    Raises:
+        ValueError: all weights are 0.
+    """
+    preset = PRESETS[settings.reward_preset]
+    chosen: dict[str, list[float]] = {}
+    for kind, values in (("weight", preset.weights), ("scale", preset.scales)):
+        own = (getattr(settings, f"{term}_{kind}") for term in TERMS)
+        chosen[kind] = [value if mine is None else mine for mine, value in zip(own, values, strict=True)]
+    if sum(chosen["weight"]) <= 0.0:
+        raise ValueError(f"all weights of the reward are 0; legal: at least one of {', '.join(TERMS)} above 0")
+    w, s = chosen["weight"], chosen["scale"]
+    return replace(preset, weights=(w[0], w[1], w[2], w[3], w[4], w[5]), scales=(s[0], s[1], s[2], s[3], s[4], s[5]))
+
+
+class ImitationReward:
+    """Callable form of a recipe, with its constants as arrays."""
+
+    def __init__(self, recipe: RewardRecipe) -> None:
+        self.recipe = recipe
+        self._joint_weights = np.array(recipe.joint_weights)
+        self._scales = -np.array(recipe.scales)
+        self._weights = np.array(recipe.weights) / sum(recipe.weights)
+        self._effector_share = 1.0 / len(END_EFFECTORS) if recipe.end_effector_mean else 1.0
+        self._own_root_velocity = recipe.weights[TERMS.index("root_velocity")] > 0.0
+
+    def errors(self, state: TrackedState, reference: TrackedState) -> Array:
+        """Errors [N, 6] in the order of `TERMS`; a term of weight 0 that would need the centre of mass is 0."""
+        cosine = np.abs(np.einsum("nji,nji->nj", state.rotations, reference.rotations))
+        angles = 2.0 * np.arccos(np.minimum(cosine, 1.0))
+        angles *= angles
+        turning = state.velocities - reference.velocities
+        turning = np.einsum("nji,nji->nj", turning, turning)
+        place, speed = state.root_position - reference.root_position, state.root_linear - reference.root_linear
+        place, speed = np.einsum("ni,ni->n", place, place), np.einsum("ni,ni->n", speed, speed)
+        reach = state.end_effectors - reference.end_effectors
+        errors = np.zeros((len(angles), len(TERMS)))
+        errors[:, 0] = angles @ self._joint_weights
+        errors[:, 1] = turning @ self._joint_weights
+        errors[:, 2] = self._effector_share * np.einsum("nji,nji->n", reach, reach)
+        errors[:, 3] = place + 0.1 * angles[:, 0]
+        if self._own_root_velocity:
+            errors[:, 4] = speed + 0.1 * turning[:, 0]
+        else:
+            errors[:, 3] += 0.01 * speed + 0.001 * turning[:, 0]
+        if state.com is not None and reference.com is not None:
+            gap = state.com - reference.com
+            errors[:, 5] = (0.1 if self.recipe.com_velocity else 1.0) * np.einsum("ni,ni->n", gap, gap)
+        return errors
+
+    def terms(self, errors: Array) -> Array:
+        """Each term's exp(-scale error) [N, 6], in (0, 1]."""
+        return np.exp(errors * self._scales)
+
+    def total(self, terms: Array) -> Array:
+        """Rewards [N] in (0, 1]: the weighted mean of the terms."""
+        return terms @ self._weights
+
+
+def end_effectors_in(
+    frame: Literal["world", "root"], points: Array, root_position: Array, root_rotation: Array
+) -> Array:
+    """World points [N, K, 3] as the recipe's frame wants them.
+
+    `root`: horizontally from the root, turned into its heading; vertically above the ground (height 0).
+    """
+    if frame == "world":
+        return points
+    cosine, sine = heading(root_rotation)
+    x = points[..., 0] - root_position[:, None, 0]
+    y = points[..., 1] - root_position[:, None, 1]
+    local = np.empty_like(points)
+    local[..., 0] = cosine[:, None] * x + sine[:, None] * y
+    local[..., 1] = cosine[:, None] * y - sine[:, None] * x
+    local[..., 2] = points[..., 2]
+    return local
+
+
+def heading(rotations: Array) -> tuple[Array, Array]:
+    """Cosine and sine [N] of the angle about z by which unit quaternions [N, 4] turn the x axis.
+
+    A root whose x axis is vertical has none; it gets 0.
+    """
+    w, x, y, z = rotations.T
+    along, across = 1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z)
+    length = np.hypot(along, across)
+    vertical = length < 1e-9
+    length = np.where(vertical, 1.0, length)
+    return np.where(vertical, 1.0, along / length), across / length
