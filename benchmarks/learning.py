@@ -47,30 +47,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.save_dir or Path(scratch)
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-            results.append(train(seed, folder / f"seed_{seed}", weights, options))
+            overrides: dict[str, object] = {**weights, "runtime": options.runtime, "ray_address": "local"}
+            if options.num_steps is not None:
+                overrides["num_steps"] = options.num_steps
+            results.append(train(options.preset, {**overrides, "seed": seed, "save_dir": folder / f"seed_{seed}"}))
             print_result(results[-1])
     missed = [phrase for result in results for phrase in missed_targets(result)]
     if options.json:
-        write_json(options.json, results, missed)
+        write_json(options.json, {"missed": missed, "runs": results})
     if options.check and missed:
         print(f"missed: {'; '.join(missed)}")
         return 1
     return 0
 
 
-def train(seed: int, folder: Path, weights: Mapping[str, str], options: argparse.Namespace) -> dict[str, Any]:
-    """One run; its evaluation with seconds and configuration."""
-    overrides: dict[str, object] = {"runtime": options.runtime, "ray_address": "local", **weights}
-    if options.num_steps is not None:
-        overrides["num_steps"] = options.num_steps
-    config = cli.load_preset(GRPOConfig, options.preset, "jobs.grpo", **overrides, seed=seed, save_dir=folder)
+def train(preset: str, overrides: Mapping[str, object]) -> dict[str, Any]:
+    """One run of a preset with other values for some options; its evaluation with seconds and configuration."""
+    config = cli.load_preset(GRPOConfig, preset, "jobs.grpo", **overrides)
+    folder = config.save_dir
     started = time.perf_counter()
     grpo.run(config)
     document = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     curve = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
-        "seed": seed,
+        "seed": config.seed,
         "seconds": time.perf_counter() - started,
         "within_group_std": document["within_group_std"],
         "rows": {row["name"]: row for row in document["rows"]},
@@ -117,14 +118,13 @@ def print_result(result: Mapping[str, Any]) -> None:
         print(f"  {name:<18} {row['before']:.4f} -> {row['after']:.4f}{interval}")
 
 
-def write_json(path: Path, results: Sequence[Mapping[str, Any]], missed: Sequence[str]) -> None:
-    """All results with the commit."""
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Writes results with the commit that made them."""
     done = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
-    document = {"commit": done.stdout.strip() or None, "missed": list(missed), "runs": list(results)}
     with atomic_write(path) as file:
-        file.write(json.dumps(document, indent=2).encode())
+        file.write(json.dumps({"commit": done.stdout.strip() or None, **document}, indent=2).encode())
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -5,14 +5,18 @@ it with the same arguments, so the policy ratio starts at 1: same attention kern
 unconditional in one batched forward), same precision. The policy acts in eval mode always: dropout would make two
 evaluations of the same action disagree.
 
-Precision: with `amp_dtype` bf16 or fp16 the denoiser runs on weights cast once, not operation by operation. The cast
-is a differentiable function of the fp32 weights, so scoring computes with exactly the numbers of the rollout and its
-gradients arrive in fp32. Embeddings of text and time, and the arithmetic of the step, are fp32 always.
+The denoiser runs on weights made once for many forwards, a differentiable function of the fp32 parameters: scoring
+computes with exactly the numbers of the rollout, and gradients arrive in fp32. With `amp_dtype` bf16 or fp16 they are
+the cast parameters; operation by operation, autocast would cast them again and again. In fp32 with adapters they are
+the merged W + s B A, which halves the time of a small network's forward; half precision keeps adapters apart, since
+rounding W + s B A loses at least twice as much of a small update. Embeddings of text and time, and the arithmetic of the step, are
+fp32 always.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -43,6 +47,17 @@ class AdapterLayer(Protocol):
     """What a layer wrapped by an adapter offers (peft's tuner layers do)."""
 
     disable_adapters: bool
+    active_adapters: list[str]
+    weight: Tensor
+    """Of the layer itself."""
+
+    def get_base_layer(self) -> nn.Module:
+        """The layer itself."""
+        ...
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """What the adapter adds to the weight, a differentiable function of its parameters."""
+        ...
 
     def enable_adapters(self, enabled: bool) -> None:
         """Adds the adapter's output to the layer's, or does not."""
@@ -128,7 +143,8 @@ class DiffusionPolicy:
         self.sampling = sampling
         self._dtype = _DTYPES[sampling.amp_dtype]
         self._denoiser = _Denoiser(network)
-        self._cast: dict[str, Tensor] | None = None
+        self._plain_denoiser: _Denoiser | None = None
+        self._made: tuple[_Denoiser, dict[str, Tensor]] | None = None
 
     @property
     def num_steps(self) -> int:
@@ -180,13 +196,13 @@ class DiffusionPolicy:
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """No gradients, and weights cast once for all forwards inside; weights must not change meanwhile."""
+        """No gradients, and weights cast or merged once for all forwards inside; weights must not change meanwhile."""
         with torch.no_grad():
-            self._cast = None if self._dtype == torch.float32 else self._cast_parameters()
+            self._made = self._make_denoiser()
             try:
                 yield
             finally:
-                self._cast = None
+                self._made = None
 
     @contextmanager
     def adapters_disabled(self) -> Iterator[None]:
@@ -256,14 +272,32 @@ class DiffusionPolicy:
 
     def _denoise(self, x: Tensor, text: Tensor, time: Tensor, mask: Tensor | None) -> Tensor:
         """The network's forward in the precision of the settings; the result is float32."""
-        if self._dtype == torch.float32:
-            return self.network.denoise(x, text, time, mask)
-        weights = self._cast_parameters() if self._cast is None else self._cast
-        return functional_call(self._denoiser, weights, (x, text, time, mask)).float()
+        denoiser, weights = self._make_denoiser() if self._made is None else self._made
+        return functional_call(denoiser, weights, (x, text, time, mask)).float()
 
-    def _cast_parameters(self) -> dict[str, Tensor]:
-        """The denoiser's parameters in the network's precision, as a function of the fp32 ones."""
-        return {name: parameter.to(self._dtype) for name, parameter in self._denoiser.named_parameters()}
+    def _make_denoiser(self) -> tuple[_Denoiser, dict[str, Tensor]]:
+        """What runs, and the weights it runs on, a function of the fp32 parameters: cast, merged or as they are."""
+        if self._dtype != torch.float32:
+            return self._denoiser, {
+                name: parameter.to(self._dtype) for name, parameter in self._denoiser.named_parameters()
+            }
+        adapters = {
+            path: module
+            for path, module in self._denoiser.named_modules()
+            if isinstance(module, AdapterLayer) and not module.disable_adapters
+        }
+        if not adapters:
+            return self._denoiser, {}
+        weights: dict[str, Tensor] = {}
+        for name, tensor in [*self._denoiser.named_parameters(), *self._denoiser.named_buffers()]:
+            if ".lora_" not in name:
+                weights[name.replace(".base_layer.", ".")] = tensor
+        for path, layer in adapters.items():
+            for adapter in layer.active_adapters:
+                weights[f"{path}.weight"] = weights[f"{path}.weight"] + layer.get_delta_weight(adapter)
+        if self._plain_denoiser is None:
+            self._plain_denoiser = _without_adapters(self._denoiser, adapters)
+        return self._plain_denoiser, weights
 
     def _indices(self, position: int | Tensor, num_samples: int) -> np.ndarray:
         """Table indices [N] of a position or of one position per sample."""
@@ -284,6 +318,17 @@ class _Denoiser(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor, time: Tensor, frame_mask: Tensor | None) -> Tensor:
         return self.network.denoise(x, text, time, frame_mask)
+
+
+def _without_adapters(denoiser: _Denoiser, adapted_paths: Iterable[str]) -> _Denoiser:
+    """The structure of the network without its adapters, to run on merged weights; it holds no numbers."""
+    plain = copy.deepcopy(denoiser).to("meta")
+    for path in adapted_paths:
+        layer = plain.get_submodule(path)
+        assert isinstance(layer, AdapterLayer)
+        parent, _, name = path.rpartition(".")
+        setattr(plain.get_submodule(parent), name, layer.get_base_layer())
+    return plain
 
 
 def _require_matching(weights: Weights, parameters: dict[str, nn.Parameter]) -> None:

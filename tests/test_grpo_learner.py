@@ -251,11 +251,17 @@ def test_memory_of_the_host_does_not_grow_with_groups() -> None:
     assert peaks[1] < 1.5 * peaks[0]
 
 
-def test_samples_in_one_state_share_a_forward() -> None:
+def test_samples_in_one_state_share_a_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first stochastic step all samples of a group are in the shared noise's state."""
     learner = make_learner(micro_batch_size=100)
-    rows = []
-    learner.policy.network.input_proj.register_forward_hook(lambda *arguments: rows.append(len(arguments[1][0])))
+    rows: list[int] = []
+    denoise = MDM.denoise
+
+    def counted(network: MDM, x: torch.Tensor, *arguments: torch.Tensor) -> torch.Tensor:
+        rows.append(len(x))
+        return denoise(network, x, *arguments)
+
+    monkeypatch.setattr(MDM, "denoise", counted)
     _, trajectories = roll_out(learner, 0, frames=(6,))
     rows.clear()
     metrics = learner.update(trajectories, advantages(1))

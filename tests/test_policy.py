@@ -151,6 +151,15 @@ def test_adapters_start_at_zero_and_their_absence_is_the_reference() -> None:
     assert torch.equal(act(policy), moved)
 
 
+def test_merged_adapters_act_as_separate_ones() -> None:
+    policy = with_lora(tiny_policy(guidance_scale=1.0), seed=1)
+    text, position = policy.embed(text_features(N)), 2
+    time = text.times[[policy.num_steps - 1 - position] * N]
+    separate = policy.network.denoise(motion_noise(N, T), text.text, time, MASK)
+    merged = policy.transition(motion_noise(N, T), position, text_features(N), MASK).x0
+    torch.testing.assert_close(merged, separate, atol=1e-5, rtol=0)
+
+
 def test_the_reference_between_forward_and_backward_leaves_gradients_alone() -> None:
     policy = with_lora(tiny_policy(), seed=1)
 
