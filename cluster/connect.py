@@ -30,7 +30,7 @@ import ray
 from ray._private.runtime_env.packaging import _dir_travel
 
 from cluster.run_directory import in_ray_job
-from cluster.settings import ClusterSettings
+from cluster.settings import ConnectionSettings
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Connection:
 
 
 @contextmanager
-def connect(settings: ClusterSettings, needed_cpus: float = 0.0) -> Iterator[Connection]:
+def connect(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[Connection]:
     """Connect for the duration of the block.
 
     Args:
@@ -125,7 +125,7 @@ def upload_megabytes(folder: Path) -> float:
     return total / 1e6
 
 
-def _start(settings: ClusterSettings, needed_cpus: float) -> None:
+def _start(settings: ConnectionSettings, needed_cpus: float) -> None:
     store = None if settings.object_store_mb is None else settings.object_store_mb * 10**6
     ray.init(
         address="local",

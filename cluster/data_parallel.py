@@ -101,7 +101,6 @@ def train_on_ray(
             num_workers=num_workers,
             use_gpu=gpus_per_worker > 0,
             resources_per_worker=resources,
-            trainer_resources={"CPU": 0},
         ),
         run_config=RunConfig(
             name=name,

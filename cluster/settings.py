@@ -1,7 +1,8 @@
 """Options of the cluster and of the run directory; imports neither torch nor ray.
 
-Two groups: `ClusterSettings` says on what a run runs (and, apart from `threads_per_actor` and `deterministic`, changes
-no bit of its result), `RunSettings` says how long it runs, what it keeps and who is told.
+`ClusterSettings` (with `ConnectionSettings`) says on what a run runs and, apart from `threads_per_actor` and
+`deterministic`, changes no bit of its result; `RunSettings` says how long it runs, what it keeps and who is told;
+`WorkerSettings` is for trainings on Ray Train.
 """
 
 from __future__ import annotations
@@ -17,16 +18,40 @@ TrackerName = Literal["NoPlatform", "TensorboardPlatform", "WandBPlatform"]
 PlacementStrategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 
 
-class ClusterSettings(Settings):
-    """Ray cluster and actors."""
+class ConnectionSettings(Settings):
+    """Ray cluster."""
 
     runtime: Literal["ray", "local"] = "ray"
-    """`ray`: actors on a cluster. `local`: the same classes called in this process, without Ray, for debugging and
-    notebooks. Both give the same bits."""
+    """`ray`: on a cluster. `local`: in this process, without Ray, for debugging and notebooks. Both compute the same
+    thing."""
 
     ray_address: str = "auto"
     """Where the cluster is. `auto`: the cluster of the job this runs in, or the one `RAY_ADDRESS` names, else a cluster
     of its own. `local`: a cluster of its own, always. Otherwise an address such as `10.0.0.1:6379`."""
+
+    object_store_mb: int | None = Field(default=None, ge=80)
+    """Object store of a cluster of its own, in MB. Default: Ray's, 30 % of the memory."""
+
+    dashboard: bool = True
+    """Start the dashboard with a cluster of its own. Metrics can be scraped with and without it."""
+
+    @field_validator("ray_address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value in ("auto", "local"):
+            return value
+        if value.startswith("ray://"):
+            raise ValueError(
+                f"ray_address is {value!r}: Ray's client is not supported; send the run with ray job submit"
+            )
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"ray_address is {value!r}: expected auto, local or host:port")
+        return value
+
+
+class ClusterSettings(ConnectionSettings):
+    """Actors."""
 
     num_rollout_actors: int = Field(default=1, ge=1)
     """Actors that sample motions. More are faster and change no bit."""
@@ -86,32 +111,31 @@ class ClusterSettings(Settings):
     """Time for missing resources to appear before the preflight fails; above 0 only for clusters that grow on
     demand."""
 
-    object_store_mb: int | None = Field(default=None, ge=80)
-    """Object store of a cluster of its own, in MB. Default: Ray's, 30 % of the memory."""
-
-    dashboard: bool = True
-    """Start the dashboard with a cluster of its own. Metrics can be scraped with and without it."""
-
-    @field_validator("ray_address")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        if value in ("auto", "local"):
-            return value
-        if value.startswith("ray://"):
-            raise ValueError(
-                f"ray_address is {value!r}: Ray's client is not supported; send the run with ray job submit"
-            )
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal():
-            raise ValueError(f"ray_address is {value!r}: expected auto, local or host:port")
-        return value
-
     @field_validator("gpus_per_rollout_actor", "gpus_per_reward_actor", "gpus_per_learner")
     @classmethod
     def _whole_cards(cls, value: float) -> float:
         if value > 1 and value != int(value):
             raise ValueError(f"{value} GPUs: above 1 only whole numbers, below 1 any fraction")
         return value
+
+
+class WorkerSettings(Settings):
+    """Ray Train workers."""
+
+    num_workers: int = Field(default=1, ge=1)
+    """Processes that train together. More change the result by rounding only."""
+
+    cpus_per_worker: float = Field(default=1.0, ge=0)
+    """CPUs reserved by each."""
+
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    """GPUs reserved by each."""
+
+    threads_per_worker: int = Field(default=1, ge=1)
+    """Threads of the numeric libraries in each."""
+
+    max_failures: int = Field(default=1, ge=0)
+    """Times that the workers are started again from their last checkpoint after one of them died."""
 
 
 class RunSettings(Settings):

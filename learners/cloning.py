@@ -239,7 +239,7 @@ def fit_critic(controller: Controller, data: CriticData, settings: CloningSettin
         inputs = controller.statistics(observations)
     optimizer = torch.optim.Adam(controller.critic_parameters(), lr=settings.learning_rate)
     rng = np.random.default_rng([seed, 0])
-    for _ in range(settings.critic_epochs):
+    for _ in range(settings.critic_warm_epochs):
         for batch in np.array_split(rng.permutation(len(targets)), math.ceil(len(targets) / settings.batch_size)):
             chosen = torch.from_numpy(batch)
             loss = (controller.critic(inputs[chosen]).squeeze(-1) - targets[chosen]).square().mean()

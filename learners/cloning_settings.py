@@ -53,14 +53,14 @@ class CloningSettings(Settings):
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's decoupled weight decay."""
 
-    critic_episodes_s: float = Field(default=20.0, ge=0)
+    critic_warm_s: float = Field(default=20.0, ge=0)
     """Seconds that every environment runs the finished clone for the critic's warm start. 0: the critic stays
     untrained."""
 
-    critic_epochs: int = Field(default=20, ge=1)
+    critic_warm_epochs: int = Field(default=20, ge=1)
     """Passes over those rollouts."""
 
-    critic_gamma: float = Field(default=0.99, gt=0, lt=1)
+    critic_warm_gamma: float = Field(default=0.99, gt=0, lt=1)
     """Discount of the returns that the critic learns; give reinforcement learning the same one."""
 
     cloning_device: str = Field(
@@ -97,9 +97,10 @@ class DemonstrationSettings(Settings):
     """File of feedback gains for `--expert balance`, as `python -m jobs.balance` writes it; by default the ones that
     ship for the clip, or those of walk."""
 
-    lookahead: str = "1"
+    lookahead: str | None = None
     """Which reference pose is the label at time t: the one `lookahead` later. `0.033s` is in seconds, a plain number
-    (the guide's) counts control steps; fractions are interpolated."""
+    (the guide's) counts control steps; fractions are interpolated. By default what the environment's `lookahead_s`
+    says, one control step."""
 
     dagger_rounds: int = Field(default=3, ge=0)
     """Rounds after the first, in which the clone itself acts more and more and the expert labels what it visits. 0:
@@ -151,7 +152,9 @@ class DemonstrationSettings(Settings):
 
     @field_validator("lookahead")
     @classmethod
-    def _time(cls, value: str) -> str:
+    def _time(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         number = value.removesuffix("s").strip()
         try:
             amount = float(number)
@@ -161,8 +164,10 @@ class DemonstrationSettings(Settings):
             raise ValueError(f"lookahead is {value!r}: expected a number of control steps, or seconds such as 0.033s")
         return value
 
-    def lookahead_s(self, control_hz: float) -> float:
-        """The lookahead in seconds."""
+    def label_lookahead_s(self, control_hz: float) -> float | None:
+        """The lookahead in seconds; None: the environment's own."""
+        if self.lookahead is None:
+            return None
         if self.lookahead.endswith("s"):
             return float(self.lookahead.removesuffix("s"))
         return float(self.lookahead) / control_hz
