@@ -94,8 +94,12 @@ def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> M
     return MDM(sizes, seed=config.seed).to(resolve_device(config.device))
 
 
+POOL_BATCHES = 8
+"""Batches that are drawn together and then cut by length: little padding, and every batch still a random draw."""
+
+
 class TrainingClips:
-    """Batches of clips and composites; a batch is a function of (seed, step)."""
+    """Batches of clips and composites of similar lengths; a batch is a function of (seed, step)."""
 
     def __init__(self, config: PretrainConfig, dataset: MotionDataset) -> None:
         """Makes the composites.
@@ -107,25 +111,38 @@ class TrainingClips:
         self._clips = dataset.items("train")
         self._num_composites = round(config.composite_fraction * config.batch_size)
         self._composites: Sequence[TextMotion] = ()
+        self._pool: tuple[int, list[MotionBatch]] | None = None
         if self._num_composites:
             rng = np.random.default_rng(config.seed)
             self._composites = dataset.composites("train", config.num_composites, rng, max_frames=config.max_frames)
 
     def batch(self, step: int) -> MotionBatch:
         """The batch of a step, counted from 0."""
+        pool, place = divmod(step, POOL_BATCHES)
+        if self._pool is None or self._pool[0] != pool:
+            self._pool = (pool, self._draw_pool(pool))
+        return self._pool[1][place]
+
+    def _draw_pool(self, pool: int) -> list[MotionBatch]:
+        """The batches of steps `POOL_BATCHES * pool` and following."""
         from motions.dataset import MotionBatch, sample_batch
 
         config = self._config
-        rng = np.random.default_rng([config.seed, step])
+        rng = np.random.default_rng([config.seed, pool])
         sizes = ((self._clips, config.batch_size - self._num_composites), (self._composites, self._num_composites))
-        parts = [sample_batch(items, rng, size, config.max_frames) for items, size in sizes if size]
-        longest = max(part.features.shape[1] for part in parts)
-        padded = [np.pad(part.features, ((0, 0), (0, longest - part.features.shape[1]), (0, 0))) for part in parts]
-        return MotionBatch(
-            features=np.concatenate(padded),
-            lengths=np.concatenate([part.lengths for part in parts]),
-            texts=tuple(text for part in parts for text in part.texts),
-        )
+        parts = [sample_batch(items, rng, POOL_BATCHES * size, config.max_frames) for items, size in sizes if size]
+        motions = [motion for part in parts for motion in part.features]
+        lengths = np.concatenate([part.lengths for part in parts])
+        texts = [text for part in parts for text in part.texts]
+        by_length = np.argsort(lengths, kind="stable").reshape(POOL_BATCHES, config.batch_size)
+        batches = []
+        for rows in by_length[rng.permutation(POOL_BATCHES)]:
+            longest = int(lengths[rows].max())
+            features = np.zeros((len(rows), longest, motions[0].shape[1]), np.float32)
+            for target, row in zip(features, rows, strict=True):
+                target[: lengths[row]] = motions[row][: lengths[row]]
+            batches.append(MotionBatch(features, lengths[rows], tuple(texts[row] for row in rows)))
+        return batches
 
 
 def save_model(

@@ -163,6 +163,10 @@ class SupervisedSettings(Settings):
     cond_mask_prob: float = Field(default=0.1, ge=0, le=1)
     """Share of samples trained without their text; guidance needs some."""
 
+    text_noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of Gaussian noise on every number of the text embeddings, in training only. With few captions
+    it keeps a network from learning them by heart: a new caption gets a mixture of the motions of its neighbours."""
+
 
 class RetrievalSettings(Settings):
     """Training of a TMR, the network that compares text and motion. Defaults of the original unless noted."""

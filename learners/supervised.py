@@ -194,6 +194,10 @@ class SupervisedLearner:
         noise = torch.from_numpy(rng.standard_normal(tuple(batch.features.shape), np.float32)).to(device)
         drop = torch.from_numpy(rng.random(size) < self.settings.cond_mask_prob).to(device)
         frame_mask = torch.arange(num_frames, device=device) < batch.lengths[:, None]
+        text = batch.text
+        if self.settings.text_noise:
+            text_noise = torch.from_numpy(rng.standard_normal(tuple(text.shape), np.float32)).to(device)
+            text = text + self.settings.text_noise * text_noise
         self.network.train()
         # Dropout draws from the global generators; they are seeded for this step and given back.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -204,7 +208,7 @@ class SupervisedLearner:
                 batch.features,
                 levels,
                 noise,
-                batch.text,
+                text,
                 frame_mask,
                 text_mask=batch.text_mask,
                 drop_text=drop,

@@ -100,18 +100,25 @@ def test_pretraining_that_was_stopped_ends_with_the_same_bits(models: TinyModels
         pretrain.run(pretrain_config(models.dataset, tmp_path))
 
 
-def test_composites_are_part_of_every_batch(models: TinyModels, tmp_path: Path) -> None:
+def test_composites_are_part_of_the_training_and_lengths_of_a_batch_are_alike(
+    models: TinyModels, tmp_path: Path
+) -> None:
     from motions.dataset import load_dataset
 
     dataset = load_dataset(str(models.dataset))
-    clips = pretrain.TrainingClips(pretrain_config(models.dataset, tmp_path), dataset)
-    batch = clips.batch(3)
-    assert len(batch.texts) == 6
+    config = pretrain_config(models.dataset, tmp_path)
+    batches = [pretrain.TrainingClips(config, dataset).batch(step) for step in range(16)]
     known = {caption for item in dataset.items("train") for caption in item.captions}
-    assert [text in known for text in batch.texts] == [True] * 3 + [False] * 3
-    assert batch.features.shape[1] == batch.lengths.max() <= 96
-    np.testing.assert_array_equal(batch.features, clips.batch(3).features)
-    assert batch.texts != clips.batch(4).texts
+    for pool in (batches[:8], batches[8:]):
+        assert all(len(batch.texts) == 6 for batch in pool)
+        assert sum(text in known for batch in pool for text in batch.texts) == 24
+    assert all(batch.features.shape[1] == batch.lengths.max() <= 96 for batch in batches)
+    shuffled = np.random.default_rng(0).permutation(np.concatenate([batch.lengths for batch in batches]))
+    padding = sum(int((batch.lengths.max() - batch.lengths).sum()) for batch in batches)
+    assert padding < 0.5 * sum(int((rows.max() - rows).sum()) for rows in shuffled.reshape(16, 6))
+    again = pretrain.TrainingClips(config, dataset).batch(11)
+    np.testing.assert_array_equal(batches[11].features, again.features)
+    assert batches[11].texts == again.texts != batches[10].texts
 
 
 def test_retrieval_training_writes_tmr_files_with_held_out_figures(

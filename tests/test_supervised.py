@@ -153,6 +153,26 @@ def test_texts_are_dropped_with_the_given_probability() -> None:
     assert moved == [True, False]
 
 
+def test_text_noise_keeps_texts_from_being_learnt_by_heart() -> None:
+    """The error that the wrong text adds, after training with and without noise of the size of the text."""
+    added = []
+    for text_noise in (0.0, 1.0):
+        trained = learner(learning_rate=1e-2, text_noise=text_noise)
+        for step in range(150):
+            trained.update(batch(step, 16))
+        given = batch(1000, 64)
+        errors = []
+        for text in (given.text, given.text.roll(1, 2)):
+            mask = torch.arange(8) < given.lengths[:, None]
+            noise = torch.from_numpy(batch_noise(64))
+            levels = torch.full((64,), 9)
+            with trained.averaged(), torch.no_grad():
+                terms = diffusion_loss(trained.network, SCHEDULE, given.features, levels, noise, text, mask)
+            errors.append(terms.mse.mean().item())
+        added.append(errors[1] - errors[0])
+    assert 0 < added[1] < 0.7 * added[0]
+
+
 def test_dataset_batches_are_normalised_before_they_are_padded() -> None:
     features = np.zeros((2, 4, 6), np.float32)
     features[0], features[1, :2] = 3.0, 5.0
