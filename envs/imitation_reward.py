@@ -39,6 +39,10 @@ END_EFFECTORS: tuple[str, ...] = ("right_ankle", "right_wrist", "left_ankle", "l
 
 _LIMB_WEIGHTS = (0.5, 0.3, 0.2, 0.3, 0.2)
 _UPSTREAM_JOINTS = (1.0, 0.5, 0.3, *_LIMB_WEIGHTS, *_LIMB_WEIGHTS)
+# bullet3 writes the normalised weights out, and cuts some short.
+_PYBULLET_RIGHT = (0.10416, 0.0625, 0.041666666666666671, 0.0625, 0.0416)
+_PYBULLET_LEFT = (0.10416, 0.0625, 0.0416, 0.0625, 0.0416)
+_PYBULLET_JOINTS = (0.20833, 0.10416, 0.0625, *_PYBULLET_RIGHT, *_PYBULLET_LEFT)
 _MIMICKIT_LIMB = (1.0, 0.6, 0.4, 0.6, 0.4)
 _MIMICKIT_JOINTS = (0.0, 1.0, 0.6, *_MIMICKIT_LIMB, *_MIMICKIT_LIMB)
 
@@ -103,7 +107,7 @@ PRESETS: dict[RewardPreset, RewardRecipe] = {
     "pybullet": RewardRecipe(
         weights=(0.5, 0.05, 0.15, 0.2, 0.0, 0.0),
         scales=(2.0, 0.1, 40.0, 5.0, 1.0, 10.0),
-        joint_weights=_normalised(_UPSTREAM_JOINTS),
+        joint_weights=_PYBULLET_JOINTS,
         end_effector_frame="world",
         end_effector_mean=True,
         com_velocity=True,
@@ -147,11 +151,13 @@ class ImitationReward:
         self._effector_share = 1.0 / len(END_EFFECTORS) if recipe.end_effector_mean else 1.0
         self._own_root_velocity = recipe.weights[TERMS.index("root_velocity")] > 0.0
 
-    def errors(self, state: TrackedState, reference: TrackedState) -> Array:
-        """Errors [N, 6] in the order of `TERMS`; a term of weight 0 that would need the centre of mass is 0."""
-        cosine = np.abs(np.einsum("nji,nji->nj", state.rotations, reference.rotations))
-        angles = 2.0 * np.arccos(np.minimum(cosine, 1.0))
-        angles *= angles
+    def errors(self, state: TrackedState, reference: TrackedState, angles: Array | None = None) -> Array:
+        """Errors [N, 6] in the order of `TERMS`; that of the centre of mass is 0 while its weight is 0.
+
+        `angles` are those of `rotation_angles`, where they are at hand.
+        """
+        angles = rotation_angles(state, reference) if angles is None else angles
+        angles = angles * angles
         turning = state.velocities - reference.velocities
         turning = np.einsum("nji,nji->nj", turning, turning)
         place, speed = state.root_position - reference.root_position, state.root_linear - reference.root_linear
@@ -178,6 +184,12 @@ class ImitationReward:
     def total(self, terms: Array) -> Array:
         """Rewards [N] in (0, 1]: the weighted mean of the terms."""
         return terms @ self._weights
+
+
+def rotation_angles(state: TrackedState, reference: TrackedState) -> Array:
+    """Geodesic angles [N, 13] in [0, pi] between the rotations of every body of `TRACKED_BODIES`."""
+    cosine = np.abs(np.einsum("nji,nji->nj", state.rotations, reference.rotations))
+    return 2.0 * np.arccos(np.minimum(cosine, 1.0))
 
 
 def end_effectors_in(

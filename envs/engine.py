@@ -1,0 +1,60 @@
+"""MuJoCo with types for what we use of it: the package is a binary without stubs.
+
+`mujoco` and `rollout` are the modules as they are; `Model` and `Data` name the fields that this project reads or
+writes. Arrays of `Data` are views of the engine's memory.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+mujoco: Any = importlib.import_module("mujoco")
+rollout: Any = importlib.import_module("mujoco.rollout")
+
+
+class Model(Protocol):
+    """`mujoco.MjModel`; left unchanged once compiled, so many users share one."""
+
+    nq: int
+    nv: int
+    nu: int
+    nbody: int
+    ngeom: int
+    nsensordata: int
+    opt: Any
+    geom_type: NDArray[np.int32]
+    geom_size: Array
+    body_mass: Array
+
+    def body(self, name: str) -> Any: ...
+    def joint(self, name: str) -> Any: ...
+    def actuator(self, name: str) -> Any: ...
+
+
+class Data(Protocol):
+    """`mujoco.MjData`."""
+
+    time: float
+    qpos: Array
+    qvel: Array
+    qacc_warmstart: Array
+    ctrl: Array
+    xfrc_applied: Array
+    xpos: Array
+    xquat: Array
+    xmat: Array
+    cvel: Array
+    geom_xpos: Array
+    geom_xmat: Array
+    subtree_com: Array
+    subtree_linvel: Array
+    sensordata: Array
+    qfrc_bias: Array
+    qfrc_passive: Array
+    M: Array

@@ -1,0 +1,410 @@
+"""The reference motion as dense tables: one lookup and one linear blend per query, whatever is asked.
+
+Clips stay quaternions (`motions.mocap`); here each is sampled once at `TABLE_HZ`, from its first to its last key frame,
+with everything an environment compares, observes or commands: rotations, velocities, body positions, joint coordinates.
+The tables end at the seam of a cycle, so nothing is ever blended across it. Velocities follow the clip's definition
+(forward differences of key frames, blended in between), those of joint coordinates too.
+
+Joint coordinates [28] are in the order of the model's dofs: chest, neck, right shoulder, right elbow, left shoulder,
+left elbow, right hip, knee, ankle, left hip, knee, ankle; three numbers for a 3-dof joint, one for knees and elbows.
+With hinges the three are intrinsic x-y-z Euler angles, kept continuous over the clip: of the two triples that give a
+rotation the one nearer to the sample before, plus whole turns. With ball joints they are the rotation vector from the
+joint's rest (`humanoid_model.rest_rotation`), their rates the angular velocity in the child's frame.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from envs.engine import Data, Model, mujoco
+from envs.frames import rotations_to_z_up, to_z_up
+from envs.humanoid_model import build_humanoid, rest_rotation
+from envs.imitation_reward import (
+    END_EFFECTORS,
+    TRACKED_BODIES,
+    RewardRecipe,
+    TrackedState,
+    end_effectors_in,
+    reward_recipe,
+)
+from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings, JointModel
+from motions.humanoid import BALL_BODIES, HINGE_BODIES
+from motions.mocap import CLIP_NAMES, MocapClip, load_clip, read_clip
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+TABLE_HZ = 240.0
+"""Samples per second of the tables (at least)."""
+
+_ARM, _LEG = ("shoulder", "elbow"), ("hip", "knee", "ankle")
+JOINT_ORDER: tuple[str, ...] = (
+    "chest",
+    "neck",
+    *(f"{side}_{part}" for side in ("right", "left") for part in _ARM),
+    *(f"{side}_{part}" for side in ("right", "left") for part in _LEG),
+)
+"""The 12 joints in the order of the model's dofs."""
+
+COORDINATES: tuple[str, ...] = tuple(
+    name for joint in JOINT_ORDER for name in ([joint] if joint in HINGE_BODIES else [f"{joint}_{a}" for a in "xyz"])
+)
+"""Names of the 28 joint coordinates."""
+
+NUM_COORDINATES = len(COORDINATES)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceState:
+    """What the reward and the termination compare at N times."""
+
+    tracked: TrackedState
+    body_positions: Array
+    """[N, 15, 3] of `BODY_NAMES`, world."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceTarget:
+    """A pose to aim at, at N times."""
+
+    root_position: Array
+    """[N, 3] world."""
+    root_rotation: Array
+    """[N, 4]."""
+    coordinates: Array
+    """[N, 28]."""
+    rates: Array
+    """[N, 28] per second."""
+
+
+class ReferenceMotion:
+    """The clips of `settings.motion` for a character with joints of the given kind.
+
+    Raises:
+        ClipError: a clip is unknown or malformed.
+        ValueError: the seam of a clip cannot be blended that widely.
+    """
+
+    def __init__(self, settings: DeepMimicSettings, joints: JointModel | None = None) -> None:
+        self.joints: JointModel = joints or settings.joints
+        self.recipe = reward_recipe(settings)
+        self.clips = tuple(open_clip(name, settings.seam_blend_s) for name in settings.motion)
+        weights = np.array(settings.motion_weights or [1.0] * len(self.clips))
+        self.chances: Array = weights / weights.sum()
+        self.durations: Array = np.array([clip.duration for clip in self.clips])
+        self.cyclic = np.array([clip.cyclic for clip in self.clips])
+        offsets = to_z_up(np.stack([clip.cycle_offset.numpy() for clip in self.clips]))
+        if not settings.keep_cycle_height:
+            offsets[:, 2] = 0.0
+        self.offsets: Array = offsets * self.cyclic[:, None]
+        """[C, 3] by which a cycle moves the root."""
+        tables = [_Table.build(clip, self.joints, self.recipe) for clip in self.clips]
+        lengths = np.array([len(table.state) for table in tables])
+        self._last: Index = lengths - 2
+        self._starts: Index = np.cumsum(lengths) - lengths
+        self._sample_hz: Array = (lengths - 1) / self.durations
+        self._state = np.concatenate([table.state for table in tables])
+        self._target = np.concatenate([table.target for table in tables])
+        self._start = np.concatenate([table.start for table in tables])
+        self.lowest = [table.start[:, -1].copy() for table in tables]
+        """Of each clip, height of its lowest point over the ground at every sample; negative below it."""
+
+    def phase(self, clip: Index, times: Array) -> Array:
+        """Share of the cycle [N]: in [0, 1), or in [0, 1] for a clip that does not repeat."""
+        share = times / self.durations[clip]
+        return np.where(self.cyclic[clip], share - np.floor(share), np.minimum(share, 1.0))
+
+    def cycles(self, clip: Index, times: Array) -> Array:
+        """Whole cycles since time 0 [N]; 0 for a clip that does not repeat."""
+        return np.floor(times / self.durations[clip]) * self.cyclic[clip]
+
+    def state(self, clip: Index, times: Array, origin: Array) -> ReferenceState:
+        """What is compared at `times` [N]; `origin` [N, 3] is added to the positions of a clip's first cycle."""
+        cycles, low, blend = self._locate(clip, times)
+        row = _blend(self._state, low, blend)
+        count = len(row)
+        rotations = row[:, :52].reshape(count, 13, 4)
+        rotations = rotations / np.sqrt(np.einsum("nji,nji->nj", rotations, rotations))[..., None]
+        shift = origin + cycles[:, None] * self.offsets[clip]
+        bodies = row[:, 112:157].reshape(count, 15, 3) + shift[:, None]
+        effectors = row[:, 97:109].reshape(count, 4, 3)
+        if self.recipe.end_effector_frame == "world":
+            effectors = effectors + shift[:, None]
+        else:
+            effectors[..., 2] += shift[:, None, 2]
+        com = row[:, 109:112] if self.recipe.needs_com else None
+        if com is not None and not self.recipe.com_velocity:
+            com = com + shift
+        tracked = TrackedState(
+            rotations=rotations,
+            velocities=row[:, 52:91].reshape(count, 13, 3),
+            root_position=row[:, 91:94] + shift,
+            root_linear=row[:, 94:97],
+            end_effectors=effectors,
+            com=com,
+        )
+        return ReferenceState(tracked, bodies)
+
+    def target(self, clip: Index, times: Array, origin: Array) -> ReferenceTarget:
+        """The poses at `times` [N]; after the end of a clip that does not repeat its last one, at rest."""
+        cycles, low, blend = self._locate(clip, times)
+        row = _blend(self._target, low, blend)
+        rotation = row[:, 3:7]
+        rotation /= np.sqrt(np.einsum("ni,ni->n", rotation, rotation))[:, None]
+        moving = self.cyclic[clip] | (times <= self.durations[clip])
+        return ReferenceTarget(
+            root_position=row[:, :3] + origin + cycles[:, None] * self.offsets[clip],
+            root_rotation=rotation,
+            coordinates=row[:, 7:35],
+            rates=row[:, 35:63] * moving[:, None],
+        )
+
+    def start(self, clip: Index, times: Array) -> tuple[Array, Array]:
+        """MuJoCo's qpos [N, nq] and qvel [N, nv] on the clip, lifted out of the ground where a body sinks into it."""
+        _, low, blend = self._locate(clip, times)
+        row = _blend(self._start, low, blend)
+        size = 35 if self.joints == "hinge" else 43
+        qpos, qvel = row[:, :size].copy(), row[:, size : size + 34].copy()
+        qpos[:, 2] += np.maximum(0.0, -row[:, -1])
+        qpos[:, 3:7] /= np.linalg.norm(qpos[:, 3:7], axis=-1, keepdims=True)
+        return qpos, qvel
+
+    def coordinate_range(self) -> tuple[Array, Array]:
+        """Lowest and highest value [28] of every joint coordinate over all clips."""
+        coordinates = self._target[:, 7:35]
+        return coordinates.min(axis=0), coordinates.max(axis=0)
+
+    def mean_coordinates(self) -> Array:
+        """Mean [28] of the joint coordinates, each clip counting by its chance."""
+        means = [
+            self._target[start : start + last + 2, 7:35].mean(axis=0)
+            for start, last in zip(self._starts, self._last, strict=True)
+        ]
+        return self.chances @ np.stack(means)
+
+    def _locate(self, clip: Index, times: Array) -> tuple[Array, Index, Array]:
+        """Cycle, row of the sample before, and share of the way to the next, each [N]."""
+        duration = self.durations[clip]
+        cycles = np.floor(times / duration) * self.cyclic[clip]
+        place = np.clip(times - cycles * duration, 0.0, duration) * self._sample_hz[clip]
+        low = np.minimum(place.astype(np.int64), self._last[clip])
+        return cycles, low + self._starts[clip], place - low
+
+
+def open_clip(name: str, seam_blend_s: float = 0.0) -> MocapClip:
+    """A clip by name or path, its seam blended over `seam_blend_s` (at most a quarter of the cycle)."""
+    is_path = name not in CLIP_NAMES and (Path(name).suffix or "/" in name)
+    clip = read_clip(name) if is_path else load_clip(name)
+    seconds = min(seam_blend_s, clip.duration / 4)
+    return clip.with_blended_seam(seconds) if clip.cyclic and seconds > 0.0 else clip
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Samples of one clip: rows of `state`, `target` and `start` (qpos, qvel, lowest point)."""
+
+    state: Array
+    target: Array
+    start: Array
+
+    @classmethod
+    def build(cls, clip: MocapClip, joints: JointModel, recipe: RewardRecipe) -> _Table:
+        count = max(2, math.ceil(clip.duration * TABLE_HZ - 1e-9) + 1)
+        times = np.linspace(0.0, clip.duration, count)
+        ends = torch.from_numpy(times).clamp(max=math.nextafter(clip.duration, 0.0))  # before the next cycle begins
+        pose, velocity = clip.pose(ends), clip.velocity(ends)
+        root = to_z_up(pose.root_positions.numpy())
+        balls, angles = rotations_to_z_up(pose.ball_rotations.numpy()), pose.hinge_angles.numpy()
+        linear, turning = to_z_up(velocity.root_linear.numpy()), to_z_up(velocity.ball_angular.numpy())
+        rotations = _tracked_rotations(balls, angles)
+        velocities = _tracked_velocities(turning, velocity.hinge_rates.numpy())
+        ball_qpos, ball_qvel = ball_state(root, rotations, linear, velocities)
+        bodies, com_position, com_velocity, lowest = _kinematics(ball_qpos, ball_qvel)
+        effectors = bodies[:, [BODY_NAMES.index(name) for name in END_EFFECTORS]]
+        effectors = end_effectors_in(recipe.end_effector_frame, effectors, root, rotations[:, 0])
+        com = com_velocity if recipe.com_velocity else com_position
+        state = np.concatenate([part.reshape(count, -1) for part in (
+            rotations, velocities, root, linear, effectors, com, bodies
+        )], axis=1)  # fmt: skip
+        if joints == "ball":
+            coordinates, rates = ball_coordinates(rotations), ball_qvel[:, 6:]
+            qpos, qvel = ball_qpos, ball_qvel
+        else:
+            coordinates = _hinge_coordinates(rotations)
+            rates = _coordinate_rates(clip.times.numpy(), times, coordinates)
+            qpos = np.concatenate((ball_qpos[:, :7], coordinates), axis=1)
+            qvel = np.concatenate((ball_qvel[:, :6], rates), axis=1)
+        target = np.concatenate((root, rotations[:, 0], coordinates, rates), axis=1)
+        return cls(state, target, np.concatenate((qpos, qvel, lowest[:, None]), axis=1))
+
+
+def _blend(table: Array, low: Index, blend: Array) -> Array:
+    before = table[low]
+    after = table[low + 1]
+    after -= before
+    after *= blend[:, None]
+    before += after
+    return before
+
+
+def _tracked_rotations(balls: Array, angles: Array) -> Array:
+    """[K, 13, 4] of `TRACKED_BODIES` from those of `BALL_BODIES` [K, 9, 4] and angles [K, 4] about -y."""
+    rotations = np.zeros((len(balls), len(TRACKED_BODIES), 4))
+    for index, name in enumerate(BALL_BODIES):
+        rotations[:, TRACKED_BODIES.index(name)] = balls[:, index]
+    for index, name in enumerate(HINGE_BODIES):
+        body = TRACKED_BODIES.index(name)
+        rotations[:, body, 0] = np.cos(angles[:, index] / 2)
+        rotations[:, body, 2] = -np.sin(angles[:, index] / 2)
+    return rotations
+
+
+def _tracked_velocities(turning: Array, rates: Array) -> Array:
+    velocities = np.zeros((len(turning), len(TRACKED_BODIES), 3))
+    for index, name in enumerate(BALL_BODIES):
+        velocities[:, TRACKED_BODIES.index(name)] = turning[:, index]
+    for index, name in enumerate(HINGE_BODIES):
+        velocities[:, TRACKED_BODIES.index(name), 1] = -rates[:, index]
+    return velocities
+
+
+def ball_state(root: Array, rotations: Array, linear: Array, velocities: Array) -> tuple[Array, Array]:
+    """qpos [K, 43] and qvel [K, 34] of the model with ball joints, from the arrays of a `TrackedState`."""
+    positions, speeds = [root, rotations[:, 0]], [linear, rotate_back(rotations[:, 0], velocities[:, 0])]
+    for name in JOINT_ORDER:
+        body = TRACKED_BODIES.index(name)
+        if name in HINGE_BODIES:
+            positions.append(hinge_angle(rotations[:, body])[:, None])
+            speeds.append(-velocities[:, body, 1:2])
+        else:
+            positions.append(_from_rest(name, rotations[:, body]))
+            speeds.append(velocities[:, body])
+    return np.concatenate(positions, axis=1), np.concatenate(speeds, axis=1)
+
+
+def ball_coordinates(rotations: Array) -> Array:
+    """Coordinates [K, 28] for ball joints of local rotations [K, 13, 4]."""
+    parts: list[Array] = []
+    for name in JOINT_ORDER:
+        local = rotations[:, TRACKED_BODIES.index(name)]
+        hinge = name in HINGE_BODIES
+        parts.append(hinge_angle(local)[:, None] if hinge else rotation_vector(_from_rest(name, local)))
+    return np.concatenate(parts, axis=1)
+
+
+def hinge_angle(rotations: Array) -> Array:
+    """Angle [K] in (-pi, pi] about -y of rotations [K, 4] about that axis."""
+    angle = -2.0 * np.arctan2(rotations[:, 2], rotations[:, 0])
+    return np.pi - (np.pi - angle) % math.tau
+
+
+def rotation_vector(rotations: Array) -> Array:
+    """Axis times angle [..., 3] of unit quaternions [..., 4], the short way round."""
+    rotations = np.where(rotations[..., :1] < 0.0, -rotations, rotations)
+    sine = np.linalg.norm(rotations[..., 1:], axis=-1, keepdims=True)
+    angle = 2.0 * np.arctan2(sine, rotations[..., :1])
+    return rotations[..., 1:] * np.where(sine < 1e-9, 2.0, angle / np.maximum(sine, 1e-9))
+
+
+def _from_rest(name: str, rotations: Array) -> Array:
+    """Joint quaternions [K, 4] of local rotations: what is left after the joint's rest."""
+    w, x, y, z = rest_rotation(name, "ball")
+    # Left multiplication with the conjugate of the rest.
+    matrix = np.array([[w, x, y, z], [-x, w, z, -y], [-y, -z, w, x], [-z, y, -x, w]])
+    return rotations @ matrix.T
+
+
+def rotation_matrices(rotations: Array) -> Array:
+    """[..., 3, 3] of unit quaternions [..., 4]."""
+    w, x, y, z = np.moveaxis(rotations, -1, 0)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def rotate_back(rotations: Array, vectors: Array) -> Array:
+    """World vectors [K, 3] in the frames of bodies with rotations [K, 4]."""
+    return np.einsum("kij,ki->kj", rotation_matrices(rotations), vectors)
+
+
+def euler_angles(matrices: Array) -> Array:
+    """Angles [..., 3] with R = Rx Ry Rz, the middle one in [-pi/2, pi/2]."""
+    first = np.arctan2(-matrices[..., 1, 2], matrices[..., 2, 2])
+    middle = np.arcsin(np.clip(matrices[..., 0, 2], -1.0, 1.0))
+    last = np.arctan2(-matrices[..., 0, 1], matrices[..., 0, 0])
+    return np.stack((first, middle, last), axis=-1)
+
+
+def _hinge_coordinates(rotations: Array) -> Array:
+    """Coordinates [K, 28] for hinges of local rotations [K, 13, 4], continuous from sample to sample."""
+    parts: list[Array] = []
+    for name in JOINT_ORDER:
+        local = rotations[:, TRACKED_BODIES.index(name)]
+        hinge = name in HINGE_BODIES
+        parts.append(hinge_angle(local)[:, None] if hinge else continuous_euler(euler_angles(rotation_matrices(local))))
+    return np.concatenate(parts, axis=1)
+
+
+def continuous_euler(angles: Array) -> Array:
+    """The same rotations [K, 3] with every triple as near as can be to the one before.
+
+    (a, b, c) and (a + pi, pi - b, c + pi) are one rotation, as are whole turns of each angle.
+    """
+    others = np.stack((angles[:, 0] + np.pi, np.pi - angles[:, 1], angles[:, 2] + np.pi), axis=-1)
+    result = angles.copy()
+    for index in range(1, len(angles)):
+        candidates = np.stack((angles[index], others[index]))
+        candidates += math.tau * np.round((result[index - 1] - candidates) / math.tau)
+        result[index] = candidates[np.abs(candidates - result[index - 1]).sum(axis=-1).argmin()]
+    return result
+
+
+def _coordinate_rates(key_times: Array, times: Array, coordinates: Array) -> Array:
+    """Rates [K, 28] at `times` [K]: forward differences of the key frames, the last repeated, blended in between."""
+    columns: list[Array] = []
+    for column in coordinates.T:
+        rates = np.diff(np.interp(key_times, times, column)) / np.diff(key_times)
+        columns.append(np.interp(times, key_times, np.append(rates, rates[-1])))
+    return np.stack(columns, axis=-1)
+
+
+def _kinematics(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:
+    """Body positions [K, 15, 3], centre of mass [K, 3], its velocity [K, 3], lowest point [K], on the ball model."""
+    model = build_humanoid(HumanoidSettings(joints="ball"))
+    data: Data = mujoco.MjData(model)
+    ids = [model.body(name).id for name in BODY_NAMES]
+    bodies, com, speed = np.empty((len(qpos), len(ids), 3)), np.empty((len(qpos), 3)), np.empty((len(qpos), 3))
+    lowest = np.empty(len(qpos))
+    for index in range(len(qpos)):
+        data.qpos[:], data.qvel[:] = qpos[index], qvel[index]
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_comVel(model, data)
+        mujoco.mj_subtreeVel(model, data)
+        bodies[index], com[index], speed[index] = data.xpos[ids], data.subtree_com[1], data.subtree_linvel[1]
+        lowest[index] = lowest_point(model, data)
+    return bodies, com, speed, lowest
+
+
+def lowest_point(model: Model, data: Data) -> float:
+    """Height of the lowest point of the character over the ground."""
+    lowest = math.inf
+    for geom in range(model.ngeom):
+        kind, size, height = model.geom_type[geom], model.geom_size[geom], data.geom_xpos[geom, 2]
+        down = np.abs(data.geom_xmat[geom, 6:9])
+        if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
+            lowest = min(lowest, height - size[0])
+        elif kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
+            lowest = min(lowest, height - size[0] - size[1] * down[2])
+        elif kind == mujoco.mjtGeom.mjGEOM_BOX:
+            lowest = min(lowest, height - float(down @ size))
+    return lowest
