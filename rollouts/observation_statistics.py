@@ -73,10 +73,20 @@ class ObservationStatistics(nn.Module):
             entries = (~data.isfinite()).any(0).nonzero().flatten().tolist()
             raise ValueError(f"observations are not finite in entries {entries[:8]}; statistics were not changed")
         variance, mean = torch.var_mean(data, dim=0, correction=0)
-        total = self.count + len(data)
-        share = len(data) / total
+        self.merge(len(data), mean, variance)
+
+    @torch.no_grad()
+    def merge(self, count: float, mean: Tensor, variance: Tensor, blend: float = 1.0) -> None:
+        """Add `count` observations of this mean [O] and population variance [O].
+
+        Args:
+            blend: part of the way to the merged mean and variance; 1 is exact. The count rises in any case.
+        """
+        total = self.count + count
+        share = count / total
         shift = mean - self.mean
         # With no data yet `share` is 1, so what the buffers held before has no weight.
-        self.variance.copy_((1 - share) * self.variance + share * variance + share * (1 - share) * shift.square())
-        self.mean.add_(share * shift)
+        merged = (1 - share) * self.variance + share * variance + share * (1 - share) * shift.square()
+        self.variance.lerp_(merged, blend)
+        self.mean.add_(blend * share * shift)
         self.count.copy_(total)
