@@ -44,9 +44,11 @@ def test_a_changed_value_is_a_miss_under_any_file_name(
 
 
 def scaled(value: Any) -> Any:
-    """The value with every floating-point tensor in it 1 % larger."""
+    """The value with every floating-point tensor or array in it 1 % larger."""
     if isinstance(value, torch.Tensor):
         return value * 1.01 if value.is_floating_point() else value
+    if isinstance(value, np.ndarray):
+        return value * 1.01 if value.dtype.kind == "f" else value
     if isinstance(value, dict):
         return {key: scaled(each) for key, each in value.items()}
     return [scaled(each) for each in value] if isinstance(value, list) else value
@@ -59,8 +61,13 @@ def test_every_built_format_misses_a_changed_fixture(
         entry = find_format(fixture := parity.load_fixture(path))
         if entry is None or entry is unbuilt:
             continue
-        torch.save(scaled(dict(fixture)), tmp_path / "changed.pt")
+        changed = tmp_path / f"changed{path.suffix}"
+        if path.suffix == ".npz":
+            np.savez(changed, **scaled(dict(fixture)))
+        else:
+            torch.save(scaled(dict(fixture)), changed)
         assert parity.main(["--fixtures", str(tmp_path)]) == 1, path.name
+        changed.unlink()
         assert "MISSED" in capsys.readouterr().out, path.name
 
 
