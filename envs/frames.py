@@ -20,3 +20,8 @@ def to_z_up(vectors: Array) -> Array:
 def rotations_to_z_up(quaternions: Array) -> Array:
     """Quaternions [..., 4] (w, x, y, z) of the y-up frame in the z-up one; local ones too: both bodies turn."""
     return np.concatenate((quaternions[..., :1], to_z_up(quaternions[..., 1:])), axis=-1)
+
+
+def to_y_up(vectors: Array) -> Array:
+    """Vectors [..., 3] of the z-up frame in the y-up one."""
+    return np.stack((vectors[..., 0], vectors[..., 2], -vectors[..., 1]), axis=-1)
