@@ -44,7 +44,7 @@ function frame(host, chart, yLow, yHigh) {
   for (const tick of niceTicks(xLow, xHigh, Math.min(6, Math.floor(width / 90)))) {
     node("text", { x: x(tick), y: height - 12, class: "tick", "text-anchor": "middle" }, svg).textContent = label(tick);
   }
-  node("text", { x: width - margin.right, y: height - 1, class: "tick", "text-anchor": "end" }, svg).textContent = "update";
+  node("text", { x: width - margin.right, y: height - 1, class: "tick", "text-anchor": "end" }, svg).textContent = chart.x_label;
   return { svg, x, y, xLow, xHigh, width, height, margin };
 }
 

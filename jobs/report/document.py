@@ -49,6 +49,8 @@ class Chart:
     kind: Literal["lines", "stack"] = "lines"
     zero: bool = False
     """Whether the vertical axis includes 0."""
+    x_label: str = "update"
+    """What the horizontal axis counts."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +113,17 @@ def render(document: ReportDocument) -> str:
         "skeleton": skeleton_data(document.skeleton),
         "palettes": PALETTES,
         "comparisons": [_comparison_data(comparison, document.skeleton) for comparison in document.comparisons],
-        "charts": [_chart_data(chart) for chart in document.charts if chart.series],
+        "charts": [chart_data(chart) for chart in document.charts if chart.series],
     }
     template = Template(asset("page.html"))
     return template.substitute(
         title=html.escape(document.title),
         lead=html.escape(document.lead),
-        tiles="".join(_tile(tile) for tile in document.tiles),
+        tiles="".join(tile_html(tile) for tile in document.tiles),
         comparison=_STAGE if document.comparisons else "",
         evaluation_note=html.escape(document.evaluation_note),
         table=_evaluation_table(document.evaluation),
-        facts=_facts_table(document.facts),
+        facts=facts_table(document.facts),
         configuration=html.escape(document.configuration),
         version=metadata_version(),
         # "</" would end the script element inside which the data stands.
@@ -169,7 +171,8 @@ def asset(name: str) -> str:
     return resources.files("jobs.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _tile(tile: Tile) -> str:
+def tile_html(tile: Tile) -> str:
+    """A headline number as a card."""
     return (
         f'<div class="card tile"><small>{html.escape(tile.label)}</small><b>{html.escape(tile.value)}</b>'
         f'<span class="change {tile.verdict}">{html.escape(tile.change)}</span></div>'
@@ -189,12 +192,14 @@ def _evaluation_table(rows: list[EvaluationRow]) -> str:
     return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
 
 
-def _facts_table(facts: list[tuple[str, str]]) -> str:
+def facts_table(facts: list[tuple[str, str]]) -> str:
+    """Names and values as a table."""
     rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in facts)
     return f"<table><tbody>{rows}</tbody></table>"
 
 
-def _chart_data(chart: Chart) -> dict[str, object]:
+def chart_data(chart: Chart) -> dict[str, object]:
+    """What charts.js draws."""
     data = asdict(chart)
     for series, colour in zip(data["series"], SERIES_COLOURS * (1 + len(chart.series) // 8), strict=False):
         series["colour"] = colour

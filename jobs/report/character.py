@@ -1,0 +1,173 @@
+"""Pictures of the simulated humanoid: joints for the page's player, and animations beside the reference.
+
+Animations are rendered by MuJoCo where a GL library exists (EGL or OSMesa, no screen needed) and drawn by
+`motions.drawing` where none does; whoever asks learns which it was.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from motions.atomic import atomic_write
+from motions.drawing import draw_frames
+from motions.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    from envs.engine import Model
+
+JOINT_NAMES: tuple[str, ...] = (
+    *("root", "chest", "neck", "head"),
+    *("right_hip", "right_knee", "right_ankle", "right_foot", "right_shoulder", "right_elbow", "right_wrist"),
+    *("left_hip", "left_knee", "left_ankle", "left_foot", "left_shoulder", "left_elbow", "left_wrist"),
+)
+_EXTRA_POINTS: dict[str, tuple[str, tuple[float, float, float]]] = {
+    "head": ("neck", (0.0, 0.0, 0.175)),
+    "right_foot": ("right_ankle", (0.1335, 0.0, -0.0225)),
+    "left_foot": ("left_ankle", (0.1335, 0.0, -0.0225)),
+}
+"""Ends of bodies that have no joint: body and place in its frame, metres."""
+
+_BACKENDS = ("egl", "osmesa")
+SIZE = (320, 320)
+VIDEO_FPS = 15.0
+RENDER_TIMEOUT_S = 300.0
+
+Renderer = Literal["mujoco", "drawing"]
+
+
+def _index(name: str) -> int:
+    return JOINT_NAMES.index(name)
+
+
+def _chain(*names: str) -> tuple[int, ...]:
+    return tuple(_index(name) for name in names)
+
+
+def humanoid_skeleton(fps: float) -> Skeleton:
+    """The simulated humanoid as a skeleton of 18 points, for drawing only (it has no features)."""
+    sides = ("right", "left")
+    legs = [_chain("root", *(f"{side}_{part}" for part in ("hip", "knee", "ankle", "foot"))) for side in sides]
+    arms = [_chain("chest", *(f"{side}_{part}" for part in ("shoulder", "elbow", "wrist"))) for side in sides]
+    nowhere = np.zeros((len(JOINT_NAMES), 3))
+    return Skeleton(
+        name="deepmimic_humanoid",
+        joint_names=JOINT_NAMES,
+        chains=(_chain("root", "chest", "neck", "head"), *legs, *arms),
+        raw_directions=nowhere,
+        target_offsets=nowhere,
+        face_joints=(_index("right_hip"), _index("left_hip"), _index("right_shoulder"), _index("left_shoulder")),
+        foot_joints=(_index("left_ankle"), _index("left_foot"), _index("right_ankle"), _index("right_foot")),
+        leg_joints=(_index("left_knee"), _index("left_ankle")),
+        mirror_pairs=(),
+        fps=fps,
+        contact_threshold=0.0,
+        metres_per_unit=1.0,
+    )
+
+
+def joint_points(model: Model, qpos: np.ndarray) -> np.ndarray:
+    """Points [T, 18, 3] of `JOINT_NAMES` for MuJoCo states [T, nq]: metres, y up, facing +z at heading 0."""
+    from envs.engine import mujoco
+
+    data = mujoco.MjData(model)
+    points = np.empty((len(qpos), len(JOINT_NAMES), 3))
+    for frame, state in enumerate(qpos):
+        data.qpos[:] = state
+        mujoco.mj_kinematics(model, data)
+        for index, name in enumerate(JOINT_NAMES):
+            body, place = _EXTRA_POINTS.get(name, (name, (0.0, 0.0, 0.0)))
+            number = model.body(body).id
+            points[frame, index] = data.xpos[number] + data.xmat[number].reshape(3, 3) @ np.array(place)
+    # z up and facing +x -> y up and facing +z, left stays left.
+    return points[..., [1, 2, 0]]
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One character's states [T, nq] and what to write under them."""
+
+    label: str
+    qpos: np.ndarray
+
+
+def save_video(path: Path, model_xml: str, takes: Sequence[Take], fps: float) -> Renderer:
+    """An endless animation (WebP) of the takes side by side, `VIDEO_FPS` frames a second.
+
+    Args:
+        model_xml: the character in MuJoCo's format.
+        fps: states per second of the takes.
+
+    Returns:
+        Who made the pictures.
+    """
+    from envs.engine import mujoco
+
+    stride = max(1, round(fps / VIDEO_FPS))
+    chosen = [Take(take.label, take.qpos[::stride]) for take in takes]
+    rows = render_offscreen(model_xml, [take.qpos for take in chosen])
+    if rows is None:
+        model, skeleton = mujoco.MjModel.from_xml_string(model_xml), humanoid_skeleton(fps / stride)
+        drawn = [
+            draw_frames(joint_points(model, take.qpos), skeleton, size=SIZE, caption=take.label, follow=True)
+            for take in chosen
+        ]
+    else:
+        drawn = [[_labelled(picture, take.label) for picture in row] for row, take in zip(rows, chosen, strict=True)]
+    length = max(len(row) for row in drawn)
+    frames = [_beside([row[min(index, len(row) - 1)] for row in drawn]) for index in range(length)]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "WEBP", save_all=True, append_images=frames[1:], duration=round(1000 * stride / fps), loop=0, quality=50
+    )
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
+    return "drawing" if rows is None else "mujoco"
+
+
+def render_offscreen(model_xml: str, states: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """Pictures [T, H, W, 3] uint8 of each sequence of states [T, nq]; None where no GL library makes any.
+
+    In a process of its own: MuJoCo binds a GL library when it is imported, and a missing one can end the process.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        task, pictures = Path(scratch) / "task.npz", Path(scratch) / "pictures.npz"
+        arrays = {f"states{index}": np.asarray(state) for index, state in enumerate(states)}
+        np.savez(task, allow_pickle=False, model=np.array(model_xml), **arrays)
+        for backend in [os.environ["MUJOCO_GL"]] if "MUJOCO_GL" in os.environ else _BACKENDS:
+            done = subprocess.run(
+                [sys.executable, "-m", "jobs.report.offscreen", str(task), str(pictures), *map(str, SIZE)],
+                cwd=Path(__file__).parent.parent.parent,
+                env={**os.environ, "MUJOCO_GL": backend},
+                capture_output=True,
+                timeout=RENDER_TIMEOUT_S,
+            )
+            if done.returncode == 0:
+                with np.load(pictures) as content:
+                    return [content[f"pictures{index}"] for index in range(len(states))]
+    return None
+
+
+def _labelled(pixels: np.ndarray, label: str) -> Image.Image:
+    picture = Image.fromarray(pixels)
+    ImageDraw.Draw(picture).text((10, 8), label, fill=(30, 30, 30), font=ImageFont.load_default(16))
+    return picture
+
+
+def _beside(pictures: Sequence[Image.Image]) -> Image.Image:
+    whole = Image.new("RGB", (sum(picture.width for picture in pictures), pictures[0].height))
+    left = 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width
+    return whole

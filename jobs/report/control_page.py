@@ -1,0 +1,194 @@
+"""The report of a character controller, as data, and its rendering into one HTML file that needs no network.
+
+The same cards, charts and player as the report of a fine-tuned policy (`document.py`); its own are the table of scores
+against baselines, and the player with the reference on the left and the policy on the right.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import Template
+
+import numpy as np
+
+from jobs.report.document import (
+    PALETTES,
+    Chart,
+    Tile,
+    asset,
+    chart_data,
+    facts_table,
+    metadata_version,
+    motion_data,
+    skeleton_data,
+    tile_html,
+)
+from motions.skeletons import Skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumn:
+    """A quantity of the table: heading, what it means, digits, and which direction is better."""
+
+    key: str
+    heading: str
+    meaning: str
+    digits: int
+    better: int
+    """1: higher, -1: lower."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One policy: values by `ScoreColumn.key`; a missing one is shown as a dash."""
+
+    name: str
+    meaning: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Imitation:
+    """Reference and policy from one start: joints [T, J, 3] in metres, y up."""
+
+    title: str
+    reference: np.ndarray
+    policy: np.ndarray
+    score: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlDocument:
+    """Everything the page shows."""
+
+    title: str
+    lead: str
+    tiles: Sequence[Tile]
+    columns: Sequence[ScoreColumn]
+    rows: Sequence[ScoreRow]
+    table_note: str
+    pushes: Sequence[ScoreRow]
+    """Recovery by push: `values` maps a column's heading to the share of recoveries."""
+    charts: Sequence[Chart]
+    imitations: Sequence[Imitation]
+    video: bytes | None
+    """Animated WebP of reference and policy, side by side."""
+    video_note: str
+    facts: Sequence[tuple[str, str]]
+    configuration: str
+    skeleton: Skeleton
+
+
+def render(document: ControlDocument) -> str:
+    """The page as HTML text.
+
+    Raises:
+        ValueError: an imitation has joints of another shape than [T, J, 3] or positions that are not finite.
+    """
+    joints = document.skeleton.num_joints
+    data = {
+        "skeleton": skeleton_data(document.skeleton),
+        "palettes": {"reference": PALETTES["before"], "policy": PALETTES["after"]},
+        "comparisons": [
+            {
+                "title": imitation.title,
+                "segments": [],
+                "scores": {"reference": "", "policy": imitation.score},
+                "motions": {
+                    "reference": motion_data(imitation.reference, joints),
+                    "policy": motion_data(imitation.policy, joints),
+                },
+            }
+            for imitation in document.imitations
+        ],
+        "charts": [chart_data(chart) for chart in document.charts if chart.series],
+    }
+    return Template(asset("control_page.html")).substitute(
+        title=html.escape(document.title),
+        lead=html.escape(document.lead),
+        tiles="".join(tile_html(tile) for tile in document.tiles),
+        stage=_STAGE if document.imitations else "",
+        video=_video(document),
+        table_note=html.escape(document.table_note),
+        table=score_table(document.columns, document.rows),
+        pushes=_push_table(document.pushes),
+        facts=facts_table(list(document.facts)),
+        configuration=html.escape(document.configuration),
+        version=metadata_version(),
+        # "</" would end the script element inside which the data stands.
+        data=json.dumps(data, allow_nan=False).replace("</", "<\\/"),
+        style=asset("page.css"),
+        viewer_script=asset("viewer.js"),
+        charts_script=asset("charts.js"),
+        page_script=asset("page.js"),
+    )
+
+
+_STAGE = """<h2>Reference and policy</h2>
+<p>From the same start. Where the policy falls, its motion ends. Drag to orbit, scroll or pinch to zoom; lighter limbs
+are the left ones.</p>
+<nav class="prompts" id="prompts" aria-label="Starts"></nav>
+<section class="card stage" id="stage" aria-label="Motions side by side">
+<div class="views">
+<div class="view"><canvas data-player="reference" tabindex="0" role="img" aria-label="Reference motion"></canvas>
+<span class="tag before">Reference</span><span class="scores" data-scores="reference"></span></div>
+<div class="view"><canvas data-player="policy" tabindex="0" role="img" aria-label="Motion of the policy"></canvas>
+<span class="tag after">Policy</span><span class="scores" data-scores="policy"></span></div>
+</div>
+<div class="controls">
+<button data-action="play" aria-pressed="false">Play</button>
+<input type="range" min="0" max="1" value="0" step="1" data-slider aria-label="Frame">
+<span data-clock></span>
+<button data-action="speed" aria-label="Playback speed">1×</button>
+<button data-action="follow" aria-pressed="true">Follow</button>
+<button data-action="reset">Reset view</button>
+</div>
+<div class="segments" data-segments></div>
+</section>"""
+
+
+def score_table(columns: Sequence[ScoreColumn], rows: Sequence[ScoreRow]) -> str:
+    """Policies by quantities; the best value of a column is marked."""
+    head = "".join(
+        f'<th title="{html.escape(column.meaning)}">{html.escape(column.heading)}</th>' for column in columns
+    )
+    best = {
+        column.key: max((column.better * row.values[column.key] for row in rows if column.key in row.values), default=0)
+        for column in columns
+    }
+    body = []
+    for row in rows:
+        cells = []
+        for column in columns:
+            value = row.values.get(column.key)
+            marked = value is not None and column.better * value == best[column.key]
+            text = "-" if value is None else f"{value:.{column.digits}f}"
+            cells.append(f'<td class="{"good" if marked else ""}">{text}</td>')
+        name = f"{html.escape(row.name)}<small>{html.escape(row.meaning)}</small>"
+        body.append(f"<tr><td>{name}</td>{''.join(cells)}</tr>")
+    return f"<table><thead><tr><th>Policy</th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _push_table(rows: Sequence[ScoreRow]) -> str:
+    if not rows:
+        return ""
+    headings = list(rows[0].values)
+    columns = [ScoreColumn(heading, heading, "share of episodes that recovered", 2, 1) for heading in headings]
+    return (
+        "<h2>Pushes</h2><p>Share of episodes that go on without a fall after a push of 0.2 s, from all the same starts."
+        f'</p><div class="card table">{score_table(columns, rows)}</div>'
+    )
+
+
+def _video(document: ControlDocument) -> str:
+    if document.video is None:
+        return ""
+    encoded = base64.b64encode(document.video).decode("ascii")
+    return (
+        f'<figure class="card"><img style="max-width:100%" alt="Reference and policy, side by side" '
+        f'src="data:image/webp;base64,{encoded}"><figcaption>{html.escape(document.video_note)}</figcaption></figure>'
+    )
