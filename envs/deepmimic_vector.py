@@ -165,6 +165,11 @@ class DeepMimicVectorEnv(VectorEnv[Float32, Float32, Flags]):
         """The observations [N, D] of now, as the last step or reset returned them (after `set_state`, say)."""
         return self.task.observe(self._reader.read(self._qpos, self._qvel))
 
+    def root_state(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Root of all rows as MuJoCo has it: position and quaternion [N, 7]; world linear and local angular velocity
+        [N, 6]."""
+        return self._qpos[:, :7].copy(), self._qvel[:, :6].copy()
+
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the threads."""
         self._physics.close()
