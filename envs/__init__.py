@@ -1,1 +1,14 @@
-"""Gymnasium environments."""
+"""Gymnasium environments of the DeepMimic task; importing this package registers them.
+
+kinetune/DeepMimic-v0          MuJoCo, single and (as vector entry point) batched on `mujoco.rollout`
+kinetune/DeepMimicBullet-v0    the same task in PyBullet
+"""
+
+import gymnasium
+
+gymnasium.register(
+    id="kinetune/DeepMimic-v0",
+    entry_point="envs.deepmimic:DeepMimicEnv",
+    vector_entry_point="envs.deepmimic_vector:DeepMimicVectorEnv",
+)
+gymnasium.register(id="kinetune/DeepMimicBullet-v0", entry_point="envs.deepmimic_bullet:DeepMimicBulletEnv")
