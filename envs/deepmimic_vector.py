@@ -170,6 +170,10 @@ class DeepMimicVectorEnv(VectorEnv[Float32, Float32, Flags]):
         [N, 6]."""
         return self._qpos[:, :7].copy(), self._qvel[:, :6].copy()
 
+    def coordinates(self) -> NDArray[np.float64]:
+        """Joint coordinates [N, 28] of all rows."""
+        return self._reader.coordinates(self._qpos).copy()
+
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the threads."""
         self._physics.close()
