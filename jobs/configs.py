@@ -143,6 +143,10 @@ class PretrainConfig(DataSettings, NetworkSettings, SupervisedSettings, Training
     num_composites: int = Field(default=500, ge=1)
     """Composite motions that are made for it before the training (20 ms each)."""
 
+    captions_per_motion: int | None = Field(default=None, ge=1)
+    """Learn only the first so many captions of every motion. The others stay prompts that the policy has never heard,
+    for which reinforcement learning needs no motions. By default all are learnt."""
+
     num_samples: int = Field(default=3, ge=0)
     """Held-out captions for which a motion is generated and drawn at the end."""
 

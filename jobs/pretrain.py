@@ -35,11 +35,10 @@ def run(config: PretrainConfig) -> None:
     """Trains a policy and writes its folder."""
     from jobs.training_folder import open_training_folder
     from learners.supervised import SupervisedLearner, supervised_batch
-    from motions.dataset import load_dataset
     from rollouts.schedule import DiffusionSchedule
     from rollouts.text_encoders import load_text_encoder
 
-    dataset = load_dataset(config.data_source)
+    dataset = load_data(config)
     with open_training_folder(config, dataset.fingerprint) as folder:
         encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
         network = build_network(config, dataset.skeleton.num_features, encoder.dim)
@@ -64,13 +63,20 @@ def run(config: PretrainConfig) -> None:
 def plan(config: PretrainConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
     from jobs.training_folder import describe_training
-    from motions.dataset import load_dataset
     from rollouts.text_encoders import load_text_encoder
 
-    dataset = load_dataset(config.data_source)
+    dataset = load_data(config)
     encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
     TrainingClips(config.model_copy(update={"num_composites": 1}), dataset)
     print(describe_training(config, dataset, build_network(config, dataset.skeleton.num_features, encoder.dim)))
+
+
+def load_data(config: PretrainConfig) -> MotionDataset:
+    """The motions and the captions to learn."""
+    from motions.dataset import load_dataset
+
+    dataset = load_dataset(config.data_source)
+    return dataset if config.captions_per_motion is None else dataset.with_captions(config.captions_per_motion)
 
 
 def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> MDM:

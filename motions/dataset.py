@@ -11,6 +11,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -73,6 +74,19 @@ class MotionDataset:
         if split not in self._items:
             self._items[split] = self._readers[split]()
         return self._items[split]
+
+    def with_captions(self, count: int) -> MotionDataset:
+        """The dataset with the first `count` captions of every training motion; other splits stay.
+
+        Raises ValueError for a count below 1.
+        """
+        if count < 1:
+            raise ValueError(f"count is {count}; every motion needs at least one caption")
+
+        def train() -> tuple[TextMotion, ...]:
+            return tuple(replace(item, captions=item.captions[:count]) for item in self.items("train"))
+
+        return MotionDataset(self.name, self.skeleton, self.normalizer, {**self._readers, "train": train})
 
     @cached_property
     def fingerprint(self) -> str:

@@ -73,6 +73,15 @@ def test_splits_have_their_captions(builtin: MotionDataset) -> None:
             assert item.captions == (mirrored if item.clip_id.startswith("M") else texts)
 
 
+def test_fewer_captions_can_be_learnt(builtin: MotionDataset) -> None:
+    fewer = builtin.with_captions(4)
+    for item, whole in zip(fewer.items("train"), builtin.items("train"), strict=True):
+        assert item.captions == whole.captions[:4] and item.features is whole.features
+    assert fewer.items("test") is builtin.items("test") and fewer.fingerprint != builtin.fingerprint
+    with pytest.raises(ValueError, match="count is 0"):
+        builtin.with_captions(0)
+
+
 def test_held_out_windows_are_no_training_windows(builtin: MotionDataset) -> None:
     train = {item.clip_id: item for item in builtin.items("train")}
     assert [item.clip_id for item in builtin.items("judge")] == list(train)
