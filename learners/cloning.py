@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from learners.cloning_settings import CloningSettings
+from learners.critic import CriticFit, Share
 from learners.workers import OneWorker, Workers
 from rollouts.controllers import Controller
 from rollouts.demonstrations import Demonstrations, split_by_blocks
@@ -237,15 +238,10 @@ def fit_critic(controller: Controller, data: CriticData, settings: CloningSettin
     targets = torch.from_numpy((data.returns - mean) / std).float()
     with torch.no_grad():
         inputs = controller.statistics(observations)
-    optimizer = torch.optim.Adam(controller.critic_parameters(), lr=settings.learning_rate)
     rng = np.random.default_rng([seed, 0])
-    for _ in range(settings.critic_warm_epochs):
-        for batch in np.array_split(rng.permutation(len(targets)), math.ceil(len(targets) / settings.batch_size)):
-            chosen = torch.from_numpy(batch)
-            loss = (controller.critic(inputs[chosen]).squeeze(-1) - targets[chosen]).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    share = Share(0, len(targets), len(targets))
+    fit = CriticFit(controller.critic, settings.learning_rate)
+    fit.fit(inputs, targets, share, settings.critic_warm_epochs, settings.batch_size, rng)
     with torch.no_grad():
         error = float((controller.critic(inputs).squeeze(-1) - targets).square().mean())
     return {"critic_loss": error, "explained_variance": 1.0 - error}

@@ -95,7 +95,7 @@ class DemonstrationSettings(Settings):
 
     balance_gains: Path | None = None
     """File of feedback gains for `--expert balance`, as `python -m jobs.balance` writes it; by default the ones that
-    ship for the clip, or those of walk."""
+    ship for the clip. A clip without any is labelled by the reference alone."""
 
     lookahead: str | None = None
     """Which reference pose is the label at time t: the one `lookahead` later. `0.033s` is in seconds, a plain number

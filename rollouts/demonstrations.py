@@ -22,16 +22,18 @@ class ImitationEnv(Protocol):
     """What is asked of a vector environment (`envs.deepmimic_vector`)."""
 
     num_envs: int
-    observation_schema: dict[str, Any]
-    control_hz: float
+    metadata: dict[str, Any]
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    @property
+    def task(self) -> Any:
+        """Has `phase` [N]."""
+        ...
+
+    def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Observations [N, O] and infos."""
         ...
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray, /) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Observations, rewards, terminated, truncated, infos; all with N rows."""
         ...
 
@@ -171,7 +173,7 @@ def next_step_reset(env: Any) -> bool:
 
 def phase_of(env: Any) -> np.ndarray:
     """Phase [N] of every environment's motion, in [0, 1)."""
-    return np.asarray(env.phase(), dtype=np.float32)
+    return np.asarray(env.task.phase, dtype=np.float32)
 
 
 def _demonstrations(rows: Sequence[tuple[np.ndarray, ...]], block_steps: int) -> Demonstrations:

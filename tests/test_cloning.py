@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -176,16 +177,14 @@ class CountingEnv:
 
     metadata: dict[str, Any] = {"autoreset_mode": "NEXT_STEP"}  # noqa: RUF012
     num_envs = 2
-    control_hz = 10.0
-    observation_schema: dict[str, Any] = {}  # noqa: RUF012
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict]:
         self.episode, self.time = np.zeros(2), np.zeros(2)
         self.done = np.zeros(2, dtype=bool)
         self.acted: list[np.ndarray] = []
         return self._observe(), {}
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+    def step(self, actions: np.ndarray, /) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         self.acted.append(actions)
         self.episode += self.done
         self.time = np.where(self.done, 0, self.time + 1)
@@ -193,8 +192,9 @@ class CountingEnv:
         self.done = (self.time == 3) & (np.arange(2) == 1) & ~reset
         return self._observe(), np.full(2, 0.25), self.done, np.zeros(2, dtype=bool), {}
 
-    def phase(self) -> np.ndarray:
-        return self.time / 10
+    @property
+    def task(self) -> Any:
+        return SimpleNamespace(phase=self.time / 10)
 
     def _observe(self) -> np.ndarray:
         return np.stack([np.arange(2), self.episode, self.time], axis=1).astype(np.float32)
