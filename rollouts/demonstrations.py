@@ -8,7 +8,7 @@ the state after a step with the action before it).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,9 +68,15 @@ class Demonstrations:
         """The fields, in order."""
         return self.observations, self.actions, self.weights, self.phases, self.blocks
 
+    @classmethod
+    def of(cls, arrays: Iterable[np.ndarray]) -> Demonstrations:
+        """From the fields in order."""
+        observations, actions, weights, phases, blocks = arrays
+        return cls(observations, actions, weights, phases, blocks)
+
     def take(self, chosen: np.ndarray) -> Demonstrations:
         """The samples of an index or mask."""
-        return Demonstrations(*(array[chosen] for array in self.arrays()))
+        return Demonstrations.of(array[chosen] for array in self.arrays())
 
 
 def aggregate(parts: Sequence[Demonstrations]) -> Demonstrations:
@@ -79,7 +85,7 @@ def aggregate(parts: Sequence[Demonstrations]) -> Demonstrations:
     for part in parts:
         joined.append((*part.arrays()[:-1], part.blocks + start))
         start += int(part.blocks.max(initial=-1)) + 1
-    return Demonstrations(*(np.concatenate(column) for column in zip(*joined, strict=True)))
+    return Demonstrations.of(np.concatenate(column) for column in zip(*joined, strict=True))
 
 
 def split_by_blocks(
@@ -114,7 +120,7 @@ def collect(
     *,
     beta: float,
     num_steps: int,
-    noise_std: float,
+    noise_std: float | np.ndarray,
     noise_hold_steps: int,
     block_steps: int,
     rng: np.random.Generator,
@@ -125,7 +131,7 @@ def collect(
     Args:
         actor: the clone; may be None with `beta` 1.
         beta: probability that the expert acts in a step of an environment.
-        noise_std: noise on the executed action in the action's own unit, redrawn every `noise_hold_steps`.
+        noise_std: noise on the executed action in its own unit, a number or [A], redrawn every `noise_hold_steps`.
         block_steps: steps of a time block, see `split_by_blocks`.
         rng: mixture and noise. The environments are seeded with a number drawn from it.
         reward_weights: weigh a sample by the reward of its step instead of by 1.
@@ -145,7 +151,7 @@ def collect(
     for step in range(num_steps):
         labels = expert.label(env, observations)
         if step % noise_hold_steps == 0:
-            noise = rng.normal(0.0, noise_std, labels.shape) if noise_std else np.zeros(labels.shape)
+            noise = noise_std * rng.standard_normal(labels.shape)
         acted = labels
         if actor is not None and beta < 1.0:
             by_expert = rng.random(num_envs) < beta
@@ -185,8 +191,6 @@ def _demonstrations(rows: Sequence[tuple[np.ndarray, ...]], block_steps: int) ->
     lane = np.broadcast_to(np.arange(valid.shape[0])[:, None], valid.shape)
     keys = np.stack([lane, episodes, times // block_steps], axis=-1).reshape(-1, 3)[keep]
     _, blocks = np.unique(keys, axis=0, return_inverse=True)
-    flat = [
-        array.reshape(-1, *array.shape[2:])[keep].astype(np.float32)
-        for array in (observations, labels, weights, phases)
-    ]
-    return Demonstrations(flat[0], flat[1], flat[2], flat[3], blocks.reshape(-1).astype(np.int64))
+    columns = (observations, labels, weights, phases)
+    flat = [array.reshape(-1, *array.shape[2:])[keep].astype(np.float32) for array in columns]
+    return Demonstrations.of([*flat, blocks.reshape(-1).astype(np.int64)])

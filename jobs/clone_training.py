@@ -1,0 +1,206 @@
+"""What every worker of a cloning does: collect, label, train, round by round, then warm the critic.
+
+Round k rolls out the mixture of expert and clone, adds the labelled states to all earlier ones and trains on the whole.
+Every worker runs its share of the environments; the data are gathered, so that all workers hold the same set and one
+worker makes the same clone as many, up to rounding. After each round rank 0 leaves a checkpoint: clone, data and
+figures; a restarted group goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jobs.control_configs import SFTConfig
+
+if TYPE_CHECKING:
+    from cluster.data_parallel import TrainContext
+    from envs.deepmimic_vector import DeepMimicVectorEnv
+    from learners.cloning import CriticData
+    from learners.workers import Workers
+    from rollouts.controllers import Controller
+    from rollouts.demonstrations import Actor, Demonstrations, Expert
+
+DATA_FILE = "demonstrations.npz"
+PROGRESS_FILE = "progress.json"
+
+
+def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
+    """The training function; `values` is an `SFTConfig` as plain values."""
+    from envs.deepmimic_vector import make_vector_env
+    from learners.cloning import CloningLearner
+    from rollouts.demonstrations import aggregate
+    from rollouts.experts import build_expert
+
+    config = SFTConfig.model_validate(values)
+    workers = context.workers
+    env = make_vector_env(config.task_settings, share_of(config.num_demo_envs, workers), None)
+    expert = refined_expert(config, env, build_expert(config, env))
+    run = _Run(config, env)
+    if context.resume_from is not None:
+        run.load(context.resume_from)
+    learner = CloningLearner(run.controller, config, config.seed, workers)
+    for index in range(run.num_rounds, config.dagger_rounds + 1):
+        fresh = gather(collect_round(config, env, expert, run.controller, index, workers.rank), workers)
+        learner.observe(fresh)
+        run.data = fresh if run.data is None else aggregate([run.data, fresh])
+
+        def report(figures: dict[str, float], index: int = index) -> None:
+            record = {"round": index, "samples": len(run.data or ()), "beta": config.beta(index), **figures}
+            run.records.append({"step": len(run.records) + 1, **record})
+            context.report(record, None)
+
+        figures = learner.fit(run.data, index, report)
+        run.num_rounds = index + 1
+        if index == config.dagger_rounds and config.critic_warm_s > 0:
+            run.critic = warm_critic(config, env, run.controller, workers)
+        run.checkpoint(context, figures)
+    env.close()
+
+
+def share_of(count: int, workers: Workers) -> int:
+    """Environments of this worker; every one has at least one."""
+    return max(1, count // workers.size + (workers.rank < count % workers.size))
+
+
+def refined_expert(config: SFTConfig, env: DeepMimicVectorEnv, expert: Expert) -> Expert:
+    """The expert with its refinement, if one is asked for; every worker computes the same."""
+    from rollouts.experts import RefinedExpert
+    from rollouts.refinement import refine
+
+    if not config.refine_actions or config.refine_method == "none":
+        return expert
+    return RefinedExpert(expert, [entry.table for entry in refine(config.task_settings, config, config.seed)])
+
+
+def collect_round(
+    config: SFTConfig, env: DeepMimicVectorEnv, expert: Expert, controller: Controller, index: int, rank: int
+) -> Demonstrations:
+    """The labelled states of one round of this worker's environments."""
+    from rollouts.demonstrations import collect
+
+    hz = config.control_hz
+    return collect(
+        env,
+        expert,
+        acting(controller),
+        beta=config.beta(index),
+        num_steps=math.ceil(config.demo_s * hz),
+        # The noise is given in radians; in absolute mode a unit is another angle for each joint.
+        noise_std=config.demo_noise / np.array(env.observation_schema["action_range"]),
+        noise_hold_steps=max(1, round(config.demo_noise_hold_s * hz)),
+        block_steps=max(2, round(config.val_block_s * hz)),
+        rng=np.random.default_rng([config.seed, index, rank]),
+        reward_weights=config.label_weighting == "reward",
+    )
+
+
+def acting(controller: Controller) -> Actor:
+    """The controller's mean actions as a function on arrays."""
+    import torch
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        return controller.act(torch.from_numpy(np.ascontiguousarray(observations))).numpy()
+
+    return act
+
+
+def gather(data: Demonstrations, workers: Workers) -> Demonstrations:
+    """Everybody's samples, in the order of ranks."""
+    from rollouts.demonstrations import Demonstrations
+
+    if workers.size == 1:
+        return data
+    # Blocks of different workers must not meet.
+    spaced = data.blocks * workers.size + workers.rank
+    return Demonstrations.of(workers.gather(array) for array in (*data.arrays()[:-1], spaced))
+
+
+def warm_critic(
+    config: SFTConfig, env: DeepMimicVectorEnv, controller: Controller, workers: Workers
+) -> dict[str, float]:
+    """Rollouts of the finished, noisy clone; every worker fits the same critic to all of them."""
+    from learners.cloning import CriticData, fit_critic
+
+    data = critic_rollouts(config, env, controller, workers.rank)
+    everything = CriticData(workers.gather(data.observations), workers.gather(data.returns))
+    return fit_critic(controller, everything, config, config.seed)
+
+
+def critic_rollouts(config: SFTConfig, env: DeepMimicVectorEnv, controller: Controller, rank: int) -> CriticData:
+    """States and returns of the stochastic clone: what reinforcement learning will sample first."""
+    from learners.cloning import CriticData, discounted_returns
+    from rollouts.vector_sampler import VectorSampler
+
+    sampler = VectorSampler(env, config.seed, stream=rank)
+    rollout = sampler.collect(controller, math.ceil(config.critic_warm_s * config.control_hz), 0)
+    ended = rollout.terminated | rollout.truncated
+    after = np.where(rollout.terminated, 0.0, np.nan)
+    returns, known = discounted_returns(rollout.rewards, ended, after, config.critic_warm_gamma)
+    # A return is as good as known when what lies behind the end of the data is discounted away.
+    horizon = math.ceil(math.log(0.05) / math.log(config.critic_warm_gamma))
+    filled, _ = discounted_returns(rollout.rewards, ended, np.nan_to_num(after), config.critic_warm_gamma)
+    far = np.arange(len(returns))[:, None] < len(returns) - horizon
+    usable = rollout.valid & (known | far)
+    if not usable.any():
+        usable = rollout.valid
+    return CriticData(rollout.observations[usable], np.where(known, returns, filled)[usable])
+
+
+class _Run:
+    """What a checkpoint holds."""
+
+    def __init__(self, config: SFTConfig, env: DeepMimicVectorEnv) -> None:
+        self.config = config
+        self.schema = env.observation_schema
+        self.controller = new_controller(config, self.schema)
+        self.data: Demonstrations | None = None
+        self.num_rounds = 0
+        self.records: list[dict[str, Any]] = []
+        self.critic: dict[str, float] = {}
+
+    def checkpoint(self, context: TrainContext, figures: dict[str, float]) -> None:
+        """Report the round's figures with everything a restart needs."""
+        from rollouts.controllers import save_controller
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            if context.workers.rank == 0 and self.data is not None:
+                extra = {"motion": list(self.config.motion), "clone": figures, "critic": self.critic}
+                save_controller(folder, self.controller, self.schema, extra)
+                names = ("observations", "actions", "weights", "phases", "blocks")
+                arrays = dict(zip(names, self.data.arrays(), strict=True))
+                np.savez(folder / DATA_FILE, allow_pickle=False, **arrays)
+                progress = {"num_rounds": self.num_rounds, "records": self.records, "critic": self.critic}
+                (folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
+            context.report({**figures, **self.critic, "round": self.num_rounds}, folder)
+
+    def load(self, folder: Path) -> None:
+        """Go on after the last round of a checkpoint."""
+        from rollouts.controllers import load_controller
+        from rollouts.demonstrations import Demonstrations
+
+        self.controller.load_state_dict(load_controller(folder, self.schema).controller.state_dict())
+        with np.load(folder / DATA_FILE, allow_pickle=False) as saved:
+            names = ("observations", "actions", "weights", "phases", "blocks")
+            self.data = Demonstrations.of(saved[name] for name in names)
+        progress = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        self.num_rounds, self.records = progress["num_rounds"], progress["records"]
+
+
+def new_controller(config: SFTConfig, schema: dict[str, Any]) -> Controller:
+    """An untrained controller for the environment's observations; weights are a function of the seed."""
+    from rollouts.controllers import Controller, ControllerConfig
+
+    shape = ControllerConfig(
+        observation_dim=schema["observation_size"],
+        action_dim=len(schema["action_range"]),
+        hidden_sizes=config.layer_widths,
+        activation=config.activation,
+    )
+    return Controller(shape, seed=config.seed)

@@ -1,0 +1,91 @@
+"""The configurations of the character jobs: cloning, and the whole way from a clip to a trained controller.
+
+Imports neither torch, ray nor a physics engine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, model_validator
+from typing_extensions import Self
+
+from cluster.settings import ConnectionSettings, WorkerSettings
+from envs.settings import DeepMimicSettings
+from learners.cloning_settings import CloningSettings, DemonstrationSettings
+from motions.settings import Settings
+
+
+class ControlEvaluationSettings(Settings):
+    """Evaluation from fixed starts on the clip."""
+
+    eval_episodes: int = Field(default=20, ge=1)
+    """Episodes, from as many phases evenly spread over the clip; the first starts at phase 0."""
+
+    eval_steps: int = Field(default=600, ge=1)
+    """Longest episode in control steps; an episode that lasts so long is a success. A clip that does not repeat ends
+    earlier."""
+
+    eval_push_forces: tuple[Annotated[float, Field(gt=0)], ...] = (100.0, 200.0)
+    """Newtons of the pushes of 0.2 s that are tried, in addition to episodes without; none: no pushes."""
+
+    eval_push_directions: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
+    """Directions of those pushes, degrees counter-clockwise from the facing (0: from behind, forward)."""
+
+    eval_push_at_s: float = Field(default=2.0, ge=0)
+    """When they come. An episode has recovered if it goes on for 5 s without a fall."""
+
+
+class SFTRunSettings(Settings):
+    """Folder, seed and evaluation."""
+
+    save_path: Path = Field(
+        default=Path("policy_sft_pretrained"), validation_alias=AliasChoices("save_path", "save_dir")
+    )
+    """Folder of the clone: `controller.safetensors`, `config.yaml`, `metrics.jsonl`, `evaluation.json`. Inside a
+    submitted Ray job it must be absolute."""
+
+    resume: bool = False
+    """Continue the cloning found in `save_path` after its last finished round."""
+
+    overwrite: bool = False
+    """If `save_path` holds a run, move it aside to `save_path.old-1` (`-2`, ...) and start anew."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of weights, data and batches."""
+
+    evaluate: bool = Field(default=True, validation_alias=AliasChoices("evaluate", "eval"))
+    """Evaluate the clone beside the baselines when it is trained; `--no_eval` leaves it out."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite are both set: continue the cloning in save_path, or start anew?")
+        return self
+
+
+class SFTConfig(
+    DeepMimicSettings,
+    CloningSettings,
+    DemonstrationSettings,
+    ControlEvaluationSettings,
+    SFTRunSettings,
+    WorkerSettings,
+    ConnectionSettings,
+):
+    """Cloning of a controller from motion clips."""
+
+    @model_validator(mode="after")
+    def _one_lookahead(self) -> Self:
+        if self.lookahead is not None and self.lookahead_s is not None:
+            raise ValueError("lookahead and lookahead_s are both given; they are the same time in two units")
+        return self
+
+    @property
+    def task_settings(self) -> DeepMimicSettings:
+        """The environment's options, with `lookahead` in seconds."""
+        values = {name: getattr(self, name) for name in DeepMimicSettings.model_fields}
+        if self.lookahead is not None:
+            values["lookahead_s"] = self.label_lookahead_s(self.control_hz)
+        return DeepMimicSettings.model_validate(values)
