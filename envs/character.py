@@ -1,154 +1,224 @@
 """State of N simulated humanoids in the terms the task compares and observes, whatever simulated them.
 
-`KinematicsReader` reads it from MuJoCo states: one exact pass of the engine's kinematics per character, because the
-sensors of a finished step still show the state before it.
+What is compared lies side by side in one array, in the layout the reference tables have too: an error is one
+subtraction, and a step of a single character few calls of NumPy, which is what it costs.
+
+`KinematicsReader` reads it from MuJoCo states. A finished step's own sensors still show the state before it, so a
+second model, with a sensor for each number and no use for the physics, is put into every state and asked.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.engine import Data, Model, mujoco
-from envs.imitation_reward import TRACKED_BODIES
-from envs.reference import JOINT_ORDER, rotation_vector
-from envs.settings import BODY_NAMES, JointModel
-from motions.humanoid import BODIES, HINGE_BODIES
+from envs.humanoid_model import build_kinematics
+from envs.imitation_reward import (
+    BODIES_PART,
+    COM,
+    EFFECTOR_ROWS,
+    PACKED_SIZE,
+    ROOT_LINEAR,
+    ROTATIONS,
+    VELOCITIES,
+    in_heading,
+)
+from envs.reference import JOINT_ORDER
+from envs.rotations import matrix_columns, rotation_vector
+from envs.settings import BODY_NAMES, DeepMimicSettings
+from motions.humanoid import HINGE_BODIES
 
 Array = NDArray[np.float64]
 
-TRACKED_ROWS = [BODY_NAMES.index(name) for name in TRACKED_BODIES]
-PARENT_ROWS = [BODIES[row].parent for row in TRACKED_ROWS[1:]]
 
-
-@dataclass(frozen=True, slots=True)
 class CharacterState:
-    """N characters, world z-up. Bodies are those of `BODY_NAMES` (15), tracked ones `TRACKED_BODIES` (13)."""
+    """N characters, world z-up. Bodies are those of `BODY_NAMES` (15), tracked ones `TRACKED_BODIES` (13).
 
-    root_position: Array
-    """[N, 3]."""
-    root_linear: Array
-    """[N, 3]."""
-    rotations: Array
-    """[N, 13, 4]: the root's in the world, the joints' local."""
-    velocities: Array
-    """[N, 13, 3] angular: the root's in the world, the joints' in their own frame."""
-    coordinates: Array
-    """[N, 28] joint coordinates, see `envs.reference`."""
-    rates: Array
-    """[N, 28]."""
-    body_positions: Array
-    """[N, 15, 3]."""
-    body_rotations: Array
-    """[N, 15, 4]."""
-    body_velocities: Array | None
-    """[N, 15, 6] linear, then angular; None unless asked for."""
-    com_position: Array | None
-    """[N, 3]; None unless asked for."""
-    com_velocity: Array | None
-    """[N, 3]; None unless asked for."""
+    Attributes:
+        packed: [N, 142], see `envs.reference`: local rotations, angular velocities, root velocity, centre of mass (its
+            position or velocity, as the reward's recipe says), body positions.
+        root_axes: [N, 6] where the root's rotation takes the x and the y axis.
+        coordinates: [N, 28] joint coordinates; `rates`: [N, 28].
+        body_axes: [N, 15, 6] as `root_axes`, of every body; None unless the observations show them.
+        body_velocities: [N, 15, 6] of the bodies' origins, linear and angular; None likewise.
+    """
 
+    __slots__ = (
+        "_key_points", "body_axes", "body_velocities", "coordinates", "heading", "packed", "rates", "root_axes",
+    )  # fmt: skip
 
-# Rows and signs of the matrix that multiplies by conj(q) from the left.
-_CONJUGATE_ROWS = np.array([0, 1, 2, 3, 1, 0, 3, 2, 2, 3, 0, 1, 3, 2, 1, 0])
-_CONJUGATE_SIGNS = np.array([1, 1, 1, 1, -1, 1, 1, -1, -1, -1, 1, 1, -1, 1, -1, 1.0])
+    def __init__(
+        self,
+        packed: Array,
+        root_axes: Array,
+        coordinates: Array,
+        rates: Array,
+        body_axes: Array | None = None,
+        body_velocities: Array | None = None,
+    ) -> None:
+        self.packed = packed
+        self.root_axes = root_axes
+        self.coordinates = coordinates
+        self.rates = rates
+        self.body_axes = body_axes
+        self.body_velocities = body_velocities
+        along, across = root_axes[:, 0], root_axes[:, 1]
+        length = np.sqrt(along * along + across * across)
+        if length.min() < 1e-9:  # a vertical x axis has no heading
+            along, length = np.where(length < 1e-9, 1.0, along), np.maximum(length, 1.0 * (length < 1e-9))
+        self.heading: tuple[Array, Array] = (along / length, across / length)
+        """Cosine and sine [N] of the direction that the root faces."""
+        self._key_points: Array | None = None
 
+    @classmethod
+    def from_parts(
+        cls,
+        *,
+        rotations: Array,
+        velocities: Array,
+        root_linear: Array,
+        coordinates: Array,
+        rates: Array,
+        body_positions: Array,
+        body_rotations: Array,
+        body_velocities: Array,
+        com: Array | None,
+    ) -> CharacterState:
+        """The state from separate arrays.
 
-def relative_rotations(rotations: Array) -> Array:
-    """Local rotations [N, 13, 4] of `TRACKED_BODIES` (the root's stays) from world ones [N, 15, 4]."""
-    local = rotations[:, TRACKED_ROWS]
-    parents = rotations[:, PARENT_ROWS]
-    matrix = (parents.take(_CONJUGATE_ROWS, axis=-1) * _CONJUGATE_SIGNS).reshape(*parents.shape[:2], 4, 4)
-    local[:, 1:] = np.matmul(matrix, local[:, 1:, :, None])[..., 0]
-    return local
+        Args:
+            rotations: [N, 13, 4], the root's in the world, the joints' local.
+            velocities: [N, 13, 3] angular, the root's in the world, the joints' in their own frame.
+            root_linear: [N, 3].
+            coordinates, rates: [N, 28].
+            body_positions: [N, 15, 3]. body_rotations: [N, 15, 4]. body_velocities: [N, 15, 6].
+            com: [N, 3] position or velocity of the centre of mass, None where the recipe does not ask.
+        """
+        count = len(rotations)
+        packed = np.zeros((count, PACKED_SIZE))
+        packed[:, ROTATIONS] = rotations.reshape(count, -1)
+        packed[:, VELOCITIES] = velocities.reshape(count, -1)
+        packed[:, ROOT_LINEAR] = root_linear
+        packed[:, COM] = 0.0 if com is None else com
+        packed[:, BODIES_PART] = body_positions.reshape(count, -1)
+        axes = matrix_columns(body_rotations)
+        return cls(packed, axes[:, 0], coordinates, rates, axes, body_velocities)
+
+    @property
+    def rotations(self) -> Array:
+        """[N, 13, 4]: the root's in the world, the joints' local."""
+        return self.packed[:, ROTATIONS].reshape(-1, 13, 4)
+
+    @property
+    def velocities(self) -> Array:
+        """[N, 13, 3] angular: the root's in the world, the joints' in their own frame."""
+        return self.packed[:, VELOCITIES].reshape(-1, 13, 3)
+
+    @property
+    def root_linear(self) -> Array:
+        """[N, 3]."""
+        return self.packed[:, ROOT_LINEAR]
+
+    @property
+    def com(self) -> Array:
+        """[N, 3] position or velocity of the centre of mass, as the recipe says; 0 where it does not ask."""
+        return self.packed[:, COM]
+
+    @property
+    def body_positions(self) -> Array:
+        """[N, 15, 3]."""
+        return self.packed[:, BODIES_PART].reshape(-1, len(BODY_NAMES), 3)
+
+    @property
+    def root_position(self) -> Array:
+        """[N, 3]."""
+        return self.packed[:, BODIES_PART.start : BODIES_PART.start + 3]
+
+    @property
+    def key_points(self) -> Array:
+        """[N, 4, 3] hands and feet: horizontally from the root in its heading, vertically above the ground."""
+        if self._key_points is None:
+            points = self.body_positions[:, EFFECTOR_ROWS]
+            self._key_points = in_heading(points, self.root_position, self.heading)
+        return self._key_points
 
 
 class KinematicsReader:
-    """Reads `CharacterState` from qpos and qvel of the humanoid model."""
+    """Reads `CharacterState` from qpos and qvel of the humanoid model.
 
-    def __init__(self, model: Model, joints: JointModel, *, with_com: bool, with_body_velocities: bool) -> None:
-        self._model = model
-        self._joints = joints
-        self._com = with_com
-        self._body_velocities = with_body_velocities
-        self._data: Data = mujoco.MjData(model)
-        self._ids = np.array([model.body(name).id for name in BODY_NAMES])
-        self._tracked = self._ids[TRACKED_ROWS]
-        self._parents = self._ids[PARENT_ROWS]
-        quaternions, hinges, column, place = [], [], 7, 0
-        self._ball_columns: list[int] = []
-        self._hinge_columns: list[int] = []
-        for name in JOINT_ORDER:
-            if name in HINGE_BODIES:
-                hinges.append(column)
-                self._hinge_columns.append(place)
-                column, place = column + 1, place + 1
-            else:
-                quaternions.append([column, column + 1, column + 2, column + 3])
-                self._ball_columns.extend((place, place + 1, place + 2))
-                column, place = column + 4, place + 3
-        self._quaternions, self._hinges = np.array(quaternions), np.array(hinges)
+    `com` says which of the centre of mass: "position", "velocity" or None; `with_bodies` whether axes and velocities of
+    all bodies are wanted.
+    """
+
+    def __init__(self, settings: DeepMimicSettings, com: str | None, *, with_bodies: bool) -> None:
+        self._model: Model = build_kinematics(settings, com, with_bodies=with_bodies)
+        self._data: Data = mujoco.MjData(self._model)
+        self._hinge = settings.joints == "hinge"
+        self._with_bodies = with_bodies
+        self._com_velocity = com == "velocity"
+        # The packed numbers, the root's axes, then those of the bodies. Sensors tell how the parent turns against the
+        # child, in the child's frame: the joint's velocity is the opposite.
+        self._signs = np.ones(self._model.nsensordata)
+        self._signs[VELOCITIES.start + 3 : VELOCITIES.stop] = -1.0
+        self._quaternions, self._hinges, self._ball_columns, self._hinge_columns = _ball_layout()
 
     def read(self, qpos: Array, qvel: Array) -> CharacterState:
         """The state of qpos [N, nq] and qvel [N, nv]."""
         count, model, data = len(qpos), self._model, self._data
-        positions = np.empty((count, model.nbody, 3))
-        quaternions = np.empty((count, model.nbody, 4))
-        matrices = np.empty((count, model.nbody, 9))
-        motion = np.empty((count, model.nbody, 6))
-        com = np.empty((2, count, 3)) if self._com else None
-        own_qpos, own_qvel = data.qpos, data.qvel
-        xpos, xquat, xmat, cvel, centre, drift = (
-            *(data.xpos, data.xquat, data.xmat, data.cvel),
-            *(data.subtree_com, data.subtree_linvel),
-        )
+        numbers = np.empty((count, model.nsensordata))
+        own_qpos, own_qvel, sensors = data.qpos, data.qvel, data.sensordata
+        drifts = mujoco.mj_subtreeVel if self._com_velocity else None
+        positions, centres, speeds, places, rates = (
+            mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_comVel, mujoco.mj_sensorPos, mujoco.mj_sensorVel,
+        )  # fmt: skip
         for index in range(count):
             own_qpos[:] = qpos[index]
             own_qvel[:] = qvel[index]
-            mujoco.mj_kinematics(model, data)
-            mujoco.mj_comPos(model, data)
-            mujoco.mj_comVel(model, data)
-            positions[index] = xpos
-            quaternions[index] = xquat
-            matrices[index] = xmat
-            motion[index] = cvel
-            if com is not None:
-                mujoco.mj_subtreeVel(model, data)
-                com[0, index] = centre[1]
-                com[1, index] = drift[1]
-        spin = motion[:, :, :3]
-        velocities = np.empty((count, len(TRACKED_ROWS), 3))
-        velocities[:, 0] = spin[:, self._ids[0]]
-        joint_spin = spin[:, self._tracked[1:]] - spin[:, self._parents]
-        frames = matrices[:, self._tracked[1:]].reshape(count, -1, 3, 3)
-        velocities[:, 1:] = np.matmul(joint_spin[:, :, None], frames)[:, :, 0]
-        rotations = quaternions[:, self._ids]
+            positions(model, data)
+            centres(model, data)
+            speeds(model, data)
+            if drifts is not None:  # the sensors would take those of the state before
+                drifts(model, data)
+            places(model, data)
+            rates(model, data)
+            numbers[index] = sensors
+        numbers *= self._signs
+        end = PACKED_SIZE + 6
+        bodies = numbers[:, end:].reshape(count, len(BODY_NAMES), 12) if self._with_bodies else None
         return CharacterState(
-            root_position=qpos[:, :3],
-            root_linear=qvel[:, :3],
-            rotations=relative_rotations(rotations),
-            velocities=velocities,
+            packed=numbers[:, :PACKED_SIZE],
+            root_axes=numbers[:, PACKED_SIZE:end],
             coordinates=self.coordinates(qpos),
             rates=qvel[:, 6:],
-            body_positions=positions[:, self._ids],
-            body_rotations=rotations,
-            body_velocities=self._linear_and_angular(positions, motion) if self._body_velocities else None,
-            com_position=None if com is None else com[0],
-            com_velocity=None if com is None else com[1],
+            body_axes=None if bodies is None else bodies[:, :, :6],
+            body_velocities=None if bodies is None else bodies[:, :, 6:],
         )
 
     def coordinates(self, qpos: Array) -> Array:
         """Joint coordinates [N, 28] of qpos [N, nq]."""
-        if self._joints == "hinge":
+        if self._hinge:
             return qpos[:, 7:]
         coordinates = np.empty((len(qpos), len(self._ball_columns) + len(self._hinge_columns)))
-        vectors = rotation_vector(qpos[:, self._quaternions])
-        coordinates[:, self._ball_columns] = vectors.reshape(len(qpos), -1)
+        coordinates[:, self._ball_columns] = rotation_vector(qpos[:, self._quaternions]).reshape(len(qpos), -1)
         coordinates[:, self._hinge_columns] = qpos[:, self._hinges]
         return coordinates
 
-    def _linear_and_angular(self, positions: Array, motion: Array) -> Array:
-        """World velocities [N, 15, 6] of body origins: the engine gives them about the centre of mass of the tree."""
-        raise NotImplementedError
+
+def _ball_layout() -> tuple[NDArray[np.int64], NDArray[np.int64], list[int], list[int]]:
+    """With ball joints: columns of qpos with quaternions [8, 4] and angles [4], and of the coordinates they become."""
+    quaternions: list[list[int]] = []
+    hinges: list[int] = []
+    ball_columns: list[int] = []
+    hinge_columns: list[int] = []
+    column, place = 7, 0
+    for name in JOINT_ORDER:
+        if name in HINGE_BODIES:
+            hinges.append(column)
+            hinge_columns.append(place)
+            column, place = column + 1, place + 1
+        else:
+            quaternions.append([column, column + 1, column + 2, column + 3])
+            ball_columns.extend((place, place + 1, place + 2))
+            column, place = column + 4, place + 3
+    return np.array(quaternions), np.array(hinges), ball_columns, hinge_columns

@@ -54,7 +54,7 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         self.observation_space = observation_space(self.task)
         self.action_space = action_space(self.settings)
         self._physics = RolloutPhysics(self.settings)
-        self._reader = make_reader(self.task, self._physics)
+        self._reader = make_reader(self.task)
         self._qpos = np.zeros((1, self._physics.model.nq))
         self._qvel = np.zeros((1, self._physics.model.nv))
 

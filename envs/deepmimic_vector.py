@@ -35,7 +35,7 @@ Float32 = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 
-class DeepMimicVectorEnv(VectorEnv[Float32, Float32, Flags]):
+class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
     """N independent rows of the task; see the module's docstring.
 
     Args:
@@ -71,7 +71,7 @@ class DeepMimicVectorEnv(VectorEnv[Float32, Float32, Flags]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._physics = RolloutPhysics(self.settings)
-        self._reader = make_reader(self.task, self._physics)
+        self._reader = make_reader(self.task)
         self._qpos = np.zeros((num_envs, self._physics.model.nq))
         self._qvel = np.zeros((num_envs, self._physics.model.nv))
         self._generators = _generators(seed, num_envs)
@@ -267,13 +267,12 @@ def action_space(settings: DeepMimicSettings) -> spaces.Box:
     return spaces.Box(-settings.action_bound, settings.action_bound, (NUM_COORDINATES,), np.float32)
 
 
-def make_reader(task: ImitationTask, physics: RolloutPhysics) -> KinematicsReader:
+def make_reader(task: ImitationTask) -> KinematicsReader:
     """Reads what the task asks for, and no more."""
+    recipe = task.reference.recipe
+    com = "velocity" if recipe.com_velocity else "position"
     return KinematicsReader(
-        physics.model,
-        task.reference.joints,
-        with_com=task.reference.recipe.needs_com,
-        with_body_velocities="bodies" in task.observation_blocks,
+        task.settings, com if recipe.needs_com else None, with_bodies="bodies" in task.observation_blocks
     )
 
 

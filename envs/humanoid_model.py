@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from envs.engine import Model, mujoco
+from envs.imitation_reward import TRACKED_BODIES
 from envs.settings import BODY_NAMES, HumanoidSettings
 from motions.humanoid import BODIES
 
@@ -80,7 +81,55 @@ _SHOULDER_TILT = {
 
 def build_humanoid_xml(settings: HumanoidSettings) -> str:
     """The model as MJCF text: character, ground, actuators, and per body a sensor of its contact with the ground."""
-    root = Element("mujoco", model="deepmimic_humanoid")
+    root = _character(settings)
+    actuators = SubElement(root, "actuator")
+    for element in root.iter("joint"):
+        _add_actuators(actuators, element, settings)
+    sensors = SubElement(root, "sensor")
+    for name in BODY_NAMES:
+        SubElement(sensors, "contact", name=f"touch_{name}", geom1="ground", body2=name, data="found", num="1")
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def build_kinematics_xml(settings: HumanoidSettings, com: str | None, *, with_bodies: bool) -> str:
+    """The same character with sensors that tell its state as `envs.character` packs it, and no actuators.
+
+    In this order: rotation of the root, and of the joints against their parents; angular velocity of the root, and of
+    the joints' parents against their children (the opposite of the joints'), in the children's frames; velocity of the
+    root; centre of mass or its velocity (three idle numbers if neither); places of the bodies; the root's axes; then,
+    if asked for, axes and velocities of every body.
+    """
+    root = _character(settings)
+    sensors = SubElement(root, "sensor")
+    parents = {body.name: BODIES[body.parent].name for body in BODIES if body.parent >= 0}
+
+    def frame(kind: str, name: str, reference: str | None = None) -> None:
+        against = {} if reference is None else {"reftype": "xbody", "refname": reference}
+        SubElement(sensors, f"frame{kind}", {"objtype": "xbody", "objname": name, **against})
+
+    for name in TRACKED_BODIES:
+        frame("quat", name, parents.get(name))
+    for name in TRACKED_BODIES:
+        frame("angvel", parents.get(name, name), name if name in parents else None)
+    frame("linvel", "root")
+    if com is None:
+        SubElement(sensors, "user", dim="3")
+    else:
+        SubElement(sensors, "subtreecom" if com == "position" else "subtreelinvel", body="root")
+    for name in BODY_NAMES:
+        frame("pos", name)
+    frame("xaxis", "root")
+    frame("yaxis", "root")
+    for name in BODY_NAMES if with_bodies else ():
+        for kind in ("xaxis", "yaxis", "linvel", "angvel"):
+            frame(kind, name)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _character(settings: HumanoidSettings) -> Element:
+    """Options, ground and bodies."""
+    root = Element("mujoco", {"model": "deepmimic_humanoid"})
     SubElement(root, "compiler", angle="radian", autolimits="true")
     integrator = "implicitfast" if settings.pd == "actuator" else "Euler"
     SubElement(root, "option", timestep=f"{1.0 / settings.physics_hz:.17g}", integrator=integrator)
@@ -89,19 +138,12 @@ def build_humanoid_xml(settings: HumanoidSettings) -> str:
     SubElement(world, "light", pos="0 0 4", dir="0 0 -1", mode="trackcom")
     SubElement(world, "geom", name="ground", type="plane", size="0 0 1", contype="1", conaffinity="0",
                friction=f"{settings.friction:g} 0.005 0.0001", material="ground")  # fmt: skip
+    # MuJoCo numbers joints by depth-first order of the text: arms before legs, as the chest is the root's first child.
     elements: dict[str, Element] = {}
     for body in BODIES:
         parent = world if body.parent < 0 else elements[BODIES[body.parent].name]
         elements[body.name] = _add_body(parent, body.name, body.joint, body.offset, settings)
-    # MuJoCo numbers joints by depth-first order of the text: arms before legs, as the chest is the root's first child.
-    actuators = SubElement(root, "actuator")
-    for element in elements["root"].iter("joint"):
-        _add_actuators(actuators, element, settings)
-    sensors = SubElement(root, "sensor")
-    for name in BODY_NAMES:
-        SubElement(sensors, "contact", name=f"touch_{name}", geom1="ground", body2=name, data="found", num="1")
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode")
+    return root
 
 
 def _add_looks(root: Element) -> None:
@@ -124,15 +166,14 @@ def _add_body(
         SubElement(element, "freejoint", name="root")
     elif joint == "hinge":
         lowest, highest = HINGE_RANGES[name.split("_")[1]]
-        SubElement(
-            element, "joint", name=name, axis="0 -1 0", range=_text(lowest, highest), **_dynamics(part, settings)
-        )
+        limits = {"name": name, "axis": "0 -1 0", "range": _text(lowest, highest)}
+        SubElement(element, "joint", limits | _dynamics(part, settings))
     elif joint == "ball" and settings.joints == "ball":
         element.set("quat", _text(*rest_rotation(name, settings.joints)))
-        SubElement(element, "joint", name=name, type="ball", **_dynamics(part, settings))
+        SubElement(element, "joint", {"name": name, "type": "ball"} | _dynamics(part, settings))
     elif joint == "ball":
         for letter, axis in (("x", "1 0 0"), ("y", "0 1 0"), ("z", "0 0 1")):
-            SubElement(element, "joint", name=f"{name}_{letter}", axis=axis, **_dynamics(part, settings))
+            SubElement(element, "joint", {"name": f"{name}_{letter}", "axis": axis} | _dynamics(part, settings))
     SubElement(element, "geom", name=name, type=part.shape, size=_text(*part.size), pos=_text(*part.centre),
                mass=f"{part.mass:g}", contype=str(int(settings.self_collision)), conaffinity="1", rgba=part.color,
                friction=f"{settings.friction:g} 0.005 0.0001")  # fmt: skip
@@ -153,10 +194,10 @@ def _add_actuators(actuators: Element, joint: Element, settings: HumanoidSetting
         if letter:
             common["gear"] = _text(*(float(letter == axis) for axis in "xyz"), 0.0, 0.0, 0.0)
         if settings.pd == "stable":
-            SubElement(actuators, "motor", **common)
+            SubElement(actuators, "motor", common)
             continue
         damping = part.stiffness * DAMPING_RATIO if settings.pd == "actuator" else 0.0
-        SubElement(actuators, "position", kp=f"{part.stiffness:g}", kv=f"{damping:g}", **common)
+        SubElement(actuators, "position", common | {"kp": f"{part.stiffness:g}", "kv": f"{damping:g}"})
 
 
 def rest_rotation(name: str, joints: str) -> tuple[float, float, float, float]:
@@ -168,7 +209,7 @@ def _text(*numbers: float) -> str:
     return " ".join(f"{number:.9g}" for number in numbers)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _compile(xml: str) -> Model:
     return mujoco.MjModel.from_xml_string(xml)
 
@@ -176,3 +217,8 @@ def _compile(xml: str) -> Model:
 def build_humanoid(settings: HumanoidSettings) -> Model:
     """The compiled model; one object per set of options in a process, to be left unchanged."""
     return _compile(build_humanoid_xml(settings))
+
+
+def build_kinematics(settings: HumanoidSettings, com: str | None, *, with_bodies: bool) -> Model:
+    """The compiled model of `build_kinematics_xml`, likewise."""
+    return _compile(build_kinematics_xml(settings, com, with_bodies=with_bodies))

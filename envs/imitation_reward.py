@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.settings import ImitationRewardSettings, RewardPreset
+from envs.settings import BODY_NAMES, ImitationRewardSettings, RewardPreset
 
 Array = NDArray[np.float64]
 
@@ -36,6 +36,15 @@ TRACKED_BODIES: tuple[str, ...] = (
 """Bodies with a rotation of their own, in the order of a clip's columns: rows of `TrackedState.rotations`."""
 
 END_EFFECTORS: tuple[str, ...] = ("right_ankle", "right_wrist", "left_ankle", "left_wrist")
+
+ROTATIONS, VELOCITIES = slice(0, 52), slice(52, 91)
+ROOT_LINEAR, COM, BODIES_PART = slice(91, 94), slice(94, 97), slice(97, 142)
+PACKED_SIZE = 142
+"""A state or a reference as one row: local rotations [13, 4], angular velocities [13, 3], linear velocity of the root,
+position or velocity of the centre of mass, positions [15, 3] of `BODY_NAMES`; else as `TrackedState` has them."""
+
+EFFECTOR_ROWS = [BODY_NAMES.index(name) for name in END_EFFECTORS]
+EFFECTOR_COLUMNS = np.array([[BODIES_PART.start + 3 * row + axis for axis in range(3)] for row in EFFECTOR_ROWS])
 
 _LIMB_WEIGHTS = (0.5, 0.3, 0.2, 0.3, 0.2)
 _UPSTREAM_JOINTS = (1.0, 0.5, 0.3, *_LIMB_WEIGHTS, *_LIMB_WEIGHTS)
@@ -145,37 +154,38 @@ class ImitationReward:
 
     def __init__(self, recipe: RewardRecipe) -> None:
         self.recipe = recipe
-        self._joint_weights = np.array(recipe.joint_weights)
         self._scales = -np.array(recipe.scales)
         self._weights = np.array(recipe.weights) / sum(recipe.weights)
+        self._world = recipe.end_effector_frame == "world"
         self._effector_share = 1.0 / len(END_EFFECTORS) if recipe.end_effector_mean else 1.0
-        self._own_root_velocity = recipe.weights[TERMS.index("root_velocity")] > 0.0
+        self._shares = self._error_shares()
 
-    def errors(self, state: TrackedState, reference: TrackedState, angles: Array | None = None) -> Array:
-        """Errors [N, 6] in the order of `TERMS`; that of the centre of mass is 0 while its weight is 0.
+    def errors(self, state: TrackedState, reference: TrackedState) -> Array:
+        """Errors [N, 6] in the order of `TERMS`; that of the centre of mass is 0 while its weight is 0."""
+        points = None if self._world else (state.end_effectors, reference.end_effectors)
+        return self.compare(self._pack(state), self._pack(reference), points)[0]
 
-        `angles` are those of `rotation_angles`, where they are at hand.
+    def compare(self, state: Array, reference: Array, points: tuple[Array, Array] | None) -> tuple[Array, Array, Array]:
+        """Errors [N, 6], angles [N, 13] between rotations, and squared distances [N, 15] between bodies.
+
+        Args:
+            state, reference: packed [N, 142].
+            points: end effectors [N, 4, 3] of both, in the frame "root" of `end_effectors_in`; read if the recipe's is.
         """
-        angles = rotation_angles(state, reference) if angles is None else angles
-        angles = angles * angles
-        turning = state.velocities - reference.velocities
-        turning = np.einsum("nji,nji->nj", turning, turning)
-        place, speed = state.root_position - reference.root_position, state.root_linear - reference.root_linear
-        place, speed = np.einsum("ni,ni->n", place, place), np.einsum("ni,ni->n", speed, speed)
-        reach = state.end_effectors - reference.end_effectors
-        errors = np.zeros((len(angles), len(TERMS)))
-        errors[:, 0] = angles @ self._joint_weights
-        errors[:, 1] = turning @ self._joint_weights
-        errors[:, 2] = self._effector_share * np.einsum("nji,nji->n", reach, reach)
-        errors[:, 3] = place + 0.1 * angles[:, 0]
-        if self._own_root_velocity:
-            errors[:, 4] = speed + 0.1 * turning[:, 0]
-        else:
-            errors[:, 3] += 0.01 * speed + 0.001 * turning[:, 0]
-        if state.com is not None and reference.com is not None:
-            gap = state.com - reference.com
-            errors[:, 5] = (0.1 if self.recipe.com_velocity else 1.0) * np.einsum("ni,ni->n", gap, gap)
-        return errors
+        count = len(state)
+        cosine = np.einsum(
+            "nji,nji->nj", state[:, ROTATIONS].reshape(count, 13, 4), reference[:, ROTATIONS].reshape(count, 13, 4)
+        )
+        angles = 2.0 * np.arccos(np.minimum(np.abs(cosine), 1.0))
+        squares = state - reference
+        squares *= squares
+        # Quaternions are compared by angle: their columns hold the squared angles, and nothing else counts there.
+        squares[:, : len(TRACKED_BODIES)] = angles * angles
+        errors = squares @ self._shares
+        if points is not None and not self._world:
+            reach = points[0] - points[1]
+            errors[:, 2] = self._effector_share * np.einsum("nji,nji->n", reach, reach)
+        return errors, angles, squares[:, BODIES_PART].reshape(count, -1, 3).sum(axis=-1)
 
     def terms(self, errors: Array) -> Array:
         """Each term's exp(-scale error) [N, 6], in (0, 1]."""
@@ -185,11 +195,35 @@ class ImitationReward:
         """Rewards [N] in (0, 1]: the weighted mean of the terms."""
         return terms @ self._weights
 
+    def _error_shares(self) -> Array:
+        """[142, 6] what each squared difference (or squared angle) adds to each error."""
+        recipe, joint_weights = self.recipe, np.array(self.recipe.joint_weights)
+        shares = np.zeros((PACKED_SIZE, len(TERMS)))
+        shares[: len(TRACKED_BODIES), 0] = joint_weights
+        shares[VELOCITIES, 1] = np.repeat(joint_weights, 3)
+        if self._world:
+            shares[EFFECTOR_COLUMNS, 2] = self._effector_share
+        root_place, root_turning = slice(BODIES_PART.start, BODIES_PART.start + 3), slice(52, 55)
+        shares[root_place, 3], shares[0, 3] = 1.0, 0.1
+        if recipe.weights[TERMS.index("root_velocity")] > 0.0:
+            shares[ROOT_LINEAR, 4], shares[root_turning, 4] = 1.0, 0.1
+        else:
+            shares[ROOT_LINEAR, 3], shares[root_turning, 3] = 0.01, 0.001
+        if recipe.needs_com:
+            shares[COM, 5] = 0.1 if recipe.com_velocity else 1.0
+        return shares
 
-def rotation_angles(state: TrackedState, reference: TrackedState) -> Array:
-    """Geodesic angles [N, 13] in [0, pi] between the rotations of every body of `TRACKED_BODIES`."""
-    cosine = np.abs(np.einsum("nji,nji->nj", state.rotations, reference.rotations))
-    return 2.0 * np.arccos(np.minimum(cosine, 1.0))
+    def _pack(self, state: TrackedState) -> Array:
+        count = len(state.rotations)
+        packed = np.zeros((count, PACKED_SIZE))
+        packed[:, ROTATIONS] = state.rotations.reshape(count, -1)
+        packed[:, VELOCITIES] = state.velocities.reshape(count, -1)
+        packed[:, ROOT_LINEAR] = state.root_linear
+        packed[:, COM] = 0.0 if state.com is None else state.com
+        packed[:, BODIES_PART.start : BODIES_PART.start + 3] = state.root_position
+        if self._world:
+            packed[:, EFFECTOR_COLUMNS] = state.end_effectors
+        return packed
 
 
 def end_effectors_in(
@@ -199,15 +233,18 @@ def end_effectors_in(
 
     `root`: horizontally from the root, turned into its heading; vertically above the ground (height 0).
     """
-    if frame == "world":
-        return points
-    cosine, sine = heading(root_rotation)
-    x = points[..., 0] - root_position[:, None, 0]
-    y = points[..., 1] - root_position[:, None, 1]
-    local = np.empty_like(points)
-    local[..., 0] = cosine[:, None] * x + sine[:, None] * y
-    local[..., 1] = cosine[:, None] * y - sine[:, None] * x
-    local[..., 2] = points[..., 2]
+    return points if frame == "world" else in_heading(points, root_position, heading(root_rotation))
+
+
+def in_heading(points: Array, root_position: Array, direction: tuple[Array, Array]) -> Array:
+    """World points [N, K, 3] horizontally from the root, turned into its heading (cosine, sine [N]); height kept."""
+    cosine, sine = direction[0][:, None], direction[1][:, None]
+    local = points.copy()
+    local[..., :2] -= root_position[:, None, :2]
+    x, y = local[..., 0], local[..., 1]
+    along = cosine * x + sine * y
+    local[..., 1] = cosine * y - sine * x
+    local[..., 0] = along
     return local
 
 

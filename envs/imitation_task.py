@@ -24,14 +24,7 @@ from numpy.typing import NDArray
 
 from envs.character import CharacterState
 from envs.humanoid_model import DAMPING_RATIO
-from envs.imitation_reward import (
-    END_EFFECTORS,
-    ImitationReward,
-    TrackedState,
-    end_effectors_in,
-    heading,
-    rotation_angles,
-)
+from envs.imitation_reward import END_EFFECTORS, VELOCITIES, ImitationReward
 from envs.reference import COORDINATES, NUM_COORDINATES, ReferenceMotion, ReferenceTarget
 from envs.settings import BODY_NAMES, DeepMimicSettings, JointModel
 from motions.mocap import MocapClip
@@ -54,7 +47,6 @@ GROUND_BODIES: dict[str, tuple[str, ...]] = {
 
 FEET = ("right_ankle", "left_ankle")
 
-_EFFECTOR_ROWS = [BODY_NAMES.index(name) for name in END_EFFECTORS]
 # Whole turns of hinges do not matter; knees and elbows are limited and never wind up.
 _WINDING = np.array([name[-2:] in ("_x", "_y", "_z") for name in COORDINATES], dtype=np.float64)
 _ROOT_SIZE, _TARGET_SIZE = 13, 9 + NUM_COORDINATES
@@ -97,9 +89,18 @@ class ImitationTask:
         self._phase_turn = np.where(self.reference.cyclic, math.tau, math.pi)
         self._wrap = self.reference.joints == "hinge"
         self._action_centre, self._action_range = self._action_units()
-        self._step_offsets = np.array(settings.target_steps) / settings.control_hz
+        self._all_cyclic = bool(self.reference.cyclic.all())
+        self._root_frame = self.reference.recipe.end_effector_frame == "root"
         self.observation_blocks = self._blocks()
         self.observation_size = sum(self.observation_blocks.values())
+        ends = np.cumsum(list(self.observation_blocks.values())).tolist()
+        self._slices = {
+            name: slice(end - size, end)
+            for end, (name, size) in zip(ends, self.observation_blocks.items(), strict=True)
+        }
+        steps = settings.target_steps if "targets" in self.observation_blocks else ()
+        self._num_targets = len(steps)
+        self._ahead = np.array([0.0, self.lookahead_s, *(step * self.control_s for step in steps)])
         self.clip = np.zeros(num_envs, dtype=np.int64)
         self.start_time = np.zeros(num_envs)
         self.steps = np.zeros(num_envs, dtype=np.int64)
@@ -112,6 +113,11 @@ class ImitationTask:
         """[N] radians against the heading."""
         self.push_force = np.zeros((num_envs, 3))
         """[N, 3] N in the world, of the push that is under way."""
+        # What the reference says of the times ahead: PD targets of the expert, and the targets that are observed.
+        self._aims = np.zeros((num_envs, NUM_COORDINATES))
+        self._places = np.zeros((num_envs, self._num_targets, 3))
+        self._axes = np.zeros((num_envs, self._num_targets, 6))
+        self._coordinates = np.zeros((num_envs, self._num_targets, NUM_COORDINATES))
 
     @property
     def time(self) -> Array:
@@ -148,6 +154,7 @@ class ImitationTask:
         self.cycle[rows] = 0.0
         self.origin[rows] = 0.0
         self.push_force[rows] = 0.0
+        self._look_ahead(rows)
 
     def start_states(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """MuJoCo's qpos and qvel on the clip for rows just started."""
@@ -165,7 +172,7 @@ class ImitationTask:
             raise ValueError(f"action of environment {int(np.argwhere(~np.isfinite(actions))[0, 0])} is not finite")
         bound = self.settings.action_bound
         offset = np.minimum(np.maximum(actions, -bound), bound) * self._action_range
-        base = self._expert_targets(rows) if self.settings.action_mode == "residual" else self._action_centre
+        base = self._aims[rows] if self.settings.action_mode == "residual" else self._action_centre
         if not self._wrap:
             return base + offset
         if self.settings.action_mode == "absolute":
@@ -177,88 +184,86 @@ class ImitationTask:
         """The action [n, 28] that aims at the reference `lookahead_s` from now, with velocity feed-forward."""
         if self.settings.action_mode == "residual":
             return np.zeros((len(self.clip[rows]), NUM_COORDINATES), dtype=np.float32)
-        action = (self._expert_targets(rows) - self._action_centre) / self._action_range
+        action = (self._aims[rows] - self._action_centre) / self._action_range
         return np.clip(action, -self.settings.action_bound, self.settings.action_bound).astype(np.float32)
 
     def advance(self, state: CharacterState, touching: Flags, diverged: Flags, rows: Rows = ALL) -> Outcome:
-        """The step's end: `state` after it, `touching` [n, 15] during it, `diverged` [n] if the simulation broke down."""
+        """The step's end.
+
+        Args:
+            state: n characters after it.
+            touching: [n, 15] which bodies touched the ground during it.
+            diverged: [n] whether the simulation broke down.
+        """
         self.steps[rows] += 1
         clip, steps = self.clip[rows], self.steps[rows]
         time = self.start_time[rows] + steps * self.control_s
         if self.settings.root_sync:
             self._sync_root(state, clip, time, rows)
-        reference = self.reference.state(clip, time, self.origin[rows])
-        tracked = self._tracked(state)
-        angles = rotation_angles(tracked, reference.tracked)
-        terms = self.reward.terms(self.reward.errors(tracked, reference.tracked, angles))
+        (packed, points), ahead = self.reference.look(clip, time, self._ahead, self.origin[rows])
+        self._keep(ahead, rows)
+        mine = state.key_points if self._root_frame else points
+        errors, angles, squares = self.reward.compare(state.packed, packed, (mine, points))
+        terms = self.reward.terms(errors)
         reward = self.reward.total(terms)
-        gaps = state.body_positions - reference.body_positions
-        distances = np.sqrt(np.einsum("nji,nji->nj", gaps, gaps))
+        distances = np.sqrt(squares)
         fallen = diverged
         if self.settings.early_termination:
             fallen = fallen | (touching & self._forbidden[clip]).any(axis=1)
             if self.settings.max_body_deviation is not None:
                 fallen = fallen | (distances.max(axis=1) > self.settings.max_body_deviation)
         reward[fallen] = 0.0
-        ended = ~self.reference.cyclic[clip] & (time >= self.reference.durations[clip] - 1e-9)
+        ended = steps >= self.max_steps
+        if not self._all_cyclic:
+            ended |= ~self.reference.cyclic[clip] & (time >= self.reference.durations[clip] - 1e-9)
         return Outcome(
             reward=reward,
             terminated=fallen,
-            truncated=~fallen & ((steps >= self.max_steps) | ended),
+            truncated=ended & ~fallen,
             terms=terms,
-            joint_error=angles[:, 1:].mean(axis=1),
+            joint_error=angles[:, 1:].sum(axis=1) / 12.0,
             root_error=distances[:, 0],
-            body_error=distances.mean(axis=1),
+            body_error=distances.sum(axis=1) / 15.0,
         )
 
     def observe(self, state: CharacterState, rows: Rows = ALL) -> Float32:
         """Observations [n, observation_size] float32, blocks in the order of `observation_blocks`."""
-        blocks = self.observation_blocks
-        clip = self.clip[rows]
-        time = self.start_time[rows] + self.steps[rows] * self.control_s
-        count, num_steps = len(clip), len(self._step_offsets) if "targets" in blocks else 0
-        cosine, sine = heading(state.rotations[:, 0])
-        quaternions = np.empty((count, 1 + num_steps, 4))
-        quaternions[:, 0] = state.rotations[:, 0]
-        ahead: ReferenceTarget | None = None
-        # Per pose: two columns of its rotation, and a place; then the root's two velocities.
-        vectors = np.empty((count, 3 * num_steps + 4, 3))
+        count, num_steps = len(state.packed), self._num_targets
+        observations = np.empty((count, self.observation_size), dtype=np.float32)
+        # Everything with a direction is turned into the heading at once: the root's axes and velocities, then per
+        # target its place from the root and its axes.
+        vectors = np.empty((count, 4 + 3 * num_steps, 3))
+        flat = vectors.reshape(count, -1)
+        flat[:, 0:6] = state.root_axes
+        flat[:, 6:9] = state.root_linear
+        flat[:, 9:12] = state.packed[:, VELOCITIES.start : VELOCITIES.start + 3]
+        targets = vectors[:, 4:].reshape(count, num_steps, 9)
         if num_steps:
-            ahead = self.reference.target(
-                np.repeat(clip, num_steps),
-                (time[:, None] + self._step_offsets).ravel(),
-                np.repeat(self.origin[rows], num_steps, axis=0),
-            )
-            quaternions[:, 1:] = ahead.root_rotation.reshape(count, num_steps, 4)
-            places = ahead.root_position.reshape(count, num_steps, 3)
-            np.subtract(places, state.root_position[:, None], out=vectors[:, 4 + 2 * num_steps :])
-        _matrix_columns(quaternions, vectors)
-        vectors[:, 2 + 2 * num_steps] = state.root_linear
-        vectors[:, 3 + 2 * num_steps] = state.velocities[:, 0]
-        _turn_back(vectors, cosine, sine)
-        parts: dict[str, Array] = {}
-        if "root" in blocks:
-            now = (0, 1 + num_steps, 2 + 2 * num_steps, 3 + 2 * num_steps)
-            parts["root"] = np.concatenate((state.root_position[:, 2:], vectors[:, now].reshape(count, 12)), axis=1)
-        if ahead is not None:
-            target = np.empty((count, num_steps, _TARGET_SIZE))
-            target[:, :, 0:3] = vectors[:, 4 + 2 * num_steps :]
-            target[:, :, 3:6] = vectors[:, 1 : 1 + num_steps]
-            target[:, :, 6:9] = vectors[:, 2 + num_steps : 2 + 2 * num_steps]
-            target[:, :, 9:] = ahead.coordinates.reshape(count, num_steps, NUM_COORDINATES)
-            parts["targets"] = target.reshape(count, -1)
-        if "joints" in blocks:
-            parts["joints"] = np.concatenate((state.coordinates, state.rates), axis=1)
-        if "key_positions" in blocks:
-            points = state.body_positions[:, _EFFECTOR_ROWS]
-            points = end_effectors_in("root", points, state.root_position, state.rotations[:, 0])
-            parts["key_positions"] = points.reshape(count, -1)
-        if "bodies" in blocks:
-            parts["bodies"] = _body_block(state, cosine, sine)
-        if "phase" in blocks:
-            angle = self.reference.phase(clip, time) * self._phase_turn[clip]
-            parts["phase"] = np.stack((np.cos(angle), np.sin(angle)), axis=1)
-        return np.concatenate([parts[name] for name in blocks], axis=1, dtype=np.float32)
+            np.subtract(self._places[rows], state.root_position[:, None], out=targets[..., :3])
+            targets[..., 3:] = self._axes[rows]
+        _turn_back(vectors, state.heading)
+        for name, part in self._slices.items():
+            if name == "root":
+                observations[:, part.start] = state.root_position[:, 2]
+                observations[:, part.start + 1 : part.stop] = flat[:, :12]
+            elif name == "joints":
+                observations[:, part.start : part.start + NUM_COORDINATES] = state.coordinates
+                observations[:, part.start + NUM_COORDINATES : part.stop] = state.rates
+            elif name == "key_positions":
+                observations[:, part] = state.key_points.reshape(count, -1)
+            elif name == "bodies":
+                observations[:, part] = _body_block(state)
+            elif name == "phase":
+                clip = self.clip[rows]
+                time = self.start_time[rows] + self.steps[rows] * self.control_s
+                angle = self.reference.phase(clip, time) * self._phase_turn[clip]
+                observations[:, part.start] = np.cos(angle)
+                observations[:, part.start + 1] = np.sin(angle)
+            else:
+                block = observations[:, part].reshape(count, num_steps, _TARGET_SIZE)
+                block[..., :9] = targets
+                block[..., 9:] = self._coordinates[rows]
+        return observations
 
     def push(self, state_heading: tuple[Array, Array], rows: Rows = ALL) -> Array | None:
         """Force [n, 3] on the push body for the coming control step; None while no row is pushed.
@@ -320,6 +325,7 @@ class ImitationTask:
             if value.shape != mine.shape:
                 raise ValueError(f"state has {name} of shape {value.shape}; legal: {mine.shape}")
             mine[:] = value
+        self._look_ahead(ALL)
 
     def _blocks(self) -> dict[str, int]:
         sizes = {
@@ -341,26 +347,20 @@ class ImitationTask:
         centre = self.reference.mean_coordinates()
         return centre, np.maximum(scale, np.maximum(high - centre, centre - low))
 
-    def _expert_targets(self, rows: Rows) -> Array:
+    def _look_ahead(self, rows: Rows) -> None:
+        """Fetches what lies ahead of rows whose time has changed otherwise than by `advance`."""
         clip = self.clip[rows]
-        time = self.start_time[rows] + self.steps[rows] * self.control_s + self.lookahead_s
-        aim = self.reference.target(clip, time, self.origin[rows])
-        return aim.coordinates + DAMPING_RATIO * aim.rates if self.settings.velocity_feedforward else aim.coordinates
+        time = self.start_time[rows] + self.steps[rows] * self.control_s
+        self._keep(self.reference.look(clip, time, self._ahead, self.origin[rows])[1], rows)
 
-    def _tracked(self, state: CharacterState) -> TrackedState:
-        recipe = self.reference.recipe
-        points = state.body_positions[:, _EFFECTOR_ROWS]
-        com = state.com_velocity if recipe.com_velocity else state.com_position
-        return TrackedState(
-            rotations=state.rotations,
-            velocities=state.velocities,
-            root_position=state.root_position,
-            root_linear=state.root_linear,
-            end_effectors=end_effectors_in(
-                recipe.end_effector_frame, points, state.root_position, state.rotations[:, 0]
-            ),
-            com=com if recipe.needs_com else None,
-        )
+    def _keep(self, ahead: ReferenceTarget, rows: Rows) -> None:
+        aims = ahead.coordinates[:, 0]
+        if self.settings.velocity_feedforward:
+            aims = aims + DAMPING_RATIO * ahead.rates[:, 0]
+        self._aims[rows] = aims
+        self._places[rows] = ahead.root_position[:, 1:]
+        self._axes[rows] = ahead.root_axes[:, 1:]
+        self._coordinates[rows] = ahead.coordinates[:, 1:]
 
     def _sync_root(self, state: CharacterState, clip: NDArray[np.int64], time: Array, rows: Rows) -> None:
         cycles = self.reference.cycles(clip, time)
@@ -388,37 +388,22 @@ def forbidden_contacts(settings: DeepMimicSettings, clip: MocapClip) -> Flags:
     return np.array([name not in allowed for name in BODY_NAMES])
 
 
-def _matrix_columns(quaternions: Array, out: Array) -> None:
-    """First columns of k rotations [n, k, 4] into rows 0..k of `out`, second columns into the next k."""
-    w, x, y, z = quaternions[..., 0], quaternions[..., 1], quaternions[..., 2], quaternions[..., 3]
-    count = quaternions.shape[1]
-    xy, wz, xx, yy, zz = x * y, w * z, x * x, y * y, z * z
-    first, second = out[:, :count], out[:, count : 2 * count]
-    first[..., 0] = 1.0 - 2.0 * (yy + zz)
-    first[..., 1] = 2.0 * (xy + wz)
-    first[..., 2] = 2.0 * (x * z - w * y)
-    second[..., 0] = 2.0 * (xy - wz)
-    second[..., 1] = 1.0 - 2.0 * (xx + zz)
-    second[..., 2] = 2.0 * (y * z + w * x)
-
-
-def _turn_back(vectors: Array, cosine: Array, sine: Array) -> None:
-    """Turns world vectors [n, k, 3] in place into frames with headings of the given cosine and sine [n]."""
-    cosine, sine = cosine[:, None], sine[:, None]
+def _turn_back(vectors: Array, heading: tuple[Array, Array]) -> None:
+    """Turns world vectors [n, k, 3] in place into frames with the given headings (cosine and sine [n])."""
+    cosine, sine = heading[0][:, None], heading[1][:, None]
     x, y = vectors[..., 0], vectors[..., 1]
     along = cosine * x + sine * y
     vectors[..., 1] = cosine * y - sine * x
     vectors[..., 0] = along
 
 
-def _body_block(state: CharacterState, cosine: Array, sine: Array) -> Array:
-    """[n, 225]: per body its place from the root, two columns of its rotation, linear and angular velocity."""
+def _body_block(state: CharacterState) -> Array:
+    """[n, 225]: per body its place from the root, its axes, linear and angular velocity."""
+    assert state.body_axes is not None
     assert state.body_velocities is not None
-    count, bodies = state.body_positions.shape[:2]
-    vectors = np.empty((count, 5 * bodies, 3))
-    _matrix_columns(state.body_rotations, vectors)
-    vectors[:, 2 * bodies : 3 * bodies] = state.body_positions - state.root_position[:, None]
-    vectors[:, 3 * bodies : 4 * bodies] = state.body_velocities[..., :3]
-    vectors[:, 4 * bodies :] = state.body_velocities[..., 3:]
-    _turn_back(vectors, cosine, sine)
+    places = state.body_positions - state.root_position[:, None]
+    vectors = np.concatenate((places, state.body_axes, state.body_velocities), axis=-1)
+    count = len(vectors)
+    vectors = vectors.reshape(count, -1, 3)
+    _turn_back(vectors, state.heading)
     return vectors.reshape(count, -1)

@@ -26,12 +26,28 @@ from envs.engine import Data, Model, mujoco
 from envs.frames import rotations_to_z_up, to_z_up
 from envs.humanoid_model import build_humanoid, rest_rotation
 from envs.imitation_reward import (
-    END_EFFECTORS,
+    BODIES_PART,
+    COM,
+    EFFECTOR_COLUMNS,
+    EFFECTOR_ROWS,
+    PACKED_SIZE,
+    ROOT_LINEAR,
+    ROTATIONS,
     TRACKED_BODIES,
+    VELOCITIES,
     RewardRecipe,
     TrackedState,
     end_effectors_in,
     reward_recipe,
+)
+from envs.rotations import (
+    continuous_euler,
+    euler_angles,
+    euler_rates,
+    matrix_columns,
+    rotate_back,
+    rotation_matrices,
+    rotation_vector,
 )
 from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings, JointModel
 from motions.humanoid import BALL_BODIES, HINGE_BODIES
@@ -59,6 +75,12 @@ COORDINATES: tuple[str, ...] = tuple(
 
 NUM_COORDINATES = len(COORDINATES)
 
+SINGULAR_COSINE = 0.2
+"""Cosine of the middle Euler angle under which rates follow the angles instead of the angular velocity."""
+
+# Columns of the tables of targets.
+_COORDINATES, _RATES, _PLACE, _AXES = slice(0, 28), slice(28, 56), slice(56, 59), slice(59, 65)
+
 
 @dataclass(frozen=True, slots=True)
 class ReferenceState:
@@ -71,24 +93,27 @@ class ReferenceState:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceTarget:
-    """A pose to aim at, at N times."""
+    """Poses to aim at, at times [...]."""
 
     root_position: Array
-    """[N, 3] world."""
-    root_rotation: Array
-    """[N, 4]."""
+    """[..., 3] world."""
+    root_axes: Array
+    """[..., 6] where the root's rotation takes the x and the y axis."""
     coordinates: Array
-    """[N, 28]."""
+    """[..., 28]."""
     rates: Array
-    """[N, 28] per second."""
+    """[..., 28] per second."""
 
 
 class ReferenceMotion:
     """The clips of `settings.motion` for a character with joints of the given kind.
 
+    Times may be any numbers: a cyclic clip goes on forever both ways. `origin` [N, 3] is added to the positions of a
+    clip's first cycle.
+
     Raises:
         ClipError: a clip is unknown or malformed.
-        ValueError: the seam of a clip cannot be blended that widely.
+        ValueError: all weights of the reward are 0.
     """
 
     def __init__(self, settings: DeepMimicSettings, joints: JointModel | None = None) -> None:
@@ -99,8 +124,10 @@ class ReferenceMotion:
         self.chances: Array = weights / weights.sum()
         self.durations: Array = np.array([clip.duration for clip in self.clips])
         self.cyclic = np.array([clip.cyclic for clip in self.clips])
+        self._all_cyclic = bool(self.cyclic.all())
+        self._keeps_height = settings.keep_cycle_height
         offsets = to_z_up(np.stack([clip.cycle_offset.numpy() for clip in self.clips]))
-        if not settings.keep_cycle_height:
+        if not self._keeps_height:
             offsets[:, 2] = 0.0
         self.offsets: Array = offsets * self.cyclic[:, None]
         """[C, 3] by which a cycle moves the root."""
@@ -118,52 +145,44 @@ class ReferenceMotion:
     def phase(self, clip: Index, times: Array) -> Array:
         """Share of the cycle [N]: in [0, 1), or in [0, 1] for a clip that does not repeat."""
         share = times / self.durations[clip]
-        return np.where(self.cyclic[clip], share - np.floor(share), np.minimum(share, 1.0))
+        whole = share - np.floor(share)
+        return whole if self._all_cyclic else np.where(self.cyclic[clip], whole, np.clip(share, 0.0, 1.0))
 
     def cycles(self, clip: Index, times: Array) -> Array:
         """Whole cycles since time 0 [N]; 0 for a clip that does not repeat."""
         return np.floor(times / self.durations[clip]) * self.cyclic[clip]
 
     def state(self, clip: Index, times: Array, origin: Array) -> ReferenceState:
-        """What is compared at `times` [N]; `origin` [N, 3] is added to the positions of a clip's first cycle."""
-        cycles, low, blend = self._locate(clip, times)
-        row = _blend(self._state, low, blend)
-        count = len(row)
-        rotations = row[:, :52].reshape(count, 13, 4)
-        rotations = rotations / np.sqrt(np.einsum("nji,nji->nj", rotations, rotations))[..., None]
-        shift = origin + cycles[:, None] * self.offsets[clip]
-        bodies = row[:, 112:157].reshape(count, 15, 3) + shift[:, None]
-        effectors = row[:, 97:109].reshape(count, 4, 3)
-        if self.recipe.end_effector_frame == "world":
-            effectors = effectors + shift[:, None]
-        else:
-            effectors[..., 2] += shift[:, None, 2]
-        com = row[:, 109:112] if self.recipe.needs_com else None
-        if com is not None and not self.recipe.com_velocity:
-            com = com + shift
+        """What is compared at `times` [N]."""
+        packed, points = self.compared(clip, times, origin)
+        recipe = self.recipe
         tracked = TrackedState(
-            rotations=rotations,
-            velocities=row[:, 52:91].reshape(count, 13, 3),
-            root_position=row[:, 91:94] + shift,
-            root_linear=row[:, 94:97],
-            end_effectors=effectors,
-            com=com,
+            rotations=packed[:, ROTATIONS].reshape(-1, 13, 4),
+            velocities=packed[:, VELOCITIES].reshape(-1, 13, 3),
+            root_position=packed[:, BODIES_PART][:, :3],
+            root_linear=packed[:, ROOT_LINEAR],
+            end_effectors=packed[:, EFFECTOR_COLUMNS] if recipe.end_effector_frame == "world" else points,
+            com=packed[:, COM] if recipe.needs_com else None,
         )
-        return ReferenceState(tracked, bodies)
+        return ReferenceState(tracked, packed[:, BODIES_PART].reshape(-1, len(BODY_NAMES), 3))
+
+    def compared(self, clip: Index, times: Array, origin: Array) -> tuple[Array, Array]:
+        """At `times` [N]: packed [N, 142], and hands and feet [N, 4, 3] as `CharacterState.key_points` has them."""
+        return self._compared(*self._locate(clip, times), clip, origin)
 
     def target(self, clip: Index, times: Array, origin: Array) -> ReferenceTarget:
         """The poses at `times` [N]; after the end of a clip that does not repeat its last one, at rest."""
-        cycles, low, blend = self._locate(clip, times)
-        row = _blend(self._target, low, blend)
-        rotation = row[:, 3:7]
-        rotation /= np.sqrt(np.einsum("ni,ni->n", rotation, rotation))[:, None]
-        moving = self.cyclic[clip] | (times <= self.durations[clip])
-        return ReferenceTarget(
-            root_position=row[:, :3] + origin + cycles[:, None] * self.offsets[clip],
-            root_rotation=rotation,
-            coordinates=row[:, 7:35],
-            rates=row[:, 35:63] * moving[:, None],
-        )
+        return self._targets(*self._locate(clip, times), clip, origin, times)
+
+    def look(
+        self, clip: Index, times: Array, ahead: Array, origin: Array
+    ) -> tuple[tuple[Array, Array], ReferenceTarget]:
+        """`compared` at `times` [N], and the targets [N, K, ...] at `times` plus `ahead` [1 + K], whose first is 0."""
+        both = times[:, None] + ahead
+        cycles, low, blend = self._locate(clip[:, None], both)
+        now = self._compared(cycles[:, 0], low[:, 0], blend[:, 0], clip, origin)
+        later = self._targets(cycles[:, 1:], low[:, 1:], blend[:, 1:], clip[:, None], origin[:, None], both[:, 1:])
+        return now, later
 
     def start(self, clip: Index, times: Array) -> tuple[Array, Array]:
         """MuJoCo's qpos [N, nq] and qvel [N, nv] on the clip, lifted out of the ground where a body sinks into it."""
@@ -172,29 +191,83 @@ class ReferenceMotion:
         size = 35 if self.joints == "hinge" else 43
         qpos, qvel = row[:, :size].copy(), row[:, size : size + 34].copy()
         qpos[:, 2] += np.maximum(0.0, -row[:, -1])
-        qpos[:, 3:7] /= np.linalg.norm(qpos[:, 3:7], axis=-1, keepdims=True)
+        quaternions = qpos[:, 3:7] if self.joints == "hinge" else qpos[:, _BALL_QUATERNIONS]
+        quaternions = quaternions / np.linalg.norm(quaternions, axis=-1, keepdims=True)
+        if self.joints == "hinge":
+            qpos[:, 3:7] = quaternions
+        else:
+            qpos[:, _BALL_QUATERNIONS] = quaternions
         return qpos, qvel
 
     def coordinate_range(self) -> tuple[Array, Array]:
         """Lowest and highest value [28] of every joint coordinate over all clips."""
-        coordinates = self._target[:, 7:35]
+        coordinates = self._target[:, _COORDINATES]
         return coordinates.min(axis=0), coordinates.max(axis=0)
 
     def mean_coordinates(self) -> Array:
         """Mean [28] of the joint coordinates, each clip counting by its chance."""
         means = [
-            self._target[start : start + last + 2, 7:35].mean(axis=0)
+            self._target[start : start + last + 2, _COORDINATES].mean(axis=0)
             for start, last in zip(self._starts, self._last, strict=True)
         ]
         return self.chances @ np.stack(means)
 
     def _locate(self, clip: Index, times: Array) -> tuple[Array, Index, Array]:
-        """Cycle, row of the sample before, and share of the way to the next, each [N]."""
-        duration = self.durations[clip]
-        cycles = np.floor(times / duration) * self.cyclic[clip]
-        place = np.clip(times - cycles * duration, 0.0, duration) * self._sample_hz[clip]
-        low = np.minimum(place.astype(np.int64), self._last[clip])
+        """Cycle, row of the sample before, and share of the way to the next, each like `times`."""
+        share = times / self.durations[clip]
+        cycles = np.floor(share)
+        if self._all_cyclic:
+            share = share - cycles
+        else:
+            cycles = cycles * self.cyclic[clip]
+            share = np.clip(share - cycles, 0.0, 1.0)
+        last = self._last[clip]
+        place = share * (last + 1)
+        low = np.minimum(place.astype(np.int64), last)
         return cycles, low + self._starts[clip], place - low
+
+    def _compared(self, cycles: Array, low: Index, blend: Array, clip: Index, origin: Array) -> tuple[Array, Array]:
+        row = _blend(self._state, low, blend)
+        count = len(row)
+        rotations = row[:, ROTATIONS].reshape(count, 13, 4)
+        rotations /= np.sqrt(np.einsum("nji,nji->nj", rotations, rotations))[..., None]
+        shift = origin + cycles[:, None] * self.offsets[clip]
+        bodies = row[:, BODIES_PART].reshape(count, 15, 3)
+        bodies += shift[:, None]
+        points = row[:, PACKED_SIZE:].reshape(count, 4, 3)
+        if self._keeps_height:
+            points[..., 2] += shift[:, None, 2]
+        if not self.recipe.com_velocity:
+            row[:, COM] += shift
+        return row[:, :PACKED_SIZE], points
+
+    def _targets(
+        self, cycles: Array, low: Index, blend: Array, clip: Index, origin: Array, times: Array
+    ) -> ReferenceTarget:
+        row = _blend(self._target, low, blend)
+        rates = row[..., _RATES]
+        if not self._all_cyclic:
+            moving = self.cyclic[clip] | (times <= self.durations[clip])
+            rates = rates * moving[..., None]
+        place = row[..., _PLACE]
+        place += origin
+        place += cycles[..., None] * self.offsets[clip]
+        return ReferenceTarget(place, row[..., _AXES], row[..., _COORDINATES], rates)
+
+
+def _quaternion_columns() -> Index:
+    """[9, 4] columns of the ball model's qpos that are quaternions, the root's first."""
+    columns, column = [range(3, 7)], 7
+    for name in JOINT_ORDER:
+        if name in HINGE_BODIES:
+            column += 1
+        else:
+            columns.append(range(column, column + 4))
+            column += 4
+    return np.array(columns)
+
+
+_BALL_QUATERNIONS = _quaternion_columns()
 
 
 def open_clip(name: str, seam_blend_s: float = 0.0) -> MocapClip:
@@ -226,21 +299,18 @@ class _Table:
         velocities = _tracked_velocities(turning, velocity.hinge_rates.numpy())
         ball_qpos, ball_qvel = ball_state(root, rotations, linear, velocities)
         bodies, com_position, com_velocity, lowest = _kinematics(ball_qpos, ball_qvel)
-        effectors = bodies[:, [BODY_NAMES.index(name) for name in END_EFFECTORS]]
-        effectors = end_effectors_in(recipe.end_effector_frame, effectors, root, rotations[:, 0])
+        points = end_effectors_in("root", bodies[:, EFFECTOR_ROWS], root, rotations[:, 0])
         com = com_velocity if recipe.com_velocity else com_position
-        state = np.concatenate([part.reshape(count, -1) for part in (
-            rotations, velocities, root, linear, effectors, com, bodies
-        )], axis=1)  # fmt: skip
-        if joints == "ball":
-            coordinates, rates = ball_coordinates(rotations), ball_qvel[:, 6:]
-            qpos, qvel = ball_qpos, ball_qvel
-        else:
+        parts = (rotations, velocities, linear, com, bodies, points)
+        state = np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
+        qpos, qvel = ball_qpos, ball_qvel
+        coordinates, rates = ball_coordinates(rotations), ball_qvel[:, 6:]
+        if joints == "hinge":
             coordinates = _hinge_coordinates(rotations)
-            rates = _coordinate_rates(clip.times.numpy(), times, coordinates)
+            rates = _hinge_rates(clip.times.numpy(), times, coordinates, velocities)
             qpos = np.concatenate((ball_qpos[:, :7], coordinates), axis=1)
             qvel = np.concatenate((ball_qvel[:, :6], rates), axis=1)
-        target = np.concatenate((root, rotations[:, 0], coordinates, rates), axis=1)
+        target = np.concatenate((coordinates, rates, root, matrix_columns(rotations[:, 0])), axis=1)
         return cls(state, target, np.concatenate((qpos, qvel, lowest[:, None]), axis=1))
 
 
@@ -248,7 +318,7 @@ def _blend(table: Array, low: Index, blend: Array) -> Array:
     before = table[low]
     after = table[low + 1]
     after -= before
-    after *= blend[:, None]
+    after *= blend[..., None]
     before += after
     return before
 
@@ -304,44 +374,12 @@ def hinge_angle(rotations: Array) -> Array:
     return np.pi - (np.pi - angle) % math.tau
 
 
-def rotation_vector(rotations: Array) -> Array:
-    """Axis times angle [..., 3] of unit quaternions [..., 4], the short way round."""
-    rotations = np.where(rotations[..., :1] < 0.0, -rotations, rotations)
-    sine = np.linalg.norm(rotations[..., 1:], axis=-1, keepdims=True)
-    angle = 2.0 * np.arctan2(sine, rotations[..., :1])
-    return rotations[..., 1:] * np.where(sine < 1e-9, 2.0, angle / np.maximum(sine, 1e-9))
-
-
 def _from_rest(name: str, rotations: Array) -> Array:
     """Joint quaternions [K, 4] of local rotations: what is left after the joint's rest."""
     w, x, y, z = rest_rotation(name, "ball")
     # Left multiplication with the conjugate of the rest.
     matrix = np.array([[w, x, y, z], [-x, w, z, -y], [-y, -z, w, x], [-z, y, -x, w]])
     return rotations @ matrix.T
-
-
-def rotation_matrices(rotations: Array) -> Array:
-    """[..., 3, 3] of unit quaternions [..., 4]."""
-    w, x, y, z = np.moveaxis(rotations, -1, 0)
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
-
-
-def rotate_back(rotations: Array, vectors: Array) -> Array:
-    """World vectors [K, 3] in the frames of bodies with rotations [K, 4]."""
-    return np.einsum("kij,ki->kj", rotation_matrices(rotations), vectors)
-
-
-def euler_angles(matrices: Array) -> Array:
-    """Angles [..., 3] with R = Rx Ry Rz, the middle one in [-pi/2, pi/2]."""
-    first = np.arctan2(-matrices[..., 1, 2], matrices[..., 2, 2])
-    middle = np.arcsin(np.clip(matrices[..., 0, 2], -1.0, 1.0))
-    last = np.arctan2(-matrices[..., 0, 1], matrices[..., 0, 0])
-    return np.stack((first, middle, last), axis=-1)
 
 
 def _hinge_coordinates(rotations: Array) -> Array:
@@ -354,27 +392,29 @@ def _hinge_coordinates(rotations: Array) -> Array:
     return np.concatenate(parts, axis=1)
 
 
-def continuous_euler(angles: Array) -> Array:
-    """The same rotations [K, 3] with every triple as near as can be to the one before.
+def _hinge_rates(key_times: Array, times: Array, coordinates: Array, velocities: Array) -> Array:
+    """Rates [K, 28] at `times` [K] of hinge coordinates [K, 28], from angular velocities [K, 13, 3].
 
-    (a, b, c) and (a + pi, pi - b, c + pi) are one rotation, as are whole turns of each angle.
+    Near the singular pose, where no rates give the velocity, they are what the angles do: forward differences of key
+    frames, the last repeated, blended in between.
     """
-    others = np.stack((angles[:, 0] + np.pi, np.pi - angles[:, 1], angles[:, 2] + np.pi), axis=-1)
-    result = angles.copy()
-    for index in range(1, len(angles)):
-        candidates = np.stack((angles[index], others[index]))
-        candidates += math.tau * np.round((result[index - 1] - candidates) / math.tau)
-        result[index] = candidates[np.abs(candidates - result[index - 1]).sum(axis=-1).argmin()]
-    return result
-
-
-def _coordinate_rates(key_times: Array, times: Array, coordinates: Array) -> Array:
-    """Rates [K, 28] at `times` [K]: forward differences of the key frames, the last repeated, blended in between."""
-    columns: list[Array] = []
-    for column in coordinates.T:
-        rates = np.diff(np.interp(key_times, times, column)) / np.diff(key_times)
-        columns.append(np.interp(times, key_times, np.append(rates, rates[-1])))
-    return np.stack(columns, axis=-1)
+    rates = np.empty_like(coordinates)
+    column = 0
+    for name in JOINT_ORDER:
+        velocity = velocities[:, TRACKED_BODIES.index(name)]
+        if name in HINGE_BODIES:
+            rates[:, column] = -velocity[:, 1]
+            column += 1
+            continue
+        angles = coordinates[:, column : column + 3]
+        steps = [np.diff(np.interp(key_times, times, angle)) / np.diff(key_times) for angle in angles.T]
+        differences = [np.interp(times, key_times, np.append(step, step[-1])) for step in steps]
+        singular = np.abs(np.cos(angles[:, 1:2])) < SINGULAR_COSINE
+        safe = np.where(singular, 0.0, angles)
+        exact = euler_rates(safe, velocity)
+        rates[:, column : column + 3] = np.where(singular, np.stack(differences, axis=-1), exact)
+        column += 3
+    return rates
 
 
 def _kinematics(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:
