@@ -52,20 +52,21 @@ class TrainingResult:
 
 
 def train_here(function: TrainFunction, config: Any, folder: Path) -> TrainingResult:
-    """Call the function in this process, without Ray; checkpoints replace each other in `folder`."""
+    """Call the function in this process, without Ray; checkpoints replace each other in `folder`, and one that is
+    there is where it goes on."""
     latest: dict[str, float] = {}
-    kept: list[Path] = []
+    kept, fresh = folder / "checkpoint", folder / "checkpoint.new"
 
     def report(metrics: Mapping[str, float], source: Path | None) -> None:
         latest.update(metrics)
         if source is not None:
-            target = folder / "checkpoint"
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target)
-            kept[:] = [target]
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.copytree(source, fresh)
+            shutil.rmtree(kept, ignore_errors=True)
+            fresh.rename(kept)
 
-    function(TrainContext(OneWorker(), report, None), config)
-    return TrainingResult(kept[0] if kept else None, latest)
+    function(TrainContext(OneWorker(), report, kept if kept.is_dir() else None), config)
+    return TrainingResult(kept if kept.is_dir() else None, latest)
 
 
 def train_on_ray(

@@ -171,7 +171,8 @@ class _Run:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             if context.workers.rank == 0 and self.data is not None:
-                extra = {"motion": list(self.config.motion), "clone": figures, "critic": self.critic}
+                task = self.config.task_settings.model_dump(mode="json")
+                extra = {"task": task, "clone": figures, "critic": self.critic}
                 save_controller(folder, self.controller, self.schema, extra)
                 names = ("observations", "actions", "weights", "phases", "blocks")
                 arrays = dict(zip(names, self.data.arrays(), strict=True))

@@ -6,7 +6,7 @@ Imports neither torch, ray nor a physics engine.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 from typing_extensions import Self
@@ -14,6 +14,7 @@ from typing_extensions import Self
 from cluster.settings import ConnectionSettings, WorkerSettings
 from envs.settings import DeepMimicSettings
 from learners.cloning_settings import CloningSettings, DemonstrationSettings
+from learners.trust_region_settings import TRPOSettings
 from motions.settings import Settings
 
 
@@ -65,16 +66,8 @@ class SFTRunSettings(Settings):
         return self
 
 
-class SFTConfig(
-    DeepMimicSettings,
-    CloningSettings,
-    DemonstrationSettings,
-    ControlEvaluationSettings,
-    SFTRunSettings,
-    WorkerSettings,
-    ConnectionSettings,
-):
-    """Cloning of a controller from motion clips."""
+class CloneTaskSettings(DeepMimicSettings, DemonstrationSettings):
+    """The task, the expert and its data."""
 
     @model_validator(mode="after")
     def _one_lookahead(self) -> Self:
@@ -89,3 +82,79 @@ class SFTConfig(
         if self.lookahead is not None:
             values["lookahead_s"] = self.label_lookahead_s(self.control_hz)
         return DeepMimicSettings.model_validate(values)
+
+
+class SFTConfig(
+    CloneTaskSettings,
+    CloningSettings,
+    ControlEvaluationSettings,
+    SFTRunSettings,
+    WorkerSettings,
+    ConnectionSettings,
+):
+    """Cloning of a controller from motion clips."""
+
+
+class PipelineSettings(Settings):
+    """What to do, and where."""
+
+    task: Literal["train", "evaluate", "report"] = "train"
+    """`train`: clone, TRPO, evaluation and report. `evaluate`: only evaluate a trained controller. `report`: write the
+    report of a finished run again."""
+
+    save_dir: Path | None = None
+    """Folder of the run, for `train` and `report`; with `evaluate` the evaluation is written there too if it is given.
+    Inside a submitted Ray job it must be absolute."""
+
+    resume: bool = False
+    """Continue the run found in `save_dir`: finished stages are kept, an interrupted one goes on from its last
+    checkpoint."""
+
+    overwrite: bool = False
+    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start anew."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of weights, data, environments and noise."""
+
+    controller: Path | None = None
+    """Controller that `evaluate` plays; by default the one that ships for the clip, in `docs/results/`."""
+
+    check: bool = False
+    """With `evaluate` of walk: exit with 1 if a target is missed, and name those on the last line."""
+
+    trpo: bool = True
+    """Fine-tune the clone by reinforcement learning; `--no_trpo` stops after the clone."""
+
+    num_timesteps: int = Field(default=10_000_000, ge=1)
+    """Environment steps of the reinforcement learning."""
+
+    num_envs: int = Field(default=64, ge=1)
+    """Environments of the reinforcement learning, over all its runners."""
+
+    num_env_runners: int = Field(default=0, ge=0)
+    """Processes that sample; 0: the learner's own."""
+
+    video_s: float = Field(default=6.0, ge=0)
+    """Length of the animation in the report; 0 leaves it out."""
+
+
+class DeepMimicConfig(
+    PipelineSettings,
+    CloneTaskSettings,
+    CloningSettings,
+    TRPOSettings,
+    ControlEvaluationSettings,
+    WorkerSettings,
+    ConnectionSettings,
+):
+    """From a motion clip to a trained controller."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.save_dir is None and self.task != "evaluate":
+            raise ValueError(f"save_dir is required for task {self.task}")
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
+        if self.check and self.task != "evaluate":
+            raise ValueError("check belongs to --task evaluate")
+        return self

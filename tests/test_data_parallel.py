@@ -33,5 +33,7 @@ def test_without_ray_it_is_a_plain_call(tmp_path: Path) -> None:
     result = train_here(add_up, str(tmp_path), tmp_path)
     assert result.metrics["total"] == 1.0 and result.checkpoint is not None
     assert json.loads((result.checkpoint / "state.json").read_text()) == {"done": 2}
+    (result.checkpoint / "state.json").write_text('{"done": 1}')
+    assert train_here(add_up, str(tmp_path), tmp_path).metrics["step"] == 1.0
     with pytest.raises(ValueError, match="no such clip"):
         train_here(complain, "no such clip", tmp_path)

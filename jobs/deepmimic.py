@@ -1,0 +1,276 @@
+"""From a motion clip to a controller that imitates it: clone, DAgger, TRPO, evaluation and report, as one job.
+
+    python -m jobs.deepmimic --motion walk --save_dir runs/walk
+    python -m jobs.deepmimic --motion run --num_timesteps 4000000 --num_env_runners 2 --save_dir runs/run
+    python -m jobs.deepmimic --task evaluate --motion walk --check
+    ray job submit --working-dir . -- python -m jobs.deepmimic --motion walk --save_dir /abs/path
+
+`--save_dir` gets `clone/` and `trpo/` (each with its `controller.safetensors` and `metrics.jsonl`), `evaluation.json`
+(trained controller and clone beside open loop, held pose and zero action, from fixed starts, with pushes) and
+`report.html`. `--resume` continues after a stop. `--task evaluate` replays a controller, by default the one that ships
+in docs/results/; with `--check` it exits with 1 if walk misses a target and names it on its last line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jobs import cli
+from jobs.control_configs import DeepMimicConfig, SFTConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.settings import RunSettings
+    from envs.settings import DeepMimicSettings
+    from jobs.control_evaluation import Policy
+    from rollouts.controllers import LoadedController
+
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+CONTROLLER = "controller.safetensors"
+STAGES = "stages.json"
+IMITATION_PHASES = (0.0, 0.35, 0.7)
+IMITATION_S = 10.0
+CHECKED = {"eval_episodes": 20, "eval_steps": 600, "push": 100.0}
+"""What `--check` measures with; other numbers would be another promise."""
+
+
+def run(config: DeepMimicConfig) -> None:
+    """Does what `--task` says."""
+    if config.task == "train":
+        train(config)
+    elif config.task == "evaluate":
+        evaluate_controller(config)
+    else:
+        from jobs.report.from_control import write_control_report
+
+        assert config.save_dir is not None
+        print(f"report: {write_control_report(config.save_dir)}")
+
+
+def plan(config: DeepMimicConfig) -> None:
+    """What would be done, with everything checked that can be without starting."""
+    if config.task == "evaluate":
+        print(cli.settings_yaml(config))
+        print(f"\ncontroller: {load(config).path}")
+        return
+    from cluster.run_directory import inspect
+    from jobs import sft
+
+    assert config.save_dir is not None
+    sft.plan(clone_config(config, config.save_dir))
+    print(f"save_dir {config.save_dir}: {inspect(directory_settings(config))}")
+    if config.trpo:
+        print(f"TRPO: {config.num_timesteps} steps in batches of {config.steps_per_batch}, {config.num_envs} envs")
+
+
+def train(config: DeepMimicConfig) -> None:
+    """All stages on one connection to the cluster; finished ones are skipped when a run is resumed."""
+    from contextlib import nullcontext
+
+    from cluster.connect import connect
+    from cluster.run_directory import RunDirectory
+    from jobs.report.from_control import write_control_report
+
+    directory = RunDirectory.open(directory_settings(config), config, ",".join(config.motion))
+    needed = max(config.num_workers * config.cpus_per_worker, 1.0 + config.num_env_runners)
+    try:
+        with connect(config, needed) if config.runtime == "ray" else nullcontext():
+            stages = _Stages(directory.path)
+            stages.run("clone", lambda: clone(config, directory.path))
+            if config.trpo:
+                stages.run("trpo", lambda: reinforce(config, directory.path))
+            stages.run("evaluation", lambda: evaluate_run(config, directory.path))
+        print(f"report: {write_control_report(directory.path)}")
+    finally:
+        directory.close()
+
+
+class _Stages:
+    """Which stages are finished, and how long they took: `stages.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / STAGES
+        text = self._path.read_text(encoding="utf-8") if self._path.is_file() else "{}"
+        self._seconds: dict[str, float] = json.loads(text)
+
+    def run(self, name: str, stage: Callable[[], None]) -> None:
+        """Run a stage unless it is finished."""
+        from motions.atomic import atomic_write
+
+        if name in self._seconds:
+            print(f"{name}: finished before")
+            return
+        print(f"{name} ...", flush=True)
+        started = time.perf_counter()
+        stage()
+        self._seconds[name] = round(time.perf_counter() - started, 1)
+        with atomic_write(self._path) as file:
+            file.write(json.dumps(self._seconds).encode())
+
+
+def directory_settings(config: DeepMimicConfig) -> RunSettings:
+    """The run directory's options."""
+    from cluster.settings import RunSettings
+
+    assert config.save_dir is not None
+    free = ("task", "eval_episodes", "eval_steps", "video_s", "num_workers", "cpus_per_worker", "max_failures")
+    return RunSettings(
+        save_dir=config.save_dir, resume=config.resume, overwrite=config.overwrite, seed=config.seed, allow_changed=free
+    )
+
+
+def clone_config(config: DeepMimicConfig, folder: Path) -> SFTConfig:
+    """The cloning's options; its evaluation is left to the pipeline's."""
+    shared = {name: getattr(config, name) for name in SFTConfig.model_fields if name in type(config).model_fields}
+    place = {"save_path": folder / "clone", "resume": config.resume, "overwrite": False, "evaluate": False}
+    return SFTConfig.model_validate({**shared, **place, "critic_warm_gamma": config.gamma})
+
+
+def clone(config: DeepMimicConfig, folder: Path) -> None:
+    """Stage 1: `clone/`."""
+    from jobs import sft
+
+    sft.run(clone_config(config, folder))
+
+
+def reinforce(config: DeepMimicConfig, folder: Path) -> None:
+    """Stage 2: `trpo/`, from the clone."""
+    raise NotImplementedError
+
+
+def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
+    """Stage 3: `evaluation.json`, and what the report shows of the motions."""
+    from jobs.control_evaluation import controller_policy
+    from rollouts.controllers import load_controller
+
+    files = {"trained": folder / "trpo" / CONTROLLER, "clone": folder / "clone" / CONTROLLER}
+    loaded = {name: load_controller(path) for name, path in files.items() if path.is_file()}
+    policies = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
+    show_evaluation(config, config.task_settings, policies, folder)
+
+
+def evaluate_controller(config: DeepMimicConfig) -> None:
+    """`--task evaluate`.
+
+    Raises:
+        ValueError: no such controller, or one for other observations; `--check` with other numbers than its own.
+        SystemExit: 1, with `--check`, when a target is missed.
+    """
+    from jobs.control_evaluation import controller_policy, missed_targets
+    from jobs.report.from_control import write_control_report
+
+    if config.check:
+        require_checked_numbers(config)
+    loaded = load(config)
+    task = task_of(config, loaded)
+    print(f"{loaded.path}, {task.motion[0]}")
+    evaluation = show_evaluation(config, task, {"trained": controller_policy(loaded.controller)}, config.save_dir)
+    if config.save_dir is not None:
+        print(f"report: {write_control_report(config.save_dir)}")
+    if config.check and (missed := missed_targets(evaluation)):
+        print(f"missed: {'; '.join(missed)}")
+        raise SystemExit(1)
+
+
+def require_checked_numbers(config: DeepMimicConfig) -> None:
+    """Raises ValueError where `--check` is asked of something that has no targets."""
+    if config.motion[0] != "walk":
+        raise ValueError(f"check: targets exist for walk, not for {config.motion[0]}")
+    for name in ("eval_episodes", "eval_steps"):
+        if getattr(config, name) != CHECKED[name]:
+            raise ValueError(f"check: the targets are for {name} {CHECKED[name]}, not {getattr(config, name)}")
+    if CHECKED["push"] not in config.eval_push_forces:
+        raise ValueError(f"check: eval_push_forces must hold {CHECKED['push']:g}")
+
+
+def load(config: DeepMimicConfig) -> LoadedController:
+    """The controller to evaluate.
+
+    Raises:
+        ValueError: none ships for the clip, or the file is no controller.
+    """
+    from rollouts.controllers import load_controller
+
+    motion = config.motion[0]
+    path = config.controller or RESULTS / f"deepmimic_{motion}"
+    if config.controller is None and not (path / CONTROLLER).is_file():
+        known = sorted(folder.parent.name.removeprefix("deepmimic_") for folder in RESULTS.glob(f"*/{CONTROLLER}"))
+        raise ValueError(f"no controller ships for {motion} in {RESULTS} (there are: {', '.join(known) or 'none'})")
+    return load_controller(path)
+
+
+def task_of(config: DeepMimicConfig, loaded: LoadedController) -> DeepMimicSettings:
+    """The task that the controller was trained for, as far as its file tells, with the clip that is asked for.
+
+    Raises:
+        ValueError: the controller was made for other observations than this task has.
+    """
+    from envs.deepmimic_vector import make_vector_env
+    from envs.settings import DeepMimicSettings
+    from rollouts.controllers import load_controller
+
+    saved = loaded.extra.get("task")
+    task = config.task_settings
+    if isinstance(saved, dict):
+        task = DeepMimicSettings.model_validate({**saved, "motion": config.motion, "motion_weights": None})
+    env = make_vector_env(task, 1, seed=0)
+    load_controller(loaded.path, env.observation_schema)
+    env.close()
+    return task
+
+
+def show_evaluation(
+    config: DeepMimicConfig, task: DeepMimicSettings, policies: Mapping[str, Policy], folder: Path | None
+) -> dict[str, Any]:
+    """Evaluates, prints the table, and writes what the report needs."""
+    from jobs.control_evaluation import evaluate, evaluation_json, table_text
+    from motions.atomic import atomic_write
+
+    evaluation = evaluate(task, policies, config)
+    print(table_text(evaluation))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / "evaluation.json") as file:
+            file.write(evaluation_json(evaluation))
+        record_imitations(config, task, next(iter(policies.values())), folder)
+    return evaluation
+
+
+def record_imitations(config: DeepMimicConfig, task: DeepMimicSettings, policy: Policy, folder: Path) -> None:
+    """Writes `imitations.npz` for the report's player, and the animation."""
+    from envs.humanoid_model import build_humanoid, build_humanoid_xml
+    from jobs.control_evaluation import run_episodes
+    from jobs.report.character import Take, joint_points, save_video
+    from motions.atomic import atomic_write
+
+    steps = round(IMITATION_S * task.control_hz)
+    episodes = run_episodes(task, policy, np.array(IMITATION_PHASES), steps, record=True)
+    assert episodes.qpos is not None and episodes.reference_qpos is not None
+    model = build_humanoid(task)
+    arrays: dict[str, np.ndarray] = {}
+    for index, count in enumerate(episodes.steps):
+        for name, states in (("policy", episodes.qpos), ("reference", episodes.reference_qpos)):
+            arrays[f"{name}{index}"] = joint_points(model, states[: count + 1, index]).astype(np.float32)
+    with atomic_write(folder / "imitations.npz") as file:
+        phases, hz = np.array(IMITATION_PHASES), np.array(float(task.control_hz))
+        np.savez(file, allow_pickle=False, phases=phases, control_hz=hz, **arrays)
+    if config.video_s == 0:
+        return
+    shown = min(int(episodes.steps[0]) + 1, max(2, round(config.video_s * task.control_hz)))
+    takes = [Take("reference", episodes.reference_qpos[:shown, 0]), Take("policy", episodes.qpos[:shown, 0])]
+    renderer = save_video(folder / "imitation.webp", build_humanoid_xml(task), takes, float(task.control_hz))
+    about = {"renderer": renderer, "phase": IMITATION_PHASES[0]}
+    with atomic_write(folder / "imitation.json") as file:
+        file.write(json.dumps(about).encode())
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(DeepMimicConfig, run, __doc__, job="jobs.deepmimic", plan=plan))

@@ -1,0 +1,247 @@
+"""Reads the directory of a character run and writes its `report.html`.
+
+    clone/metrics.jsonl      one line per look at the validation data: round, samples, loss, val_rmse, std
+    trpo/metrics.jsonl       one line per iteration: steps, rollout/*, trust region and critic, seconds/*
+    evaluation.json          `jobs.control_evaluation`
+    imitations.npz           joints of reference and policy from some starts
+    imitation.webp           the animation, with `imitation.json` about who drew it
+
+Every part may be missing; the page is a pure function of the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from jobs.report.character import humanoid_skeleton
+from jobs.report.control_page import ControlDocument, Imitation, ScoreColumn, ScoreRow, render
+from jobs.report.document import Chart, Series, Tile, Verdict
+from motions.atomic import atomic_write
+
+COLUMNS: tuple[ScoreColumn, ...] = (
+    ScoreColumn("reward", "reward per step", "mean imitation reward of the steps it lived, 0 to 1", 3, 1),
+    ScoreColumn("normalised_return", "normalised return", "sum of rewards over all steps the episode could have", 3, 1),
+    ScoreColumn("survival_s", "survival, s", "seconds until the fall or the end of the episode", 2, 1),
+    ScoreColumn("success", "success", "share of episodes without a fall", 2, 1),
+    ScoreColumn("joint_error", "joints, rad", "mean angle between joints and the reference's", 3, -1),
+    ScoreColumn("root_error", "root, m", "distance of the root from the reference's", 3, -1),
+    ScoreColumn("body_error", "bodies, m", "mean distance of all bodies from the reference's", 3, -1),
+)
+MEANINGS = {
+    "trained": "after cloning and TRPO",
+    "clone": "after cloning with DAgger",
+    "expert": "labels the clone's data: reference with balance feedback",
+    "open loop": "the reference as target, with velocity feed-forward",
+    "hold pose": "the first pose as target for ever",
+    "zero action": "actions of 0",
+}
+
+
+def write_control_report(folder: Path) -> Path:
+    """Write `report.html` into the run's folder and return its path.
+
+    Raises:
+        ValueError: there is no evaluation in the folder.
+        OSError: the page could not be written.
+    """
+    document = read_control_document(folder)
+    path = folder / "report.html"
+    with atomic_write(path) as file:
+        file.write(render(document).encode("utf-8"))
+    return path
+
+
+def read_control_document(folder: Path) -> ControlDocument:
+    """What the report shows."""
+    if not (folder / "evaluation.json").is_file():
+        raise ValueError(f"{folder} holds no evaluation.json: it is no finished run of jobs.deepmimic")
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    config_file = folder / "config.yaml"
+    configuration = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
+    config: dict[str, Any] = yaml.safe_load(configuration) or {}
+    clone, trpo = (_records(folder / name / "metrics.jsonl") for name in ("clone", "trpo"))
+    hz = float(config.get("control_hz", 30))
+    rows = [
+        ScoreRow(name, MEANINGS.get(name, ""), dict(score["mean"])) for name, score in evaluation["policies"].items()
+    ]
+    video, note = _video(folder)
+    return ControlDocument(
+        title=f"A controller for {evaluation['motion']}",
+        lead=_lead(evaluation, clone, trpo),
+        tiles=_tiles(evaluation),
+        columns=COLUMNS,
+        rows=rows,
+        table_note=(
+            f"Means over {len(evaluation['phases'])} episodes from fixed starts on the clip, "
+            f"{evaluation['horizon_s']:g} s each, acting by the mean of the policy. Errors count the steps before a "
+            "fall; normalised return counts all steps the episode could have had."
+        ),
+        pushes=_pushes(evaluation),
+        charts=[*clone_charts(clone), *trpo_charts(trpo)],
+        imitations=_imitations(folder / "imitations.npz"),
+        video=video,
+        video_note=note,
+        facts=_facts(folder, evaluation),
+        configuration=configuration,
+        skeleton=humanoid_skeleton(hz),
+    )
+
+
+def clone_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Curves of the cloning; the horizontal axis counts optimizer steps over all rounds."""
+    points: dict[str, list[tuple[float, ...]]] = {}
+    start, last = 0.0, 0.0
+    for before, record in zip([None, *records], records, strict=False):
+        if before is not None and record["round"] != before["round"]:
+            start += last
+        last = float(record["optimizer_steps"])
+        for key in ("loss", "val_loss", "rmse", "val_rmse", "std"):
+            points.setdefault(key, []).append((start + last, float(record[key])))
+    if not points:
+        return []
+    likelihood = [Series("training", points["loss"]), Series("validation", points["val_loss"])]
+    error = [Series("training", points["rmse"]), Series("validation", points["val_rmse"])]
+    text = "Validation: whole seconds of rollouts that are never trained on."
+    return [
+        Chart("Cloning: negative log-likelihood", text, likelihood, x_label="optimizer step"),
+        Chart("Cloning: error of the mean", "In units of action.", error, zero=True, x_label="optimizer step"),
+        Chart(
+            "Cloning: standard deviation", "Mean over joints.", [Series("std", points["std"])], x_label="optimizer step"
+        ),
+    ]
+
+
+def trpo_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Curves of reinforcement learning, over environment steps in thousands where the records have them."""
+    spec: list[tuple[str, str, dict[str, str], bool]] = [
+        ("Reward per step", "Mean of the iteration, with exploration.", {"rollout/reward": "reward"}, True),
+        ("Return of an episode", "Sum of rewards.", {"rollout/return": "return"}, True),
+        ("Length of an episode", "Control steps until the fall or the limit.", {"rollout/length": "steps"}, True),
+        ("KL of an update", "Mean KL(old || new).", {"policy/kl": "KL", "policy/kl_clone": "KL to the clone"}, True),
+        ("Reward terms", "Each before weighting.", _named(records, "env/reward_"), False),
+        (
+            "Tracking errors",
+            "Joints in radians, root and bodies in metres.",
+            {"env/joint_error": "joints", "env/root_error": "root", "env/body_error": "bodies"},
+            True,
+        ),
+        (
+            "Critic and exploration",
+            "Explained variance of the returns; standard deviation in units of action.",
+            {"critic/explained_variance": "explained variance", "policy/std": "std"},
+            True,
+        ),
+        ("Seconds of an iteration", "Wall time.", _named(records, "seconds/"), True),
+    ]
+    steps = np.cumsum([float(record.get("rollout/steps", 0.0)) for record in records])
+    counted = bool(len(steps)) and steps[-1] > 0
+    axis = steps / 1e3 if counted else np.array([float(record.get("step", i)) for i, record in enumerate(records)])
+    charts = []
+    for title, note, names, zero in spec:
+        series = [
+            Series(
+                name, [(float(x), float(record[key])) for x, record in zip(axis, records, strict=True) if key in record]
+            )
+            for key, name in names.items()
+            if any(key in record for record in records)
+        ]
+        label = "thousand steps" if counted else "iteration"
+        if series:
+            charts.append(Chart(f"TRPO: {title[0].lower()}{title[1:]}", note, series, zero=zero, x_label=label))
+    return charts
+
+
+def _points(axis: np.ndarray, records: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, ...]]:
+    return [(float(x), float(record[key])) for x, record in zip(axis, records, strict=True) if key in record]
+
+
+def _named(records: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, str]:
+    keys = sorted({key for record in records for key in record if key.startswith(prefix)})
+    return {key: key.removeprefix(prefix).replace("_", " ") for key in keys}
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _lead(evaluation: Mapping[str, Any], clone: Sequence[Mapping[str, Any]], trpo: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    if clone:
+        parts.append(f"cloned from {int(clone[-1]['samples']):,} labelled states in {clone[-1]['round'] + 1} rounds")
+    if trpo:
+        steps = sum(float(record.get("rollout/steps", 0.0)) for record in trpo)
+        parts.append(f"trained by TRPO for {steps / 1e6:.2f} million steps")
+    how = ", then ".join(parts) or "evaluated as it was"
+    return f"The simulated humanoid imitates {evaluation['motion']}: {how}."
+
+
+def _tiles(evaluation: Mapping[str, Any]) -> list[Tile]:
+    policy = evaluation["push_policy"]
+    if policy is None:
+        return []
+    mine, base = (evaluation["policies"][name]["mean"] for name in (policy, "open loop"))
+    tiles = []
+    for column in COLUMNS[:5]:
+        if column.key == "reward":
+            continue
+        better = column.better * (mine[column.key] - base[column.key])
+        verdict: Verdict = "good" if better > 0 else "bad" if better < 0 else "neutral"
+        value, other = (f"{scores[column.key]:.{column.digits}f}" for scores in (mine, base))
+        tiles.append(Tile(f"{policy}: {column.heading}", value, f"open loop: {other}", verdict))
+    return tiles
+
+
+def _pushes(evaluation: Mapping[str, Any]) -> list[ScoreRow]:
+    rows = []
+    for force, shares in evaluation["pushes"].items():
+        values = {"all directions": shares["all"]}
+        values |= {_direction(name): share for name, share in shares.items() if name != "all"}
+        rows.append(ScoreRow(force, f"on the chest, {evaluation['push_policy']}", values))
+    return rows
+
+
+def _direction(degrees: str) -> str:
+    return {"0": "forward", "90": "to the left", "180": "backward", "270": "to the right"}.get(
+        degrees, f"{degrees} deg"
+    )
+
+
+def _imitations(path: Path) -> list[Imitation]:
+    if not path.is_file():
+        return []
+    with np.load(path, allow_pickle=False) as content:
+        return [
+            Imitation(
+                title=f"from phase {phase:.2f}",
+                reference=content[f"reference{index}"],
+                policy=content[f"policy{index}"],
+                score=f"survives {len(content[f'policy{index}']) / float(content['control_hz']):.1f} s",
+            )
+            for index, phase in enumerate(content["phases"])
+        ]
+
+
+def _video(folder: Path) -> tuple[bytes | None, str]:
+    path = folder / "imitation.webp"
+    if not path.is_file():
+        return None, ""
+    about = json.loads((folder / "imitation.json").read_text(encoding="utf-8"))
+    drawn = "rendered by MuJoCo" if about["renderer"] == "mujoco" else "drawn without GL"
+    return path.read_bytes(), f"Reference and policy from phase {about['phase']:.2f}, {drawn}."
+
+
+def _facts(folder: Path, evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [("Run directory", str(folder)), ("Clip", evaluation["motion"])]
+    path = folder / "stages.json"
+    if path.is_file():
+        for name, seconds in json.loads(path.read_text(encoding="utf-8")).items():
+            facts.append((f"Wall time of {name}", f"{seconds / 60:.1f} min"))
+    return facts
