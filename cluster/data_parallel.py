@@ -90,7 +90,7 @@ def train_on_ray(
     Raises:
         TrainingFailed: with the message of what the function raised.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})
@@ -109,6 +109,8 @@ def train_on_ray(
             failure_config=FailureConfig(max_failures=max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             worker_runtime_env={"env_vars": environment(threads)},
+            # By default every report of every worker is a line on the console.
+            logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
     from ray.train import TrainingFailedError

@@ -8,6 +8,7 @@ So every policy is started from the same phases on the clip and gets, for each e
     survival_s          seconds until the fall or the end
     success             no fall for the whole episode
     joint_error         mean angle between the joints and the reference's, radians, of the steps it lived
+    joint_error_1s      the same of the first second only: who lives longer is not blamed for what comes later
     root_error          metres from the reference's root, after once-per-cycle re-anchoring if the task has it
     body_error          mean over the 15 bodies, metres
 
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 Policy = Callable[["DeepMimicVectorEnv", np.ndarray], np.ndarray]
 """The environment and its observations [N, O] -> actions [N, A]."""
 
-QUANTITIES = ("reward", "normalised_return", "survival_s", "success", "joint_error", "root_error", "body_error")
+QUANTITIES = (
+    *("reward", "normalised_return", "survival_s", "success"),
+    *("joint_error", "joint_error_1s", "root_error", "body_error"),
+)
+ERRORS = ("joint_error", "root_error", "body_error")
 RECOVERY_S = 5.0
 """An episode that goes on for so long after a push has recovered."""
 PUSH_DURATION_S = 0.2
@@ -80,16 +85,19 @@ def run_episodes(
     living = np.ones(len(phases), dtype=bool)
     fell = np.zeros(len(phases), dtype=bool)
     steps = np.zeros(len(phases), dtype=np.int64)
-    sums = {name: np.zeros(len(phases)) for name in ("reward", "joint_error", "root_error", "body_error")}
+    sums = {name: np.zeros(len(phases)) for name in ("reward", *ERRORS)}
+    early = np.zeros(len(phases))
     states, aims = [_qpos(env)], [_reference_qpos(env)]
-    for _ in range(num_steps):
+    for step in range(num_steps):
         actions = policy(env, observations).astype(np.float32)
         observations, rewards, terminated, truncated, infos = env.step(actions)
         steps += living
         sums["reward"] += np.where(living, rewards, 0.0)
         # The step into the fall has no pose worth comparing: it counts as time and as reward 0.
-        for name in ("joint_error", "root_error", "body_error"):
+        for name in ERRORS:
             sums[name] += np.where(living & ~terminated, infos.get(name, 0.0), 0.0)
+        if step < task.control_hz:
+            early += np.where(living & ~terminated, infos.get("joint_error", 0.0), 0.0)
         fell |= living & terminated
         if record:
             states.append(_qpos(env))
@@ -105,7 +113,8 @@ def run_episodes(
         "normalised_return": sums["reward"] / possible,
         "survival_s": steps / task.control_hz,
         "success": (~fell).astype(np.float64),
-        **{name: sums[name] / tracked for name in ("joint_error", "root_error", "body_error")},
+        **{name: sums[name] / tracked for name in ERRORS},
+        "joint_error_1s": early / np.minimum(tracked, task.control_hz),
     }
     kept = (np.stack(states), np.stack(aims)) if record else (None, None)
     return Episodes(values, fell, steps, *kept)

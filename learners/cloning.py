@@ -135,7 +135,7 @@ class CloningLearner:
                 group["lr"] = settings.learning_rate * (FINAL_RATE + (1.0 - FINAL_RATE) * share)
             running += self._step(train, batch, parameters, optimizer)
             if (step + 1) % every == 0 or step + 1 == num_steps:
-                metrics = {"loss": running[0] / running[2], "rmse": math.sqrt(running[1] / running[2])}
+                metrics = {"loss": float(running[0] / running[2]), "rmse": math.sqrt(running[1] / running[2])}
                 metrics |= self._validate(held) | {"optimizer_steps": float(step + 1)}
                 running = np.zeros(3)
                 if not kept or metrics["val_loss"] < kept["val_loss"]:

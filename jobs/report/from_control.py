@@ -30,6 +30,7 @@ COLUMNS: tuple[ScoreColumn, ...] = (
     ScoreColumn("survival_s", "survival, s", "seconds until the fall or the end of the episode", 2, 1),
     ScoreColumn("success", "success", "share of episodes without a fall", 2, 1),
     ScoreColumn("joint_error", "joints, rad", "mean angle between joints and the reference's", 3, -1),
+    ScoreColumn("joint_error_1s", "in 1st second", "the same of the first second only", 3, -1),
     ScoreColumn("root_error", "root, m", "distance of the root from the reference's", 3, -1),
     ScoreColumn("body_error", "bodies, m", "mean distance of all bodies from the reference's", 3, -1),
 )
