@@ -49,7 +49,11 @@ class LinkStates:
 
     def __init__(self, client: int, body: int) -> None:
         links = pybullet.getLinkStates(
-            body, list(range(len(BODY_NAMES))), computeLinkVelocity=1, computeForwardKinematics=1, physicsClientId=client
+            body,
+            list(range(len(BODY_NAMES))),
+            computeLinkVelocity=1,
+            computeForwardKinematics=1,
+            physicsClientId=client,
         )
         root_position, root_rotation = pybullet.getBasePositionAndOrientation(body, physicsClientId=client)
         root_linear, root_angular = pybullet.getBaseVelocity(body, physicsClientId=client)
@@ -113,16 +117,12 @@ class BulletHumanoid:
         pybullet.resetBasePositionAndOrientation(
             self._body, to_y_up(root_position).tolist(), root, physicsClientId=client
         )
-        pybullet.resetBaseVelocity(
-            self._body, to_y_up(root_linear).tolist(), spins[0].tolist(), physicsClientId=client
-        )
+        pybullet.resetBaseVelocity(self._body, to_y_up(root_linear).tolist(), spins[0].tolist(), physicsClientId=client)
         rates = [
             [float(spins[row, 2])] if hinge else spins[row].tolist()
             for row, hinge in zip(_TRACKED, _IS_HINGE, strict=True)
         ]
-        pybullet.resetJointStatesMultiDof(
-            self._body, _JOINTS, _joint_values(rotations), rates, physicsClientId=client
-        )
+        pybullet.resetJointStatesMultiDof(self._body, _JOINTS, _joint_values(rotations), rates, physicsClientId=client)
 
     def step(self, targets: Array, push: Array | None) -> NDArray[np.bool_]:
         """One control step towards local rotations `targets` [13, 4] (the root's is ignored).
