@@ -6,9 +6,12 @@ t + 1, whose error is the one that counts (the guide's code pairs the state afte
 
     feedback   iterative learning control: roll the labels out, add a share of the joint error each of them left
     gradient   Gauss-Newton on the error after h steps; Jacobians by finite differences in the simulator
-    mpc        keep the best of random perturbations by the reward of h steps
+    mpc        average random perturbations by the reward of h steps (path-integral weights)
     invdyn     torques / Kp of inverse dynamics that need no help: joint torques and foot forces together explain the
                motion of the unactuated root (a bare `mj_inverse` leaves a wrench on it that no motor can supply)
+
+Labels are corrected all at once, although each was judged with its neighbours as they were: a pass is kept only as far
+as the mean reward from all phases rises with it (halving its step, or not at all).
 """
 
 from __future__ import annotations
@@ -86,13 +89,33 @@ def _refine_clip(task: DeepMimicSettings, settings: DemonstrationSettings, seed:
         method = {"feedback": _feedback, "gradient": _gradient, "mpc": _mpc}[settings.refine_method]
         table = empty
         for iteration in range(settings.refine_iterations):
-            table = method(task, settings, phases, table, np.random.default_rng([seed, iteration]))
+            proposed = method(task, settings, phases, table, np.random.default_rng([seed, iteration]))
+            table = _as_far_as_it_helps(task, settings, phases, table, proposed)
     env = make_vector_env(task, len(phases))
     for name, current in (("before", empty), ("after", table)):
         reward, joint_error = track(env, RefinedExpert(ReferenceExpert(), [current]), phases, settings.refine_horizon)
         figures |= {f"reward_{name}": float(reward.mean()), f"joint_error_{name}": float(joint_error.mean())}
     env.close()
     return Refinement(table, figures)
+
+
+def _as_far_as_it_helps(
+    task: DeepMimicSettings, settings: DemonstrationSettings, phases: Array, table: PhaseTable, proposed: PhaseTable
+) -> PhaseTable:
+    env = make_vector_env(task, len(phases))
+
+    def merit(candidate: PhaseTable) -> float:
+        expert = RefinedExpert(ReferenceExpert(), [candidate])
+        return float(track(env, expert, phases, settings.refine_horizon)[0].mean())
+
+    before, kept = merit(table), table
+    for share in (1.0, 0.5, 0.25, 0.125):
+        mixed = PhaseTable(table.offsets + share * (proposed.offsets - table.offsets), table.cyclic)
+        if merit(mixed) > before:
+            kept = mixed
+            break
+    env.close()
+    return kept
 
 
 def track(
@@ -154,14 +177,16 @@ def _gradient(
         jacobian = (outcomes[1:] - outcomes[0]).T / JACOBIAN_STEP
         normal = jacobian.T @ jacobian
         damping = 0.1 * np.trace(normal) / size * np.eye(size)
-        offsets[index] -= settings.refine_rate * np.linalg.solve(normal + damping, jacobian.T @ outcomes[0])
+        # The labels of the whole horizon move the state at its end: each corrects its part.
+        share = settings.refine_rate / settings.refine_horizon
+        offsets[index] -= share * np.linalg.solve(normal + damping, jacobian.T @ outcomes[0])
     return _clipped(table, offsets)
 
 
 def _mpc(
     task: DeepMimicSettings, settings: DemonstrationSettings, phases: Array, table: PhaseTable, rng: np.random.Generator
 ) -> PhaseTable:
-    """The best of `refine_samples` perturbations and none, by the mean reward of the horizon."""
+    """Perturbations of a label, averaged with weights exp(standardised mean reward of the horizon)."""
     count, size = table.offsets.shape
     copies = settings.refine_samples + 1
     env = make_vector_env(task, count * copies)
@@ -170,8 +195,11 @@ def _mpc(
     expert = RefinedExpert(ReferenceExpert(), [table])
     rewards, _ = track(env, expert, np.repeat(phases, copies), settings.refine_horizon, moves.reshape(-1, size))
     env.close()
-    best = rewards.reshape(count, copies).argmax(axis=1)
-    return _clipped(table, table.offsets + moves[np.arange(count), best])
+    scores = rewards.reshape(count, copies)
+    scores = (scores - scores.mean(axis=1, keepdims=True)) / np.maximum(scores.std(axis=1, keepdims=True), 1e-9)
+    weights = np.exp(scores)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return _clipped(table, table.offsets + np.einsum("nk,nka->na", weights, moves))
 
 
 def _tracking_error(env: DeepMimicVectorEnv) -> Array:
