@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from envs.character import CharacterState
 from envs.humanoid_model import DAMPING_RATIO
 from envs.imitation_reward import END_EFFECTORS, VELOCITIES, ImitationReward
-from envs.reference import COORDINATES, NUM_COORDINATES, ReferenceMotion, ReferenceTarget
+from envs.reference import COORDINATES, NUM_COORDINATES, TABLE_HZ, ReferenceMotion, ReferenceTarget
 from envs.settings import BODY_NAMES, DeepMimicSettings, JointModel
 from motions.mocap import MocapClip
 
@@ -71,16 +71,23 @@ class Outcome:
 
 
 class ImitationTask:
-    """State and rules of the task for `num_envs` rows.
+    """State and rules of the task for `num_envs` rows; `clips` and `table_hz` as in `ReferenceMotion`.
 
     Raises:
         ClipError, ValueError: see `ReferenceMotion`.
     """
 
-    def __init__(self, settings: DeepMimicSettings, num_envs: int, joints: JointModel | None = None) -> None:
+    def __init__(
+        self,
+        settings: DeepMimicSettings,
+        num_envs: int,
+        joints: JointModel | None = None,
+        clips: Sequence[MocapClip] | None = None,
+        table_hz: float = TABLE_HZ,
+    ) -> None:
         self.settings = settings
         self.num_envs = num_envs
-        self.reference = ReferenceMotion(settings, joints)
+        self.reference = ReferenceMotion(settings, joints, clips, table_hz)
         self.reward = ImitationReward(self.reference.recipe)
         self.control_s = 1.0 / settings.control_hz
         self.lookahead_s = self.control_s if settings.lookahead_s is None else settings.lookahead_s
@@ -150,11 +157,13 @@ class ImitationTask:
             self.clip[row] = clip
             self.start_time[row] = share * reference.durations[clip]
             self._plan_push(row, first_push, direction)
-        self.steps[rows] = 0
-        self.cycle[rows] = 0.0
-        self.origin[rows] = 0.0
-        self.push_force[rows] = 0.0
-        self._look_ahead(rows)
+        self._begin(rows)
+
+    def start_at(self, rows: NDArray[np.int64], clips: NDArray[np.int64], times: Array) -> None:
+        """New episodes without pushes for some rows, on given clips (indices) and at given times [n] in seconds."""
+        self.clip[rows], self.start_time[rows] = clips, times
+        self.push_start[rows] = math.inf
+        self._begin(rows)
 
     def start_states(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """MuJoCo's qpos and qvel on the clip for rows just started."""
@@ -346,6 +355,14 @@ class ImitationTask:
         low, high = self.reference.coordinate_range()
         centre = self.reference.mean_coordinates()
         return centre, np.maximum(scale, np.maximum(high - centre, centre - low))
+
+    def _begin(self, rows: NDArray[np.int64]) -> None:
+        """Sets everything that an episode starts with but its place on the clip and its pushes."""
+        self.steps[rows] = 0
+        self.cycle[rows] = 0.0
+        self.origin[rows] = 0.0
+        self.push_force[rows] = 0.0
+        self._look_ahead(rows)
 
     def _look_ahead(self, rows: Rows) -> None:
         """Fetches what lies ahead of rows whose time has changed otherwise than by `advance`."""

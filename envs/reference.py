@@ -15,6 +15,7 @@ joint's rest (`humanoid_model.rest_rotation`), their rates the angular velocity 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 TABLE_HZ = 240.0
-"""Samples per second of the tables (at least)."""
+"""Samples per second of the tables (at least), unless another rate is asked for."""
 
 _ARM, _LEG = ("shoulder", "elbow"), ("hip", "knee", "ankle")
 JOINT_ORDER: tuple[str, ...] = (
@@ -111,16 +112,30 @@ class ReferenceMotion:
     Times may be any numbers: a cyclic clip goes on forever both ways. `origin` [N, 3] is added to the positions of a
     clip's first cycle.
 
+    Args:
+        settings: which clips, and how their cycles join.
+        joints: by default those of the settings.
+        clips: instead of those that `settings.motion` names, each with the same chance.
+        table_hz: samples per second of the tables (at least).
+
     Raises:
         ClipError: a clip is unknown or malformed.
         ValueError: all weights of the reward are 0.
     """
 
-    def __init__(self, settings: DeepMimicSettings, joints: JointModel | None = None) -> None:
+    def __init__(
+        self,
+        settings: DeepMimicSettings,
+        joints: JointModel | None = None,
+        clips: Sequence[MocapClip] | None = None,
+        table_hz: float = TABLE_HZ,
+    ) -> None:
         self.joints: JointModel = joints or settings.joints
         self.recipe = reward_recipe(settings)
-        self.clips = tuple(open_clip(name, settings.seam_blend_s) for name in settings.motion)
-        weights = np.array(settings.motion_weights or [1.0] * len(self.clips))
+        self.clips = tuple(clips or (open_clip(name, settings.seam_blend_s) for name in settings.motion))
+        weights = np.array(
+            settings.motion_weights if settings.motion_weights and not clips else [1.0] * len(self.clips)
+        )
         self.chances: Array = weights / weights.sum()
         self.durations: Array = np.array([clip.duration for clip in self.clips])
         self.cyclic = np.array([clip.cyclic for clip in self.clips])
@@ -131,7 +146,7 @@ class ReferenceMotion:
             offsets[:, 2] = 0.0
         self.offsets: Array = offsets * self.cyclic[:, None]
         """[C, 3] by which a cycle moves the root."""
-        tables = [_Table.build(clip, self.joints, self.recipe) for clip in self.clips]
+        tables = [_Table.build(clip, self.joints, self.recipe, table_hz) for clip in self.clips]
         lengths = np.array([len(table.state) for table in tables])
         self._last: Index = lengths - 2
         self._starts: Index = np.cumsum(lengths) - lengths
@@ -287,8 +302,8 @@ class _Table:
     start: Array
 
     @classmethod
-    def build(cls, clip: MocapClip, joints: JointModel, recipe: RewardRecipe) -> _Table:
-        count = max(2, math.ceil(clip.duration * TABLE_HZ - 1e-9) + 1)
+    def build(cls, clip: MocapClip, joints: JointModel, recipe: RewardRecipe, table_hz: float) -> _Table:
+        count = max(2, math.ceil(clip.duration * table_hz - 1e-9) + 1)
         times = np.linspace(0.0, clip.duration, count)
         ends = torch.from_numpy(times).clamp(max=math.nextafter(clip.duration, 0.0))  # before the next cycle begins
         pose, velocity = clip.pose(ends), clip.velocity(ends)
