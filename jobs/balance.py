@@ -4,8 +4,8 @@
     python -m jobs.balance --motion run --generations 300 --start rollouts/balance_gains/walk.json --output run.json
 
 Every candidate of a generation is tried from the same random phases with the same noise, all in one batched
-environment; its value is the mean return. The gains that ship with kinetune are in `rollouts/balance_gains/`; `jobs.sft --expert
-balance` uses them.
+environment; its value is the mean return. The gains that ship with kinetune are in `rollouts/balance_gains/`;
+`jobs.sft --expert balance` uses them.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class DemonstrationSettings(Settings):
     refine_method: Refinement = "feedback"
     """How. `feedback`: roll the labels out and add a share of the joint error each of them left (iterative learning).
     `gradient`: Gauss-Newton on the tracking error after `refine_horizon` steps, with finite-difference Jacobians.
-    `mpc`: random perturbations, averaged by how well they track. `invdyn`: torques of inverse dynamics that are consistent
+    `mpc`: random perturbations, averaged by how well they track. `invdyn`: torques of inverse dynamics that agree
     with the foot contacts, as offsets of the target. `none`: nothing."""
 
     refine_iterations: int = Field(default=3, ge=1)
