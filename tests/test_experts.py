@@ -62,8 +62,8 @@ def test_errors_are_seen_in_the_references_heading() -> None:
     state = root_of(env)
     moved = dataclasses.replace(
         state,
-        root_position=state.root_position + [0.1, 0.0, 0.0],
-        root_linear=state.root_linear + [0.0, 0.5, 0.0],
+        root_position=state.root_position + np.array([0.1, 0.0, 0.0]),
+        root_linear=state.root_linear + np.array([0.0, 0.5, 0.0]),
     )
     errors = root_errors(moved, reference)
     assert errors.forward[0, 2] == pytest.approx(1.0, abs=0.1)
@@ -105,7 +105,7 @@ def test_gains_survive_their_file_and_bad_files_are_named(tmp_path: Path) -> Non
     path = tmp_path / "gains.json"
     path.write_text(gains_text(SOME_GAINS, "by hand"))
     assert np.abs(load_gains(path).vector() - SOME_GAINS.vector()).max() < 1e-4
-    with pytest.raises(GainsError, match="nowhere.json"):
+    with pytest.raises(GainsError, match=r"nowhere\.json"):
         load_gains(tmp_path / "nowhere.json")
     for text, words in (("{", "gains.json holds no gains"), ("{}", "stance"), (path.read_text()[:-9] + "}", "gains")):
         path.write_text(text)
