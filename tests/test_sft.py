@@ -121,8 +121,8 @@ def test_mistakes_are_named_before_anything_starts(
 
 GUIDE = (
     "--mocap dance_a --epochs 100 --batch_size 256 --lr 1e-3 --lookahead 1 --val_split .1 --refine_actions "
-    "--refine_method feedback --refine_iterations 3 --eval_episodes 10 --eval_steps 500 --hidden_size 64 --num_layers 2 "
-    "--save_path policy_sft_pretrained.pth --no_eval --device cpu"
+    "--refine_method feedback --refine_iterations 3 --eval_episodes 10 --eval_steps 500 --hidden_size 64 "
+    "--num_layers 2 --save_path policy_sft_pretrained.pth --no_eval --device cpu"
 )
 
 
