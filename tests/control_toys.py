@@ -99,3 +99,7 @@ class PlainReach(gymnasium.Env[np.ndarray, np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observations, rewards, terminated, truncated, _ = self._env.step(action[None])
         return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
+
+
+gymnasium.register(id="Reach-v0", entry_point=f"{__name__}:PlainReach", vector_entry_point=f"{__name__}:ReachVectorEnv")
+gymnasium.register(id="PlainReach-v0", entry_point=f"{__name__}:PlainReach")

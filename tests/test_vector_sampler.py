@@ -74,7 +74,7 @@ def test_only_steps_that_reset_are_invalid(mode: AutoresetMode) -> None:
 def test_episodes_are_counted_over_the_borders_of_rollouts(mode: AutoresetMode) -> None:
     sampler = VectorSampler(ReachVectorEnv(3, mode), seed=0)
     network = controller(log_std=-2.0)
-    rollouts = [sampler.collect(network, 7, iteration) for iteration in range(12)]
+    rollouts = [sampler.collect(network, 7, iteration) for iteration in range(8)]
     lengths = [length for rollout in rollouts for length in rollout.episode_lengths]
     assert lengths and all(length == HORIZON for length in lengths)
     total = sum(float(rollout.rewards[rollout.valid].sum()) for rollout in rollouts)
