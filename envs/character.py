@@ -161,7 +161,7 @@ class KinematicsReader:
         # child, in the child's frame: the joint's velocity is the opposite.
         self._signs = np.ones(self._model.nsensordata)
         self._signs[VELOCITIES.start + 3 : VELOCITIES.stop] = -1.0
-        self._quaternions, self._hinges, self._ball_columns, self._hinge_columns = _ball_layout()
+        self._layout = BallLayout()
 
     def read(self, qpos: Array, qvel: Array) -> CharacterState:
         """The state of qpos [N, nq] and qvel [N, nv]."""
@@ -199,26 +199,35 @@ class KinematicsReader:
         """Joint coordinates [N, 28] of qpos [N, nq]."""
         if self._hinge:
             return qpos[:, 7:]
-        coordinates = np.empty((len(qpos), len(self._ball_columns) + len(self._hinge_columns)))
-        coordinates[:, self._ball_columns] = rotation_vector(qpos[:, self._quaternions]).reshape(len(qpos), -1)
-        coordinates[:, self._hinge_columns] = qpos[:, self._hinges]
+        layout = self._layout
+        coordinates = np.empty((len(qpos), layout.ball_columns.size + len(layout.hinges)))
+        coordinates[:, layout.ball_columns] = rotation_vector(qpos[:, layout.quaternions])
+        coordinates[:, layout.hinge_columns] = qpos[:, layout.hinges]
         return coordinates
 
 
-def _ball_layout() -> tuple[NDArray[np.int64], NDArray[np.int64], list[int], list[int]]:
-    """With ball joints: columns of qpos with quaternions [8, 4] and angles [4], and of the coordinates they become."""
-    quaternions: list[list[int]] = []
-    hinges: list[int] = []
-    ball_columns: list[int] = []
-    hinge_columns: list[int] = []
-    column, place = 7, 0
-    for name in JOINT_ORDER:
-        if name in HINGE_BODIES:
-            hinges.append(column)
-            hinge_columns.append(place)
-            column, place = column + 1, place + 1
-        else:
-            quaternions.append([column, column + 1, column + 2, column + 3])
-            ball_columns.extend((place, place + 1, place + 2))
-            column, place = column + 4, place + 3
-    return np.array(quaternions), np.array(hinges), ball_columns, hinge_columns
+class BallLayout:
+    """Where the model with ball joints keeps its joints.
+
+    Attributes:
+        quaternions: [8, 4] columns of qpos; ball_columns: [8, 3] of the coordinates that they become.
+        hinges: [4] columns of qpos; hinge_columns: [4] of the coordinates.
+    """
+
+    def __init__(self) -> None:
+        quaternions: list[range] = []
+        ball_columns: list[range] = []
+        hinges: list[int] = []
+        hinge_columns: list[int] = []
+        column, place = 7, 0
+        for name in JOINT_ORDER:
+            if name in HINGE_BODIES:
+                hinges.append(column)
+                hinge_columns.append(place)
+                column, place = column + 1, place + 1
+            else:
+                quaternions.append(range(column, column + 4))
+                ball_columns.append(range(place, place + 3))
+                column, place = column + 4, place + 3
+        self.quaternions, self.ball_columns = np.array(quaternions), np.array(ball_columns)
+        self.hinges, self.hinge_columns = np.array(hinges), np.array(hinge_columns)

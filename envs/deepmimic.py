@@ -28,7 +28,7 @@ from envs.deepmimic_vector import (
 )
 from envs.imitation_reward import heading
 from envs.imitation_task import ImitationTask
-from envs.physics import RolloutPhysics
+from envs.physics import make_physics
 from envs.reference import NUM_COORDINATES
 from envs.settings import DeepMimicSettings
 
@@ -53,7 +53,7 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         self.task = ImitationTask(self.settings, 1)
         self.observation_space = observation_space(self.task)
         self.action_space = action_space(self.settings)
-        self._physics = RolloutPhysics(self.settings)
+        self._physics = make_physics(self.settings)
         self._reader = make_reader(self.task)
         self._qpos = np.zeros((1, self._physics.model.nq))
         self._qvel = np.zeros((1, self._physics.model.nv))

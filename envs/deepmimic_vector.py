@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from envs.character import CharacterState, KinematicsReader
 from envs.imitation_reward import TERMS, heading
 from envs.imitation_task import ALL, ImitationTask, Outcome, Rows
-from envs.physics import RolloutPhysics
+from envs.physics import make_physics
 from envs.reference import NUM_COORDINATES
 from envs.settings import DeepMimicSettings
 
@@ -70,7 +70,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = action_space(self.settings)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._physics = RolloutPhysics(self.settings)
+        self._physics = make_physics(self.settings)
         self._reader = make_reader(self.task)
         self._qpos = np.zeros((num_envs, self._physics.model.nq))
         self._qvel = np.zeros((num_envs, self._physics.model.nv))

@@ -31,6 +31,8 @@ class Model(Protocol):
     geom_type: NDArray[np.int32]
     geom_size: Array
     body_mass: Array
+    M_rowadr: NDArray[np.int32]
+    M_rownnz: NDArray[np.int32]
 
     def body(self, name: str) -> Any: ...
     def joint(self, name: str) -> Any: ...

@@ -77,3 +77,17 @@ def euler_rates(angles: Array, velocities: Array) -> Array:
     p, q, r = velocities[..., 0], velocities[..., 1], velocities[..., 2]
     first = (p * np.cos(last) - q * np.sin(last)) / np.cos(middle)
     return np.stack((first, p * np.sin(last) + q * np.cos(last), r - first * np.sin(middle)), axis=-1)
+
+
+def quaternion_of(vectors: Array) -> Array:
+    """Unit quaternions [..., 4] of rotation vectors [..., 3]."""
+    angle = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.concatenate((np.cos(angle / 2.0), 0.5 * vectors * np.sinc(angle / math.tau)), axis=-1)
+
+
+def quaternion_product(left: Array, right: Array) -> Array:
+    """Hamilton product [..., 4]: turns by `right` first."""
+    a, u = left[..., :1], left[..., 1:]
+    b, v = right[..., :1], right[..., 1:]
+    real = a * b - (u * v).sum(axis=-1, keepdims=True)
+    return np.concatenate((real, a * v + b * u + np.cross(u, v)), axis=-1)
