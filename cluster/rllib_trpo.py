@@ -263,9 +263,9 @@ def load_state(learner: Any, reference: Any) -> None:
 
 
 def learner_metrics(results: Sequence[Any]) -> dict[str, float]:
-    """Metrics of the first learner; all have the same."""
+    """Metrics of the first learner; all have the same. RLlib's own have no slash in their names."""
     values = results[0][DEFAULT_MODULE_ID]
-    return {name: float(value.peek()) for name, value in values.items()}
+    return {name: float(value.peek()) for name, value in values.items() if "/" in name}
 
 
 def split_rollouts(rollouts: Sequence[ControlRollout], number: int) -> list[list[ControlRollout]]:

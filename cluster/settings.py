@@ -138,8 +138,23 @@ class WorkerSettings(Settings):
     """Times that the workers are started again from their last checkpoint after one of them died."""
 
 
-class RunSettings(Settings):
-    """Run directory, length, evaluation and trackers."""
+class TrackerSettings(Settings):
+    """Trackers."""
+
+    train_platform_type: TrackerName = Field(
+        default="NoPlatform", validation_alias=AliasChoices("train_platform_type", "tracker")
+    )
+    """Where metrics go besides `metrics.jsonl` and the cluster's metrics endpoint."""
+
+    wandb_project: str = Field(default="kinetune", min_length=1)
+    """Project of the Weights & Biases run."""
+
+    wandb_mode: Literal["online", "offline"] = "online"
+    """`offline` writes the Weights & Biases run below `save_dir`, for `wandb sync` later."""
+
+
+class RunSettings(TrackerSettings):
+    """Run directory, length and evaluation."""
 
     save_dir: Path
     """Directory of the run: configuration, metrics, checkpoints, samples, report. Inside a submitted Ray job it must be
@@ -174,17 +189,6 @@ class RunSettings(Settings):
 
     log_interval: int = Field(default=1, ge=1)
     """Steps between lines of text when the output is no terminal. Metrics are recorded at every step."""
-
-    train_platform_type: TrackerName = Field(
-        default="NoPlatform", validation_alias=AliasChoices("train_platform_type", "tracker")
-    )
-    """Where metrics go besides `metrics.jsonl` and the cluster's metrics endpoint."""
-
-    wandb_project: str = Field(default="kinetune", min_length=1)
-    """Project of the Weights & Biases run."""
-
-    wandb_mode: Literal["online", "offline"] = "online"
-    """`offline` writes the Weights & Biases run below `save_dir`, for `wandb sync` later."""
 
     trace: bool = False
     """Write `trace.json`, every call of every actor as Chrome trace events (chrome://tracing, ui.perfetto.dev)."""

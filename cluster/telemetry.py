@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from cluster.gauges import Gauges
 
 PHASES = ("start", "rollout", "update", "evaluation", "checkpoint")
-SHOWN = ("reward/total", "evaluation/total", "policy/kl_reference", "seconds/step")
+SHOWN = (
+    *("reward/total", "evaluation/total", "policy/kl_reference", "seconds/step"),
+    *("rollout/return", "rollout/length", "rollout/reward", "policy/kl"),
+)
 """Metrics on the bar and in the lines."""
 
 

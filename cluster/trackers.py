@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster.settings import RunSettings
+from cluster.settings import TrackerSettings
 
 
 class Tracker(Protocol):
@@ -21,7 +21,7 @@ class Tracker(Protocol):
         ...
 
 
-def make_tracker(settings: RunSettings, config: Mapping[str, Any], folder: Path, step: int) -> Tracker | None:
+def make_tracker(settings: TrackerSettings, config: Mapping[str, Any], folder: Path, step: int) -> Tracker | None:
     """The tracker that `train_platform_type` names.
 
     Args:
@@ -61,7 +61,7 @@ class TensorBoardTracker:
 class WandBTracker:
     """A Weights & Biases run. Its id lies in `wandb_id.txt`, so that a resumed run continues the same page."""
 
-    def __init__(self, settings: RunSettings, config: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, settings: TrackerSettings, config: Mapping[str, Any], folder: Path) -> None:
         import wandb
 
         path = folder / "wandb_id.txt"

@@ -269,29 +269,53 @@ class _Recorder:
 
 @dataclass(frozen=True, slots=True)
 class Episodes:
-    """Finished episodes."""
+    """One episode of each of N environments, and all their S steps one behind the other."""
 
-    returns: tuple[float, ...]
-    lengths: tuple[int, ...]
+    returns: np.ndarray
+    """[N] sums of rewards."""
+    lengths: np.ndarray
+    """[N] steps."""
+    terminated: np.ndarray
+    """[N] bool: ended for good (a fall), not by a limit."""
+    observations: np.ndarray
+    """[S, O] raw, episode by episode."""
+    actions: np.ndarray
+    """[S, A] as drawn."""
+    rewards: np.ndarray
+    """[S]."""
 
 
 def run_episodes(
-    controller: Controller, env: VectorEnv, num_episodes: int, seed: int, deterministic: bool = True
+    controller: Controller, env: VectorEnv, seed: int, deterministic: bool = True, max_steps: int = 100_000
 ) -> Episodes:
-    """Whole episodes: every environment plays the same number of them, so short ones are not preferred.
+    """One whole episode of every environment, so that short ones are not preferred.
 
-    Returns:
-        At least `num_episodes`: the next multiple of the number of environments.
+    Args:
+        max_steps: episodes end here at the latest.
     """
     sampler = VectorSampler(env, seed)
-    quota = -(-num_episodes // env.num_envs)
-    played: list[list[tuple[float, int]]] = [[] for _ in range(env.num_envs)]
-    iteration = 0
-    while any(len(episodes) < quota for episodes in played):
-        rollout = sampler.collect(controller, 100, iteration, deterministic)
-        iteration += 1
-        ends = zip(rollout.end_indices[:, 1], rollout.episode_returns, rollout.episode_lengths, strict=True)
-        for n, total, length in ends:
-            played[n].append((total, length))
-    kept = [episode for episodes in played for episode in episodes[:quota]]
-    return Episodes(tuple(total for total, _ in kept), tuple(length for _, length in kept))
+    chunks: list[ControlRollout] = []
+    lengths = np.full(env.num_envs, -1)
+    done = 0
+    while (lengths < 0).any() and done < max_steps:
+        chunk = sampler.collect(controller, min(64, max_steps - done), len(chunks), deterministic)
+        for t, n in chunk.end_indices:
+            if lengths[n] < 0:
+                lengths[n] = done + t + 1
+        done += len(chunk.rewards)
+        chunks.append(chunk)
+    lengths = np.where(lengths < 0, done, lengths)
+
+    def rows(name: str) -> np.ndarray:
+        whole = np.concatenate([getattr(chunk, name) for chunk in chunks])
+        return np.concatenate([whole[:length, n] for n, length in enumerate(lengths)])
+
+    rewards, last = rows("rewards"), np.cumsum(lengths)
+    return Episodes(
+        returns=np.array([part.sum(dtype=np.float64) for part in np.split(rewards, last[:-1])]),
+        lengths=lengths,
+        terminated=rows("terminated")[last - 1],
+        observations=rows("observations"),
+        actions=rows("actions"),
+        rewards=rewards,
+    )

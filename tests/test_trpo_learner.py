@@ -38,11 +38,11 @@ def weights(network: Controller) -> Tensor:
 
 def test_trpo_learns_to_reach() -> None:
     network = controller()
-    before = np.mean(run_episodes(network, ReachVectorEnv(8), 16, seed=9).returns)
+    before = np.mean(run_episodes(network, ReachVectorEnv(16), seed=9).returns)
     history: list[Progress] = []
     sampler = VectorSampler(ReachVectorEnv(8), seed=0)
     done = train_controller(TRPOLearner(network, SETTINGS, seed=0), sampler, 4800, history.append)
-    after = np.mean(run_episodes(network, ReachVectorEnv(8), 16, seed=9).returns)
+    after = np.mean(run_episodes(network, ReachVectorEnv(16), seed=9).returns)
     assert after > before + 2.5 and after > 9.0, f"{before} -> {after}"
     assert done >= 4800 and history[-1].num_steps == done and history[-1].iteration == len(history)
     last = history[-1].metrics

@@ -144,11 +144,22 @@ def test_the_expert_is_asked_in_the_state_before_the_step() -> None:
     np.testing.assert_allclose(rollout.expert_actions[..., 0], wanted, atol=1e-6)
 
 
-def test_evaluation_plays_as_many_episodes_everywhere() -> None:
-    episodes = run_episodes(controller(log_std=3.0), ReachVectorEnv(4), num_episodes=6, seed=0, deterministic=False)
-    assert len(episodes.returns) == len(episodes.lengths) == 8
-    calm = run_episodes(controller(log_std=3.0), ReachVectorEnv(4), num_episodes=4, seed=0)
-    assert calm.lengths == (HORIZON,) * 4, "the mean does not leave the field"
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_one_episode_of_each_environment_is_played(mode: AutoresetMode) -> None:
+    wild = run_episodes(controller(log_std=1.0), ReachVectorEnv(6, mode), seed=0, deterministic=False)
+    assert len(set(wild.lengths)) > 1 and wild.terminated.any()
+    np.testing.assert_array_equal(wild.lengths < HORIZON, wild.terminated)
+    starts = np.concatenate([[0], np.cumsum(wild.lengths)[:-1]])
+    assert len(wild.rewards) == len(wild.observations) == len(wild.actions) == wild.lengths.sum()
+    np.testing.assert_array_equal(wild.observations[starts, 2], np.zeros(6))
+    for n, start in enumerate(starts):
+        part = slice(start, start + wild.lengths[n])
+        np.testing.assert_allclose(wild.observations[part, 2] * HORIZON, np.arange(wild.lengths[n]), atol=1e-5)
+        assert wild.returns[n] == pytest.approx(wild.rewards[part].sum(), abs=1e-4)
+    calm = run_episodes(controller(log_std=1.0), ReachVectorEnv(4, mode), seed=0)
+    assert calm.lengths.tolist() == [HORIZON] * 4, "the mean does not leave the field"
+    short = run_episodes(controller(), ReachVectorEnv(3, mode), seed=0, max_steps=5)
+    assert short.lengths.tolist() == [5] * 3 and not short.terminated.any()
 
 
 def test_unsuitable_spaces_are_named() -> None:
