@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, model_validator
 from typing_extensions import Self
 
-from cluster.settings import ConnectionSettings, WorkerSettings
+from cluster.settings import ConnectionSettings, TrackerSettings, WorkerSettings
 from envs.settings import DeepMimicSettings
+from jobs.trpo_configs import SamplingProcessSettings
 from learners.cloning_settings import CloningSettings, DemonstrationSettings
 from learners.trust_region_settings import TRPOSettings
 from motions.settings import Settings
@@ -128,11 +129,8 @@ class PipelineSettings(Settings):
     num_timesteps: int = Field(default=10_000_000, ge=1)
     """Environment steps of the reinforcement learning."""
 
-    num_envs: int = Field(default=64, ge=1)
-    """Environments of the reinforcement learning, over all its runners."""
-
-    num_env_runners: int = Field(default=0, ge=0)
-    """Processes that sample; 0: the learner's own."""
+    save_per_iter: int = Field(default=50, ge=1)
+    """Iterations of the reinforcement learning between checkpoints."""
 
     video_s: float = Field(default=6.0, ge=0)
     """Length of the animation in the report; 0 leaves it out."""
@@ -143,8 +141,10 @@ class DeepMimicConfig(
     CloneTaskSettings,
     CloningSettings,
     TRPOSettings,
+    SamplingProcessSettings,
     ControlEvaluationSettings,
     WorkerSettings,
+    TrackerSettings,
     ConnectionSettings,
 ):
     """From a motion clip to a trained controller."""

@@ -31,14 +31,12 @@ if TYPE_CHECKING:
     from cluster.settings import RunSettings
     from envs.settings import DeepMimicSettings
     from jobs.control_evaluation import Policy
-    from learners.control_training import Progress
+    from jobs.trpo_configs import TRPOJobConfig
     from rollouts.controllers import LoadedController
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 CONTROLLER = "controller.safetensors"
 STAGES = "stages.json"
-SAVE_EVERY = 20
-"""Iterations of TRPO between checkpoints."""
 IMITATION_PHASES = (0.0, 0.35, 0.7)
 IMITATION_S = 10.0
 CHECKED = {"eval_episodes": 20, "eval_steps": 600, "push": 100.0}
@@ -76,6 +74,7 @@ def plan(config: DeepMimicConfig) -> None:
 
 def train(config: DeepMimicConfig) -> None:
     """All stages on one connection to the cluster; finished ones are skipped when a run is resumed."""
+    import os
     from contextlib import nullcontext
 
     from cluster.connect import connect
@@ -83,7 +82,9 @@ def train(config: DeepMimicConfig) -> None:
     from jobs.report.from_control import write_control_report
 
     directory = RunDirectory.open(directory_settings(config), config, ",".join(config.motion))
-    needed = max(config.num_workers * config.cpus_per_worker, 1.0 + config.num_env_runners)
+    # Libraries read it when they are imported, in the processes that this one starts.
+    os.environ["OMP_NUM_THREADS"] = str(config.threads)
+    needed = max(config.num_workers * config.cpus_per_worker, config.num_env_runners * config.cpus_per_env_runner + 1)
     try:
         with connect(config, needed) if config.runtime == "ray" else nullcontext():
             stages = _Stages(directory.path)
@@ -145,56 +146,21 @@ def clone(config: DeepMimicConfig, folder: Path) -> None:
 
 
 def reinforce(config: DeepMimicConfig, folder: Path) -> None:
-    """Stage 2: `trpo/`, from the clone; goes on from its last checkpoint after a stop."""
-    import torch
+    """Stage 2: `trpo/`, from the clone."""
+    from jobs.trpo_training import train as train_by_trpo
 
-    from envs.deepmimic_vector import make_vector_env
-    from learners.control_training import train_controller
-    from learners.trpo_learner import TRPOLearner
-    from motions.atomic import atomic_write
-    from rollouts.controllers import load_controller, save_controller
-    from rollouts.vector_sampler import VectorSampler
-
-    target = folder / "trpo"
-    target.mkdir(exist_ok=True)
-    env = make_vector_env(config.task_settings, config.num_envs, config.seed)
-    loaded = load_controller(folder / "clone", env.observation_schema)
-    learner = TRPOLearner(loaded.controller, config, config.seed)
-    sampler = VectorSampler(env, config.seed, record_expert=config.cloning_weight > 0)
-    state_file, done = target / "state.pt", 0
-    records: list[dict[str, float]] = []
-    if state_file.is_file():
-        state = torch.load(state_file, weights_only=True)
-        learner.load(state["learner"])
-        done, records = int(state["num_steps"]), list(state["records"])
-        sampler.reset(done)
-    before = done
-
-    def save(progress: Progress) -> None:
-        records.append({"step": float(progress.iteration), **progress.metrics})
-        finished = progress.num_steps + before >= config.num_timesteps
-        if progress.iteration % SAVE_EVERY and not finished:
-            return
-        print(_progress_line(progress, before), flush=True)
-        save_controller(target, learner.controller, env.observation_schema, {**loaded.extra, "records": len(records)})
-        with atomic_write(state_file) as file:
-            state = {"learner": learner.state(), "num_steps": progress.num_steps + before, "records": records}
-            torch.save(state, file)
-        with atomic_write(target / "metrics.jsonl") as file:
-            file.writelines(json.dumps(record).encode() + b"\n" for record in records)
-        sampler.reset(progress.num_steps + before)
-
-    if done < config.num_timesteps:
-        train_controller(learner, sampler, config.num_timesteps - done, save)
-    env.close()
+    train_by_trpo(trpo_config(config, folder))
 
 
-def _progress_line(progress: Progress, before: int) -> str:
-    metrics = progress.metrics
-    return (
-        f"iteration {progress.iteration}, {(progress.num_steps + before) / 1e6:.2f} M steps: reward per step "
-        f"{metrics['rollout/reward']:.3f}, length {metrics.get('rollout/length', float('nan')):.0f}"
-    )
+def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
+    """The options of the reinforcement learning; the clone brings the shape of the network."""
+    from jobs.trpo import config_from
+
+    values = config.task_settings.model_dump()
+    values |= {name: getattr(config, name) for name in type(config).model_fields if name not in values}
+    shape = {"hidden_size": config.layer_widths[0], "load_sft_pretrain": folder / "clone"}
+    place = {"task": "train", "save_dir": folder / "trpo", "resume": config.resume, "overwrite": False}
+    return config_from(values, **shape, **place)
 
 
 def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:

@@ -25,15 +25,21 @@ from jobs.report.document import Chart, Series, Tile, Verdict
 from motions.atomic import atomic_write
 
 COLUMNS: tuple[ScoreColumn, ...] = (
-    ScoreColumn("reward", "reward per step", "mean imitation reward of the steps it lived, 0 to 1", 3, 1),
-    ScoreColumn("normalised_return", "normalised return", "sum of rewards over all steps the episode could have", 3, 1),
+    ScoreColumn("reward", "reward", "mean imitation reward of the steps it lived, 0 to 1", 3, 1),
+    ScoreColumn("normalised_return", "return", "sum of rewards over all steps the episode could have", 3, 1),
     ScoreColumn("survival_s", "survival, s", "seconds until the fall or the end of the episode", 2, 1),
     ScoreColumn("success", "success", "share of episodes without a fall", 2, 1),
     ScoreColumn("joint_error", "joints, rad", "mean angle between joints and the reference's", 3, -1),
-    ScoreColumn("joint_error_1s", "in 1st second", "the same of the first second only", 3, -1),
+    ScoreColumn("joint_error_1s", "joints, 1st s", "the same of the first second only", 3, -1),
     ScoreColumn("root_error", "root, m", "distance of the root from the reference's", 3, -1),
     ScoreColumn("body_error", "bodies, m", "mean distance of all bodies from the reference's", 3, -1),
 )
+TILE_NAMES = {
+    "normalised_return": "normalised return",
+    "survival_s": "survival, s",
+    "success": "episodes without a fall",
+    "joint_error": "joint error, rad",
+}
 MEANINGS = {
     "trained": "after cloning and TRPO",
     "clone": "after cloning with DAgger",
@@ -80,8 +86,9 @@ def read_control_document(folder: Path) -> ControlDocument:
         rows=rows,
         table_note=(
             f"Means over {len(evaluation['phases'])} episodes from fixed starts on the clip, "
-            f"{evaluation['horizon_s']:g} s each, acting by the mean of the policy. Errors count the steps before a "
-            "fall; normalised return counts all steps the episode could have had."
+            f"{evaluation['horizon_s']:g} s each, acting by the mean. Reward: of the steps before a fall. "
+            "Return: normalised, the sum of rewards over all steps the episode could have had. Errors: of the steps "
+            "before the fall."
         ),
         pushes=_pushes(evaluation),
         charts=[*clone_charts(clone), *trpo_charts(trpo)],
@@ -121,24 +128,24 @@ def clone_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
 def trpo_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Curves of reinforcement learning, over environment steps in thousands where the records have them."""
     spec: list[tuple[str, str, dict[str, str], bool]] = [
-        ("Reward per step", "Mean of the iteration, with exploration.", {"rollout/reward": "reward"}, True),
-        ("Return of an episode", "Sum of rewards.", {"rollout/return": "return"}, True),
-        ("Length of an episode", "Control steps until the fall or the limit.", {"rollout/length": "steps"}, True),
+        ("reward per step", "Mean of the iteration, with exploration.", {"rollout/reward": "reward"}, True),
+        ("return of an episode", "Sum of rewards.", {"rollout/return": "return"}, True),
+        ("length of an episode", "Control steps until the fall or the limit.", {"rollout/length": "steps"}, True),
         ("KL of an update", "Mean KL(old || new).", {"policy/kl": "KL", "policy/kl_clone": "KL to the clone"}, True),
-        ("Reward terms", "Each before weighting.", _named(records, "env/reward_"), False),
+        ("reward terms", "Each before weighting.", _named(records, "env/reward_"), False),
         (
-            "Tracking errors",
+            "tracking errors",
             "Joints in radians, root and bodies in metres.",
             {"env/joint_error": "joints", "env/root_error": "root", "env/body_error": "bodies"},
             True,
         ),
         (
-            "Critic and exploration",
+            "critic and exploration",
             "Explained variance of the returns; standard deviation in units of action.",
             {"critic/explained_variance": "explained variance", "policy/std": "std"},
             True,
         ),
-        ("Seconds of an iteration", "Wall time.", _named(records, "seconds/"), True),
+        ("seconds of an iteration", "Wall time.", _named(records, "seconds/"), True),
     ]
     steps = np.cumsum([float(record.get("rollout/steps", 0.0)) for record in records])
     counted = bool(len(steps)) and steps[-1] > 0
@@ -154,7 +161,7 @@ def trpo_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
         ]
         label = "thousand steps" if counted else "iteration"
         if series:
-            charts.append(Chart(f"TRPO: {title[0].lower()}{title[1:]}", note, series, zero=zero, x_label=label))
+            charts.append(Chart(f"TRPO: {title}", note, series, zero=zero, x_label=label))
     return charts
 
 
@@ -190,13 +197,13 @@ def _tiles(evaluation: Mapping[str, Any]) -> list[Tile]:
         return []
     mine, base = (evaluation["policies"][name]["mean"] for name in (policy, "open loop"))
     tiles = []
-    for column in COLUMNS[:5]:
-        if column.key == "reward":
+    for column in COLUMNS:
+        if column.key not in TILE_NAMES:
             continue
         better = column.better * (mine[column.key] - base[column.key])
         verdict: Verdict = "good" if better > 0 else "bad" if better < 0 else "neutral"
         value, other = (f"{scores[column.key]:.{column.digits}f}" for scores in (mine, base))
-        tiles.append(Tile(f"{policy}: {column.heading}", value, f"open loop: {other}", verdict))
+        tiles.append(Tile(f"{policy}: {TILE_NAMES[column.key]}", value, f"open loop: {other}", verdict))
     return tiles
 
 
