@@ -80,7 +80,8 @@ class ReferenceSettings(Settings):
     """Cyclic clips: seconds on either side of the seam over which the jump between last and first pose is spread."""
 
     keep_cycle_height: bool = False
-    """Let the root rise or sink from cycle to cycle as the clip's last frame does against its first."""
+    """Let the root rise or sink from cycle to cycle as the clip's last frame does against its first; without
+    `seam_blend_s`, which levels cycles."""
 
     root_sync: bool = True
     """At the start of every cycle put the reference where the character is (horizontally): drift is forgiven once per
@@ -99,12 +100,14 @@ class ReferenceSettings(Settings):
         return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _one_weight_each(self) -> Self:
+    def _consistent(self) -> Self:
         if self.motion_weights is not None and len(self.motion_weights) != len(self.motion):
             raise ValueError(
                 f"motion_weights has {len(self.motion_weights)} numbers; legal: one for each of the "
                 f"{len(self.motion)} clips of motion"
             )
+        if self.keep_cycle_height and self.seam_blend_s > 0.0:
+            raise ValueError(f"keep_cycle_height needs seam_blend_s 0, which is {self.seam_blend_s} and levels cycles")
         return self
 
 
