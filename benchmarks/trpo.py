@@ -1,0 +1,325 @@
+"""TRPO against sb3-contrib's TRPO in the same run: returns, wall time, CPU time.
+
+    python -m benchmarks.trpo [--steps 100000] [--seeds 0 1 2] [--json PATH] [--check] [--profile]
+
+Tasks: Hopper-v5 and InvertedDoublePendulum-v5, 100,000 environment steps, networks of 2 x 64 tanh, batches of 2048,
+one thread of torch in each process. Contenders, one process each, in turn:
+
+    sb3     sb3-contrib's TRPO with its defaults, one environment
+    ours    kinetune's TRPO on RLlib (`cluster/rllib_trpo.py`) with 8 environments; Ray's own start is not timed, the
+            building of the algorithm is. `--env_runners N` samples in N processes instead of the driver
+
+The same trust region: sb3 averages its KL divergence over the entries of an action too, so that its limit of 0.01 and
+its damping of 0.1 are 0.01 A and 0.1 A for an action of A entries; ours gets those. Our observation statistics stay on.
+
+`train` is the mean return of the last 100 training episodes, `evaluation` that of 10 episodes with the mean action.
+CPU time is of the contender's process (and its env runners).
+
+Targets, per task: our mean over seeds is at least the least of sb3's seeds, in training and in evaluation; the median
+over seeds of the ratio of wall times is at most 0.6. With --check, a missed target is exit code 1 and named on the last
+line.
+
+`--profile` says where the time goes: shares of sampling and update of ours, and the sampling speed of RLlib's own
+`SingleAgentEnvRunner` (episodes and connectors) beside our runner's (arrays), same environments and network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TASKS = ("Hopper-v5", "InvertedDoublePendulum-v5")
+CONTENDERS = ("sb3", "ours")
+WALL_TARGET = 0.6
+NUM_ENVS = 8
+BATCH = 2048
+EPISODES = 10
+LAST_EPISODES = 100
+LIBRARIES = ("gymnasium", "mujoco", "numpy", "ray", "sb3-contrib", "stable-baselines3", "torch")
+
+
+def run_sb3(task: str, seed: int, steps: int) -> dict[str, Any]:
+    """sb3-contrib with its defaults."""
+    import numpy as np
+    from sb3_contrib import TRPO
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    clock = Clock()
+    model = TRPO("MlpPolicy", task, seed=seed, device="cpu")
+    model.learn(steps)
+    figures = clock.read()
+    env = model.get_env()
+    assert env is not None and model.ep_info_buffer is not None
+    mean, _ = evaluate_policy(model, env, EPISODES)
+    train = float(np.mean([episode["r"] for episode in model.ep_info_buffer]))
+    return {**figures, "train": train, "evaluation": float(np.mean(mean))}
+
+
+def run_ours(task: str, seed: int, steps: int, env_runners: int) -> dict[str, Any]:
+    """kinetune on RLlib."""
+    import numpy as np
+
+    from cluster.connect import connect
+    from cluster.settings import ConnectionSettings
+    from jobs.trpo_training import load_weights, new_controller, rllib_config, rllib_training
+    from rollouts.control_environments import make_control_env
+    from rollouts.vector_sampler import run_episodes
+
+    config = our_config(task, seed, steps, env_runners)
+    with connect(ConnectionSettings(ray_address="local", dashboard=False, object_store_mb=200), 4.0):
+        rllib_config(config)  # imports RLlib, as sb3 is imported before its clock starts
+        clock = Clock()
+        training = rllib_training(config)
+        returns: list[float] = []
+        seconds = {"rollout": 0.0, "update": 0.0}
+        while training.num_steps < steps:
+            training.train()
+            metrics = training.last_metrics
+            returns += [metrics["rollout/return"]] * int(
+                metrics["rollout/episodes"] if metrics["rollout/episodes"] else 0
+            )
+            for name in seconds:
+                seconds[name] += metrics[f"seconds/{name}"]
+        figures = clock.read()
+        arrays = training.weights()
+        training.stop()
+    env = make_control_env(task, EPISODES)
+    network = new_controller(config, env)
+    load_weights(network, arrays)
+    episodes = run_episodes(network, env, seed=1000 + seed)
+    shares = {f"{name}_share": value / figures["wall"] for name, value in seconds.items()}
+    evaluation = float(episodes.returns.mean())
+    return {**figures, "train": float(np.mean(returns[-LAST_EPISODES:])), "evaluation": evaluation, **shares}
+
+
+def our_config(task: str, seed: int, steps: int, env_runners: int) -> Any:
+    """The job's configuration."""
+    from jobs.trpo_configs import TRPOJobConfig
+
+    entries = action_entries(task)
+    return TRPOJobConfig.model_validate(
+        {
+            **{"env_id": task, "seed": seed, "num_timesteps": steps, "num_envs": NUM_ENVS, "steps_per_batch": BATCH},
+            **{"hidden_size": 64, "initial_log_std": 0.0, "num_env_runners": env_runners, "cg_iters": 15},
+            **{"max_kl": 0.01 * entries, "cg_damping": 0.1 * entries},
+        }
+    )
+
+
+def action_entries(task: str) -> int:
+    """Width of a task's actions."""
+    import gymnasium
+
+    env = gymnasium.make(task)
+    space = env.action_space
+    env.close()
+    assert isinstance(space, gymnasium.spaces.Box)
+    return space.shape[0]
+
+
+class Clock:
+    """Wall and CPU time since its making."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), cpu_seconds()
+
+    def read(self) -> dict[str, float]:
+        """Seconds."""
+        return {"wall": time.perf_counter() - self._wall, "cpu": cpu_seconds() - self._cpu}
+
+
+def cpu_seconds() -> float:
+    """Of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def profile(task: str, repeats: int = 3) -> dict[str, float]:
+    """Environment steps per CPU-second of RLlib's own env runner and of ours, in turn; the best of each."""
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+    from cluster.rllib_env_runner import ControlEnvRunner
+    from jobs.trpo_training import rllib_config
+
+    theirs_config: Any = PPOConfig().environment(task).env_runners(num_env_runners=0, num_envs_per_env_runner=NUM_ENVS)
+    theirs_config.rl_module(model_config={"fcnet_hiddens": [64, 64], "fcnet_activation": "tanh"})
+    theirs = SingleAgentEnvRunner(config=theirs_config, worker_index=0)
+    ours = ControlEnvRunner(config=rllib_config(our_config(task, 0, BATCH, 0)), worker_index=0)
+    speeds: dict[str, float] = {}
+    for repeat in range(repeats + 1):
+        for name, runner in (("rllib_runner", theirs), ("our_runner", ours)):
+            started = cpu_seconds()
+            runner.sample(num_timesteps=BATCH)
+            # The first round warms up.
+            if repeat:
+                speeds[name] = max(speeds.get(name, 0.0), BATCH / (cpu_seconds() - started))
+    theirs.stop()
+    ours.stop()
+    return speeds
+
+
+def in_process(arguments: Sequence[str]) -> dict[str, Any]:
+    """Run this module again in a process of its own; its last line is JSON."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.trpo", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        cwd=Path(__file__).resolve().parent.parent,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(tasks: Sequence[str], seeds: Sequence[int], steps: int, env_runners: int) -> dict[str, Any]:
+    """Figures by task, contender and seed."""
+    figures: dict[str, Any] = {task: {name: {} for name in CONTENDERS} for task in tasks}
+    for task in tasks:
+        for seed in seeds:
+            for name in CONTENDERS:
+                words = ["--contender", name, "--task", task, "--seeds", str(seed), "--steps", str(steps)]
+                figures[task][name][seed] = in_process([*words, "--env_runners", str(env_runners)])
+                line = figures[task][name][seed]
+                print(
+                    f"{task} seed {seed} {name:4}  train {line['train']:8.1f}  evaluation {line['evaluation']:8.1f}  "
+                    f"wall {line['wall']:6.1f} s  CPU {line['cpu']:6.1f} s",
+                    flush=True,
+                )
+    return figures
+
+
+def summary(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What is judged, by task."""
+    table = {}
+    for task, contenders in figures.items():
+        sb3, ours = contenders["sb3"], contenders["ours"]
+        entry: dict[str, float] = {}
+        for what in ("train", "evaluation"):
+            entry[f"{what}_sb3"] = statistics.fmean(line[what] for line in sb3.values())
+            entry[f"{what}_sb3_least"] = min(line[what] for line in sb3.values())
+            entry[f"{what}_ours"] = statistics.fmean(line[what] for line in ours.values())
+        for what in ("wall", "cpu"):
+            entry[f"{what}_ratio"] = statistics.median(ours[seed][what] / sb3[seed][what] for seed in sb3)
+        entry["rollout_share"] = statistics.fmean(line["rollout_share"] for line in ours.values())
+        entry["update_share"] = statistics.fmean(line["update_share"] for line in ours.values())
+        table[task] = entry
+    return table
+
+
+def missed_targets(table: dict[str, dict[str, float]]) -> list[str]:
+    """One phrase for every missed target, with the margin."""
+    missed = []
+    for task, entry in table.items():
+        for what in ("train", "evaluation"):
+            ours, least = entry[f"{what}_ours"], entry[f"{what}_sb3_least"]
+            if not ours >= least:
+                missed.append(f"{task} {what} {ours:.0f} of {least:.0f} ({ours - least:+.0f})")
+        ratio = entry["wall_ratio"]
+        if not ratio <= WALL_TARGET:
+            missed.append(f"{task} wall time {ratio:.2f} of {WALL_TARGET} ({ratio - WALL_TARGET:+.2f})")
+    return missed
+
+
+def print_table(table: dict[str, dict[str, float]]) -> None:
+    """One line per task."""
+    print(f"{'':28}{'train':>18}{'evaluation':>20}{'wall':>8}{'CPU':>7}{'rollout':>9}{'update':>8}")
+    print(f"{'mean over seeds':28}{'sb3':>9}{'ours':>9}{'sb3':>11}{'ours':>9}{'ratio':>8}{'ratio':>7}")
+    for task, entry in table.items():
+        print(
+            f"{task:28}{entry['train_sb3']:9.0f}{entry['train_ours']:9.0f}{entry['evaluation_sb3']:11.0f}"
+            f"{entry['evaluation_ours']:9.0f}{entry['wall_ratio']:8.2f}{entry['cpu_ratio']:7.2f}"
+            f"{entry['rollout_share']:9.0%}{entry['update_share']:8.0%}"
+        )
+
+
+def about() -> dict[str, Any]:
+    """What a figure depends on besides the code."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "commit": commit.stdout.strip() or None,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg(),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.trpo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=100_000, help="environment steps (default 100000)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--task", choices=TASKS, nargs="+", default=list(TASKS), help="default: both")
+    parser.add_argument("--env_runners", type=int, default=0, help="our sampling processes; 0: the driver (default)")
+    parser.add_argument("--json", type=Path, help="write figures, configuration and versions here")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
+    parser.add_argument("--profile", action="store_true", help="also measure env runners")
+    parser.add_argument("--contender", choices=(*CONTENDERS, "profile"), help=argparse.SUPPRESS)
+    parsed = parser.parse_args(arguments)
+    if parsed.steps < BATCH:
+        parser.error(f"--steps is {parsed.steps}; at least one batch, {BATCH}")
+    if parsed.env_runners < 0 or NUM_ENVS % max(1, parsed.env_runners):
+        parser.error(f"--env_runners is {parsed.env_runners}; a divisor of {NUM_ENVS}, or 0")
+    return parsed
+
+
+def one(options: argparse.Namespace) -> dict[str, Any]:
+    """What a process of `in_process` does."""
+    import torch
+
+    torch.set_num_threads(1)
+    task, seed = options.task[0], options.seeds[0]
+    if options.contender == "profile":
+        return profile(task)
+    if options.contender == "sb3":
+        return run_sb3(task, seed, options.steps)
+    return run_ours(task, seed, options.steps, options.env_runners)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, prints, writes; the exit code."""
+    options = parse_arguments(arguments)
+    if options.contender:
+        print(json.dumps(one(options)))
+        return 0
+    figures = measure(options.task, options.seeds, options.steps, options.env_runners)
+    table = summary(figures)
+    print_table(table)
+    runners: dict[str, Any] = {}
+    if options.profile:
+        for task in options.task:
+            runners[task] = in_process(["--contender", "profile", "--task", task])
+            speeds = ", ".join(f"{name} {speed:.0f}" for name, speed in runners[task].items())
+            print(f"{task}: environment steps per CPU-second: {speeds}")
+    missed = missed_targets(table)
+    if options.json:
+        work = {"steps": options.steps, "seeds": options.seeds, "env_runners": options.env_runners, "envs": NUM_ENVS}
+        report = {"environment": about(), "work": work, "wall_target": WALL_TARGET, "missed": missed}
+        report |= {"summary": table, "runners": runners, "figures": figures}
+        options.json.write_text(json.dumps(report, indent=1))
+    if options.check:
+        print("missed: " + "; ".join(missed) if missed else "all targets met")
+        return 1 if missed else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
