@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 import ray
 import torch
+from ray import tune
 
 from cluster.rllib_module import LOAD_PATH, SEED, ControllerModule, load_arrays
 from cluster.rllib_trpo import TRPO, TRPOConfig, split_rollouts
@@ -139,6 +140,20 @@ def test_rllib_checkpoints_are_exact_too(ray_cluster: Connection, tmp_path: Path
         resumed.restore_from_path(str(tmp_path / "checkpoint"))
         resumed.train()
         np.testing.assert_array_equal(flat(resumed.weights()), expected)
+
+
+@pytest.mark.ray
+def test_tune_sweeps_over_its_options(ray_cluster: Connection, tmp_path: Path) -> None:
+    tuner = tune.Tuner(
+        TRPO,
+        param_space=cast(Any, configure().training(max_kl=tune.grid_search([1e-4, 0.05]))),
+        run_config=tune.RunConfig(stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0),
+    )
+    fitted = tuner.fit()
+    assert not fitted.errors
+    figures = [fitted[index].metrics for index in range(len(fitted))]
+    kls = sorted(one["rollout"]["policy/kl"] for one in figures if one is not None)
+    assert 0 < kls[0] <= 1e-4 < kls[1] <= 0.05
 
 
 @pytest.mark.ray
