@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ from cluster.host import environment, thread_count
 from learners.workers import OneWorker, ProcessGroup, Workers
 
 logger = logging.getLogger(__name__)
+
+
+POLL_INTERVAL = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+"""How often Ray Train looks at its workers, seconds; its own default, 2, is a long time for trainings of minutes."""
 
 
 class TrainingFailed(ValueError):  # noqa: N818 - names what happened
@@ -93,6 +98,7 @@ def train_on_ray(
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    os.environ.setdefault(*POLL_INTERVAL)
     resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})
     trainer = TorchTrainer(
         functools.partial(_loop, function, threads),
@@ -109,7 +115,6 @@ def train_on_ray(
             failure_config=FailureConfig(max_failures=max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             worker_runtime_env={"env_vars": environment(threads)},
-            # By default every report of every worker is a line on the console.
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -126,7 +131,10 @@ def train_on_ray(
 def _loop(function: TrainFunction, threads: int, loop_config: dict[str, Any]) -> None:
     """What every worker runs."""
     import ray.train
+    from ray.train import CheckpointConsistencyMode
 
+    # By default every report of every worker is a line on the console.
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
     context = ray.train.get_context()
     workers: Workers = ProcessGroup() if context.get_world_size() > 1 else OneWorker()
 
@@ -134,6 +142,9 @@ def _loop(function: TrainFunction, threads: int, loop_config: dict[str, Any]) ->
         has_checkpoint = source is not None and workers.rank == 0
         checkpoint = ray.train.Checkpoint.from_directory(str(source)) if has_checkpoint else None
         ray.train.report(dict(metrics), checkpoint=checkpoint)
+        if source is not None:
+            # Reports are processed later; a checkpoint must outlive whatever happens from here on.
+            ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
 
     before = ray.train.get_checkpoint()
     with thread_count(threads):

@@ -13,28 +13,31 @@ import torch
 from cluster.data_parallel import TrainContext
 
 
-def add_up(context: TrainContext, folder: str) -> None:
-    """Sums 1 + 2 over ranks, gathers arrays of different lengths; rank 1 dies once, after the first checkpoint."""
-    done = 0
-    if context.resume_from is not None:
-        done = json.loads((context.resume_from / "state.json").read_text())["done"]
-        assert done == 1
+def two_steps(context: TrainContext, folder: str) -> None:
+    """Two steps with a checkpoint each, sums and gathers on the way."""
     workers = context.workers
-    total = torch.tensor([workers.rank + 1.0])
-    pair = torch.tensor([[1.0, 2.0]])
+    total, pair = torch.tensor([workers.rank + 1.0]), torch.tensor([[1.0, 2.0]])
     workers.sum([total, pair])
-    gathered = workers.gather(np.full((workers.rank + 1, 2), workers.rank, dtype=np.int64))
-    for step in range(done, 2):
+    rows = workers.gather(np.full((workers.rank + 1, 2), workers.rank, dtype=np.int64))
+    for step in range(resumed_at(context), 2):
         with tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / "state.json").write_text(json.dumps({"done": step + 1}))
-            metrics = {"total": float(total), "pair": float(pair[0, 1]), "rows": float(len(gathered)), "step": step}
-            context.report(metrics | {"last": float(gathered[-1, 0])}, Path(scratch))
-        marker = Path(folder) / "died"
-        if step == 0 and workers.rank == workers.size - 1 and not marker.exists():
-            marker.touch()
-            os._exit(3)
+            context.report({"total": float(total), "rows": float(len(rows)), "step": float(step)}, Path(scratch))
 
 
-def complain(context: TrainContext, text: str) -> None:
-    """Raises a mistake of the user."""
-    raise ValueError(text)
+def die_then_complain(context: TrainContext, text: str) -> None:
+    """A checkpoint, then the process dies; after the restart, a mistake of the user."""
+    done = resumed_at(context)
+    if done:
+        raise ValueError(f"resumed at {done}: {text}")
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "state.json").write_text(json.dumps({"done": 1}))
+        context.report({}, Path(scratch))
+    os._exit(3)
+
+
+def resumed_at(context: TrainContext) -> int:
+    """Steps that the checkpoint holds."""
+    if context.resume_from is None:
+        return 0
+    return json.loads((context.resume_from / "state.json").read_text())["done"]
