@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,6 @@ from envs.imitation_reward import (
     ROTATIONS,
     TRACKED_BODIES,
     VELOCITIES,
-    RewardRecipe,
     TrackedState,
     end_effectors_in,
     reward_recipe,
@@ -132,7 +132,13 @@ class ReferenceMotion:
     ) -> None:
         self.joints: JointModel = joints or settings.joints
         self.recipe = reward_recipe(settings)
-        self.clips = tuple(clips or (open_clip(name, settings.seam_blend_s) for name in settings.motion))
+        velocity = self.recipe.com_velocity
+        if clips:
+            pairs = [(clip, _Table.build(clip, self.joints, velocity, table_hz)) for clip in clips]
+        else:
+            names, blend = settings.motion, settings.seam_blend_s
+            pairs = [_named_table(name, blend, self.joints, velocity, table_hz) for name in names]
+        self.clips, tables = tuple(pair[0] for pair in pairs), [pair[1] for pair in pairs]
         weights = np.array(
             settings.motion_weights if settings.motion_weights and not clips else [1.0] * len(self.clips)
         )
@@ -146,7 +152,6 @@ class ReferenceMotion:
             offsets[:, 2] = 0.0
         self.offsets: Array = offsets * self.cyclic[:, None]
         """[C, 3] by which a cycle moves the root."""
-        tables = [_Table.build(clip, self.joints, self.recipe, table_hz) for clip in self.clips]
         lengths = np.array([len(table.state) for table in tables])
         self._last: Index = lengths - 2
         self._starts: Index = np.cumsum(lengths) - lengths
@@ -302,7 +307,7 @@ class _Table:
     start: Array
 
     @classmethod
-    def build(cls, clip: MocapClip, joints: JointModel, recipe: RewardRecipe, table_hz: float) -> _Table:
+    def build(cls, clip: MocapClip, joints: JointModel, com_velocity: bool, table_hz: float) -> _Table:
         count = max(2, math.ceil(clip.duration * table_hz - 1e-9) + 1)
         times = np.linspace(0.0, clip.duration, count)
         ends = torch.from_numpy(times).clamp(max=math.nextafter(clip.duration, 0.0))  # before the next cycle begins
@@ -313,10 +318,9 @@ class _Table:
         rotations = _tracked_rotations(balls, angles)
         velocities = _tracked_velocities(turning, velocity.hinge_rates.numpy())
         ball_qpos, ball_qvel = ball_state(root, rotations, linear, velocities)
-        bodies, com_position, com_velocity, lowest = _kinematics(ball_qpos, ball_qvel)
+        bodies, centre, drift, lowest = _kinematics(ball_qpos, ball_qvel)
         points = end_effectors_in("root", bodies[:, EFFECTOR_ROWS], root, rotations[:, 0])
-        com = com_velocity if recipe.com_velocity else com_position
-        parts = (rotations, velocities, linear, com, bodies, points)
+        parts = (rotations, velocities, linear, drift if com_velocity else centre, bodies, points)
         state = np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
         qpos, qvel = ball_qpos, ball_qvel
         coordinates, rates = ball_coordinates(rotations), ball_qvel[:, 6:]
@@ -327,6 +331,24 @@ class _Table:
             qvel = np.concatenate((ball_qvel[:, :6], rates), axis=1)
         target = np.concatenate((coordinates, rates, root, matrix_columns(rotations[:, 0])), axis=1)
         return cls(state, target, np.concatenate((qpos, qvel, lowest[:, None]), axis=1))
+
+
+def _named_table(
+    name: str, seam_blend_s: float, joints: JointModel, com_velocity: bool, table_hz: float
+) -> tuple[MocapClip, _Table]:
+    """A clip and its table; those of built-in clips are made once in a process."""
+    if name in CLIP_NAMES:
+        return _built_in_table(name, seam_blend_s, joints, com_velocity, table_hz)
+    clip = open_clip(name, seam_blend_s)
+    return clip, _Table.build(clip, joints, com_velocity, table_hz)
+
+
+@lru_cache(maxsize=64)
+def _built_in_table(
+    name: str, seam_blend_s: float, joints: JointModel, com_velocity: bool, table_hz: float
+) -> tuple[MocapClip, _Table]:
+    clip = open_clip(name, seam_blend_s)
+    return clip, _Table.build(clip, joints, com_velocity, table_hz)
 
 
 def _blend(table: Array, low: Index, blend: Array) -> Array:

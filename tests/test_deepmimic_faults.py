@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from envs.character import KinematicsReader
+from envs.deepmimic_vector import make_vector_env
+from envs.engine import mujoco
+from envs.humanoid_model import build_humanoid
+from envs.imitation_task import ImitationTask
+from envs.reference import COORDINATES, ReferenceMotion
+from envs.settings import DeepMimicSettings, HumanoidSettings
 from learners.gae import advantages_and_returns
 from learners.trpo_learner import TRPOLearner
 from learners.trust_region_settings import TRPOSettings
+from motions.mocap import load_clip
 from rollouts.control_environments import make_control_env
 from rollouts.controllers import Controller, ControllerConfig, action_kl, load_controller, save_controller
 from rollouts.vector_sampler import VectorSampler, spaces_of
@@ -347,3 +355,158 @@ def test_fault_16_trpo_updates_are_silent_and_every_metric_lives(capsys: pytest.
         # A step that is taken in full, with statistics that move all the way, is what a healthy run shows.
         constant = {"policy/step_fraction": 1.0, "statistics/blend": 1.0, "cg/iterations": 10.0}
         assert len(set(values)) > 1 or values[0] == constant.get(name), f"{name} is dead"
+
+
+# 6. Reference velocities: sign reversed, angular velocity where Euler rates belong, frames mixed, first frame zero.
+
+
+@pytest.mark.parametrize("joints", ["hinge", "ball"])
+def test_fault_06_reference_velocities_are_the_derivative_of_the_poses(joints: str) -> None:
+    """The engine's own difference of neighbouring poses (root turn in the root's frame, Euler rates) is the velocity."""
+    reference = ReferenceMotion(DeepMimicSettings.model_validate({"motion": "dance_a", "joints": joints}))
+    model = build_humanoid(HumanoidSettings.model_validate({"joints": joints}))
+    step, times = 2e-3, np.linspace(0.0, 1.6, 41)
+    clip = np.zeros(len(times), dtype=np.int64)
+    before, velocity = reference.start(clip, times)
+    after, _ = reference.start(clip, times + step)
+    before[:, 2] = after[:, 2] = 1.0  # both lifted alike
+    difference = np.zeros(model.nv)
+    for row in range(len(times)):
+        mujoco.mj_differentiatePos(model, difference, step, before[row], after[row])
+        wanted = np.delete(velocity[row], 2)
+        apart = np.abs(np.delete(difference, 2) - wanted)
+        assert apart.mean() < 0.15, times[row]
+        assert np.corrcoef(np.delete(difference, 2), wanted)[0, 1] > 0.99
+    assert np.abs(velocity[0]).max() > 0.5
+
+
+# 7. Training started upright at a random frame, evaluation on the clip; the phase could not be observed.
+
+
+def test_fault_07_episodes_start_on_the_clip_at_the_phase_that_is_observed() -> None:
+    env = make_vector_env(DeepMimicSettings(), 16, seed=0)
+    observations, infos = env.reset()
+    assert infos["phase"].std() > 0.1
+    qpos, _ = env.task.reference.start(env.task.clip, infos["phase"] * env.task.reference.durations[0])
+    np.testing.assert_allclose(env.state()["qpos"], qpos, atol=1e-9)
+    blocks = list(env.observation_schema["observation"])
+    first = sum(env.observation_schema["observation"][name] for name in blocks[: blocks.index("phase")])
+    angle = np.arctan2(observations[:, first + 1], observations[:, first])
+    np.testing.assert_allclose(angle % math.tau / math.tau, infos["phase"], atol=1e-5)
+
+
+# 8. No phase and no root in the observation, no root and no velocity in the reward: standing still was the optimum.
+
+
+def test_fault_08_standing_still_is_worth_little_and_can_be_seen() -> None:
+    assert {"root", "phase"} < set(DeepMimicSettings().observation_blocks)
+    env = make_vector_env(DeepMimicSettings(early_termination=False), 10, seed=0)
+    env.reset(options={"phase": np.arange(10) / 10})
+    moving = np.mean([env.step(env.expert_action())[1].mean() for _ in range(10)])
+    env.reset(options={"phase": np.arange(10) / 10})
+    state = env.state()
+    # Every character stands as the clip does at phase 0, without any velocity.
+    state["qpos"][:] = env.task.reference.start(env.task.clip, np.zeros(10))[0]
+    state["qvel"][:] = 0.0
+    env.set_state(state)
+    _, standing, _, _, infos = env.step(env.expert_action())
+    assert standing.mean() < 0.5 * moving
+    for term in ("velocity", "root", "com"):
+        assert infos[f"reward_{term}"].mean() < 0.9
+
+
+# 9. The clip's own timing was ignored: one physics step per stored frame, whatever it lasts.
+
+
+@pytest.mark.parametrize("motion", ["walk", "dance_a", "spin"])
+@pytest.mark.parametrize("control_hz", [30, 60])
+def test_fault_09_a_clip_plays_in_its_own_time(motion: str, control_hz: int) -> None:
+    """Frames of .033, .017 and .042 s: a second of environment is a second of clip."""
+    env = make_vector_env(
+        DeepMimicSettings(motion=(motion,), control_hz=control_hz, early_termination=False), 1, seed=0
+    )
+    env.reset(options={"phase": 0.0})
+    for _ in range(control_hz):
+        env.step(env.expert_action())
+    assert env.task.time[0] == pytest.approx(1.0)
+    assert env.task.phase[0] == pytest.approx(1.0 / load_clip(motion).duration % 1.0)
+
+
+# 10. Labels were clipped at twice what the actuators could do; the damping term opposed the wanted motion.
+
+
+def test_fault_10_actions_are_targets_within_bounds_and_damping_follows_the_motion() -> None:
+    for mode in ("residual", "absolute"):
+        env = make_vector_env(DeepMimicSettings.model_validate({"action_mode": mode}), 20, seed=0)
+        env.reset(options={"phase": np.arange(20) / 20})
+        bound = env.single_action_space.high[0]
+        assert np.abs(env.expert_action()).max() < bound  # nothing of a label is lost
+        assert build_humanoid(env.settings).actuator_ctrllimited.sum() == 0
+    # With feed-forward the damper is asked to follow: it is the target's distance that grows along the velocity.
+    task = ImitationTask(DeepMimicSettings(), 1)
+    task.start(np.zeros(1, dtype=np.int64), [np.random.default_rng(0)], np.array([0.4]))
+    target = task.reference.target(task.clip, task.time + task.lookahead_s, task.origin)
+    ahead = task.targets(np.zeros((1, 28)), target.coordinates) - target.coordinates
+    np.testing.assert_allclose(ahead, 0.1 * target.rates, atol=1e-9)
+    model = build_humanoid(HumanoidSettings())
+    np.testing.assert_allclose(model.dof_damping[6:], 0.1 * model.actuator_gainprm[:, 0])
+
+
+# 11. Euler angles without branch handling, and differences of 2 pi that counted as error.
+
+
+def test_fault_11_rotations_are_compared_by_angle() -> None:
+    """Another Euler triple of the same pose, whole turns away, is no error and gets the same targets."""
+    env = make_vector_env(DeepMimicSettings(early_termination=False), 2, seed=0)
+    env.reset(options={"phase": [0.3, 0.3]})
+    state = env.state()
+    hip = 7 + COORDINATES.index("left_hip_x")
+    a, b, c = state["qpos"][0, hip : hip + 3]
+    state["qpos"][1, hip : hip + 3] = (a + math.pi, math.pi - b - math.tau, c - math.pi)
+    state["qpos"][1, 7 + COORDINATES.index("neck_x")] += math.tau
+    state["qvel"][:] = 0.0
+    reader = KinematicsReader(env.settings, "velocity", with_bodies=False)
+    mine = reader.read(state["qpos"], state["qvel"])
+    packed, points = env.task.reference.compared(env.task.clip, env.task.time, env.task.origin)
+    errors = env.task.reward.compare(mine.packed, packed, (mine.key_points, points))[0]
+    np.testing.assert_allclose(errors[1], errors[0], atol=1e-9)
+    state["qpos"][1, hip : hip + 3] = (a + math.tau, b, c - 2 * math.tau)
+    env.set_state(state)
+    _, rewards, *_ = env.step(np.zeros((2, 28)))
+    assert rewards[1] == pytest.approx(rewards[0], abs=1e-6)
+
+
+# 12. The reward was read at the frame just left.
+
+
+def test_fault_12_the_reward_is_that_of_the_new_time() -> None:
+    env = make_vector_env(DeepMimicSettings(root_sync=False, early_termination=False), 8, seed=0)
+    env.reset(options={"phase": np.arange(8) / 8})
+    before = env.task.time
+    _, rewards, _, _, infos = env.step(env.expert_action())
+    task, state = env.task, env.state()
+    mine = KinematicsReader(env.settings, "velocity", with_bodies=False).read(state["qpos"], state["qvel"])
+
+    def reward(times: np.ndarray) -> np.ndarray:
+        packed, points = task.reference.compared(task.clip, times, task.origin)
+        return task.reward.total(
+            task.reward.terms(task.reward.compare(mine.packed, packed, (mine.key_points, points))[0])
+        )
+
+    np.testing.assert_allclose(rewards, reward(before + 1 / 30), atol=1e-12)
+    assert (rewards > reward(before) + 0.01).mean() > 0.5
+    np.testing.assert_allclose(infos["phase"], (before + 1 / 30) / task.reference.durations[0] % 1.0)
+
+
+# 15. Truncation was never flagged; one environment at a time.
+
+
+def test_fault_15_limits_are_truncation_and_falls_are_termination() -> None:
+    env = make_vector_env(DeepMimicSettings(max_episode_s=0.5), 6, seed=0)
+    env.reset()
+    for step in range(15):
+        _, rewards, terminated, truncated, _ = env.step(env.expert_action())
+        assert not (terminated & truncated).any()
+        assert truncated[~terminated].all() == (step == 14)
+    assert truncated.sum() >= 3  # bootstrapped: the reward of the last step counts, and is no fall's
+    assert (rewards[truncated] > 0.0).all()
