@@ -133,8 +133,9 @@ def _loop(function: TrainFunction, threads: int, loop_config: dict[str, Any]) ->
     import ray.train
     from ray.train import CheckpointConsistencyMode
 
-    # By default every report of every worker is a line on the console.
-    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    # Else every report of every worker is a line on the console: the logger that writes it is named after its file, so
+    # that Ray Train's own log level does not apply to it.
+    logging.getLogger().setLevel(logging.WARNING)
     context = ray.train.get_context()
     workers: Workers = ProcessGroup() if context.get_world_size() > 1 else OneWorker()
 

@@ -97,6 +97,23 @@ def train(config: DeepMimicConfig) -> None:
         directory.close()
 
 
+def trial(values: dict[str, Any]) -> dict[str, float]:
+    """One trial of a Ray Tune sweep: a whole run, in a folder of its own below `save_dir`, and its scores.
+
+    Example:
+        space = {"save_dir": "/data/sweep", "motion": "walk", "max_kl": tune.loguniform(0.003, 0.03)}
+        tune.Tuner(trial, param_space=space).fit().get_best_result("normalised_return", "max")
+    """
+    from ray import tune
+
+    name = tune.get_context().get_trial_id() or "trial"
+    config = DeepMimicConfig.model_validate({**values, "save_dir": Path(values["save_dir"]) / name, "task": "train"})
+    train(config)
+    assert config.save_dir is not None
+    evaluation = json.loads((config.save_dir / "evaluation.json").read_text(encoding="utf-8"))
+    return evaluation["policies"][evaluation["push_policy"]]["mean"]
+
+
 class _Stages:
     """Which stages are finished, and how long they took: `stages.json`."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.connect import Connection
 from jobs import cli, deepmimic
 from jobs.control_configs import DeepMimicConfig
 from rollouts.controllers import load_controller, save_controller
@@ -17,7 +18,7 @@ TINY = {**SMALL, "dagger_rounds": 0, "runtime": "local", "num_timesteps": 256, "
 
 
 def tiny(folder: Path, **changes: Any) -> DeepMimicConfig:
-    return DeepMimicConfig.model_validate({**TINY, "save_dir": folder, "video_s": 0.2, **changes})
+    return DeepMimicConfig.model_validate({**TINY, "save_dir": folder, "video_s": 0.1, **changes})
 
 
 def run_words(*words: object) -> int:
@@ -44,6 +45,22 @@ def test_a_run_goes_from_clip_to_report_and_resumes_by_stage(
     deepmimic.run(tiny(folder, resume=True))
     assert "clone: finished before" in capsys.readouterr().out
     assert json.loads((folder / "evaluation.json").read_text()) == evaluation
+
+
+@pytest.mark.ray
+def test_tune_sweeps_over_the_options(ray_cluster: Connection, tmp_path: Path) -> None:
+    from ray import tune
+
+    small = {"trpo": False, "video_s": 0.0, "epochs": 1, "eval_push_forces": (), "eval_steps": 10}
+    space = {**TINY, **small, "save_dir": str(tmp_path / "sweep"), "hidden_size": tune.grid_search([(8,), (12,)])}
+    run_config = tune.RunConfig(storage_path=str(tmp_path / "tune"), verbose=0)
+    results = tune.Tuner(deepmimic.trial, param_space=space, run_config=run_config).fit()
+    assert results.num_errors == 0 and len(results) == 2
+    best = results.get_best_result("normalised_return", "max").metrics
+    assert best is not None and 0 < best["normalised_return"] <= 1
+    folders = sorted((tmp_path / "sweep").iterdir())
+    widths = [load_controller(folder / "clone").controller.config.hidden_sizes for folder in folders]
+    assert sorted(widths) == [(8, 8), (12, 12)]
 
 
 def test_a_replay_names_the_targets_that_are_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
