@@ -91,7 +91,7 @@ def test_missed_targets_are_named_with_their_margin(after: dict[str, float], phr
 
 
 def test_results_are_written_with_the_commit(tmp_path: Path) -> None:
-    learning.write_json(tmp_path / "learning.json", [result()], ["seed 10: nothing"])
+    learning.write_json(tmp_path / "learning.json", {"missed": ["seed 10: nothing"], "runs": [result()]})
     document = json.loads((tmp_path / "learning.json").read_text())
-    assert document["missed"] == ["seed 10: nothing"]
+    assert document["missed"] == ["seed 10: nothing"] and "commit" in document
     assert document["runs"][0]["rows"]["fid"]["after"] == 1.0
