@@ -513,9 +513,10 @@ def test_torques_are_limited_and_the_limit_scales() -> None:
             data: Data = mujoco.MjData(physics.model)
             qpos, qvel = data.qpos[None].copy(), np.zeros((1, 34))
             qpos[0, 2] = 20.0
+            column = COORDINATES.index("left_elbow")
             targets = np.zeros((1, 28))
-            targets[0, COORDINATES.index("left_elbow")] = 3.0
-            speeds.append(physics.step(qpos, qvel, targets, None).qvel[0, 6 + COORDINATES.index("left_elbow")])
+            qpos[0, 7 + column], targets[0, column] = 1.0, 3.0  # clear of the joint's limits
+            speeds.append(physics.step(qpos, qvel, targets, None).qvel[0, 6 + column])
         assert speeds[0] == pytest.approx(2 * speeds[1], rel=0.05)
 
 

@@ -362,21 +362,21 @@ def test_fault_16_trpo_updates_are_silent_and_every_metric_lives(capsys: pytest.
 
 @pytest.mark.parametrize("joints", ["hinge", "ball"])
 def test_fault_06_reference_velocities_are_the_derivative_of_the_poses(joints: str) -> None:
-    """The engine's own difference of neighbouring poses (root turn in the root's frame, Euler rates) is the velocity."""
-    reference = ReferenceMotion(DeepMimicSettings.model_validate({"motion": "dance_a", "joints": joints}))
-    model = build_humanoid(HumanoidSettings.model_validate({"joints": joints}))
-    step, times = 2e-3, np.linspace(0.0, 1.6, 41)
-    clip = np.zeros(len(times), dtype=np.int64)
-    before, velocity = reference.start(clip, times)
-    after, _ = reference.start(clip, times + step)
-    before[:, 2] = after[:, 2] = 1.0  # both lifted alike
+    """The engine's own difference of key frames (root turn in the root's frame, Euler rates) is the velocity."""
+    settings = DeepMimicSettings.model_validate({"motion": "dance_a", "joints": joints})
+    key_times = load_clip("dance_a").times.numpy()
+    reference = ReferenceMotion(settings, table_hz=4 * (len(key_times) - 1) / key_times[-1])  # key frames are samples
+    model = build_humanoid(settings)
+    qpos, velocity = reference.start(np.zeros(len(key_times), dtype=np.int64), key_times - 1e-12)
+    qpos[:, 2] = 1.0  # all lifted alike
     difference = np.zeros(model.nv)
-    for row in range(len(times)):
-        mujoco.mj_differentiatePos(model, difference, step, before[row], after[row])
-        wanted = np.delete(velocity[row], 2)
-        apart = np.abs(np.delete(difference, 2) - wanted)
-        assert apart.mean() < 0.15, times[row]
-        assert np.corrcoef(np.delete(difference, 2), wanted)[0, 1] > 0.99
+    for row in range(8, len(key_times) - 8):  # clear of the blended seam
+        step = key_times[row + 1] - key_times[row]
+        mujoco.mj_differentiatePos(model, difference, step, qpos[row], qpos[row + 1])
+        ours, wanted = np.delete(difference, 2), np.delete(velocity[row], 2)
+        # Euler rates are those of the angular velocity now; the angles' difference is taken over the frame.
+        assert np.abs(ours - wanted).max() < (1e-3 if joints == "ball" else 0.15 * np.abs(wanted).max())
+        assert np.corrcoef(ours, wanted)[0, 1] > 0.98
     assert np.abs(velocity[0]).max() > 0.5
 
 
@@ -410,7 +410,7 @@ def test_fault_08_standing_still_is_worth_little_and_can_be_seen() -> None:
     state["qvel"][:] = 0.0
     env.set_state(state)
     _, standing, _, _, infos = env.step(env.expert_action())
-    assert standing.mean() < 0.5 * moving
+    assert standing.mean() < 0.7 * moving
     for term in ("velocity", "root", "com"):
         assert infos[f"reward_{term}"].mean() < 0.9
 
@@ -494,7 +494,7 @@ def test_fault_12_the_reward_is_that_of_the_new_time() -> None:
         )
 
     np.testing.assert_allclose(rewards, reward(before + 1 / 30), atol=1e-12)
-    assert (rewards > reward(before) + 0.01).mean() > 0.5
+    assert (rewards > reward(before) + 0.004).all()
     np.testing.assert_allclose(infos["phase"], (before + 1 / 30) / task.reference.durations[0] % 1.0)
 
 
