@@ -1,7 +1,8 @@
 """Supervised training on Ray Train: the same function on several workers, with restarts from the last checkpoint.
 
 The function gets a `TrainContext`: its `workers` (collectives over `torch.distributed`, opened by Ray Train), and
-`report`, which sends metrics to Ray's dashboard and, with a folder, makes a checkpoint. A worker that dies takes its
+`report`, which sends metrics to Ray Train and to the nodes' metrics endpoints (`ray_kinetune_training`) and, with a
+folder, makes a checkpoint. A worker that dies takes its
 group down; Ray Train starts the group again and the function finds its last checkpoint in `context.resume_from`.
 
 Without Ray (`runtime: local`) the function is called as it is: one worker, the same context.
@@ -10,6 +11,7 @@ Without Ray (`runtime: local`) the function is called as it is: one worker, the 
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import shutil
@@ -101,7 +103,7 @@ def train_on_ray(
     os.environ.setdefault(*POLL_INTERVAL)
     resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})
     trainer = TorchTrainer(
-        functools.partial(_loop, function, threads),
+        functools.partial(_loop, function, threads, folder.name),
         train_loop_config={"config": config},
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(
@@ -128,10 +130,12 @@ def train_on_ray(
     return TrainingResult(checkpoint, dict(result.metrics or {}))
 
 
-def _loop(function: TrainFunction, threads: int, loop_config: dict[str, Any]) -> None:
+def _loop(function: TrainFunction, threads: int, run: str, loop_config: dict[str, Any]) -> None:
     """What every worker runs."""
     import ray.train
     from ray.train import CheckpointConsistencyMode
+
+    from cluster.gauges import Gauges
 
     # Else every report of every worker is a line on the console: the logger that writes it is named after its file, so
     # that Ray Train's own log level does not apply to it.
@@ -139,7 +143,12 @@ def _loop(function: TrainFunction, threads: int, loop_config: dict[str, Any]) ->
     context = ray.train.get_context()
     workers: Workers = ProcessGroup() if context.get_world_size() > 1 else OneWorker()
 
+    gauges = Gauges(run, ()) if workers.rank == 0 else None
+    reports = itertools.count(1)
+
     def report(metrics: Mapping[str, float], source: Path | None) -> None:
+        if gauges is not None:
+            gauges.log({f"training/{name}": value for name, value in metrics.items()}, next(reports))
         has_checkpoint = source is not None and workers.rank == 0
         checkpoint = ray.train.Checkpoint.from_directory(str(source)) if has_checkpoint else None
         ray.train.report(dict(metrics), checkpoint=checkpoint)

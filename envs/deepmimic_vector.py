@@ -65,12 +65,12 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError("autoreset_mode is DISABLED; legal: NEXT_STEP, SAME_STEP")
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": self._mode, "render_modes": [], "render_fps": self.settings.control_hz}
+        self._physics = make_physics(self.settings)
         self.task = ImitationTask(self.settings, num_envs)
         self.single_observation_space = observation_space(self.task)
         self.single_action_space = action_space(self.settings)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._physics = make_physics(self.settings)
         self._reader = make_reader(self.task)
         self._qpos = np.zeros((num_envs, self._physics.model.nq))
         self._qvel = np.zeros((num_envs, self._physics.model.nv))

@@ -57,6 +57,12 @@ def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
 
         figures = learner.fit(run.data, index, report)
         run.num_rounds = index + 1
+        if workers.rank == 0:
+            print(
+                f"round {index + 1}/{config.dagger_rounds + 1}: {len(run.data)} samples, validation error "
+                f"{figures['val_rmse']:.4f}, std {figures['std']:.3f}",
+                flush=True,
+            )
         if index == config.dagger_rounds and config.critic_warm_s > 0:
             run.critic = warm_critic(config, env, run.controller, workers)
         run.checkpoint(context, figures)

@@ -15,6 +15,7 @@ from envs.deepmimic_vector import make_vector_env
 from jobs import cli, clone_training, sft
 from jobs.control_configs import SFTConfig
 from learners.workers import OneWorker
+from motions.mocap import clips_folder
 from rollouts.controllers import load_controller
 
 SMALL: dict[str, Any] = {
@@ -117,6 +118,43 @@ def test_mistakes_are_named_before_anything_starts(
     assert cli.main(SFTConfig, sft.run, sft.__doc__, "jobs.sft", sft.plan, argv=argv) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "clone").exists()
+
+
+def clip_text(change: str) -> str:
+    rows = json.loads((clips_folder() / "humanoid3d_walk.txt").read_text())["Frames"]
+    if change == "columns":
+        rows[3] = rows[3][:-1]
+    elif change == "duration":
+        rows[3][0] = 0.0
+    elif change == "nan":
+        rows[3][9] = float("nan")
+    elif change == "zero quaternion":
+        rows[3][4:8] = [0.0] * 4
+    else:
+        rows[3][4:8] = [2.0 * value for value in rows[3][4:8]]
+    return json.dumps({"Loop": "wrap", "Frames": rows})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("columns", "row 3 has 43 numbers"),
+        ("duration", "row 3 lasts 0 s"),
+        ("nan", "row 3, column 9 is nan"),
+        ("zero quaternion", "quaternion of norm zero"),
+        ("double quaternion", None),
+    ],
+)
+def test_a_malformed_clip_is_refused_by_row(
+    change: str, message: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "clip.txt"
+    path.write_text(clip_text(change))
+    argv = ["--mocap", str(path), "--save_path", str(tmp_path / "clone"), "--dry_run"]
+    code = cli.main(SFTConfig, sft.run, sft.__doc__, "jobs.sft", sft.plan, argv=argv)
+    # A quaternion that is not of unit length is normalised.
+    assert code == (0 if message is None else 2)
+    assert message is None or message in capsys.readouterr().err
 
 
 GUIDE = (
