@@ -106,8 +106,9 @@ class StablePhysics:
     """Stable PD (Tan, Liu, Turk 2011) at every physics step, each character in turn.
 
     The damper acts on the velocity at the end of the step, the spring on the pose there as far as the present velocity
-    says: with e = Kp (target - q - h v) - Kd v, the acceleration solves (M + h Kd) a = e - bias + passive, and the
-    torque is e - h Kd a, then limited, spring and damper together. Constraint forces are left out of the prediction.
+    says: with e = Kp (target - q - h v) - Kd v, limited, the acceleration solves (M + h Kd) a = e - bias + passive, and
+    the torque is e - h Kd a, limited again. (Predicting with an unlimited e would brake every neighbour of a joint
+    whose spring saturates.) Constraint forces are left out of the prediction.
     Ball joints compare rotations: the spring turns along the shortest arc to the target.
     """
 
@@ -152,7 +153,7 @@ class StablePhysics:
         model, data, h = self.model, self._data, self._h
         speed = data.qvel[6:]
         gap = target - data.qpos[7:] if self._layout is None else self._ball_gap(self._layout, target)
-        wanted = self._stiffness * (gap - h * speed) - self._damping * speed
+        wanted = np.clip(self._stiffness * (gap - h * speed) - self._damping * speed, -self._limits, self._limits)
         force = data.qfrc_passive - data.qfrc_bias
         force[6:] += wanted
         plain = data.M.copy()
