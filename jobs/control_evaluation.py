@@ -30,7 +30,9 @@ from jobs.control_configs import ControlEvaluationSettings
 if TYPE_CHECKING:
     from envs.deepmimic_vector import DeepMimicVectorEnv
     from envs.settings import DeepMimicSettings
+    from learners.cloning_settings import DemonstrationSettings
     from rollouts.controllers import Controller
+    from rollouts.demonstrations import Expert
 
 Policy = Callable[["DeepMimicVectorEnv", np.ndarray], np.ndarray]
 """The environment and its observations [N, O] -> actions [N, A]."""
@@ -200,11 +202,43 @@ def push_recovery(
     return table
 
 
+class ExpertPolicy:
+    """The expert that labels a cloning's data, without refinement, as a policy; built for the environment it meets."""
+
+    def __init__(self, settings: DemonstrationSettings) -> None:
+        self._settings = settings
+        self._experts: dict[tuple[str, ...], Expert] = {}
+
+    def __call__(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
+        """Actions [N, A]."""
+        from rollouts.experts import build_expert
+
+        motion = env.settings.motion
+        if motion not in self._experts:
+            self._experts[motion] = build_expert(self._settings, env)
+        return self._experts[motion].label(env, observations)
+
+
 def evaluate(
     task: DeepMimicSettings, policies: Mapping[str, Policy], settings: ControlEvaluationSettings
 ) -> dict[str, Any]:
-    """All of the evaluation as plain values: `policies` by name with `mean` and `episodes`, and `pushes` of the first
-    policy; the task's own pushes are off."""
+    """All of the evaluation as plain values.
+
+    Returns:
+        For the task's first clip: `policies` by name with `mean` and `episodes`, and `pushes` of the first policy; the
+        task's own pushes are off. `other_clips`: the same by name of the other clips, without pushes.
+    """
+    evaluation = _evaluate_clip(task, policies, settings)
+    calm = ControlEvaluationSettings(
+        eval_episodes=settings.eval_episodes, eval_steps=settings.eval_steps, eval_push_forces=()
+    )
+    others = (task.model_copy(update={"motion": (clip,)}) for clip in task.motion[1:])
+    return evaluation | {"other_clips": {other.motion[0]: _evaluate_clip(other, policies, calm) for other in others}}
+
+
+def _evaluate_clip(
+    task: DeepMimicSettings, policies: Mapping[str, Policy], settings: ControlEvaluationSettings
+) -> dict[str, Any]:
     task = task.model_copy(update={"push_force": 0.0})
     phases = fixed_phases(settings.eval_episodes)
     scores: dict[str, Any] = {}
@@ -226,7 +260,7 @@ def evaluate(
 
 
 def table_text(evaluation: Mapping[str, Any]) -> str:
-    """The evaluation as a table of text."""
+    """The evaluation as a table of text, one for every clip."""
     width = max(len(name) for name in evaluation["policies"])
     head = " ".join(f"{name:>17}" for name in QUANTITIES)
     lines = [f"{'':{width}} {head}"]
@@ -236,6 +270,8 @@ def table_text(evaluation: Mapping[str, Any]) -> str:
     for force, shares in evaluation["pushes"].items():
         rest = ", ".join(f"{name} deg {share:.2f}" for name, share in shares.items() if name != "all")
         lines.append(f"push of {force} for {PUSH_DURATION_S} s: {shares['all']:.2f} recover ({rest})")
+    for clip, other in evaluation.get("other_clips", {}).items():
+        lines += [f"{clip}:", table_text(other)]
     return "\n".join(lines)
 
 

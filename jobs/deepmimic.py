@@ -182,13 +182,13 @@ def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
 
 def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
     """Stage 3: `evaluation.json`, and what the report shows of the motions."""
-    from jobs.control_evaluation import controller_policy
+    from jobs.control_evaluation import ExpertPolicy, controller_policy
     from rollouts.controllers import load_controller
 
     files = {"trained": folder / "trpo" / CONTROLLER, "clone": folder / "clone" / CONTROLLER}
     loaded = {name: load_controller(path) for name, path in files.items() if path.is_file()}
-    policies = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
-    show_evaluation(config, config.task_settings, policies, folder)
+    policies: dict[str, Policy] = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
+    show_evaluation(config, config.task_settings, policies | {"expert": ExpertPolicy(config)}, folder)
 
 
 def evaluate_controller(config: DeepMimicConfig) -> None:

@@ -136,12 +136,13 @@ def adopt(directory: RunDirectory, result: TrainingResult) -> list[dict[str, flo
 
 def evaluate_clone(config: SFTConfig, folder: Path) -> None:
     """Writes and prints `evaluation.json`."""
-    from jobs.control_evaluation import controller_policy, evaluate, evaluation_json, table_text
+    from jobs.control_evaluation import ExpertPolicy, controller_policy, evaluate, evaluation_json, table_text
     from motions.atomic import atomic_write
     from rollouts.controllers import load_controller
 
     loaded = load_controller(folder)
-    evaluation = evaluate(config.task_settings, {"clone": controller_policy(loaded.controller)}, config)
+    policies = {"clone": controller_policy(loaded.controller), "expert": ExpertPolicy(config)}
+    evaluation = evaluate(config.task_settings, policies, config)
     with atomic_write(folder / EVALUATION) as file:
         file.write(evaluation_json(evaluation))
     print(table_text(evaluation))

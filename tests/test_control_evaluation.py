@@ -10,6 +10,7 @@ from envs.settings import DeepMimicSettings
 from jobs.control_configs import ControlEvaluationSettings
 from jobs.control_evaluation import (
     QUANTITIES,
+    ExpertPolicy,
     HoldPose,
     evaluate,
     fixed_phases,
@@ -20,6 +21,7 @@ from jobs.control_evaluation import (
     table_text,
     zero_action,
 )
+from learners.cloning_settings import DemonstrationSettings
 
 WALK = DeepMimicSettings()
 
@@ -93,6 +95,16 @@ def test_pushes_are_tried_by_force_and_direction() -> None:
     table = push_recovery(kind.model_copy(update={"control_hz": 30}), open_loop, settings)
     assert set(table) == {"1 N", "4000 N"} and set(table["1 N"]) == {"all", "0", "90"}
     assert table["4000 N"]["all"] == 0.0
+
+
+def test_every_clip_of_a_task_is_evaluated_alone() -> None:
+    both = DeepMimicSettings(motion=("walk", "kick"))
+    settings = ControlEvaluationSettings(eval_episodes=2, eval_steps=8, eval_push_forces=())
+    evaluation = evaluate(both, {"expert": ExpertPolicy(DemonstrationSettings())}, settings)
+    alone = evaluate(DeepMimicSettings(motion=("kick",)), {"expert": ExpertPolicy(DemonstrationSettings())}, settings)
+    assert evaluation["motion"] == "walk" and evaluation["pushes"] == {}
+    assert evaluation["other_clips"]["kick"]["policies"] == alone["policies"]
+    assert "kick:" in table_text(evaluation)
 
 
 def test_the_table_has_all_baselines_and_targets_name_what_is_missed() -> None:

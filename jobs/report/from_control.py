@@ -74,9 +74,9 @@ def read_control_document(folder: Path) -> ControlDocument:
     config: dict[str, Any] = yaml.safe_load(configuration) or {}
     clone, trpo = (_records(folder / name / "metrics.jsonl") for name in ("clone", "trpo"))
     hz = float(config.get("control_hz", 30))
-    rows = [
-        ScoreRow(name, MEANINGS.get(name, ""), dict(score["mean"])) for name, score in evaluation["policies"].items()
-    ]
+    rows = _score_rows(evaluation, "")
+    for clip, other in evaluation.get("other_clips", {}).items():
+        rows += _score_rows(other, f", {clip}")
     video, note = _video(folder)
     return ControlDocument(
         title=f"A controller for {evaluation['motion']}",
@@ -205,6 +205,13 @@ def _tiles(evaluation: Mapping[str, Any]) -> list[Tile]:
         value, other = (f"{scores[column.key]:.{column.digits}f}" for scores in (mine, base))
         tiles.append(Tile(f"{policy}: {TILE_NAMES[column.key]}", value, f"open loop: {other}", verdict))
     return tiles
+
+
+def _score_rows(evaluation: Mapping[str, Any], suffix: str) -> list[ScoreRow]:
+    return [
+        ScoreRow(f"{name}{suffix}", MEANINGS.get(name, ""), dict(score["mean"]))
+        for name, score in evaluation["policies"].items()
+    ]
 
 
 def _pushes(evaluation: Mapping[str, Any]) -> list[ScoreRow]:
