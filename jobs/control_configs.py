@@ -14,9 +14,10 @@ from typing_extensions import Self
 from cluster.settings import ConnectionSettings, TrackerSettings, WorkerSettings
 from envs.settings import DeepMimicSettings
 from jobs.trpo_configs import SamplingProcessSettings
-from learners.cloning_settings import CloningSettings, DemonstrationSettings
+from learners.cloning_settings import CloningSettings
 from learners.trust_region_settings import TRPOSettings
 from motions.settings import Settings
+from rollouts.demonstration_settings import DemonstrationSettings
 
 
 class ControlEvaluationSettings(Settings):

@@ -30,8 +30,8 @@ from jobs.control_configs import ControlEvaluationSettings
 if TYPE_CHECKING:
     from envs.deepmimic_vector import DeepMimicVectorEnv
     from envs.settings import DeepMimicSettings
-    from learners.cloning_settings import DemonstrationSettings
     from rollouts.controllers import Controller
+    from rollouts.demonstration_settings import DemonstrationSettings
     from rollouts.demonstrations import Expert
 
 Policy = Callable[["DeepMimicVectorEnv", np.ndarray], np.ndarray]

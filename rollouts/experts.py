@@ -25,7 +25,7 @@ from rollouts.demonstrations import Expert
 
 if TYPE_CHECKING:
     from envs.deepmimic_vector import DeepMimicVectorEnv
-    from learners.cloning_settings import DemonstrationSettings
+    from rollouts.demonstration_settings import DemonstrationSettings
 
 Array = NDArray[np.float64]
 

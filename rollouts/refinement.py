@@ -31,7 +31,7 @@ from rollouts.inverse_dynamics import contact_consistent_torques
 
 if TYPE_CHECKING:
     from envs.deepmimic_vector import DeepMimicVectorEnv
-    from learners.cloning_settings import DemonstrationSettings
+    from rollouts.demonstration_settings import DemonstrationSettings
 
 Array = NDArray[np.float64]
 

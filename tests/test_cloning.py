@@ -13,8 +13,9 @@ import torch
 from pydantic import ValidationError
 
 from learners.cloning import CloningLearner, CriticData, cloning_loss, discounted_returns, fit_critic
-from learners.cloning_settings import CloningSettings, DemonstrationSettings
+from learners.cloning_settings import CloningSettings
 from rollouts.controllers import Controller, ControllerConfig
+from rollouts.demonstration_settings import DemonstrationSettings
 from rollouts.demonstrations import Demonstrations, aggregate, collect, split_by_blocks
 
 

@@ -21,7 +21,7 @@ from jobs.control_evaluation import (
     table_text,
     zero_action,
 )
-from learners.cloning_settings import DemonstrationSettings
+from rollouts.demonstration_settings import DemonstrationSettings
 
 WALK = DeepMimicSettings()
 

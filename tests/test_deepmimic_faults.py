@@ -119,7 +119,7 @@ def test_fault_13_feedback_blames_the_label_that_acted() -> None:
     """The error after the step from phase t corrects the label of phase t, not that of a neighbour."""
     from envs.deepmimic_vector import make_vector_env
     from envs.settings import DeepMimicSettings
-    from learners.cloning_settings import DemonstrationSettings
+    from rollouts.demonstration_settings import DemonstrationSettings
     from rollouts.refinement import phase_grid, refine
 
     task = DeepMimicSettings(velocity_feedforward=False)
@@ -145,7 +145,7 @@ def test_fault_13_demonstrations_pair_a_state_with_its_own_label() -> None:
 @pytest.mark.parametrize("method", ["feedback", "gradient", "mpc", "invdyn"])
 def test_fault_13_every_documented_method_runs(method: str) -> None:
     from envs.settings import DeepMimicSettings
-    from learners.cloning_settings import DemonstrationSettings
+    from rollouts.demonstration_settings import DemonstrationSettings
     from rollouts.refinement import refine
 
     settings = DemonstrationSettings.model_validate(

@@ -13,7 +13,6 @@ from envs.reference import COORDINATES
 from envs.settings import DeepMimicSettings
 from jobs import balance
 from jobs.control_evaluation import fixed_phases, run_episodes
-from learners.cloning_settings import DemonstrationSettings
 from rollouts.balance import (
     NUM_GAINS,
     BalanceGains,
@@ -25,6 +24,7 @@ from rollouts.balance import (
     stance_share,
 )
 from rollouts.controllers import Controller, ControllerConfig, save_controller
+from rollouts.demonstration_settings import DemonstrationSettings
 from rollouts.experts import (
     GAINS_FOLDER,
     BalanceExpert,

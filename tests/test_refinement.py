@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from envs.settings import DeepMimicSettings
-from learners.cloning_settings import DemonstrationSettings, Refinement
+from rollouts.demonstration_settings import DemonstrationSettings, Refinement
 from rollouts.inverse_dynamics import contact_consistent_torques
 from rollouts.refinement import Refinement as RefinementResult
 from rollouts.refinement import refine
