@@ -9,7 +9,7 @@ by the runner's successor.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,13 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
         steps = -(-wanted // self.vector_env.num_envs)
         self._iteration += 1
         return [self._sampler.collect(self.module.controller, steps, self._iteration)]
+
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function with this runner; what it raises reaches the caller.
+
+        RLlib's own waits a minute and ends the process, so that a fault of the environment looks like a lost machine.
+        """
+        return func(self, *args, **kwargs)
 
     def get_spaces(self) -> dict[str, Any]:
         """Spaces of the environments and of the module."""

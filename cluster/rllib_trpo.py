@@ -17,17 +17,20 @@ checkpoint is taken: the run that goes on and the run that is resumed then both 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import ray
+import ray.exceptions
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_LEARNER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from cluster.rllib_env_runner import ControlEnvRunner, SampleAnswer, SampleRequest
 from cluster.rllib_learner import TRPOTorchLearner
@@ -35,6 +38,8 @@ from cluster.rllib_module import ControllerModule, trpo_settings
 from learners.control_training import rollout_metrics
 from learners.trust_region_settings import TRPOSettings
 from rollouts.control_rollouts import ControlRollout
+
+logger = logging.getLogger(__name__)
 
 TRPO_STATE = "trpo"
 ROLLOUT_METRICS = "rollout"
@@ -58,14 +63,16 @@ class TRPOConfig(AlgorithmConfig):
         self.num_learners = 0
         self.env_runner_cls = ControlEnvRunner
         self.restart_failed_env_runners = True
-        self.create_env_on_local_worker = False
+        self.runner_timeout_s = 600.0
+        """A runner that works on one rollout for longer is replaced."""
         # RLlib would ask every runner for its connectors' states, which these have not.
         self.broadcast_env_runner_states = False
         self.merge_env_runner_states = False
 
     def training(self, **options: Any) -> TRPOConfig:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Set options of TRPO by the names of `TRPOSettings`; others are RLlib's."""
-        own = {name: options.pop(name) for name in list(options) if name in TRPOSettings.model_fields}
+        """Set options of TRPO by the names of `TRPOSettings`, and `runner_timeout_s`; others are RLlib's."""
+        names = {*TRPOSettings.model_fields, "runner_timeout_s"}
+        own = {name: options.pop(name) for name in list(options) if name in names}
         super().training(**options)
         for name, value in own.items():
             setattr(self, name, value)
@@ -77,8 +84,12 @@ class TRPOConfig(AlgorithmConfig):
         Raises:
             ValueError: one is out of its bounds, or several modules are asked for.
         """
+        # With runners of its own the driver needs no environments.
+        self.create_local_env_runner = not self.num_env_runners
         super().validate()
         trpo_settings(self)
+        if not self.runner_timeout_s > 0:
+            raise ValueError(f"runner_timeout_s is {self.runner_timeout_s}: above 0")
         if self.is_multi_agent:
             raise ValueError("TRPO trains one controller; multi-agent configurations are not supported")
 
@@ -172,15 +183,8 @@ class TRPO(Algorithm):
         deadline = None
         while len(answers) < number:
             missing = [i + 1 for i in range(number) if i not in answers]
-            healthy = [index for index in missing if index in group.healthy_env_runner_ids()]
-            if healthy:
-                found = group.foreach_env_runner(
-                    lambda runner, _ref=reference: answer(runner, _ref),
-                    remote_worker_ids=healthy,
-                    local_env_runner=False,
-                    timeout_seconds=None,
-                )
-                answers |= {one.stream: one for one in found}
+            asked = [index for index in missing if index in group.healthy_env_runner_ids()]
+            answers |= {one.stream: one for one in self._ask(group, asked, reference)}
             if len(answers) < number:
                 deadline = deadline or time.monotonic() + RESTORE_TIMEOUT_S
                 if time.monotonic() > deadline:
@@ -188,6 +192,40 @@ class TRPO(Algorithm):
                 time.sleep(RETRY_TICK_S)
                 self.restore_env_runners(group)
         return [self._note(answers[i]).rollout for i in range(number)]
+
+    def _ask(self, group: EnvRunnerGroup, asked: list[int], reference: Any) -> list[SampleAnswer]:
+        """Answers of the runners that live and answer in time; the others are ended, so that Ray replaces them.
+
+        Raises:
+            Exception: what was raised in a runner; it would be raised again at the next try.
+        """
+        if not asked:
+            return []
+        # Not `group.foreach_env_runner`: it logs errors of the environment and goes on without the runner.
+        manager = group._worker_manager
+        results = manager.foreach_actor(
+            lambda runner, _ref=reference: answer(runner, _ref),
+            remote_actor_ids=asked,
+            timeout_seconds=self._options.runner_timeout_s,
+        )
+        answers = []
+        for result in results:
+            if result.ok:
+                answers.append(result.get())
+            elif not isinstance(result.get(), ray.exceptions.RayActorError):
+                raise result.get()
+        silent = set(asked) - {result.actor_id for result in results.result_or_errors}
+        for index in silent:
+            logger.warning(
+                "env runner %d said nothing for %g s in iteration %d: it is replaced",
+                *(index, self._options.runner_timeout_s, self._finished),
+            )
+            ray.kill(manager.actors()[index], no_restart=False)
+        return answers
+
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Take runners that Ray has restarted into the group again; requests bring everything they need."""
+        return env_runner_group.probe_unhealthy_env_runners()
 
     def _request(self, stream: int, number: int, weights: dict[str, Any]) -> SampleRequest:
         envs = self._options.num_envs_per_env_runner * number

@@ -133,6 +133,9 @@ class SamplingProcessSettings(Settings):
     max_runner_restarts: int = Field(default=1000, ge=0)
     """Times each env runner is restarted before the run gives up."""
 
+    runner_timeout_s: float = Field(default=600.0, gt=0)
+    """An env runner that works on one rollout for longer is replaced."""
+
     threads: int = Field(default=1, ge=1)
     """Threads of the numeric libraries in each process. Controllers are small: more threads are slower."""
 

@@ -30,6 +30,7 @@ FREE = frozenset(
     {
         *("task", "num_timesteps", "load_model_path", "num_learners", "keep_checkpoints", "log_interval", "save_dir"),
         *("cpus_per_env_runner", "cpus_per_learner", "max_runner_restarts", "num_eval_episodes", "max_episode_steps"),
+        "runner_timeout_s",
         *("stochastic_policy", "save_sample", "train_platform_type", "wandb_project", "wandb_mode", "runtime"),
         *("ray_address", "object_store_mb", "dashboard", "resume", "overwrite", "allow_changed"),
     }
@@ -296,7 +297,7 @@ def rllib_config(config: TRPOJobConfig) -> Any:
         .fault_tolerance(restart_failed_env_runners=True, max_num_env_runner_restarts=config.max_runner_restarts)
         .rl_module(model_config={**controller_shape(config), SEED: config.seed, LOAD_PATH: load_path})
         .debugging(seed=config.seed, log_level="ERROR")
-        .training(**{name: getattr(config, name) for name in TRPOSettings.model_fields})
+        .training(**{name: getattr(config, name) for name in (*TRPOSettings.model_fields, "runner_timeout_s")})
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -101,5 +103,26 @@ class PlainReach(gymnasium.Env[np.ndarray, np.ndarray]):
         return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
 
 
+class TroubledReach(ReachVectorEnv):
+    """The first instance on a machine leaves a file and hangs in its third rollout of 20 steps; later instances, which
+    find the file, break in their second."""
+
+    def __init__(self, num_envs: int = 4, marker: str = "") -> None:
+        super().__init__(num_envs)
+        self._marker = Path(marker)
+        self._is_second = self._marker.exists()
+        self._calls = 0
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        self._calls += 1
+        if self._is_second and self._calls > 20:
+            raise ValueError("the floor is gone")
+        if not self._is_second and self._calls > 45:
+            self._marker.touch()
+            time.sleep(600)
+        return super().step(actions)
+
+
+gymnasium.register(id="TroubledReach-v0", vector_entry_point=f"{__name__}:TroubledReach")
 gymnasium.register(id="Reach-v0", entry_point=f"{__name__}:PlainReach", vector_entry_point=f"{__name__}:ReachVectorEnv")
 gymnasium.register(id="PlainReach-v0", entry_point=f"{__name__}:PlainReach")

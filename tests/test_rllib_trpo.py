@@ -13,9 +13,8 @@ import ray
 import torch
 from ray import tune
 
-from cluster.rllib_module import LOAD_PATH, SEED, ControllerModule, load_arrays
+from cluster.rllib_module import LOAD_PATH, SEED, ControllerModule, controller_arrays
 from cluster.rllib_trpo import TRPO, TRPOConfig, split_rollouts
-from learners.control_training import train_controller
 from learners.trpo_learner import TRPOLearner
 from learners.trust_region_settings import TRPOSettings
 from rollouts.control_environments import make_control_env, observation_schema
@@ -82,29 +81,46 @@ def trained(config: TRPOConfig, iterations: int = ITERATIONS, kill_before: int |
 
 @pytest.mark.ray
 def test_it_is_the_plain_loop_in_other_clothes(ray_cluster: Connection) -> None:
-    settings = TRPOSettings.model_validate(SETTINGS)
-    controller = Controller(ControllerConfig(3, 1, **SHAPE), seed=1)
-    env = ReachVectorEnv(6)
-    train_controller(TRPOLearner(controller, settings, seed=5), VectorSampler(env, seed=5), 120 * (ITERATIONS - 1) + 1)
     with algorithm(configure()) as built:
         results = [built.train() for _ in range(ITERATIONS)]
-        other = Controller(controller.config, seed=9)
-        load_arrays(other, built.weights())
+        np.testing.assert_array_equal(flat(built.weights()), in_this_process(1))
         assert built.finished_iterations == ITERATIONS and built.restorable
         assert 120 * (ITERATIONS - 1) < built.num_steps <= 120 * ITERATIONS
         assert results[-1]["num_env_steps_sampled_lifetime"] == built.num_steps
         assert results[-1]["rollout"]["policy/kl"] == pytest.approx(built.last_metrics["policy/kl"])
-    for name, value in controller.state_dict().items():
-        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def in_this_process(runners: int, iterations: int = ITERATIONS) -> np.ndarray:
+    """What the algorithm computes, without Ray."""
+    controller = Controller(ControllerConfig(3, 1, **SHAPE), seed=1)
+    learner = TRPOLearner(controller, TRPOSettings.model_validate(SETTINGS), seed=5)
+    samplers = [VectorSampler(ReachVectorEnv(6 // runners), 5, stream) for stream in range(runners)]
+    for iteration in range(iterations):
+        learner.update([sampler.collect(controller, 20, iteration) for sampler in samplers])
+    return flat(controller_arrays(controller))
 
 
 @pytest.mark.ray
-def test_learners_and_dead_runners_change_nothing(ray_cluster: Connection) -> None:
-    expected = trained(configure(runners=2))
-    killed = trained(configure(runners=2), kill_before=2)
-    np.testing.assert_array_equal(killed, expected)
-    # Sums of two learners are added in another order; they agree with each other to the last bit (see `trained`).
-    np.testing.assert_allclose(trained(configure(runners=2, learners=2)), expected, rtol=5e-3, atol=5e-4)
+def test_a_runner_that_dies_changes_no_bit(ray_cluster: Connection) -> None:
+    np.testing.assert_array_equal(trained(configure(runners=2), kill_before=2), in_this_process(2))
+
+
+@pytest.mark.ray
+def test_two_learners_are_one(ray_cluster: Connection) -> None:
+    """Their sums are added in another order; they agree with each other to the last bit (see `trained`)."""
+    np.testing.assert_allclose(trained(configure(learners=2)), in_this_process(1), rtol=5e-3, atol=5e-4)
+
+
+@pytest.mark.ray
+def test_a_runner_that_hangs_is_replaced_and_one_that_breaks_is_quoted(ray_cluster: Connection, tmp_path: Path) -> None:
+    config = configure("TroubledReach-v0", runners=1).training(runner_timeout_s=3.0)
+    with algorithm(config.environment(env_config={"marker": str(tmp_path / "hung")})) as built:
+        for _ in range(3):
+            built.train()
+        assert (tmp_path / "hung").exists()
+        np.testing.assert_array_equal(flat(built.weights()), in_this_process(1, 3))
+        with pytest.raises(ValueError, match="the floor is gone"):
+            built.train()
 
 
 @pytest.mark.ray
