@@ -30,6 +30,7 @@ from envs.imitation_reward import heading
 from envs.imitation_task import ImitationTask
 from envs.physics import make_physics
 from envs.reference import NUM_COORDINATES
+from envs.rendering import CharacterRenderer
 from envs.settings import DeepMimicSettings
 
 Float32 = NDArray[np.float32]
@@ -47,9 +48,12 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
     def __init__(
         self, settings: DeepMimicSettings | None = None, *, render_mode: str | None = None, **options: Any
     ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode is {render_mode!r}; legal: null, rgb_array")
         self.settings = resolve_settings(settings, options)
-        self.metadata = {"render_modes": [], "render_fps": self.settings.control_hz}
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.settings.control_hz}
         self.render_mode = render_mode
+        self._renderer: CharacterRenderer | None = None
         self.task = ImitationTask(self.settings, 1)
         self.observation_space = observation_space(self.task)
         self.action_space = action_space(self.settings)
@@ -132,6 +136,17 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         """The observation [1, D] of now, as the last step or reset returned it."""
         return self.task.observe(self._reader.read(self._qpos, self._qvel))
 
+    def render(self) -> NDArray[np.uint8] | None:
+        """The picture [360, 480, 3] of now, with `render_mode` rgb_array; see `envs.rendering`."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = CharacterRenderer(self._physics.model)
+        return self._renderer.draw(self._qpos[0])
+
     def close(self) -> None:
-        """Frees the engine's threads."""
+        """Frees the engine's threads and the picture's context."""
         self._physics.close()
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -23,6 +26,7 @@ from envs.reference import COORDINATES
 from envs.rotations import rotation_matrices
 from envs.settings import BODY_NAMES, DeepMimicSettings
 
+ROOT = Path(__file__).resolve().parent.parent
 ALIVE = {"early_termination": False}
 
 
@@ -43,7 +47,7 @@ def test_gymnasium_accepts_the_environment() -> None:
         env = gymnasium.make("kinetune/DeepMimic-v0", **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # unbounded observations are a matter of taste
-            check_env(env.unwrapped, skip_render_check=True)
+            check_env(env.unwrapped)
         env.close()
 
 
@@ -614,3 +618,47 @@ def test_clips_are_drawn_by_weight() -> None:
     for _ in range(2):
         observations, *_ = env.step(env.expert_action())
     assert np.isfinite(observations).all()
+
+
+def test_pictures_without_gl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right limbs are reddish, left ones bluish, and a body higher up is higher in the picture."""
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    assert DeepMimicEnv().render() is None
+    with pytest.raises(ValueError, match="render_mode is 'human'"):
+        DeepMimicEnv(render_mode="human")
+    env = DeepMimicEnv(render_mode="rgb_array")
+    env.reset(options={"phase": 0.1})
+    picture = env.render()
+    assert picture is not None
+    assert (picture.shape, picture.dtype) == ((360, 480, 3), np.uint8)
+    red, blue = picture[..., 0].astype(int), picture[..., 2].astype(int)
+    assert (red - blue > 60).sum() > 300
+    assert (blue - red > 60).sum() > 300
+    state = env.state()
+    state["qpos"][0, 2] += 0.5
+    env.set_state(state)
+    higher = env.render()
+    assert higher is not None
+
+    def limbs(image: np.ndarray) -> float:
+        return float(np.nonzero(np.abs(image[..., 0].astype(int) - image[..., 2]) > 60)[0].mean())
+
+    assert limbs(higher) < limbs(picture) - 30
+    assert len(np.unique(higher.reshape(-1, 3), axis=0)) > 20
+    env.close()
+
+
+def test_pictures_with_gl_or_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own: a missing GL library may end it."""
+    script = (
+        "from envs.deepmimic import DeepMimicEnv\n"
+        "env = DeepMimicEnv(render_mode='rgb_array')\n"
+        "env.reset(seed=0)\n"
+        "try:\n    print(env.render().shape)\n"
+        "except ValueError as error:\n    print(error)\n"
+    )
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"MuJoCo does not import with MUJOCO_GL=osmesa here: {done.stderr.strip().splitlines()[-1]}")
+    assert "(360, 480, 3)" in done.stdout or "MUJOCO_GL is 'osmesa'" in done.stdout
