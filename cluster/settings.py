@@ -123,7 +123,8 @@ class WorkerSettings(Settings):
     """Ray Train workers."""
 
     num_workers: int = Field(default=1, ge=1)
-    """Processes that train together. More change the result by rounding only."""
+    """Processes that share data collection and training. For the same data, more of them change the result by rounding
+    only."""
 
     cpus_per_worker: float = Field(default=1.0, ge=0)
     """CPUs reserved by each."""
