@@ -125,13 +125,6 @@ def plan(config: TRPOJobConfig) -> None:
     print("\n" + describe(config))
 
 
-def final_controller(folder: Path) -> Path:
-    """The controller of a finished run."""
-    from rollouts.controllers import CONTROLLER_FILE
-
-    return folder / CONTROLLER_FILE
-
-
 def config_from(values: dict[str, Any], **changes: Any) -> TRPOJobConfig:
     """The configuration that shares options with another job's, for pipelines."""
     shared = {name: values[name] for name in TRPOJobConfig.model_fields if name in values}
