@@ -1,4 +1,4 @@
-"""R_total = beta_s * R_sem + beta_p * R_phy (+ weight * extra), with every term kept beside the total."""
+"""R_total = beta_s * R_sem + beta_p * R_phy + beta_t * R_track (+ weight * extra); every term is kept beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rewards.messages import RewardError, RewardTerms
-from rewards.scorers import extra_scorers
+from rewards.scorers import TRACKING, extra_scorers
 from rewards.settings import RewardSettings
 from rewards.validation import check_terms
 
@@ -26,6 +26,8 @@ class MixedRewards:
 def term_weights(settings: RewardSettings) -> dict[str, float]:
     """Weight in the total by term. Terms that are not named here have none; a physics reward that is off has 0."""
     weights = {"semantic": settings.beta_s, "physics": settings.beta_p if settings.use_physics_reward else 0.0}
+    if settings.use_tracking_reward:
+        weights[TRACKING] = settings.beta_t
     return weights | {name: weight for name, (_, weight) in extra_scorers(settings).items()}
 
 

@@ -2,7 +2,8 @@
 
 `build_scorers` gives one factory for each scorer; a factory is picklable and small, and loads weights only when it is
 called, in the process that will score. `semantic` and `physics` are built in (physics is computed also where
-`use_physics_reward` is off: its terms are worth watching, its weight is 0). One's own are named in `extra_rewards`:
+`use_physics_reward` is off: its terms are worth watching, its weight is 0), and so is `tracking`, which simulates and
+is left out where `use_tracking_reward` is off. One's own are named in `extra_rewards`:
 
     class Height:
         name = "height"                                   # also the name of its main term
@@ -31,6 +32,7 @@ from rewards.semantic import SemanticScorer
 from rewards.settings import RewardSettings, parse_extra_reward
 from rollouts.messages import GroupMotions
 
+TRACKING = "tracking"
 _PARTS = ("name", "from_settings", "score", "score_many")
 
 
@@ -82,7 +84,7 @@ def extra_scorers(settings: RewardSettings) -> dict[str, tuple[type[Scorer], flo
     for entry in settings.extra_rewards:
         target, weight = parse_extra_reward(entry)
         cls = load_scorer_class(target)
-        if cls.name in (SemanticScorer.name, PhysicsScorer.name, *found):
+        if cls.name in (SemanticScorer.name, PhysicsScorer.name, TRACKING, *found):
             raise ValueError(f"extra reward {target!r}: the name {cls.name!r} is taken by another reward")
         found[cls.name] = (cls, weight)
     return found
@@ -97,5 +99,10 @@ def build_scorers(settings: RewardSettings, skeleton: Skeleton) -> dict[str, Sco
         rewards = combine(results, settings, motions.prompt.text)
     """
     classes: dict[str, type[Scorer]] = {SemanticScorer.name: SemanticScorer, PhysicsScorer.name: PhysicsScorer}
+    if settings.use_tracking_reward:
+        # A physics engine is loaded only where one is needed.
+        from rewards.tracking import TrackingScorer
+
+        classes[TrackingScorer.name] = TrackingScorer
     classes |= {name: cls for name, (cls, _) in extra_scorers(settings).items()}
     return {name: partial(cls.from_settings, settings, skeleton) for name, cls in classes.items()}

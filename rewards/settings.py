@@ -13,8 +13,46 @@ from motions.settings import Settings
 BUILTIN = "builtin"
 
 
-class RewardSettings(Settings):
-    """What a motion is rewarded for: R_total = beta_s * R_sem + beta_p * R_phy (+ extra rewards)."""
+class TrackingRewardSettings(Settings):
+    """The tracking reward: can a simulated humanoid follow the motion? See rewards/tracking.py."""
+
+    use_tracking_reward: bool = False
+    """Retarget every motion to the DeepMimic humanoid, simulate it and add the tracking reward. Off, nothing is
+    simulated."""
+    beta_t: float = Field(default=0.2, ge=0.0)
+    """Weight of the tracking reward in the total, where it is used."""
+    tracking_controller: str | None = None
+    """Folder of a trained controller (`python -m jobs.trpo`, `jobs.sft`) that tracks; null for the open-loop PD
+    targets alone."""
+    tracking_root_force: float = Field(default=400.0, ge=0.0, le=2000.0)
+    """Newtons with which an invisible hand may help at the root, whose use is punished: open-loop targets alone fall
+    within a second in nearly any motion, good or bad. The body weighs 441 N. 0 for none, as for a controller that
+    keeps its balance."""
+    tracking_root_torque: float = Field(default=200.0, ge=0.0, le=1000.0)
+    """Newton metres with which it may help."""
+    tracking_survival_weight: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Weight of the tracked share of the motion in the tracking reward; the rest is that of the accuracy."""
+    tracking_error_scale: float = Field(default=0.1, gt=0.0)
+    """Metres of mean body error at which the accuracy of a frame is exp(-1)."""
+    tracking_slip_weight: float = Field(default=0.2, ge=0.0)
+    """What a metre per second of simulated feet sliding on the ground costs."""
+    tracking_assist_weight: float = Field(default=0.3, ge=0.0)
+    """What it costs to use up the force and torque of the invisible hand."""
+    tracking_torque_scale: float = Field(default=2.0, gt=0.0, le=10.0)
+    """Multiplies the humanoid's torque limits: with DeepMimic's own, limbs lag behind fast motions."""
+    tracking_max_deviation: float = Field(default=0.3, gt=0.0, le=5.0)
+    """Metres by which the bodies may on average be away from their places before the motion counts as lost."""
+    tracking_max_s: float = Field(default=10.0, ge=0.5, le=60.0)
+    """Seconds of a motion that are simulated; what comes later is not looked at."""
+    tracking_max_floor_shift: float = Field(default=0.1, ge=0.0, le=0.5)
+    """Metres by which a motion may be raised or lowered to put its lowest points on the floor. What floats higher, or
+    sinks deeper, is tracked as it is."""
+    tracking_physics_hz: int = Field(default=240, ge=120, le=1200, multiple_of=30)
+    """Physics steps per second, under 30 control steps; 120 is twice as fast."""
+
+
+class RewardSettings(TrackingRewardSettings):
+    """What a motion is rewarded for: R_total = beta_s * R_sem + beta_p * R_phy + beta_t * R_track (+ extra rewards)."""
 
     reward_model_type: Literal["tmr"] = "tmr"
     """Network that compares text and motion. `mdm`, the evaluator of Guo et al., is not built yet."""
@@ -68,7 +106,8 @@ class RewardSettings(Settings):
     """Smoothness below this many jerk scales earns nothing more, so that slowing down does not pay. A tenth of the
     built-in training windows is smoother."""
     min_joint_speed: float = Field(default=0.2, ge=0.0)
-    """Mean joint speed (m/s) below which R_phy is scaled down linearly, to 0 for a frozen motion; 0 switches that off.
+    """Mean joint speed (m/s) below which R_phy and R_track are scaled down linearly, to 0 for a frozen motion; 0
+    switches that off.
     The slowest built-in training window has 0.4."""
     skate_free_speed: float = Field(default=0.05, ge=0.0)
     """Foot speed (m/s) that is not yet sliding."""

@@ -243,6 +243,8 @@ def _facts(run_directory: Path, config: dict[str, Any], records: list[dict[str, 
     reward = f"{config['beta_s']} x {'segment-dense' if config['use_dense_reward'] else 'global'} semantic"
     if config["use_physics_reward"]:
         reward += f" + {config['beta_p']} x physics"
+    if config.get("use_tracking_reward"):
+        reward += f" + {config['beta_t']} x tracking"
     facts = [
         ("Run directory", str(run_directory)),
         ("Policy", str(config["model_path"])),
