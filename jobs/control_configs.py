@@ -137,12 +137,53 @@ class PipelineSettings(Settings):
     """Length of the animation in the report; 0 leaves it out."""
 
 
+class CharacterTRPOSettings(TRPOSettings):
+    """TRPO with the values that made characters walk within two million steps."""
+
+    steps_per_batch: int = Field(default=8192, ge=1, validation_alias=AliasChoices("steps_per_batch", "horizon"))
+    """Environment steps of one iteration, over all environments together; rounded up to whole steps of all of them."""
+
+    max_kl: float = Field(default=0.02, gt=0)
+    """Largest mean KL divergence between the policy that made a batch and the one that follows it."""
+
+    gamma: float = Field(default=0.97, ge=0, le=1)
+    """Discount per step: what is done now shows within a second."""
+
+    fisher_subsample: int = Field(default=4, ge=1)
+    """Fisher products use every n-th sample of the batch."""
+
+    critic_epochs: int = Field(default=5, ge=1, validation_alias=AliasChoices("critic_epochs", "vf_iters"))
+    """Passes of the critic over a batch."""
+
+    critic_batch_size: int = Field(default=512, ge=1)
+    """Samples of one step of the critic."""
+
+    critic_warmup_batches: int = Field(default=5, ge=0)
+    """Batches at the start that fit the critic only and leave the policy as it is: a cloned policy's first real step
+    needs a critic that knows it."""
+
+
+class CharacterSamplingSettings(SamplingProcessSettings):
+    """Processes, with as many characters as one core simulates well."""
+
+    num_envs: int = Field(default=64, ge=1)
+    """Environments that are sampled, over all runners together."""
+
+
+class CharacterCloningSettings(CloningSettings):
+    """Cloning of a policy that is going to explore."""
+
+    log_std_floor: float = Field(default=-1.8, ge=-5, le=1)
+    """The log of the standard deviation of the actions is kept above this: the residuals of a good clone are smaller
+    than what reinforcement learning needs to explore."""
+
+
 class DeepMimicConfig(
     PipelineSettings,
     CloneTaskSettings,
-    CloningSettings,
-    TRPOSettings,
-    SamplingProcessSettings,
+    CharacterCloningSettings,
+    CharacterTRPOSettings,
+    CharacterSamplingSettings,
     ControlEvaluationSettings,
     WorkerSettings,
     TrackerSettings,
