@@ -15,6 +15,7 @@ from rollouts.controllers import load_controller, save_controller
 from tests.test_sft import SMALL
 
 TINY = {**SMALL, "dagger_rounds": 0, "runtime": "local", "num_timesteps": 256, "steps_per_batch": 128, "num_envs": 4}
+TINY |= {"critic_warmup_batches": 0}
 
 
 def tiny(folder: Path, **changes: Any) -> DeepMimicConfig:
