@@ -46,6 +46,17 @@ MEANINGS: dict[str, tuple[str, Better]] = {
     "speed_gate": ("Factor of R_phy against frozen motion", "neutral"),
     "contact_share": ("Share of frames a foot stands", "neutral"),
     "contact_denied": ("Share of standing feet that the motion denies", "lower"),
+    "tracking": ("Tracking reward R_track", "higher"),
+    "tracked_fraction": ("Share of the motion that a simulated humanoid follows", "higher"),
+    "tracking_accuracy": ("Closeness of the humanoid to the motion, 0 to 1", "higher"),
+    "tracking_fall": ("Share of motions that it loses", "lower"),
+    "tracking_error_m": ("Its mean distance while it follows, metres", "lower"),
+    "tracking_slip_mps": ("Mean speed of its feet on the ground, metres per second", "lower"),
+    "tracking_assist": ("Share of the help at its root that was used", "lower"),
+    "tracking_contact_f1": ("Agreement with the motion about which feet stand", "higher"),
+    "tracking_penetration_m": ("Depth of the motion in the floor, metres", "lower"),
+    "tracking_speed_gate": ("Factor of R_track against frozen motion", "neutral"),
+    "tracking_failed": ("Share of motions that could not be simulated", "lower"),
 }
 """What a quantity means and which way is better; the order is the report's."""
 
