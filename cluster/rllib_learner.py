@@ -90,5 +90,8 @@ class TRPOTorchLearner(TorchLearner):
 def sum_over_learners(value: Tensor) -> Tensor:
     """The sum of a tensor over the learners of this process group; the same bits on each."""
     total = value.detach().clone().contiguous()
+    if torch.distributed.get_backend() == "nccl":
+        # Counts are made on the CPU, which NCCL does not serve.
+        total = total.cuda()
     torch.distributed.all_reduce(total)
-    return total
+    return total.to(value.device)
