@@ -83,8 +83,11 @@ def test_fault_07_the_target_phase_is_observed() -> None:
     env = make_vector_env(DeepMimicSettings(), 2, seed=0)
     blocks = env.observation_schema["observation"]
     assert {"phase", "targets"} <= set(blocks)
-    env.reset(options={"phase": np.array([0.1, 0.1])})
-    env.task.start_time += [0.0, 0.3]  # the same body, another time of the reference
+    env.reset(options={"phase": np.array([0.1, 0.4])})
+    state = env.state()
+    for name in ("qpos", "qvel"):
+        state[name][1] = state[name][0]  # the same body at another time of the reference
+    env.set_state(state)
     first, second = env.observe()
     assert np.abs(first - second).max() > 0.1
 
