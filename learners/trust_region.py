@@ -25,14 +25,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
 
 from learners.optimizer import DivergenceError
 from learners.trust_region_settings import TRPOSettings
 from rollouts.controllers import action_entropy, action_kl, action_log_prob
-
-GAUSS_NEWTON_ABOVE = 100_000
-"""Parameters above which `fisher_product = auto` means gauss_newton."""
 
 Reduce = Callable[[Tensor], Tensor]
 """Sum over all learners."""
@@ -206,11 +202,8 @@ def fisher_product(policy: Policy, batch: PolicyBatch, settings: TRPOSettings, r
     """v -> (F + damping I) v at the policy's current parameters, F averaged over every n-th sample."""
     inputs = batch.inputs[:: settings.fisher_subsample]
     total = float(reduce(torch.tensor(float(len(inputs)), device=inputs.device)))
-    size = sum(parameter.numel() for parameter in policy.parameters)
-    method = settings.fisher_product
-    if method == "auto":
-        method = "gauss_newton" if size > GAUSS_NEWTON_ABOVE else "double_backward"
-    product = (_gauss_newton if method == "gauss_newton" else _double_backward)(policy, inputs, total)
+    build = _gauss_newton if settings.fisher_product == "gauss_newton" else _double_backward
+    product = build(policy, inputs, total)
     return lambda vector: reduce(product(vector)) + settings.cg_damping * vector
 
 
@@ -224,23 +217,23 @@ def _double_backward(policy: Policy, inputs: Tensor, total: float) -> Product:
 
 
 def _gauss_newton(policy: Policy, inputs: Tensor, total: float) -> Product:
-    """J' diag(1 / std^2) J v for the mean's parameters, 2 v for each log_std: the Fisher matrix of this family."""
-    names = [name for name, _ in policy.network.named_parameters()]
+    """J' diag(1 / std^2) J v for the mean's parameters, 2 v for each log_std: the Fisher matrix of this family.
+
+    J' u is linear in u, so J v is its derivative by u along v: no forward pass is repeated, and a product costs two
+    thirds of one by double backward, whatever the size.
+    """
     parameters = list(policy.network.parameters())
+    size = sum(parameter.numel() for parameter in parameters)
     mean = policy.network(inputs)
+    probe = torch.zeros_like(mean, requires_grad=True)
+    transposed = torch.autograd.grad(mean, parameters, probe, create_graph=True)
     precision = torch.exp(-2 * policy.log_std.detach())
     share = len(inputs) / total
 
-    def forward(*values: Tensor) -> Tensor:
-        return functional_call(policy.network, dict(zip(names, values, strict=True)), (inputs,))
-
     def product(vector: Tensor) -> Tensor:
-        size = sum(parameter.numel() for parameter in parameters)
-        primals = tuple(parameter.detach() for parameter in parameters)
-        tangents = tuple(split_like(vector[:size], parameters))
-        change = jvp(forward, primals, tangents)[1]
-        weighted = precision * change / total
-        backward = torch.autograd.grad(mean, parameters, grad_outputs=weighted, retain_graph=True)
+        directions = split_like(vector[:size], parameters)
+        change = torch.autograd.grad(transposed, probe, directions, retain_graph=True)[0]
+        backward = torch.autograd.grad(mean, parameters, precision * change / total, retain_graph=True)
         # Over all learners the shares of the log_std's constant curvature add up to 1.
         return torch.cat([flatten(backward), 2.0 * share * vector[size:]])
 

@@ -27,10 +27,9 @@ class TRPOSettings(Settings):
     cg_damping: float = Field(default=0.1, ge=0)
     """Added to the diagonal of the Fisher matrix."""
 
-    fisher_product: Literal["auto", "double_backward", "gauss_newton"] = "auto"
-    """How a Fisher-vector product is computed: by differentiating the gradient of the KL divergence, or by a forward
-    and a backward product with the Jacobian of the mean (the same matrix, without a second graph). `auto`:
-    gauss_newton above 100,000 parameters."""
+    fisher_product: Literal["gauss_newton", "double_backward"] = "gauss_newton"
+    """How a Fisher-vector product is computed: by a product with the Jacobian of the mean and one with its transpose,
+    or by differentiating the gradient of the KL divergence: the same matrix at one and a half times the cost."""
 
     fisher_subsample: int = Field(default=1, ge=1)
     """Fisher products use every n-th sample of the batch."""

@@ -297,7 +297,7 @@ def test_fault_14_every_option_of_trpo_does_something() -> None:
         **{"line_search_steps": 1, "line_search_shrink": 0.1, "kl_tolerance": 3.0, "gamma": 0.5, "gae_lambda": 0.1},
         **{"advantage_limit": 0.3, "policy_entcoeff": 0.5, "train_log_std": False, "critic_learning_rate": 0.1},
         **{"critic_epochs": 1, "critic_batch_size": 160, "critic_warmup_batches": 1, "standardize_returns": False},
-        **{"normalizer_steps": 1, "clone_kl_weight": 5.0, "cloning_weight": 5.0, "fisher_product": "gauss_newton"},
+        **{"normalizer_steps": 1, "clone_kl_weight": 5.0, "cloning_weight": 5.0, "fisher_product": "double_backward"},
         **{"clone_kl_decay": 0.01, "cloning_decay": 0.01, "steps_per_batch": 320},
     }
     assert changes.keys() == TRPOSettings.model_fields.keys()

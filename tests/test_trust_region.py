@@ -212,22 +212,6 @@ def test_both_products_take_the_same_step() -> None:
     assert reports[0].kl == pytest.approx(reports[1].kl, rel=1e-2)
 
 
-def test_large_policies_use_gauss_newton(monkeypatch: pytest.MonkeyPatch) -> None:
-    import learners.trust_region as module
-
-    def used(above: int) -> list[str]:
-        calls: list[str] = []
-        monkeypatch.setattr(module, "GAUSS_NEWTON_ABOVE", above)
-        for name in ("_gauss_newton", "_double_backward"):
-            monkeypatch.setattr(module, name, lambda *_, name=name: calls.append(name))
-        policy = tiny_policy()
-        fisher_product(policy, tiny_batch(policy), settings())
-        return calls
-
-    size = len(flatten(tiny_policy().parameters))
-    assert used(size) == ["_double_backward"] and used(size - 1) == ["_gauss_newton"]
-
-
 def test_a_fixed_deviation_stays() -> None:
     policy = tiny_policy()
     fixed = Policy(policy.network, policy.log_std, train_log_std=False)
