@@ -127,12 +127,13 @@ class BulletHumanoid:
     def step(self, targets: Array, push: Array | None) -> NDArray[np.bool_]:
         """One control step towards local rotations `targets` [13, 4] (the root's is ignored).
 
-        `push` [3] is a force in N on the centre of the push body. Returns which bodies [15] touched the ground.
+        `push` on the centre of the push body is a force [3] in N, or [6] with a torque in N m. Returns which of the 15
+        bodies touched the ground.
         """
         client = self._open_client()
         touching = np.zeros(len(BODY_NAMES), dtype=np.bool_)
         values = _joint_values(targets)
-        force = None if push is None else to_y_up(push).tolist()
+        wrench = None if push is None else to_y_up(push.reshape(-1, 3)).tolist()
         for _ in range(self.substeps):
             pybullet.setJointMotorControlMultiDofArray(
                 self._body,
@@ -145,17 +146,20 @@ class BulletHumanoid:
                 velocityGains=self._damping,
                 physicsClientId=client,
             )
-            if force is not None:
-                place = pybullet.getLinkState(
-                    self._body, self._push_link, computeForwardKinematics=1, physicsClientId=client
-                )[0]
-                pybullet.applyExternalForce(
-                    self._body, self._push_link, force, place, pybullet.WORLD_FRAME, physicsClientId=client
-                )
+            if wrench is not None:
+                self._push(wrench)
             pybullet.stepSimulation(physicsClientId=client)
             for contact in pybullet.getContactPoints(self._body, self._ground, physicsClientId=client):
                 touching[contact[3]] = True
         return touching
+
+    def _push(self, wrench: list[list[float]]) -> None:
+        """Applies a force, and a torque if there is one, for the next step of the engine."""
+        client, frame = self._open_client(), pybullet.WORLD_FRAME
+        state = pybullet.getLinkState(self._body, self._push_link, computeForwardKinematics=1, physicsClientId=client)
+        pybullet.applyExternalForce(self._body, self._push_link, wrench[0], state[0], frame, physicsClientId=client)
+        for torque in wrench[1:]:
+            pybullet.applyExternalTorque(self._body, self._push_link, torque, frame, physicsClientId=client)
 
     def read(self) -> LinkStates:
         """The state after the last step, with kinematics brought up to date."""

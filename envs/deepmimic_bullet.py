@@ -78,12 +78,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         super().reset(seed=seed)
         phases = read_phases(dict(options or {}), 1)
         self.task.start(_ROW, [self.np_random], phases)
-        place = self.task.reference.state(self.task.clip, self.task.start_time, np.zeros((1, 3))).tracked
-        lifted, _ = self.task.start_states(_ROW)
-        root = np.append(place.root_position[0, :2], lifted[0, 2])
-        self._humanoid.reset(root, place.rotations[0], place.root_linear[0], place.velocities[0])
-        near = self.task.reference.target(self.task.clip, self.task.start_time, np.zeros((1, 3))).coordinates
-        self._state = self._read(near)
+        self._state = start_on_reference(self._humanoid, self.task)
         infos = {"phase": float(self.task.phase[0]), "clip": int(self.task.clip[0])}
         return self.task.observe(self._state)[0], infos
 
@@ -163,6 +158,17 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
 
     def _read(self, near: Array) -> CharacterState:
         return character_state(self._humanoid.read(), self.task, near)
+
+
+def start_on_reference(humanoid: BulletHumanoid, task: ImitationTask) -> CharacterState:
+    """Puts the character where the only row of `task`, just started, begins; lifted out of the ground if need be."""
+    origin = np.zeros((1, 3))
+    place = task.reference.state(task.clip, task.start_time, origin).tracked
+    lifted, _ = task.start_states(_ROW)
+    root = np.append(place.root_position[0, :2], lifted[0, 2])
+    humanoid.reset(root, place.rotations[0], place.root_linear[0], place.velocities[0])
+    near = task.reference.target(task.clip, task.start_time, origin).coordinates
+    return character_state(humanoid.read(), task, near)
 
 
 def paper_observation(phase: float, links: LinkStates) -> Array:

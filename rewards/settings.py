@@ -21,6 +21,9 @@ class TrackingRewardSettings(Settings):
     simulated."""
     beta_t: float = Field(default=0.2, ge=0.0)
     """Weight of the tracking reward in the total, where it is used."""
+    tracking_engine: Literal["mujoco", "bullet"] = "mujoco"
+    """Physics engine: MuJoCo, all motions of a call at once, or PyBullet with its stable PD, one after the other at a
+    tenth of the speed."""
     tracking_controller: str | None = None
     """Folder of a trained controller (`python -m jobs.trpo`, `jobs.sft`) that tracks; null for the open-loop PD
     targets alone."""

@@ -1,4 +1,4 @@
-"""Lets the humanoid track many motions at once in MuJoCo, until it has lost them.
+"""Lets simulated humanoids track motions until they have lost them.
 
 Every motion starts on its first frame, with its velocities, lifted out of the floor where it sinks into it. Then only
 forces act: PD targets from the motion itself (pose ahead with velocity feed-forward) or from a trained controller, and,
@@ -18,13 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from envs.character import CharacterState
-from envs.deepmimic_vector import make_reader
 from envs.imitation_task import ImitationTask
-from envs.physics import RolloutPhysics
 from envs.reference import NUM_COORDINATES
 from envs.rotations import rotation_vector
 from envs.settings import BODY_NAMES, DeepMimicSettings
 from rewards.settings import TrackingRewardSettings
+from rewards.tracking_bodies import Bodies, BulletBodies, MujocoBodies
 from rewards.tracking_reference import CONTROL_HZ, TrackingReference
 from rollouts.controllers import Controller, load_controller
 
@@ -108,8 +107,33 @@ class Tracker:
 
     def run(self, references: Sequence[TrackingReference]) -> list[Track]:
         """Tracks every motion from its beginning; the results are in their order."""
-        if not references:
-            return []
+        if self._settings.tracking_engine == "bullet":
+            return [track for reference in references for track in self._run([reference])]
+        return self._run(references) if references else []
+
+    def _run(self, references: Sequence[TrackingReference]) -> list[Track]:
+        task = self._task(references)
+        rows = np.arange(len(references))
+        task.start_at(rows, rows, np.zeros(len(rows)))
+        bodies: Bodies = BulletBodies(task) if self._settings.tracking_engine == "bullet" else MujocoBodies(task)
+        tracks = [Track(reference.num_steps) for reference in references]
+        limit = self._settings.tracking_max_deviation
+        for step in range(max(reference.num_steps for reference in references)):
+            active, own = [references[row] for row in rows.tolist()], [tracks[row] for row in rows.tolist()]
+            before = bodies.state
+            wrench, used = self._wrench(before, active, step)
+            targets = task.targets(self._actions(task, before, rows), before.coordinates, rows)
+            touching, diverged = bodies.step(targets, wrench)
+            task.advance(bodies.state, touching, diverged, rows)
+            going = _judge((before, bodies.state), touching, diverged, active, step + 1, limit, own, used)
+            rows = rows[going]
+            if not len(rows):
+                break
+            bodies.keep(going)
+        bodies.close()
+        return tracks
+
+    def _task(self, references: Sequence[TrackingReference]) -> ImitationTask:
         clips = [reference.clip for reference in references]
         task = ImitationTask(self._task_settings, len(clips), clips=clips, table_hz=_TABLE_HZ)
         if self._schema is not None and task.schema != self._schema:
@@ -118,31 +142,7 @@ class Tracker:
                 f"tracking_controller {self._settings.tracking_controller} differs in {', '.join(differing)} from "
                 "what a tracker observes and does"
             )
-        physics = RolloutPhysics(self._task_settings)
-        reader = make_reader(task)
-        tracks = [Track(reference.num_steps) for reference in references]
-        rows = np.arange(len(clips))
-        task.start_at(rows, rows, np.zeros(len(clips)))
-        qpos, qvel = task.start_states(rows)
-        state = reader.read(qpos, qvel)
-        for step in range(max(reference.num_steps for reference in references)):
-            active = [references[row] for row in rows.tolist()]
-            wrench, used = self._wrench(state, active, step)
-            actions = self._actions(task, state, rows)
-            targets = task.targets(actions, state.coordinates, rows)
-            after = physics.step(qpos, qvel, targets, wrench)
-            before, state = state, reader.read(after.qpos, after.qvel)
-            task.advance(state, after.touching, after.diverged, rows)
-            own = [tracks[row] for row in rows.tolist()]
-            limit = self._settings.tracking_max_deviation
-            going = _judge((before, state), after.touching, after.diverged, active, step + 1, limit, own, used)
-            rows, qpos, qvel = rows[going], after.qpos[going], after.qvel[going]
-            if not len(rows):
-                break
-            if not going.all():
-                state = reader.read(qpos, qvel)
-        physics.close()
-        return tracks
+        return task
 
     def _actions(self, task: ImitationTask, state: CharacterState, rows: Rows) -> NDArray[np.float32]:
         """[n, 28]; without a controller the open-loop targets, which are action 0."""

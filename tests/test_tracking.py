@@ -212,6 +212,19 @@ def test_a_controller_can_track(tmp_path: Path) -> None:
             track_of(joints_of(walking()), tracking_controller=str(tmp_path))
 
 
+def test_pybullet_tracks_too() -> None:
+    joints = joints_of(walking())
+    for help_n in (0.0, 400.0):
+        options = {"tracking_root_force": help_n, "tracking_root_torque": help_n / 2, "tracking_physics_hz": 240}
+        bullet = track_of(joints, tracking_engine="bullet", **options)
+        mujoco = track_of(joints, **options)
+        steps = min(len(bullet.errors), len(mujoco.errors), 6)
+        assert steps == 6 and not bullet.diverged
+        np.testing.assert_allclose(bullet.errors[:steps], mujoco.errors[:steps], atol=0.04)
+    once = scored(walking(), walking()[20:], tracking_engine="bullet")["tracking"]
+    np.testing.assert_array_equal(scored(walking()[20:], tracking_engine="bullet")["tracking"], once[1:])
+
+
 def test_it_is_one_of_the_rewards_where_it_is_used() -> None:
     off = RewardSettings()
     assert "tracking" not in build_scorers(off, HUMANML3D) and "tracking" not in term_weights(off)
