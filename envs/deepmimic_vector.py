@@ -242,7 +242,7 @@ def step_infos(task: ImitationTask, outcome: Outcome, rows: Rows = ALL) -> dict[
     infos["joint_error"] = outcome.joint_error
     infos["root_error"] = outcome.root_error
     infos["body_error"] = outcome.body_error
-    infos["phase"] = task.phase[rows]
+    infos["phase"] = outcome.phase
     infos["clip"] = task.clip[rows]
     return infos
 

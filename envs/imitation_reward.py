@@ -157,6 +157,7 @@ class ImitationReward:
         self._scales = -np.array(recipe.scales)
         self._weights = np.array(recipe.weights) / sum(recipe.weights)
         self._world = recipe.end_effector_frame == "world"
+        self.reads_points = not self._world
         self._effector_share = 1.0 / len(END_EFFECTORS) if recipe.end_effector_mean else 1.0
         self._shares = self._error_shares()
 

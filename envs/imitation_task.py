@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 from envs.character import CharacterState
 from envs.humanoid_model import DAMPING_RATIO
-from envs.imitation_reward import END_EFFECTORS, VELOCITIES, ImitationReward
-from envs.reference import COORDINATES, NUM_COORDINATES, TABLE_HZ, ReferenceMotion, ReferenceTarget
+from envs.imitation_reward import BODIES_PART, ImitationReward
+from envs.observations import ObservationBuilder
+from envs.pushes import Pushes
+from envs.reference import COORDINATES, NUM_COORDINATES, TABLE_HZ, Moment, ReferenceMotion
 from envs.settings import BODY_NAMES, DeepMimicSettings, JointModel
 from motions.mocap import MocapClip
 
@@ -49,7 +51,9 @@ FEET = ("right_ankle", "left_ankle")
 
 # Whole turns of hinges do not matter; knees and elbows are limited and never wind up.
 _WINDING = np.array([name[-2:] in ("_x", "_y", "_z") for name in COORDINATES], dtype=np.float64)
-_ROOT_SIZE, _TARGET_SIZE = 13, 9 + NUM_COORDINATES
+
+WINDOW = 16
+"""Control steps that a single environment looks up at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class Outcome:
     """[n] distance of the root from the reference's, metres."""
     body_error: Array
     """[n] mean distance of the 15 bodies from the reference's, metres."""
+    phase: Array
+    """[n] of the reference they were compared with."""
 
 
 class ImitationTask:
@@ -92,39 +98,33 @@ class ImitationTask:
         self.control_s = 1.0 / settings.control_hz
         self.lookahead_s = self.control_s if settings.lookahead_s is None else settings.lookahead_s
         self.max_steps = max(1, round(settings.max_episode_s * settings.control_hz))
+        self.observation_builder = ObservationBuilder(settings)
+        self.observation_blocks = self.observation_builder.blocks
+        self.observation_size = self.observation_builder.size
         self._forbidden = np.stack([forbidden_contacts(settings, clip) for clip in self.reference.clips])
         self._phase_turn = np.where(self.reference.cyclic, math.tau, math.pi)
         self._wrap = self.reference.joints == "hinge"
         self._action_centre, self._action_range = self._action_units()
         self._all_cyclic = bool(self.reference.cyclic.all())
-        self._root_frame = self.reference.recipe.end_effector_frame == "root"
-        self.observation_blocks = self._blocks()
-        self.observation_size = sum(self.observation_blocks.values())
-        ends = np.cumsum(list(self.observation_blocks.values())).tolist()
-        self._slices = {
-            name: slice(end - size, end)
-            for end, (name, size) in zip(ends, self.observation_blocks.items(), strict=True)
-        }
-        steps = settings.target_steps if "targets" in self.observation_blocks else ()
-        self._num_targets = len(steps)
-        self._ahead = np.array([0.0, self.lookahead_s, *(step * self.control_s for step in steps)])
+        target_steps = self.observation_builder.target_steps
+        self._ahead = np.array([0.0, self.lookahead_s, *(step * self.control_s for step in target_steps)])
         self.clip = np.zeros(num_envs, dtype=np.int64)
         self.start_time = np.zeros(num_envs)
         self.steps = np.zeros(num_envs, dtype=np.int64)
         self.cycle = np.zeros(num_envs)
         self.origin = np.zeros((num_envs, 3))
         """[N, 3] added to the positions of the clip's first cycle; moves at every cycle with `root_sync`."""
-        self.push_start = np.full(num_envs, math.inf)
-        """[N] seconds into the episode."""
-        self.push_direction = np.zeros(num_envs)
-        """[N] radians against the heading."""
-        self.push_force = np.zeros((num_envs, 3))
-        """[N, 3] N in the world, of the push that is under way."""
-        # What the reference says of the times ahead: PD targets of the expert, and the targets that are observed.
+        self.pushes = Pushes(settings, num_envs)
+        # What the reference says of now and of the times ahead: phase, PD targets of the expert, observed targets.
+        self._phase_angle = np.zeros(num_envs)
         self._aims = np.zeros((num_envs, NUM_COORDINATES))
-        self._places = np.zeros((num_envs, self._num_targets, 3))
-        self._axes = np.zeros((num_envs, self._num_targets, 6))
-        self._coordinates = np.zeros((num_envs, self._num_targets, NUM_COORDINATES))
+        self._places = np.zeros((num_envs, len(target_steps), 3))
+        self._axes = np.zeros((num_envs, len(target_steps), 6))
+        self._coordinates = np.zeros((num_envs, len(target_steps), NUM_COORDINATES))
+        # A single row looks up several steps at once: a call of NumPy costs as much for one as for many.
+        self._window_size = WINDOW if num_envs == 1 else 0
+        self._window: Moment | None = None
+        self._window_first = 0
 
     @property
     def time(self) -> Array:
@@ -156,13 +156,13 @@ class ImitationTask:
                 share = settings.start_phase
             self.clip[row] = clip
             self.start_time[row] = share * reference.durations[clip]
-            self._plan_push(row, first_push, direction)
+            self.pushes.plan(row, first_push, direction)
         self._begin(rows)
 
     def start_at(self, rows: NDArray[np.int64], clips: NDArray[np.int64], times: Array) -> None:
         """New episodes without pushes for some rows, on given clips (indices) and at given times [n] in seconds."""
         self.clip[rows], self.start_time[rows] = clips, times
-        self.push_start[rows] = math.inf
+        self.pushes.start[rows] = math.inf
         self._begin(rows)
 
     def start_states(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
@@ -177,7 +177,7 @@ class ImitationTask:
         """
         if actions.shape != coordinates.shape:
             raise ValueError(f"actions have shape {actions.shape}; legal: {coordinates.shape}")
-        if not np.isfinite(actions).all():
+        if not math.isfinite(actions.sum(dtype=np.float64)):
             raise ValueError(f"action of environment {int(np.argwhere(~np.isfinite(actions))[0, 0])} is not finite")
         bound = self.settings.action_bound
         offset = np.minimum(np.maximum(actions, -bound), bound) * self._action_range
@@ -205,14 +205,14 @@ class ImitationTask:
             diverged: [n] whether the simulation broke down.
         """
         self.steps[rows] += 1
-        clip, steps = self.clip[rows], self.steps[rows]
-        time = self.start_time[rows] + steps * self.control_s
+        steps, clip = self.steps[rows], self.clip[rows]
+        moment = self._look(rows)
         if self.settings.root_sync:
-            self._sync_root(state, clip, time, rows)
-        (packed, points), ahead = self.reference.look(clip, time, self._ahead, self.origin[rows])
-        self._keep(ahead, rows)
-        mine = state.key_points if self._root_frame else points
-        errors, angles, squares = self.reward.compare(state.packed, packed, (mine, points))
+            self._sync_root(state, moment, rows)
+        self.reference.move(moment.packed, self.origin[rows])
+        self._keep(moment, rows)
+        mine = state.key_points if self.reward.reads_points else moment.points
+        errors, angles, squares = self.reward.compare(state.packed, moment.packed, (mine, moment.points))
         terms = self.reward.terms(errors)
         reward = self.reward.total(terms)
         distances = np.sqrt(squares)
@@ -224,6 +224,7 @@ class ImitationTask:
         reward[fallen] = 0.0
         ended = steps >= self.max_steps
         if not self._all_cyclic:
+            time = self.start_time[rows] + steps * self.control_s
             ended |= ~self.reference.cyclic[clip] & (time >= self.reference.durations[clip] - 1e-9)
         return Outcome(
             reward=reward,
@@ -233,70 +234,22 @@ class ImitationTask:
             joint_error=angles[:, 1:].sum(axis=1) / 12.0,
             root_error=distances[:, 0],
             body_error=distances.sum(axis=1) / 15.0,
+            phase=moment.phase,
         )
 
     def observe(self, state: CharacterState, rows: Rows = ALL) -> Float32:
-        """Observations [n, observation_size] float32, blocks in the order of `observation_blocks`."""
-        count, num_steps = len(state.packed), self._num_targets
-        observations = np.empty((count, self.observation_size), dtype=np.float32)
-        # Everything with a direction is turned into the heading at once: the root's axes and velocities, then per
-        # target its place from the root and its axes.
-        vectors = np.empty((count, 4 + 3 * num_steps, 3))
-        flat = vectors.reshape(count, -1)
-        flat[:, 0:6] = state.root_axes
-        flat[:, 6:9] = state.root_linear
-        flat[:, 9:12] = state.packed[:, VELOCITIES.start : VELOCITIES.start + 3]
-        targets = vectors[:, 4:].reshape(count, num_steps, 9)
-        if num_steps:
-            np.subtract(self._places[rows], state.root_position[:, None], out=targets[..., :3])
-            targets[..., 3:] = self._axes[rows]
-        _turn_back(vectors, state.heading)
-        for name, part in self._slices.items():
-            if name == "root":
-                observations[:, part.start] = state.root_position[:, 2]
-                observations[:, part.start + 1 : part.stop] = flat[:, :12]
-            elif name == "joints":
-                observations[:, part.start : part.start + NUM_COORDINATES] = state.coordinates
-                observations[:, part.start + NUM_COORDINATES : part.stop] = state.rates
-            elif name == "key_positions":
-                observations[:, part] = state.key_points.reshape(count, -1)
-            elif name == "bodies":
-                observations[:, part] = _body_block(state)
-            elif name == "phase":
-                clip = self.clip[rows]
-                time = self.start_time[rows] + self.steps[rows] * self.control_s
-                angle = self.reference.phase(clip, time) * self._phase_turn[clip]
-                observations[:, part.start] = np.cos(angle)
-                observations[:, part.start + 1] = np.sin(angle)
-            else:
-                block = observations[:, part].reshape(count, num_steps, _TARGET_SIZE)
-                block[..., :9] = targets
-                block[..., 9:] = self._coordinates[rows]
-        return observations
+        """Observations [n, observation_size] float32 of characters at the rows' present time."""
+        return self.observation_builder.build(
+            state, self._phase_angle[rows], self._places[rows], self._axes[rows], self._coordinates[rows]
+        )
 
-    def push(self, state_heading: tuple[Array, Array], rows: Rows = ALL) -> Array | None:
+    def push(self, heading: tuple[Array, Array], rows: Rows = ALL) -> Array | None:
         """Force [n, 3] on the push body for the coming control step; None while no row is pushed.
 
-        `state_heading` are cosine and sine of the characters' headings.
+        `heading` are cosine and sine [n] of where the characters face.
         """
-        settings = self.settings
-        if settings.push_force <= 0.0:
-            return None
-        elapsed = self.steps[rows] * self.control_s
-        since = elapsed - self.push_start[rows]
-        if settings.push_at_s is None:
-            since = np.where(since >= 0.0, since % settings.push_interval_s, since)
-        active = (since > -1e-9) & (since < settings.push_duration_s - 1e-9)
-        force = self.push_force[rows]
-        begun = active & (force == 0.0).all(axis=1)
-        if begun.any():
-            cosine, sine = state_heading
-            across, along = np.sin(self.push_direction[rows]), np.cos(self.push_direction[rows])
-            direction = np.stack((cosine * along - sine * across, sine * along + cosine * across, 0.0 * along), axis=1)
-            force = np.where(begun[:, None], settings.push_force * direction, force)
-        force = np.where(active[:, None], force, 0.0)
-        self.push_force[rows] = force
-        return force if active.any() else None
+        elapsed = self.steps[rows].astype(np.float64) * self.control_s
+        return self.pushes.forces(elapsed, heading, rows)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -320,7 +273,7 @@ class ImitationTask:
 
     def state(self) -> dict[str, Any]:
         """Arrays that `set_state` restores exactly."""
-        return {name: getattr(self, name).copy() for name in _STATE_ARRAYS}
+        return {name: array.copy() for name, array in self._arrays().items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on where `state()` was taken.
@@ -328,24 +281,24 @@ class ImitationTask:
         Raises:
             ValueError: an array is missing or of another shape.
         """
-        for name in _STATE_ARRAYS:
-            mine = getattr(self, name)
+        for name, mine in self._arrays().items():
             value = np.asarray(state.get(name))
             if value.shape != mine.shape:
                 raise ValueError(f"state has {name} of shape {value.shape}; legal: {mine.shape}")
             mine[:] = value
         self._look_ahead(ALL)
 
-    def _blocks(self) -> dict[str, int]:
-        sizes = {
-            "root": _ROOT_SIZE,
-            "joints": 2 * NUM_COORDINATES,
-            "key_positions": 3 * len(END_EFFECTORS),
-            "bodies": 15 * len(BODY_NAMES),
-            "phase": 2,
-            "targets": _TARGET_SIZE * len(self.settings.target_steps),
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            "clip": self.clip,
+            "start_time": self.start_time,
+            "steps": self.steps,
+            "cycle": self.cycle,
+            "origin": self.origin,
+            "push_start": self.pushes.start,
+            "push_direction": self.pushes.direction,
+            "push_force": self.pushes.force,
         }
-        return {name: sizes[name] for name in self.settings.observation_blocks}
 
     def _action_units(self) -> tuple[Array, Array]:
         """Centre and radians per unit [28] of actions."""
@@ -361,66 +314,47 @@ class ImitationTask:
         self.steps[rows] = 0
         self.cycle[rows] = 0.0
         self.origin[rows] = 0.0
-        self.push_force[rows] = 0.0
+        self.pushes.force[rows] = 0.0
         self._look_ahead(rows)
 
     def _look_ahead(self, rows: Rows) -> None:
         """Fetches what lies ahead of rows whose time has changed otherwise than by `advance`."""
-        clip = self.clip[rows]
-        time = self.start_time[rows] + self.steps[rows] * self.control_s
-        self._keep(self.reference.look(clip, time, self._ahead, self.origin[rows])[1], rows)
+        self._window = None
+        self._keep(self._look(rows), rows)
 
-    def _keep(self, ahead: ReferenceTarget, rows: Rows) -> None:
+    def _look(self, rows: Rows) -> Moment:
+        """The reference at the rows' present time, with its origin at 0."""
+        clip, steps = self.clip[rows], self.steps[rows]
+        if not self._window_size:
+            return self.reference.look(clip, self.start_time[rows] + steps * self.control_s, self._ahead)
+        index = int(steps[0]) - self._window_first
+        if self._window is None or not 0 <= index < self._window_size:
+            times = self.start_time + (steps + np.arange(self._window_size)) * self.control_s
+            self._window = self.reference.look(np.repeat(clip, self._window_size), times, self._ahead)
+            self._window_first, index = int(steps[0]), 0
+        return self._window.row(index)  # its arrays are moved in place, but each row is asked for once
+
+    def _keep(self, moment: Moment, rows: Rows) -> None:
+        ahead = moment.ahead
         aims = ahead.coordinates[:, 0]
         if self.settings.velocity_feedforward:
             aims = aims + DAMPING_RATIO * ahead.rates[:, 0]
         self._aims[rows] = aims
-        self._places[rows] = ahead.root_position[:, 1:]
+        self._phase_angle[rows] = moment.phase * self._phase_turn[self.clip[rows]]
+        self._places[rows] = ahead.root_position[:, 1:] + self.origin[rows][:, None]
         self._axes[rows] = ahead.root_axes[:, 1:]
         self._coordinates[rows] = ahead.coordinates[:, 1:]
 
-    def _sync_root(self, state: CharacterState, clip: NDArray[np.int64], time: Array, rows: Rows) -> None:
-        cycles = self.reference.cycles(clip, time)
-        begun = cycles > self.cycle[rows]
-        if not begun.any():
-            return
-        chosen = np.arange(self.num_envs)[rows][begun]
-        aim = self.reference.target(clip[begun], time[begun], self.origin[chosen])
-        self.origin[chosen, :2] += state.root_position[begun, :2] - aim.root_position[:, :2]
-        self.cycle[chosen] = cycles[begun]
-
-    def _plan_push(self, row: int, first: float, direction: float) -> None:
-        settings = self.settings
-        given = settings.push_direction_deg
-        self.push_direction[row] = math.tau * direction if given is None else math.radians(given)
-        self.push_start[row] = first * settings.push_interval_s if settings.push_at_s is None else settings.push_at_s
-
-
-_STATE_ARRAYS = ("clip", "start_time", "steps", "cycle", "origin", "push_start", "push_direction", "push_force")
+    def _sync_root(self, state: CharacterState, moment: Moment, rows: Rows) -> None:
+        begun = moment.cycles > self.cycle[rows]
+        if begun.any():
+            chosen = np.arange(self.num_envs)[rows][begun]
+            place = moment.packed[begun, BODIES_PART.start : BODIES_PART.start + 2]
+            self.origin[chosen, :2] = state.root_position[begun, :2] - place
+            self.cycle[chosen] = moment.cycles[begun]
 
 
 def forbidden_contacts(settings: DeepMimicSettings, clip: MocapClip) -> Flags:
     """[15] which bodies' contact with the ground is a fall."""
     allowed = GROUND_BODIES.get(clip.name, FEET) if settings.ground_bodies == "auto" else settings.ground_bodies
     return np.array([name not in allowed for name in BODY_NAMES])
-
-
-def _turn_back(vectors: Array, heading: tuple[Array, Array]) -> None:
-    """Turns world vectors [n, k, 3] in place into frames with the given headings (cosine and sine [n])."""
-    cosine, sine = heading[0][:, None], heading[1][:, None]
-    x, y = vectors[..., 0], vectors[..., 1]
-    along = cosine * x + sine * y
-    vectors[..., 1] = cosine * y - sine * x
-    vectors[..., 0] = along
-
-
-def _body_block(state: CharacterState) -> Array:
-    """[n, 225]: per body its place from the root, its axes, linear and angular velocity."""
-    assert state.body_axes is not None
-    assert state.body_velocities is not None
-    places = state.body_positions - state.root_position[:, None]
-    vectors = np.concatenate((places, state.body_axes, state.body_velocities), axis=-1)
-    count = len(vectors)
-    vectors = vectors.reshape(count, -1, 3)
-    _turn_back(vectors, state.heading)
-    return vectors.reshape(count, -1)

@@ -82,7 +82,8 @@ class RolloutPhysics:
         last = states[:, -1].copy()
         # The engine answers NaN and explosions by starting over at time 0.
         diverged = ~(np.abs(last[:, 0] - self._span) < 1e-6)
-        return StepOutcome(last[:, 1 : 1 + nq], last[:, 1 + nq :], np.logical_or.reduce(sensors > 0.0, axis=1), diverged)
+        touching = np.logical_or.reduce(sensors > 0.0, axis=1)
+        return StepOutcome(last[:, 1 : 1 + nq], last[:, 1 + nq :], touching, diverged)
 
     def close(self) -> None:
         """Ends the threads."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -106,6 +106,30 @@ class ReferenceTarget:
     """[..., 28] per second."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the reference says of N times at once, with the first cycle's origin at 0; see `ReferenceMotion.look`."""
+
+    packed: Array
+    """[N, 142]."""
+    points: Array
+    """[N, 4, 3]."""
+    cycles: Array
+    """[N] whole cycles since time 0."""
+    phase: Array
+    """[N]."""
+    ahead: ReferenceTarget
+    """[N, K, ...]."""
+
+    def row(self, index: int) -> Moment:
+        """One of the times, as views [1, ...]."""
+        part, ahead = slice(index, index + 1), self.ahead
+        later = ReferenceTarget(
+            ahead.root_position[part], ahead.root_axes[part], ahead.coordinates[part], ahead.rates[part]
+        )
+        return Moment(self.packed[part], self.points[part], self.cycles[part], self.phase[part], later)
+
+
 class ReferenceMotion:
     """The clips of `settings.motion` for a character with joints of the given kind.
 
@@ -188,25 +212,36 @@ class ReferenceMotion:
 
     def compared(self, clip: Index, times: Array, origin: Array) -> tuple[Array, Array]:
         """At `times` [N]: packed [N, 142], and hands and feet [N, 4, 3] as `CharacterState.key_points` has them."""
-        return self._compared(*self._locate(clip, times), clip, origin)
+        cycles, low, blend, _ = self._locate(clip, times)
+        packed, points = self._compared(cycles, low, blend, clip)
+        self.move(packed, origin)
+        return packed, points
+
+    def move(self, packed: Array, origin: Array) -> None:
+        """Moves packed rows [N, 142] in place to where the reference began at `origin` [N, 3] instead of 0."""
+        bodies = packed[:, BODIES_PART].reshape(len(packed), -1, 3)
+        bodies += origin[:, None]
+        if not self.recipe.com_velocity:
+            packed[:, COM] += origin
 
     def target(self, clip: Index, times: Array, origin: Array) -> ReferenceTarget:
         """The poses at `times` [N]; after the end of a clip that does not repeat its last one, at rest."""
-        return self._targets(*self._locate(clip, times), clip, origin, times)
+        cycles, low, blend, _ = self._locate(clip, times)
+        found = self._targets(cycles, low, blend, clip, times)
+        return replace(found, root_position=found.root_position + origin)
 
-    def look(
-        self, clip: Index, times: Array, ahead: Array, origin: Array
-    ) -> tuple[tuple[Array, Array], ReferenceTarget]:
-        """`compared` at `times` [N], and the targets [N, K, ...] at `times` plus `ahead` [1 + K], whose first is 0."""
+    def look(self, clip: Index, times: Array, ahead: Array) -> Moment:
+        """Everything at `times` [N], and the targets at `times` plus `ahead` [1 + K], whose first is 0."""
         both = times[:, None] + ahead
-        cycles, low, blend = self._locate(clip[:, None], both)
-        now = self._compared(cycles[:, 0], low[:, 0], blend[:, 0], clip, origin)
-        later = self._targets(cycles[:, 1:], low[:, 1:], blend[:, 1:], clip[:, None], origin[:, None], both[:, 1:])
-        return now, later
+        column = clip[:, None]
+        cycles, low, blend, share = self._locate(column, both)
+        packed, points = self._compared(cycles[:, 0], low[:, 0], blend[:, 0], clip)
+        later = self._targets(cycles[:, 1:], low[:, 1:], blend[:, 1:], column, both[:, 1:])
+        return Moment(packed, points, cycles[:, 0], share[:, 0], later)
 
     def start(self, clip: Index, times: Array) -> tuple[Array, Array]:
         """MuJoCo's qpos [N, nq] and qvel [N, nv] on the clip, lifted out of the ground where a body sinks into it."""
-        _, low, blend = self._locate(clip, times)
+        _, low, blend, _ = self._locate(clip, times)
         row = _blend(self._start, low, blend)
         size = 35 if self.joints == "hinge" else 43
         qpos, qvel = row[:, :size].copy(), row[:, size : size + 34].copy()
@@ -232,45 +267,39 @@ class ReferenceMotion:
         ]
         return self.chances @ np.stack(means)
 
-    def _locate(self, clip: Index, times: Array) -> tuple[Array, Index, Array]:
-        """Cycle, row of the sample before, and share of the way to the next, each like `times`."""
+    def _locate(self, clip: Index, times: Array) -> tuple[Array, Index, Array, Array]:
+        """Cycle, row of the sample before, share of the way to the next, and phase, each like `times`."""
         share = times / self.durations[clip]
         cycles = np.floor(share)
         if self._all_cyclic:
-            share = share - cycles
+            share -= cycles
         else:
             cycles = cycles * self.cyclic[clip]
             share = np.clip(share - cycles, 0.0, 1.0)
         last = self._last[clip]
         place = share * (last + 1)
         low = np.minimum(place.astype(np.int64), last)
-        return cycles, low + self._starts[clip], place - low
+        return cycles, low + self._starts[clip], place - low, share
 
-    def _compared(self, cycles: Array, low: Index, blend: Array, clip: Index, origin: Array) -> tuple[Array, Array]:
+    def _compared(self, cycles: Array, low: Index, blend: Array, clip: Index) -> tuple[Array, Array]:
         row = _blend(self._state, low, blend)
         count = len(row)
         rotations = row[:, ROTATIONS].reshape(count, 13, 4)
         rotations /= np.sqrt(np.einsum("nji,nji->nj", rotations, rotations))[..., None]
-        shift = origin + cycles[:, None] * self.offsets[clip]
-        bodies = row[:, BODIES_PART].reshape(count, 15, 3)
-        bodies += shift[:, None]
-        points = row[:, PACKED_SIZE:].reshape(count, 4, 3)
+        shift = cycles[:, None] * self.offsets[clip]
+        packed, points = row[:, :PACKED_SIZE], row[:, PACKED_SIZE:].reshape(count, 4, 3)
+        self.move(packed, shift)
         if self._keeps_height:
             points[..., 2] += shift[:, None, 2]
-        if not self.recipe.com_velocity:
-            row[:, COM] += shift
-        return row[:, :PACKED_SIZE], points
+        return packed, points
 
-    def _targets(
-        self, cycles: Array, low: Index, blend: Array, clip: Index, origin: Array, times: Array
-    ) -> ReferenceTarget:
+    def _targets(self, cycles: Array, low: Index, blend: Array, clip: Index, times: Array) -> ReferenceTarget:
         row = _blend(self._target, low, blend)
         rates = row[..., _RATES]
         if not self._all_cyclic:
             moving = self.cyclic[clip] | (times <= self.durations[clip])
             rates = rates * moving[..., None]
         place = row[..., _PLACE]
-        place += origin
         place += cycles[..., None] * self.offsets[clip]
         return ReferenceTarget(place, row[..., _AXES], row[..., _COORDINATES], rates)
 

@@ -469,7 +469,7 @@ def test_pushes_push() -> None:
 def test_regular_pushes_come_back() -> None:
     task = ImitationTask(settings(push_force=100.0, push_interval_s=1.0, push_duration_s=0.2), 1)
     task.start(np.zeros(1, int), [np.random.default_rng(0)], None)
-    first = task.push_start[0]
+    first = task.pushes.start[0]
     assert 0.0 <= first < 1.0
     forces = []
     for step in range(90):
