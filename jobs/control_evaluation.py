@@ -312,9 +312,9 @@ def _qpos(env: DeepMimicVectorEnv) -> np.ndarray:
 
 
 def _reference_qpos(env: DeepMimicVectorEnv) -> np.ndarray:
-    """MuJoCo states [N, nq] of the reference at the present time, where the task expects it."""
+    """MuJoCo states [N, nq] of the reference at the present time, never re-anchored to the character."""
     task = env.task
     times = task.reference.phase(task.clip, task.time) * task.reference.durations[task.clip]
     qpos, _ = task.reference.start(task.clip, np.minimum(times, np.nextafter(task.reference.durations[task.clip], 0.0)))
-    qpos[:, :3] = task.reference.target(task.clip, task.time, task.origin).root_position
+    qpos[:, :3] = task.reference.target(task.clip, task.time, np.zeros_like(task.origin)).root_position
     return qpos

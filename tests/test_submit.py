@@ -96,6 +96,8 @@ def head() -> Iterator[Head]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
         "OMP_NUM_THREADS": "1",
+        # By default workers wait for whatever else the machine does.
+        "RAY_worker_niceness": "0",
     }
     environment.pop("RAY_ADDRESS", None)
     for _ in range(START_ATTEMPTS):
@@ -216,3 +218,17 @@ def test_a_relative_save_dir_is_refused_in_a_job(
     done = head.submit("--working-dir", str(tree), "--", *job, folder=tmp_path)
     assert done.returncode == 1
     assert "error: save_dir 'runs/lost' is relative, and this is a Ray job" in done.stdout + done.stderr
+
+
+def test_the_way_from_a_clip_to_a_controller_is_one_job(head: Head, tree: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "walk"
+    job = [
+        *("python", "-m", "jobs.deepmimic", "--motion", "walk", "--save_dir", str(folder), "--video_s", "0"),
+        *("--num_demo_envs", "4", "--demo_s", "1", "--dagger_rounds", "0", "--epochs", "2", "--hidden_size", "16"),
+        *("--critic_warm_s", "1", "--num_timesteps", "256", "--steps_per_batch", "128", "--num_envs", "4"),
+        *("--eval_episodes", "2", "--eval_steps", "10", "--eval_push_forces", "100", "--eval_push_directions", "0"),
+    ]
+    done = head.submit("--submission-id", "walk", "--working-dir", str(tree), "--", *job, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(json.loads((folder / "stages.json").read_text())) == ["clone", "trpo", "evaluation"]
+    assert (folder / "trpo" / "controller.safetensors").is_file() and (folder / "report.html").is_file()
