@@ -131,7 +131,7 @@ def pybullet_contender() -> Contender:
     parent = types.ModuleType("pybullet_envs")
     parent.__path__ = [str(folder.parent / "pybullet_envs")]
     sys.modules.setdefault("pybullet_envs", parent)
-    module = importlib.import_module("pybullet_envs.deep_mimic.env.pybullet_deep_mimic_env")
+    module: Any = importlib.import_module("pybullet_envs.deep_mimic.env.pybullet_deep_mimic_env")
     # By default its client first looks for a server in shared memory.
     direct = types.SimpleNamespace(BulletClient=lambda: bullet_client.BulletClient(pybullet.DIRECT))
     arguments = ArgParser()

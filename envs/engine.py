@@ -31,6 +31,8 @@ class Model(Protocol):
     geom_type: NDArray[np.int32]
     geom_size: Array
     body_mass: Array
+    dof_armature: Array
+    geom_friction: Array
     M_rowadr: NDArray[np.int32]
     M_rownnz: NDArray[np.int32]
 
@@ -43,6 +45,7 @@ class Data(Protocol):
     """`mujoco.MjData`."""
 
     time: float
+    ncon: int
     qpos: Array
     qvel: Array
     qacc_warmstart: Array

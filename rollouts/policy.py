@@ -9,8 +9,8 @@ The denoiser runs on weights made once for many forwards, a differentiable funct
 computes with exactly the numbers of the rollout, and gradients arrive in fp32. With `amp_dtype` bf16 or fp16 they are
 the cast parameters; operation by operation, autocast would cast them again and again. In fp32 with adapters they are
 the merged W + s B A, which halves the time of a small network's forward; half precision keeps adapters apart, since
-rounding W + s B A loses at least twice as much of a small update. Embeddings of text and time, and the arithmetic of the step, are
-fp32 always.
+rounding W + s B A loses at least twice as much of a small update. Embeddings of text and time, and the arithmetic of
+the step, are fp32 always.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ def noise(steps: int, num_envs: int, scale: float = 0.3, seed: int = 0) -> np.nd
 
 
 def test_gymnasium_accepts_the_environment() -> None:
-    for options in ({}, {"joints": "ball", "action_mode": "absolute"}, {"motion": "kick,walk"}):
+    variants: list[dict[str, Any]] = [{}, {"joints": "ball", "action_mode": "absolute"}, {"motion": "kick,walk"}]
+    for options in variants:
         env = gymnasium.make("kinetune/DeepMimic-v0", **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # unbounded observations are a matter of taste
@@ -185,7 +186,7 @@ def test_seeds_and_phases_choose_the_start() -> None:
 def test_observations_are_what_the_engine_says() -> None:
     blocks = ("bodies", "root", "joints", "key_positions", "phase", "targets")
     env = vector(4, observation_blocks=blocks, target_steps=(2,), root_sync=False, **ALIVE)
-    env.reset()
+    observations, _ = env.reset()
     for actions in noise(9, 4):
         observations = env.step(actions)[0]
     schema = env.observation_schema["observation"]
@@ -277,7 +278,7 @@ def test_residual_and_absolute_experts_are_the_same_expert() -> None:
         ours = residual.step(residual.expert_action())
         theirs = absolute.step(absolute.expert_action())
         np.testing.assert_allclose(ours[0], theirs[0], atol=5e-3)
-    assert ours[4]["joint_error"].max() < 0.08
+        assert ours[4]["joint_error"].max() < 0.08
 
 
 def test_action_units() -> None:
@@ -364,14 +365,14 @@ def test_a_fall_ends_the_episode_with_nothing() -> None:
     fell = False
     for _ in range(8):
         _, rewards, terminated, truncated, _ = env.step(np.zeros((2, 28)))
-        fell |= bool(terminated[1])
-        if terminated[1]:
+        fell = bool(terminated[1])
+        assert not terminated[0]
+        if fell:
             assert rewards[1] == 0.0
             assert not truncated[1]
             break
         assert rewards[1] > 0.0
     assert fell
-    assert not terminated[0]
 
 
 def test_a_contact_between_control_steps_counts() -> None:
@@ -391,7 +392,8 @@ def test_a_contact_between_control_steps_counts() -> None:
 
 
 def test_ground_bodies_and_early_termination_are_options() -> None:
-    for options in ({"ground_bodies": BODY_NAMES}, {"early_termination": False}):
+    variants: list[dict[str, Any]] = [{"ground_bodies": BODY_NAMES}, {"early_termination": False}]
+    for options in variants:
         env = vector(1, max_body_deviation=None, **options)
         env.reset()
         lie_down(env, 0)
@@ -588,7 +590,7 @@ def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
 
 
 def test_all_weights_zero_is_an_error() -> None:
-    weights = {f"{term}_weight": 0.0 for term in TERMS}
+    weights: dict[str, Any] = {f"{term}_weight": 0.0 for term in TERMS}
     with pytest.raises(ValueError, match="all weights of the reward are 0"):
         vector(1, **weights)
     with pytest.raises(ValueError, match="num_envs is 0"):
@@ -600,14 +602,15 @@ def test_all_weights_zero_is_an_error() -> None:
 def test_the_schema_says_what_a_controller_depends_on() -> None:
     schema = vector(1).observation_schema
     assert schema["observation_size"] == sum(schema["observation"].values()) == 13 + 56 + 12 + 2 + 3 * 37
-    for options in (
+    variants: list[dict[str, Any]] = [
         {"target_steps": (1,)},
         {"joints": "ball"},
         {"action_mode": "absolute"},
         {"control_hz": 60},
         {"observation_blocks": ("joints", "phase")},
         {"action_scale": 0.25},
-    ):
+    ]
+    for options in variants:
         assert vector(1, **options).observation_schema != schema
 
 

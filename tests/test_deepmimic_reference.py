@@ -179,7 +179,7 @@ def test_euler_coordinates_are_continuous_and_give_the_rotation() -> None:
 
 
 def test_continuous_euler_follows_through_the_other_branch() -> None:
-    """Where the middle angle passes a quarter turn the plain triple jumps by half a turn, the continuous one does not."""
+    """Where the middle angle passes a quarter turn the plain triple jumps by half a turn, the continuous does not."""
     middle = np.linspace(1.2, 1.9, 60)
     wanted = np.stack((np.full(60, 0.3), middle, np.full(60, -0.2)), axis=-1)
     plain = np.where(middle[:, None] > np.pi / 2, wanted * (1, -1, 1) + (np.pi, np.pi, np.pi), wanted)

@@ -11,24 +11,34 @@ import torch
 import yaml
 
 from cluster.run_directory import RunDirectoryError
-from jobs import cli, generate, grpo, pretrain, train_retrieval
+from jobs import cli, generate, grpo, pretrain, train_retrieval, trpo
 from jobs.configs import (
     GenerateConfig,
     GRPOConfig,
     PretrainConfig,
     RetrievalConfig,
 )
+from jobs.control_configs import DeepMimicConfig, SFTConfig
 from jobs.evaluation import evaluate, load_judge
 from jobs.evaluation import generate as generate_motions
 from jobs.flags import flags_of, names_of
 from jobs.guide_flags import GRPO_GUIDE
+from jobs.trpo_configs import TRPOJobConfig
 from motions.prompts import Prompt, Segment, load_prompts
+from motions.settings import Settings
 from rewards.scorers import build_scorers
 from rollouts.loading import load_policy, load_policy_text_encoder
 from rollouts.settings import PolicySettings, SamplingSettings
 from tests.tiny_models import TinyModels, pretrain_config, retrieval_config
 
-JOBS = {"jobs.grpo": GRPOConfig, "jobs.pretrain": PretrainConfig, "jobs.train_retrieval": RetrievalConfig}
+JOBS: dict[str, type[Settings]] = {
+    "jobs.grpo": GRPOConfig,
+    "jobs.pretrain": PretrainConfig,
+    "jobs.train_retrieval": RetrievalConfig,
+    "jobs.sft": SFTConfig,
+    "jobs.trpo": TRPOJobConfig,
+    "jobs.deepmimic": DeepMimicConfig,
+}
 
 
 @pytest.fixture
@@ -369,6 +379,9 @@ def test_presets_are_valid_and_can_be_planned(
     words = ["--preset", path.stem, "--save_dir", str(tmp_path / "run")]
     config = cli.parse(JOBS[job], words, job).settings
     assert f"# {path.stem}" not in path.read_text() and path.read_text().startswith("# ")
+    if isinstance(config, TRPOJobConfig):
+        trpo.plan(config)
+        assert "about " in capsys.readouterr().out
     if job != "jobs.grpo":
         return
     # The preset's own policy and data may not be here; everything else is planned as it stands.
