@@ -32,6 +32,9 @@ class Model(Protocol):
     geom_size: Array
     body_mass: Array
     dof_armature: Array
+    dof_damping: Array
+    actuator_ctrllimited: NDArray[np.bool_]
+    actuator_gainprm: Array
     geom_friction: Array
     M_rowadr: NDArray[np.int32]
     M_rownnz: NDArray[np.int32]

@@ -110,7 +110,7 @@ class PipelineSettings(Settings):
 
     resume: bool = False
     """Continue the run found in `save_dir`: finished stages are kept, an interrupted one goes on from its last
-    checkpoint."""
+    checkpoint. With other `num_timesteps` than before, training goes on to there and is evaluated again."""
 
     overwrite: bool = False
     """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start anew."""

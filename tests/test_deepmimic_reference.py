@@ -125,6 +125,7 @@ def test_the_start_is_the_reference_itself(joints: str) -> None:
     qpos, qvel = motion.start(clip, times)
     state = KinematicsReader(settings, "velocity", with_bodies=False).read(qpos, qvel)
     wanted = at(motion, times)
+    assert state.com is not None and wanted.tracked.com is not None
     np.testing.assert_allclose(np.abs((state.rotations * wanted.tracked.rotations).sum(-1)), 1.0, atol=1e-6)
     np.testing.assert_allclose(state.velocities, wanted.tracked.velocities, atol=0.15)
     np.testing.assert_allclose(state.root_linear, wanted.tracked.root_linear, atol=1e-9)

@@ -95,7 +95,7 @@ def read_control_document(folder: Path) -> ControlDocument:
         imitations=_imitations(folder / "imitations.npz"),
         video=video,
         video_note=note,
-        facts=_facts(folder, evaluation),
+        facts=_facts(folder, evaluation, trpo),
         configuration=configuration,
         skeleton=humanoid_skeleton(hz),
     )
@@ -253,10 +253,17 @@ def _video(folder: Path) -> tuple[bytes | None, str]:
     return path.read_bytes(), f"Reference and policy from phase {about['phase']:.2f}, {drawn}."
 
 
-def _facts(folder: Path, evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _seconds(record: Mapping[str, Any]) -> float:
+    return sum(value for name, value in record.items() if name.startswith("seconds/"))
+
+
+def _facts(folder: Path, evaluation: Mapping[str, Any], trpo: list[dict[str, Any]]) -> list[tuple[str, str]]:
     facts = [("Run directory", str(folder)), ("Clip", evaluation["motion"])]
     path = folder / "stages.json"
     if path.is_file():
-        for name, seconds in json.loads(path.read_text(encoding="utf-8")).items():
+        stages = json.loads(path.read_text(encoding="utf-8"))
+        # A training that was stopped and resumed: its iterations know what they took, the stage only the last part.
+        stages |= {"trpo": sum(_seconds(record) for record in trpo)} if "trpo" in stages else {}
+        for name, seconds in stages.items():
             facts.append((f"Wall time of {name}", f"{seconds / 60:.1f} min"))
     return facts
