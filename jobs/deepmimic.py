@@ -7,8 +7,9 @@
 
 `--save_dir` gets `clone/` and `trpo/` (each with its `controller.safetensors` and `metrics.jsonl`), `evaluation.json`
 (trained controller and clone beside open loop, held pose and zero action, from fixed starts, with pushes) and
-`report.html`. `--resume` continues after a stop, or with more `--num_timesteps`. `--task evaluate` replays a controller, by default the one that ships
-in docs/results/; with `--check` it exits with 1 if walk misses a target and names it on its last line.
+`report.html`. `--resume` continues after a stop, or with more `--num_timesteps`. `--task evaluate` replays a
+controller, by default the one that ships in docs/results/; with `--check` it exits with 1 if walk misses a target and
+names it on its last line.
 """
 
 from __future__ import annotations
