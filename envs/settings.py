@@ -7,10 +7,9 @@ contact of a body that the clip keeps off the ground.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
-from typing_extensions import Self
 
 from motions.settings import Settings
 

@@ -6,10 +6,9 @@ Imports neither torch nor ray: a laptop without either validates a command line,
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
-from typing_extensions import Self
 
 from cluster.settings import ClusterSettings, RunSettings
 from learners.settings import GRPOSettings, RetrievalSettings, SupervisedSettings

@@ -6,10 +6,9 @@ Imports neither torch, ray nor a physics engine.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
-from typing_extensions import Self
 
 from cluster.settings import ConnectionSettings, TrackerSettings, WorkerSettings
 from envs.settings import DeepMimicSettings

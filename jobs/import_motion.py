@@ -15,11 +15,10 @@ from __future__ import annotations
 import difflib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
-from typing_extensions import Self
 
 from jobs import cli
 from motions.caption_table import CaptionedStretch, read_caption_table

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import AliasChoices, Field, field_validator, model_validator
-from typing_extensions import Self
 
 from cluster.settings import ConnectionSettings, TrackerSettings
 from envs.settings import DeepMimicSettings

@@ -21,9 +21,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, cast
-
-from typing_extensions import Self
+from typing import Protocol, Self, cast
 
 from motions.skeletons import Skeleton
 from rewards.messages import RewardTerms

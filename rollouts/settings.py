@@ -7,10 +7,9 @@ step stochastic and trained, the update is mostly noise.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
-from typing_extensions import Self
 
 from motions.settings import Settings
 
