@@ -96,14 +96,18 @@ class RunDirectory:
             data_fingerprint: names the data and prompts; another one is refused at resume.
 
         Raises:
-            RunDirectoryError: see `inspect`; also a changed option, other data, or a damaged checkpoint at resume.
+            RunDirectoryError: see `inspect`; also another run that is still alive, and a changed option, other data, or
+                a damaged checkpoint at resume.
             WriteError: nothing can be written there.
         """
         opening = inspect(settings)
         path = settings.save_dir.absolute()
         directory = cls(path, settings, config.model_dump(mode="json"), data_fingerprint)
         if opening == "overwrite":
+            # A run that is still alive would go on writing into the files of the new one.
+            directory._take_lock()
             _move_aside(path)
+            directory.close()
         try:
             for folder in (path, directory.checkpoints, directory.samples):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -220,7 +224,10 @@ class RunDirectory:
             raise RunDirectoryError(f"save_dir {self.path} is not writable: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            # Another process may have moved the folder aside since the file was opened.
+            if not os.path.samestat(os.fstat(self._lock), os.stat(self.path / LOCK)):
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError) as error:
             self.close()
             raise RunDirectoryError(f"save_dir {self.path} is in use by another run that is still alive") from error
 

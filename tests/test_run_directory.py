@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -200,6 +201,33 @@ def test_a_second_run_is_kept_out_while_the_first_lives(tmp_path: Path) -> None:
         opened(tmp_path / "run", resume=True)
     directory.close()
     opened(tmp_path / "run", resume=True).close()
+
+
+def test_a_living_run_is_not_moved_away(tmp_path: Path) -> None:
+    directory = opened(tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="in use by another run"):
+        opened(tmp_path / "run", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    directory.close()
+    opened(tmp_path / "run", overwrite=True).close()
+    assert (tmp_path / "run.old-1/config.yaml").is_file()
+
+
+def test_a_folder_that_was_moved_while_it_was_opened_counts_as_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(tmp_path / "run").close()
+    real = os.open
+
+    def open_and_lose(path: Path, *rest: int) -> int:
+        descriptor = real(path, *rest)
+        if Path(path).name == ".lock" and not (tmp_path / "elsewhere").exists():
+            (tmp_path / "run").rename(tmp_path / "elsewhere")
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    with pytest.raises(RunDirectoryError, match="in use by another run"):
+        opened(tmp_path / "run", overwrite=True)
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
