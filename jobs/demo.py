@@ -146,7 +146,10 @@ def summary(run_dir: Path) -> list[str]:
     document = json.loads((run_dir / "evaluation.json").read_text(encoding="utf-8"))
     rows = {row["name"]: row for row in document["rows"]}
     total = rows["total"]
-    gain = (total["after"] - total["before"]) / document["within_group_std"]
+    gain = ""
+    if spread := document["within_group_std"]:
+        change = (total["after"] - total["before"]) / spread
+        gain = f", {change:+.2f} standard deviations of the base policy within a prompt"
     checks = []
     if "judge_matching" in rows:
         checks.append(f"the independent judge's matching score {_change(rows['judge_matching'])}")
@@ -155,8 +158,8 @@ def summary(run_dir: Path) -> list[str]:
     for name, words in (("joint_speed_mps", "joint speed"), ("diversity_m", "diversity within a prompt")):
         checks.append(f"{words} {rows[name]['after'] / rows[name]['before']:.2f}x")
     return [
-        f"Reward on {document['num_prompts']} held-out prompts x {document['num_seeds']} seeds: {_change(total)}, "
-        f"{gain:+.2f} standard deviations of the base policy within a prompt.",
+        f"Reward on {document['num_prompts']} held-out prompts x {document['num_seeds']} seeds: "
+        f"{_change(total)}{gain}.",
         f"Beside it: {', '.join(checks)}.",
         f"Look at {run_dir / 'report.html'}: the same prompts and seeds, before and after, side by side.",
     ]

@@ -50,9 +50,13 @@ class Evaluation:
     """[P * S * segments, d] the judge's embeddings of the generated segments."""
 
     @property
-    def within_group_std(self) -> float:
-        """Mean over prompts of the standard deviation of the total reward over a prompt's samples."""
-        return float(self.terms["total"].std(axis=1).mean())
+    def within_group_std(self) -> float | None:
+        """Mean over prompts of the standard deviation of the total reward over a prompt's samples; None for S = 1.
+
+        The divisor is S - 1: S would give 13 % too little for four samples.
+        """
+        total = self.terms["total"]
+        return float(total.std(axis=1, ddof=1).mean()) if total.shape[1] > 1 else None
 
 
 def evaluate(

@@ -66,6 +66,15 @@ def test_presets_of_the_demonstration_fit_together() -> None:
     assert 0 < config.composite_fraction < 1
 
 
+def test_one_sample_per_prompt_has_no_spread_to_count_in(tmp_path: Path) -> None:
+    row = {"before": 0.5, "after": 0.6, "interval": [0.05, 0.15]}
+    rows = [row | {"name": name} for name in ("total", "joint_speed_mps", "diversity_m")]
+    document = {"num_prompts": 2, "num_seeds": 1, "within_group_std": None, "rows": rows}
+    for spread, end in ((None, "+0.150)."), (0.05, "+2.00 standard deviations of the base policy within a prompt.")):
+        (tmp_path / "evaluation.json").write_text(json.dumps(document | {"within_group_std": spread}))
+        assert demo.summary(tmp_path)[0].endswith(end)
+
+
 def result(**after: float) -> dict[str, object]:
     rows = {name: {"before": 1.0, "after": after.get(name, 1.0), "interval": [0.02, 0.2]} for name in
             ("total", "judge_matching", "fid", "joint_speed_mps", "diversity_m")}  # fmt: skip
