@@ -14,6 +14,12 @@ from benchmarks.fixtures import unbuilt
 from benchmarks.fixtures.quantity import Pending, Quantity, compare
 from benchmarks.fixtures.registry import FORMATS, find_format
 
+PENDING = {
+    "mdm_trans_enc": {"variants/gru"},
+    "t2m_evaluator": {"embeddings", "contrastive_loss", "word_vectorizer"},
+}
+"""What may be pending in formats that are built, by module of benchmarks/fixtures: parts whose subject is not."""
+
 
 def humanml_fixture(parity_dir: Path) -> dict:
     for path in parity.fixture_files(parity_dir):
@@ -28,6 +34,23 @@ def test_every_fixture_is_met(parity_dir: Path, capsys: pytest.CaptureFixture[st
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split()[-1] == "ok" and "features" in line for line in lines)
     assert lines[-1].split(" ok, ")[1].startswith("0 missed")
+
+
+def test_what_is_built_is_ok_and_never_pending(parity_dir: Path) -> None:
+    checked: dict[str, int] = {}
+    for path in parity.fixture_files(parity_dir):
+        fixture = parity.load_fixture(path)
+        name = getattr(find_format(fixture), "__name__", "").rpartition(".")[2]
+        if name == "unbuilt":
+            continue
+        entries = list(parity.check_file(path))
+        pending = {entry.name for entry in entries if isinstance(entry, Pending)}
+        assert pending <= PENDING.get(name, set()), path.name
+        assert all(entry.ok for entry in entries if isinstance(entry, Quantity)), path.name
+        checked[name] = checked.get(name, 0) + len(entries) - len(pending)
+    # A format that moved to the unbuilt ones would be missing here.
+    built = ("deepmimic", "humanml_features", "mdm_trans_enc", "t2m_evaluator", "tmr")
+    assert [name for name in built if not checked.get(name)] == []
 
 
 def test_a_changed_value_is_a_miss_under_any_file_name(
