@@ -16,7 +16,7 @@ Choices:
    that they differ by the staleness it allows, which is 0. Dispatch and collection are separate methods, so that a
    pipelined loop is another order of the same calls.
 3. The order after an update: metrics line, evaluation (if due), checkpoint (if due). A commit thus covers every line up
-   to its step, and rewinding to it never repeats or loses one.
+   to its step, and rewinding to it never repeats or loses one. Only a checkpoint's own seconds come after it.
 4. The controller knows no algorithm: what makes a run GRPO is in `Algorithm` (cluster/algorithm.py) and the learner.
 """
 
@@ -37,7 +37,7 @@ from cluster.runtime import ActorLost, Call, CallFailed, Output, Role, Runtime
 from cluster.settings import RunSettings
 from cluster.telemetry import Telemetry
 from rewards.messages import RewardError, RewardTerms
-from rollouts.messages import RolloutRequest
+from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
 
 logger = logging.getLogger(__name__)
 
@@ -113,11 +113,15 @@ class Controller:
 
         Raises:
             StartError: an actor cannot be placed or built.
-            RunFailed: the checkpoint does not fit the learner.
+            RunFailed: the checkpoint does not fit the learner, or the learner dies of it again and again.
         """
+        self.step = self._directory.step
         with self._telemetry.phase("start"):
             self.runtime.start(list(self._roles.values()))
+        try:
             self._restore()
+        except ActorLost as lost:
+            self._recover(lost)
 
     def run(self) -> RunResult:
         """All remaining steps, with an evaluation before the first and after the last one.
@@ -153,10 +157,30 @@ class Controller:
         except CallFailed as failed:
             raise RunFailed(str(failed)) from failed
 
-    def evaluation_version(self) -> tuple[int, Output]:
-        """Number and weights (a reference) of the policy that is evaluated and exported."""
-        call = self.runtime.submit(LEARNER, "evaluation", num_outputs=2, label="learner: weights for evaluation")
-        return self.runtime.result(call.outputs[0]), call.outputs[1]
+    def final_policy(self) -> PolicyVersion:
+        """The policy that a finished run evaluates and exports; from the last commit where the learner is lost.
+
+        Raises:
+            RunFailed: the learner raises or dies again and again.
+        """
+        while True:
+            try:
+                return self.runtime.result(self._evaluation_version()[1])
+            except ActorLost as lost:
+                self._recover(lost)
+            except CallFailed as failed:
+                raise RunFailed(f"after {self.step} steps: {failed}") from failed
+
+    def motions(self, group: ScoredGroup) -> GroupMotions:
+        """The motions of a group, from where they were made.
+
+        Raises:
+            RunFailed: they are lost and cannot be made again.
+        """
+        try:
+            return self.runtime.result(group.motions)
+        except CallFailed as failed:
+            raise RunFailed(str(failed)) from failed
 
     def dispatch(self, requests: Sequence[RolloutRequest], version: Output, purpose: str) -> list[PendingGroup]:
         """Submit rollouts, each with the rewards chained on it; `purpose` names them in messages."""
@@ -191,6 +215,11 @@ class Controller:
         return scored
 
     # Parts of a step.
+
+    def _evaluation_version(self) -> tuple[int, Output]:
+        """Number and weights (a reference) of the policy that is evaluated and exported."""
+        call = self.runtime.submit(LEARNER, "evaluation", num_outputs=2, label="learner: weights for evaluation")
+        return self.runtime.result(call.outputs[0]), call.outputs[1]
 
     def _train(self) -> None:
         started = time.monotonic()
@@ -227,17 +256,16 @@ class Controller:
         metrics |= step_metrics.timings(calls, started, self._roles)
         metrics |= step_metrics.supervision(self.runtime.counters, len(requests) - len(groups))
         samples = sum(group.request.num_samples for group in groups)
+        # The rollout phase is in the timings already, in two parts.
+        metrics["seconds/update"] = self._telemetry.seconds["update"]
         metrics |= {"seconds/step": seconds, "cluster/samples_per_s": samples / seconds}
         self._record(metrics)
+        self._telemetry.spans(self.runtime.spans())
 
     def _record(self, metrics: dict[str, float]) -> None:
-        """The metrics line of the update that was just made, with the phases since the last line."""
-        taken, self._telemetry.seconds = self._telemetry.seconds, {}
-        # The rollout phase is in the metrics already, in two parts.
-        metrics |= {f"seconds/{name}": taken[name] for name in ("update", "evaluation", "checkpoint") if name in taken}
+        """A metrics line about the last update: of itself, the evaluation or the checkpoint after it."""
         self._directory.append_metrics({"step": self.step, "time": time.time(), **metrics})
         self._telemetry.log(metrics, self.step)
-        self._telemetry.spans(self.runtime.spans())
 
     def _after_update(self) -> None:
         last = self.step == self._settings.num_steps
@@ -249,7 +277,7 @@ class Controller:
 
     def _evaluate(self) -> dict[str, float]:
         with self._telemetry.phase("evaluation"):
-            number, version = self.evaluation_version()
+            number, version = self._evaluation_version()
             requests = self._algorithm.batches.evaluation(number)
             purpose = f"the evaluation after step {self.step}"
             groups = self.collect(self.dispatch(requests, version, purpose), purpose)
@@ -257,7 +285,8 @@ class Controller:
                 raise CallFailed(f"all {len(requests)} groups of the evaluation were dropped")
         metrics = step_metrics.evaluation([group.rewards for group in groups])
         metrics["cluster/dropped_eval_groups"] = float(len(requests) - len(groups))
-        self._directory.append_metrics({"step": self.step, "time": time.time(), **metrics})
+        metrics["seconds/evaluation"] = self._telemetry.seconds["evaluation"]
+        self._record(metrics)
         self._directory.append_evaluation(
             {
                 "step": self.step,
@@ -267,7 +296,6 @@ class Controller:
                 "terms": [{name: term.tolist() for name, term in group.rewards.terms.items()} for group in groups],
             }
         )
-        self._telemetry.log(metrics, self.step)
         self._telemetry.spans(self.runtime.spans())
         if self._algorithm.after_evaluation is not None:
             self._algorithm.after_evaluation(self.step)
@@ -278,9 +306,10 @@ class Controller:
             state = self.runtime.submit(LEARNER, "state", label=f"state of the learner after step {self.step}")
             export = None
             if self._algorithm.export is not None:
-                _, version = self.evaluation_version()
+                _, version = self._evaluation_version()
                 export = functools.partial(self._algorithm.export, self.runtime.result(version))
             self._directory.save_checkpoint(self.step, self._version_number, self.runtime.result(state.output), export)
+        self._record({"seconds/checkpoint": self._telemetry.seconds["checkpoint"]})
 
     def _mixed(self, group: PendingGroup) -> ScoredGroup:
         """
@@ -299,7 +328,12 @@ class Controller:
     # After an end.
 
     def _restore(self) -> None:
-        """Bring learner, version and step to the last commit, or to the start where there is none."""
+        """Bring learner, version and step to the last commit, or to the start where there is none.
+
+        Raises:
+            ActorLost: the learner died of it.
+            RunFailed: the checkpoint does not fit.
+        """
         manifest = self._directory.manifest
         try:
             if manifest is None:
@@ -322,15 +356,25 @@ class Controller:
             )
 
     def _recover(self, lost: ActorLost) -> None:
-        """Replace a dead learner and go back to the last commit; the steps since then give the same bits again."""
-        deaths = self._learner_deaths[self.step] = self._learner_deaths.get(self.step, 0) + 1
-        if deaths >= self._roles[LEARNER].max_attempts:
-            raise RunFailed(f"after {self.step} steps: the learner died {deaths} times here: {lost}") from lost
-        self._telemetry.message(
-            f"the learner is lost at step {self.step + 1} and starts again from step {self._directory.step}: {lost}"
-        )
-        with self._telemetry.phase("start"):
-            self.runtime.rebuild(LEARNER)
-            self._directory.rewind()
-            self._restore()
+        """Replace a dead learner and go back to the last commit; the steps since then give the same bits again.
+
+        Raises:
+            StartError: a new learner cannot be placed or built.
+            RunFailed: it died `max_attempts` times at this step, or the checkpoint does not fit.
+        """
+        while True:
+            deaths = self._learner_deaths[self.step] = self._learner_deaths.get(self.step, 0) + 1
+            if deaths >= self._roles[LEARNER].max_attempts:
+                raise RunFailed(f"after {self.step} steps: the learner died {deaths} times here: {lost}") from lost
+            self._telemetry.message(
+                f"the learner is lost after step {self.step} and starts again from step {self._directory.step}: {lost}"
+            )
+            try:
+                with self._telemetry.phase("start"):
+                    self.runtime.rebuild(LEARNER)
+                    self._directory.rewind()
+                    self._restore()
+                break
+            except ActorLost as again:
+                lost = again
         self._telemetry.rewound(self.step)

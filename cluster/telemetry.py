@@ -57,7 +57,7 @@ class Telemetry:
         stream: TextIO | None = None,
     ) -> None:
         self.seconds: dict[str, float] = {}
-        """Wall time by phase since `take_seconds`."""
+        """Wall time of each phase's last run."""
         self._num_steps = num_steps
         self._log_interval = log_interval
         self._tracker = tracker
@@ -86,7 +86,7 @@ class Telemetry:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+            self.seconds[name] = time.monotonic() - started
             if self._gauges is not None:
                 self._gauges.set_phase(None)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cluster.algorithm import Algorithm
     from cluster.controller import Controller
     from cluster.plan import Workload
-    from cluster.runtime import Output, Role
+    from cluster.runtime import Role
     from jobs.evaluation import Evaluation
     from jobs.grpo_batches import PromptBatches
     from jobs.grpo_parts import PolicyExport
@@ -142,22 +142,22 @@ def finish(prepared: Preparation, controller: Controller) -> None:
     from jobs.grpo_batches import load_matching_dataset
 
     config, batches = prepared.config, prepared.batches
-    number, final = controller.evaluation_version()
+    final = controller.final_policy()
     judge = prepared.judge
 
-    def measured(version_number: int, version: Output) -> Evaluation:
-        scored = controller.judge(batches.evaluation(version_number), version)
-        motions = [controller.runtime.result(group.motions) for group in scored]
+    def measured(version: PolicyVersion) -> Evaluation:
+        scored = controller.judge(batches.evaluation(version.number), controller.runtime.put(version))
+        motions = [controller.motions(group) for group in scored]
         return measure(motions, [group.rewards for group in scored], prepared.skeleton, judge)
 
-    before, after = measured(0, controller.runtime.put(prepared.base)), measured(number, final)
+    before, after = measured(prepared.base), measured(final)
     real = None
     if judge is not None:
         items = load_matching_dataset(config, prepared.skeleton).items("test")
         real = embed_clips(judge, [item.features for item in items])
     changes = compare(before, after, real)
     write_evaluation(config.save_dir, before, after, changes, prepared.skeleton, _sampler_words(config, prepared))
-    model = prepared.export.finish(controller.runtime.result(final), config.save_dir)
+    model = prepared.export.finish(final, config.save_dir)
     for change in changes:
         print(f"{change.name:<18} {change.before:.4g} -> {change.after:.4g}")
     print(f"policy: {model}")

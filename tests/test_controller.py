@@ -6,12 +6,14 @@ import functools
 import gc
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.controller import RunFailed
+from cluster.local_runtime import LocalRuntime
 from cluster.run_directory import RunDirectoryError
-from cluster.runtime import Call, StartError
+from cluster.runtime import ActorLost, Call, StartError
 from rollouts.messages import PolicyVersion, RolloutRequest
 from tests import cluster_toys as toys
 from tests.cluster_runs import ToyRun, final_state, lines, results_of, toy_algorithm
@@ -33,6 +35,16 @@ def test_a_run_learns_and_records_every_step(tmp_path: Path) -> None:
     assert expected <= set(updates[0])
     kept = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
     assert kept == ["step_000000006", "step_000000008"]
+
+
+def test_evaluations_and_checkpoints_are_timed_at_their_step(tmp_path: Path) -> None:
+    with ToyRun(tmp_path / "run", num_steps=5, eval_every=2, save_interval=3) as controller:
+        controller.run()
+    records = lines(tmp_path / "run/metrics.jsonl")
+    timed = {name: [r["step"] for r in records if f"seconds/{name}" in r] for name in ("evaluation", "checkpoint")}
+    assert timed == {"evaluation": [0, 2, 4, 5], "checkpoint": [3, 5]}
+    assert all("evaluation/total" in record for record in records if "seconds/evaluation" in record)
+    assert all("seconds/update" in record for record in records if "reward/total" in record)
 
 
 def test_evaluations_keep_every_sample_and_repeat_prompts_and_seeds(tmp_path: Path) -> None:
@@ -170,11 +182,57 @@ def test_steps_do_not_pile_up_in_memory(tmp_path: Path) -> None:
 
 def test_judge_scores_any_request_and_gives_the_motions(tmp_path: Path) -> None:
     with ToyRun(tmp_path / "run") as controller:
-        _, version = controller.evaluation_version()
+        version = controller.runtime.put(controller.final_policy())
         [group] = controller.judge([toys.make_request(99, 0, 0, evaluate=True)], version)
-        motions = controller.runtime.result(group.motions)
+        motions = controller.motions(group)
     assert motions.features.shape == (toys.GROUP_SIZE, toys.NUM_FRAMES, toys.NUM_FEATURES)
     assert group.rewards.total.shape == (toys.GROUP_SIZE,)
+
+
+class _LosingRuntime(LocalRuntime):
+    """The learner dies in the first calls of some method, as on Ray; later ones succeed."""
+
+    def __init__(self, deaths: dict[str, int]) -> None:
+        super().__init__()
+        self._deaths = dict(deaths)
+
+    def submit(self, role: str, method: str, *args: Any, num_outputs: int = 1, label: str = "") -> Call:
+        if self._deaths.get(method, 0) == 0:
+            return super().submit(role, method, *args, num_outputs=num_outputs, label=label)
+        self._deaths[method] -= 1
+        call = Call(role, method, args, label, num_outputs)
+        call.failure, call.state = ActorLost(f"learner-0 was lost in {label}"), "failed"
+        return call
+
+
+def test_a_learner_that_dies_at_the_start_or_the_end_is_built_again(tmp_path: Path) -> None:
+    with ToyRun(tmp_path / "whole") as controller:
+        controller.run()
+        whole = controller.final_policy()
+    with ToyRun(tmp_path / "new", runtime=functools.partial(_LosingRuntime, {"publish": 2}), num_steps=3) as controller:
+        controller.run()
+    with ToyRun(tmp_path / "new", runtime=functools.partial(_LosingRuntime, {"load": 1}), resume=True) as controller:
+        assert controller.step == 3
+        controller.run()
+        controller.runtime._deaths["evaluation"] = 1  # type: ignore[attr-defined]
+        final = controller.final_policy()
+    assert final_state(tmp_path / "whole") == final_state(tmp_path / "new")
+    assert final.number == whole.number
+    assert final.weights["centre"].tolist() == whole.weights["centre"].tolist()
+
+
+def test_a_learner_that_keeps_dying_at_the_start_or_the_end_fails_the_run(tmp_path: Path) -> None:
+    lost = ToyRun(tmp_path / "start", runtime=functools.partial(_LosingRuntime, {"publish": 9}))
+    with pytest.raises(RunFailed, match="after 0 steps: the learner died 3 times here: learner-0 was lost in"), lost:
+        pass
+    with ToyRun(tmp_path / "run", runtime=functools.partial(_LosingRuntime, {}), num_steps=2) as controller:
+        controller.run()
+        controller.runtime._deaths["evaluation"] = 9  # type: ignore[attr-defined]
+        with pytest.raises(RunFailed, match="after 2 steps: the learner died 3 times here: learner-0 was lost in"):
+            controller.final_policy()
+    late = ToyRun(tmp_path / "run", runtime=functools.partial(_LosingRuntime, {"load": 9}), num_steps=4, resume=True)
+    with pytest.raises(RunFailed, match="after 2 steps: the learner died 3 times here: learner-0 was lost in"), late:
+        pass
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -110,6 +110,20 @@ def test_charts_without_numbers_are_left_out() -> None:
     assert [chart.title for chart in charts] == ["Reward"]
 
 
+def test_seconds_of_a_step_are_stacked_once() -> None:
+    records = [
+        {"step": 0, "seconds/evaluation": 2.0},
+        {"step": 1, "seconds/update": 0.5, "seconds/step": 1.5},
+        {"step": 1, "seconds/evaluation": 3.0},
+        {"step": 1, "seconds/checkpoint": 0.25},
+    ]
+    [chart] = make_charts(records)
+    stacked = {series.name: series.points for series in chart.series}
+    assert stacked["evaluation"] == [(0.0, 2.0), (1.0, 3.0)]
+    assert stacked["update"] == [(0.0, 0.0), (1.0, 0.5)]
+    assert stacked["checkpoint"] == [(0.0, 0.0), (1.0, 0.25)]
+
+
 def test_interval_around_zero_is_neutral(run_directory: Path) -> None:
     path = run_directory / "evaluation.json"
     evaluation = json.loads(path.read_text())

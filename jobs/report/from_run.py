@@ -123,8 +123,9 @@ def make_charts(records: list[dict[str, Any]]) -> list[Chart]:
         Chart("Gradient norm", "Before clipping.", _series(records, {"policy/grad_norm": "norm"}), zero=True),
         Chart(
             "Seconds per update",
-            "Wall time by stage; the rest of the step is the controller's.",
-            _series(records, _named(records, "seconds/", skip=("seconds/step",)), missing=0.0),
+            "Wall time by stage, with the evaluation and the checkpoint after the update; the rest of the step is the "
+            "controller's.",
+            _series(_by_step(records), _named(records, "seconds/", skip=("seconds/step",)), missing=0.0),
             kind="stack",
         ),
     ]
@@ -151,6 +152,14 @@ def _named(records: list[dict[str, Any]], prefix: str, skip: tuple[str, ...]) ->
     bounds = ("_low", "_high")
     keys = {key for record in records for key in record if key.startswith(prefix) and not key.endswith(bounds)}
     return {key: key.removeprefix(prefix).replace("_", " ") for key in sorted(keys - set(skip))}
+
+
+def _by_step(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One record per step: update, evaluation and checkpoint have a line each."""
+    merged: dict[int, dict[str, Any]] = {}
+    for record in records:
+        merged.setdefault(int(record["step"]), {}).update(record)
+    return list(merged.values())
 
 
 def _physical(prefix: str) -> tuple[str, ...]:
