@@ -26,6 +26,7 @@ from torch import Tensor
 
 from learners.critic import CriticFit, Share
 from learners.gae import advantages_and_returns
+from learners.optimizer import DivergenceError
 from learners.trust_region import (
     ExtraTerms,
     Policy,
@@ -111,15 +112,21 @@ class TRPOLearner:
         """
         samples = self._samples(rollouts)
         share = self._share(len(samples.actions))
+        self._require_finite(samples)
         self._require_sync(samples)
         advantages = self._standardised(samples.advantages, share)
+        statistics = {name: value.clone() for name, value in self.controller.statistics.state_dict().items()}
         blend, statistics_kl = self._update_statistics(samples, share)
         inputs = self.controller.statistics(samples.observations)
         metrics = {"statistics/blend": blend, "statistics/kl": statistics_kl}
         if self.iteration >= self.settings.critic_warmup_batches:
             batch = self._policy_batch(samples, inputs, advantages, share)
             policy = Policy(self.controller.policy, self.controller.log_std, self.settings.train_log_std)
-            report = trust_region_step(policy, batch, self.settings, self._extra_terms(), self._reduce)
+            try:
+                report = trust_region_step(policy, batch, self.settings, self._extra_terms(), self._reduce)
+            except DivergenceError:
+                self.controller.statistics.load_state_dict(statistics)
+                raise
             metrics |= _report_metrics(report) | self._extra_metrics(batch)
         metrics |= self._fit_critic(samples, inputs, share)
         with torch.no_grad():
@@ -209,6 +216,22 @@ class TRPOLearner:
         device = self.controller.log_std.device
         return self.controller.value(torch.tensor(observations, device=device)).cpu().numpy()
 
+    def _require_finite(self, samples: _Samples) -> None:
+        """Before anything is changed, and on all learners alike, so that none waits for one that has raised."""
+        columns = {
+            name: value
+            for name in ("observations", "actions", "means", "values", "advantages", "expert_actions")
+            if (value := getattr(samples, name)) is not None
+        }
+        counts = self._sum(*(float((~value.isfinite()).sum()) for value in columns.values()))
+        bad = [f"{name} ({count:.0f})" for name, count in zip(columns, counts, strict=True) if count]
+        # What comes first explains the rest: of observations that are not finite, nothing else is.
+        if bad:
+            raise DivergenceError(
+                f"iteration {self.iteration}: entries of the rollouts' {', '.join(bad)} are not finite; nothing was "
+                "changed. If it is the advantages alone: look at the rewards and at the states that episodes ended in"
+            )
+
     @torch.no_grad()
     def _require_sync(self, samples: _Samples) -> None:
         mean, log_std = self.controller.distribution(samples.observations)
@@ -259,6 +282,7 @@ class TRPOLearner:
             old_mean=samples.means,
             old_log_std=samples.log_std,
             total=share.total,
+            start=share.start,
             clone_mean=clone_mean,
             clone_log_std=clone_log_std,
             expert_actions=samples.expert_actions,

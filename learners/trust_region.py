@@ -72,6 +72,8 @@ class PolicyBatch:
     """[A] recorded at sampling."""
     total: int
     """Samples of all learners."""
+    start: int = 0
+    """Place of the first of these samples among all of them."""
     clone_mean: Tensor | None = None
     """[B, A] of the policy that training started from."""
     clone_log_std: Tensor | None = None
@@ -200,7 +202,8 @@ def _line_search(
 
 def fisher_product(policy: Policy, batch: PolicyBatch, settings: TRPOSettings, reduce: Reduce = alone) -> Product:
     """v -> (F + damping I) v at the policy's current parameters, F averaged over every n-th sample."""
-    inputs = batch.inputs[:: settings.fisher_subsample]
+    # Counted over all learners: which samples are used must not depend on how the batch is shared.
+    inputs = batch.inputs[-batch.start % settings.fisher_subsample :: settings.fisher_subsample]
     total = float(reduce(torch.tensor(float(len(inputs)), device=inputs.device)))
     build = _gauss_newton if settings.fisher_product == "gauss_newton" else _double_backward
     product = build(policy, inputs, total)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from learners.control_training import Progress, train_controller
 from learners.critic import CriticFit, Share
+from learners.optimizer import DivergenceError
 from learners.trpo_learner import OutOfSyncError, TRPOLearner
 from learners.trust_region_settings import TRPOSettings
 from rollouts.control_rollouts import ControlRollout
@@ -113,6 +114,69 @@ def test_rollouts_of_another_policy_are_refused() -> None:
     assert torch.equal(weights(network), before)
 
 
+def poisoned(rollout: ControlRollout, name: str, value: float = np.nan) -> ControlRollout:
+    """With one bad number in a row that is learned from."""
+    array = getattr(rollout, name).copy()
+    array[tuple(np.argwhere(rollout.valid)[7])] = value
+    return replace(rollout, **{name: array})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rewards", np.nan, r"rollouts' advantages \(\d+\) are not finite; nothing was changed.*look at the rewards"),
+        ("observations", np.inf, r"rollouts' observations \(3\)"),
+        ("actions", np.nan, r"rollouts' actions \(1\) are not finite"),
+        ("actions", 1e25, "the objective is"),
+    ],
+)
+def test_what_is_not_finite_changes_nothing_and_is_named(name: str, value: float, message: str) -> None:
+    network = controller()
+    learner = TRPOLearner(network, SETTINGS, seed=0)
+    before = copy.deepcopy(learner.state())
+    with pytest.raises(DivergenceError, match=message):
+        learner.update([poisoned(rollout_of(network), name, value)])
+    after = learner.state()
+    assert after["iteration"] == before["iteration"] and after["critic"] == before["critic"]
+    for key, tensor in before["controller"].items():
+        assert torch.equal(after["controller"][key], tensor), key
+
+
+def test_all_learners_name_what_is_not_finite_in_the_part_of_one() -> None:
+    """A learner that went on would wait for the others for ever."""
+    rollout = poisoned(rollout_of(controller()), "rewards")
+    found: list[str] = ["", ""]
+
+    def work(rank: int, reduce: Callable[[Tensor], Tensor]) -> None:
+        learner = TRPOLearner(controller(), SETTINGS, 0, reduce, rank, 2)
+        with pytest.raises(DivergenceError) as raised:
+            learner.update([rollout.columns(4 * rank, 4 * rank + 4)])
+        found[rank] = str(raised.value)
+
+    in_parallel(2, work)
+    assert found[0] == found[1] and "advantages" in found[0]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_value_after_the_last_step_stands_for_the_rest(terminal: bool) -> None:
+    """The end of a batch is no end of an episode: with lambda 0 an advantage is r + gamma V(next) - V, there too."""
+    network = controller()
+    with torch.no_grad():
+        network.value_mean.fill_(5.0)
+    rollout = rollout_of(network, steps=5)
+    assert not (rollout.terminated | rollout.truncated).any() and rollout.valid.all()
+    if terminal:
+        rollout = replace(rollout, terminated=np.arange(5)[:, None].repeat(8, 1) == 4)
+    learner = TRPOLearner(network, SETTINGS.model_copy(update={"gae_lambda": 0.0}), seed=0)
+    with torch.no_grad():
+        values, advantages, returns = learner._advantages(rollout)
+        following = network.value(torch.from_numpy(rollout.last_observations)).numpy()
+    assert np.abs(following).min() > 1.0
+    expected = rollout.rewards[-1] + (0.0 if terminal else 0.9) * following - values[-1]
+    np.testing.assert_allclose(advantages[-1], expected, atol=1e-5)
+    np.testing.assert_allclose(returns[-1], expected + values[-1], atol=1e-5)
+
+
 def test_the_critic_alone_is_fitted_while_it_warms_up() -> None:
     network = controller()
     learner = TRPOLearner(network, SETTINGS.model_copy(update={"critic_warmup_batches": 2}), seed=0)
@@ -170,18 +234,20 @@ def in_parallel(num_learners: int, work: Callable[[int, Callable[[Tensor], Tenso
         raise failures[0]
 
 
+@pytest.mark.parametrize("fisher_subsample", [1, 4])
 @pytest.mark.parametrize("shares", [(8,), (4, 4), (5, 3), (2, 3, 3)])
-def test_several_learners_are_one(shares: tuple[int, ...]) -> None:
+def test_several_learners_are_one(shares: tuple[int, ...], fisher_subsample: int) -> None:
     """Whatever part of the batch each one holds."""
+    settings = SETTINGS.model_copy(update={"fisher_subsample": fisher_subsample})
     rollouts = [rollout_of(controller(), iteration=0)]
     alone = controller()
-    expected = TRPOLearner(alone, SETTINGS, seed=0).update(rollouts)
+    expected = TRPOLearner(alone, settings, seed=0).update(rollouts)
     networks = [controller() for _ in shares]
     metrics: list[dict[str, float]] = [{} for _ in shares]
 
     def work(rank: int, reduce: Callable[[Tensor], Tensor]) -> None:
         start = sum(shares[:rank])
-        learner = TRPOLearner(networks[rank], SETTINGS, 0, reduce, rank, len(shares))
+        learner = TRPOLearner(networks[rank], settings, 0, reduce, rank, len(shares))
         metrics[rank] = learner.update([rollouts[0].columns(start, start + shares[rank])])
 
     in_parallel(len(shares), work)
