@@ -298,7 +298,7 @@ def in_ray_job(environ: Mapping[str, str] = os.environ) -> bool:
 def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     """Options that affect results and differ: name -> what changed."""
     changed = {}
-    for name in sorted({*before, *now} - free_fields()):
+    for name in sorted({*before, *now} - free_fields(now)):
         if name not in before:
             changed[name] = f"is new ({now[name]})"
         elif name not in now:
@@ -310,7 +310,7 @@ def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[s
 
 def config_sha256(config: Mapping[str, Any]) -> str:
     """Hash of the options that affect results."""
-    relevant = {name: value for name, value in config.items() if name not in free_fields()}
+    relevant = {name: value for name, value in config.items() if name not in free_fields(config)}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
 

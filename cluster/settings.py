@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
@@ -205,6 +206,12 @@ AFFECTS_RESULTS = frozenset({"threads_per_actor", "deterministic", "seed"})
 """Options of the two groups above that change results; the others may differ when a run is resumed."""
 
 
-def free_fields() -> frozenset[str]:
-    """Names of options that may change when a run is resumed, because no bit of the result depends on them."""
-    return frozenset([*ClusterSettings.model_fields, *RunSettings.model_fields]) - AFFECTS_RESULTS
+def free_fields(config: Mapping[str, Any]) -> frozenset[str]:
+    """Names of options that may change when a run is resumed, because no bit of the steps before depends on them.
+
+    Args:
+        config: all options of the run.
+    """
+    free = frozenset([*ClusterSettings.model_fields, *RunSettings.model_fields]) - AFFECTS_RESULTS
+    # A learning rate that falls to 0 over `num_steps` has been another one from the first step on.
+    return free - {"num_steps"} if config.get("lr_schedule") == "cosine" else free

@@ -14,14 +14,18 @@ from cluster.settings import ClusterSettings, RunSettings
 from learners.settings import GRPOSettings, RetrievalSettings, SupervisedSettings
 from motions.settings import Settings
 from rewards.settings import RewardSettings
-from rollouts.settings import CheckpointSettings, DenoisingSettings, PolicySettings, SamplingSettings
+from rollouts.settings import (
+    CheckpointSettings,
+    DenoisingSettings,
+    DeviceSettings,
+    PolicySettings,
+    SamplingSettings,
+    TextEncoderSettings,
+)
 
 BUILTIN = "builtin"
 MDM_DATASETS = {"humanml": "dataset/HumanML3D", "kit": "dataset/KIT-ML"}
 """MDM's dataset names and the folders it reads them from."""
-
-
-DEVICE = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
 
 
 class DataSettings(Settings):
@@ -90,14 +94,6 @@ class NetworkSettings(Settings):
     diffusion_steps: int = Field(default=50, ge=2)
     """Diffusion steps."""
 
-    text_encoder: str = Field(
-        default="minilm", min_length=1, validation_alias=AliasChoices("text_encoder", "text_encoder_type")
-    )
-    """Text encoder: `minilm` (offline), `clip`, or `package.module:Class`."""
-
-    text_encoder_path: str | None = Field(default=None, min_length=1)
-    """Local folder or hub id of the text encoder's weights; by default the installed package (minilm) or the hub."""
-
 
 class TrainingRunSettings(Settings):
     """Folder and length of a supervised training."""
@@ -110,6 +106,10 @@ class TrainingRunSettings(Settings):
 
     overwrite: bool = False
     """If `save_dir` holds something, move it aside to `save_dir.old-1` (`-2`, ...) and start anew."""
+
+    allow_changed: tuple[str, ...] = ()
+    """Options that may differ from the training being resumed; without it a change that affects results is refused.
+    `data` stands for the data set."""
 
     seed: int = Field(default=10, ge=0, lt=2**63)
     """Seed of weights, batches and noise."""
@@ -133,7 +133,9 @@ class TrainingRunSettings(Settings):
         return self
 
 
-class PretrainConfig(DataSettings, NetworkSettings, SupervisedSettings, TrainingRunSettings):
+class PretrainConfig(
+    DataSettings, NetworkSettings, TextEncoderSettings, SupervisedSettings, TrainingRunSettings, DeviceSettings
+):
     """Supervised training of a policy."""
 
     composite_fraction: float = Field(default=0.0, ge=0, le=1)
@@ -154,25 +156,13 @@ class PretrainConfig(DataSettings, NetworkSettings, SupervisedSettings, Training
     )
     """Guidance of those motions."""
 
-    device: str = DEVICE
-    """Where the training runs."""
 
-
-class RetrievalConfig(DataSettings, RetrievalSettings, TrainingRunSettings):
+class RetrievalConfig(DataSettings, RetrievalSettings, TextEncoderSettings, TrainingRunSettings, DeviceSettings):
     """Training of a retrieval model."""
 
     captions: Literal["train", "judge"] = "train"
     """Captions to learn: `judge` has other words for the same motions and exists for the built-in data only; a judge
     that learned them knows what the reward does not."""
-
-    text_encoder: str = Field(default="minilm", min_length=1)
-    """Text encoder whose tokens are read: `minilm` (offline), `distilbert`, `clip`, or `package.module:Class`."""
-
-    text_encoder_path: str | None = Field(default=None, min_length=1)
-    """Local folder or hub id of the text encoder's weights."""
-
-    device: str = DEVICE
-    """Where the training runs."""
 
 
 class PromptSettings(Settings):

@@ -1,4 +1,4 @@
-"""Options of MDM's and the GRPO guide's command lines that are no settings of `jobs.grpo`.
+"""Options of MDM's and the GRPO guide's command lines that are no settings of `jobs.grpo`, `pretrain` or `generate`.
 
 Each either asks for what happens anyway (accepted with a note), or for what is not supported (an error that says so):
 a documented command runs as it is, and none of its options is silently without effect.
@@ -15,7 +15,10 @@ _LOADER = "GRPO reads prompts, it crops no clips"
 _EVALUATION = "held-out evaluation is set by --eval_every and --eval_prompts"
 _GENERATION = "jobs.generate makes motions"
 _AUTOREGRESSIVE = "autoregressive models are not supported"
-_LOSS = "it weighs a term of supervised training; jobs.pretrain has --lambda_vel"
+_PRETRAINED = "jobs.pretrain measures nothing; jobs.grpo measures a policy before it trains"
+_SAMPLES = "--num_samples motions are generated when the training ends"
+_ACTIONS = "only models that read text are supported"
+_LOSS = "it weighs a term of supervised training, of which jobs.pretrain has --lambda_vel"
 
 ANY = ("*",)
 OFF = ("false", "0")
@@ -70,4 +73,40 @@ GRPO_GUIDE: dict[str, GuideFlag] = {
     "gen_num_repetitions": GuideFlag(_GENERATION),
     "gen_guidance_param": GuideFlag("--guidance_scale is used in training and evaluation alike"),
     "avg_model_beta": GuideFlag("--policy_ema_decay averages the policy's weights"),
+}
+
+PRETRAIN_GUIDE: dict[str, GuideFlag] = {
+    name: GRPO_GUIDE[name]
+    for name in (
+        *("cuda", "external_mode", "emb_trans_dec", "unconstrained", "lambda_rcxyz", "lambda_fc"),
+        *("lambda_target_loc", "multi_target_cond", "multi_encoder_type", "target_enc_layers", "target_joint_names"),
+        *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
+        *("sigma_small",),
+    )
+} | {
+    "use_ema": GuideFlag("the averaged weights are kept and used unless --avg_model_beta is 0", ("true", "1")),
+    "train_platform_type": GuideFlag("metrics go to metrics.jsonl and training_curves_latest.png", ("noplatform",)),
+    "resume_checkpoint": GuideFlag("--resume continues the training in --save_dir, with its optimizer", ("",)),
+    "num_frames": GuideFlag("clips have their own lengths; --max_frames crops longer ones", ("60",)),
+    "eval_during_training": GuideFlag(_PRETRAINED, OFF),
+    "eval_batch_size": GuideFlag(_PRETRAINED),
+    "eval_split": GuideFlag(_PRETRAINED),
+    "eval_rep_times": GuideFlag(_PRETRAINED),
+    "eval_num_samples": GuideFlag(_PRETRAINED),
+    "gen_during_training": GuideFlag(_SAMPLES, OFF),
+    "gen_num_samples": GuideFlag(_SAMPLES),
+    "gen_num_repetitions": GuideFlag(_SAMPLES),
+}
+
+GENERATE_GUIDE: dict[str, GuideFlag] = {
+    name: GRPO_GUIDE[name]
+    for name in (
+        *("cuda", "external_mode", "arch", "emb_trans_dec", "layers", "latent_dim", "mask_frames", "cond_mask_prob"),
+        *("pos_embed_max_len", "unconstrained", "noise_schedule", "diffusion_steps", "sigma_small"),
+        *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
+    )
+} | {
+    "batch_size": GuideFlag("the motions of a prompt are one batch", ANY),
+    "action_file": GuideFlag(_ACTIONS, ("",)),
+    "action_name": GuideFlag(_ACTIONS, ("",)),
 }

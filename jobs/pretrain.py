@@ -1,11 +1,14 @@
 """Supervised training of a text-to-motion policy, as MDM does it, on the built-in clips or one's own.
 
     python -m jobs.pretrain --preset pretrain_small --save_dir runs/policy
-    python -m jobs.pretrain --dataset path/to/HumanML3D --save_dir runs/mdm --text_encoder clip --num_steps 600000
+    python -m jobs.pretrain --dataset path/to/HumanML3D --save_dir runs/mdm --text_encoder clip --truncate_text
+
+Captions over the text encoder's limit are refused before the training starts; MDM cuts them, as does `--truncate_text`.
 
 `--save_dir` becomes an MDM folder: `model#########.pt` (with its average, `model_avg`), `args.json`, `Mean.npy` and
 `Std.npy`, so `jobs.grpo`, `jobs.generate` and MDM's own tools read it as `--model_path`. `--resume` continues a
-training that was stopped, to the same bits. At the end a few held-out captions are generated into `samples/`.
+training that was stopped, to the same bits. At the end a few held-out captions are generated into `samples/`, where the
+data has any.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ import numpy as np
 
 from jobs import cli
 from jobs.configs import PretrainConfig
+from jobs.guide_flags import PRETRAIN_GUIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from learners.supervised import SupervisedLearner
     from motions.dataset import MotionBatch, MotionDataset, TextMotion
+    from motions.prompts import Prompt
     from rollouts.mdm import MDM
     from rollouts.schedule import DiffusionSchedule
     from rollouts.text_encoders import TextEncoder
@@ -36,15 +41,17 @@ def run(config: PretrainConfig) -> None:
     from jobs.training_folder import open_training_folder
     from learners.supervised import SupervisedLearner, supervised_batch
     from rollouts.schedule import DiffusionSchedule
-    from rollouts.text_encoders import load_text_encoder
+    from rollouts.text_encoders import load_new_text_encoder
 
     dataset = load_data(config)
+    encoder = load_new_text_encoder(config)
+    clips = TrainingClips(config, dataset)
+    prompts = sample_prompts(config, dataset)
+    encoder.check_lengths([*clips.texts, *(prompt.text for prompt in prompts)])
     with open_training_folder(config, dataset.fingerprint) as folder:
-        encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
         network = build_network(config, dataset.skeleton.num_features, encoder.dim)
         schedule = DiffusionSchedule(config.noise_schedule, config.diffusion_steps)
         learner = SupervisedLearner(network, schedule, config, seed=config.seed)
-        clips = TrainingClips(config, dataset)
         folder.train(
             learner,
             config.num_steps,
@@ -52,9 +59,9 @@ def run(config: PretrainConfig) -> None:
             save_model=lambda step: save_model(config, folder.path, learner, dataset, encoder, step),
             curves=CURVES,
         )
-        if config.num_samples:
+        if prompts:
             with learner.averaged():
-                show_samples(config, folder.samples, network, schedule, dataset, encoder)
+                show_samples(config, folder.samples, network, schedule, dataset, encoder, prompts)
     print(
         f"policy in {config.save_dir}: python -m jobs.generate --model_path {config.save_dir} --text 'a person walks'"
     )
@@ -63,11 +70,12 @@ def run(config: PretrainConfig) -> None:
 def plan(config: PretrainConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
     from jobs.training_folder import describe_training
-    from rollouts.text_encoders import load_text_encoder
+    from rollouts.text_encoders import load_new_text_encoder
 
     dataset = load_data(config)
-    encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
-    TrainingClips(config.model_copy(update={"num_composites": 1}), dataset)
+    encoder = load_new_text_encoder(config)
+    clips = TrainingClips(config.model_copy(update={"num_composites": 1}), dataset)
+    encoder.check_lengths([*clips.texts, *(prompt.text for prompt in sample_prompts(config, dataset))])
     print(describe_training(config, dataset, build_network(config, dataset.skeleton.num_features, encoder.dim)))
 
 
@@ -121,6 +129,11 @@ class TrainingClips:
         if self._num_composites:
             rng = np.random.default_rng(config.seed)
             self._composites = dataset.composites("train", config.num_composites, rng, max_frames=config.max_frames)
+
+    @property
+    def texts(self) -> list[str]:
+        """Every text of a batch."""
+        return [caption for items in (self._clips, self._composites) for item in items for caption in item.captions]
 
     def batch(self, step: int) -> MotionBatch:
         """The batch of a step, counted from 0."""
@@ -182,6 +195,22 @@ def save_model(
     save_mdm(folder, step, learner.network, args, dataset.normalizer, average=average, dtype=dtype)
 
 
+def sample_prompts(config: PretrainConfig, dataset: MotionDataset) -> list[Prompt]:
+    """The held-out captions of the samples, composite ones where some fit together; without any, a line says so."""
+    if not config.num_samples:
+        return []
+    if "test" not in dataset.splits:
+        print(f"dataset {dataset.name} has no test split: no samples will be generated at the end")
+        return []
+    dataset.items("test")
+    count, rng = config.num_samples, np.random.default_rng(config.seed)
+    try:
+        return dataset.prompts("test", count, config.composite_fraction, rng)
+    except ValueError as error:
+        print(f"samples will be of single captions: in the test split, {error}")
+        return dataset.prompts("test", count, rng=np.random.default_rng(config.seed))
+
+
 def show_samples(
     config: PretrainConfig,
     folder: Path,
@@ -189,6 +218,7 @@ def show_samples(
     schedule: DiffusionSchedule,
     dataset: MotionDataset,
     encoder: TextEncoder,
+    prompts: Sequence[Prompt],
 ) -> None:
     """Generates held-out captions into a folder, with the deterministic sampler."""
     from jobs.evaluation import generate
@@ -198,11 +228,10 @@ def show_samples(
 
     sampling = SamplingSettings(guidance_scale=config.guidance_scale, device=config.device)
     policy = DiffusionPolicy(network, schedule, dataset.normalizer, dataset.skeleton, sampling)
-    prompts = dataset.prompts("test", config.num_samples, config.composite_fraction, np.random.default_rng(config.seed))
     groups = generate(policy, encoder, prompts, num_samples=1, seed=config.seed)
     write_results(folder, groups, dataset.skeleton, gif=True)
     print(f"{len(groups)} held-out captions: open {folder / 'index.html'}")
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(PretrainConfig, run, __doc__, "jobs.pretrain", plan=plan))
+    sys.exit(cli.main(PretrainConfig, run, __doc__, "jobs.pretrain", plan=plan, guide=PRETRAIN_GUIDE))

@@ -4,8 +4,9 @@
     python -m jobs.train_retrieval --preset retrieval_small --captions judge --seed 77 --save_dir runs/judge
 
 `--save_dir` gets the original's layout (`last_weights/*.pt`, `stats/{mean,std}.pt`, `config.json`), so it can be given
-as `--tmr_checkpoint_path` to `jobs.grpo`. Retrieval on the held-out clips is measured and printed at every checkpoint;
-`config.json` keeps it under `provenance`. `--resume` continues a training that was stopped, to the same bits.
+as `--tmr_checkpoint_path` to `jobs.grpo`. Retrieval on the held-out clips, where the data has any, is measured and
+printed at every checkpoint; `config.json` keeps it under `provenance`. `--resume` continues a training that was
+stopped, to the same bits.
 """
 
 from __future__ import annotations
@@ -36,15 +37,16 @@ def run(config: RetrievalConfig) -> None:
     from learners.retrieval import RetrievalLearner
     from learners.retrieval_data import RetrievalData
     from motions.dataset import load_dataset
-    from rollouts.text_encoders import load_text_encoder
 
     dataset = load_dataset(config.data_source)
+    encoder = load_checked_encoder(config, dataset)
     with open_training_folder(config, dataset.fingerprint) as folder:
-        encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
         learner = RetrievalLearner(build_tmr(config, dataset, encoder), config, seed=config.seed)
         train = RetrievalData(dataset.items(config.captions), encoder, config, dataset.normalizer, config.max_frames)
-        held_out = RetrievalData(dataset.items("test"), encoder, config, dataset.normalizer, config.max_frames)
-        pairs = held_out.pairs(np.random.default_rng(config.seed))
+        pairs = None
+        if "test" in dataset.splits:
+            held_out = RetrievalData(dataset.items("test"), encoder, config, dataset.normalizer, config.max_frames)
+            pairs = held_out.pairs(np.random.default_rng(config.seed))
         folder.train(
             learner,
             config.num_steps,
@@ -59,12 +61,28 @@ def plan(config: RetrievalConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
     from jobs.training_folder import describe_training
     from motions.dataset import load_dataset
-    from rollouts.text_encoders import load_text_encoder
 
     dataset = load_dataset(config.data_source)
-    dataset.items(config.captions)
-    encoder = load_text_encoder(config.text_encoder, config.text_encoder_path)
+    encoder = load_checked_encoder(config, dataset)
     print(describe_training(config, dataset, build_tmr(config, dataset, encoder)))
+
+
+def load_checked_encoder(config: RetrievalConfig, dataset: MotionDataset) -> TextEncoder:
+    """The text encoder; says where nothing is held out.
+
+    Raises:
+        ValueError: it has no sentence embeddings, which tell captions that mean the same, the data lacks the split of
+            `captions`, or a caption is over the encoder's limit.
+    """
+    from rollouts.text_encoders import load_new_text_encoder
+
+    encoder = load_new_text_encoder(config)
+    held_out = dataset.items("test") if "test" in dataset.splits else ()
+    if not held_out:
+        print(f"dataset {dataset.name} has no test split: retrieval will not be measured")
+    items = (*dataset.items(config.captions), *held_out)
+    encoder.check_lengths([caption for item in items for caption in item.captions])
+    return encoder
 
 
 def build_tmr(config: RetrievalConfig, dataset: MotionDataset, encoder: TextEncoder) -> TMR:
@@ -97,20 +115,22 @@ def build_tmr(config: RetrievalConfig, dataset: MotionDataset, encoder: TextEnco
 
 
 def save_model(
-    config: RetrievalConfig, folder: Path, learner: RetrievalLearner, held_out: RetrievalBatch, step: int
+    config: RetrievalConfig, folder: Path, learner: RetrievalLearner, held_out: RetrievalBatch | None, step: int
 ) -> None:
-    """Measures retrieval on held-out pairs, prints it and writes the model's files with it."""
+    """Measures retrieval on held-out pairs, if there are any, prints it and writes the model's files with it."""
     from rewards.tmr_checkpoints import save_tmr
 
-    figures = learner.evaluate(held_out)
-    shown = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
-    print(f"step {step}, {len(held_out.lengths)} held-out pairs: {shown}", flush=True)
+    figures, num_pairs = {}, 0
+    if held_out is not None:
+        figures, num_pairs = learner.evaluate(held_out), len(held_out.lengths)
+        shown = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
+        print(f"step {step}, {num_pairs} held-out pairs: {shown}", flush=True)
     provenance = {
         "command": cli.command_of(config, "jobs.train_retrieval"),
         "step": step,
         "seed": config.seed,
         "captions": config.captions,
-        "held_out_pairs": len(held_out.lengths),
+        "held_out_pairs": num_pairs,
         "held_out": figures,
     }
     save_tmr(folder, learner.tmr, dtype=config.weights_dtype, with_decoder=True, provenance=provenance)

@@ -133,7 +133,7 @@ def _run_settings(settings: TrainingRunSettings) -> RunSettings:
         overwrite=settings.overwrite,
         seed=settings.seed,
         keep_checkpoints=1,
-        allow_changed=("num_samples", "device"),
+        allow_changed=("num_samples", "device", *settings.allow_changed),
     )
 
 

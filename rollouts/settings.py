@@ -20,7 +20,21 @@ BUILTIN = "builtin"
 """Name of the pretrained policy that ships with kinetune (`rollouts/weights/builtin`)."""
 
 
-class DenoisingSettings(Settings):
+class DeviceSettings(Settings):
+    """Device."""
+
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """Where the network runs: auto (a GPU if there is one), cpu, mps, cuda, cuda:1, or the number of a GPU."""
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _gpu_number(cls, value: object) -> object:
+        """A bare number names a GPU, as in MDM's command line."""
+        text = str(value)
+        return f"cuda:{text}" if text.isdecimal() and not isinstance(value, bool) else value
+
+
+class DenoisingSettings(DeviceSettings):
     """How a diffusion policy denoises, in rollouts, scoring and generation alike."""
 
     sampler: SamplerName = "ddpm"
@@ -37,15 +51,6 @@ class DenoisingSettings(Settings):
     pass."""
     amp_dtype: AmpDtype = "fp32"
     """Precision of the network in sampling and scoring. The arithmetic of the steps is fp32 always."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    """Where the policy runs: auto (a GPU if there is one), cpu, mps, cuda, cuda:1, or the number of a GPU."""
-
-    @field_validator("device", mode="before")
-    @classmethod
-    def _gpu_number(cls, value: object) -> object:
-        """A bare number names a GPU, as in MDM's command line."""
-        text = str(value)
-        return f"cuda:{text}" if text.isdecimal() and not isinstance(value, bool) else value
 
 
 class SamplingSettings(DenoisingSettings):
@@ -63,7 +68,26 @@ class SamplingSettings(DenoisingSettings):
     """Start all samples of a group from one noise; they differ through their stochastic steps only."""
 
 
-class CheckpointSettings(Settings):
+class TextEncoderSettings(Settings):
+    """Text encoder and the texts it reads."""
+
+    text_encoder: str = Field(
+        default="minilm", min_length=1, validation_alias=AliasChoices("text_encoder", "text_encoder_type")
+    )
+    """Text encoder: `minilm` (offline), `clip`, or `package.module:Class`."""
+
+    text_encoder_path: str | None = Field(default=None, min_length=1)
+    """Local folder or hub id of the text encoder's weights; by default the installed package (minilm) or the hub."""
+
+    max_text_tokens: int | None = Field(default=None, ge=2)
+    """Longest text in tokens, special tokens included; by default the encoder's own limit (clip 22, as MDM was trained;
+    minilm 256)."""
+
+    truncate_text: bool = False
+    """Cut longer texts at the limit, as MDM does, instead of refusing them."""
+
+
+class CheckpointSettings(TextEncoderSettings):
     """Which policy acts: its checkpoint, its text encoder, its adapters."""
 
     model_path: str = Field(default=BUILTIN, min_length=1)
@@ -92,16 +116,6 @@ class CheckpointSettings(Settings):
     )
     """`auto` (what the checkpoint was trained with), `minilm` (offline), `clip`, `distilbert` (one vector for each
     token, for networks that attend to them), or `package.module:Class`."""
-
-    text_encoder_path: str | None = Field(default=None, min_length=1)
-    """Local folder or hub id of the text encoder's weights; by default the installed package (minilm) or the hub."""
-
-    max_text_tokens: int | None = Field(default=None, ge=2)
-    """Longest prompt in tokens, special tokens included; by default the encoder's own limit (clip 22, as MDM was
-    trained; minilm 256)."""
-
-    truncate_text: bool = False
-    """Cut longer prompts at the limit, as MDM does, instead of refusing them."""
 
     text_cache_dir: str | None = Field(default=None, min_length=1)
     """Folder of text embeddings, shared between runs and processes; by default they are kept in memory only."""

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from rollouts.settings import TextEncoderSettings
 from rollouts.text_cache import DiskCache, MemoryCache, entry_key
 from rollouts.text_models import TextModel, load_clip, load_distilbert, load_minilm
 
@@ -84,6 +85,16 @@ class TextEncoder:
     def num_tokens(self, text: str) -> int:
         """Tokens of a text, special tokens included, before any truncation."""
         return len(self._model.tokenize(text))
+
+    def check_lengths(self, texts: Sequence[str]) -> None:
+        """Tokenizes texts without encoding them, so that one in the middle of a training is found before it.
+
+        Raises:
+            PromptTooLongError: a text is over the limit and `truncate` is off.
+        """
+        if not self.truncate:
+            for text in dict.fromkeys(texts):
+                self._tokenize(text)
 
     def _encode(self, kind: Kind, texts: Sequence[str]) -> list[np.ndarray]:
         if isinstance(texts, str):
@@ -173,6 +184,22 @@ def load_text_encoder(
         legal = ", ".join(_LOADERS)
         raise ValueError(f"text_encoder is {name!r}; legal: {legal}, or package.module:Class")
     return TextEncoder(name, model, max_tokens=max_tokens, truncate=truncate, cache_dir=cache_dir)
+
+
+def load_new_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
+    """The text encoder of a network that is about to be trained, which reads one vector for each text.
+
+    Raises:
+        ValueError: it cannot be loaded, or gives vectors for tokens only.
+    """
+    encoder = load_text_encoder(
+        settings.text_encoder,
+        settings.text_encoder_path,
+        max_tokens=settings.max_text_tokens,
+        truncate=settings.truncate_text,
+    )
+    encoder.encode_pooled(["walk"])
+    return encoder
 
 
 def _custom_model(name: str, path: str | None) -> TextModel:
