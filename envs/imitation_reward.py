@@ -86,6 +86,8 @@ class RewardRecipe:
     end_effector_frame: Literal["world", "root"]
     end_effector_mean: bool
     com_velocity: bool
+    root_velocity_apart: bool = False
+    """The root's velocity is a term of its own, whatever its weight; otherwise it is in `root`."""
 
     @property
     def needs_com(self) -> bool:
@@ -128,6 +130,7 @@ PRESETS: dict[RewardPreset, RewardRecipe] = {
         end_effector_frame="root",
         end_effector_mean=False,
         com_velocity=True,
+        root_velocity_apart=True,
     ),
 }
 
@@ -146,7 +149,13 @@ def reward_recipe(settings: ImitationRewardSettings) -> RewardRecipe:
     if sum(chosen["weight"]) <= 0.0:
         raise ValueError(f"all weights of the reward are 0; legal: at least one of {', '.join(TERMS)} above 0")
     w, s = chosen["weight"], chosen["scale"]
-    return replace(preset, weights=(w[0], w[1], w[2], w[3], w[4], w[5]), scales=(s[0], s[1], s[2], s[3], s[4], s[5]))
+    return replace(
+        preset,
+        weights=(w[0], w[1], w[2], w[3], w[4], w[5]),
+        scales=(s[0], s[1], s[2], s[3], s[4], s[5]),
+        # Asked for in a preset without it, the velocity becomes a term, and must not count twice.
+        root_velocity_apart=preset.root_velocity_apart or w[TERMS.index("root_velocity")] > 0.0,
+    )
 
 
 class ImitationReward:
@@ -206,7 +215,7 @@ class ImitationReward:
             shares[EFFECTOR_COLUMNS, 2] = self._effector_share
         root_place, root_turning = slice(BODIES_PART.start, BODIES_PART.start + 3), slice(52, 55)
         shares[root_place, 3], shares[0, 3] = 1.0, 0.1
-        if recipe.weights[TERMS.index("root_velocity")] > 0.0:
+        if recipe.root_velocity_apart:
             shares[ROOT_LINEAR, 4], shares[root_turning, 4] = 1.0, 0.1
         else:
             shares[ROOT_LINEAR, 3], shares[root_turning, 3] = 0.01, 0.001
