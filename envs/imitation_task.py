@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from envs.character import CharacterState
 from envs.humanoid_model import DAMPING_RATIO
 from envs.imitation_reward import BODIES_PART, ImitationReward
+from envs.joint_coordinates import nearest_hinges
 from envs.observations import ObservationBuilder
 from envs.pushes import Pushes
 from envs.reference import COORDINATES, NUM_COORDINATES, TABLE_HZ, Moment, ReferenceMotion
@@ -48,9 +49,6 @@ GROUND_BODIES: dict[str, tuple[str, ...]] = {
 """Bodies that may touch the ground in a clip; in all others only the feet."""
 
 FEET = ("right_ankle", "left_ankle")
-
-# Whole turns of hinges do not matter; knees and elbows are limited and never wind up.
-_WINDING = np.array([name[-2:] in ("_x", "_y", "_z") for name in COORDINATES], dtype=np.float64)
 
 WINDOW = 16
 """Control steps that a single environment looks up at once."""
@@ -103,7 +101,7 @@ class ImitationTask:
         self.observation_size = self.observation_builder.size
         self._forbidden = np.stack([forbidden_contacts(settings, clip) for clip in self.reference.clips])
         self._phase_turn = np.where(self.reference.cyclic, math.tau, math.pi)
-        self._wrap = self.reference.joints == "hinge"
+        self._hinges = self.reference.joints == "hinge"
         self._action_centre, self._action_range = self._action_units()
         self._all_cyclic = bool(self.reference.cyclic.all())
         target_steps = self.observation_builder.target_steps
@@ -117,6 +115,8 @@ class ImitationTask:
         self.pushes = Pushes(settings, num_envs)
         # What the reference says of now and of the times ahead: phase, PD targets of the expert, observed targets.
         self._phase_angle = np.zeros(num_envs)
+        self._near = np.zeros((num_envs, NUM_COORDINATES))
+        """[N, 28] the reference's coordinates `lookahead_s` ahead, in whose angles policies see and act."""
         self._aims = np.zeros((num_envs, NUM_COORDINATES))
         self._places = np.zeros((num_envs, len(target_steps), 3))
         self._axes = np.zeros((num_envs, len(target_steps), 6))
@@ -182,18 +182,27 @@ class ImitationTask:
         bound = self.settings.action_bound
         offset = np.minimum(np.maximum(actions, -bound), bound) * self._action_range
         base = self._aims[rows] if self.settings.action_mode == "residual" else self._action_centre
-        if not self._wrap:
+        if not self._hinges:
             return base + offset
-        if self.settings.action_mode == "absolute":
-            base, offset = base + offset, 0.0
-        turns = np.rint((coordinates - base) * (_WINDING / math.tau))
-        return base + turns * math.tau + offset
+        # A policy speaks in the reference's branch of angles, the springs pull in the character's own.
+        shift, sign = nearest_hinges(self._near[rows], coordinates)
+        return shift + sign * base + sign * offset
+
+    def in_reference_angles(self, coordinates: Array, rows: Rows = ALL) -> Array:
+        """Joint coordinates [n, 28] of the same poses, hinge angles in the branch that the reference has now."""
+        if not self._hinges:
+            return coordinates
+        shift, sign = nearest_hinges(coordinates, self._near[rows])
+        return shift + sign * coordinates
 
     def expert_action(self, rows: Rows = ALL) -> Float32:
         """The action [n, 28] that aims at the reference `lookahead_s` from now, with velocity feed-forward."""
-        if self.settings.action_mode == "residual":
-            return np.zeros((len(self.clip[rows]), NUM_COORDINATES), dtype=np.float32)
-        action = (self._aims[rows] - self._action_centre) / self._action_range
+        return self.action_to(self._aims[rows], rows)
+
+    def action_to(self, coordinates: Array, rows: Rows = ALL) -> Float32:
+        """The action [n, 28] that aims at joint coordinates [n, 28], those of the reference's branch of angles."""
+        base = self._aims[rows] if self.settings.action_mode == "residual" else self._action_centre
+        action = (coordinates - base) / self._action_range
         return np.clip(action, -self.settings.action_bound, self.settings.action_bound).astype(np.float32)
 
     def advance(self, state: CharacterState, touching: Flags, diverged: Flags, rows: Rows = ALL) -> Outcome:
@@ -238,10 +247,16 @@ class ImitationTask:
         )
 
     def observe(self, state: CharacterState, rows: Rows = ALL) -> Float32:
-        """Observations [n, observation_size] float32 of characters at the rows' present time."""
-        return self.observation_builder.build(
-            state, self._phase_angle[rows], self._places[rows], self._axes[rows], self._coordinates[rows]
-        )
+        """Observations [n, observation_size] float32 of characters at the rows' present time.
+
+        Hinge angles are shown as near to the reference's as the pose can be written: cycle after cycle the same.
+        """
+        angles, rates = state.coordinates, state.rates
+        if self._hinges:
+            shift, sign = nearest_hinges(angles, self._near[rows])
+            angles, rates = shift + sign * angles, sign * rates
+        reference = (self._places[rows], self._axes[rows], self._coordinates[rows])
+        return self.observation_builder.build(state, (angles, rates), self._phase_angle[rows], reference)
 
     def push(self, heading: tuple[Array, Array], rows: Rows = ALL) -> Array | None:
         """Force [n, 3] on the push body for the coming control step; None while no row is pushed.
@@ -336,14 +351,18 @@ class ImitationTask:
 
     def _keep(self, moment: Moment, rows: Rows) -> None:
         ahead = moment.ahead
-        aims = ahead.coordinates[:, 0]
+        near, later = ahead.coordinates[:, 0], ahead.coordinates[:, 1:]
+        if self._hinges and later.size:  # of those ahead some may lie behind the seam
+            shift, sign = nearest_hinges(later, near[:, None])
+            later = shift + sign * later
+        aims = near
         if self.settings.velocity_feedforward:
             aims = aims + DAMPING_RATIO * ahead.rates[:, 0]
-        self._aims[rows] = aims
+        self._near[rows], self._aims[rows] = near, aims
         self._phase_angle[rows] = moment.phase * self._phase_turn[self.clip[rows]]
         self._places[rows] = ahead.root_position[:, 1:] + self.origin[rows][:, None]
         self._axes[rows] = ahead.root_axes[:, 1:]
-        self._coordinates[rows] = ahead.coordinates[:, 1:]
+        self._coordinates[rows] = later
 
     def _sync_root(self, state: CharacterState, moment: Moment, rows: Rows) -> None:
         begun = moment.cycles > self.cycle[rows]

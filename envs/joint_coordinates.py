@@ -24,6 +24,11 @@ _LEAST_COSINE = 1e-3
 """Of the middle Euler angle: nearer to the singularity rates are those at this distance from it."""
 
 
+_CERTAIN = 1.25
+"""Radians: triples with no angle farther away than this are the nearest ones there are (the bound is 2 pi / 5, as the
+other branch is half a turn away in the first and the last angle)."""
+
+
 def _places() -> tuple[list[int], NDArray[np.int64], list[int], list[int]]:
     """Rows of `TRACKED_BODIES` and columns of coordinates: of 3-dof joints [8] and [8, 3], of hinges [4] and [4]."""
     rows, columns, hinge_rows, hinge_columns, place = [], [], [], [], 0
@@ -66,14 +71,41 @@ def joint_coordinates(rotations: Array, joints: JointModel, near: Array) -> Arra
     coordinates = np.empty((len(rotations), NUM_COORDINATES))
     hinges = rotations[:, _HINGE_ROWS]
     coordinates[:, _HINGE_COLUMNS] = hinge_angle(hinges.reshape(-1, 4)).reshape(len(rotations), -1)
-    angles, wanted = euler_angles(rotation_matrices(rotations[:, _ROWS])), near[:, _COLUMNS]
-    # (a, b, c) and (a + pi, pi - b, c + pi) are one rotation, as are whole turns of each angle.
-    others = angles * (1.0, -1.0, 1.0) + np.pi
-    both = np.array((angles, others))
-    both += math.tau * np.round((wanted - both) / math.tau)
-    gaps = np.abs(both - wanted).sum(axis=-1)
-    coordinates[:, _COLUMNS] = np.where((gaps[0] <= gaps[1])[..., None], both[0], both[1])
+    angles = euler_angles(rotation_matrices(rotations[:, _ROWS]))
+    coordinates[:, _COLUMNS] = _nearest_triples(angles, near[:, _COLUMNS])[0]
     return coordinates
+
+
+def nearest_hinges(coordinates: Array, near: Array) -> tuple[Array, Array]:
+    """How to write a pose, given as hinge coordinates [..., 28], as near as can be to `near` [..., 28].
+
+    Two walks through the same rotations may differ by whole turns and by the branch of the Euler angles: a character
+    that went on over the seam of a cycle, and the reference that began anew.
+
+    Returns:
+        shift, sign: [..., 28] or [1] where nothing changes. The pose is shift + sign * coordinates; changes of
+        coordinates (rates, offsets) take the sign alone.
+    """
+    if np.abs(coordinates - near).max() < _CERTAIN:
+        return np.zeros(1), np.ones(1)
+    shift, sign = np.zeros(coordinates.shape), np.ones(coordinates.shape)
+    triples = coordinates[..., _COLUMNS]
+    nearest, flipped = _nearest_triples(triples, near[..., _COLUMNS])
+    signs = np.where(flipped[..., None], (1.0, -1.0, 1.0), 1.0)
+    shift[..., _COLUMNS], sign[..., _COLUMNS] = nearest - signs * triples, signs
+    return shift, sign
+
+
+def _nearest_triples(angles: Array, near: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Euler angles [..., 3] of the same rotations as near as can be to `near`, and where [...] the branch changed.
+
+    (a, b, c) and (a + pi, pi - b, c + pi) are one rotation, as are whole turns of each angle.
+    """
+    both = np.array((angles, angles * (1.0, -1.0, 1.0) + np.pi))
+    both += math.tau * np.round((near - both) / math.tau)
+    gaps = np.abs(both - near).sum(axis=-1)
+    flipped = gaps[0] > gaps[1]
+    return np.where(flipped[..., None], both[1], both[0]), flipped
 
 
 def coordinate_rates(coordinates: Array, velocities: Array, joints: JointModel) -> Array:

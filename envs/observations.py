@@ -50,15 +50,21 @@ class ObservationBuilder:
         }
 
     def build(
-        self, state: CharacterState, phase_angle: Array, places: Array, axes: Array, coordinates: Array
+        self,
+        state: CharacterState,
+        joints: tuple[Array, Array],
+        phase_angle: Array,
+        reference: tuple[Array, Array, Array],
     ) -> Float32:
         """Observations [n, size] float32.
 
         Args:
             state: n characters.
+            joints: their joint coordinates [n, 28] and rates [n, 28], in the reference's branch of angles.
             phase_angle: [n] radians.
-            places, axes, coordinates: [n, S, 3], [n, S, 6], [n, S, 28] of the reference at `target_steps`.
+            reference: its places [n, S, 3], axes [n, S, 6] and joint coordinates [n, S, 28] at `target_steps`.
         """
+        places, axes, coordinates = reference
         count, num_targets = len(state.packed), len(self.target_steps)
         observations = np.empty((count, self.size), dtype=np.float32)
         # Everything with a direction is turned into the heading at once: the root's axes and velocities, then per
@@ -78,8 +84,8 @@ class ObservationBuilder:
                 observations[:, part.start] = state.root_position[:, 2]
                 observations[:, part.start + 1 : part.stop] = flat[:, :12]
             elif name == "joints":
-                observations[:, part.start : part.start + NUM_COORDINATES] = state.coordinates
-                observations[:, part.start + NUM_COORDINATES : part.stop] = state.rates
+                observations[:, part.start : part.start + NUM_COORDINATES] = joints[0]
+                observations[:, part.start + NUM_COORDINATES : part.stop] = joints[1]
             elif name == "key_positions":
                 observations[:, part] = state.key_points.reshape(count, -1)
             elif name == "bodies":

@@ -161,13 +161,7 @@ class HoldPose:
         """Actions [N, A] that aim at the pose of the first call."""
         if self._pose is None:
             self._pose = env.coordinates()
-        schema = env.observation_schema
-        units, bound = np.array(schema["action_range"]), schema["action_bound"]
-        centre = np.array(schema["action_centre"])
-        if schema["action_mode"] == "residual":
-            # What the environment adds to a residual action: the pose that an action of 0 aims at.
-            centre = env.task.targets(zero_action(env, observations), env.coordinates())
-        return np.clip((self._pose - centre) / units, -bound, bound)
+        return env.task.action_to(env.task.in_reference_angles(self._pose))
 
 
 def baselines() -> dict[str, Policy]:

@@ -152,7 +152,7 @@ def _feedback(
         actions = expert.label(env, observations)
         observations, _, _, truncated, _ = env.step(actions.astype(np.float32))
         reference = env.task.reference.target(env.task.clip, env.task.time, env.task.origin)
-        error = _wrapped(reference.coordinates - env.coordinates())
+        error = _wrapped(reference.coordinates - env.task.in_reference_angles(env.coordinates()))
         np.add.at(total, acted, error)
         np.add.at(visits, acted, 1.0)
         if truncated.any():
@@ -216,7 +216,7 @@ def _tracking_error(env: DeepMimicVectorEnv) -> Array:
     )], axis=1)  # fmt: skip
     turn = np.einsum("nij,nj->ni", inverse, root.rotations[:, 0])
     turn *= 2.0 * np.sign(np.einsum("nj,nj->n", root.rotations[:, 0], reference.rotations[:, 0]))[:, None]
-    joints = _wrapped(env.coordinates() - target.coordinates)
+    joints = _wrapped(task.in_reference_angles(env.coordinates()) - target.coordinates)
     return np.concatenate([joints, ROOT_WEIGHT * place, ROOT_WEIGHT * turn], axis=1)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from envs.character import CharacterState
 from envs.imitation_reward import TRACKED_BODIES
+from envs.imitation_task import ImitationTask
 from envs.joint_coordinates import coordinate_rates, joint_coordinates, local_rotations, multiply
 from envs.reference import ReferenceMotion
 from envs.settings import DeepMimicSettings, JointModel
@@ -55,3 +57,43 @@ def test_angles_stay_on_their_branch() -> None:
     np.testing.assert_allclose(coordinates, near, atol=1e-9)
     plain = joint_coordinates(local_rotations(near, "hinge"), "hinge", np.zeros((1, 28)))
     np.testing.assert_allclose(plain[0, :3], (0.3, 0.2, 0.1), atol=1e-9)
+
+
+@pytest.mark.parametrize("clip", ["dance_a", "crawl", "backflip", "spinkick"])
+def test_a_second_cycle_looks_and_acts_like_the_first(clip: str) -> None:
+    """A character's Euler angles go on over the seam, by whole turns or in another branch; the clip begins anew."""
+    task = ImitationTask(DeepMimicSettings(motion=(clip,)), 1)
+    reference, row = task.reference, np.zeros(1, dtype=np.int64)
+    count = int(reference.durations[0] * 120)
+    times = np.arange(2 * count) * reference.durations[0] / count
+    angles = reference.target(row, times[:1], task.origin).coordinates
+    joints, rates, ahead, pulls = [], [], [], []
+    wound = 0.0
+    for time in times:
+        task.start_at(row, row, np.array([time]))
+        place = reference.state(row, task.time, task.origin)
+        tracked = place.tracked
+        angles = joint_coordinates(tracked.rotations, "hinge", near=angles)
+        wound = max(wound, float(np.abs(angles - reference.target(row, task.time, task.origin).coordinates).max()))
+        state = CharacterState.from_parts(
+            rotations=tracked.rotations,
+            velocities=tracked.velocities,
+            root_linear=tracked.root_linear,
+            coordinates=angles,
+            rates=coordinate_rates(angles, tracked.velocities, "hinge"),
+            body_positions=place.body_positions,
+            body_rotations=np.tile([1.0, 0.0, 0.0, 0.0], (1, 15, 1)),
+            body_velocities=np.zeros((1, 15, 6)),
+            com=None,
+        )
+        observation = task.observe(state)[0]
+        joints.append(observation[13:41])
+        rates.append(observation[41:69])
+        ahead.append(observation[-3 * 37 :].reshape(3, 37)[:, 9:])
+        pulls.append(task.targets(np.full((1, 28), 0.1), angles)[0] - angles[0])
+    assert wound > 3.0
+    for values, size in ((joints, 1e-3), (rates, 0.2), (np.abs(pulls), 1e-3)):
+        first, second = np.array(values[:count]), np.array(values[count:])
+        np.testing.assert_allclose(second, first, atol=size)
+    steps = np.abs(np.array(ahead) - np.array(joints)[:, None])
+    assert np.median(steps.max(axis=-1)) < 1.0 and steps.max() < 3.2
