@@ -12,7 +12,8 @@ Legend: P prompts, S samples per prompt.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,8 @@ from motions.atomic import atomic_write
 if TYPE_CHECKING:
     from jobs.evaluation import Evaluation
     from motions.skeletons import Skeleton
+
+logger = logging.getLogger(__name__)
 
 NUM_RESAMPLES = 10_000
 Better = Literal["higher", "lower", "neutral"]
@@ -116,6 +119,24 @@ def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray |
             changes.append(Change("fid", fids[0], fids[1], None))
     order = list(MEANINGS)
     return sorted(changes, key=lambda change: order.index(change.name) if change.name in order else len(order))
+
+
+def shared_places(before: Collection[int], after: Collection[int]) -> list[int]:
+    """Places of the prompts that have a group both before and after, in order: with `on_reward_error drop_group` a
+    reward may have failed on one side only, and what has no partner cannot be paired.
+
+    Raises:
+        ValueError: there is none.
+    """
+    places = sorted(set(before) & set(after))
+    if not places:
+        raise ValueError(
+            f"no held-out prompt has rewards both before and after: {len(before)} groups are left before, {len(after)} "
+            "after (on_reward_error is drop_group)"
+        )
+    if lost := len(set(before) | set(after)) - len(places):
+        logger.warning("%d held-out prompts lost their group before or after, and are not compared", lost)
+    return places
 
 
 def paired_interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rewards.settings import RewardSettings
     from rollouts.messages import GroupMotions
     from rollouts.policy import DiffusionPolicy
+    from rollouts.settings import CheckpointSettings
     from rollouts.text_encoders import TextEncoder
 
 
@@ -75,7 +76,7 @@ def evaluate(
     Args:
         encoder: the policy's text encoder.
         scorers: the rewards by name, mixed as `settings` says.
-        judge: embeds texts and motions; never one of the rewards.
+        judge: embeds texts and motions; not one of the rewards.
         seed: keys the starting noise, with the prompt's place and the sample's.
 
     Raises:
@@ -196,15 +197,29 @@ def generate(
     return [worker.run(request, version)[0] for request in requests]
 
 
-def load_judge(path: str) -> Embedder | None:
-    """The judge that `judge_path` names: `builtin`, a TMR's folder or file, or `none`."""
+def load_judge(path: str, skeleton: Skeleton, texts: CheckpointSettings | None = None) -> Embedder | None:
+    """The judge that `judge_path` names: `builtin`, a TMR's folder or file, or `none`.
+
+    Args:
+        skeleton: of the motions it judges.
+        texts: as for `rewards.semantic.load_embedder`.
+
+    Raises:
+        TMRCheckpointError: the files; see `rewards.tmr_checkpoints.load_tmr`.
+        ValueError: it was trained on other features than the skeleton's.
+    """
     from rewards.semantic import load_embedder
     from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
 
     if path == "none":
         return None
     folder = str(BUILTIN_JUDGE_FOLDER) if path == "builtin" else path
-    return load_embedder(RewardSettings(tmr_checkpoint_path=folder))
+    judge = load_embedder(RewardSettings(tmr_checkpoint_path=folder), texts)
+    try:
+        judge.check_skeleton(skeleton)
+    except ValueError as error:
+        raise ValueError(f"judge_path {path}: {error}") from error
+    return judge
 
 
 def embed_clips(judge: Embedder, clips: Sequence[np.ndarray], chunk: int = 64) -> np.ndarray:

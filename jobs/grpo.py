@@ -25,7 +25,7 @@ from jobs.guide_flags import GRPO_GUIDE
 
 if TYPE_CHECKING:
     from cluster.algorithm import Algorithm
-    from cluster.controller import Controller
+    from cluster.controller import Controller, ScoredGroup
     from cluster.plan import Workload
     from cluster.runtime import Role
     from jobs.evaluation import Evaluation
@@ -50,6 +50,8 @@ class Preparation:
     base: PolicyVersion
     judge: Embedder | None
     skeleton: Skeleton
+    measure_fid: bool
+    """Whether there are held-out windows of the policy's skeleton to compare with."""
 
 
 def run(config: GRPOConfig) -> None:
@@ -74,7 +76,7 @@ def run(config: GRPOConfig) -> None:
 
 
 def prepare(config: GRPOConfig) -> Preparation:
-    """Loads policy and prompts and lays out roles, workload and algorithm.
+    """Loads policy, rewards and prompts, says what was loaded, and lays out roles, workload and algorithm.
 
     Raises:
         ValueError: whatever is wrong with files, prompts or options; nothing has been started or written.
@@ -84,21 +86,50 @@ def prepare(config: GRPOConfig) -> Preparation:
     from cluster.run_directory import inspect
     from jobs import grpo_parts
     from jobs.evaluation import load_judge
-    from jobs.grpo_batches import PromptBatches, evaluation_prompts, training_prompts
+    from jobs.grpo_batches import (
+        PromptBatches,
+        evaluation_prompts,
+        evaluation_source,
+        missing_windows,
+        training_prompts,
+        training_source,
+    )
+    from jobs.prompt_checks import PromptLimits, check_prompts
     from rewards.scorers import build_scorers
     from rewards.semantic import SemanticScorer
-    from rollouts.loading import load_policy, load_policy_text_encoder
+    from rollouts.loading import build_policy, load_base, load_policy_text_encoder
     from rollouts.messages import PolicyVersion
 
     inspect(config)
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
-    policy = load_policy(config, config.model_copy(update={"device": "cpu"}))
+    loaded = load_base(config)
+    policy = build_policy(loaded, config, config.model_copy(update={"device": "cpu"}))
     encoder = load_policy_text_encoder(config)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
+    # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
+    reward = SemanticScorer.from_settings(config.model_copy(update={"reward_device": "cpu"}), policy.skeleton).embedder
+    judge = load_judge(config.judge_path, policy.skeleton, config)
+    if judge is not None and judge.has_weights_of(reward):
+        raise ValueError(
+            f"judge_path {config.judge_path}: these are the weights of the reward, which cannot judge what it trained; "
+            "give another retrieval model, or none"
+        )
+    print(f"policy: {loaded.report}\nreward: {reward.report}")
+    fid_lacks = None
+    if judge is not None:
+        print(f"judge: {judge.report}")
+        if fid_lacks := missing_windows(config, policy.skeleton):
+            print(f"FID is not measured: {fid_lacks}")
+    limits = PromptLimits(
+        max_frames=policy.network.config.max_positions - 1,
+        rewards=config,
+        reward_encoder=reward.text_encoder,
+        judge_encoder=None if judge is None else judge.text_encoder,
+    )
+    check_prompts(training_source(config), prompts, limits)
+    check_prompts(evaluation_source(config), held_out, limits)
     batches = PromptBatches(config, prompts, held_out, encoder, policy.num_steps)
     scorers = build_scorers(config, policy.skeleton)
-    # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
-    SemanticScorer.from_settings(config.model_copy(update={"reward_device": "cpu"}), policy.skeleton)
     roles = training_roles(
         config,
         functools.partial(grpo_parts.build_rollout_worker, config),
@@ -123,8 +154,9 @@ def prepare(config: GRPOConfig) -> Preparation:
         algorithm=algorithm,
         export=export,
         base=PolicyVersion(0, policy.weights()),
-        judge=load_judge(config.judge_path),
+        judge=judge,
         skeleton=policy.skeleton,
+        measure_fid=judge is not None and fid_lacks is None,
     )
 
 
@@ -136,31 +168,43 @@ def write_report_so_far(config: GRPOConfig) -> None:
 
 
 def finish(prepared: Preparation, controller: Controller) -> None:
-    """Measures the policy before and after on the held-out prompts, and exports it to the top of the run directory."""
-    from jobs.comparison import compare, write_evaluation
+    """Exports the policy to the top of the run directory, and measures it before and after on the held-out prompts.
+
+    Raises:
+        RunFailed: the learner, a rollout or a reward failed for good; the export is complete if the learner did not.
+        ValueError: nothing is left to compare, as every prompt lost its group before or after.
+    """
+    from jobs.comparison import compare, shared_places, write_evaluation
     from jobs.evaluation import embed_clips, measure
     from jobs.grpo_batches import load_matching_dataset
 
-    config, batches = prepared.config, prepared.batches
+    config, judge = prepared.config, prepared.judge
     final = controller.final_policy()
-    judge = prepared.judge
+    # First of all: a measurement that fails must not cost the training its result.
+    print(f"trained policy: {prepared.export.finish(final, config.save_dir)}")
 
-    def measured(version: PolicyVersion) -> Evaluation:
-        scored = controller.judge(batches.evaluation(version.number), controller.runtime.put(version))
-        motions = [controller.motions(group) for group in scored]
-        return measure(motions, [group.rewards for group in scored], prepared.skeleton, judge)
+    def scored(version: PolicyVersion) -> dict[int, ScoredGroup]:
+        requests = prepared.batches.evaluation(version.number)
+        groups = controller.judge(requests, controller.runtime.put(version))
+        return {group.request.prompt_index: group for group in groups}
 
-    before, after = measured(prepared.base), measured(final)
+    groups_before, groups_after = scored(prepared.base), scored(final)
+    places = shared_places(groups_before, groups_after)
+
+    def measured(groups: dict[int, ScoredGroup]) -> Evaluation:
+        chosen = [groups[place] for place in places]
+        motions = [controller.motions(group) for group in chosen]
+        return measure(motions, [group.rewards for group in chosen], prepared.skeleton, judge)
+
+    before, after = measured(groups_before), measured(groups_after)
     real = None
-    if judge is not None:
+    if judge is not None and prepared.measure_fid:
         items = load_matching_dataset(config, prepared.skeleton).items("test")
         real = embed_clips(judge, [item.features for item in items])
     changes = compare(before, after, real)
     write_evaluation(config.save_dir, before, after, changes, prepared.skeleton, _sampler_words(config, prepared))
-    model = prepared.export.finish(final, config.save_dir)
     for change in changes:
         print(f"{change.name:<18} {change.before:.4g} -> {change.after:.4g}")
-    print(f"policy: {model}")
 
 
 def _sampler_words(config: GRPOConfig, prepared: Preparation) -> str:

@@ -23,11 +23,14 @@ def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
     """The prompts a run learns on: a file's, or captions of the data's training split; a function of the seed.
 
     Raises:
-        ValueError: an unreadable or empty file, a prompt without frames, another number of segments than asked for, or
-            data of another skeleton.
+        ValueError: an unreadable or empty file, a prompt without frames, data of another skeleton, or another number
+            of segments than asked for: `composite_k_segments` is about `composite_data_path` and the data's own
+            composite prompts, other files may mix.
     """
-    if path := config.composite_data_path or config.prompts_path:
-        return _read(path, skeleton, config)[: config.num_prompts]
+    if path := config.composite_data_path:
+        return _read("composite_data_path", path, skeleton, config.composite_k_segments)[: config.num_prompts]
+    if path := config.prompts_path:
+        return _read("prompts_path", path, skeleton)[: config.num_prompts]
     return _draw("train", config.num_prompts, config.seed, skeleton, config)
 
 
@@ -38,8 +41,23 @@ def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
         ValueError: as `training_prompts`.
     """
     if config.eval_prompts_path is not None:
-        return _read(config.eval_prompts_path, skeleton, config)[: config.num_eval_prompts]
+        return _read("eval_prompts_path", config.eval_prompts_path, skeleton)[: config.num_eval_prompts]
     return _draw("test", config.num_eval_prompts, config.eval_seed, skeleton, config)
+
+
+def training_source(config: GRPOConfig) -> str:
+    """Where the prompts of the training come from, in words."""
+    for option in ("composite_data_path", "prompts_path"):
+        if path := getattr(config, option):
+            return f"{option} {path}"
+    return f"captions of dataset {config.dataset}"
+
+
+def evaluation_source(config: GRPOConfig) -> str:
+    """Where the prompts of the evaluation come from, in words."""
+    if path := config.eval_prompts_path:
+        return f"eval_prompts_path {path}"
+    return f"held-out captions of dataset {config.dataset}"
 
 
 def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDataset:
@@ -57,6 +75,20 @@ def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDatas
             "the policy's skeleton, or prompts_path and eval_prompts_path"
         )
     return dataset
+
+
+def missing_windows(config: GRPOConfig, skeleton: Skeleton) -> str | None:
+    """Why there are no held-out windows for FID to compare with; None where there are.
+
+    Prompts from files need no data, so it may be absent, of another skeleton, or without a test split.
+    """
+    if config.eval_prompts_path is None:
+        return None
+    try:
+        load_matching_dataset(config, skeleton).items("test")
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def evaluation_requests(
@@ -179,10 +211,13 @@ def _draw(split: str, num_prompts: int, seed: int, skeleton: Skeleton, config: G
     )
 
 
-def _read(path: Path, skeleton: Skeleton, config: GRPOConfig) -> list[Prompt]:
+def _read(option: str, path: Path, skeleton: Skeleton, num_segments: int | None = None) -> list[Prompt]:
     from motions.prompts import load_prompts
 
-    prompts = load_prompts(path, skeleton.fps, num_segments=config.composite_k_segments)
+    try:
+        prompts = load_prompts(path, skeleton.fps, num_segments=num_segments)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
     if not prompts:
-        raise ValueError(f"{path} holds no prompt")
+        raise ValueError(f"{option}: {path} holds no prompt")
     return prompts

@@ -21,16 +21,18 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from motions.prompts import Prompt
 from motions.skeletons import Skeleton
 from rewards import segments
 from rewards.messages import RewardError, RewardTerms
 from rewards.settings import BUILTIN_TMR_FOLDER, RewardSettings
 from rewards.similarity import similarity
 from rewards.tmr import TMR, pad_tokens
-from rewards.tmr_checkpoints import load_tmr
+from rewards.tmr_checkpoints import LoadReport, load_tmr
 from rewards.validation import check_motions, check_terms
 from rollouts.devices import resolve_device
 from rollouts.messages import GroupMotions
+from rollouts.settings import CheckpointSettings
 from rollouts.text_encoders import load_text_encoder
 
 _ENCODER_NAMES = {"distilbert-base-uncased": "distilbert"}
@@ -43,6 +45,12 @@ class TokenEncoder(Protocol):
     name: str
     dim: int
     fingerprint: str
+    max_tokens: int
+    truncate: bool
+
+    def num_tokens(self, text: str) -> int:
+        """Tokens of a text before any truncation."""
+        ...
 
     def encode_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token embeddings, [L_i, dim] each."""
@@ -56,12 +64,19 @@ class Embedder:
         tmr: the network; put in eval mode.
         text_encoder: the encoder whose tokens it was trained on.
         device: where it runs.
+        report: of the weights' loading, where they were loaded.
 
     Raises:
         ValueError: the text encoder is another one than the TMR was trained with.
     """
 
-    def __init__(self, tmr: TMR, text_encoder: TokenEncoder, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        tmr: TMR,
+        text_encoder: TokenEncoder,
+        device: torch.device | str = "cpu",
+        report: LoadReport | None = None,
+    ) -> None:
         trained_with = tmr.text_encoder_fingerprint
         if text_encoder.dim != tmr.config.text_dim or trained_with not in (None, text_encoder.fingerprint):
             raise ValueError(
@@ -71,14 +86,15 @@ class Embedder:
             )
         self.tmr = tmr.eval().requires_grad_(False).to(device)
         self.device = torch.device(device)
-        self._text_encoder = text_encoder
+        self.text_encoder = text_encoder
+        self.report = report
         self._texts: dict[str, np.ndarray] = {}
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings [M, d] float32 of M texts; each distinct text is encoded once in the life of this object."""
         for text in texts:
             if text not in self._texts:
-                tokens, lengths = pad_tokens(self._text_encoder.encode_tokens([text]))
+                tokens, lengths = pad_tokens(self.text_encoder.encode_tokens([text]))
                 with torch.inference_mode():
                     latent = self.tmr.encode_text(tokens.to(self.device), lengths.to(self.device))
                 self._texts[text] = latent.mu[0].cpu().numpy()
@@ -92,6 +108,26 @@ class Embedder:
                 torch.from_numpy(features).to(self.device), torch.from_numpy(lengths).to(self.device)
             )
         return latent.mu.cpu().numpy()
+
+    def check_skeleton(self, skeleton: Skeleton) -> None:
+        """
+        Raises:
+            ValueError: the TMR was trained on features of another width or frame rate than the skeleton's.
+        """
+        config = self.tmr.config
+        if config.num_features != skeleton.num_features or config.fps != skeleton.fps:
+            raise ValueError(
+                f"TMR takes {config.num_features} features at {config.fps} fps; motions of skeleton {skeleton.name} "
+                f"have {skeleton.num_features} at {skeleton.fps} fps"
+            )
+
+    def has_weights_of(self, other: Embedder) -> bool:
+        """Whether both are the same network to the bit, from whatever files."""
+        ours, theirs = self.tmr.state_dict(), other.tmr.state_dict()
+        return ours.keys() == theirs.keys() and all(
+            values.shape == theirs[name].shape and torch.equal(values.cpu(), theirs[name].cpu())
+            for name, values in ours.items()
+        )
 
 
 class SemanticScorer:
@@ -110,19 +146,16 @@ class SemanticScorer:
         Raises:
             ValueError: the TMR was trained on features of another width or frame rate.
         """
-        config = embedder.tmr.config
-        if config.num_features != skeleton.num_features or config.fps != skeleton.fps:
-            raise ValueError(
-                f"TMR takes {config.num_features} features at {config.fps} fps; motions of skeleton {skeleton.name} "
-                f"have {skeleton.num_features} at {skeleton.fps} fps"
-            )
+        embedder.check_skeleton(skeleton)
         self.embedder = embedder
         self.settings = settings
 
     @classmethod
     def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> SemanticScorer:
-        """Load the weights and the text encoder the settings name."""
-        return cls(load_embedder(settings), settings, skeleton)
+        """Load the weights and the text encoder the settings name. A job's configuration also says how texts are
+        read."""
+        texts = settings if isinstance(settings, CheckpointSettings) else None
+        return cls(load_embedder(settings, texts), settings, skeleton)
 
     def score(self, motions: GroupMotions) -> RewardTerms:
         """Terms [N] of one group, in the order of its samples."""
@@ -164,7 +197,7 @@ class SemanticScorer:
         """Terms from clip embeddings [N, K, d]."""
         prompt = motions.prompt
         if self.settings.use_dense_reward:
-            texts = self.embedder.embed_texts([segment.text for segment in prompt.segments])
+            texts = self.embedder.embed_texts(judged_texts(prompt, self.settings))
             scores = similarity(embeddings, texts, self.settings)
             dense = segments.dense_reward(scores, similarity(texts, texts, self.settings), self.settings.alpha)
             values = {
@@ -175,7 +208,7 @@ class SemanticScorer:
                 "logic_accuracy": dense.logic_accuracy,
             }
         else:
-            text = self.embedder.embed_texts([whole_text(motions)])
+            text = self.embedder.embed_texts(judged_texts(prompt, self.settings))
             score = similarity(embeddings[:, 0], text, self.settings)[:, 0]
             if self.settings.tmr_similarity_type == "cosine":
                 score = score / 2.0 + 0.5
@@ -185,14 +218,21 @@ class SemanticScorer:
         return terms
 
 
-def whole_text(motions: GroupMotions) -> str:
-    """What a whole motion is compared with: the prompt's own text, or its segments' texts joined by a space."""
-    segment_texts = [segment.text for segment in motions.prompt.segments]
-    return " ".join(segment_texts) if len(segment_texts) > 1 else motions.prompt.text
+def judged_texts(prompt: Prompt, settings: RewardSettings) -> list[str]:
+    """The texts a prompt's motions are compared with: those of its segments in dense mode; otherwise a single one, the
+    prompt's own text or its segments' texts joined by a space."""
+    segment_texts = [segment.text for segment in prompt.segments]
+    if settings.use_dense_reward:
+        return segment_texts
+    return [" ".join(segment_texts) if len(segment_texts) > 1 else prompt.text]
 
 
-def load_embedder(settings: RewardSettings) -> Embedder:
+def load_embedder(settings: RewardSettings, texts: CheckpointSettings | None = None) -> Embedder:
     """The TMR and the text encoder that the settings name.
+
+    Args:
+        texts: whether too long texts are cut (`truncate_text`) and where embeddings are kept (`text_cache_dir`). The
+            limit is the text encoder's own: `max_text_tokens` is the policy's, whose encoder may be another.
 
     Raises:
         TMRCheckpointError: weights that are missing, of another kind, incomplete or not finite.
@@ -209,5 +249,10 @@ def load_embedder(settings: RewardSettings) -> Embedder:
         text_encoder_name=settings.tmr_text_model,
     )
     name = loaded.tmr.text_encoder_name
-    encoder = load_text_encoder(_ENCODER_NAMES.get(name, name), settings.tmr_text_model_path)
-    return Embedder(loaded.tmr, encoder, resolve_device(settings.reward_device))
+    encoder = load_text_encoder(
+        _ENCODER_NAMES.get(name, name),
+        settings.tmr_text_model_path,
+        truncate=texts is not None and texts.truncate_text,
+        cache_dir=None if texts is None else texts.text_cache_dir,
+    )
+    return Embedder(loaded.tmr, encoder, resolve_device(settings.reward_device), loaded.report)

@@ -65,7 +65,7 @@ class MDMReport:
 
     def __str__(self) -> str:
         notes = f", {self.num_dropped} of text encoder and tables passed over" if self.num_dropped else ""
-        lacking = f"; args.json lacks {', '.join(self.defaulted_args)}" if self.defaulted_args else ""
+        lacking = f"; defaults for {', '.join(self.defaulted_args)}" if self.defaulted_args else ""
         return (
             f"MDM from {self.path} ({self.weights}): {self.num_matched}/{self.num_matched} tensors matched{notes}; "
             f"{len(self.unknown_args)} arguments not used{lacking}"

@@ -22,7 +22,11 @@ def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> Diffusi
         CheckpointError, ModelArgsError, AdapterError: the files; see `checkpoints.load_mdm`, `adapters.load_adapter`.
         ValueError: no statistics, or parts that do not fit each other or the device.
     """
-    loaded = load_base(settings)
+    return build_policy(load_base(settings), settings, sampling)
+
+
+def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
+    """`load_policy` of what `load_base` gave, for those who want its report too; the network becomes the policy's."""
     if loaded.normalizer is None:
         raise ValueError(
             f"there is no Mean.npy and Std.npy beside {loaded.report.path}; --stats_path names the folder of the "

@@ -84,7 +84,8 @@ class TextEncoderSettings(Settings):
     minilm 256)."""
 
     truncate_text: bool = False
-    """Cut longer texts at the limit, as MDM does, instead of refusing them."""
+    """Cut longer texts at the limit, as MDM does, instead of refusing them. Rewards and judges then cut at the limits
+    of their own text encoders."""
 
 
 class CheckpointSettings(TextEncoderSettings):

@@ -22,9 +22,15 @@ class WordEncoder:
     name = "words"
     dim = 6
     fingerprint = "words-1"
+    max_tokens = 64
+    truncate = False
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+
+    def num_tokens(self, text: str) -> int:
+        """Number of words."""
+        return len(text.split())
 
     def encode_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         """[number of words, 6] for each text."""

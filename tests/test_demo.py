@@ -32,7 +32,11 @@ def test_a_second_demonstration_only_reports(
 ) -> None:
     preset = tmp_path / "tiny.yaml"
     preset.write_text(yaml.safe_dump(TINY | {"dataset": str(tiny_models.dataset)}))
-    weights = {"model_path": tiny_models.policy, "tmr_checkpoint_path": tiny_models.tmr, "judge_path": tiny_models.tmr}
+    weights = {
+        "model_path": tiny_models.policy,
+        "tmr_checkpoint_path": tiny_models.tmr,
+        "judge_path": tiny_models.judge,
+    }
     paths = {name: str(path) for name, path in weights.items()}
     config = demo.DemoConfig(save_dir=tmp_path / "demo", runtime="local", grpo_preset=str(preset))
     capsys.readouterr()

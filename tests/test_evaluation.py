@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.comparison import compare, paired_interval, write_evaluation
+from jobs.comparison import compare, paired_interval, shared_places, write_evaluation
 from jobs.evaluation import Evaluation, group_diversity_m, joint_speed_mps
 from motions.prompts import Prompt, Segment, load_prompts
 from motions.skeletons import HUMANML3D
@@ -92,6 +92,12 @@ def test_compare_pairs_and_names_every_quantity() -> None:
     shorter = evaluation(0.0)
     with pytest.raises(ValueError, match="same prompts"):
         compare(shorter, Evaluation(shorter.prompts[:1], shorter.groups[:1], shorter.terms, np.ones(1), None))
+
+
+def test_places_that_lost_a_group_on_one_side_are_left_out() -> None:
+    assert shared_places({3: "c", 0: "a", 1: "b"}, {0: "a", 3: "c", 2: "d"}) == [0, 3]
+    with pytest.raises(ValueError, match="no held-out prompt has rewards both before and after: 1 groups"):
+        shared_places([0], [1, 2])
 
 
 def test_written_files_are_what_the_report_reads(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +27,17 @@ from jobs.evaluation import generate as generate_motions
 from jobs.flags import flags_of, names_of
 from jobs.guide_flags import GRPO_GUIDE
 from jobs.trpo_configs import TRPOJobConfig
-from motions.prompts import Prompt, Segment, load_prompts
+from motions.prompts import Prompt, Segment, load_prompts, save_prompts
 from motions.settings import Settings
+from motions.skeletons import HUMANML3D, Skeleton
+from rewards.messages import RewardError, RewardTerms
 from rewards.scorers import build_scorers
+from rewards.settings import RewardSettings
+from rewards.tmr_checkpoints import save_tmr
 from rollouts.loading import load_policy, load_policy_text_encoder
+from rollouts.messages import GroupMotions
 from rollouts.settings import PolicySettings, SamplingSettings
+from tests.small_tmr import CONFIG, prompt_of, small_tmr
 from tests.tiny_models import TinyModels, pretrain_config, retrieval_config
 
 JOBS: dict[str, type[Settings]] = {
@@ -52,7 +61,7 @@ def grpo_words(models: TinyModels, folder: Path, **changes: object) -> list[str]
         "dataset": models.dataset,
         "model_path": models.policy,
         "tmr_checkpoint_path": models.tmr,
-        "judge_path": models.tmr,
+        "judge_path": models.judge,
         "runtime": "local",
         "num_steps": 2,
         "batch_size": 2,
@@ -214,7 +223,7 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
     policy = load_policy(exported, config)
     scorers = {name: build() for name, build in build_scorers(config, policy.skeleton).items()}
     prompts = load_prompts(folder / "samples" / "prompts.jsonl", policy.skeleton.fps)
-    encoder, judge = load_policy_text_encoder(exported), load_judge(str(models.tmr))
+    encoder, judge = load_policy_text_encoder(exported), load_judge(str(models.judge), HUMANML3D)
     evaluation = evaluate(policy, encoder, prompts, scorers, config, judge, num_samples=2, seed=config.eval_seed)
     recorded = {row["name"]: row["after"] for row in document["rows"]}
     for name, values in evaluation.terms.items():
@@ -247,6 +256,82 @@ def test_grpo_that_was_stopped_ends_with_the_same_bits(models: TinyModels, tmp_p
     assert any(not torch.equal(whole[name], value) for name, value in weights_of(models.policy_file).items())
 
 
+def test_a_measurement_that_fails_leaves_the_trained_policy(
+    models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("the measurement is broken")
+
+    words = grpo_words(models, tmp_path / "run", num_steps=1, num_prompts=2, num_eval_prompts=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.evaluation.measure", broken)
+        assert run_grpo(*words) == 2
+    assert (tmp_path / "run" / "adapter").is_dir()
+    trained = weights_of(tmp_path / "run" / "model_final.pt")
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+    (tmp_path / "run" / "model_final.pt").unlink()
+    assert run_grpo(*words, "--resume") == 0
+    assert (tmp_path / "run" / "evaluation.json").is_file()
+    again = weights_of(tmp_path / "run" / "model_final.pt")
+    assert all(torch.equal(again[name], value) for name, value in trained.items())
+
+
+class FickleScorer:
+    """A reward that fails for one prompt as soon as the policy has learnt something."""
+
+    name = "fickle"
+
+    @classmethod
+    def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> FickleScorer:
+        return cls()
+
+    def score(self, motions: GroupMotions) -> RewardTerms:
+        if motions.prompt.text == "jumps" and motions.policy_version > 0:
+            raise RewardError("it cannot see this")
+        return RewardTerms(self.name, {self.name: np.ones(len(motions.features), np.float32)}, 0.0)
+
+    def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
+        return [self.score(group) for group in groups]
+
+
+def test_prompts_from_files_need_no_held_out_data_and_lost_groups_are_not_compared(
+    models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(models.dataset, tmp_path / "data")
+    (tmp_path / "data" / "test.txt").unlink()
+    write_prompts(tmp_path / "train.jsonl", [("walks", 40)], [("walks", 24), ("runs", 24)])
+    write_prompts(tmp_path / "held_out.jsonl", [("kicks", 30)], [("jumps", 30)], [("runs", 24), ("walks", 24)])
+    folder = tmp_path / "run"
+    files = {
+        "dataset": tmp_path / "data",
+        "prompts_path": tmp_path / "train.jsonl",
+        "eval_prompts_path": tmp_path / "held_out.jsonl",
+        "composite_k_segments": 3,  # About composite_data_path and the data's own; these files mix.
+        "extra_rewards": "tests.test_jobs:FickleScorer",
+        "on_reward_error": "drop_group",
+    }
+    assert run_grpo(*grpo_words(models, folder, **files)) == 0
+    output = capsys.readouterr().out
+    assert f"policy: MDM from {models.policy_file} " in output and "tensors matched" in output
+    assert f"reward: TMR from {models.tmr}: " in output and f"judge: TMR from {models.judge}: " in output
+    assert "FID is not measured: split 'test'" in output
+    document = json.loads((folder / "evaluation.json").read_text())
+    assert "judge_matching" in {row["name"] for row in document["rows"]}
+    assert "fid" not in {row["name"] for row in document["rows"]}
+    assert document["num_prompts"] == 2
+    kept = load_prompts(folder / "samples" / "prompts.jsonl", 20.0)
+    assert [prompt.text for prompt in kept] == ["kicks", "runs, then walks"]
+    with np.load(folder / "samples" / "before.npz") as before, np.load(folder / "samples" / "after.npz") as after:
+        assert before["lengths"].tolist() == after["lengths"].tolist() == [30, 30, 48, 48]
+
+
+def test_too_long_texts_are_cut_for_policy_reward_and_judge_alike(models: TinyModels, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("walk " * 398)
+    files = {"prompts_path": tmp_path / "long.txt", "eval_prompts_path": tmp_path / "long.txt"}
+    words = grpo_words(models, tmp_path / "run", **files, num_steps=1, batch_size=1, truncate_text=True)
+    assert run_grpo(*words) == 0
+
+
 def test_every_setting_of_a_job_belongs_to_one_group() -> None:
     """A field of two groups would silently take the meaning of one of them."""
     for config in JOBS.values():
@@ -273,6 +358,18 @@ def composite_file(folder: Path) -> Path:
     return path
 
 
+def write_prompts(path: Path, *prompts: list[tuple[str, int]]) -> None:
+    """A file of prompts from (text, frames) of their segments."""
+    save_prompts(path, [prompt_of(*segments) for segments in prompts])
+
+
+def save_kit_tmr(folder: Path) -> None:
+    """A retrieval model of KIT's features."""
+    tmr = small_tmr(config=replace(CONFIG, num_features=251, fps=12.5))
+    tmr.text_encoder_name = "tests.test_semantic:WordModel"
+    save_tmr(folder, tmr)
+
+
 def filled(words: str, models: TinyModels, folder: Path) -> str:
     """Words with this test's paths in place of the capitals."""
     places = {
@@ -281,6 +378,9 @@ def filled(words: str, models: TinyModels, folder: Path) -> str:
         "MODEL": models.policy_file,
         "TMR": models.tmr,
         "RUN": folder / "run",
+        "KIT": folder / "kit",
+        "LATE": folder / "late.jsonl",
+        "LONG": folder / "long.txt",
     }
     for name, place in places.items():
         words = words.replace(name, str(place))
@@ -352,12 +452,28 @@ def test_what_cannot_be_done_is_said_in_one_line(words: str, line: str, capsys: 
         ({"sde_window": 9}, "sde_window is 9"),
         ({"save_dir": "/proc/kinetune"}, "save_dir /proc/kinetune"),
         ({"save_dir": "FILES"}, "is not empty and holds no run"),
+        ({"judge_path": "TMR"}, "these are the weights of the reward, which cannot judge what it trained"),
+        ({"judge_path": "KIT"}, "TMR takes 251 features at 12.5 fps; motions of skeleton humanml3d have 263 at 20"),
+        (
+            {"prompts_path": "LATE"},
+            "late.jsonl, prompt 2 'walks, then runs': its segment 2 is frames 100 to 140; rewards look at the first 96 "
+            "(max_motion_length)",
+        ),
+        ({"eval_prompts_path": "LONG"}, "long.txt, prompt 1 'walk walk"),
+        ({"prompts_path": "LONG"}, "400 tokens"),
+        (
+            {"use_composite_dataset": True, "composite_data_path": "LATE", "composite_k_segments": 3},
+            "composite_data_path: ",
+        ),
     ],
 )
 def test_a_run_that_cannot_start_leaves_nothing(
     changes: dict[str, object], line: str, models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {name: filled(str(value), models, tmp_path) for name, value in changes.items()}
+    save_kit_tmr(tmp_path / "kit")
+    write_prompts(tmp_path / "late.jsonl", [("walks", 60)], [("walks", 100), ("runs", 40)])
+    (tmp_path / "long.txt").write_text("walk " * 398)
     before = sorted(models.policy.parent.rglob("*"))
     assert run_grpo(*grpo_words(models, tmp_path / "run", **({"judge_path": "none"} | changes))) == 2
     (output,) = capsys.readouterr().err.strip().splitlines()
@@ -385,7 +501,8 @@ def test_presets_are_valid_and_can_be_planned(
     if job != "jobs.grpo":
         return
     # The preset's own policy and data may not be here; everything else is planned as it stands.
-    files = {"model_path": str(models.policy), "tmr_checkpoint_path": str(models.tmr), "judge_path": str(models.tmr)}
+    weights = {"model_path": models.policy, "tmr_checkpoint_path": models.tmr, "judge_path": models.judge}
+    files = {name: str(path) for name, path in weights.items()}
     gpus = {name: 0.0 for name in GRPOConfig.model_fields if name.startswith("gpus_per_")}
     small = {
         "dataset": str(models.dataset),

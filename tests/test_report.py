@@ -99,6 +99,15 @@ def test_report_shows_the_numbers_of_the_run(run_directory: Path) -> None:
     assert document.comparisons[0].segments == [("a person walks forward", 0, 25), ("kicks </script><b>", 25, 40)]
 
 
+def test_the_note_speaks_of_a_judge_only_where_there_is_one(run_directory: Path) -> None:
+    assert "judge" not in read_document(run_directory).evaluation_note
+    path = run_directory / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    evaluation["rows"][0]["name"] = "judge_matching"
+    path.write_text(json.dumps(evaluation))
+    assert read_document(run_directory).evaluation_note.endswith("excludes 0; the judge never was a reward.")
+
+
 def test_page_needs_no_network_and_escapes_prompts(run_directory: Path) -> None:
     page = write_report(run_directory).read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "") and "https://" not in page

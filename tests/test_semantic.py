@@ -16,6 +16,8 @@ from rewards.similarity import cosine, euclidean
 from rewards.tmr import pad_tokens
 from rewards.tmr_checkpoints import TMRCheckpointError, save_tmr
 from rollouts.messages import GroupMotions
+from rollouts.settings import CheckpointSettings
+from rollouts.text_encoders import PromptTooLongError
 from tests.small_tmr import CONFIG, WordEncoder, prompt_of, random_group, small_tmr
 
 WALK_KICK = prompt_of(("walks forward", 20), ("kicks high", 14), ("sits down", 9))
@@ -233,6 +235,10 @@ def test_settings_name_the_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_embedder(settings).embed_texts(["walks forward"]), expected)
     scored = SemanticScorer.from_settings(by_folder, HUMANML3D).score(random_group(WALK, [30]))
     assert scored.scorer == "semantic" and scored.terms["semantic"].shape == (1,)
+    with pytest.raises(PromptTooLongError, match="at most 16"):
+        load_embedder(by_folder).embed_texts(["walks " * 17])
+    cut = load_embedder(by_folder, CheckpointSettings(truncate_text=True)).embed_texts(["walks " * 17, "walks " * 16])
+    np.testing.assert_array_equal(cut[0], cut[1])
     (weights / "motion_decoder.pt").rename(weights / "other.pt")
     with pytest.raises(TMRCheckpointError, match="no such file"):
         load_embedder(by_files)

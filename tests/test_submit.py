@@ -181,7 +181,7 @@ def test_a_submitted_job_runs_the_uploaded_tree(
     job = [
         *("python", "-m", "jobs.grpo", "--model_path", str(tiny_models.policy), "--save_dir", str(folder)),
         *("--dataset", str(tiny_models.dataset)),
-        *("--tmr_checkpoint_path", str(tiny_models.tmr), "--judge_path", str(tiny_models.tmr)),
+        *("--tmr_checkpoint_path", str(tiny_models.tmr), "--judge_path", str(tiny_models.judge)),
         *("--num_steps", "30", "--batch_size", "2", "--group_size", "3", "--num_prompts", "4", "--sampling_steps", "4"),
         *("--num_eval_prompts", "2", "--num_eval_samples", "2", "--max_motion_length", "96", "--eval_every", "0"),
     ]

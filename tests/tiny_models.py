@@ -26,6 +26,8 @@ class TinyModels:
     dataset: Path
     policy: Path
     tmr: Path
+    judge: Path
+    """Another retrieval model, for `--judge_path`."""
 
     @property
     def policy_file(self) -> Path:
@@ -90,8 +92,9 @@ def write_tiny_dataset(folder: Path) -> None:
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """Data and both models, made once a session; read only."""
     folder = tmp_path_factory.mktemp("models")
-    models = TinyModels(folder / "data", folder / "policy", folder / "tmr")
+    models = TinyModels(folder / "data", folder / "policy", folder / "tmr", folder / "judge")
     write_tiny_dataset(models.dataset)
     pretrain.run(pretrain_config(models.dataset, models.policy))
     train_retrieval.run(retrieval_config(models.dataset, models.tmr))
+    train_retrieval.run(retrieval_config(models.dataset, models.judge, num_steps=1, seed=77))
     return models

@@ -240,10 +240,11 @@ def _lead(config: dict[str, Any], records: list[dict[str, Any]], num_updates: in
 def _evaluation_note(evaluation: dict[str, Any]) -> str:
     if not evaluation:
         return "This run has no held-out evaluation yet."
+    judged = any(row["name"] == "judge_matching" for row in evaluation["rows"])
     return (
         f"{evaluation['num_prompts']} held-out prompts with {evaluation['num_seeds']} fixed seeds each, "
         f"{evaluation['sampler']}. Intervals: paired bootstrap over prompts. Green and red mark changes whose interval "
-        "excludes 0; the judge never was a reward."
+        f"excludes 0{'; the judge never was a reward' if judged else ''}."
     )
 
 
