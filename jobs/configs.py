@@ -181,7 +181,8 @@ class PromptSettings(Settings):
     """The guide's `composite_k{K}_{split}.npy`, or a .jsonl of composite prompts."""
 
     composite_k_segments: int | None = Field(default=None, ge=2, le=5)
-    """Segments every composite prompt must have; by default any number."""
+    """Segments of every prompt of `composite_data_path`, and of the data's own composite prompts; by default any
+    number. Prompts of `prompts_path` and `eval_prompts_path` are taken as they are."""
 
     composite_fraction: float = Field(default=0.5, ge=0, le=1)
     """Share of composite prompts among the data's own (those of `prompts_path` are taken as they are)."""
@@ -202,7 +203,8 @@ class EvaluationSettings(Settings):
     """Evaluation before and after."""
 
     eval_prompts_path: Path | None = None
-    """Prompts of the evaluation; by default held-out ones of the data."""
+    """Prompts of the evaluation; by default held-out ones of the data. FID is measured only where the data has held-out
+    motions of the policy's skeleton."""
 
     num_eval_prompts: int = Field(default=16, ge=1)
     """Prompts of an evaluation, at most."""
@@ -214,8 +216,8 @@ class EvaluationSettings(Settings):
     """Seed of the evaluation's prompts and noise; the same for runs of other seeds, so that they can be compared."""
 
     judge_path: str = Field(default=BUILTIN, min_length=1)
-    """Retrieval model that judges before and after and never is a reward: `builtin`, a TMR's folder or file, or
-    `none`."""
+    """Retrieval model that judges before and after and never is a reward (the reward's weights are refused):
+    `builtin`, a TMR's folder or file, or `none`."""
 
 
 class GRPOConfig(

@@ -33,14 +33,16 @@ if TYPE_CHECKING:
 def run(config: GenerateConfig) -> None:
     """Generates and writes the motions of a configuration."""
     from jobs.evaluation import generate
-    from rollouts.loading import load_policy, load_policy_text_encoder
+    from rollouts.loading import build_policy, load_base, load_policy_text_encoder
     from rollouts.settings import CheckpointSettings, DenoisingSettings, PolicySettings, SamplingSettings
 
     folder = _open_folder(config.save_dir, overwrite=config.overwrite)
     checkpoint = config.model_dump(include=set(CheckpointSettings.model_fields))
     settings = PolicySettings(**checkpoint, use_lora=config.adapter_path is not None)
     sampling = SamplingSettings(**config.model_dump(include=set(DenoisingSettings.model_fields)))
-    policy = load_policy(settings, sampling)
+    loaded = load_base(settings)
+    print(f"policy: {loaded.report}")
+    policy = build_policy(loaded, settings, sampling)
     prompts = read_prompts(config, policy.skeleton.fps)
     encoder = load_policy_text_encoder(settings)
     groups = generate(policy, encoder, prompts, config.num_samples, config.seed, stochastic=config.stochastic)
