@@ -194,12 +194,13 @@ def reinforce(config: DeepMimicConfig, folder: Path) -> None:
 def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     """The options of the reinforcement learning; the clone brings the shape of the network."""
     from jobs.trpo import config_from
+    from jobs.trpo_configs import ControllerSettings
 
     values = config.task_settings.model_dump()
-    values |= {name: getattr(config, name) for name in type(config).model_fields if name not in values}
-    shape = {"hidden_size": config.layer_widths[0], "load_sft_pretrain": folder / "clone"}
+    left_out = {*values, *ControllerSettings.model_fields}
+    values |= {name: getattr(config, name) for name in type(config).model_fields if name not in left_out}
     place = {"task": "train", "save_dir": folder / "trpo", "resume": config.resume, "overwrite": False}
-    return config_from(values, **shape, **place)
+    return config_from(values, load_sft_pretrain=folder / "clone", **place)
 
 
 def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:

@@ -92,7 +92,7 @@ class EpisodeSettings(Settings):
 
 
 class ControllerSettings(Settings):
-    """Shape of a new controller."""
+    """Shape of a new controller; `load_sft_pretrain` brings its own."""
 
     hidden_size: int = Field(default=128, ge=1, validation_alias=AliasChoices("hidden_size", "policy_hidden_size"))
     """Width of the hidden layers of policy and critic."""
@@ -182,6 +182,17 @@ class TRPOJobConfig(
             raise ValueError("runtime local has no processes: num_env_runners and num_learners must be 0")
         if self.task == "train" and self.load_model_path is not None:
             raise ValueError("load_model_path is what evaluate plays; a training starts from load_sft_pretrain")
+        # At their defaults they may be there: the config.yaml of an earlier run names every option.
+        shape = [
+            f"{name} {getattr(self, name)}"
+            for name, field in ControllerSettings.model_fields.items()
+            if name in self.model_fields_set and getattr(self, name) != field.default
+        ]
+        if self.load_sft_pretrain is not None and shape:
+            raise ValueError(
+                f"{', '.join(shape)}: of a new controller, but {self.load_sft_pretrain} brings its own; leave it out, "
+                "or leave out load_sft_pretrain"
+            )
         return self
 
     @property

@@ -17,7 +17,7 @@ from cluster.settings import RunSettings
 from cluster.telemetry import PHASES, Telemetry
 from cluster.trackers import make_tracker
 from jobs.curves import draw_curves
-from jobs.trpo_configs import TRPOJobConfig
+from jobs.trpo_configs import ControllerSettings, TRPOJobConfig
 from learners.trust_region_settings import TRPOSettings
 
 if TYPE_CHECKING:
@@ -184,13 +184,15 @@ def load_weights(network: Controller, arrays: Mapping[str, np.ndarray]) -> None:
 
 def directory_settings(config: TRPOJobConfig) -> RunSettings:
     """The run directory's options."""
+    # A controller to start from brings its shape: what the options say about one changes no result.
+    ignored = ControllerSettings.model_fields if config.load_sft_pretrain else ()
     return RunSettings(
         save_dir=config.folder,
         resume=config.resume,
         overwrite=config.overwrite,
         seed=config.seed,
         keep_checkpoints=config.keep_checkpoints,
-        allow_changed=(*config.allow_changed, *sorted(FREE)),
+        allow_changed=(*config.allow_changed, *sorted(FREE), *ignored),
     )
 
 

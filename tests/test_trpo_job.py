@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from jobs import cli, trpo
-from jobs.trpo_configs import TRPOJobConfig
-from jobs.trpo_training import to_arrays, to_tensors
+from jobs.control_configs import DeepMimicConfig
+from jobs.deepmimic import trpo_config
+from jobs.trpo_configs import ControllerSettings, TRPOJobConfig
+from jobs.trpo_training import rllib_config, to_arrays, to_tensors
 from rollouts.controllers import ControllerError, load_controller
 
 if TYPE_CHECKING:
@@ -101,21 +104,23 @@ def test_a_resumed_run_keeps_its_options(tmp_path: Path) -> None:
 
 def test_training_starts_from_a_clone(tmp_path: Path) -> None:
     trpo.run(settings(tmp_path / "clone", num_timesteps=100))
-    trpo.run(
-        settings(
-            tmp_path / "tuned",
-            num_timesteps=100,
-            load_sft_pretrain=tmp_path / "clone",
-            critic_warmup_batches=1,
-            hidden_size=64,
-            clone_kl_weight=0.1,
-        )
-    )
+    shape = {name: field.default for name, field in ControllerSettings.model_fields.items()}
+    options: dict[str, Any] = {
+        "critic_warmup_batches": 1,
+        "clone_kl_weight": 0.1,
+        "load_sft_pretrain": tmp_path / "clone",
+        **shape,
+    }
+    trpo.run(settings(tmp_path / "tuned", num_timesteps=100, **options))
     before, after = weights(tmp_path / "clone"), weights(tmp_path / "tuned")
     assert torch.equal(before["policy.0.weight"], after["policy.0.weight"]), "the critic warms up first"
     assert not torch.equal(before["critic.0.weight"], after["critic.0.weight"])
+    # A run from before the shape was left to the clone names another one, and goes on.
+    config = yaml.safe_load((tmp_path / "tuned/config.yaml").read_text())
+    (tmp_path / "tuned/config.yaml").write_text(yaml.safe_dump(config | {"hidden_size": 16}))
+    trpo.run(settings(tmp_path / "tuned", num_timesteps=200, resume=True, **options))
     with pytest.raises(ControllerError, match="other observations: env is"):
-        trpo.run(settings(tmp_path / "other", PLAIN, load_sft_pretrain=tmp_path / "clone"))
+        trpo.run(settings(tmp_path / "other", PLAIN, **options))
 
 
 def test_evaluation_and_sampling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,6 +173,9 @@ def test_commands_of_the_guide_run(tmp_path: Path, capsys: pytest.CaptureFixture
         ("--resume --overwrite", "resume and overwrite are both set"),
         ("--load_model_path x", "a training starts from load_sft_pretrain"),
         ("--load_sft_pretrain /nowhere", "there is no such file"),
+        ("--load_sft_pretrain x --hidden_size 64", "hidden_size 64: of a new controller, but x brings its own"),
+        ("--load_sft_pretrain x --num_layers 3 --activation relu", "num_layers 3, activation relu: of a new"),
+        ("--load_sft_pretrain x --initial_log_std -2", "initial_log_std -2.0: of a new controller"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,3 +199,20 @@ def test_states_survive_the_file(tmp_path: Path) -> None:
 def test_the_default_folder_names_the_task() -> None:
     assert TRPOJobConfig(motion=("walk", "clips/run.txt"), seed=3).folder == Path("runs/trpo-walk-run-3")
     assert TRPOJobConfig(env_id="a.b:Hopper-v5").folder == Path("runs/trpo-a.b-Hopper-v5-0")
+
+
+def test_the_config_of_a_run_from_a_clone_can_be_read_back(tmp_path: Path) -> None:
+    """`config.yaml` names every option, and those of a new controller's shape are at their defaults there."""
+    first = TRPOJobConfig(load_sft_pretrain=tmp_path, save_dir=tmp_path)
+    assert TRPOJobConfig.model_validate(first.model_dump(mode="json")) == first
+
+
+def test_the_pipeline_leaves_the_shape_to_its_clone(tmp_path: Path) -> None:
+    whole = DeepMimicConfig(save_dir=tmp_path, hidden_size=(64, 32, 16), num_layers=3, activation="relu", max_kl=0.3)
+    config = trpo_config(whole, tmp_path)
+    assert config.load_sft_pretrain == tmp_path / "clone" and config.max_kl == 0.3
+    assert not config.model_fields_set & ControllerSettings.model_fields.keys()
+
+
+def test_runners_are_restarted_as_often_as_is_said() -> None:
+    assert rllib_config(TRPOJobConfig(max_runner_restarts=3)).max_num_env_runner_restarts == 3
