@@ -106,7 +106,7 @@ class RunDirectory:
         if opening == "overwrite":
             # A run that is still alive would go on writing into the files of the new one.
             directory._take_lock()
-            _move_aside(path)
+            move_aside(path)
             directory.close()
         try:
             for folder in (path, directory.checkpoints, directory.samples):
@@ -264,16 +264,7 @@ def inspect(settings: RunSettings, environ: Mapping[str, str] = os.environ) -> O
         RunDirectoryError: relative inside a Ray job, no directory, not writable, or not empty without leave.
     """
     path = settings.save_dir
-    if not path.is_absolute() and in_ray_job(environ):
-        raise RunDirectoryError(
-            f"save_dir {str(path)!r} is relative, and this is a Ray job: its working copy is thrown away with "
-            "everything in it. Give an absolute path on storage that you can read afterwards"
-        )
-    parent = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-    if not parent.is_dir():
-        raise RunDirectoryError(f"save_dir {path}: {parent} is a file, not a directory")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise RunDirectoryError(f"save_dir {path} is not writable: {parent} belongs to somebody else or is read-only")
+    check_place(path, environ)
     names = {entry.name for entry in path.iterdir()} - {LOCK} if path.is_dir() else set()
     if not names:
         return "new"
@@ -288,6 +279,32 @@ def inspect(settings: RunSettings, environ: Mapping[str, str] = os.environ) -> O
     raise RunDirectoryError(
         f"save_dir {path} holds a run already; continue it with --resume, or move it aside with --overwrite"
     )
+
+
+def check_place(path: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Whether a `save_dir` can be made, or written into where it exists; changes nothing.
+
+    Raises:
+        RunDirectoryError: relative inside a Ray job, a file is in its way, or not writable.
+    """
+    if not path.is_absolute() and in_ray_job(environ):
+        raise RunDirectoryError(
+            f"save_dir {str(path)!r} is relative, and this is a Ray job: its working copy is thrown away with "
+            "everything in it. Give an absolute path on storage that you can read afterwards"
+        )
+    parent = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not parent.is_dir():
+        raise RunDirectoryError(f"save_dir {path}: {parent} is a file, not a directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunDirectoryError(f"save_dir {path} is not writable: {parent} belongs to somebody else or is read-only")
+
+
+def move_aside(path: Path) -> None:
+    """Renames a folder to `<name>.old-1` (`-2`, ...), the first that is free."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    path.rename(target)
 
 
 def in_ray_job(environ: Mapping[str, str] = os.environ) -> bool:
@@ -343,13 +360,6 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _step_of(folder: Path) -> int:
     return int(folder.name.rpartition("_")[2])
-
-
-def _move_aside(path: Path) -> None:
-    number = 1
-    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
-    path.rename(target)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -2,6 +2,11 @@
 
     python -m jobs.generate --text "a person walks forward, then kicks" --num_samples 3
     python -m jobs.generate --model_path runs/demo --text_file prompts.txt --save_dir outputs/walks
+    python -m jobs.generate --model_path runs/demo --num_samples 10 --num_repetitions 3
+
+A model is sampled as it was trained and measured, where its args.json says how: sampler, steps, eta and guidance are
+taken from there unless a flag says otherwise. The last command is MDM's: three motions for each of ten held-out
+captions of the data.
 
 Written to `--save_dir`: `results.npz` (motion [M, J, 3, T], text, lengths, num_samples, num_repetitions, in the order
 and layout of MDM's results.npy, but without pickle), `results.txt`, `results_len.txt`, and for each motion
@@ -14,59 +19,144 @@ The same policy, prompts and seed give the same bits.
 from __future__ import annotations
 
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
-from cluster.run_directory import in_ray_job
+from cluster.run_directory import check_place, move_aside
 from jobs import cli
 from jobs.configs import GenerateConfig
+from jobs.guide_flags import GENERATE_GUIDE
 from motions.atomic import atomic_write
+from rollouts.settings import CheckpointSettings, DenoisingSettings, PolicySettings, SamplingSettings
 
 if TYPE_CHECKING:
     from motions.prompts import Prompt
     from motions.skeletons import Skeleton
     from rollouts.messages import GroupMotions
+    from rollouts.policy import DiffusionPolicy
+    from rollouts.text_encoders import TextEncoder
+
+SAMPLER = ("sampler", "sampling_steps", "eta", "guidance_scale")
+"""Options of the sampler that decide what a policy generates, and that args.json of a trained one records."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A generation that is checked and could start."""
+
+    config: GenerateConfig
+    """With the sampler of the model's args.json."""
+    policy: DiffusionPolicy
+    encoder: TextEncoder
+    prompts: list[Prompt]
+    opening: Literal["new", "overwrite"]
 
 
 def run(config: GenerateConfig) -> None:
     """Generates and writes the motions of a configuration."""
     from jobs.evaluation import generate
-    from rollouts.loading import build_policy, load_base, load_policy_text_encoder
-    from rollouts.settings import CheckpointSettings, DenoisingSettings, PolicySettings, SamplingSettings
 
-    folder = _open_folder(config.save_dir, overwrite=config.overwrite)
+    ready = prepare(config)
+    config, folder = ready.config, ready.config.save_dir
+    try_writing(folder, ready.opening)
+    count = config.motions_per_prompt
+    groups = generate(ready.policy, ready.encoder, ready.prompts, count, config.seed, stochastic=config.stochastic)
+    if ready.opening == "overwrite":
+        move_aside(folder.absolute())
+        folder.mkdir()
+    write_results(folder, groups, ready.policy.skeleton, gif=config.gif)
+    print(f"{len(ready.prompts)} prompts x {count} motions: open {folder / 'index.html'}")
+
+
+def plan(config: GenerateConfig) -> None:
+    """Loads and checks everything, and prints what would be generated; writes nothing."""
+    ready = prepare(config)
+    longest = max(prompt.num_frames for prompt in ready.prompts)
+    print(cli.settings_yaml(ready.config))
+    print(f"\nsave_dir {config.save_dir}: {ready.opening}")
+    print(f"{len(ready.prompts)} prompts x {config.motions_per_prompt} motions of up to {longest} frames")
+
+
+def prepare(config: GenerateConfig) -> Preparation:
+    """Loads policy, text encoder and prompts.
+
+    Raises:
+        ValueError: whatever is wrong with folder, files, prompts or options; nothing has been written.
+    """
+    from rollouts.loading import build_policy, load_base, load_policy_text_encoder
+
+    opening = inspect_folder(config.save_dir, overwrite=config.overwrite)
+    config = with_recorded_sampler(config)
     checkpoint = config.model_dump(include=set(CheckpointSettings.model_fields))
     settings = PolicySettings(**checkpoint, use_lora=config.adapter_path is not None)
     sampling = SamplingSettings(**config.model_dump(include=set(DenoisingSettings.model_fields)))
     loaded = load_base(settings)
     print(f"policy: {loaded.report}")
     policy = build_policy(loaded, settings, sampling)
-    prompts = read_prompts(config, policy.skeleton.fps)
+    prompts = read_prompts(config, policy.skeleton)
     encoder = load_policy_text_encoder(settings)
-    groups = generate(policy, encoder, prompts, config.num_samples, config.seed, stochastic=config.stochastic)
-    write_results(folder, groups, policy.skeleton, gif=config.gif)
-    print(f"{len(prompts)} prompts x {config.num_samples} motions: open {folder / 'index.html'}")
+    encoder.check_lengths([prompt.text for prompt in prompts])
+    return Preparation(config, policy, encoder, prompts, opening)
 
 
-def read_prompts(config: GenerateConfig, fps: float) -> list[Prompt]:
-    """The prompts of `--text` or `--text_file`.
+def with_recorded_sampler(config: GenerateConfig) -> GenerateConfig:
+    """The configuration with the sampler of the model's args.json where the user chose none; says what was taken.
 
     Raises:
-        ValueError: a prompt without frames, or a file that holds none.
+        ValueError: args.json records a sampler that does not exist.
     """
+    from rollouts.checkpoints import find_checkpoint
+    from rollouts.model_args import ARGS_FILE, read_model_args
+
+    file = find_checkpoint(config.model_path)
+    recorded = read_model_args(file).model_extra or {}
+    taken = {name: recorded[name] for name in SAMPLER if name in recorded and name not in config.model_fields_set}
+    if not taken:
+        return config
+    source = file.parent / ARGS_FILE
+    try:
+        checked = DenoisingSettings.model_validate(taken)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"{source}: {problems}; give the option itself") from error
+    print(f"{', '.join(f'{name} {getattr(checked, name)}' for name in taken)}: taken from {source}")
+    return config.model_copy(update={name: getattr(checked, name) for name in taken})
+
+
+def read_prompts(config: GenerateConfig, skeleton: Skeleton) -> list[Prompt]:
+    """The prompts of `--text` or `--text_file`, else held-out captions of the data, with their motions' lengths.
+
+    Raises:
+        ValueError: a prompt without frames, a file that holds none, or data of another skeleton.
+    """
+    from motions.dataset import load_dataset
     from motions.prompts import Prompt, Segment, load_prompts
 
+    fps = skeleton.fps
     num_frames = round(config.seconds * fps)
     if num_frames < 1:
         raise ValueError(f"seconds is {config.seconds}: at {fps:g} frames per second that is no frame")
-    if config.text_file is None:
-        return [Prompt(text, (Segment(text, num_frames),)) for text in config.text]
-    prompts = load_prompts(config.text_file, fps, default_frames=num_frames)
-    if not prompts:
-        raise ValueError(f"{config.text_file} holds no prompt")
-    return prompts
+    if config.text:
+        prompts = [Prompt(text, (Segment(text, num_frames),)) for text in config.text]
+    elif config.text_file is not None:
+        prompts = load_prompts(config.text_file, fps, default_frames=num_frames)
+        if not prompts:
+            raise ValueError(f"{config.text_file} holds no prompt")
+    else:
+        assert config.max_prompts is not None
+        dataset = load_dataset(config.data_source)
+        if dataset.skeleton != skeleton:
+            raise ValueError(
+                f"dataset {config.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give "
+                "prompts with --text, or data of the policy's skeleton"
+            )
+        prompts = dataset.prompts("test", config.max_prompts, rng=np.random.default_rng(config.seed))
+    return prompts[: config.max_prompts]
 
 
 def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, *, gif: bool) -> None:
@@ -129,20 +219,36 @@ def _save_array(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def _open_folder(path: Path, *, overwrite: bool) -> Path:
-    """The results' folder, made when absent.
+def inspect_folder(path: Path, *, overwrite: bool) -> Literal["new", "overwrite"]:
+    """How a run will take the results' folder; changes nothing.
 
     Raises:
-        ValueError: it holds results and `overwrite` is off, or it is relative in a Ray job.
-        OSError: it cannot be created.
+        ValueError: it cannot be written, holds results and `overwrite` is off, or holds something else.
     """
-    if in_ray_job() and not path.is_absolute():
-        raise ValueError(f"save_dir {path} is relative, and this is a Ray job: its working copy is thrown away")
-    if (path / "results.npz").exists() and not overwrite:
-        raise ValueError(f"save_dir {path} holds results; give another folder or --overwrite")
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    check_place(path)
+    if not path.exists() or not any(path.iterdir()):
+        return "new"
+    if not any(path.glob("sample*_rep*.npy")) and not (path / "results.npz").is_file():
+        raise ValueError(f"save_dir {path} is not empty and holds no results of jobs.generate; give an empty folder")
+    if not overwrite:
+        raise ValueError(f"save_dir {path} holds results; give another folder or --overwrite, which moves them aside")
+    return "overwrite"
+
+
+def try_writing(path: Path, opening: Literal["new", "overwrite"]) -> None:
+    """Makes the folder and a file that is gone at once, so that no motion is sampled for a place without room for it.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    target = path.absolute().parent if opening == "overwrite" else path
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target):
+            pass
+    except OSError as error:
+        raise ValueError(f"save_dir {path} is not writable: {error.strerror}") from error
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(GenerateConfig, run, __doc__, "jobs.generate"))
+    sys.exit(cli.main(GenerateConfig, run, __doc__, "jobs.generate", plan=plan, guide=GENERATE_GUIDE))
