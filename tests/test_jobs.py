@@ -157,7 +157,9 @@ def test_retrieval_training_writes_tmr_files_with_held_out_figures(
         train_retrieval.run(retrieval_config(models.dataset, tmp_path / "judge", captions="judge"))
 
 
-def test_generate_writes_motions_that_mdm_tools_know(models: TinyModels, tmp_path: Path) -> None:
+def test_generate_writes_motions_that_mdm_tools_know(
+    models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"text": "walks, then runs", "segments": [{"text": "walks", "num_frames": 12}, '
                        '{"text": "runs", "num_frames": 20}]}\n{"text": "jumps", "seconds": 0.45}\n')  # fmt: skip
@@ -165,6 +167,7 @@ def test_generate_writes_motions_that_mdm_tools_know(models: TinyModels, tmp_pat
         model_path=str(models.policy), text_file=prompts, num_samples=2, save_dir=tmp_path / "out", sampling_steps=3
     )
     generate.run(config)
+    assert f"policy: MDM from {models.policy_file} (model_avg): " in capsys.readouterr().out
     with np.load(config.save_dir / "results.npz", allow_pickle=False) as results:
         assert results["motion"].shape == (4, 22, 3, 32)
         assert results["text"].tolist() == ["walks, then runs", "jumps"] * 2
