@@ -60,6 +60,10 @@ def step_advantages(config: GRPOConfig, total: np.ndarray, terms: dict[str, np.n
     return group_advantages(total, config, weighted)
 
 
+MERGED_BASE = "merged_base"
+"""Folder of an export with the base of its adapter, where no other file holds it."""
+
+
 class PolicyExport:
     """Writes a version of the policy as files that others read: a merged MDM checkpoint and a peft adapter.
 
@@ -73,12 +77,15 @@ class PolicyExport:
         self._encoder = encoder
 
     def __call__(self, version: PolicyVersion, folder: Path) -> None:
-        """`model#########.pt`, `args.json`, `Mean.npy`, `Std.npy`, and with LoRA `adapter/` in peft's format."""
+        """`model#########.pt`, `args.json`, `Mean.npy`, `Std.npy`, and with LoRA `adapter/` in peft's format.
+
+        With `merge_adapter` the adapter's base is no checkpoint of anybody's: it is written too, into `merged_base/`.
+        """
         self.write(version, folder)
 
     def write(self, version: PolicyVersion, folder: Path) -> Path:
         """As calling it; returns the model file."""
-        from rollouts.adapters import has_lora, save_adapter
+        from rollouts.adapters import base_network, has_lora, save_adapter
         from rollouts.checkpoints import model_args_of, save_mdm
         from rollouts.model_args import ModelArgs
 
@@ -94,7 +101,12 @@ class PolicyExport:
             extra=self._config.model_dump(mode="json", exclude=set(ModelArgs.model_fields)),
         )
         if has_lora(policy.network):
-            save_adapter(folder / "adapter", policy.network, base_model=self._config.model_path)
+            base_path = self._config.model_path
+            if self._config.merge_adapter:
+                # Relative to the adapter, for a checkpoint's folder is moved after it was written.
+                base_path = f"../{MERGED_BASE}"
+                save_mdm(folder / MERGED_BASE, 0, base_network(policy.network), args, policy.normalizer)
+            save_adapter(folder / "adapter", policy.network, base_model=base_path)
         return save_mdm(folder, version.number, policy.network, args, policy.normalizer)
 
     def finish(self, version: PolicyVersion, folder: Path) -> Path:

@@ -228,6 +228,13 @@ def merge_into_base(network: MDM) -> MDM:
     return merged
 
 
+def base_network(network: MDM) -> MDM:
+    """A new network with the base's weights alone."""
+    base = MDM(network.config)
+    base.load_state_dict(plain_state_dict(network, merged=False))
+    return base
+
+
 def base_fingerprint(network: MDM) -> str:
     """sha256 over names, shapes and float32 values of the base weights; adapters do not change it."""
     digest = hashlib.sha256()
