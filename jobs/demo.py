@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,9 @@ from pydantic import Field
 from jobs import cli
 from jobs.configs import BUILTIN, GRPOConfig, PretrainConfig, RetrievalConfig
 from motions.settings import Settings
+
+WEIGHTS = ("model_path", "tmr_checkpoint_path", "judge_path")
+"""Options of `jobs.grpo` that name policy, reward and judge."""
 
 
 class DemoConfig(Settings):
@@ -54,11 +59,41 @@ def run(config: DemoConfig) -> None:
     run_with(config, ensure_weights(config.weights_dir))
 
 
+def plan(config: DemoConfig) -> None:
+    """Says which weights the demonstration takes and what is left to do; checks it where all weights are there."""
+    trainings = missing_weights(config.weights_dir)
+    settings = run_settings(config, weight_paths(trainings))
+    for option in WEIGHTS:
+        if option not in trainings:
+            print(f"{option}: {getattr(settings, option)}, ships with this copy")
+        else:
+            print(f"{option}: would be trained first\n  {trainings[option].command}")
+    check_run(settings, complete=not trainings)
+
+
+def check_run(settings: GRPOConfig, *, complete: bool) -> None:
+    """Says how the run stands, and plans it unless it is finished or (not `complete`) its weights are not there yet.
+
+    Raises:
+        ValueError: it cannot start.
+        StartError: this machine is too small for it.
+    """
+    command = cli.command_of(settings, "jobs.grpo")
+    if finished(settings):
+        print(_already_done(settings))
+        return
+    print(f"{settings.save_dir}: the run {'goes on' if settings.resume else 'begins'}, as by\n  {command}")
+    if complete:
+        from jobs.dry_run import dry_run
+
+        dry_run(settings)
+
+
 def run_with(config: DemoConfig, weights: dict[str, str]) -> None:
     """The demonstration on given weights: `model_path`, `tmr_checkpoint_path`, `judge_path`."""
     settings = run_settings(config, weights)
     if finished(settings):
-        print(f"{settings.save_dir} holds this run already, finished; --fresh runs it again into a new folder")
+        print(_already_done(settings))
     else:
         from jobs import grpo
 
@@ -106,39 +141,59 @@ def finished(settings: GRPOConfig) -> bool:
 def ensure_weights(folder: Path) -> dict[str, str]:
     """Paths of policy, reward and judge: those that ship, or ones trained below `folder` by the same commands."""
     from jobs import pretrain, train_retrieval
+
+    trainings = missing_weights(folder)
+    for option, training in trainings.items():
+        print(
+            f"this copy has no weights for {option}: training them takes minutes, once\n  {training.command}",
+            flush=True,
+        )
+        if isinstance(training.settings, PretrainConfig):
+            pretrain.run(training.settings)
+        else:
+            train_retrieval.run(training.settings)
+    return weight_paths(trainings)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How weights that do not ship are made."""
+
+    settings: PretrainConfig | RetrievalConfig
+    command: str
+
+
+def missing_weights(folder: Path) -> dict[str, Training]:
+    """What has to be trained first, by the option of `jobs.grpo` that takes it; nothing where all weights ship."""
     from rewards.settings import BUILTIN_JUDGE_FOLDER, BUILTIN_TMR_FOLDER
     from rollouts.checkpoints import builtin_names
 
-    weights = {"model_path": BUILTIN, "tmr_checkpoint_path": BUILTIN, "judge_path": BUILTIN}
+    trainings: dict[str, Training] = {}
     if BUILTIN not in builtin_names():
         policy = cli.load_preset(
             PretrainConfig, "pretrain_small", "jobs.pretrain", save_dir=folder / "policy", resume=True
         )
-        announce("policy", cli.command_of(policy, "jobs.pretrain"))
-        pretrain.run(policy)
-        weights["model_path"] = str(policy.save_dir)
+        trainings["model_path"] = Training(policy, cli.command_of(policy, "jobs.pretrain"))
     for option, shipped, changes in (
         ("tmr_checkpoint_path", BUILTIN_TMR_FOLDER, {}),
         ("judge_path", BUILTIN_JUDGE_FOLDER, {"captions": "judge", "seed": 77}),
     ):
         if (shipped / "config.json").is_file():
             continue
-        name = option.partition("_")[0]
         retrieval = cli.load_preset(
             RetrievalConfig,
             "retrieval_small",
             "jobs.train_retrieval",
-            **{"save_dir": folder / name, "resume": True, **changes},
+            **{"save_dir": folder / option.partition("_")[0], "resume": True, **changes},
         )
-        announce(name, cli.command_of(retrieval, "jobs.train_retrieval"))
-        train_retrieval.run(retrieval)
-        weights[option] = str(retrieval.save_dir)
-    return weights
+        trainings[option] = Training(retrieval, cli.command_of(retrieval, "jobs.train_retrieval"))
+    return trainings
 
 
-def announce(name: str, command: str) -> None:
-    """Says that weights are trained that usually ship."""
-    print(f"this copy has no weights for the {name}: training them takes minutes, once\n  {command}", flush=True)
+def weight_paths(trainings: Mapping[str, Training]) -> dict[str, str]:
+    """What `jobs.grpo` is given as its policy, reward and judge."""
+    shipped = dict.fromkeys(WEIGHTS, BUILTIN)
+    return shipped | {option: str(training.settings.save_dir) for option, training in trainings.items()}
 
 
 def summary(run_dir: Path) -> list[str]:
@@ -165,6 +220,10 @@ def summary(run_dir: Path) -> list[str]:
     ]
 
 
+def _already_done(settings: GRPOConfig) -> str:
+    return f"{settings.save_dir} holds this run already, finished; --fresh runs it again into a new folder"
+
+
 def _change(row: dict[str, Any]) -> str:
     text = f"{row['before']:.3f} -> {row['after']:.3f}"
     if row["interval"] is None:
@@ -174,4 +233,4 @@ def _change(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(DemoConfig, run, __doc__, "jobs.demo"))
+    sys.exit(cli.main(DemoConfig, run, __doc__, "jobs.demo", plan=plan))

@@ -53,6 +53,9 @@ def test_a_second_demonstration_only_reports(
     assert "judge's matching score" in second[-2]
     assert second[-1].startswith(f"Look at {config.save_dir / 'report.html'}")
 
+    demo.check_run(demo.run_settings(config, paths), complete=True)
+    assert "holds this run already, finished" in capsys.readouterr().out
+
     # One that was stopped before its report goes on; fresh ones and other options begin beside it.
     (config.save_dir / "report.html").unlink()
     assert demo.run_settings(config, paths).save_dir == config.save_dir
@@ -61,6 +64,30 @@ def test_a_second_demonstration_only_reports(
     for changes in ({"fresh": True}, {"num_steps": 2}):
         settings = demo.run_settings(config.model_copy(update=changes), paths)
         assert (settings.save_dir.name, settings.resume) == ("demo-2", False)
+
+
+def test_a_dry_run_says_what_would_be_done(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(yaml.safe_dump(TINY | {"dataset": str(tiny_models.dataset), "max_motion_length": 196}))
+    words = ["--save_dir", str(tmp_path / "demo"), "--weights_dir", str(tmp_path / "weights"), "--runtime", "local"]
+    words += ["--grpo_preset", str(preset), "--dry_run"]
+
+    assert cli.main(demo.DemoConfig, demo.run, None, "jobs.demo", demo.plan, argv=words) == 0
+    output = capsys.readouterr().out
+    assert "judge_path: builtin, ships with this copy" in output
+    assert f"{tmp_path / 'demo'}: the run begins, as by\n  python -m jobs.grpo --" in output
+    assert "cluster: has room for this" in output
+
+    monkeypatch.setattr("rollouts.checkpoints.builtin_names", lambda: ())
+    assert cli.main(demo.DemoConfig, demo.run, None, "jobs.demo", demo.plan, argv=words) == 0
+    output = capsys.readouterr().out
+    assert (
+        f"model_path: would be trained first\n  python -m jobs.pretrain --save_dir {tmp_path}/weights/policy" in output
+    )
+    assert f"--model_path {tmp_path}/weights/policy" in output
+    assert list(tmp_path.iterdir()) == [preset]
 
 
 def test_presets_of_the_demonstration_fit_together() -> None:
