@@ -66,6 +66,15 @@ def test_the_std_stops_at_its_floor() -> None:
     assert clone.log_std.min().item() == pytest.approx(-1.5)
 
 
+@pytest.mark.parametrize(("limit", "steps"), [(7, 7), (1000, 40 * 9)])
+def test_optimizer_steps_are_limited(limit: int, steps: int) -> None:
+    """540 samples of training are 9 batches, 40 times."""
+    reported: list[dict[str, float]] = []
+    learner = CloningLearner(controller(), SETTINGS.model_copy(update={"max_optimizer_steps": limit}), seed=5)
+    learner.fit(linear_data(600), 0, reported.append)
+    assert reported[-1]["optimizer_steps"] == steps
+
+
 def test_weights_decide_which_labels_count() -> None:
     data = linear_data(noise=0.0)
     bad = data.actions.copy()

@@ -11,12 +11,13 @@ import pytest
 
 from cluster.connect import Connection
 from cluster.run_directory import RunDirectoryError
-from envs.deepmimic_vector import make_vector_env
-from jobs import cli, clone_training, sft
-from jobs.control_configs import SFTConfig
+from envs.deepmimic_vector import DeepMimicVectorEnv, make_vector_env
+from jobs import cli, clone_training, deepmimic, sft
+from jobs.control_configs import DeepMimicConfig, SFTConfig
 from learners.workers import OneWorker
 from motions.mocap import clips_folder
 from rollouts.controllers import load_controller
+from rollouts.demonstrations import Demonstrations
 
 SMALL: dict[str, Any] = {
     "num_demo_envs": 4,
@@ -77,6 +78,83 @@ def test_an_interrupted_cloning_goes_on_to_the_same_clone(tmp_path: Path, monkey
     assert rounds == [0, 1, 1]
     first, second = (load_controller(tmp_path / name / "clone").controller.state_dict() for name in ("whole", "cut"))
     assert all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
+
+
+class Still:
+    """An expert whose label is 0; the clone's actions are 2 in `collected_round`."""
+
+    def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
+        return np.zeros((env.num_envs, 28))
+
+
+def collected_round(
+    monkeypatch: pytest.MonkeyPatch, index: int = 0, **options: Any
+) -> tuple[Demonstrations, np.ndarray, np.ndarray]:
+    """Data of a round of one second, executed actions in radians [T, N, 28], and rewards [T, N]."""
+    values = {"demo_s": 1.0, "demo_noise": 0.0, "early_termination": False, **options}
+    config = SFTConfig.model_validate(values)
+    env = make_vector_env(config.task_settings, 3)
+    acted: list[np.ndarray] = []
+    rewards: list[np.ndarray] = []
+    step = env.step
+
+    def recorded(actions: np.ndarray) -> Any:
+        result = step(actions)
+        acted.append(actions * np.array(env.observation_schema["action_range"]))
+        rewards.append(result[1])
+        return result
+
+    monkeypatch.setattr(env, "step", recorded)
+    monkeypatch.setattr(clone_training, "acting", lambda _: lambda observations: np.full((3, 28), 2.0))
+    controller = clone_training.new_controller(config, env.observation_schema)
+    data = clone_training.collect_round(config, env, Still(), controller, index, 0)
+    return data, np.stack(acted), np.stack(rewards)
+
+
+def test_the_betas_say_who_acts_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    for index, betas, share in ((0, (1.0, 0.0), 0.0), (1, (1.0, 0.0), 1.0), (5, (1.0, 0.0), 1.0), (0, (0.5,), 0.5)):
+        data, acted, _ = collected_round(monkeypatch, index, dagger_betas=betas)
+        assert (acted != 0).mean() == pytest.approx(share, abs=0.15 if share == 0.5 else 0.0)
+        assert not data.actions.any(), "the labels are the expert's, whoever acts"
+
+
+def test_the_noise_has_its_size_in_radians_and_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode, size, hold_s, steps in (("residual", 0.05, 0.1, 3), ("absolute", 0.2, 0.2, 6)):
+        _, acted, _ = collected_round(monkeypatch, action_mode=mode, demo_noise=size, demo_noise_hold_s=hold_s)
+        held = acted.reshape(30 // steps, steps, -1)
+        assert (held == held[:, :1]).all() and (np.diff(held[:, 0], axis=0) != 0).all()
+        assert held[:, 0].std() == pytest.approx(size, rel=0.15)
+
+
+def test_blocks_of_validation_have_their_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, sizes in ((0.5, [15, 15]), (0.8, [24, 6])):
+        data, _, _ = collected_round(monkeypatch, val_block_s=seconds)
+        assert np.unique(data.blocks, return_counts=True)[1].tolist() == sizes * 3
+
+
+def test_samples_weigh_alike_or_by_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    uniform, _, _ = collected_round(monkeypatch)
+    assert (uniform.weights == 1.0).all()
+    weighed, _, rewards = collected_round(monkeypatch, label_weighting="reward")
+    np.testing.assert_allclose(weighed.weights, rewards.T.reshape(-1), rtol=1e-6)
+    assert np.ptp(rewards) > 0.1
+
+
+def test_the_critic_starts_with_the_discount_of_what_follows(tmp_path: Path) -> None:
+    env = make_vector_env(SFTConfig(early_termination=False).task_settings, 2)
+    returns = []
+    for gamma in (1e-6, 0.8):
+        config = SFTConfig(early_termination=False, critic_warm_s=1.0, critic_warm_gamma=gamma)
+        controller = clone_training.new_controller(config, env.observation_schema)
+        returns.append(clone_training.critic_rollouts(config, env, controller, 0).returns)
+    # The same rollout: rewards of one step, and sums over about five.
+    assert 0.0 < returns[0].min() and returns[0].max() <= 1.0
+    first, sums = (values.reshape(-1, 2) for values in returns)
+    rows = len(sums)
+    expected = sum(0.8**k * first[k : k + rows] for k in range(len(first) - rows + 1))
+    np.testing.assert_allclose(sums[:5], expected[:5], rtol=0.05)
+    whole = DeepMimicConfig(save_dir=tmp_path, gamma=0.9)
+    assert deepmimic.clone_config(whole, tmp_path).critic_warm_gamma == 0.9
 
 
 @pytest.mark.ray

@@ -146,6 +146,17 @@ def test_the_floor_is_found_but_hovering_is_kept() -> None:
     assert sunk.penetration > 0.2 and at_floor.penetration < 0.03
 
 
+def test_a_larger_shift_to_the_floor_can_be_allowed() -> None:
+    hovering = joints_of(walking()) + np.array([0.0, 0.3, 0.0])
+    shifts = []
+    for metres in (0.0, 0.2, 0.5):
+        scorer = TrackingScorer(RewardSettings(**FAST, tracking_max_floor_shift=metres), HUMANML3D)
+        reference = scorer._reference(hovering, "sample 0")
+        assert reference is not None
+        shifts.append(reference.floor_shift)
+    assert shifts[:2] == [0.0, -0.2] and -0.4 < shifts[2] < -0.2
+
+
 def test_time_is_limited() -> None:
     joints = joints_of(walking())
     assert reference_of(joints, max_seconds=1.0).num_steps == 30
