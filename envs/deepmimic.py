@@ -22,7 +22,7 @@ from envs.deepmimic_vector import (
     action_space,
     make_reader,
     observation_space,
-    read_phases,
+    read_starts,
     resolve_settings,
     step_infos,
 )
@@ -70,13 +70,13 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32, dict[str, Any]]:
-        """Starts on the clip; `options["phase"]` in [0, 1) says where.
+        """Starts on the clip; `options["phase"]` in [0, 1) says where, `options["clip"]` on which.
 
         Raises:
-            ValueError: an unknown option or a phase outside [0, 1).
+            ValueError: an unknown option, a phase outside [0, 1) or a clip that is not there.
         """
         super().reset(seed=seed)
-        self.task.start(_ROW, [self.np_random], read_phases(dict(options or {}), 1))
+        self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
         self._qpos, self._qvel = self.task.start_states(_ROW)
         return self.observe()[0], {"phase": float(self.task.phase[0]), "clip": int(self.task.clip[0])}
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from envs.bullet_physics import BulletHumanoid, LinkStates
 from envs.character import CharacterState
-from envs.deepmimic_vector import action_space, observation_space, read_phases, resolve_settings, step_infos
+from envs.deepmimic_vector import action_space, observation_space, read_starts, resolve_settings, step_infos
 from envs.imitation_task import ImitationTask
 from envs.joint_coordinates import coordinate_rates, joint_coordinates, local_rotations
 from envs.paper_observation import paper_observation as observe_as_paper
@@ -70,14 +70,13 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32, dict[str, Any]]:
-        """Starts an episode; `options["phase"]` sets where on the clip, in [0, 1).
+        """Starts an episode; `options["phase"]` sets where on the clip, in [0, 1), `options["clip"]` on which.
 
         Raises:
-            ValueError: an unknown option or a phase outside [0, 1).
+            ValueError: an unknown option, a phase outside [0, 1) or a clip that is not there.
         """
         super().reset(seed=seed)
-        phases = read_phases(dict(options or {}), 1)
-        self.task.start(_ROW, [self.np_random], phases)
+        self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
         self._state = start_on_reference(self._humanoid, self.task)
         infos = {"phase": float(self.task.phase[0]), "clip": int(self.task.clip[0])}
         return self.task.observe(self._state)[0], infos

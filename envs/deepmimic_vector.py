@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from envs.character import CharacterState, KinematicsReader
 from envs.imitation_reward import TERMS, heading
-from envs.imitation_task import ALL, ImitationTask, Outcome, Rows
+from envs.imitation_task import ALL, ANYWHERE, ImitationTask, Outcome, Rows, Starts
 from envs.physics import make_physics
 from envs.reference import NUM_COORDINATES
 from envs.settings import DeepMimicSettings
@@ -90,15 +90,15 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
 
         Args:
             seed: row i gets seed + i, or its own of a sequence; None goes on with the generators.
-            options: `phase`: a number or [N], where on the clip to start, in [0, 1). `reset_mask`: [N] bool, the rows
-                to start anew, the others going on.
+            options: `phase`: a number or [N], where on the clip to start, in [0, 1). `clip`: an index into `motion` or
+                [N], which clip. `reset_mask`: [N] bool, the rows to start anew, the others going on.
 
         Raises:
-            ValueError: an unknown option, a wrong shape, or a phase outside [0, 1).
+            ValueError: an unknown option, a wrong shape, a phase outside [0, 1) or a clip that is not there.
         """
         options = dict(options or {})
         mask = np.asarray(options.pop("reset_mask", self._everyone), dtype=bool)
-        phases = read_phases(options, self.num_envs)
+        starts = read_starts(options, self.num_envs)
         if mask.shape != (self.num_envs,):
             raise ValueError(f"reset_mask has shape {mask.shape}; legal: ({self.num_envs},)")
         rows = np.flatnonzero(mask)
@@ -106,7 +106,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
             fresh = _generators(seed, self.num_envs)
             for row in rows:
                 self._generators[row] = fresh[row]
-        self._restart(rows, None if phases is None else phases[rows])
+        self._restart(rows, starts)
         self._ended[rows] = False
         observations = self.task.observe(self._reader.read(self._qpos, self._qvel))
         return observations, self._masked({"phase": self.task.phase, "clip": self.task.clip.copy()}, mask)
@@ -202,7 +202,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
                 infos[name] = np.zeros(self.num_envs, dtype=values.dtype)
                 infos[name][going] = values
         infos = self._masked(infos, ~self._ended)
-        self._restart(restarting, None)
+        self._restart(restarting)
         self._ended = terminated | truncated
         return self.observe(), reward, terminated, truncated, infos
 
@@ -217,11 +217,11 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
             name: values.copy() for name, values in infos.items() if name[0] != "_" and name != "final_obs"
         }
         infos["_final_info"] = ended
-        self._restart(rows, None)
+        self._restart(rows)
         observations[rows] = self.task.observe(self._reader.read(self._qpos[rows], self._qvel[rows]), rows)
 
-    def _restart(self, rows: NDArray[np.int64], phases: NDArray[np.float64] | None) -> None:
-        self.task.start(rows, [self._generators[row] for row in rows], phases)
+    def _restart(self, rows: NDArray[np.int64], starts: Starts = ANYWHERE) -> None:
+        self.task.start(rows, [self._generators[row] for row in rows], starts.of(rows))
         self._qpos[rows], self._qvel[rows] = self.task.start_states(rows)
 
     def _step_infos(self, outcome: Outcome, rows: Rows = ALL) -> dict[str, NDArray[Any]]:
@@ -276,21 +276,22 @@ def make_reader(task: ImitationTask) -> KinematicsReader:
     )
 
 
-def read_phases(options: dict[str, Any], count: int) -> NDArray[np.float64] | None:
-    """[count] from `options["phase"]`, a number or one per row; the only option there is.
+def read_starts(options: dict[str, Any], count: int) -> Starts:
+    """From `options["phase"]` and `options["clip"]`, each a number or one per row; the only options there are.
 
     Raises:
-        ValueError: another option, or another number of phases.
+        ValueError: another option, or another number of phases or clips.
     """
-    phase = options.pop("phase", None)
-    if options:
-        raise ValueError(f"unknown reset option {next(iter(options))!r}; legal: 'phase'")
-    if phase is None:
-        return None
-    phases = np.asarray(phase, dtype=np.float64)
-    if phases.shape not in ((), (count,)):
-        raise ValueError(f"phase has shape {phases.shape}; legal: one number or ({count},)")
-    return np.broadcast_to(phases, (count,))
+    if unknown := options.keys() - {"phase", "clip"}:
+        raise ValueError(f"unknown reset option {min(unknown)!r}; legal: 'phase', 'clip'")
+    values: dict[str, NDArray[Any] | None] = dict.fromkeys(("phase", "clip"))
+    for name, kind in (("phase", np.float64), ("clip", np.int64)):
+        if options.get(name) is not None:
+            given = np.asarray(options[name], dtype=kind)
+            if given.shape not in ((), (count,)):
+                raise ValueError(f"{name} has shape {given.shape}; legal: one number or ({count},)")
+            values[name] = np.broadcast_to(given, (count,))
+    return Starts(values["phase"], values["clip"])
 
 
 def _generators(seed: int | Sequence[int | None] | None, count: int) -> list[np.random.Generator]:

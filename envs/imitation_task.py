@@ -74,6 +74,25 @@ class Outcome:
     """[n] of the reference they were compared with."""
 
 
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Where N rows shall start; what is None is drawn, or follows from the settings."""
+
+    phases: Array | None = None
+    """[N] in [0, 1)."""
+    clips: NDArray[np.int64] | None = None
+    """[N] indices into the clips."""
+
+    def of(self, rows: NDArray[np.int64]) -> Starts:
+        """Those of some rows."""
+        return Starts(
+            None if self.phases is None else self.phases[rows], None if self.clips is None else self.clips[rows]
+        )
+
+
+ANYWHERE = Starts()
+
+
 class ImitationTask:
     """State and rules of the task for `num_envs` rows; `clips` and `table_hz` as in `ReferenceMotion`.
 
@@ -136,20 +155,24 @@ class ImitationTask:
         """[N] share of the cycle."""
         return self.reference.phase(self.clip, self.time)
 
-    def start(self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], phases: Array | None) -> None:
-        """New episodes for some rows, each drawn from its own generator; `phases` [n] sets where on the clip.
+    def start(self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], starts: Starts) -> None:
+        """New episodes for some rows [n], each drawn from its own generator as far as `starts` of n does not say.
 
         Raises:
-            ValueError: a phase outside [0, 1).
+            ValueError: a phase outside [0, 1), or a clip that is not there.
         """
+        settings, reference, phases, clips = self.settings, self.reference, starts.phases, starts.clips
         if phases is not None and not ((phases >= 0.0) & (phases < 1.0)).all():
             raise ValueError(f"phase is {phases.tolist()}; legal: [0, 1)")
-        settings, reference = self.settings, self.reference
+        if clips is not None and not ((clips >= 0) & (clips < len(reference.clips))).all():
+            raise ValueError(f"clip is {clips.tolist()}; legal: 0 to {len(reference.clips) - 1}")
         for index, (row, generator) in enumerate(zip(rows, generators, strict=True)):
             chance, share, first_push, direction = generator.random(4)
             clip = min(
                 int(np.searchsorted(np.cumsum(reference.chances), chance, side="right")), len(reference.clips) - 1
             )
+            if clips is not None:
+                clip = int(clips[index])
             if phases is not None:
                 share = phases[index]
             elif settings.reference_start == "fixed":

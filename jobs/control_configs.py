@@ -18,6 +18,9 @@ from learners.trust_region_settings import TRPOSettings
 from motions.settings import Settings
 from rollouts.demonstration_settings import DemonstrationSettings
 
+MAX_LOOKAHEAD_S = 0.5
+"""The bound of the environment's `lookahead_s`."""
+
 
 class ControlEvaluationSettings(Settings):
     """Evaluation from fixed starts on the clip."""
@@ -74,6 +77,12 @@ class CloneTaskSettings(DeepMimicSettings, DemonstrationSettings):
     def _one_lookahead(self) -> Self:
         if self.lookahead is not None and self.lookahead_s is not None:
             raise ValueError("lookahead and lookahead_s are both given; they are the same time in two units")
+        seconds = self.label_lookahead_s(self.control_hz)
+        if seconds is not None and seconds > MAX_LOOKAHEAD_S:
+            raise ValueError(
+                f"lookahead is {self.lookahead!r}, {seconds:.3g} s at {self.control_hz} Hz; legal: 0 to "
+                f"{MAX_LOOKAHEAD_S:g} s, which are {MAX_LOOKAHEAD_S * self.control_hz:g} control steps"
+            )
         return self
 
     @property
@@ -109,7 +118,8 @@ class PipelineSettings(Settings):
 
     resume: bool = False
     """Continue the run found in `save_dir`: finished stages are kept, an interrupted one goes on from its last
-    checkpoint. With other `num_timesteps` than before, training goes on to there and is evaluated again."""
+    checkpoint. With other `num_timesteps` than before, training goes on to there and is evaluated again; with other
+    options of the evaluation or `video_s`, only the evaluation is made again."""
 
     overwrite: bool = False
     """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start anew."""
@@ -118,10 +128,13 @@ class PipelineSettings(Settings):
     """Seed of weights, data, environments and noise."""
 
     controller: Path | None = None
-    """Controller that `evaluate` plays; by default the one that ships for the clip, in `docs/results/`."""
+    """Controller that `evaluate` plays; by default the one that ships for the clip, in `docs/results/`. It is played
+    with the interface and the physics that it was trained with, as far as no option says otherwise, and judged by the
+    default rules."""
 
     check: bool = False
-    """With `evaluate` of walk: exit with 1 if a target is missed, and name those on the last line."""
+    """With `evaluate` of walk, over 20 s and with 100 N from four sides: exit with 1 if a target is missed, and name
+    those on the last line."""
 
     trpo: bool = True
     """Fine-tune the clone by reinforcement learning; `--no_trpo` stops after the clone."""

@@ -14,6 +14,10 @@ So every policy is started from the same phases on the clip and gets, for each e
 
 and the same table for: `open loop` (the reference target with velocity feed-forward), `hold pose` (the targets of the
 first moment for ever) and `zero action` (in residual mode that is the open loop). Pushes come from the same starts.
+
+Whatever a controller was trained with, it is judged by the same rules (`judged`): a fall ends the episode, by the
+clip's own ground bodies and the default deviation, and the reward is the default one. Its interface and its physics
+stay what they were; physics that are not the default are named beside the figures (`unusual`).
 """
 
 from __future__ import annotations
@@ -69,21 +73,52 @@ def fixed_phases(count: int) -> np.ndarray:
     return np.arange(count) / count
 
 
+def judged(task: DeepMimicSettings) -> DeepMimicSettings:
+    """A task under the rules that every controller is judged by: the defaults of reward, episode and falls.
+
+    What remains is the controller's own: clips (absolute actions are in units of all of them), interface, physics. The
+    ground bodies remain for clips from files: only of the built-in ones is it known what may touch the ground.
+    """
+    from envs.settings import ControlInterfaceSettings, DeepMimicSettings, HumanoidSettings, ReferenceSettings
+    from motions.mocap import CLIP_NAMES
+
+    own = HumanoidSettings.model_fields | ReferenceSettings.model_fields | ControlInterfaceSettings.model_fields
+    kept = {*own, "nthread"} - {"root_sync"}
+    if not set(task.motion) <= set(CLIP_NAMES):
+        kept.add("ground_bodies")
+    return DeepMimicSettings.model_validate({name: getattr(task, name) for name in kept})
+
+
+def unusual(task: DeepMimicSettings) -> dict[str, Any]:
+    """Physics, reference and ground bodies of a task that are not the defaults: they make a clip easier or harder."""
+    from envs.settings import HumanoidSettings
+
+    names = (*HumanoidSettings.model_fields, "seam_blend_s", "keep_cycle_height", "ground_bodies")
+    fields = type(task).model_fields
+    return {name: getattr(task, name) for name in names if getattr(task, name) != fields[name].default}
+
+
 def run_episodes(
-    task: DeepMimicSettings, policy: Policy, phases: np.ndarray, num_steps: int, *, record: bool = False
+    task: DeepMimicSettings,
+    policy: Policy,
+    phases: np.ndarray,
+    num_steps: int,
+    *,
+    clip: int = 0,
+    record: bool = False,
 ) -> Episodes:
-    """One episode from every phase on the task's first clip, until the fall or for `num_steps`.
+    """One episode from every phase on one of the task's clips, until the fall or for `num_steps`.
 
     Args:
         task: its pushes act; its time limit is replaced by `num_steps`.
+        clip: index into the task's clips.
         record: keep the states, for pictures.
     """
     from envs.deepmimic_vector import make_vector_env
 
-    seconds = num_steps / task.control_hz
-    task = task.model_copy(update={"motion": task.motion[:1], "motion_weights": None, "max_episode_s": seconds})
+    task = task.model_copy(update={"max_episode_s": num_steps / task.control_hz})
     env = make_vector_env(task, len(phases), seed=0)
-    observations, _ = env.reset(seed=0, options={"phase": phases})
+    observations, _ = env.reset(seed=0, options={"phase": phases, "clip": clip})
     living = np.ones(len(phases), dtype=bool)
     fell = np.zeros(len(phases), dtype=bool)
     steps = np.zeros(len(phases), dtype=np.int64)
@@ -107,7 +142,7 @@ def run_episodes(
         living &= ~(terminated | truncated)
         if not living.any():
             break
-    possible = possible_steps(env, phases, num_steps)
+    possible = possible_steps(env, phases, num_steps, clip)
     env.close()
     tracked = np.maximum(steps - fell, 1)
     values = {
@@ -122,12 +157,12 @@ def run_episodes(
     return Episodes(values, fell, steps, *kept)
 
 
-def possible_steps(env: DeepMimicVectorEnv, phases: np.ndarray, num_steps: int) -> np.ndarray:
-    """Steps [N] that episodes from these phases have at most: a clip that does not repeat ends."""
+def possible_steps(env: DeepMimicVectorEnv, phases: np.ndarray, num_steps: int, clip: int) -> np.ndarray:
+    """Steps [N] that episodes from these phases of a clip have at most: one that does not repeat ends."""
     reference = env.task.reference
-    if reference.cyclic[0]:
+    if reference.cyclic[clip]:
         return np.full(len(phases), num_steps)
-    left = (1.0 - phases) * reference.durations[0] * env.settings.control_hz
+    left = (1.0 - phases) * reference.durations[clip] * env.settings.control_hz
     return np.clip(np.ceil(left - 1e-6), 1, num_steps).astype(np.int64)
 
 
@@ -170,7 +205,7 @@ def baselines() -> dict[str, Policy]:
 
 
 def push_recovery(
-    task: DeepMimicSettings, policy: Policy, settings: ControlEvaluationSettings
+    task: DeepMimicSettings, policy: Policy, settings: ControlEvaluationSettings, clip: int = 0
 ) -> dict[str, dict[str, float]]:
     """Share of episodes that recovered, by force (`100 N`) and direction in degrees, with their mean under `all`.
 
@@ -190,7 +225,7 @@ def push_recovery(
                     "push_direction_deg": direction,
                 }
             )
-            episodes = run_episodes(pushed, policy, phases, round(until * task.control_hz))
+            episodes = run_episodes(pushed, policy, phases, round(until * task.control_hz), clip=clip)
             shares[f"{direction:g}"] = float((~episodes.fell).mean())
         table[f"{force:g} N"] = {"all": float(np.mean(list(shares.values()))), **shares}
     return table
@@ -214,41 +249,50 @@ class ExpertPolicy:
 
 
 def evaluate(
-    task: DeepMimicSettings, policies: Mapping[str, Policy], settings: ControlEvaluationSettings
+    task: DeepMimicSettings,
+    policies: Mapping[str, Policy],
+    settings: ControlEvaluationSettings,
+    clips: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """All of the evaluation as plain values.
 
+    Args:
+        task: under the rules of `judged`, whatever its own are.
+        clips: those of its `motion` to try, by default all.
+
     Returns:
-        For the task's first clip: `policies` by name with `mean` and `episodes`, and `pushes` of the first policy; the
-        task's own pushes are off. `other_clips`: the same by name of the other clips, without pushes.
+        For the first clip: `policies` by name with `mean` and `episodes`, and `pushes` of the first policy; the task's
+        own pushes are off. `other_clips`: the same by name of the other clips, without pushes. `unusual`: physics
+        that are not the default.
     """
-    evaluation = _evaluate_clip(task, policies, settings)
-    calm = ControlEvaluationSettings(
-        eval_episodes=settings.eval_episodes, eval_steps=settings.eval_steps, eval_push_forces=()
-    )
-    others = (task.model_copy(update={"motion": (clip,)}) for clip in task.motion[1:])
-    return evaluation | {"other_clips": {other.motion[0]: _evaluate_clip(other, policies, calm) for other in others}}
+    task = judged(task)
+    first, *others = [task.motion.index(clip) for clip in clips or task.motion]
+    calm = settings.model_copy(update={"eval_push_forces": ()})
+    return {
+        **_evaluate_clip(task, first, policies, settings),
+        "unusual": {name: list(value) if isinstance(value, tuple) else value for name, value in unusual(task).items()},
+        "other_clips": {task.motion[clip]: _evaluate_clip(task, clip, policies, calm) for clip in others},
+    }
 
 
 def _evaluate_clip(
-    task: DeepMimicSettings, policies: Mapping[str, Policy], settings: ControlEvaluationSettings
+    task: DeepMimicSettings, clip: int, policies: Mapping[str, Policy], settings: ControlEvaluationSettings
 ) -> dict[str, Any]:
-    task = task.model_copy(update={"push_force": 0.0})
     phases = fixed_phases(settings.eval_episodes)
     scores: dict[str, Any] = {}
     for name, policy in {**policies, **baselines()}.items():
-        episodes = run_episodes(task, policy, phases, settings.eval_steps)
+        episodes = run_episodes(task, policy, phases, settings.eval_steps, clip=clip)
         scores[name] = {
             "mean": {key: round(value, PRECISION) for key, value in episodes.mean().items()},
             "episodes": {key: np.round(values, PRECISION).tolist() for key, values in episodes.values.items()},
         }
     first = next(iter(policies), None)
     return {
-        "motion": task.motion[0],
+        "motion": task.motion[clip],
         "phases": phases.tolist(),
         "horizon_s": settings.eval_steps / task.control_hz,
         "policies": scores,
-        "pushes": {} if first is None else push_recovery(task, policies[first], settings),
+        "pushes": {} if first is None else push_recovery(task, policies[first], settings, clip),
         "push_policy": first,
     }
 
@@ -257,7 +301,9 @@ def table_text(evaluation: Mapping[str, Any]) -> str:
     """The evaluation as a table of text, one for every clip."""
     width = max(len(name) for name in evaluation["policies"])
     head = " ".join(f"{name:>17}" for name in QUANTITIES)
-    lines = [f"{'':{width}} {head}"]
+    unlike = [f"{name} {value}" for name, value in evaluation.get("unusual", {}).items()]
+    lines = [f"not the default task: {', '.join(unlike)}"] if unlike else []
+    lines.append(f"{'':{width}} {head}")
     for name, score in evaluation["policies"].items():
         cells = " ".join(f"{score['mean'][key]:17.3f}" for key in QUANTITIES)
         lines.append(f"{name:{width}} {cells}")

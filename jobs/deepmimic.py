@@ -17,14 +17,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jobs import cli
-from jobs.control_configs import DeepMimicConfig, SFTConfig
+from jobs.control_configs import ControlEvaluationSettings, DeepMimicConfig, SFTConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,14 @@ CONTROLLER = "controller.safetensors"
 STAGES = "stages.json"
 IMITATION_PHASES = (0.0, 0.35, 0.7)
 IMITATION_S = 10.0
-CHECKED = {"eval_episodes": 20, "eval_steps": 600, "push": 100.0}
-"""What `--check` measures with; other numbers would be another promise."""
+EVALUATION_OPTIONS = (*ControlEvaluationSettings.model_fields, "video_s")
+"""Options of the last stage alone."""
+CHECKED_MOTION = "walk"
+CHECKED_S = 20.0
+CHECKED_PUSH = 100.0
+CHECKED = ("eval_episodes", "eval_push_directions", "eval_push_at_s")
+"""What `--check` measures with: episodes of 20 s, pushes of 100 N, and the defaults of these options; other numbers
+would be another promise."""
 
 
 def run(config: DeepMimicConfig) -> None:
@@ -61,7 +67,8 @@ def plan(config: DeepMimicConfig) -> None:
     """What would be done, with everything checked that can be without starting."""
     if config.task == "evaluate":
         print(cli.settings_yaml(config))
-        print(f"\ncontroller: {load(config).path}")
+        loaded = load(config)
+        print(f"\ncontroller: {loaded.path}, {', '.join(task_of(config, loaded)[1])}")
         return
     from cluster.run_directory import inspect
     from jobs import sft
@@ -83,16 +90,15 @@ def train(config: DeepMimicConfig) -> None:
     from jobs.report.from_control import write_control_report
 
     assert config.save_dir is not None
-    lengthened = num_timesteps_before(config.save_dir) not in (None, config.num_timesteps)
+    again = outdated_stages(config)
     directory = RunDirectory.open(directory_settings(config), config, ",".join(config.motion))
     # Libraries read it when they are imported, in the processes that this one starts.
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
-    needed = max(config.num_workers * config.cpus_per_worker, config.num_env_runners * config.cpus_per_env_runner + 1)
     try:
-        with connect(config, needed) if config.runtime == "ray" else nullcontext():
-            stages = _Stages(directory.path)
-            if lengthened:
-                stages.forget("trpo", "evaluation")
+        # The directory now holds the new options: what they make outdated must be noted before anything can go wrong.
+        stages = _Stages(directory.path)
+        stages.forget(*again)
+        with connect(config, needed_cpus(config)) if config.runtime == "ray" else nullcontext():
             stages.run("clone", lambda: clone(config, directory.path))
             if config.trpo:
                 stages.run("trpo", lambda: reinforce(config, directory.path))
@@ -119,12 +125,25 @@ def trial(values: dict[str, Any]) -> dict[str, float]:
     return evaluation["policies"][evaluation["push_policy"]]["mean"]
 
 
-def num_timesteps_before(folder: Path) -> int | None:
-    """What a run in this folder was asked for; None if there is none."""
+def needed_cpus(config: DeepMimicConfig) -> float:
+    """CPUs that the hungriest stage reserves, and one for the driver of TRPO."""
+    learners = config.num_learners * config.cpus_per_learner
+    reinforcement = config.num_env_runners * config.cpus_per_env_runner + learners + 1
+    return max(config.num_workers * config.cpus_per_worker, reinforcement)
+
+
+def outdated_stages(config: DeepMimicConfig) -> tuple[str, ...]:
+    """Stages that a run in this folder finished with other options than it is now given; none without a run."""
     import yaml
 
-    path = folder / "config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["num_timesteps"] if path.is_file() else None
+    assert config.save_dir is not None
+    path = config.save_dir / "config.yaml"
+    if not path.is_file():
+        return ()
+    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), config.model_dump(mode="json")
+    if before.get("num_timesteps") != now["num_timesteps"]:
+        return ("trpo", "evaluation")
+    return ("evaluation",) if any(before.get(name) != now[name] for name in EVALUATION_OPTIONS) else ()
 
 
 class _Stages:
@@ -163,8 +182,7 @@ def directory_settings(config: DeepMimicConfig) -> RunSettings:
     from cluster.settings import RunSettings
 
     assert config.save_dir is not None
-    free = ("task", "num_timesteps", "eval_episodes", "eval_steps", "video_s")
-    free += ("num_workers", "cpus_per_worker", "max_failures")
+    free = ("task", "num_timesteps", *EVALUATION_OPTIONS, "num_workers", "cpus_per_worker", "max_failures")
     return RunSettings(
         save_dir=config.save_dir, resume=config.resume, overwrite=config.overwrite, seed=config.seed, allow_changed=free
     )
@@ -211,25 +229,30 @@ def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
     files = {"trained": folder / "trpo" / CONTROLLER, "clone": folder / "clone" / CONTROLLER}
     loaded = {name: load_controller(path) for name, path in files.items() if path.is_file()}
     policies: dict[str, Policy] = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
-    show_evaluation(config, config.task_settings, policies | {"expert": ExpertPolicy(config)}, folder)
+    task = config.task_settings
+    show_evaluation(config, task, policies | {"expert": ExpertPolicy(config)}, folder, task.motion)
 
 
 def evaluate_controller(config: DeepMimicConfig) -> None:
     """`--task evaluate`.
 
     Raises:
-        ValueError: no such controller, or one for other observations; `--check` with other numbers than its own.
+        ValueError: no such controller, or one for other observations; an option that would change the rules;
+            `--check` with other numbers than its own.
         SystemExit: 1, with `--check`, when a target is missed.
     """
     from jobs.control_evaluation import controller_policy, missed_targets
     from jobs.report.from_control import write_control_report
 
-    if config.check:
-        require_checked_numbers(config)
+    if config.check and config.motion[0] != CHECKED_MOTION:
+        raise ValueError(f"check: targets exist for {CHECKED_MOTION}, not for {config.motion[0]}")
     loaded = load(config)
-    task = task_of(config, loaded)
-    print(f"{loaded.path}, {task.motion[0]}")
-    evaluation = show_evaluation(config, task, {"trained": controller_policy(loaded.controller)}, config.save_dir)
+    task, clips = task_of(config, loaded)
+    if config.check:
+        require_checked_numbers(config, task)
+    print(f"{loaded.path}, {', '.join(clips)}")
+    policies = {"trained": controller_policy(loaded.controller)}
+    evaluation = show_evaluation(config, task, policies, config.save_dir, clips)
     if config.save_dir is not None:
         print(f"report: {write_control_report(config.save_dir)}")
     if config.check and (missed := missed_targets(evaluation)):
@@ -237,15 +260,20 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
         raise SystemExit(1)
 
 
-def require_checked_numbers(config: DeepMimicConfig) -> None:
-    """Raises ValueError where `--check` is asked of something that has no targets."""
-    if config.motion[0] != "walk":
-        raise ValueError(f"check: targets exist for walk, not for {config.motion[0]}")
-    for name in ("eval_episodes", "eval_steps"):
-        if getattr(config, name) != CHECKED[name]:
-            raise ValueError(f"check: the targets are for {name} {CHECKED[name]}, not {getattr(config, name)}")
-    if CHECKED["push"] not in config.eval_push_forces:
-        raise ValueError(f"check: eval_push_forces must hold {CHECKED['push']:g}")
+def require_checked_numbers(config: DeepMimicConfig, task: DeepMimicSettings) -> None:
+    """Raises ValueError where `--check` is asked to measure something that has no targets."""
+    steps = round(CHECKED_S * task.control_hz)
+    if config.eval_steps != steps:
+        raise ValueError(
+            f"check: the targets are for {CHECKED_S:g} s, which are eval_steps {steps} at control_hz "
+            f"{task.control_hz}, not {config.eval_steps}"
+        )
+    for name in CHECKED:
+        legal = ControlEvaluationSettings.model_fields[name].default
+        if getattr(config, name) != legal:
+            raise ValueError(f"check: the targets are for {name} {legal}, not {getattr(config, name)}")
+    if CHECKED_PUSH not in config.eval_push_forces:
+        raise ValueError(f"check: eval_push_forces must hold {CHECKED_PUSH:g}")
 
 
 def load(config: DeepMimicConfig) -> LoadedController:
@@ -264,44 +292,73 @@ def load(config: DeepMimicConfig) -> LoadedController:
     return load_controller(path)
 
 
-def task_of(config: DeepMimicConfig, loaded: LoadedController) -> DeepMimicSettings:
-    """The task that the controller was trained for, as far as its file tells, with the clip that is asked for.
+def task_of(config: DeepMimicConfig, loaded: LoadedController) -> tuple[DeepMimicSettings, tuple[str, ...]]:
+    """The task to judge a controller in, and the clips of it to try.
+
+    It is the one that the controller was trained for, as far as its file tells, changed where options ask for it. All
+    clips of the training stay in it: absolute actions are in units of them all.
 
     Raises:
-        ValueError: the controller was made for other observations than this task has.
+        ValueError: the controller was made for other observations than this task has, or an option would change the
+            rules that every controller is judged by.
     """
     from envs.deepmimic_vector import make_vector_env
     from envs.settings import DeepMimicSettings
+    from jobs.control_evaluation import judged
     from rollouts.controllers import load_controller
 
+    given = config.task_settings
+    asked = {name: getattr(given, name) for name in config.model_fields_set & DeepMimicSettings.model_fields.keys()}
+    if config.lookahead is not None:
+        asked["lookahead_s"] = given.lookahead_s
     saved = loaded.extra.get("task")
-    task = config.task_settings
+    task, clips = given, config.motion
     if isinstance(saved, dict):
-        task = DeepMimicSettings.model_validate({**saved, "motion": config.motion, "motion_weights": None})
-    env = make_vector_env(task, 1, seed=0)
+        trained = DeepMimicSettings.model_validate(saved)
+        if config.controller is not None and "motion" not in asked and not config.check:
+            clips = trained.motion
+        if set(clips) <= set(trained.motion):
+            asked |= {"motion": trained.motion, "motion_weights": trained.motion_weights}
+        else:
+            asked |= {"motion": clips, "motion_weights": None}
+        task = DeepMimicSettings.model_validate(trained.model_dump() | asked)
+    judging = judged(task)
+    refused = [name for name in asked if getattr(judging, name) != asked[name]]
+    if refused:
+        raise ValueError(
+            f"{', '.join(f'{name} {asked[name]}' for name in refused)}: every controller is judged by the same rules; "
+            f"legal: {', '.join(f'{name} {getattr(judging, name)}' for name in refused)}"
+        )
+    env = make_vector_env(judging, 1, seed=0)
     load_controller(loaded.path, env.observation_schema)
     env.close()
-    return task
+    return judging, clips
 
 
 def show_evaluation(
-    config: DeepMimicConfig, task: DeepMimicSettings, policies: Mapping[str, Policy], folder: Path | None
+    config: DeepMimicConfig,
+    task: DeepMimicSettings,
+    policies: Mapping[str, Policy],
+    folder: Path | None,
+    clips: Sequence[str],
 ) -> dict[str, Any]:
     """Evaluates, prints the table, and writes what the report needs."""
-    from jobs.control_evaluation import evaluate, evaluation_json, table_text
+    from jobs.control_evaluation import evaluate, evaluation_json, judged, table_text
     from motions.atomic import atomic_write
 
-    evaluation = evaluate(task, policies, config)
+    evaluation = evaluate(task, policies, config, clips)
     print(table_text(evaluation))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / "evaluation.json") as file:
             file.write(evaluation_json(evaluation))
-        record_imitations(config, task, next(iter(policies.values())), folder)
+        record_imitations(config, judged(task), next(iter(policies.values())), folder, task.motion.index(clips[0]))
     return evaluation
 
 
-def record_imitations(config: DeepMimicConfig, task: DeepMimicSettings, policy: Policy, folder: Path) -> None:
+def record_imitations(
+    config: DeepMimicConfig, task: DeepMimicSettings, policy: Policy, folder: Path, clip: int
+) -> None:
     """Writes `imitations.npz` for the report's player, and the animation."""
     from envs.humanoid_model import build_humanoid, build_humanoid_xml
     from jobs.control_evaluation import run_episodes
@@ -309,7 +366,7 @@ def record_imitations(config: DeepMimicConfig, task: DeepMimicSettings, policy: 
     from motions.atomic import atomic_write
 
     steps = round(IMITATION_S * task.control_hz)
-    episodes = run_episodes(task, policy, np.array(IMITATION_PHASES), steps, record=True)
+    episodes = run_episodes(task, policy, np.array(IMITATION_PHASES), steps, clip=clip, record=True)
     assert episodes.qpos is not None and episodes.reference_qpos is not None
     model = build_humanoid(task)
     arrays: dict[str, np.ndarray] = {}

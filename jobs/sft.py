@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs import cli
-from jobs.control_configs import SFTConfig
+from jobs.control_configs import ControlEvaluationSettings, SFTConfig
 
 if TYPE_CHECKING:
     from cluster.data_parallel import TrainingResult
@@ -84,12 +84,13 @@ def run_settings(config: SFTConfig) -> RunSettings:
     """The run directory's options."""
     from cluster.settings import RunSettings
 
+    free = ("max_failures", "num_workers", "cpus_per_worker")
     return RunSettings(
         save_dir=config.save_path,
         resume=config.resume,
         overwrite=config.overwrite,
         seed=config.seed,
-        allow_changed=("evaluate", "eval_episodes", "eval_steps", "max_failures", "num_workers", "cpus_per_worker"),
+        allow_changed=("evaluate", *ControlEvaluationSettings.model_fields, *free),
     )
 
 
