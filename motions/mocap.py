@@ -271,14 +271,16 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
     """Reads a DeepMimic motion file. Keys other than `Loop` and `Frames` are ignored.
 
     Raises:
-        ClipError: not JSON, no frames, a row that is not 44 finite numbers, a duration that is not positive (that of
-            the last row has no meaning and is not looked at), or a quaternion of norm zero.
+        ClipError: no such file, a folder, not JSON, no frames, a row that is not 44 finite numbers, a duration that is
+            not positive (that of the last row has no meaning and is not looked at), or a quaternion of norm zero.
     """
     path = Path(path)
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ClipError(f"there is no motion file {path}") from error
+    except IsADirectoryError as error:
+        raise ClipError(f"{path} is no motion file, it is a folder") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ClipError(f"{path} is not a motion file: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("Frames"), list):

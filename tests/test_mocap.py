@@ -339,6 +339,8 @@ def test_malformed_files_are_named(tmp_path: Path, text: str, message: str) -> N
         read_clip(path)
     with pytest.raises(ClipError, match=r"there is no motion file"):
         read_clip(tmp_path / "absent.txt")
+    with pytest.raises(ClipError, match=r"is no motion file, it is a folder"):
+        read_clip(tmp_path)
 
 
 def test_a_long_quaternion_is_normalised_not_refused(tmp_path: Path) -> None:

@@ -148,10 +148,10 @@ def test_the_critic_starts_with_the_discount_of_what_follows(tmp_path: Path) -> 
         controller = clone_training.new_controller(config, env.observation_schema)
         returns.append(clone_training.critic_rollouts(config, env, controller, 0).returns)
     # The same rollout: rewards of one step, and sums over about five.
-    assert 0.0 < returns[0].min() and returns[0].max() <= 1.0
+    assert returns[0].min() > 0.0 and returns[0].max() <= 1.0
     first, sums = (values.reshape(-1, 2) for values in returns)
     rows = len(sums)
-    expected = sum(0.8**k * first[k : k + rows] for k in range(len(first) - rows + 1))
+    expected = np.sum([0.8**k * first[k : k + rows] for k in range(len(first) - rows + 1)], axis=0)
     np.testing.assert_allclose(sums[:5], expected[:5], rtol=0.05)
     whole = DeepMimicConfig(save_dir=tmp_path, gamma=0.9)
     assert deepmimic.clone_config(whole, tmp_path).critic_warm_gamma == 0.9
@@ -183,6 +183,9 @@ def test_workers_share_the_environments() -> None:
         (["--mocap", "nowhere/clip.txt"], "there is no motion file"),
         (["--hidden_size", "64", "32", "--num_layers", "3"], "one per layer"),
         (["--lookahead", "soon"], "lookahead"),
+        (["--lookahead", "20"], "lookahead is '20', 0.667 s at 30 Hz; legal: 0 to 0.5 s, which are 15 control steps"),
+        (["--lookahead", "0.6s"], "lookahead is '0.6s', 0.6 s at 30 Hz; legal: 0 to 0.5 s"),
+        (["--mocap", "./docs/"], "docs is no motion file, it is a folder"),
         (["--lookahead", "1", "--lookahead_s", "0.1"], "same time in two units"),
         (["--expert", "/nowhere"], "no such file"),
         (["--balance_gains", "/nowhere.json"], "nowhere.json"),
@@ -247,6 +250,9 @@ def test_the_guides_command_line_is_understood() -> None:
     assert config.motion == ("dance_a",) and config.learning_rate == 1e-3 and not config.evaluate
     assert config.layer_widths == (64, 64) and config.refine_actions and config.eval_steps == 500
     assert config.task_settings.lookahead_s == pytest.approx(1 / 30)
+    assert SFTConfig(lookahead="15").task_settings.lookahead_s == 0.5, "the environment's largest"
+    with pytest.raises(ValueError, match=r"less than or equal to 0\.5"):
+        SFTConfig(lookahead_s=0.51)
 
 
 def test_a_plan_says_what_would_be_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
