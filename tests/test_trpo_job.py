@@ -214,5 +214,12 @@ def test_the_pipeline_leaves_the_shape_to_its_clone(tmp_path: Path) -> None:
     assert not config.model_fields_set & ControllerSettings.model_fields.keys()
 
 
+def test_the_preset_for_walking_is_the_pipelines_training(tmp_path: Path) -> None:
+    preset = cli.load_preset(TRPOJobConfig, "trpo_walk", "jobs.trpo")
+    pipeline = trpo_config(DeepMimicConfig(save_dir=tmp_path), tmp_path)
+    different = {name for name in TRPOJobConfig.model_fields if getattr(preset, name) != getattr(pipeline, name)}
+    assert different == {"clone_kl_weight", "clone_kl_decay", "save_dir", "load_sft_pretrain"}
+
+
 def test_runners_are_restarted_as_often_as_is_said() -> None:
     assert rllib_config(TRPOJobConfig(max_runner_restarts=3)).max_num_env_runner_restarts == 3

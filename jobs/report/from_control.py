@@ -165,10 +165,6 @@ def trpo_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
     return charts
 
 
-def _points(axis: np.ndarray, records: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, ...]]:
-    return [(float(x), float(record[key])) for x, record in zip(axis, records, strict=True) if key in record]
-
-
 def _named(records: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, str]:
     keys = sorted({key for record in records for key in record if key.startswith(prefix)})
     return {key: key.removeprefix(prefix).replace("_", " ") for key in keys}
