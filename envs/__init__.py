@@ -1,7 +1,7 @@
 """Gymnasium environments of the DeepMimic task; importing this package registers them.
 
 kinetune/DeepMimic-v0          MuJoCo, single and (as vector entry point) batched on `mujoco.rollout`
-kinetune/DeepMimicBullet-v0    the same task in PyBullet
+kinetune/DeepMimicBullet-v0    the same task in PyBullet, single and (one after the other) in batches
 """
 
 import gymnasium
@@ -11,4 +11,8 @@ gymnasium.register(
     entry_point="envs.deepmimic:DeepMimicEnv",
     vector_entry_point="envs.deepmimic_vector:DeepMimicVectorEnv",
 )
-gymnasium.register(id="kinetune/DeepMimicBullet-v0", entry_point="envs.deepmimic_bullet:DeepMimicBulletEnv")
+gymnasium.register(
+    id="kinetune/DeepMimicBullet-v0",
+    entry_point="envs.deepmimic_bullet:DeepMimicBulletEnv",
+    vector_entry_point="envs.deepmimic_bullet_vector:DeepMimicBulletVectorEnv",
+)

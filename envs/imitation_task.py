@@ -155,7 +155,9 @@ class ImitationTask:
         """[N] share of the cycle."""
         return self.reference.phase(self.clip, self.time)
 
-    def start(self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], starts: Starts) -> None:
+    def start(
+        self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], starts: Starts = ANYWHERE
+    ) -> None:
         """New episodes for some rows [n], each drawn from its own generator as far as `starts` of n does not say.
 
         Raises:

@@ -20,7 +20,7 @@ from envs.deepmimic_vector import DeepMimicVectorEnv, make_vector_env
 from envs.engine import Data, mujoco
 from envs.humanoid_model import build_humanoid
 from envs.imitation_reward import TERMS
-from envs.imitation_task import ImitationTask
+from envs.imitation_task import ImitationTask, Starts
 from envs.physics import make_physics
 from envs.reference import COORDINATES
 from envs.rotations import rotation_matrices
@@ -289,14 +289,14 @@ def test_action_units() -> None:
     assert (limits - task.targets(np.zeros((1, 28)), np.zeros((1, 28)))[0]).min() == pytest.approx(0.25)
     assert (low < high).any()
     task = ImitationTask(settings(action_scale=0.5, action_bound=2.0), 1)
-    task.start(np.zeros(1, int), [np.random.default_rng(0)], None)
+    task.start(np.zeros(1, int), [np.random.default_rng(0)])
     centre = task.targets(np.zeros((1, 28)), np.zeros((1, 28)))
     np.testing.assert_allclose(task.targets(np.full((1, 28), 9.0), np.zeros((1, 28))) - centre, 1.0)
 
 
 def test_whole_turns_of_hinges_do_not_matter() -> None:
     task = ImitationTask(settings(), 1)
-    task.start(np.zeros(1, int), [np.random.default_rng(0)], None)
+    task.start(np.zeros(1, int), [np.random.default_rng(0)])
     coordinates = np.zeros((1, 28))
     plain = task.targets(np.zeros((1, 28)), coordinates)
     hip = COORDINATES.index("left_hip_z")
@@ -311,7 +311,7 @@ def test_lookahead_and_feedforward_say_where_the_expert_aims() -> None:
     later = ImitationTask(settings(lookahead_s=0.1), 1)
     aims = []
     for task in (now, later):
-        task.start(np.zeros(1, int), [np.random.default_rng(0)], np.array([0.2]))
+        task.start(np.zeros(1, int), [np.random.default_rng(0)], Starts(np.array([0.2])))
         aims.append(task.targets(np.zeros((1, 28)), np.zeros((1, 28))))
     start = np.array([0.2 * now.reference.durations[0]])
     clip, origin = np.zeros(1, int), np.zeros((1, 3))
@@ -470,7 +470,7 @@ def test_pushes_push() -> None:
 
 def test_regular_pushes_come_back() -> None:
     task = ImitationTask(settings(push_force=100.0, push_interval_s=1.0, push_duration_s=0.2), 1)
-    task.start(np.zeros(1, int), [np.random.default_rng(0)], None)
+    task.start(np.zeros(1, int), [np.random.default_rng(0)])
     first = task.pushes.start[0]
     assert 0.0 <= first < 1.0
     forces = []
