@@ -436,6 +436,26 @@ def test_fault_09_a_clip_plays_in_its_own_time(motion: str, control_hz: int) -> 
     assert env.task.phase[0] == pytest.approx(1.0 / load_clip(motion).duration % 1.0)
 
 
+@pytest.mark.parametrize(("control_hz", "physics_hz"), [(30, 240), (60, 240), (30, 480)])
+def test_fault_09_an_action_is_simulated_for_as_long_as_the_clip_moves_on(control_hz: int, physics_hz: int) -> None:
+    """In free fall the centre of mass gains 9.81 m/s in a second, whatever the joints do."""
+    env = make_vector_env(
+        DeepMimicSettings(control_hz=control_hz, physics_hz=physics_hz, early_termination=False), 2, seed=0
+    )
+    env.reset(options={"phase": [0.0, 0.5]})
+    state = env.state()
+    state["qpos"][:, 2] += 10.0
+    state["qvel"][:] = 0.0
+    env.set_state(state)
+    start = env.task.time.copy()
+    for _ in range(control_hz // 3):
+        env.step(env.expert_action())
+    state = env.state()
+    velocity = KinematicsReader(env.settings, "velocity", with_bodies=False).read(state["qpos"], state["qvel"]).com
+    np.testing.assert_allclose(velocity[:, 2] / -9.81, 1 / 3, rtol=1e-3)
+    np.testing.assert_allclose(env.task.time - start, 1 / 3)
+
+
 # 10. Labels were clipped at twice what the actuators could do; the damping term opposed the wanted motion.
 
 
