@@ -24,12 +24,14 @@ class TrackingRewardSettings(Settings):
     """Physics engine: MuJoCo, all motions of a call at once, or PyBullet with its stable PD, one after the other at a
     tenth of the speed."""
     tracking_controller: str | None = None
-    """Folder of a trained controller (`python -m jobs.trpo`, `jobs.sft`) that tracks; null for the open-loop PD
-    targets alone."""
+    """Folder of a trained controller (`python -m jobs.trpo`, `jobs.sft`) that tracks, in the physics that it was
+    trained in and without help; null for the open-loop PD targets alone. `tracking_root_force`,
+    `tracking_root_torque`, `tracking_torque_scale` and `tracking_physics_hz` are for those: with a controller only
+    values other than their defaults are heard."""
     tracking_root_force: float = Field(default=400.0, ge=0.0, le=2000.0)
     """Newtons with which an invisible hand may help at the root, whose use is punished: open-loop targets alone fall
-    within a second in nearly any motion, good or bad. The body weighs 441 N. 0 for none, as for a controller that
-    keeps its balance."""
+    within a second in nearly any motion, good or bad. The body weighs 441 N. 0 for none, as
+    with a controller, which keeps its balance."""
     tracking_root_torque: float = Field(default=200.0, ge=0.0, le=1000.0)
     """Newton metres with which it may help."""
     tracking_survival_weight: float = Field(default=0.5, ge=0.0, le=1.0)

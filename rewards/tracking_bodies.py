@@ -13,7 +13,7 @@ from envs.deepmimic_bullet import character_state, start_on_reference
 from envs.deepmimic_vector import make_reader
 from envs.imitation_task import ImitationTask
 from envs.joint_coordinates import local_rotations
-from envs.physics import RolloutPhysics
+from envs.physics import make_physics
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -44,7 +44,7 @@ class MujocoBodies:
     """All of them in one call of the engine."""
 
     def __init__(self, task: ImitationTask) -> None:
-        self._physics = RolloutPhysics(task.settings)
+        self._physics = make_physics(task.settings)
         self._reader = make_reader(task)
         self._qpos, self._qvel = task.start_states(np.arange(task.num_envs))
         self.state = self._reader.read(self._qpos, self._qvel)

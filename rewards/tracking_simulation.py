@@ -6,12 +6,15 @@ where it is allowed, a limited wrench at the root that pulls towards the referen
 motion is lost when the bodies are too far from their places (mean distance: a lagging hand is no fall), when a body
 other than a foot touches the floor though it is clear of it in the reference, or when the simulation breaks down. A row
 depends on nothing but its motion: not on what shares the batch.
+
+A controller tracks in the physics that it was trained in and without help, except where options say otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from envs.character import CharacterState
 from envs.imitation_task import ImitationTask
 from envs.reference import NUM_COORDINATES
 from envs.rotations import rotation_vector
-from envs.settings import BODY_NAMES, DeepMimicSettings
+from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings
 from rewards.settings import TrackingRewardSettings
 from rewards.tracking_bodies import Bodies, BulletBodies, MujocoBodies
 from rewards.tracking_reference import CONTROL_HZ, TrackingReference
@@ -41,6 +44,7 @@ _TABLE_HZ = float(CONTROL_HZ)
 # root to move, not the body: stronger dampers make it chatter.
 _SPRING_N, _DAMPER_N = 1125.0, 450.0
 _SPRING_NM, _DAMPER_NM = 400.0, 25.0
+_PHYSICS_OPTIONS = {"physics_hz": "tracking_physics_hz", "torque_scale": "tracking_torque_scale"}
 
 
 @dataclass(slots=True)
@@ -74,7 +78,7 @@ class Track:
 
 
 class Tracker:
-    """The simulated humanoid, with or without a controller.
+    """The simulated humanoid, with or without a controller; `task_settings` say in which physics.
 
     Raises:
         ControllerError: the controller cannot be read, or does not fit the observations that it says it needs.
@@ -84,25 +88,32 @@ class Tracker:
     def __init__(self, settings: TrackingRewardSettings) -> None:
         self._settings = settings
         self._controller: Controller | None = None
-        options: dict[str, object] = {}
+        physics: dict[str, object] = {name: getattr(settings, option) for name, option in _PHYSICS_OPTIONS.items()}
+        help_options = ("tracking_root_force", "tracking_root_torque")
+        self._help: tuple[float, float] = (settings.tracking_root_force, settings.tracking_root_torque)
+        options: dict[str, object] = {"joints": "ball"}
         schema = None
         if settings.tracking_controller is not None:
             loaded = load_controller(settings.tracking_controller)
             self._controller, schema = loaded.controller, loaded.schema
             options = _interface(settings.tracking_controller, schema)
-        self._task_settings = DeepMimicSettings.model_validate(
+            # It balances by itself, in the physics that it knows: the defaults are for open-loop targets.
+            physics = _trained_physics(loaded.extra) | {
+                name: value for name, value in physics.items() if _asked_for(settings, _PHYSICS_OPTIONS[name])
+            }
+            force, torque = (_asked_for(settings, option) for option in help_options)
+            self._help = (force * self._help[0], torque * self._help[1])
+        self.task_settings = DeepMimicSettings.model_validate(
             {
-                "physics_hz": settings.tracking_physics_hz,
+                **physics,
                 "control_hz": CONTROL_HZ,
                 "early_termination": False,
                 "root_sync": False,
                 "push_body": "root",
-                "joints": "ball",
-                "torque_scale": settings.tracking_torque_scale,
                 **options,
             }
         )
-        self._assisted = settings.tracking_root_force > 0.0 or settings.tracking_root_torque > 0.0
+        self._assisted = any(self._help)
         self._schema = schema
 
     def run(self, references: Sequence[TrackingReference]) -> list[Track]:
@@ -135,7 +146,7 @@ class Tracker:
 
     def _task(self, references: Sequence[TrackingReference]) -> ImitationTask:
         clips = [reference.clip for reference in references]
-        task = ImitationTask(self._task_settings, len(clips), clips=clips, table_hz=_TABLE_HZ)
+        task = ImitationTask(self.task_settings, len(clips), clips=clips, table_hz=_TABLE_HZ)
         if self._schema is not None and task.schema != self._schema:
             differing = [name for name in task.schema if task.schema[name] != self._schema.get(name)]
             raise ValueError(
@@ -165,8 +176,8 @@ class Tracker:
         force = _SPRING_N * (place - state.root_position) + _DAMPER_N * (linear - state.root_linear)
         turn = _rotation_to(state.rotations[:, 0], rotation)
         torque = _SPRING_NM * turn + _DAMPER_NM * (angular - state.velocities[:, 0])
-        force, force_share = _limited(force, self._settings.tracking_root_force)
-        torque, torque_share = _limited(torque, self._settings.tracking_root_torque)
+        force, force_share = _limited(force, self._help[0])
+        torque, torque_share = _limited(torque, self._help[1])
         return np.concatenate((force, torque), axis=1), (force_share + torque_share) / 2
 
 
@@ -203,6 +214,19 @@ def _judge(
             track.slips.append(float(moved[standing].mean()))
         going[index] = step < reference.num_steps
     return going
+
+
+def _asked_for(settings: TrackingRewardSettings, option: str) -> bool:
+    """Whether an option is not at its default (a run's file names all of them, so being set says nothing)."""
+    return getattr(settings, option) != type(settings).model_fields[option].default
+
+
+def _trained_physics(extra: dict[str, Any]) -> dict[str, object]:
+    """The character that a controller was trained with, as far as its file tells."""
+    saved = extra.get("task")
+    if not isinstance(saved, dict):
+        return {}
+    return {name: saved[name] for name in HumanoidSettings.model_fields if name in saved}
 
 
 def _interface(path: str, schema: dict[str, object]) -> dict[str, object]:

@@ -223,6 +223,25 @@ def test_a_controller_can_track(tmp_path: Path) -> None:
             track_of(joints_of(walking()), tracking_controller=str(tmp_path))
 
 
+def test_a_controller_tracks_in_its_own_physics_without_help(tmp_path: Path) -> None:
+    trained = DeepMimicSettings(torque_scale=1.3, friction=0.7, pd="stable", motion=("run",))
+    task = ImitationTask(trained, 1)
+    controller = Controller(ControllerConfig(task.observation_size, 28, (8,)))
+    save_controller(tmp_path, controller, task.schema, {"task": trained.model_dump(mode="json")})
+    settings = RewardSettings(use_tracking_reward=True, tracking_controller=str(tmp_path))
+    simulated = Tracker(settings).task_settings
+    assert (simulated.torque_scale, simulated.friction, simulated.pd) == (1.3, 0.7, "stable")
+    assert simulated.physics_hz == trained.physics_hz and simulated.joints == "hinge"
+    track = track_of(joints_of(walking()), tracking_controller=str(tmp_path), tracking_max_s=0.5)
+    assert track.errors and not any(track.assists)
+    asked = settings.model_copy(update={"tracking_torque_scale": 3.0, "tracking_root_force": 100.0})
+    assert Tracker(asked).task_settings.torque_scale == 3.0
+    helped = track_of(
+        joints_of(walking()), tracking_controller=str(tmp_path), tracking_max_s=0.5, tracking_root_force=100.0
+    )
+    assert any(helped.assists)
+
+
 def test_pybullet_tracks_too() -> None:
     joints = joints_of(walking())
     for help_n in (0.0, 400.0):
