@@ -17,9 +17,9 @@ sb3's batches and deviation.
 `train` is the mean return of the last 100 training episodes (ours: of means over batches), `evaluation` that of 10
 episodes with the mean action. CPU time is of the contender's process (env runners are processes of their own).
 
-Targets, per task: our mean over seeds is at least the least of sb3's seeds (less 1 %, where all of them reach the most
-there is), in training and in evaluation; the median over seeds of the ratio of wall times is at most 0.6. With --check,
-a missed target is exit code 1 and named on the last line.
+Targets, per task: our mean over seeds is at least the least of sb3's seeds, in training and in evaluation (less 1 %,
+where those seeds differ by less than 1 %: they all reach the most there is); the median over seeds of the ratio of wall
+times is at most 0.6. With --check, a missed target is exit code 1 and named on the last line.
 
 `--profile` says where the time goes: shares of sampling and update of ours, and the sampling speed of RLlib's own
 `SingleAgentEnvRunner` (episodes and connectors) beside our runner's (arrays), same environments and network.
@@ -217,7 +217,7 @@ def summary(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
         entry: dict[str, float] = {}
         for what in ("train", "evaluation"):
             entry[f"{what}_sb3"] = statistics.fmean(line[what] for line in sb3.values())
-            entry[f"{what}_sb3_least"] = min(line[what] for line in sb3.values())
+            entry[f"{what}_target"] = least_return([line[what] for line in sb3.values()])
             entry[f"{what}_ours"] = statistics.fmean(line[what] for line in ours.values())
         for what in ("wall", "cpu"):
             entry[f"{what}_ratio"] = statistics.median(ours[seed][what] / sb3[seed][what] for seed in sb3)
@@ -227,14 +227,21 @@ def summary(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
     return table
 
 
+def least_return(returns: Sequence[float]) -> float:
+    """What is asked of ours, given the returns of sb3's seeds; one seed alone says nothing about saturation."""
+    least, most = min(returns), max(returns)
+    saturated = len(returns) > 1 and most - least < SATURATION * abs(most)
+    return least - SATURATION * abs(least) if saturated else least
+
+
 def missed_targets(table: dict[str, dict[str, float]]) -> list[str]:
     """One phrase for every missed target, with the margin."""
     missed = []
     for task, entry in table.items():
         for what in ("train", "evaluation"):
-            ours, least = entry[f"{what}_ours"], entry[f"{what}_sb3_least"]
-            if not ours >= least * (1 - SATURATION):
-                missed.append(f"{task} {what} {ours:.0f} of {least:.0f} ({ours - least:+.0f})")
+            ours, target = entry[f"{what}_ours"], entry[f"{what}_target"]
+            if not ours >= target:
+                missed.append(f"{task} {what} {ours:.0f} of {target:.0f} ({ours - target:+.0f})")
         ratio = entry["wall_ratio"]
         if not ratio <= WALL_TARGET:
             missed.append(f"{task} wall time {ratio:.2f} of {WALL_TARGET} ({ratio - WALL_TARGET:+.2f})")

@@ -31,6 +31,16 @@ def test_targets_are_judged_against_the_spread_of_the_seeds() -> None:
     ]
 
 
+def test_one_percent_is_allowed_only_where_all_seeds_reach_the_same() -> None:
+    assert trpo.least_return([9330.0, 9345.0, 9360.0]) == pytest.approx(9330 * 0.99)
+    assert trpo.least_return([900.0, 905.0, 1100.0]) == 900.0
+    assert trpo.least_return([-9360.0, -9330.0]) == pytest.approx(-9360 * 1.01)
+    assert trpo.least_return([9330.0]) == 9330.0
+    # Hopper's seeds are far apart: a mean just below their least is a miss.
+    missed = trpo.missed_targets(trpo.summary(figures([890.0, 895.0, 900.0], 20.0)))
+    assert missed == ["Hopper-v5 train 895 of 900 (-5)", "Hopper-v5 evaluation 1790 of 1800 (-10)"]
+
+
 def test_figures_are_printed_and_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
