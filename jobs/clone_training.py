@@ -1,8 +1,9 @@
 """What every worker of a cloning does: collect, label, train, round by round, then warm the critic.
 
 Round k rolls out the mixture of expert and clone, adds the labelled states to all earlier ones and trains on the whole.
-Every worker runs its share of the environments; the data are gathered, so that all workers hold the same set and one
-worker makes the same clone as many, up to rounding. After each round rank 0 leaves a checkpoint: clone, data and
+Every worker runs its share of the environments; the data are gathered, so that all workers hold the same set. The same
+data give the same clone with one worker as with many, up to rounding; but the data themselves depend on the number of
+workers, as each draws its own noise and starting phases. After each round rank 0 leaves a checkpoint: clone, data and
 figures; a restarted group goes on from there.
 """
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from learners.workers import Workers
     from rollouts.controllers import Controller
     from rollouts.demonstrations import Actor, Demonstrations, Expert
+    from rollouts.refinement import Refinement
 
 DATA_FILE = "demonstrations.npz"
 PROGRESS_FILE = "progress.json"
@@ -35,13 +37,19 @@ def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
     from envs.deepmimic_vector import make_vector_env
     from learners.cloning import CloningLearner
     from rollouts.demonstrations import aggregate
-    from rollouts.experts import build_expert
+    from rollouts.experts import RefinedExpert, build_expert
 
     config = SFTConfig.model_validate(values)
     workers = context.workers
     env = make_vector_env(config.task_settings, share_of(config.num_demo_envs, workers), None)
-    expert = refined_expert(config, env, build_expert(config, env))
-    run = _Run(config, env)
+    expert, refined = build_expert(config, env), refinements(config)
+    if refined:
+        expert = RefinedExpert(expert, [entry.table for entry in refined.values()])
+    run = _Run(config, env, {clip: entry.figures for clip, entry in refined.items()})
+    if workers.rank == 0:
+        for clip, figures in run.refinement.items():
+            listed = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            print(f"labels of {clip} refined by {config.refine_method}: {listed}", flush=True)
     if context.resume_from is not None:
         run.load(context.resume_from)
     learner = CloningLearner(run.controller, config, config.seed, workers)
@@ -74,14 +82,13 @@ def share_of(count: int, workers: Workers) -> int:
     return max(1, count // workers.size + (workers.rank < count % workers.size))
 
 
-def refined_expert(config: SFTConfig, env: DeepMimicVectorEnv, expert: Expert) -> Expert:
-    """The expert with its refinement, if one is asked for; every worker computes the same."""
-    from rollouts.experts import RefinedExpert
+def refinements(config: SFTConfig) -> dict[str, Refinement]:
+    """Corrections of the labels by clip, if they are asked for; every worker computes the same."""
     from rollouts.refinement import refine
 
     if not config.refine_actions or config.refine_method == "none":
-        return expert
-    return RefinedExpert(expert, [entry.table for entry in refine(config.task_settings, config, config.seed)])
+        return {}
+    return dict(zip(config.motion, refine(config.task_settings, config, config.seed), strict=True))
 
 
 def collect_round(
@@ -161,8 +168,9 @@ def critic_rollouts(config: SFTConfig, env: DeepMimicVectorEnv, controller: Cont
 class _Run:
     """What a checkpoint holds."""
 
-    def __init__(self, config: SFTConfig, env: DeepMimicVectorEnv) -> None:
+    def __init__(self, config: SFTConfig, env: DeepMimicVectorEnv, refinement: dict[str, dict[str, float]]) -> None:
         self.config = config
+        self.refinement = refinement
         self.schema = env.observation_schema
         self.controller = new_controller(config, self.schema)
         self.data: Demonstrations | None = None
@@ -178,7 +186,7 @@ class _Run:
             folder = Path(scratch)
             if context.workers.rank == 0 and self.data is not None:
                 task = self.config.task_settings.model_dump(mode="json")
-                extra = {"task": task, "clone": figures, "critic": self.critic}
+                extra = {"task": task, "clone": figures, "critic": self.critic, "refinement": self.refinement}
                 save_controller(folder, self.controller, self.schema, extra)
                 names = ("observations", "actions", "weights", "phases", "blocks")
                 arrays = dict(zip(names, self.data.arrays(), strict=True))

@@ -170,6 +170,10 @@ class CharacterTRPOSettings(TRPOSettings):
     critic_batch_size: int = Field(default=512, ge=1)
     """Samples of one step of the critic."""
 
+    cloning_weight: float = Field(default=0.0, ge=0)
+    """Weight of the log-likelihood of the open-loop expert's actions in the visited states (mean over actions'
+    entries). With residual actions those are 0; `expert` is for the cloning alone."""
+
     critic_warmup_batches: int = Field(default=5, ge=0)
     """Batches at the start that fit the critic only and leave the policy as it is: a cloned policy's first real step
     needs a critic that knows it."""

@@ -36,7 +36,7 @@ class RestorableEnv(Protocol):
 
 @runtime_checkable
 class ExpertEnv(Protocol):
-    """A vector environment that knows what an expert would do."""
+    """A vector environment that knows what its open-loop expert would do."""
 
     def expert_action(self) -> np.ndarray:
         """[N, A] in the present states."""
@@ -71,7 +71,7 @@ class VectorSampler:
         Args:
             seed: of noise and environments.
             stream: number of the sampler among those with this seed.
-            record_expert: ask the environment's expert in every state.
+            record_expert: ask the environment's open-loop expert in every state.
 
         Raises:
             ValueError: unsuitable spaces, or there is no expert to record.

@@ -80,6 +80,16 @@ def test_an_interrupted_cloning_goes_on_to_the_same_clone(tmp_path: Path, monkey
     assert all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
 
 
+def test_what_a_refinement_did_is_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"refine_actions": True, "refine_method": "feedback", "refine_iterations": 1, "dagger_rounds": 0}
+    sft.run(small(tmp_path, evaluate=False, **options))
+    figures = load_controller(tmp_path / "clone").extra["refinement"]["walk"]
+    assert figures["reward_after"] >= figures["reward_before"] > 0.5 and "joint_error_after" in figures
+    assert (
+        f"labels of walk refined by feedback: reward_before {figures['reward_before']:.4f}" in capsys.readouterr().out
+    )
+
+
 class Still:
     """An expert whose label is 0; the clone's actions are 2 in `collected_round`."""
 
