@@ -1,7 +1,7 @@
 """What a policy sees: named blocks of numbers, side by side, all in the heading frame of the character's root.
 
 root           13   height; where the root's rotation takes the x and the y axis; linear and angular velocity
-joints         56   joint coordinates and their rates
+joints         56   joint coordinates and their rates; hinge angles as near to the reference's as they can be written
 key_positions  12   hands and feet: horizontally from the root, vertically above the ground
 bodies        225   per body: place from the root, two axes, linear and angular velocity
 phase           2   cosine and sine of the phase: a full turn per cycle, half a turn for a clip that ends
