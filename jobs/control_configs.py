@@ -6,7 +6,7 @@ Imports neither torch, ray nor a physics engine.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -193,6 +193,9 @@ class CharacterCloningSettings(CloningSettings):
     """The log of the standard deviation of the actions is kept above this: the residuals of a good clone are smaller
     than what reinforcement learning needs to explore."""
 
+    critic_warm_gamma: float = Field(default=0.97, gt=0, lt=1)
+    """Discount of the returns that the critic learns at the end of cloning; by default `gamma`."""
+
 
 class DeepMimicConfig(
     PipelineSettings,
@@ -206,6 +209,11 @@ class DeepMimicConfig(
     ConnectionSettings,
 ):
     """From a motion clip to a trained controller."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_discount(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"critic_warm_gamma": values["gamma"], **values} if "gamma" in values else values
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -192,7 +192,7 @@ def clone_config(config: DeepMimicConfig, folder: Path) -> SFTConfig:
     """The cloning's options; its evaluation is left to the pipeline's."""
     shared = {name: getattr(config, name) for name in SFTConfig.model_fields if name in type(config).model_fields}
     place = {"save_path": folder / "clone", "resume": config.resume, "overwrite": False, "evaluate": False}
-    return SFTConfig.model_validate({**shared, **place, "critic_warm_gamma": config.gamma})
+    return SFTConfig.model_validate({**shared, **place})
 
 
 def clone(config: DeepMimicConfig, folder: Path) -> None:

@@ -53,7 +53,8 @@ class ReinforcementRunSettings(Settings):
 
     save_per_iter: int = Field(default=100, ge=1)
     """Iterations between checkpoints; there is one at the end in any case. Environments whose state cannot be saved
-    (all but `DeepMimic`) start new episodes there, so that a resumed run is the run that went on."""
+    (all but `DeepMimic` and `DeepMimicBullet`) start new episodes there, so that a resumed run is the one that went
+    on."""
 
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints that are kept."""

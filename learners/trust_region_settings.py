@@ -87,8 +87,8 @@ class TRPOSettings(Settings):
     """That weight is multiplied by this after each iteration."""
 
     cloning_weight: float = Field(default=0.0, ge=0)
-    """Weight of the log-likelihood of the expert's actions in the visited states (mean over actions' entries); needs an
-    environment that has an expert."""
+    """Weight of the log-likelihood of the open-loop expert's actions in the visited states (mean over
+    actions' entries); needs an environment that has an expert."""
 
     cloning_decay: float = Field(default=0.98, gt=0, le=1)
     """That weight is multiplied by this after each iteration."""

@@ -165,6 +165,8 @@ def test_the_critic_starts_with_the_discount_of_what_follows(tmp_path: Path) -> 
     np.testing.assert_allclose(sums[:5], expected[:5], rtol=0.05)
     whole = DeepMimicConfig(save_dir=tmp_path, gamma=0.9)
     assert deepmimic.clone_config(whole, tmp_path).critic_warm_gamma == 0.9
+    apart = DeepMimicConfig(save_dir=tmp_path, gamma=0.9, critic_warm_gamma=0.5)
+    assert deepmimic.clone_config(apart, tmp_path).critic_warm_gamma == 0.5
 
 
 @pytest.mark.ray
