@@ -27,6 +27,17 @@ function label(value) {
   return String(Number(value.toPrecision(3)));
 }
 
+// Ticks that would read the same are told by their distance from the rounded value: "-2.0e-7", "1", "+2.0e-7".
+function tickLabels(ticks) {
+  const plain = ticks.map(label);
+  if (new Set(plain).size === plain.length) return plain;
+  const base = Number(ticks[0].toPrecision(3)), step = Math.abs(ticks[1] - ticks[0]);
+  return ticks.map((tick) => {
+    const distance = tick - base;
+    return Math.abs(distance) < step / 2 ? label(base) : (distance > 0 ? "+" : "-") + label(Math.abs(distance));
+  });
+}
+
 function frame(host, chart, yLow, yHigh) {
   const width = Math.max(260, host.clientWidth), height = 220;
   const margin = { left: 48, right: 12, top: 10, bottom: 30 };
@@ -37,9 +48,10 @@ function frame(host, chart, yLow, yHigh) {
   const xLow = Math.min(...xs), xHigh = Math.max(...xs, xLow + 1);
   const x = (v) => margin.left + ((v - xLow) / (xHigh - xLow)) * (width - margin.left - margin.right);
   const y = (v) => height - margin.bottom - ((v - yLow) / (yHigh - yLow)) * (height - margin.top - margin.bottom);
-  for (const tick of niceTicks(yLow, yHigh, 4)) {
+  const ticks = niceTicks(yLow, yHigh, 4), texts = tickLabels(ticks);
+  for (const [index, tick] of ticks.entries()) {
     node("line", { x1: margin.left, x2: width - margin.right, y1: y(tick), y2: y(tick), class: "gridline" }, svg);
-    node("text", { x: margin.left - 6, y: y(tick) + 4, class: "tick", "text-anchor": "end" }, svg).textContent = label(tick);
+    node("text", { x: margin.left - 6, y: y(tick) + 4, class: "tick", "text-anchor": "end" }, svg).textContent = texts[index];
   }
   for (const tick of niceTicks(xLow, xHigh, Math.min(6, Math.floor(width / 90)))) {
     node("text", { x: x(tick), y: height - 12, class: "tick", "text-anchor": "middle" }, svg).textContent = label(tick);
