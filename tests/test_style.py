@@ -22,6 +22,7 @@ def test_ruff(words: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.timeout(1200)  # minutes of reading the libraries' types, more on a busy machine
 def test_types() -> None:
     done = run("pyright")
     output = done.stdout + done.stderr

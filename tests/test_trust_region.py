@@ -223,7 +223,7 @@ def test_a_fixed_deviation_stays() -> None:
     assert not torch.equal(policy.log_std.detach(), before)
 
 
-def step_with(extra: ExtraTerms, **fields: Tensor) -> tuple[Policy, PolicyBatch, TrustRegionReport]:
+def step_with(extra: ExtraTerms, **fields: Any) -> tuple[Policy, PolicyBatch, TrustRegionReport]:
     policy = tiny_policy()
     plain = tiny_batch(policy)
     batch = PolicyBatch(
