@@ -16,8 +16,9 @@ export OMP_NUM_THREADS ?= 1
 demo: .venv
 	$(BIN)/python -m jobs.demo
 
+# Half of the time is Ray's processes starting one after the other: the second process tests everything else meanwhile.
 test: .venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: .venv
 	$(BIN)/ruff format --check .

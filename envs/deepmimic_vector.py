@@ -59,6 +59,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; legal: at least 1")
+        self.closed = True  # until there is something to close: the base class closes on deletion
         self.settings = resolve_settings(settings, options)
         self._mode = AutoresetMode(autoreset_mode)
         if self._mode == AutoresetMode.DISABLED:
@@ -77,6 +78,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         self._generators = _generators(seed, num_envs)
         self._ended = np.zeros(num_envs, dtype=bool)
         self._everyone = np.ones(num_envs, dtype=bool)
+        self.closed = False
 
     @property
     def observation_schema(self) -> dict[str, Any]:

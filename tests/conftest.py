@@ -1,4 +1,7 @@
-"""Fixtures from outside the repository, and one thread per process: two oversubscribed pools run ten times slower."""
+"""Fixtures from outside the repository; one thread per process: two oversubscribed pools run ten times slower.
+
+Where pytest-xdist distributes tests, all that start Ray clusters go to one process, so that one cluster runs at a time.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,12 @@ from tests.tiny_models import tiny_models as tiny_models
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")

@@ -122,12 +122,16 @@ def test_a_session_runs_and_resumes_and_its_gauges_can_be_scraped(
     with session(5, resume=True, trace=True) as controller:
         assert controller.run().step == 5
         if importlib.util.find_spec("aiohttp") is not None:
-            text = scrape(ray_cluster, lambda text: "ray_kinetune_step{" in text and "5.0\n" in series(text, "step"))
+            # Gauges are exported one by one: the end of the session is there once all of them say so.
+            # Between two phases no gauge of a phase is 1.
+            def ended(text: str) -> bool:
+                phases = series(text, "phase").splitlines()
+                return "5.0\n" in series(text, "step") and all(line.endswith(" 0.0") for line in phases)
+
+            text = scrape(ray_cluster, ended)
             assert 'name="total"' in series(text, "reward") and 'name="near"' in series(text, "reward")
             phases = series(text, "phase")
             assert 'name="rollout"' in phases and 'name="checkpoint"' in phases
-            # Between two phases no gauge is 1.
-            assert all(line.endswith(" 0.0") for line in phases.splitlines())
     assert (tmp_path / "run/trace.json").is_file()
     assert final_state(tmp_path / "run") == final_state(local_run)
 

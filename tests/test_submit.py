@@ -95,6 +95,8 @@ def head() -> Iterator[Head]:
         "RAY_metrics_report_interval_ms": "1000",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
+        # Nobody needs this node any more when it is ended: there is nothing to wait for.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "OMP_NUM_THREADS": "1",
         # By default workers wait for whatever else the machine does.
         "RAY_worker_niceness": "0",
