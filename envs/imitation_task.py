@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from envs.character import CharacterState
 from envs.humanoid_model import DAMPING_RATIO
 from envs.imitation_reward import BODIES_PART, ImitationReward
-from envs.joint_coordinates import nearest_hinges
+from envs.joint_coordinates import COORDINATES, NUM_COORDINATES, nearest_hinges
 from envs.observations import ObservationBuilder
 from envs.pushes import Pushes
-from envs.reference import COORDINATES, NUM_COORDINATES, TABLE_HZ, Moment, ReferenceMotion
+from envs.reference import Moment, ReferenceMotion
+from envs.reference_tables import TABLE_HZ
 from envs.settings import BODY_NAMES, DeepMimicSettings, JointModel
 from motions.mocap import MocapClip
 

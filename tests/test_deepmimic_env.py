@@ -21,8 +21,8 @@ from envs.engine import Data, mujoco
 from envs.humanoid_model import build_humanoid
 from envs.imitation_reward import TERMS
 from envs.imitation_task import ImitationTask, Starts
+from envs.joint_coordinates import COORDINATES
 from envs.physics import make_physics
-from envs.reference import COORDINATES
 from envs.rotations import rotation_matrices
 from envs.settings import BODY_NAMES, DeepMimicSettings
 
