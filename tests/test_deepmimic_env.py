@@ -400,8 +400,8 @@ def test_ground_bodies_and_early_termination_are_options() -> None:
         assert not any(env.step(np.zeros((1, 28)))[2][0] for _ in range(10))
     task = ImitationTask(settings(motion="walk,cartwheel,roll"), 1)
     wrist, knee = BODY_NAMES.index("left_wrist"), BODY_NAMES.index("left_knee")
-    assert task._forbidden[:, [wrist, knee]].tolist() == [[True, True], [False, True], [False, False]]
-    assert ImitationTask(settings(ground_bodies="right_knee"), 1)._forbidden.sum() == 14
+    assert task.falls.forbidden[:, [wrist, knee]].tolist() == [[True, True], [False, True], [False, False]]
+    assert ImitationTask(settings(ground_bodies="right_knee"), 1).falls.forbidden.sum() == 14
 
 
 def test_a_pose_too_far_away_is_a_fall() -> None:
