@@ -40,7 +40,8 @@ from envs.deepmimic import DeepMimicEnv
 from envs.deepmimic_vector import make_vector_env
 from envs.engine import Data, mujoco
 from envs.humanoid_model import DAMPING_RATIO, build_humanoid
-from envs.reference import NUM_COORDINATES, ReferenceMotion
+from envs.joint_coordinates import NUM_COORDINATES
+from envs.reference import ReferenceMotion
 from envs.settings import DeepMimicSettings
 
 NUM_ENVS = 64

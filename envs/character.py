@@ -24,7 +24,7 @@ from envs.imitation_reward import (
     VELOCITIES,
     in_heading,
 )
-from envs.reference import JOINT_ORDER
+from envs.joint_coordinates import JOINT_ORDER
 from envs.rotations import matrix_columns, rotation_vector
 from envs.settings import BODY_NAMES, DeepMimicSettings
 from motions.humanoid import HINGE_BODIES
@@ -36,7 +36,7 @@ class CharacterState:
     """N characters, world z-up. Bodies are those of `BODY_NAMES` (15), tracked ones `TRACKED_BODIES` (13).
 
     Attributes:
-        packed: [N, 142], see `envs.reference`: local rotations, angular velocities, root velocity, centre of mass (its
+        packed: [N, 142], see `PACKED_SIZE`: local rotations, angular velocities, root velocity, centre of mass (its
             position or velocity, as the reward's recipe says), body positions.
         root_axes: [N, 6] where the root's rotation takes the x and the y axis.
         coordinates: [N, 28] joint coordinates; `rates`: [N, 28].

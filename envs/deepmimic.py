@@ -28,8 +28,8 @@ from envs.deepmimic_vector import (
 )
 from envs.imitation_reward import heading
 from envs.imitation_task import ImitationTask
+from envs.joint_coordinates import NUM_COORDINATES
 from envs.physics import make_physics
-from envs.reference import NUM_COORDINATES
 from envs.rendering import CharacterRenderer
 from envs.settings import DeepMimicSettings
 

@@ -22,9 +22,8 @@ from envs.bullet_physics import BulletHumanoid, LinkStates
 from envs.character import CharacterState
 from envs.deepmimic_vector import action_space, observation_space, read_starts, resolve_settings, step_infos
 from envs.imitation_task import ImitationTask
-from envs.joint_coordinates import coordinate_rates, joint_coordinates, local_rotations
+from envs.joint_coordinates import NUM_COORDINATES, coordinate_rates, joint_coordinates, local_rotations
 from envs.paper_observation import paper_observation as observe_as_paper
-from envs.reference import NUM_COORDINATES
 from envs.settings import DeepMimicSettings
 
 Array = NDArray[np.float64]

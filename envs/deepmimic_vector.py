@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from envs.character import CharacterState, KinematicsReader
 from envs.imitation_reward import TERMS, heading
 from envs.imitation_task import ALL, ANYWHERE, ImitationTask, Outcome, Rows, Starts
+from envs.joint_coordinates import NUM_COORDINATES
 from envs.physics import make_physics
-from envs.reference import NUM_COORDINATES
 from envs.settings import DeepMimicSettings
 
 Float32 = NDArray[np.float32]

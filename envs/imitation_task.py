@@ -23,13 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.character import CharacterState
+from envs.falls import Falls
 from envs.humanoid_model import DAMPING_RATIO
 from envs.imitation_reward import BODIES_PART, ImitationReward
-from envs.joint_coordinates import nearest_hinges
+from envs.joint_coordinates import COORDINATES, NUM_COORDINATES, nearest_hinges
 from envs.observations import ObservationBuilder
 from envs.pushes import Pushes
-from envs.reference import COORDINATES, NUM_COORDINATES, TABLE_HZ, Moment, ReferenceMotion
-from envs.settings import BODY_NAMES, DeepMimicSettings, JointModel
+from envs.reference import Moment, ReferenceMotion
+from envs.reference_tables import TABLE_HZ
+from envs.settings import DeepMimicSettings, JointModel
 from motions.mocap import MocapClip
 
 Array = NDArray[np.float64]
@@ -38,17 +40,6 @@ Flags = NDArray[np.bool_]
 Rows = NDArray[np.int64] | slice
 
 ALL: slice = slice(None)
-
-GROUND_BODIES: dict[str, tuple[str, ...]] = {
-    "cartwheel": tuple(f"{side}_{part}" for side in ("right", "left") for part in ("ankle", "wrist", "elbow")),
-    "roll": BODY_NAMES,
-    "crawl": BODY_NAMES,
-    "getup_facedown": BODY_NAMES,
-    "getup_faceup": BODY_NAMES,
-}
-"""Bodies that may touch the ground in a clip; in all others only the feet."""
-
-FEET = ("right_ankle", "left_ankle")
 
 WINDOW = 16
 """Control steps that a single environment looks up at once."""
@@ -118,7 +109,7 @@ class ImitationTask:
         self.observation_builder = ObservationBuilder(settings)
         self.observation_blocks = self.observation_builder.blocks
         self.observation_size = self.observation_builder.size
-        self._forbidden = np.stack([forbidden_contacts(settings, clip) for clip in self.reference.clips])
+        self.falls = Falls(settings, self.reference.clips)
         self._phase_turn = np.where(self.reference.cyclic, math.tau, math.pi)
         self._hinges = self.reference.joints == "hinge"
         self._action_centre, self._action_range = self._action_units()
@@ -250,11 +241,7 @@ class ImitationTask:
         terms = self.reward.terms(errors)
         reward = self.reward.total(terms)
         distances = np.sqrt(squares)
-        fallen = diverged
-        if self.settings.early_termination:
-            fallen = fallen | (touching & self._forbidden[clip]).any(axis=1)
-            if self.settings.max_body_deviation is not None:
-                fallen = fallen | (distances.max(axis=1) > self.settings.max_body_deviation)
+        fallen = self.falls.among(clip, touching, diverged, distances)
         reward[fallen] = 0.0
         ended = steps >= self.max_steps
         if not self._all_cyclic:
@@ -396,9 +383,3 @@ class ImitationTask:
             place = moment.packed[begun, BODIES_PART.start : BODIES_PART.start + 2]
             self.origin[chosen, :2] = state.root_position[begun, :2] - place
             self.cycle[chosen] = moment.cycles[begun]
-
-
-def forbidden_contacts(settings: DeepMimicSettings, clip: MocapClip) -> Flags:
-    """[15] which bodies' contact with the ground is a fall."""
-    allowed = GROUND_BODIES.get(clip.name, FEET) if settings.ground_bodies == "auto" else settings.ground_bodies
-    return np.array([name not in allowed for name in BODY_NAMES])

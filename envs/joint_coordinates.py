@@ -1,7 +1,14 @@
-"""Joint coordinates [28] (see `envs.reference`) from rotations and back, for simulators that know only rotations.
+"""Joint coordinates [28]: their names, and how they follow from rotations and lead back to them.
 
-Hinges are intrinsic x-y-z Euler angles, R = Rx(a) Ry(b) Rz(c). With the angular velocity (p, q, r) in the child's
-frame, a' = (p cos c - q sin c) / cos b, b' = p sin c + q cos c, c' = r - a' sin b.
+They are in the order of the model's dofs: chest, neck, right shoulder, right elbow, left shoulder, left elbow, right
+hip, knee, ankle, left hip, knee, ankle; three numbers for a 3-dof joint, one for knees and elbows.
+
+With ball joints the three are the rotation vector from the joint's rest (`humanoid_model.rest_rotation`), their rates
+the angular velocity in the child's frame.
+
+With hinges they are intrinsic x-y-z Euler angles, R = Rx(a) Ry(b) Rz(c). With the angular velocity (p, q, r) in the
+child's frame, a' = (p cos c - q sin c) / cos b, b' = p sin c + q cos c, c' = r - a' sin b. Two triples give a rotation,
+plus whole turns: taken is the one nearest to the sample before (K samples of a clip), or to one that is given.
 """
 
 from __future__ import annotations
@@ -13,12 +20,37 @@ from numpy.typing import NDArray
 
 from envs.humanoid_model import rest_rotation
 from envs.imitation_reward import TRACKED_BODIES
-from envs.reference import JOINT_ORDER, NUM_COORDINATES, ball_coordinates, hinge_angle
-from envs.rotations import euler_angles, rotation_matrices
+from envs.rotations import (
+    continuous_euler,
+    euler_angles,
+    euler_rates,
+    rotate_back,
+    rotation_matrices,
+    rotation_vector,
+)
 from envs.settings import JointModel
 from motions.humanoid import HINGE_BODIES
 
 Array = NDArray[np.float64]
+
+_ARM, _LEG = ("shoulder", "elbow"), ("hip", "knee", "ankle")
+JOINT_ORDER: tuple[str, ...] = (
+    "chest",
+    "neck",
+    *(f"{side}_{part}" for side in ("right", "left") for part in _ARM),
+    *(f"{side}_{part}" for side in ("right", "left") for part in _LEG),
+)
+"""The 12 joints in the order of the model's dofs."""
+
+COORDINATES: tuple[str, ...] = tuple(
+    name for joint in JOINT_ORDER for name in ([joint] if joint in HINGE_BODIES else [f"{joint}_{a}" for a in "xyz"])
+)
+"""Names of the 28 joint coordinates."""
+
+NUM_COORDINATES = len(COORDINATES)
+
+SINGULAR_COSINE = 0.2
+"""Cosine of the middle Euler angle under which rates follow the angles instead of the angular velocity."""
 
 _LEAST_COSINE = 1e-3
 """Of the middle Euler angle: nearer to the singularity rates are those at this distance from it."""
@@ -125,6 +157,79 @@ def coordinate_rates(coordinates: Array, velocities: Array, joints: JointModel) 
     rates[:, _COLUMNS[:, 1]] = spins[..., 0] * across + spins[..., 1] * along
     rates[:, _COLUMNS[:, 2]] = spins[..., 2] - first * np.sin(values[..., 1])
     return rates
+
+
+def ball_coordinates(rotations: Array) -> Array:
+    """Coordinates [K, 28] for ball joints of local rotations [K, 13, 4]."""
+    parts: list[Array] = []
+    for name in JOINT_ORDER:
+        local = rotations[:, TRACKED_BODIES.index(name)]
+        hinge = name in HINGE_BODIES
+        parts.append(hinge_angle(local)[:, None] if hinge else rotation_vector(_from_rest(name, local)))
+    return np.concatenate(parts, axis=1)
+
+
+def hinge_coordinates(rotations: Array) -> Array:
+    """Coordinates [K, 28] for hinges of local rotations [K, 13, 4], continuous from sample to sample."""
+    parts: list[Array] = []
+    for name in JOINT_ORDER:
+        local = rotations[:, TRACKED_BODIES.index(name)]
+        hinge = name in HINGE_BODIES
+        parts.append(hinge_angle(local)[:, None] if hinge else continuous_euler(euler_angles(rotation_matrices(local))))
+    return np.concatenate(parts, axis=1)
+
+
+def hinge_coordinate_rates(key_times: Array, times: Array, coordinates: Array, velocities: Array) -> Array:
+    """Rates [K, 28] at `times` [K] of hinge coordinates [K, 28], from angular velocities [K, 13, 3].
+
+    Near the singular pose, where no rates give the velocity, they are what the angles do: forward differences of key
+    frames, the last repeated, blended in between.
+    """
+    rates = np.empty_like(coordinates)
+    column = 0
+    for name in JOINT_ORDER:
+        velocity = velocities[:, TRACKED_BODIES.index(name)]
+        if name in HINGE_BODIES:
+            rates[:, column] = -velocity[:, 1]
+            column += 1
+            continue
+        angles = coordinates[:, column : column + 3]
+        steps = [np.diff(np.interp(key_times, times, angle)) / np.diff(key_times) for angle in angles.T]
+        differences = [np.interp(times, key_times, np.append(step, step[-1])) for step in steps]
+        singular = np.abs(np.cos(angles[:, 1:2])) < SINGULAR_COSINE
+        safe = np.where(singular, 0.0, angles)
+        exact = euler_rates(safe, velocity)
+        rates[:, column : column + 3] = np.where(singular, np.stack(differences, axis=-1), exact)
+        column += 3
+    return rates
+
+
+def hinge_angle(rotations: Array) -> Array:
+    """Angle [K] in (-pi, pi] about -y of rotations [K, 4] about that axis."""
+    angle = -2.0 * np.arctan2(rotations[:, 2], rotations[:, 0])
+    return np.pi - (np.pi - angle) % math.tau
+
+
+def ball_state(root: Array, rotations: Array, linear: Array, velocities: Array) -> tuple[Array, Array]:
+    """qpos [K, 43] and qvel [K, 34] of the model with ball joints, from the arrays of a `TrackedState`."""
+    positions, speeds = [root, rotations[:, 0]], [linear, rotate_back(rotations[:, 0], velocities[:, 0])]
+    for name in JOINT_ORDER:
+        body = TRACKED_BODIES.index(name)
+        if name in HINGE_BODIES:
+            positions.append(hinge_angle(rotations[:, body])[:, None])
+            speeds.append(-velocities[:, body, 1:2])
+        else:
+            positions.append(_from_rest(name, rotations[:, body]))
+            speeds.append(velocities[:, body])
+    return np.concatenate(positions, axis=1), np.concatenate(speeds, axis=1)
+
+
+def _from_rest(name: str, rotations: Array) -> Array:
+    """Joint quaternions [K, 4] of local rotations: what is left after the joint's rest."""
+    w, x, y, z = rest_rotation(name, "ball")
+    # Left multiplication with the conjugate of the rest.
+    matrix = np.array([[w, x, y, z], [-x, w, z, -y], [-y, -z, w, x], [-z, y, -x, w]])
+    return rotations @ matrix.T
 
 
 def multiply(left: Array, right: Array) -> Array:

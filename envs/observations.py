@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from envs.character import CharacterState
 from envs.imitation_reward import END_EFFECTORS, VELOCITIES
-from envs.reference import NUM_COORDINATES
+from envs.joint_coordinates import NUM_COORDINATES
 from envs.settings import BODY_NAMES, DeepMimicSettings
 
 Array = NDArray[np.float64]

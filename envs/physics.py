@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from envs.character import BallLayout
 from envs.engine import Data, Model, mujoco, rollout
 from envs.humanoid_model import DAMPING_RATIO, PARTS, build_humanoid
-from envs.reference import JOINT_ORDER
+from envs.joint_coordinates import JOINT_ORDER
 from envs.rotations import quaternion_of, quaternion_product, rotation_vector
 from envs.settings import BODY_NAMES, DeepMimicSettings
 from motions.humanoid import HINGE_BODIES

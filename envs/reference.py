@@ -1,86 +1,41 @@
-"""The reference motion as dense tables: one lookup and one linear blend per query, whatever is asked.
-
-Clips stay quaternions (`motions.mocap`); here each is sampled once at `TABLE_HZ`, from its first to its last key frame,
-with everything an environment compares, observes or commands: rotations, velocities, body positions, joint coordinates.
-The tables end at the seam of a cycle, so nothing is ever blended across it. Velocities follow the clip's definition
-(forward differences of key frames, blended in between), those of joint coordinates too.
-
-Joint coordinates [28] are in the order of the model's dofs: chest, neck, right shoulder, right elbow, left shoulder,
-left elbow, right hip, knee, ankle, left hip, knee, ankle; three numbers for a 3-dof joint, one for knees and elbows.
-With hinges the three are intrinsic x-y-z Euler angles, kept continuous over the clip: of the two triples that give a
-rotation the one nearer to the sample before, plus whole turns. With ball joints they are the rotation vector from the
-joint's rest (`humanoid_model.rest_rotation`), their rates the angular velocity in the child's frame.
-"""
+"""The reference motion at any times: one lookup in its tables and one linear blend per query, whatever is asked."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from envs.engine import Data, Model, mujoco
-from envs.frames import rotations_to_z_up, to_z_up
-from envs.humanoid_model import build_humanoid, rest_rotation
+from envs.frames import to_z_up
 from envs.imitation_reward import (
     BODIES_PART,
     COM,
     EFFECTOR_COLUMNS,
-    EFFECTOR_ROWS,
     PACKED_SIZE,
     ROOT_LINEAR,
     ROTATIONS,
-    TRACKED_BODIES,
     VELOCITIES,
     TrackedState,
-    end_effectors_in,
     reward_recipe,
 )
-from envs.rotations import (
-    continuous_euler,
-    euler_angles,
-    euler_rates,
-    matrix_columns,
-    rotate_back,
-    rotation_matrices,
-    rotation_vector,
+from envs.joint_coordinates import JOINT_ORDER
+from envs.reference_tables import (
+    AXES_COLUMNS,
+    COORDINATE_COLUMNS,
+    PLACE_COLUMNS,
+    RATE_COLUMNS,
+    TABLE_HZ,
+    Table,
+    named_table,
 )
-from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings, JointModel
-from motions.humanoid import BALL_BODIES, HINGE_BODIES
-from motions.mocap import CLIP_NAMES, MocapClip, load_clip, read_clip
+from envs.settings import BODY_NAMES, DeepMimicSettings, JointModel
+from motions.humanoid import HINGE_BODIES
+from motions.mocap import MocapClip
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-
-TABLE_HZ = 240.0
-"""Samples per second of the tables (at least), unless another rate is asked for."""
-
-_ARM, _LEG = ("shoulder", "elbow"), ("hip", "knee", "ankle")
-JOINT_ORDER: tuple[str, ...] = (
-    "chest",
-    "neck",
-    *(f"{side}_{part}" for side in ("right", "left") for part in _ARM),
-    *(f"{side}_{part}" for side in ("right", "left") for part in _LEG),
-)
-"""The 12 joints in the order of the model's dofs."""
-
-COORDINATES: tuple[str, ...] = tuple(
-    name for joint in JOINT_ORDER for name in ([joint] if joint in HINGE_BODIES else [f"{joint}_{a}" for a in "xyz"])
-)
-"""Names of the 28 joint coordinates."""
-
-NUM_COORDINATES = len(COORDINATES)
-
-SINGULAR_COSINE = 0.2
-"""Cosine of the middle Euler angle under which rates follow the angles instead of the angular velocity."""
-
-# Columns of the tables of targets.
-_COORDINATES, _RATES, _PLACE, _AXES = slice(0, 28), slice(28, 56), slice(56, 59), slice(59, 65)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +113,10 @@ class ReferenceMotion:
         self.recipe = reward_recipe(settings)
         velocity = self.recipe.com_velocity
         if clips:
-            pairs = [(clip, _Table.build(clip, self.joints, velocity, table_hz)) for clip in clips]
+            pairs = [(clip, Table.build(clip, self.joints, velocity, table_hz)) for clip in clips]
         else:
             names, blend = settings.motion, settings.seam_blend_s
-            pairs = [_named_table(name, blend, self.joints, velocity, table_hz) for name in names]
+            pairs = [named_table(name, blend, self.joints, velocity, table_hz) for name in names]
         self.clips, tables = tuple(pair[0] for pair in pairs), [pair[1] for pair in pairs]
         weights = np.array(
             settings.motion_weights if settings.motion_weights and not clips else [1.0] * len(self.clips)
@@ -256,13 +211,13 @@ class ReferenceMotion:
 
     def coordinate_range(self) -> tuple[Array, Array]:
         """Lowest and highest value [28] of every joint coordinate over all clips."""
-        coordinates = self._target[:, _COORDINATES]
+        coordinates = self._target[:, COORDINATE_COLUMNS]
         return coordinates.min(axis=0), coordinates.max(axis=0)
 
     def mean_coordinates(self) -> Array:
         """Mean [28] of the joint coordinates, each clip counting by its chance."""
         means = [
-            self._target[start : start + last + 2, _COORDINATES].mean(axis=0)
+            self._target[start : start + last + 2, COORDINATE_COLUMNS].mean(axis=0)
             for start, last in zip(self._starts, self._last, strict=True)
         ]
         return self.chances @ np.stack(means)
@@ -295,13 +250,13 @@ class ReferenceMotion:
 
     def _targets(self, cycles: Array, low: Index, blend: Array, clip: Index, times: Array) -> ReferenceTarget:
         row = _blend(self._target, low, blend)
-        rates = row[..., _RATES]
+        rates = row[..., RATE_COLUMNS]
         if not self._all_cyclic:
             moving = self.cyclic[clip] | (times <= self.durations[clip])
             rates = rates * moving[..., None]
-        place = row[..., _PLACE]
+        place = row[..., PLACE_COLUMNS]
         place += cycles[..., None] * self.offsets[clip]
-        return ReferenceTarget(place, row[..., _AXES], row[..., _COORDINATES], rates)
+        return ReferenceTarget(place, row[..., AXES_COLUMNS], row[..., COORDINATE_COLUMNS], rates)
 
 
 def _quaternion_columns() -> Index:
@@ -319,67 +274,6 @@ def _quaternion_columns() -> Index:
 _BALL_QUATERNIONS = _quaternion_columns()
 
 
-def open_clip(name: str, seam_blend_s: float = 0.0) -> MocapClip:
-    """A clip by name or path, its seam blended over `seam_blend_s` (at most a quarter of the cycle)."""
-    is_path = name not in CLIP_NAMES and (Path(name).suffix or "/" in name)
-    clip = read_clip(name) if is_path else load_clip(name)
-    seconds = min(seam_blend_s, clip.duration / 4)
-    return clip.with_blended_seam(seconds) if clip.cyclic and seconds > 0.0 else clip
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Samples of one clip: rows of `state`, `target` and `start` (qpos, qvel, lowest point)."""
-
-    state: Array
-    target: Array
-    start: Array
-
-    @classmethod
-    def build(cls, clip: MocapClip, joints: JointModel, com_velocity: bool, table_hz: float) -> _Table:
-        count = max(2, math.ceil(clip.duration * table_hz - 1e-9) + 1)
-        times = np.linspace(0.0, clip.duration, count)
-        ends = torch.from_numpy(times).clamp(max=math.nextafter(clip.duration, 0.0))  # before the next cycle begins
-        pose, velocity = clip.pose(ends), clip.velocity(ends)
-        root = to_z_up(pose.root_positions.numpy())
-        balls, angles = rotations_to_z_up(pose.ball_rotations.numpy()), pose.hinge_angles.numpy()
-        linear, turning = to_z_up(velocity.root_linear.numpy()), to_z_up(velocity.ball_angular.numpy())
-        rotations = _tracked_rotations(balls, angles)
-        velocities = _tracked_velocities(turning, velocity.hinge_rates.numpy())
-        ball_qpos, ball_qvel = ball_state(root, rotations, linear, velocities)
-        bodies, centre, drift, lowest = _kinematics(ball_qpos, ball_qvel)
-        points = end_effectors_in("root", bodies[:, EFFECTOR_ROWS], root, rotations[:, 0])
-        parts = (rotations, velocities, linear, drift if com_velocity else centre, bodies, points)
-        state = np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
-        qpos, qvel = ball_qpos, ball_qvel
-        coordinates, rates = ball_coordinates(rotations), ball_qvel[:, 6:]
-        if joints == "hinge":
-            coordinates = _hinge_coordinates(rotations)
-            rates = _hinge_rates(clip.times.numpy(), times, coordinates, velocities)
-            qpos = np.concatenate((ball_qpos[:, :7], coordinates), axis=1)
-            qvel = np.concatenate((ball_qvel[:, :6], rates), axis=1)
-        target = np.concatenate((coordinates, rates, root, matrix_columns(rotations[:, 0])), axis=1)
-        return cls(state, target, np.concatenate((qpos, qvel, lowest[:, None]), axis=1))
-
-
-def _named_table(
-    name: str, seam_blend_s: float, joints: JointModel, com_velocity: bool, table_hz: float
-) -> tuple[MocapClip, _Table]:
-    """A clip and its table; those of built-in clips are made once in a process."""
-    if name in CLIP_NAMES:
-        return _built_in_table(name, seam_blend_s, joints, com_velocity, table_hz)
-    clip = open_clip(name, seam_blend_s)
-    return clip, _Table.build(clip, joints, com_velocity, table_hz)
-
-
-@lru_cache(maxsize=64)
-def _built_in_table(
-    name: str, seam_blend_s: float, joints: JointModel, com_velocity: bool, table_hz: float
-) -> tuple[MocapClip, _Table]:
-    clip = open_clip(name, seam_blend_s)
-    return clip, _Table.build(clip, joints, com_velocity, table_hz)
-
-
 def _blend(table: Array, low: Index, blend: Array) -> Array:
     before = table[low]
     after = table[low + 1]
@@ -387,130 +281,3 @@ def _blend(table: Array, low: Index, blend: Array) -> Array:
     after *= blend[..., None]
     before += after
     return before
-
-
-def _tracked_rotations(balls: Array, angles: Array) -> Array:
-    """[K, 13, 4] of `TRACKED_BODIES` from those of `BALL_BODIES` [K, 9, 4] and angles [K, 4] about -y."""
-    rotations = np.zeros((len(balls), len(TRACKED_BODIES), 4))
-    for index, name in enumerate(BALL_BODIES):
-        rotations[:, TRACKED_BODIES.index(name)] = balls[:, index]
-    for index, name in enumerate(HINGE_BODIES):
-        body = TRACKED_BODIES.index(name)
-        rotations[:, body, 0] = np.cos(angles[:, index] / 2)
-        rotations[:, body, 2] = -np.sin(angles[:, index] / 2)
-    return rotations
-
-
-def _tracked_velocities(turning: Array, rates: Array) -> Array:
-    velocities = np.zeros((len(turning), len(TRACKED_BODIES), 3))
-    for index, name in enumerate(BALL_BODIES):
-        velocities[:, TRACKED_BODIES.index(name)] = turning[:, index]
-    for index, name in enumerate(HINGE_BODIES):
-        velocities[:, TRACKED_BODIES.index(name), 1] = -rates[:, index]
-    return velocities
-
-
-def ball_state(root: Array, rotations: Array, linear: Array, velocities: Array) -> tuple[Array, Array]:
-    """qpos [K, 43] and qvel [K, 34] of the model with ball joints, from the arrays of a `TrackedState`."""
-    positions, speeds = [root, rotations[:, 0]], [linear, rotate_back(rotations[:, 0], velocities[:, 0])]
-    for name in JOINT_ORDER:
-        body = TRACKED_BODIES.index(name)
-        if name in HINGE_BODIES:
-            positions.append(hinge_angle(rotations[:, body])[:, None])
-            speeds.append(-velocities[:, body, 1:2])
-        else:
-            positions.append(_from_rest(name, rotations[:, body]))
-            speeds.append(velocities[:, body])
-    return np.concatenate(positions, axis=1), np.concatenate(speeds, axis=1)
-
-
-def ball_coordinates(rotations: Array) -> Array:
-    """Coordinates [K, 28] for ball joints of local rotations [K, 13, 4]."""
-    parts: list[Array] = []
-    for name in JOINT_ORDER:
-        local = rotations[:, TRACKED_BODIES.index(name)]
-        hinge = name in HINGE_BODIES
-        parts.append(hinge_angle(local)[:, None] if hinge else rotation_vector(_from_rest(name, local)))
-    return np.concatenate(parts, axis=1)
-
-
-def hinge_angle(rotations: Array) -> Array:
-    """Angle [K] in (-pi, pi] about -y of rotations [K, 4] about that axis."""
-    angle = -2.0 * np.arctan2(rotations[:, 2], rotations[:, 0])
-    return np.pi - (np.pi - angle) % math.tau
-
-
-def _from_rest(name: str, rotations: Array) -> Array:
-    """Joint quaternions [K, 4] of local rotations: what is left after the joint's rest."""
-    w, x, y, z = rest_rotation(name, "ball")
-    # Left multiplication with the conjugate of the rest.
-    matrix = np.array([[w, x, y, z], [-x, w, z, -y], [-y, -z, w, x], [-z, y, -x, w]])
-    return rotations @ matrix.T
-
-
-def _hinge_coordinates(rotations: Array) -> Array:
-    """Coordinates [K, 28] for hinges of local rotations [K, 13, 4], continuous from sample to sample."""
-    parts: list[Array] = []
-    for name in JOINT_ORDER:
-        local = rotations[:, TRACKED_BODIES.index(name)]
-        hinge = name in HINGE_BODIES
-        parts.append(hinge_angle(local)[:, None] if hinge else continuous_euler(euler_angles(rotation_matrices(local))))
-    return np.concatenate(parts, axis=1)
-
-
-def _hinge_rates(key_times: Array, times: Array, coordinates: Array, velocities: Array) -> Array:
-    """Rates [K, 28] at `times` [K] of hinge coordinates [K, 28], from angular velocities [K, 13, 3].
-
-    Near the singular pose, where no rates give the velocity, they are what the angles do: forward differences of key
-    frames, the last repeated, blended in between.
-    """
-    rates = np.empty_like(coordinates)
-    column = 0
-    for name in JOINT_ORDER:
-        velocity = velocities[:, TRACKED_BODIES.index(name)]
-        if name in HINGE_BODIES:
-            rates[:, column] = -velocity[:, 1]
-            column += 1
-            continue
-        angles = coordinates[:, column : column + 3]
-        steps = [np.diff(np.interp(key_times, times, angle)) / np.diff(key_times) for angle in angles.T]
-        differences = [np.interp(times, key_times, np.append(step, step[-1])) for step in steps]
-        singular = np.abs(np.cos(angles[:, 1:2])) < SINGULAR_COSINE
-        safe = np.where(singular, 0.0, angles)
-        exact = euler_rates(safe, velocity)
-        rates[:, column : column + 3] = np.where(singular, np.stack(differences, axis=-1), exact)
-        column += 3
-    return rates
-
-
-def _kinematics(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:
-    """Body positions [K, 15, 3], centre of mass [K, 3], its velocity [K, 3], lowest point [K], on the ball model."""
-    model = build_humanoid(HumanoidSettings(joints="ball"))
-    data: Data = mujoco.MjData(model)
-    ids = [model.body(name).id for name in BODY_NAMES]
-    bodies, com, speed = np.empty((len(qpos), len(ids), 3)), np.empty((len(qpos), 3)), np.empty((len(qpos), 3))
-    lowest = np.empty(len(qpos))
-    for index in range(len(qpos)):
-        data.qpos[:], data.qvel[:] = qpos[index], qvel[index]
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_comVel(model, data)
-        mujoco.mj_subtreeVel(model, data)
-        bodies[index], com[index], speed[index] = data.xpos[ids], data.subtree_com[1], data.subtree_linvel[1]
-        lowest[index] = lowest_point(model, data)
-    return bodies, com, speed, lowest
-
-
-def lowest_point(model: Model, data: Data) -> float:
-    """Height of the lowest point of the character over the ground."""
-    lowest = math.inf
-    for geom in range(model.ngeom):
-        kind, size, height = model.geom_type[geom], model.geom_size[geom], data.geom_xpos[geom, 2]
-        down = np.abs(data.geom_xmat[geom, 6:9])
-        if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
-            lowest = min(lowest, height - size[0])
-        elif kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
-            lowest = min(lowest, height - size[0] - size[1] * down[2])
-        elif kind == mujoco.mjtGeom.mjGEOM_BOX:
-            lowest = min(lowest, height - float(down @ size))
-    return lowest

@@ -1,46 +1,27 @@
-"""TMR weights on disk: what is accepted, how it is recognised, and the one layout that is written.
+"""TMR weights on disk: the strict load of what `rewards.tmr_components` accepts, and the one layout that is written.
 
-Accepted (all with `weights_only=True`):
-
-* a run folder of the original: `last_weights/{text_encoder,motion_encoder,motion_decoder}.pt`, each a plain state dict,
-  with `config.json`; or that `last_weights` folder itself; or the files one by one (raw, or wrapped under `model`,
-  `state_dict` or the component's name);
-* a Lightning checkpoint: `state_dict` with `text_encoder.`, `motion_encoder.`, `motion_decoder.` prefixes;
-* one file with the components by name, with or without a `_state_dict` suffix, or dotted under `model`.
-
-Components are recognised by their keys, never by a file's name alone: public reward code loads TMR files into the
-recurrent evaluator of Guo et al. with `strict` off, matches nothing, and rewards with a random network. Here a file
-of that evaluator is refused by name, every tensor must match, and every value must be finite. Sizes follow from the
-shapes; only the number of heads does not (config.json, else 4 as published).
+Every tensor must match. Sizes follow from the shapes; only the number of heads does not (config.json beside the
+weights, else 4 as published).
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from motions.atomic import atomic_write
 from motions.normalization import Normalizer
 from rewards.tmr import NORMALIZATION_EPS, TMR, TMRConfig
+from rewards.tmr_components import COMPONENTS, State, TMRCheckpointError, read_component_files, read_components
 
-State = dict[str, Tensor]
-COMPONENTS = ("text_encoder", "motion_encoder", "motion_decoder")
-# The reward guide's third file is called movement encoder; with genuine TMR weights it is the motion decoder.
-_NAMES = {name: name for name in COMPONENTS} | {"movement_encoder": "motion_decoder"}
-_WRAPPERS = ("state_dict", "model")
 _OFFICIAL_TEXT_ENCODER = "distilbert-base-uncased"
 _OFFICIAL_TEXT_DIM = 768
-
-
-class TMRCheckpointError(ValueError):
-    """A file is not (all of) a TMR; the message names the file, what it is, and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +45,6 @@ class LoadedTMR:
 
     tmr: TMR
     report: LoadReport
-
-
-def describe_state(state: Mapping[str, Any]) -> str:
-    """Name what a state dict is, from its keys."""
-
-    def has(*prefixes: str) -> bool:
-        return any(str(key).startswith(prefixes) for key in state)
-
-    if has("seqTransEncoder.") and "tokens" in state:
-        return "TMR encoder"
-    if has("seqTransDecoder.") and has("final_layer."):
-        return "TMR motion decoder"
-    if has("gru.") and has("pos_emb."):
-        return "Guo et al. evaluator text encoder (a BiGRU, not TMR)"
-    if has("gru.") and has("hidden", "output_net."):
-        return "Guo et al. evaluator motion encoder (a BiGRU, not TMR)"
-    if has("main.0.") and has("out_net."):
-        return "Guo et al. evaluator movement encoder (a convolution, not TMR)"
-    if has("input_process.", "seqTransEncoder.layers", "embed_timestep."):
-        return "MDM policy checkpoint"
-    keys = ", ".join(str(key) for key in list(state)[:4])
-    return f"unknown state dict (keys {keys or 'none'}, ...)"
 
 
 def load_tmr(
@@ -114,9 +73,9 @@ def load_tmr(
         if text_encoder or motion_encoder or motion_decoder:
             raise TMRCheckpointError(f"TMR: give either one path ({path}) or the component files, not both")
         source = Path(path)
-        states, ignored = _read_folder(source) if source.is_dir() else _read_single_file(source)
+        states, ignored = read_components(source)
     else:
-        states, ignored = _read_component_files(text_encoder, motion_encoder, motion_decoder)
+        states, ignored = read_component_files(text_encoder, motion_encoder, motion_decoder)
         source = Path(str(text_encoder)).parent
     for name in ("text_encoder", "motion_encoder", *(("motion_decoder",) if with_decoder else ())):
         if name not in states:
@@ -204,112 +163,6 @@ def _config_document(tmr: TMR, dtype: str, provenance: Mapping[str, Any] | None)
         "storage": dtype,
         "provenance": dict(provenance or {}),
     }
-
-
-def _read_torch(path: Path) -> Any:
-    if not path.is_file():
-        raise TMRCheckpointError(f"TMR {path}: no such file")
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start[:1] != b"\x80" and start != b"PK":  # A pickle stream (before torch 1.6) or a zip archive.
-        raise TMRCheckpointError(f"TMR {path}: not a torch file")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0] if str(error) else "not a torch file"
-        raise TMRCheckpointError(
-            f"TMR {path}: cannot be read safely ({reason}). Files that hold more than tensors and plain values are not "
-            "opened; split a Lightning checkpoint into its three state dicts with the original's extract.py first"
-        ) from error
-    except (RuntimeError, EOFError, IndexError, KeyError) as error:
-        raise TMRCheckpointError(f"TMR {path}: damaged or not a torch file ({str(error).splitlines()[0]})") from error
-
-
-def _component_of(name: str) -> str | None:
-    return _NAMES.get(name.removesuffix("_state_dict"))
-
-
-def _unwrap(document: Any, path: Path) -> Mapping[str, Any]:
-    if not isinstance(document, Mapping) or not document:
-        raise TMRCheckpointError(f"TMR {path}: holds a {type(document).__name__}, expected a dict of tensors")
-    for wrapper in _WRAPPERS:
-        if isinstance(document.get(wrapper), Mapping):
-            return document[wrapper]
-    return document
-
-
-def _read_single_file(path: Path) -> tuple[dict[str, State], tuple[str, ...]]:
-    """Components of one file, by name or by dotted prefix."""
-    document = _unwrap(_read_torch(path), path)
-    states: dict[str, State] = {}
-    ignored: list[str] = []
-    for key, value in document.items():
-        component = _component_of(str(key))
-        if component and isinstance(value, Mapping):
-            states[component] = dict(value)
-            continue
-        prefix, _, rest = str(key).partition(".")
-        component = _component_of(prefix)
-        if component and rest and isinstance(value, Tensor):
-            states.setdefault(component, {})[rest] = value
-        else:
-            ignored.append(str(key))
-    if not states:
-        raise TMRCheckpointError(
-            f"TMR {path}: is a {describe_state(document)}; expected components text_encoder and motion_encoder, "
-            "by name or as key prefixes"
-        )
-    kinds = [describe_state(state) for state in states.values()]
-    if guo := [kind for kind in kinds if kind.startswith("Guo")]:
-        raise TMRCheckpointError(
-            f"TMR {path}: holds a {guo[0]}: this is the evaluator's text_mot_match/model/finest.tar or a copy of its "
-            "parts, not a TMR, whatever the file is called"
-        )
-    for name, state in states.items():
-        _require_kind(name, state, path)
-    return states, tuple(ignored)
-
-
-def _read_component(path: Path, name: str) -> State:
-    document = _unwrap(_read_torch(path), path)
-    for key in (name, f"{name}_state_dict", "movement_encoder" if name == "motion_decoder" else name):
-        if isinstance(document.get(key), Mapping):
-            document = document[key]
-            break
-    state = dict(document)
-    _require_kind(name, state, path)
-    return state
-
-
-def _read_component_files(
-    text: str | Path | None, motion: str | Path | None, decoder: str | Path | None
-) -> tuple[dict[str, State], tuple[str, ...]]:
-    if text is None or motion is None:
-        missing = "text_encoder" if text is None else "motion_encoder"
-        raise TMRCheckpointError(f"TMR: no {missing} file given; both encoders are needed")
-    given = {"text_encoder": text, "motion_encoder": motion, "motion_decoder": decoder}
-    return {name: _read_component(Path(path), name) for name, path in given.items() if path is not None}, ()
-
-
-def _read_folder(folder: Path) -> tuple[dict[str, State], tuple[str, ...]]:
-    weights = folder / "last_weights" if (folder / "last_weights").is_dir() else folder
-    files = {name: weights / f"{name}.pt" for name in COMPONENTS}
-    for name in COMPONENTS[:2]:
-        if not files[name].is_file():
-            raise TMRCheckpointError(f"TMR {folder}: no {name}.pt in {weights}")
-    return {name: _read_component(path, name) for name, path in files.items() if path.is_file()}, ()
-
-
-def _require_kind(name: str, state: Mapping[str, Any], path: Path) -> None:
-    expected = "TMR motion decoder" if name == "motion_decoder" else "TMR encoder"
-    kind = describe_state(state)
-    if kind != expected:
-        raise TMRCheckpointError(f"TMR {path}: {name} is a {kind}; expected a {expected}")
-    for key, value in state.items():
-        if not isinstance(value, Tensor):
-            raise TMRCheckpointError(f"TMR {path}: {name} {key} is a {type(value).__name__}, expected a tensor")
-        if not bool(torch.isfinite(value).all()):
-            raise TMRCheckpointError(f"TMR {path}: {name} {key} has values that are not finite")
 
 
 def _run_folders(source: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from envs.character import CharacterState
 from envs.imitation_task import ImitationTask
-from envs.reference import NUM_COORDINATES
+from envs.joint_coordinates import NUM_COORDINATES
 from envs.rotations import rotation_vector
 from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings
 from rewards.settings import TrackingRewardSettings

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.imitation_reward import TrackedState, heading
-from envs.reference import rotation_vector
+from envs.rotations import rotation_vector
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from envs.imitation_reward import TrackedState
-from envs.reference import COORDINATES, rotation_matrices
+from envs.joint_coordinates import COORDINATES
+from envs.rotations import rotation_matrices
 from envs.settings import BODY_NAMES
 from rollouts.balance import BalanceGains, balance_offsets, load_gains, root_errors, stance_share
 from rollouts.controllers import Controller, load_controller

@@ -16,7 +16,8 @@ from scipy.optimize import nnls
 
 from envs.engine import Data, Model, mujoco
 from envs.humanoid_model import PARTS, build_humanoid
-from envs.reference import COORDINATES, ReferenceMotion
+from envs.joint_coordinates import COORDINATES
+from envs.reference import ReferenceMotion
 from envs.settings import DeepMimicSettings
 
 Array = NDArray[np.float64]

@@ -21,8 +21,8 @@ from envs.engine import Data, mujoco
 from envs.humanoid_model import build_humanoid
 from envs.imitation_reward import TERMS
 from envs.imitation_task import ImitationTask, Starts
+from envs.joint_coordinates import COORDINATES
 from envs.physics import make_physics
-from envs.reference import COORDINATES
 from envs.rotations import rotation_matrices
 from envs.settings import BODY_NAMES, DeepMimicSettings
 
@@ -400,8 +400,8 @@ def test_ground_bodies_and_early_termination_are_options() -> None:
         assert not any(env.step(np.zeros((1, 28)))[2][0] for _ in range(10))
     task = ImitationTask(settings(motion="walk,cartwheel,roll"), 1)
     wrist, knee = BODY_NAMES.index("left_wrist"), BODY_NAMES.index("left_knee")
-    assert task._forbidden[:, [wrist, knee]].tolist() == [[True, True], [False, True], [False, False]]
-    assert ImitationTask(settings(ground_bodies="right_knee"), 1)._forbidden.sum() == 14
+    assert task.falls.forbidden[:, [wrist, knee]].tolist() == [[True, True], [False, True], [False, False]]
+    assert ImitationTask(settings(ground_bodies="right_knee"), 1).falls.forbidden.sum() == 14
 
 
 def test_a_pose_too_far_away_is_a_fall() -> None:

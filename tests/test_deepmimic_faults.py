@@ -17,7 +17,8 @@ from envs.deepmimic_vector import make_vector_env
 from envs.engine import mujoco
 from envs.humanoid_model import build_humanoid
 from envs.imitation_task import ImitationTask, Starts
-from envs.reference import COORDINATES, ReferenceMotion
+from envs.joint_coordinates import COORDINATES
+from envs.reference import ReferenceMotion
 from envs.settings import DeepMimicSettings, HumanoidSettings
 from learners.gae import advantages_and_returns
 from learners.trpo_learner import TRPOLearner

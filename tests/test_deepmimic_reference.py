@@ -14,7 +14,9 @@ from envs.engine import Data, mujoco
 from envs.frames import rotations_to_z_up, to_z_up
 from envs.humanoid_model import build_humanoid
 from envs.imitation_reward import TRACKED_BODIES, end_effectors_in
-from envs.reference import COORDINATES, ReferenceMotion, lowest_point, open_clip
+from envs.joint_coordinates import COORDINATES
+from envs.reference import ReferenceMotion
+from envs.reference_tables import lowest_point, open_clip
 from envs.rotations import continuous_euler, euler_angles, euler_rates, quaternion_of, rotation_matrices
 from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings
 from motions.humanoid import BALL_BODIES, HINGE_BODIES

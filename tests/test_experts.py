@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from envs.deepmimic_vector import DeepMimicVectorEnv, make_vector_env
-from envs.reference import COORDINATES
+from envs.joint_coordinates import COORDINATES
 from envs.settings import DeepMimicSettings
 from jobs import balance
 from jobs.control_evaluation import fixed_phases, run_episodes

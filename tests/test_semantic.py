@@ -14,7 +14,8 @@ from rewards.semantic import Embedder, SemanticScorer, load_embedder
 from rewards.settings import RewardSettings
 from rewards.similarity import cosine, euclidean
 from rewards.tmr import pad_tokens
-from rewards.tmr_checkpoints import TMRCheckpointError, save_tmr
+from rewards.tmr_checkpoints import save_tmr
+from rewards.tmr_components import TMRCheckpointError
 from rollouts.messages import GroupMotions
 from rollouts.settings import CheckpointSettings
 from rollouts.text_encoders import PromptTooLongError

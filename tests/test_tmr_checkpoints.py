@@ -16,7 +16,8 @@ from motions.atomic import WriteError
 from motions.normalization import Normalizer
 from rewards import tmr_checkpoints
 from rewards.tmr import TMR, TMRConfig
-from rewards.tmr_checkpoints import COMPONENTS, TMRCheckpointError, load_tmr, save_tmr
+from rewards.tmr_checkpoints import load_tmr, save_tmr
+from rewards.tmr_components import COMPONENTS, TMRCheckpointError, describe_state
 
 CONFIG = TMRConfig(num_features=12, text_dim=6, latent_dim=8, ff_size=16, num_layers=2, num_heads=2, fps=20.0)
 NUM_TENSORS = 3 + 2 * 12
@@ -186,7 +187,7 @@ def test_the_evaluator_of_guo_is_named(tmp_path: Path, parity_dir: Path) -> None
     torch.save(parts["motion_encoder"], tmp_path / "motion.pth")
     with pytest.raises(TMRCheckpointError, match=r"Guo et al\. evaluator text encoder"):
         load_tmr(text_encoder=tmp_path / "text.pth", motion_encoder=tmp_path / "motion.pth")
-    kinds = {name: tmr_checkpoints.describe_state(state) for name, state in parts.items()}
+    kinds = {name: describe_state(state) for name, state in parts.items()}
     assert "motion encoder" in kinds["motion_encoder"] and "movement encoder" in kinds["movement_encoder"]
 
 
