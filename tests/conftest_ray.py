@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,16 @@ if TYPE_CHECKING:
     from cluster.connect import Connection
 
 LOGICAL_CPUS = 8
-RAY_ENVIRONMENT = {
+
+# Read by Ray's processes when they start, those of tests' own clusters too.
+os.environ |= {
     # By default metrics appear after ten seconds,
     "RAY_metrics_report_interval_ms": "1000",
-    # and workers are nice to whatever else the machine does, which makes tests wait for it.
+    # workers are nice to whatever else the machine does, which makes tests wait for it,
     "RAY_worker_niceness": "0",
+    # and a cluster starts a worker for each of its CPUs, whether or not it will be used.
+    "RAY_prestart_worker_first_driver": "0",
 }
-"""Read by Ray's processes when they start."""
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +31,5 @@ def ray_cluster() -> Iterator[Connection]:
     from cluster.settings import ClusterSettings
 
     settings = ClusterSettings(ray_address="local", object_store_mb=200, dashboard=False)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in RAY_ENVIRONMENT.items():
-            patch.setenv(name, value)
-        with connect(settings, LOGICAL_CPUS) as connection:
-            yield connection
+    with connect(settings, LOGICAL_CPUS) as connection:
+        yield connection

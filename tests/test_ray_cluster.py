@@ -32,7 +32,7 @@ def test_what_was_on_a_lost_node_is_made_again_and_code_reaches_the_nodes(tmp_pa
     (tmp_path / "user_module.py").write_text(USER_MODULE)
     # The bare interpreter with the dependencies on its path: kinetune itself is not installed.
     python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib"), "RAY_worker_niceness": "0"}
+    environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
     done = subprocess.run(
         [python, ROOT / "tests/node_loss.py", ROOT],
         cwd=tmp_path,

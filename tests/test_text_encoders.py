@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import transformers
 from huggingface_hub import constants as hub_constants
 from safetensors.torch import load_file, save_file
 
 from rollouts.text_cache import MemoryCache
 from rollouts.text_encoders import PromptTooLongError, TextEncoder, load_text_encoder
+
+# Reading the types of all of its models would take the type checker a minute.
+transformers: Any = importlib.import_module("transformers")
 
 TEXTS = ["a person walks forward", "jump", "a person walks in a circle, then sits down on a chair", "jump"]
 WORDS = ["a", "person", "walks", "forward", "jump", "in", "circle", "then", "sits", "down", "on", "chair", ","]

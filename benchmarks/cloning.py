@@ -1,0 +1,126 @@
+"""How many steps cloning saves: TRPO from a clone against TRPO alone, on the same clip with the same options.
+
+    python -m benchmarks.cloning [--motion walk] [--num_timesteps 600000] [--json PATH] [--png PATH] [--check]
+    python -m benchmarks.cloning --motion walk --action_mode absolute --expert reference
+
+Further options are those of `jobs.deepmimic`. With residual actions (its default) a new network's mean is the open-loop
+expert, so that TRPO alone starts with much of what a clone knows; with `--action_mode absolute` it has to find the
+motion. Both networks have the same shape; the new one begins with the least standard deviation that a clone may have
+(`--log_std_floor`).
+
+Returns are means over the episodes that ended in the last five iterations. The level is the best that TRPO alone
+reaches; the target is that TRPO from the clone reaches it in a quarter of the steps that it took. The steps in which
+experts labelled states for the cloning are added to those of the clone's TRPO. With --check, a miss is exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.learning import write_json
+from jobs import cli, deepmimic
+from jobs.control_configs import DeepMimicConfig
+from jobs.curves import draw_comparison, smooth
+from jobs.trpo_configs import TRPOJobConfig
+
+MIN_SAVING = 4.0
+WINDOW = 5
+CLONED, ALONE = "cloning, then TRPO", "TRPO alone"
+
+Curve = list[tuple[float, float]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains both and returns the exit code."""
+    options, config = parse_arguments(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.save_dir or Path(scratch)
+        labelled = clone(config, folder)
+        curves = {CLONED: train(deepmimic.trpo_config(config, folder)), ALONE: train(alone(config, folder))}
+    result = compare(curves, labelled)
+    for name, value in result.items():
+        print(f"{name:24} {value:.4g}")
+    if options.json:
+        write_json(options.json, {**result, "curves": curves, "config": config.model_dump(mode="json")})
+    if options.png:
+        draw_comparison(options.png, "return per episode by environment steps", curves)
+    if options.check and result["saving"] < MIN_SAVING:
+        print(f"missed: cloning saves {result['saving']:.2f}x of the steps, {MIN_SAVING:g}x expected")
+        return 1
+    return 0
+
+
+def clone(config: DeepMimicConfig, folder: Path) -> int:
+    """Clones into `clone/`; the number of states that were labelled for it."""
+    deepmimic.clone(config, folder)
+    records = (folder / "clone" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return int(json.loads(records[-1])["samples"])
+
+
+def alone(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
+    """The same TRPO for a new network of the clone's shape and first standard deviation."""
+    values = deepmimic.trpo_config(config, folder).model_dump() | {"load_sft_pretrain": None}
+    shape = {"hidden_size": config.hidden_size[0], "num_layers": config.num_layers, "activation": config.activation}
+    return TRPOJobConfig.model_validate(
+        {**values, **shape, "initial_log_std": config.log_std_floor, "save_dir": folder / "alone"}
+    )
+
+
+def train(config: TRPOJobConfig) -> Curve:
+    """Trains, and reads its returns by environment steps."""
+    from jobs import trpo
+
+    trpo.run(config)
+    lines = [json.loads(line) for line in (config.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = [line for line in lines if "rollout/return" in line]
+    steps = [line["timesteps"] for line in found]
+    return list(zip(steps, smooth(np.array([line["rollout/return"] for line in found]), WINDOW).tolist(), strict=True))
+
+
+def compare(curves: dict[str, Curve], labelled: int) -> dict[str, float]:
+    """The level that TRPO alone reaches, the steps both took to it, and their ratio; 0 where the clone never does."""
+    alone_steps, level = max(curves[ALONE], key=lambda point: point[1])
+    reached = [steps for steps, value in curves[CLONED] if value >= level]
+    cloned_steps = reached[0] + labelled if reached else float("inf")
+    return {
+        "level": level,
+        "steps_alone": alone_steps,
+        "steps_cloned": cloned_steps,
+        "labelled_states": float(labelled),
+        "saving": alone_steps / cloned_steps,
+        "last_return_alone": curves[ALONE][-1][1],
+        "last_return_cloned": curves[CLONED][-1][1],
+    }
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, DeepMimicConfig]:
+    """The options, and those of the job."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cloning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--png", type=Path, help="file for the two curves")
+    parser.add_argument("--save_dir", type=Path, help="keep the run directories here")
+    parser.add_argument("--check", action="store_true", help="exit 1 when cloning saves too little")
+    options, words = parser.parse_known_args(arguments)
+    place = ["--runtime", "local", "--save_dir", str(options.save_dir or "unused")]
+    try:
+        config = cli.parse(DeepMimicConfig, [*place, *words], "jobs.deepmimic").settings
+    except cli.UsageError as error:
+        parser.error("; ".join(error.lines))
+    if len(config.hidden_size) > 1:
+        parser.error(
+            f"--hidden_size is {config.hidden_size}; legal: one width, the same in all layers, as in jobs.trpo"
+        )
+    return options, config
+
+
+if __name__ == "__main__":
+    sys.exit(main())
