@@ -39,10 +39,17 @@ def test_labelled_states_count_and_a_level_that_is_never_reached_saves_nothing()
     assert never["saving"] == 0.0
 
 
-def test_a_mistake_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max_kl", "-1"], "max_kl"),
+        (["--hidden_size", "16", "8", "--num_layers", "2"], "--hidden_size is (16, 8); legal: one width"),
+    ],
+)
+def test_a_mistake_is_named(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cloning.main(["--motion", "wlak"])
-    assert "walk" in capsys.readouterr().err
+        cloning.main(words)
+    assert message in capsys.readouterr().err
 
 
 def test_check_names_what_is_missing(
