@@ -52,6 +52,13 @@ def test_captions_over_the_limit_are_refused_before_the_training_and_can_be_cut(
     assert (tmp_path / "policy" / "model000000004.pt").is_file() and (tmp_path / "tmr" / "config.json").is_file()
 
 
+def test_a_policy_can_be_kept_from_captions_that_stay_prompts(tmp_path: Path) -> None:
+    few = pretrain.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin", captions_per_motion=4))
+    every = pretrain.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin"))
+    for learnt, item in zip(few.items("train"), every.items("train"), strict=True):
+        assert learnt.captions == item.captions[:4] and len(item.captions) > 4
+
+
 def test_the_preset_for_official_models_cuts_captions_as_they_do() -> None:
     assert cli.load_preset(GRPOConfig, "mdm_50steps", "jobs.grpo", save_dir="run").truncate_text
 
