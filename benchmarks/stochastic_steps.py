@@ -1,6 +1,6 @@
 """How many denoising steps should be stochastic and trained: held-out curves of all of them against a short window.
 
-    python -m benchmarks.stochastic_steps [--num_steps 100] [--runtime local] [--save_dir DIR]
+    python -m benchmarks.stochastic_steps [--num_steps 90] [--runtime local] [--save_dir DIR]
 
 Runs `jobs.grpo` with preset `demo` twice, with the same seed, prompts and evaluation: as it is (one step at a random
 place among the first three) and with `--sde_window 0` (every step). Writes `docs/results/stochastic_steps.json` and
@@ -50,7 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--num_steps", type=int, default=100, help="updates of each run")
+    parser.add_argument("--num_steps", type=int, default=90, help="updates of each run")
     parser.add_argument("--runtime", choices=("ray", "local"), default="ray")
     parser.add_argument("--save_dir", type=Path, help="keep the run directories here")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder for JSON and PNG")
