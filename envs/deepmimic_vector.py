@@ -57,9 +57,9 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         **options: Any,
     ) -> None:
+        self.closed = True  # until there is something to close: the base class closes on deletion
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; legal: at least 1")
-        self.closed = True  # until there is something to close: the base class closes on deletion
         self.settings = resolve_settings(settings, options)
         self._mode = AutoresetMode(autoreset_mode)
         if self._mode == AutoresetMode.DISABLED:
