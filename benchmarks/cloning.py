@@ -1,7 +1,7 @@
 """How many steps cloning saves: TRPO from a clone against TRPO alone, on the same clip with the same options.
 
-    python -m benchmarks.cloning [--motion walk] [--num_timesteps 600000] [--json PATH] [--png PATH] [--check]
-    python -m benchmarks.cloning --motion walk --action_mode absolute --expert reference
+    python -m benchmarks.cloning --motion walk --num_timesteps 600000 [--json PATH] [--png PATH] [--check]
+    python -m benchmarks.cloning --motion walk --num_timesteps 600000 --action_mode absolute
 
 Further options are those of `jobs.deepmimic`. With residual actions (its default) a new network's mean is the open-loop
 expert, so that TRPO alone starts with much of what a clone knows; with `--action_mode absolute` it has to find the
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.learning import write_json
-from jobs import cli, deepmimic
+from jobs import cli, deepmimic, trpo
 from jobs.control_configs import DeepMimicConfig
 from jobs.curves import draw_comparison, smooth
 from jobs.trpo_configs import TRPOJobConfig
@@ -75,8 +75,6 @@ def alone(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
 
 def train(config: TRPOJobConfig) -> Curve:
     """Trains, and reads its returns by environment steps."""
-    from jobs import trpo
-
     trpo.run(config)
     lines = [json.loads(line) for line in (config.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     found = [line for line in lines if "rollout/return" in line]

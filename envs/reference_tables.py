@@ -39,14 +39,19 @@ PLACE_COLUMNS, AXES_COLUMNS = slice(56, 59), slice(59, 65)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Samples of one clip: rows of `state`, `target` and `start` (qpos, qvel, lowest point)."""
+    """K samples of one clip."""
 
     state: Array
+    """[K, 154] what is compared: a packed state [142], then hands and feet in the root's frame [12]."""
     target: Array
+    """[K, 65] what is aimed at, by the columns above."""
     start: Array
+    """[K, nq + nv + 1] MuJoCo's qpos and qvel, and the height of the lowest point."""
 
     @classmethod
     def build(cls, clip: MocapClip, joints: JointModel, com_velocity: bool, table_hz: float) -> Table:
+        """Samples a clip at `table_hz` or a little more; `com_velocity`: packed is the velocity of the centre of mass
+        instead of its place."""
         count = max(2, math.ceil(clip.duration * table_hz - 1e-9) + 1)
         times = np.linspace(0.0, clip.duration, count)
         ends = torch.from_numpy(times).clamp(max=math.nextafter(clip.duration, 0.0))  # before the next cycle begins

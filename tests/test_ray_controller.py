@@ -126,7 +126,9 @@ def test_a_session_runs_and_resumes_and_its_gauges_can_be_scraped(
             # Between two phases no gauge of a phase is 1.
             def ended(text: str) -> bool:
                 phases = series(text, "phase").splitlines()
-                return "5.0\n" in series(text, "step") and all(line.endswith(" 0.0") for line in phases)
+                there = series(text, "reward") and any('name="checkpoint"' in line for line in phases)
+                over = "5.0\n" in series(text, "step") and all(line.endswith(" 0.0") for line in phases)
+                return bool(there and over)
 
             text = scrape(ray_cluster, ended)
             assert 'name="total"' in series(text, "reward") and 'name="near"' in series(text, "reward")
