@@ -206,8 +206,8 @@ def test_fault_17_a_shipped_result_is_what_its_controller_does(folder: Path) -> 
         60,
     )
     stored = np.array(evaluation["policies"]["trained"]["episodes"]["survival_s"])
-    # Other processors round otherwise, so only clear cases count: who lived long, lives for two seconds.
-    assert (episodes.values["survival_s"][stored > 4.0] == 2.0).mean() > 0.9
+    # Other processors round otherwise and a fall is chaotic: single episodes may differ, their mean may not.
+    assert episodes.mean()["survival_s"] == pytest.approx(np.minimum(stored, 2.0).mean(), rel=0.15)
     early = evaluation["policies"]["trained"]["mean"]["joint_error_1s"]
     assert episodes.mean()["joint_error_1s"] == pytest.approx(early, rel=0.1)
 
