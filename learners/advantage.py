@@ -1,8 +1,8 @@
 """Group-relative advantages: how much better a sample is than the other samples of its prompt.
 
 Pure NumPy in float64. Choices: population standard deviation, because groups are small (at N = 4 the unbiased one is 15
-% larger); a floor of 1e-4 added to it, because 1e-8 turns rounding noise of equal rewards into advantages of 1.5;
-groups without variance get advantage 0 exactly and are counted.
+% larger); a floor added to it, by default 1e-4, because 1e-8 turns rounding noise of equal rewards into advantages of
+1.5; groups without variance get advantage 0 exactly and are counted.
 
 Legend: P groups (prompts), N samples of a group.
 """
@@ -16,8 +16,6 @@ import numpy as np
 
 from learners.settings import GRPOSettings
 
-STD_FLOOR = 1e-4
-"""Added to the standard deviation (DDPO, Flow-GRPO)."""
 RELATIVE_SPREAD = 1e-6
 """Rewards of a group whose max - min is below this share of their size (at least of 1) count as equal."""
 
@@ -48,7 +46,7 @@ def group_advantages(
 ) -> Advantages:
     """Advantages of P groups of N samples.
 
-    A_i = clamp((r_i - mean_g) / (std + 1e-4), +-advantage_clip); std of the group (GRPO, arXiv 2402.03300, eq. 3), of
+    A_i = clamp((r_i - mean_g) / (std + floor), +-advantage_clip); std of the group (GRPO, arXiv 2402.03300, eq. 3), of
     all rewards of the update (Flow-GRPO's `global_std`), or 1 (Dr. GRPO, arXiv 2503.20783). With `advantage_terms =
     each` the terms are normalised one by one and summed with weights divided by their sum (MixGRPO).
 
@@ -91,9 +89,9 @@ def _normalised(rewards: np.ndarray, settings: GRPOSettings) -> tuple[np.ndarray
     equal = spread <= RELATIVE_SPREAD * np.maximum(1.0, np.abs(rewards).max(axis=1))
     centred = rewards - rewards.mean(axis=1, keepdims=True)
     if settings.advantage_std == "group":
-        centred /= rewards.std(axis=1, keepdims=True) + STD_FLOOR
+        centred /= rewards.std(axis=1, keepdims=True) + settings.advantage_std_floor
     elif settings.advantage_std == "batch":
-        centred /= rewards.std() + STD_FLOOR
+        centred /= rewards.std() + settings.advantage_std_floor
     centred[equal] = 0.0
     return centred, equal
 

@@ -56,6 +56,11 @@ class GRPOSettings(Settings):
     """What divides reward minus group mean: the group's standard deviation, the one of all rewards of the update (a
     group with a small spread then learns less), or nothing (Dr. GRPO)."""
 
+    advantage_std_floor: float = Field(default=1e-4, gt=0)
+    """Added to that standard deviation. At 1e-4 (DDPO, Flow-GRPO) it only keeps rounding noise of equal rewards from
+    becoming advantages. With `advantage_std group`, a third of a usual spread weighs prompts down that the policy has
+    mastered, whose samples differ by nothing that matters."""
+
     advantage_clip: float = Field(default=5.0, gt=0)
     """Advantages are clamped to [-advantage_clip, advantage_clip]."""
 

@@ -31,6 +31,12 @@ def test_no_std_only_centres() -> None:
     np.testing.assert_allclose(result.values, [[-0.25, 0.25], [-1.5, 1.5]])
 
 
+def test_a_floor_weighs_groups_without_spread_down() -> None:
+    rewards = np.array([[0.89, 0.91], [0.2, 0.8]])
+    result = group_advantages(rewards, GRPOSettings(advantage_std_floor=0.05))
+    np.testing.assert_allclose(result.values, [[-1 / 6, 1 / 6], [-6 / 7, 6 / 7]], rtol=1e-6)
+
+
 def test_advantages_are_clipped_and_counted() -> None:
     rewards = np.zeros((1, 50))
     rewards[0, 0] = 1.0
