@@ -1,0 +1,171 @@
+"""Which part of a GRPO gradient is signal: do two halves of the samples, drawn independently, agree about it?
+
+    python -m benchmarks.gradient_agreement [--prompts 48] [--json PATH]
+    python -m benchmarks.gradient_agreement --sampling_steps 6 --group_size 48
+
+Further options are those of `jobs.grpo`; the preset is `demo`. For every denoising step that can be stochastic, alone,
+and for every way to normalise advantages, the gradient of the mean of A * log pi is taken at the base weights, for the
+same prompts with two independent sets of noise. Printed is the cosine of the two, by the group of layers that adapters
+of `--lora_target_spec all` sit on: near 0 an update is noise and moves the policy at random, near 1 it is signal.
+Samples of a group start from one noise. `std` is the mean standard deviation of the total reward within a group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.learning import write_json
+from jobs import cli
+from jobs.configs import GRPOConfig
+from jobs.grpo_batches import training_prompts
+from jobs.grpo_parts import mix_rewards
+from learners.advantage import group_advantages
+from rewards.scorers import build_scorers
+from rollouts.adapters import TARGET_GROUPS
+from rollouts.groups import RolloutWorker
+from rollouts.loading import load_policy, load_policy_text_encoder
+from rollouts.messages import PolicyVersion, RolloutRequest, TextCondition, Trajectory
+from rollouts.transitions import gaussian_log_prob
+
+if TYPE_CHECKING:
+    from motions.prompts import Prompt
+    from rollouts.policy import DiffusionPolicy
+
+HALVES = (0, 1)
+NORMALISATIONS: dict[str, dict[str, object]] = {
+    "none": {"advantage_std": "none"},
+    "batch": {"advantage_std": "batch"},
+    "group": {"advantage_std": "group"},
+    "group, floor .05": {"advantage_std": "group", "advantage_std_floor": 0.05},
+}
+LAYERS: dict[str, tuple[str, ...]] = {
+    **{name: TARGET_GROUPS[name] for name in ("text", "attn", "ffn")},
+    "input": ("input_proj",),
+    "output": ("output_proj",),
+    "all": TARGET_GROUPS["all"],
+}
+
+Gradient = dict[str, Tensor]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures and prints; returns the exit code."""
+    options, config = parse_arguments(arguments)
+    torch.set_num_threads(config.threads_per_actor)
+    policy = load_policy(config, config)
+    prompts = training_prompts(config, policy.skeleton)
+    rows = []
+    print(f"{'position':>8}  {'advantages':<17} {'std':>6}  " + " ".join(f"{name:>6}" for name in LAYERS))
+    for position in range(policy.num_steps - 1):
+        std, gradients = measure(config, policy, prompts, position)
+        for name, halves in gradients.items():
+            cosines = {layer: cosine(*(of_layers(half, LAYERS[layer]) for half in halves)) for layer in LAYERS}
+            rows.append({"position": position, "advantages": name, "group_std": std, "cosine": cosines})
+            print(f"{position:>8}  {name:<17} {std:6.3f}  " + " ".join(f"{value:6.2f}" for value in cosines.values()))
+    if options.json:
+        write_json(options.json, {"config": config.model_dump(mode="json"), "rows": rows})
+    return 0
+
+
+def measure(
+    config: GRPOConfig, policy: DiffusionPolicy, prompts: Sequence[Prompt], position: int
+) -> tuple[float, dict[str, list[Gradient]]]:
+    """Mean standard deviation of rewards within a group, and the gradients of both halves by normalisation."""
+    encoder = load_policy_text_encoder(config)
+    conditions = [TextCondition(values=text[None]) for text in encoder.encode_pooled([p.text for p in prompts])]
+    scorers = [factory() for factory in build_scorers(config, policy.skeleton).values()]
+    worker, version = RolloutWorker(policy), PolicyVersion(0, policy.weights())
+    gradients: dict[str, list[Gradient]] = {name: [] for name in NORMALISATIONS}
+    spreads = []
+    for half in HALVES:
+        trajectories, totals = [], []
+        for index, (prompt, condition) in enumerate(zip(prompts, conditions, strict=True)):
+            request = RolloutRequest(
+                step=half,
+                prompt_index=index,
+                prompt=prompt,
+                condition=condition,
+                num_samples=config.group_size,
+                seed=config.seed,
+                stochastic_steps=(position,),
+                trained_steps=(position,),
+                share_initial_noise=True,
+                policy_version=0,
+            )
+            motions, trajectory = worker.run(request, version)
+            trajectories.append(trajectory)
+            totals.append(mix_rewards(config, [scorer.score(motions) for scorer in scorers], prompt.text).total)
+        rewards = np.stack(totals)
+        spreads.append(rewards.std(axis=1).mean())
+        advantages = {
+            name: group_advantages(rewards, config.model_copy(update=changes)).values
+            for name, changes in NORMALISATIONS.items()
+        }
+        for name, gradient in policy_gradients(policy, trajectories, advantages).items():
+            gradients[name].append(gradient)
+    return float(np.mean(spreads)), gradients
+
+
+def policy_gradients(
+    policy: DiffusionPolicy, trajectories: Sequence[Trajectory], advantages: Mapping[str, np.ndarray]
+) -> dict[str, Gradient]:
+    """Gradient of the sum of A * log pi of one recorded step per sample, for each set of advantages [P, N].
+
+    Trajectories are groups that start from one noise: their samples share one state.
+    """
+    parameters = policy.trainable_parameters()
+    sums = {name: {key: torch.zeros_like(value) for key, value in parameters.items()} for name in advantages}
+    for index, trajectory in enumerate(trajectories):
+        state = torch.from_numpy(trajectory.states[0][:1])
+        text = torch.from_numpy(np.array(trajectory.condition.values))[None]
+        step = policy.transition(state, int(trajectory.steps[0]), text, None)
+        drawn = torch.from_numpy(trajectory.next_states[0])
+        log_probs = gaussian_log_prob(drawn, step.mean.expand_as(drawn), step.std.expand(len(drawn)), None)
+        for name, values in advantages.items():
+            objective = (torch.from_numpy(values[index]) * log_probs).sum()
+            found = torch.autograd.grad(objective, list(parameters.values()), retain_graph=True)
+            for key, gradient in zip(parameters, found, strict=True):
+                sums[name][key] += gradient
+    return sums
+
+
+def of_layers(gradient: Gradient, layers: Sequence[str]) -> Tensor:
+    """The part of a gradient that belongs to the adapters of some layers, as one vector."""
+    return torch.cat([value.flatten() for key, value in gradient.items() if set(key.split(".")) & set(layers)])
+
+
+def cosine(first: Tensor, second: Tensor) -> float:
+    """Cosine of two vectors."""
+    return float(torch.nn.functional.cosine_similarity(first, second, dim=0))
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, GRPOConfig]:
+    """The options, and those of the job."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gradient_agreement",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--prompts", type=int, default=48, help="training prompts to measure on")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    options, words = parser.parse_known_args(arguments)
+    if options.prompts < 1:
+        parser.error(f"--prompts is {options.prompts}, expected at least 1")
+    own = ["--save_dir", "unused", "--num_prompts", str(options.prompts), "--lora_target_spec", "all"]
+    preset = [] if any(word.startswith("--preset") for word in words) else ["--preset", "demo"]
+    try:
+        return options, cli.parse(GRPOConfig, [*preset, *own, *words], "jobs.grpo").settings
+    except cli.UsageError as error:
+        parser.error("; ".join(error.lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
