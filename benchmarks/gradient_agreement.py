@@ -1,18 +1,20 @@
-"""Which part of a GRPO gradient is signal: do two halves of the samples, drawn independently, agree about it?
+"""Which part of a GRPO gradient is signal: do samples that were drawn independently agree about it?
 
-    python -m benchmarks.gradient_agreement [--prompts 48] [--json PATH]
+    python -m benchmarks.gradient_agreement [--prompts 64] [--draws 4] [--json PATH]
     python -m benchmarks.gradient_agreement --sampling_steps 6 --group_size 48
 
 Further options are those of `jobs.grpo`; the preset is `demo`. For every denoising step that can be stochastic, alone,
 and for every way to normalise advantages, the gradient of the mean of A * log pi is taken at the base weights, for the
-same prompts with two independent sets of noise. Printed is the cosine of the two, by the group of layers that adapters
-of `--lora_target_spec all` sit on: near 0 an update is noise and moves the policy at random, near 1 it is signal.
-Samples of a group start from one noise. `std` is the mean standard deviation of the total reward within a group.
+same prompts with independent draws of noise. Printed is the mean cosine of two draws' gradients, by the group of layers
+that adapters of `--lora_target_spec all` sit on: near 0 an update of so many prompts is noise and moves the policy at
+random, near 1 it is signal. Samples of a group start from one noise. `std` is the mean standard deviation of the total
+reward within a group.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,11 +41,10 @@ if TYPE_CHECKING:
     from motions.prompts import Prompt
     from rollouts.policy import DiffusionPolicy
 
-HALVES = (0, 1)
 NORMALISATIONS: dict[str, dict[str, object]] = {
     "none": {"advantage_std": "none"},
     "batch": {"advantage_std": "batch"},
-    "group": {"advantage_std": "group"},
+    "group": {"advantage_std": "group", "advantage_std_floor": 1e-4},
     "group, floor .05": {"advantage_std": "group", "advantage_std_floor": 0.05},
 }
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -65,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     print(f"{'position':>8}  {'advantages':<17} {'std':>6}  " + " ".join(f"{name:>6}" for name in LAYERS))
     for position in range(policy.num_steps - 1):
-        std, gradients = measure(config, policy, prompts, position)
-        for name, halves in gradients.items():
-            cosines = {layer: cosine(*(of_layers(half, LAYERS[layer]) for half in halves)) for layer in LAYERS}
+        std, gradients = measure(config, policy, prompts, position, options.draws)
+        for name, drawn in gradients.items():
+            cosines = {layer: agreement([of_layers(one, LAYERS[layer]) for one in drawn]) for layer in LAYERS}
             rows.append({"position": position, "advantages": name, "group_std": std, "cosine": cosines})
             print(f"{position:>8}  {name:<17} {std:6.3f}  " + " ".join(f"{value:6.2f}" for value in cosines.values()))
     if options.json:
@@ -76,20 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(
-    config: GRPOConfig, policy: DiffusionPolicy, prompts: Sequence[Prompt], position: int
+    config: GRPOConfig, policy: DiffusionPolicy, prompts: Sequence[Prompt], position: int, draws: int
 ) -> tuple[float, dict[str, list[Gradient]]]:
-    """Mean standard deviation of rewards within a group, and the gradients of both halves by normalisation."""
+    """Mean standard deviation of rewards within a group, and the gradient of each draw by normalisation."""
     encoder = load_policy_text_encoder(config)
     conditions = [TextCondition(values=text[None]) for text in encoder.encode_pooled([p.text for p in prompts])]
     scorers = [factory() for factory in build_scorers(config, policy.skeleton).values()]
     worker, version = RolloutWorker(policy), PolicyVersion(0, policy.weights())
     gradients: dict[str, list[Gradient]] = {name: [] for name in NORMALISATIONS}
     spreads = []
-    for half in HALVES:
+    for draw in range(draws):
         trajectories, totals = [], []
         for index, (prompt, condition) in enumerate(zip(prompts, conditions, strict=True)):
             request = RolloutRequest(
-                step=half,
+                step=draw,
                 prompt_index=index,
                 prompt=prompt,
                 condition=condition,
@@ -142,9 +143,10 @@ def of_layers(gradient: Gradient, layers: Sequence[str]) -> Tensor:
     return torch.cat([value.flatten() for key, value in gradient.items() if set(key.split(".")) & set(layers)])
 
 
-def cosine(first: Tensor, second: Tensor) -> float:
-    """Cosine of two vectors."""
-    return float(torch.nn.functional.cosine_similarity(first, second, dim=0))
+def agreement(vectors: Sequence[Tensor]) -> float:
+    """Mean cosine of two different ones of some vectors."""
+    pairs = itertools.combinations(vectors, 2)
+    return float(torch.stack([torch.nn.functional.cosine_similarity(*pair, dim=0) for pair in pairs]).mean())
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, GRPOConfig]:
@@ -154,11 +156,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--prompts", type=int, default=48, help="training prompts to measure on")
+    parser.add_argument("--prompts", type=int, default=64, help="training prompts to measure on")
+    parser.add_argument("--draws", type=int, default=4, help="independent sets of samples of every prompt")
     parser.add_argument("--json", type=Path, help="file for all figures")
     options, words = parser.parse_known_args(arguments)
-    if options.prompts < 1:
-        parser.error(f"--prompts is {options.prompts}, expected at least 1")
+    for name, least in (("prompts", 1), ("draws", 2)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name} is {getattr(options, name)}, expected at least {least}")
     own = ["--save_dir", "unused", "--num_prompts", str(options.prompts), "--lora_target_spec", "all"]
     preset = [] if any(word.startswith("--preset") for word in words) else ["--preset", "demo"]
     try:
