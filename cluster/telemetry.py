@@ -109,10 +109,11 @@ class Telemetry:
             self._stream.flush()
 
     def _seconds_left(self, step: int) -> float:
-        """By the pace since the first rollout; the start of the actors is not part of a step."""
+        """By the pace since the first rollout; the start of the actors is not part of a step. Where the number of steps
+        is an estimate (TRPO counts environment steps), there may be more of them."""
         now = time.monotonic()
         pace = (now - (now if self._started is None else self._started)) / max(step - self._first_step, 1)
-        return pace * (self._num_steps - step)
+        return pace * max(self._num_steps - step, 0)
 
     def rewound(self, step: int) -> None:
         """The run goes on from an earlier step."""

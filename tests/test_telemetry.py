@@ -47,6 +47,15 @@ def test_lines_where_there_is_no_terminal() -> None:
     assert lines[3] == "a message"
 
 
+def test_a_run_that_takes_more_steps_than_were_expected_has_no_time_left() -> None:
+    stream = io.StringIO()
+    telemetry = Telemetry(num_steps=1, log_interval=1, stream=stream)
+    with telemetry.phase("rollout"):
+        time.sleep(0.6)
+    telemetry.finished_step(3)
+    assert stream.getvalue().endswith("  0:00 left\n")
+
+
 def test_a_bar_on_a_terminal() -> None:
     stream = Terminal()
     told(stream, log_interval=1)
