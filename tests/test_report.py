@@ -99,6 +99,19 @@ def test_report_shows_the_numbers_of_the_run(run_directory: Path) -> None:
     assert document.comparisons[0].segments == [("a person walks forward", 0, 25), ("kicks </script><b>", 25, 40)]
 
 
+def test_prompts_are_shown_from_the_largest_rise_to_the_largest_fall(run_directory: Path) -> None:
+    samples = run_directory / "samples"
+    texts = [f"prompt {number}" for number in range(21)]
+    save_prompts(samples / "prompts.jsonl", [Prompt(text, (Segment(text, NUM_FRAMES),)) for text in texts])
+    joints = np.repeat(_swaying_joints(0.1)[None], 42, axis=0)
+    arrays = {"joints": joints, "lengths": np.full(42, NUM_FRAMES), "prompt_index": np.arange(42) // 2}
+    rises = np.arange(21) * 8 % 21 - 10  # -10 to 10, shuffled
+    for name, total in (("before", np.zeros(42)), ("after", np.repeat(rises, 2))):
+        np.savez(samples / f"{name}.npz", allow_pickle=False, **arrays, **{"terms/total": total})
+    shown = [int(comparison.title.split()[1]) for comparison in read_document(run_directory).comparisons]
+    assert [int(rises[number]) for number in shown] == [10, 8, 6, 3, 1, -1, -3, -6, -8, -10]
+
+
 def test_the_note_speaks_of_a_judge_only_where_there_is_one(run_directory: Path) -> None:
     assert "judge" not in read_document(run_directory).evaluation_note
     path = run_directory / "evaluation.json"

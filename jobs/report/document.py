@@ -144,8 +144,8 @@ def metadata_version() -> str:
 
 
 _STAGE = """<h2>Before and after</h2>
-<p>The same prompts and the same noise, before (base policy) and after fine-tuning. Drag to orbit, scroll or pinch to
-zoom; lighter limbs are the left ones.</p>
+<p>The same prompts and the same noise, before (base policy) and after fine-tuning, from the prompt whose reward rose
+most to the one whose reward fell most. Drag to orbit, scroll or pinch to zoom; lighter limbs are the left ones.</p>
 <nav class="prompts" id="prompts" aria-label="Prompts"></nav>
 <section class="card stage" id="stage" aria-label="Motions side by side">
 <div class="views">

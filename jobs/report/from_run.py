@@ -274,13 +274,17 @@ def _comparisons(samples: Path, skeleton: Skeleton) -> list[Comparison]:
         return []
     prompts = load_prompts(samples / "prompts.jsonl", fps=skeleton.fps)
     with np.load(samples / "before.npz") as before, np.load(samples / "after.npz") as after:
-        chosen = _first_of_each_prompt(before["prompt_index"])[:MAX_COMPARISONS]
+        chosen = _from_best_to_worst(before, after)
         return [_comparison(before, after, int(i), prompts[int(before["prompt_index"][i])]) for i in chosen]
 
 
-def _first_of_each_prompt(prompt_index: np.ndarray) -> list[int]:
-    _, first = np.unique(prompt_index, return_index=True)
-    return sorted(int(index) for index in first)
+def _from_best_to_worst(before: Any, after: Any) -> list[int]:
+    """First samples of prompts, from the one whose total rose most to the one whose total fell most, evenly spaced."""
+    first = np.unique(before["prompt_index"], return_index=True)[1]
+    fall = before["terms/total"][first] - after["terms/total"][first]
+    ranked = first[np.argsort(fall, kind="stable")]
+    shown = np.linspace(0, len(ranked) - 1, min(MAX_COMPARISONS, len(ranked)))
+    return [int(ranked[round(place)]) for place in shown]
 
 
 def _comparison(before: Any, after: Any, index: int, prompt: Prompt) -> Comparison:
