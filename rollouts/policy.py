@@ -143,6 +143,7 @@ class DiffusionPolicy:
         self.sampling = sampling
         self._dtype = _DTYPES[sampling.amp_dtype]
         self._denoiser = _Denoiser(network)
+        self._adapters: dict[str, AdapterLayer] = {}
         self._plain_denoiser: _Denoiser | None = None
         self._made: tuple[_Denoiser, dict[str, Tensor]] | None = None
 
@@ -211,7 +212,7 @@ class DiffusionPolicy:
         Raises:
             ValueError: the network has no adapters, so there is no reference to fall back to.
         """
-        layers = [module for module in self.network.modules() if _is_adapter(module)]
+        layers = self._adapter_layers().values()
         if not layers:
             raise ValueError("the network has no adapters; with full fine-tuning the reference is a second policy")
         enabled = [layer for layer in layers if not layer.disable_adapters]
@@ -281,11 +282,7 @@ class DiffusionPolicy:
             return self._denoiser, {
                 name: parameter.to(self._dtype) for name, parameter in self._denoiser.named_parameters()
             }
-        adapters = {
-            path: module
-            for path, module in self._denoiser.named_modules()
-            if _is_adapter(module) and not module.disable_adapters
-        }
+        adapters = {path: layer for path, layer in self._adapter_layers().items() if not layer.disable_adapters}
         if not adapters:
             return self._denoiser, {}
         weights: dict[str, Tensor] = {}
@@ -298,6 +295,12 @@ class DiffusionPolicy:
         if self._plain_denoiser is None:
             self._plain_denoiser = _without_adapters(self._denoiser, adapters)
         return self._plain_denoiser, weights
+
+    def _adapter_layers(self) -> dict[str, AdapterLayer]:
+        """By path in the denoiser; looked for until there are some, since adapters may come after the policy."""
+        if not self._adapters:
+            self._adapters = {path: layer for path, layer in self._denoiser.named_modules() if _is_adapter(layer)}
+        return self._adapters
 
     def _indices(self, position: int | Tensor, num_samples: int) -> np.ndarray:
         """Table indices [N] of a position or of one position per sample."""
