@@ -1,9 +1,10 @@
 """How many denoising steps should be stochastic and trained: held-out curves of all of them against a short window.
 
-    python -m benchmarks.stochastic_steps [--num_steps 60] [--runtime local] [--save_dir DIR]
+    python -m benchmarks.stochastic_steps [--num_steps 40] [--runtime local] [--save_dir DIR]
 
-Runs `jobs.grpo` with preset `demo` and six denoising steps twice, with the same seed, prompts and evaluation: the first
-step stochastic and trained, and every step (`--sde_window 0`). Writes `docs/results/stochastic_steps.json` and `.png`.
+Runs `jobs.grpo` with preset `demo`, six denoising steps and 8 prompts an update twice, with the same seed, prompts and
+evaluation: the first step stochastic and trained, and every step (`--sde_window 0`). Writes
+`docs/results/stochastic_steps.json` and `.png`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from benchmarks.learning import FIRST_SEED, train, write_json
 from jobs.curves import draw_comparison
 from jobs.demo import ensure_weights
 
+SIX_STEPS: dict[str, object] = {"sampling_steps": 6, "batch_size": 8, "eval_every": 10}
 VARIANTS: dict[str, dict[str, object]] = {
-    "the first of six steps": {"sampling_steps": 6},
-    "every step (--sde_window 0)": {"sampling_steps": 6, "sde_window": 0},
+    "the first of six steps": SIX_STEPS,
+    "every step (--sde_window 0)": {**SIX_STEPS, "sde_window": 0},
 }
 
 
@@ -50,7 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--num_steps", type=int, default=60, help="updates of each run")
+    parser.add_argument("--num_steps", type=int, default=40, help="updates of each run")
     parser.add_argument("--runtime", choices=("ray", "local"), default="ray")
     parser.add_argument("--save_dir", type=Path, help="keep the run directories here")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder for JSON and PNG")
