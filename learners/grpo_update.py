@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +81,8 @@ class _DeviceBatch:
         """Gaussians of the U states as those of the M pairs."""
         if len(self.rows) == len(self.states):
             return step
-        return Transition(step.mean[self.rows], step.std[self.rows], step.x0[self.rows])
+        mean, std, x0 = (part.index_select(0, self.rows) for part in (step.mean, step.std, step.x0))
+        return Transition(mean, std, x0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,36 +174,46 @@ class GRPOUpdate:
         self._optimizer.zero_grad()
         total = num_pairs(self._trajectories, groups)
         scored = []
-        for number, batch in enumerate(self._batches(groups)):
-            with self._timed("reference"):
-                reference = self._trained.reference_transition(
-                    batch.states, batch.state_positions, batch.text, batch.state_mask
-                )
+        with ExitStack() as stack:
             with self._timed("policy"):
-                acted = self._policy_transition(batch)
-                policy = batch.of_pairs(acted)
-                inputs = GRPOInputs(
-                    policy=policy,
-                    reference=batch.of_pairs(reference),
-                    next_states=batch.next_states,
-                    old_log_probs=batch.old_log_probs,
-                    advantages=batch.advantages,
-                    mask=batch.mask,
-                    noise_drops=self._noise_drops[batch.state_positions][batch.rows],
-                )
-                terms = grpo_loss(inputs, self._settings)
+                stack.enter_context(self._trained.policy.accumulation())
+            for number, batch in enumerate(self._batches(groups)):
+                key = window, number
+                with self._timed("reference"):
+                    reference = self._trained.reference_transition(
+                        batch.states, batch.state_positions, batch.text, batch.state_mask
+                    )
+                with self._timed("policy"):
+                    acted = self._policy_transition(batch)
+                    terms = self._loss(batch, acted, reference)
+                with self._timed("backward"):
+                    self._optimizer.scaled(terms.loss.sum() / total).backward()
+                kl_old = self._kl_old(key, batch, acted)
+                scored.append(_Scored(batch.origins, len(batch.states), terms.detached(), kl_old))
+                if keep_means and not self._grad_norms:
+                    self._old_means[key] = acted.mean.detach().cpu()
             with self._timed("backward"):
-                self._optimizer.scaled(terms.loss.sum() / total).backward()
-            kl_old = self._kl_old((window, number), batch, policy)
-            scored.append(_Scored(batch.origins, len(batch.states), terms.detached(), kl_old))
-            if keep_means and not self._grad_norms:
-                self._old_means[window, number] = acted.mean.detach().cpu()
+                stack.close()
         return scored
 
-    def _kl_old(self, key: tuple[int, int], batch: _DeviceBatch, policy: Transition) -> Tensor:
+    def _loss(self, batch: _DeviceBatch, acted: Transition, reference: Transition) -> GRPOTerms:
+        """Terms of a micro-batch's pairs from the Gaussians of its states."""
+        inputs = GRPOInputs(
+            policy=batch.of_pairs(acted),
+            reference=batch.of_pairs(reference),
+            next_states=batch.next_states,
+            old_log_probs=batch.old_log_probs,
+            advantages=batch.advantages,
+            mask=batch.mask,
+            noise_drops=self._noise_drops[batch.state_positions][batch.rows],
+        )
+        return grpo_loss(inputs, self._settings)
+
+    def _kl_old(self, key: tuple[int, int], batch: _DeviceBatch, acted: Transition) -> Tensor:
         """Exact KL(old || new) of a micro-batch [M]."""
         if not self._grad_norms:
             return torch.zeros_like(batch.advantages)
+        policy = batch.of_pairs(acted)
         old_mean = self._old_means[key].to(self._device)[batch.rows]
         return gaussian_kl(old_mean, policy.mean.detach(), policy.std, batch.mask)
 

@@ -57,10 +57,11 @@ class FootContact:
 def foot_heights(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
     """Height [N, T, 4] of the foot joints above the floor: the 5th percentile of their heights in the valid frames."""
     heights = joints[:, :, list(skeleton.foot_joints), 1]
-    floors = [
-        torch.quantile(rows[:length].flatten(), FLOOR_QUANTILE) for rows, length in zip(heights, lengths, strict=True)
-    ]
-    return heights - torch.stack(floors)[:, None, None]
+    outside = torch.arange(heights.shape[1]) >= lengths[:, None]
+    ascending = heights.masked_fill(outside[:, :, None], torch.inf).flatten(1).sort(dim=1).values
+    rank = FLOOR_QUANTILE * (lengths.double() * heights.shape[2] - 1.0)
+    below, above = (ascending.gather(1, nearest.long()[:, None]) for nearest in (rank.floor(), rank.ceil()))
+    return heights - below.lerp(above, rank.frac()[:, None].to(heights))[:, :, None]
 
 
 def contact_by_height(joints: Tensor, lengths: Tensor, skeleton: Skeleton, settings: RewardSettings) -> Tensor:

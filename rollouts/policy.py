@@ -16,7 +16,7 @@ the step, are fp32 always.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeGuard, runtime_checkable
@@ -143,8 +143,7 @@ class DiffusionPolicy:
         self.sampling = sampling
         self._dtype = _DTYPES[sampling.amp_dtype]
         self._denoiser = _Denoiser(network)
-        self._adapters: dict[str, AdapterLayer] = {}
-        self._plain_denoiser: _Denoiser | None = None
+        self._adapted: _Adapted | None = None
         self._made: tuple[_Denoiser, dict[str, Tensor]] | None = None
 
     @property
@@ -198,12 +197,26 @@ class DiffusionPolicy:
     @contextmanager
     def inference(self) -> Iterator[None]:
         """No gradients, and weights cast or merged once for all forwards inside; weights must not change meanwhile."""
-        with torch.no_grad():
-            self._made = self._make_denoiser()
-            try:
-                yield
-            finally:
-                self._made = None
+        with torch.no_grad(), self._running_on(self._make_denoiser()):
+            yield
+
+    @contextmanager
+    def accumulation(self) -> Iterator[None]:
+        """Weights merged once for many forwards and backwards; gradients arrive in the parameters at the end.
+
+        The merge is a sum, so its backward of the added gradients is the sum of its backwards. Weights must not change
+        inside. Without adapters, and in half precision, where added gradients would be rounded, nothing is shared.
+        """
+        denoiser, made = self._make_denoiser()
+        merged = {name: weight for name, weight in made.items() if not weight.is_leaf}
+        if self._dtype != torch.float32 or not merged:
+            yield
+            return
+        leaves = {name: weight.detach().requires_grad_() for name, weight in merged.items()}
+        with self._running_on((denoiser, made | leaves)):
+            yield
+        gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+        torch.autograd.backward([merged[name] for name in gradients], list(gradients.values()))
 
     @contextmanager
     def adapters_disabled(self) -> Iterator[None]:
@@ -212,15 +225,17 @@ class DiffusionPolicy:
         Raises:
             ValueError: the network has no adapters, so there is no reference to fall back to.
         """
-        layers = self._adapter_layers().values()
-        if not layers:
+        adapted = self._find_adapters()
+        if adapted is None:
             raise ValueError("the network has no adapters; with full fine-tuning the reference is a second policy")
+        layers = adapted.layers.values()
         enabled = [layer for layer in layers if not layer.disable_adapters]
-        trainable = {parameter: parameter.requires_grad for parameter in self.network.parameters()}
+        trainable = {parameter: parameter.requires_grad for parameter in adapted.parameters}
         for layer in enabled:
             layer.enable_adapters(False)
         try:
-            yield
+            with self._running_on(None):
+                yield
         finally:
             for layer in enabled:
                 layer.enable_adapters(True)
@@ -274,7 +289,8 @@ class DiffusionPolicy:
     def _denoise(self, x: Tensor, text: Tensor, time: Tensor, mask: Tensor | None) -> Tensor:
         """The network's forward in the precision of the settings; the result is float32."""
         denoiser, weights = self._make_denoiser() if self._made is None else self._made
-        return functional_call(denoiser, weights, (x, text, time, mask)).float()
+        # Merged weights are given under all their names, so there are no ties to look for, which takes long.
+        return functional_call(denoiser, weights, (x, text, time, mask), tie_weights=False).float()
 
     def _make_denoiser(self) -> tuple[_Denoiser, dict[str, Tensor]]:
         """What runs, and the weights it runs on, a function of the fp32 parameters: cast, merged or as they are."""
@@ -282,25 +298,31 @@ class DiffusionPolicy:
             return self._denoiser, {
                 name: parameter.to(self._dtype) for name, parameter in self._denoiser.named_parameters()
             }
-        adapters = {path: layer for path, layer in self._adapter_layers().items() if not layer.disable_adapters}
-        if not adapters:
+        adapted = self._find_adapters()
+        if adapted is None:
             return self._denoiser, {}
-        weights: dict[str, Tensor] = {}
-        for name, tensor in [*self._denoiser.named_parameters(), *self._denoiser.named_buffers()]:
-            if ".lora_" not in name:
-                weights[name.replace(".base_layer.", ".")] = tensor
-        for path, layer in adapters.items():
-            for adapter in layer.active_adapters:
+        weights = dict(adapted.base)
+        for path, layer in adapted.layers.items():
+            for adapter in [] if layer.disable_adapters else layer.active_adapters:
                 weights[f"{path}.weight"] = weights[f"{path}.weight"] + layer.get_delta_weight(adapter)
-        if self._plain_denoiser is None:
-            self._plain_denoiser = _without_adapters(self._denoiser, adapters)
-        return self._plain_denoiser, weights
+        return adapted.plain, weights
 
-    def _adapter_layers(self) -> dict[str, AdapterLayer]:
-        """By path in the denoiser; looked for until there are some, since adapters may come after the policy."""
-        if not self._adapters:
-            self._adapters = {path: layer for path, layer in self._denoiser.named_modules() if _is_adapter(layer)}
-        return self._adapters
+    @contextmanager
+    def _running_on(self, made: tuple[_Denoiser, dict[str, Tensor]] | None) -> Iterator[None]:
+        """All forwards inside on these weights; None = made for each of them."""
+        outside, self._made = self._made, made
+        try:
+            yield
+        finally:
+            self._made = outside
+
+    def _find_adapters(self) -> _Adapted | None:
+        """Looked for until there are some, since adapters may come after the policy."""
+        if self._adapted is None:
+            layers = {path: layer for path, layer in self._denoiser.named_modules() if _is_adapter(layer)}
+            if layers:
+                self._adapted = _Adapted.of(self._denoiser, layers)
+        return self._adapted
 
     def _indices(self, position: int | Tensor, num_samples: int) -> np.ndarray:
         """Table indices [N] of a position or of one position per sample."""
@@ -329,15 +351,33 @@ class _Denoiser(nn.Module):
         return self.network.denoise(x, text, time, frame_mask)
 
 
-def _without_adapters(denoiser: _Denoiser, adapted_paths: Iterable[str]) -> _Denoiser:
-    """The structure of the network without its adapters, to run on merged weights; it holds no numbers."""
-    plain = copy.deepcopy(denoiser).to("meta")
-    for path in adapted_paths:
-        layer = plain.get_submodule(path)
-        assert _is_adapter(layer)
-        parent, _, name = path.rpartition(".")
-        setattr(plain.get_submodule(parent), name, layer.get_base_layer())
-    return plain
+@dataclass(frozen=True, slots=True)
+class _Adapted:
+    """A denoiser with adapters: found once, since walking through a small network takes as long as its forward."""
+
+    layers: dict[str, AdapterLayer]
+    """By path."""
+    base: dict[str, Tensor]
+    """Parameters and buffers without the adapters', under the names of `plain`; shared tensors under each name."""
+    plain: _Denoiser
+    """The structure without adapters, to run on merged weights; it holds no numbers."""
+    parameters: list[nn.Parameter]
+    """All there are, adapters' and base."""
+
+    @staticmethod
+    def of(denoiser: _Denoiser, layers: dict[str, AdapterLayer]) -> _Adapted:
+        plain = copy.deepcopy(denoiser).to("meta")
+        for path in layers:
+            layer = plain.get_submodule(path)
+            assert _is_adapter(layer)
+            parent, _, name = path.rpartition(".")
+            setattr(plain.get_submodule(parent), name, layer.get_base_layer())
+        tensors = [
+            *denoiser.named_parameters(remove_duplicate=False),
+            *denoiser.named_buffers(remove_duplicate=False),
+        ]
+        base = {name.replace(".base_layer.", "."): tensor for name, tensor in tensors if ".lora_" not in name}
+        return _Adapted(layers, base, plain, list(denoiser.parameters()))
 
 
 def _require_matching(weights: Weights, parameters: dict[str, nn.Parameter]) -> None:

@@ -109,6 +109,15 @@ def test_the_floor_is_found_below_the_feet() -> None:
     torch.testing.assert_close(heights[0, 0].tolist(), [0.06, 0.0, 0.06, 0.0])
 
 
+def test_the_floor_of_each_motion_is_the_quantile_of_its_own_frames() -> None:
+    joints = torch.randn(4, 30, 22, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    lengths = torch.tensor([30, 4, 11, 6])  # 44 heights at 11 frames: the quantile lies between two of them
+    heights = joints[:, :, list(HUMANML3D.foot_joints), 1]
+    floors = [torch.quantile(rows[:length], 0.05) for rows, length in zip(heights, lengths, strict=True)]
+    expected = heights - torch.stack(floors)[:, None, None]
+    torch.testing.assert_close(foot_heights(joints, lengths, HUMANML3D), expected, atol=1e-12, rtol=0)
+
+
 def test_jerk_of_a_cubic_is_six_times_its_coefficient() -> None:
     joints = standing()
     joints[0, :, :, 2] += 5.0 * seconds()[:, None] ** 3

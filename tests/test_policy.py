@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import peft
 import pytest
 import torch
+from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from motions.normalization import Normalizer
@@ -17,7 +19,7 @@ from rollouts.devices import resolve_device
 from rollouts.mdm import MDM
 from rollouts.policy import DiffusionPolicy, Inpainting, WeightsError
 from rollouts.schedule import DiffusionSchedule
-from rollouts.settings import SamplingSettings
+from rollouts.settings import AmpDtype, SamplingSettings
 from rollouts.transitions import gaussian_log_prob
 from tests.tiny_policy import CONFIG, NUM_FEATURES, NUM_STEPS, motion_noise, text_features, tiny_policy
 
@@ -158,6 +160,55 @@ def test_merged_adapters_act_as_separate_ones() -> None:
     separate = policy.network.denoise(motion_noise(N, T), text.text, time, MASK)
     merged = policy.transition(motion_noise(N, T), position, text_features(N), MASK).x0
     torch.testing.assert_close(merged, separate, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("amp_dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("lora", [True, False])
+def test_accumulation_merges_once_and_gives_the_gradients_of_single_merges(
+    lora: bool, amp_dtype: AmpDtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tiny_policy(amp_dtype=amp_dtype)
+    if lora:
+        with_lora(policy, seed=1)
+    merges: list[str] = []
+    delta = LoraLinear.get_delta_weight
+
+    def counted(layer: LoraLinear, adapter: str) -> Tensor:
+        merges.append(adapter)
+        return delta(layer, adapter)
+
+    monkeypatch.setattr(LoraLinear, "get_delta_weight", counted)
+
+    def gradients(shared: bool) -> list[Tensor]:
+        policy.network.zero_grad()
+        merges.clear()
+        with policy.accumulation() if shared else nullcontext():
+            for position in (1, 2, 3):
+                act(policy, position).square().sum().backward()
+                if lora:  # the reference in between acts on its own weights
+                    with policy.adapters_disabled(), policy.inference():
+                        assert torch.equal(act(policy), act(tiny_policy(amp_dtype=amp_dtype)))
+        return [g for p in policy.trainable_parameters().values() if (g := p.grad) is not None]
+
+    alone, num_alone = gradients(shared=False), len(merges)
+    together, num_together = gradients(shared=True), len(merges)
+    assert num_together * 3 == num_alone and bool(num_alone) == (lora and amp_dtype == "fp32")
+    assert len(together) == len(alone) == len(policy.trainable_parameters())
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5 * float(b.abs().max()), rtol=0)
+
+
+def test_a_failed_accumulation_leaves_no_gradient_and_no_weights_behind() -> None:
+    policy = with_lora(tiny_policy(), seed=1)
+    before = act(policy)
+    adapter = policy.trainable_parameters()["backbone.layers.0.attention.q_proj.lora_A.default.weight"]
+    with pytest.raises(KeyError), policy.accumulation():
+        act(policy).sum().backward()
+        raise KeyError
+    assert adapter.grad is None
+    with torch.no_grad():
+        adapter.mul_(2.0)
+    assert not torch.equal(act(policy), before)
 
 
 def test_the_reference_between_forward_and_backward_leaves_gradients_alone() -> None:
