@@ -99,6 +99,8 @@ class Controller:
         self.runtime = runtime
         self.step = 0
         """Finished updates."""
+        self.final_groups: list[ScoredGroup] = []
+        """Of the evaluation after the last step; empty where an earlier process made it."""
         self._roles = {role.name: role for role in roles}
         self._algorithm = algorithm
         self._directory = directory
@@ -283,6 +285,8 @@ class Controller:
             groups = self.collect(self.dispatch(requests, version, purpose), purpose)
             if not groups:
                 raise CallFailed(f"all {len(requests)} groups of the evaluation were dropped")
+        if self.step == self._settings.num_steps:
+            self.final_groups = groups
         metrics = step_metrics.evaluation([group.rewards for group in groups])
         metrics["cluster/dropped_eval_groups"] = float(len(requests) - len(groups))
         metrics["seconds/evaluation"] = self._telemetry.seconds["evaluation"]

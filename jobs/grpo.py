@@ -183,12 +183,13 @@ def finish(prepared: Preparation, controller: Controller) -> None:
     # First of all: a measurement that fails must not cost the training its result.
     print(f"trained policy: {prepared.export.finish(final, config.save_dir)}")
 
-    def scored(version: PolicyVersion) -> dict[int, ScoredGroup]:
-        requests = prepared.batches.evaluation(version.number)
-        groups = controller.judge(requests, controller.runtime.put(version))
-        return {group.request.prompt_index: group for group in groups}
+    def judged(version: PolicyVersion) -> list[ScoredGroup]:
+        return controller.judge(prepared.batches.evaluation(version.number), controller.runtime.put(version))
 
-    groups_before, groups_after = scored(prepared.base), scored(final)
+    groups_before, groups_after = (
+        {group.request.prompt_index: group for group in groups}
+        for groups in (judged(prepared.base), controller.final_groups or judged(final))
+    )
     places = shared_places(groups_before, groups_after)
 
     def measured(groups: dict[int, ScoredGroup]) -> Evaluation:

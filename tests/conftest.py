@@ -22,6 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray"):
             item.add_marker(pytest.mark.xdist_group("ray"))
+    # The longest one first: begun last, it would keep one process busy long after the other.
+    items.sort(key=lambda item: item.name != "test_types")
 
 
 @pytest.fixture(scope="session")

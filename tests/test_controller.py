@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.controller import RunFailed
@@ -187,6 +188,22 @@ def test_judge_scores_any_request_and_gives_the_motions(tmp_path: Path) -> None:
         motions = controller.motions(group)
     assert motions.features.shape == (toys.GROUP_SIZE, toys.NUM_FRAMES, toys.NUM_FEATURES)
     assert group.rewards.total.shape == (toys.GROUP_SIZE,)
+
+
+def test_the_last_evaluation_is_kept_and_is_what_judge_would_say(tmp_path: Path) -> None:
+    with ToyRun(tmp_path / "run") as controller:
+        assert controller.final_groups == []
+        controller.run()
+        final = controller.final_policy()
+        requests = toys.ToyBatches().evaluation(final.number)
+        again = controller.judge(requests, controller.runtime.put(final))
+        assert len(controller.final_groups) == len(again) > 0
+        for kept, judged in zip(controller.final_groups, again, strict=True):
+            assert kept.rewards.total.tolist() == judged.rewards.total.tolist()
+            assert np.array_equal(controller.motions(kept).features, controller.motions(judged).features)
+    with ToyRun(tmp_path / "run", resume=True) as controller:
+        controller.run()
+        assert controller.final_groups == []  # they were made in another process
 
 
 class _LosingRuntime(LocalRuntime):
