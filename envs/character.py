@@ -1,7 +1,8 @@
 """State of N simulated humanoids in the terms the task compares and observes, whatever simulated them.
 
 What is compared lies side by side in one array, in the layout the reference tables have too: an error is one
-subtraction, and a step of a single character few calls of NumPy, which is what it costs.
+subtraction, and a step of a single character few calls of NumPy, which is what it costs; so is every view of a part,
+which is why they are made once for a state that is read again and again.
 
 `KinematicsReader` reads it from MuJoCo states. A finished step's own sensors still show the state before it, so a
 second model, with a sensor for each number and no use for the physics, is put into every state and asked.
@@ -13,16 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.engine import Data, Model, mujoco
+from envs.headings import Facing, Turner
 from envs.humanoid_model import build_kinematics
 from envs.imitation_reward import (
     BODIES_PART,
     COM,
     EFFECTOR_ROWS,
+    END_EFFECTORS,
     PACKED_SIZE,
+    POINTS,
     ROOT_LINEAR,
     ROTATIONS,
     VELOCITIES,
-    in_heading,
 )
 from envs.joint_coordinates import JOINT_ORDER
 from envs.rotations import matrix_columns, rotation_vector
@@ -32,44 +35,60 @@ from motions.humanoid import HINGE_BODIES
 Array = NDArray[np.float64]
 
 
+ROOT_VECTORS, COORDINATES, RATES, BODIES = slice(154, 166), slice(166, 194), slice(194, 222), slice(222, 402)
+"""Columns after the packed ones: the root's x and y axis, its linear and its angular velocity; joint coordinates and
+their rates; and, if the observations show them, per body the axes and velocities."""
+
+
+# Hands and feet stand beside the root's vectors, so that one turn does for all.
+_TURNER = Turner(range(POINTS.start, ROOT_VECTORS.stop), ["xy"] * len(END_EFFECTORS) + [""] * 4)
+
+
 class CharacterState:
     """N characters, world z-up. Bodies are those of `BODY_NAMES` (15), tracked ones `TRACKED_BODIES` (13).
 
+    Args:
+        numbers: [N, 222 or 402] by the columns above, everything in the world. Kept, and changed in place: hands and
+            feet and the root's vectors are turned into its heading. After new numbers have been written, `update`.
+
     Attributes:
-        packed: [N, 142], see `PACKED_SIZE`: local rotations, angular velocities, root velocity, centre of mass (its
-            position or velocity, as the reward's recipe says), body positions.
-        root_axes: [N, 6] where the root's rotation takes the x and the y axis.
+        packed: [N, 154], see `PACKED_SIZE`: local rotations, angular velocities, root velocity, centre of mass (its
+            position or velocity, as the reward's recipe says), body positions, hands and feet from the root.
+        root_position: [N, 3]; `height`: [N, 1].
+        body_positions: [N, 15, 3].
+        points: [N, 12] hands and feet: horizontally from the root in its heading, vertically above the ground.
+        root_vectors: [N, 12] in that heading: where the root's rotation takes the x and the y axis, its linear and its
+            angular velocity.
+        facing: where the root faces.
         coordinates: [N, 28] joint coordinates; `rates`: [N, 28].
-        body_axes: [N, 15, 6] as `root_axes`, of every body; None unless the observations show them.
-        body_velocities: [N, 15, 6] of the bodies' origins, linear and angular; None likewise.
+        body_vectors: [N, 15, 4, 3] in the world: where every body's rotation takes the x and the y axis, linear and
+            angular velocity of its origin; none of the 15 if there are no numbers for them.
     """
 
     __slots__ = (
-        "_key_points", "body_axes", "body_velocities", "coordinates", "heading", "packed", "rates", "root_axes",
-    )  # fmt: skip
+        *("_turned", "body_positions", "body_vectors", "coordinates", "facing", "height"),
+        *("numbers", "packed", "points", "rates", "root_position", "root_vectors"),
+    )
 
-    def __init__(
-        self,
-        packed: Array,
-        root_axes: Array,
-        coordinates: Array,
-        rates: Array,
-        body_axes: Array | None = None,
-        body_velocities: Array | None = None,
-    ) -> None:
-        self.packed = packed
-        self.root_axes = root_axes
-        self.coordinates = coordinates
-        self.rates = rates
-        self.body_axes = body_axes
-        self.body_velocities = body_velocities
-        along, across = root_axes[:, 0], root_axes[:, 1]
-        length = np.sqrt(along * along + across * across)
-        if length.min() < 1e-9:  # a vertical x axis has no heading
-            along, length = np.where(length < 1e-9, 1.0, along), np.maximum(length, 1.0 * (length < 1e-9))
-        self.heading: tuple[Array, Array] = (along / length, across / length)
-        """Cosine and sine [N] of the direction that the root faces."""
-        self._key_points: Array | None = None
+    def __init__(self, numbers: Array) -> None:
+        count = len(numbers)
+        self.numbers = numbers
+        self.packed = numbers[:, :PACKED_SIZE]
+        self.body_positions = self.packed[:, BODIES_PART].reshape(count, len(BODY_NAMES), 3)
+        self.root_position = self.body_positions[:, 0]
+        self.height = self.root_position[:, 2:]
+        self.points = self.packed[:, POINTS]
+        self.root_vectors = numbers[:, ROOT_VECTORS]
+        self.coordinates, self.rates = numbers[:, COORDINATES], numbers[:, RATES]
+        self.body_vectors = numbers[:, BODIES].reshape(count, (numbers.shape[1] - RATES.stop) // 12, 4, 3)
+        self.facing = Facing(self.root_vectors[:, :2])
+        self._turned = numbers[:, POINTS.start : ROOT_VECTORS.stop]
+        self.update()
+
+    def update(self) -> None:
+        """Turns new numbers."""
+        self.facing.update()
+        self._turned[:] = _TURNER.turned(self.numbers, self.root_position, self.facing.unit)
 
     @classmethod
     def from_parts(
@@ -95,15 +114,14 @@ class CharacterState:
             body_positions: [N, 15, 3]. body_rotations: [N, 15, 4]. body_velocities: [N, 15, 6].
             com: [N, 3] position or velocity of the centre of mass, None where the recipe does not ask.
         """
-        count = len(rotations)
-        packed = np.zeros((count, PACKED_SIZE))
-        packed[:, ROTATIONS] = rotations.reshape(count, -1)
-        packed[:, VELOCITIES] = velocities.reshape(count, -1)
-        packed[:, ROOT_LINEAR] = root_linear
-        packed[:, COM] = 0.0 if com is None else com
-        packed[:, BODIES_PART] = body_positions.reshape(count, -1)
         axes = matrix_columns(body_rotations)
-        return cls(packed, axes[:, 0], coordinates, rates, axes, body_velocities)
+        parts = (
+            *(rotations, velocities, root_linear, np.zeros_like(root_linear) if com is None else com),
+            *(body_positions, body_positions[:, EFFECTOR_ROWS]),
+            *(axes[:, 0], root_linear, velocities[:, 0], coordinates, rates),
+            np.concatenate((axes, body_velocities), axis=-1),
+        )
+        return cls(np.concatenate([part.reshape(len(rotations), -1) for part in parts], axis=1))
 
     @property
     def rotations(self) -> Array:
@@ -126,22 +144,9 @@ class CharacterState:
         return self.packed[:, COM]
 
     @property
-    def body_positions(self) -> Array:
-        """[N, 15, 3]."""
-        return self.packed[:, BODIES_PART].reshape(-1, len(BODY_NAMES), 3)
-
-    @property
-    def root_position(self) -> Array:
-        """[N, 3]."""
-        return self.packed[:, BODIES_PART.start : BODIES_PART.start + 3]
-
-    @property
-    def key_points(self) -> Array:
-        """[N, 4, 3] hands and feet: horizontally from the root in its heading, vertically above the ground."""
-        if self._key_points is None:
-            points = self.body_positions[:, EFFECTOR_ROWS]
-            self._key_points = in_heading(points, self.root_position, self.heading)
-        return self._key_points
+    def heading(self) -> tuple[Array, Array]:
+        """Cosine and sine [N] of the direction that the root faces."""
+        return self.facing.unit[:, 0], self.facing.unit[:, 1]
 
 
 class KinematicsReader:
@@ -155,45 +160,33 @@ class KinematicsReader:
         self._model: Model = build_kinematics(settings, com, with_bodies=with_bodies)
         self._data: Data = mujoco.MjData(self._model)
         self._hinge = settings.joints == "hinge"
-        self._with_bodies = with_bodies
-        self._com_velocity = com == "velocity"
-        # The packed numbers, the root's axes, then those of the bodies. Sensors tell how the parent turns against the
-        # child, in the child's frame: the joint's velocity is the opposite.
+        # The sensors would take the drifts of subtrees of the state before.
+        drifts = (mujoco.mj_subtreeVel,) if com == "velocity" else ()
+        self._stages = (
+            *(mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_comVel, *drifts),
+            *(mujoco.mj_sensorPos, mujoco.mj_sensorVel),
+        )
+        # Sensors tell how the parent turns against the child, in the child's frame: the joint's velocity is the
+        # opposite.
         self._signs = np.ones(self._model.nsensordata)
         self._signs[VELOCITIES.start + 3 : VELOCITIES.stop] = -1.0
         self._layout = BallLayout()
 
-    def read(self, qpos: Array, qvel: Array) -> CharacterState:
-        """The state of qpos [N, nq] and qvel [N, nv]."""
-        count, model, data = len(qpos), self._model, self._data
-        numbers = np.empty((count, model.nsensordata))
+    def read(self, qpos: Array, qvel: Array, into: CharacterState | None = None) -> CharacterState:
+        """The state of qpos [N, nq] and qvel [N, nv]; `into` is one of as many characters, to be overwritten."""
+        model, data = self._model, self._data
+        numbers = np.empty((len(qpos), len(self._signs))) if into is None else into.numbers
         own_qpos, own_qvel, sensors = data.qpos, data.qvel, data.sensordata
-        drifts = mujoco.mj_subtreeVel if self._com_velocity else None
-        positions, centres, speeds, places, rates = (
-            mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_comVel, mujoco.mj_sensorPos, mujoco.mj_sensorVel,
-        )  # fmt: skip
-        for index in range(count):
-            own_qpos[:] = qpos[index]
-            own_qvel[:] = qvel[index]
-            positions(model, data)
-            centres(model, data)
-            speeds(model, data)
-            if drifts is not None:  # the sensors would take those of the state before
-                drifts(model, data)
-            places(model, data)
-            rates(model, data)
-            numbers[index] = sensors
-        numbers *= self._signs
-        end = PACKED_SIZE + 6
-        bodies = numbers[:, end:].reshape(count, len(BODY_NAMES), 12) if self._with_bodies else None
-        return CharacterState(
-            packed=numbers[:, :PACKED_SIZE],
-            root_axes=numbers[:, PACKED_SIZE:end],
-            coordinates=self.coordinates(qpos),
-            rates=qvel[:, 6:],
-            body_axes=None if bodies is None else bodies[:, :, :6],
-            body_velocities=None if bodies is None else bodies[:, :, 6:],
-        )
+        for row, own_qpos[:], own_qvel[:] in zip(numbers, qpos, qvel, strict=True):
+            for stage in self._stages:
+                stage(model, data)
+            np.multiply(sensors, self._signs, out=row)
+        if not self._hinge:
+            numbers[:, COORDINATES] = self.coordinates(qpos)
+        if into is None:
+            return CharacterState(numbers)
+        into.update()
+        return into
 
     def coordinates(self, qpos: Array) -> Array:
         """Joint coordinates [N, 28] of qpos [N, nq]."""

@@ -24,7 +24,7 @@ from envs.deepmimic_vector import (
     observation_space,
     read_starts,
     resolve_settings,
-    step_infos,
+    step_info,
 )
 from envs.imitation_reward import heading
 from envs.imitation_task import ImitationTask
@@ -61,6 +61,7 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         self._reader = make_reader(self.task)
         self._qpos = np.zeros((1, self._physics.model.nq))
         self._qvel = np.zeros((1, self._physics.model.nv))
+        self._state = self._reader.read(self._qpos, self._qvel)
 
     @property
     def observation_schema(self) -> dict[str, Any]:
@@ -78,6 +79,7 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         super().reset(seed=seed)
         self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
         self._qpos, self._qvel = self.task.start_states(_ROW)
+        self._read()
         return self.observe()[0], {"phase": float(self.task.phase[0]), "clip": int(self.task.clip[0])}
 
     def step(self, action: NDArray[Any]) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
@@ -89,19 +91,18 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         action = np.asarray(action)
         if action.shape != (NUM_COORDINATES,):
             raise ValueError(f"action has shape {action.shape}; legal: ({NUM_COORDINATES},)")
-        targets = self.task.targets(action[None], self._reader.coordinates(self._qpos))
+        targets = self.task.targets(action[None], self._state.coordinates)
         push = self.task.push(heading(self._qpos[:, 3:7])) if self.settings.push_force > 0.0 else None
         after = self._physics.step(self._qpos, self._qvel, targets, push)
         self._qpos, self._qvel = after.qpos, after.qvel
-        state = self._reader.read(after.qpos, after.qvel)
-        outcome = self.task.advance(state, after.touching, after.diverged)
-        info = {name: values[0].item() for name, values in step_infos(self.task, outcome).items()}
+        self._read()
+        outcome = self.task.advance(self._state, after.touching, after.diverged)
         return (
-            self.task.observe(state)[0],
+            self.observe()[0],
             float(outcome.reward[0]),
             bool(outcome.terminated[0]),
             bool(outcome.truncated[0]),
-            info,
+            step_info(self.task, outcome),
         )
 
     def expert_action(self) -> Float32:
@@ -131,10 +132,11 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         generator = seeding.np_random(0)[0]
         generator.bit_generator.state = state["generator"]
         self.np_random = generator
+        self._read()
 
     def observe(self) -> Float32:
         """The observation [1, D] of now, as the last step or reset returned it."""
-        return self.task.observe(self._reader.read(self._qpos, self._qvel))
+        return self.task.observe(self._state)
 
     def render(self) -> NDArray[np.uint8] | None:
         """The picture [360, 480, 3] of now, with `render_mode` rgb_array; see `envs.rendering`."""
@@ -150,3 +152,6 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def _read(self) -> None:
+        self._reader.read(self._qpos, self._qvel, into=self._state)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from envs.bullet_physics import BulletHumanoid, LinkStates
 from envs.character import CharacterState
-from envs.deepmimic_vector import action_space, observation_space, read_starts, resolve_settings, step_infos
+from envs.deepmimic_vector import action_space, observation_space, read_starts, resolve_settings, step_info
 from envs.imitation_task import ImitationTask
 from envs.joint_coordinates import NUM_COORDINATES, coordinate_rates, joint_coordinates, local_rotations
 from envs.paper_observation import paper_observation as observe_as_paper
@@ -99,13 +99,12 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         # What broke down is compared and observed as it last was.
         self._state = before if diverged else state
         outcome = self.task.advance(self._state, touching[None], np.array([diverged]))
-        infos = {name: values[0].item() for name, values in step_infos(self.task, outcome).items()}
         return (
             self.task.observe(self._state)[0],
             float(outcome.reward[0]),
             bool(outcome.terminated[0]),
             bool(outcome.truncated[0]),
-            infos,
+            step_info(self.task, outcome),
         )
 
     def expert_action(self) -> Float32:

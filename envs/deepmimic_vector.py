@@ -25,8 +25,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from envs.character import CharacterState, KinematicsReader
-from envs.imitation_reward import TERMS, heading
-from envs.imitation_task import ALL, ANYWHERE, ImitationTask, Outcome, Rows, Starts
+from envs.imitation_reward import heading
+from envs.imitation_task import ALL, ANYWHERE, FIGURES, ImitationTask, Outcome, Rows, Starts
 from envs.joint_coordinates import NUM_COORDINATES
 from envs.physics import make_physics
 from envs.settings import DeepMimicSettings
@@ -240,13 +240,12 @@ def make_vector_env(settings: DeepMimicSettings, num_envs: int, seed: int | None
 
 def step_infos(task: ImitationTask, outcome: Outcome, rows: Rows = ALL) -> dict[str, NDArray[Any]]:
     """Diagnostics [n] of a step by name."""
-    infos: dict[str, NDArray[Any]] = {f"reward_{term}": outcome.terms[:, index] for index, term in enumerate(TERMS)}
-    infos["joint_error"] = outcome.joint_error
-    infos["root_error"] = outcome.root_error
-    infos["body_error"] = outcome.body_error
-    infos["phase"] = outcome.phase
-    infos["clip"] = task.clip[rows]
-    return infos
+    return dict(zip(FIGURES, outcome.figures.T, strict=True)) | {"clip": task.clip[rows]}
+
+
+def step_info(task: ImitationTask, outcome: Outcome) -> dict[str, Any]:
+    """Diagnostics of a single character's step by name, as plain numbers."""
+    return dict(zip(FIGURES, outcome.figures[0].tolist(), strict=True)) | {"clip": task.clip.item()}
 
 
 def resolve_settings(settings: DeepMimicSettings | None, options: dict[str, Any]) -> DeepMimicSettings:

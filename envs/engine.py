@@ -63,6 +63,7 @@ class Data(Protocol):
     subtree_com: Array
     subtree_linvel: Array
     sensordata: Array
+    warning: Any
     qfrc_bias: Array
     qfrc_passive: Array
     M: Array

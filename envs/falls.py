@@ -33,7 +33,8 @@ class Falls:
     """
 
     def __init__(self, settings: DeepMimicSettings, clips: Sequence[MocapClip]) -> None:
-        self._settings = settings
+        self._early = settings.early_termination
+        self._max_deviation = settings.max_body_deviation
         self.forbidden: Flags = np.stack([_forbidden_contacts(settings, clip) for clip in clips])
 
     def among(self, clip: NDArray[np.int64], touching: Flags, diverged: Flags, distances: Array) -> Flags:
@@ -45,13 +46,12 @@ class Falls:
             diverged: [n] whether the simulation broke down: a fall in any case.
             distances: [n, 15] of bodies from the reference's, metres.
         """
-        settings = self._settings
-        fallen = diverged
-        if settings.early_termination:
-            fallen = fallen | (touching & self.forbidden[clip]).any(axis=1)
-            if settings.max_body_deviation is not None:
-                fallen = fallen | (distances.max(axis=1) > settings.max_body_deviation)
-        return fallen
+        if not self._early:
+            return diverged
+        failing = touching & self.forbidden.take(clip, axis=0)
+        if self._max_deviation is not None:
+            failing |= distances > self._max_deviation
+        return np.logical_or.reduce(failing, axis=1) | diverged
 
 
 def _forbidden_contacts(settings: DeepMimicSettings, clip: MocapClip) -> Flags:

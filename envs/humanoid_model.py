@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from envs.engine import Model, mujoco
-from envs.imitation_reward import TRACKED_BODIES
+from envs.imitation_reward import END_EFFECTORS, TRACKED_BODIES
 from envs.settings import BODY_NAMES, HumanoidSettings
 from motions.humanoid import BODIES
 
@@ -79,6 +79,9 @@ _SHOULDER_TILT = {
 """Arms level, halfway between forward and sideways."""
 
 
+_BODY_SENSORS = ("xaxis", "yaxis", "linvel", "angvel")
+
+
 def build_humanoid_xml(settings: HumanoidSettings) -> str:
     """The model as MJCF text: character, ground, actuators, and per body a sensor of its contact with the ground."""
     root = _character(settings)
@@ -97,8 +100,9 @@ def build_kinematics_xml(settings: HumanoidSettings, com: str | None, *, with_bo
 
     In this order: rotation of the root, and of the joints against their parents; angular velocity of the root, and of
     the joints' parents against their children (the opposite of the joints'), in the children's frames; velocity of the
-    root; centre of mass or its velocity (three idle numbers if neither); places of the bodies; the root's axes; then,
-    if asked for, axes and velocities of every body.
+    root; centre of mass or its velocity (three idle numbers if neither); places of the bodies, and again those of hands
+    and feet; the root's axes, velocity and angular velocity; joint coordinates (of hinges; 28 idle numbers for balls)
+    and their rates; then, if asked for, axes and velocities of every body.
     """
     root = _character(settings)
     sensors = SubElement(root, "sensor")
@@ -117,12 +121,20 @@ def build_kinematics_xml(settings: HumanoidSettings, com: str | None, *, with_bo
         SubElement(sensors, "user", dim="3")
     else:
         SubElement(sensors, "subtreecom" if com == "position" else "subtreelinvel", body="root")
-    for name in BODY_NAMES:
+    for name in (*BODY_NAMES, *END_EFFECTORS):
         frame("pos", name)
-    frame("xaxis", "root")
-    frame("yaxis", "root")
+    for kind in _BODY_SENSORS:
+        frame(kind, "root")
+    joints = list(root.iter("joint"))
+    if settings.joints == "ball":
+        SubElement(sensors, "user", dim=str(sum(3 if joint.get("type") == "ball" else 1 for joint in joints)))
+    else:
+        for joint in joints:
+            SubElement(sensors, "jointpos", joint=joint.get("name", ""))
+    for joint in joints:
+        SubElement(sensors, "ballangvel" if joint.get("type") == "ball" else "jointvel", joint=joint.get("name", ""))
     for name in BODY_NAMES if with_bodies else ():
-        for kind in ("xaxis", "yaxis", "linvel", "angvel"):
+        for kind in _BODY_SENSORS:
             frame(kind, name)
     return ElementTree.tostring(root, encoding="unicode")
 

@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.headings import Turner
 from envs.settings import BODY_NAMES, ImitationRewardSettings, RewardPreset
 
 Array = NDArray[np.float64]
@@ -39,9 +40,11 @@ END_EFFECTORS: tuple[str, ...] = ("right_ankle", "right_wrist", "left_ankle", "l
 
 ROTATIONS, VELOCITIES = slice(0, 52), slice(52, 91)
 ROOT_LINEAR, COM, BODIES_PART = slice(91, 94), slice(94, 97), slice(97, 142)
-PACKED_SIZE = 142
+POINTS = slice(142, 154)
+PACKED_SIZE = 154
 """A state or a reference as one row: local rotations [13, 4], angular velocities [13, 3], linear velocity of the root,
-position or velocity of the centre of mass, positions [15, 3] of `BODY_NAMES`; else as `TrackedState` has them."""
+position or velocity of the centre of mass, positions [15, 3] of `BODY_NAMES`, and hands and feet [4, 3] in the frame
+"root" of `end_effectors_in`; else as `TrackedState` has them."""
 
 EFFECTOR_ROWS = [BODY_NAMES.index(name) for name in END_EFFECTORS]
 EFFECTOR_COLUMNS = np.array([[BODIES_PART.start + 3 * row + axis for axis in range(3)] for row in EFFECTOR_ROWS])
@@ -165,37 +168,34 @@ class ImitationReward:
         self.recipe = recipe
         self._scales = -np.array(recipe.scales)
         self._weights = np.array(recipe.weights) / sum(recipe.weights)
-        self._world = recipe.end_effector_frame == "world"
-        self.reads_points = not self._world
-        self._effector_share = 1.0 / len(END_EFFECTORS) if recipe.end_effector_mean else 1.0
-        self._shares = self._error_shares()
+        self._effector_columns = EFFECTOR_COLUMNS.ravel() if recipe.end_effector_frame == "world" else POINTS
+        self._shares = np.concatenate((self._error_shares(), _body_shares()), axis=1)
+        self._room = _Room(0)
 
     def errors(self, state: TrackedState, reference: TrackedState) -> Array:
         """Errors [N, 6] in the order of `TERMS`; that of the centre of mass is 0 while its weight is 0."""
-        points = None if self._world else (state.end_effectors, reference.end_effectors)
-        return self.compare(self._pack(state), self._pack(reference), points)[0]
+        return self.compare(self._pack(state), self._pack(reference))[0]
 
-    def compare(self, state: Array, reference: Array, points: tuple[Array, Array] | None) -> tuple[Array, Array, Array]:
-        """Errors [N, 6], angles [N, 13] between rotations, and squared distances [N, 15] between bodies.
-
-        Args:
-            state, reference: packed [N, 142].
-            points: end effectors [N, 4, 3] of both, in the frame "root" of `end_effectors_in`; read if the recipe's is.
-        """
-        count = len(state)
-        cosine = np.einsum(
-            "nji,nji->nj", state[:, ROTATIONS].reshape(count, 13, 4), reference[:, ROTATIONS].reshape(count, 13, 4)
-        )
-        angles = 2.0 * np.arccos(np.minimum(np.abs(cosine), 1.0))
-        squares = state - reference
-        squares *= squares
+    def compare(self, state: Array, reference: Array) -> tuple[Array, Array]:
+        """Errors [N, 6] of a state against a reference, both packed [N, 154], and how far they are apart [N, 28]: the
+        angles of 13 rotations, the distances of 15 bodies. Both arrays are overwritten by the next call."""
+        if len(state) != len(self._room.squares):
+            self._room = _Room(len(state))
+        room = self._room
+        angles, squares = room.angles, room.squares
+        np.multiply(state, reference, out=squares)
+        np.matmul(squares, _ROTATION_SHARES, out=angles)  # the cosines of half the angles
+        np.abs(angles, out=angles)
+        np.minimum(angles, 1.0, out=angles)
+        np.arccos(angles, out=angles)
+        np.add(angles, angles, out=angles)
+        np.subtract(state, reference, out=squares)
+        np.multiply(squares, squares, out=squares)
         # Quaternions are compared by angle: their columns hold the squared angles, and nothing else counts there.
-        squares[:, : len(TRACKED_BODIES)] = angles * angles
-        errors = squares @ self._shares
-        if points is not None and not self._world:
-            reach = points[0] - points[1]
-            errors[:, 2] = self._effector_share * np.einsum("nji,nji->n", reach, reach)
-        return errors, angles, squares[:, BODIES_PART].reshape(count, -1, 3).sum(axis=-1)
+        np.multiply(angles, angles, out=room.square_angles)
+        np.matmul(squares, self._shares, out=room.sums)
+        np.sqrt(room.square_distances, out=room.distances)
+        return room.errors, room.apart
 
     def terms(self, errors: Array) -> Array:
         """Each term's exp(-scale error) [N, 6], in (0, 1]."""
@@ -206,13 +206,12 @@ class ImitationReward:
         return terms @ self._weights
 
     def _error_shares(self) -> Array:
-        """[142, 6] what each squared difference (or squared angle) adds to each error."""
+        """[154, 6] what each squared difference (or squared angle) adds to each error."""
         recipe, joint_weights = self.recipe, np.array(self.recipe.joint_weights)
         shares = np.zeros((PACKED_SIZE, len(TERMS)))
         shares[: len(TRACKED_BODIES), 0] = joint_weights
         shares[VELOCITIES, 1] = np.repeat(joint_weights, 3)
-        if self._world:
-            shares[EFFECTOR_COLUMNS, 2] = self._effector_share
+        shares[self._effector_columns, 2] = 1.0 / len(END_EFFECTORS) if recipe.end_effector_mean else 1.0
         root_place, root_turning = slice(BODIES_PART.start, BODIES_PART.start + 3), slice(52, 55)
         shares[root_place, 3], shares[0, 3] = 1.0, 0.1
         if recipe.root_velocity_apart:
@@ -231,9 +230,37 @@ class ImitationReward:
         packed[:, ROOT_LINEAR] = state.root_linear
         packed[:, COM] = 0.0 if state.com is None else state.com
         packed[:, BODIES_PART.start : BODIES_PART.start + 3] = state.root_position
-        if self._world:
-            packed[:, EFFECTOR_COLUMNS] = state.end_effectors
+        packed[:, self._effector_columns] = state.end_effectors.reshape(count, -1)
         return packed
+
+
+class _Room:
+    """Room for the comparison of n characters, and views of its parts."""
+
+    def __init__(self, count: int) -> None:
+        self.squares: Array = np.empty((count, PACKED_SIZE))
+        self.square_angles = self.squares[:, : len(TRACKED_BODIES)]
+        self.apart: Array = np.empty((count, len(TRACKED_BODIES) + len(BODY_NAMES)))
+        self.angles, self.distances = self.apart[:, : len(TRACKED_BODIES)], self.apart[:, len(TRACKED_BODIES) :]
+        self.sums: Array = np.empty((count, len(TERMS) + len(BODY_NAMES)))
+        self.errors, self.square_distances = self.sums[:, : len(TERMS)], self.sums[:, len(TERMS) :]
+
+
+def _rotation_shares() -> Array:
+    """[154, 13] what each product of two numbers adds to each rotation's product."""
+    shares = np.zeros((PACKED_SIZE, len(TRACKED_BODIES)))
+    shares[ROTATIONS] = np.repeat(np.eye(len(TRACKED_BODIES)), 4, axis=0)
+    return shares
+
+
+_ROTATION_SHARES = _rotation_shares()
+
+
+def _body_shares() -> Array:
+    """[154, 15] what each squared difference adds to each body's squared distance."""
+    shares = np.zeros((PACKED_SIZE, len(BODY_NAMES)))
+    shares[BODIES_PART] = np.repeat(np.eye(len(BODY_NAMES)), 3, axis=0)
+    return shares
 
 
 def end_effectors_in(
@@ -243,19 +270,11 @@ def end_effectors_in(
 
     `root`: horizontally from the root, turned into its heading; vertically above the ground (height 0).
     """
-    return points if frame == "world" else in_heading(points, root_position, heading(root_rotation))
-
-
-def in_heading(points: Array, root_position: Array, direction: tuple[Array, Array]) -> Array:
-    """World points [N, K, 3] horizontally from the root, turned into its heading (cosine, sine [N]); height kept."""
-    cosine, sine = direction[0][:, None], direction[1][:, None]
-    local = points.copy()
-    local[..., :2] -= root_position[:, None, :2]
-    x, y = local[..., 0], local[..., 1]
-    along = cosine * x + sine * y
-    local[..., 1] = cosine * y - sine * x
-    local[..., 0] = along
-    return local
+    if frame == "world":
+        return points
+    facing = np.stack((*heading(root_rotation), np.ones(len(points))), axis=1)
+    turner = Turner(range(3 * points.shape[1]), ["xy"] * points.shape[1])
+    return turner.turned(points.reshape(len(points), -1), root_position, facing).reshape(points.shape)
 
 
 def heading(rotations: Array) -> tuple[Array, Array]:

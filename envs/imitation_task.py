@@ -15,23 +15,24 @@ end of a clip that does not repeat, are truncation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.character import CharacterState
 from envs.falls import Falls
-from envs.humanoid_model import DAMPING_RATIO
-from envs.imitation_reward import BODIES_PART, ImitationReward
+from envs.imitation_reward import BODIES_PART, TERMS, TRACKED_BODIES, ImitationReward
 from envs.joint_coordinates import COORDINATES, NUM_COORDINATES, nearest_hinges
 from envs.observations import ObservationBuilder
 from envs.pushes import Pushes
-from envs.reference import Moment, ReferenceMotion
+from envs.reference import Moment, Prospect, ReferenceMotion
 from envs.reference_tables import TABLE_HZ
-from envs.settings import DeepMimicSettings, JointModel
+from envs.settings import BODY_NAMES, DeepMimicSettings, JointModel
 from motions.mocap import MocapClip
 
 Array = NDArray[np.float64]
@@ -41,28 +42,28 @@ Rows = NDArray[np.int64] | slice
 
 ALL: slice = slice(None)
 
-WINDOW = 16
+WINDOW = 24
 """Control steps that a single environment looks up at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+FIGURES: tuple[str, ...] = (
+    *(f"reward_{term}" for term in TERMS),
+    *("joint_error", "root_error", "body_error", "phase"),
+)
+"""What is told of a step: the reward's terms before weighting (of the step into a fall too); mean angle between the 12
+joint rotations and the reference's, radians; distance of the root, and mean distance of the 15 bodies, from the
+reference's, metres; phase of the reference they were compared with."""
+
+
+class Outcome(NamedTuple):
     """What a control step brought n characters."""
 
     reward: Array
     """[n] in [0, 1]."""
     terminated: Flags
     truncated: Flags
-    terms: Array
-    """[n, 6] the reward's terms in the order of `TERMS`, before weighting; of the step into a fall too."""
-    joint_error: Array
-    """[n] mean angle between the 12 joint rotations and the reference's, radians."""
-    root_error: Array
-    """[n] distance of the root from the reference's, metres."""
-    body_error: Array
-    """[n] mean distance of the 15 bodies from the reference's, metres."""
-    phase: Array
-    """[n] of the reference they were compared with."""
+    figures: Array
+    """[n, 10] by `FIGURES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +111,11 @@ class ImitationTask:
         self.observation_blocks = self.observation_builder.blocks
         self.observation_size = self.observation_builder.size
         self.falls = Falls(settings, self.reference.clips)
-        self._phase_turn = np.where(self.reference.cyclic, math.tau, math.pi)
         self._hinges = self.reference.joints == "hinge"
+        self._residual = settings.action_mode == "residual"
         self._action_centre, self._action_range = self._action_units()
         self._all_cyclic = bool(self.reference.cyclic.all())
+        self._shares: list[float] = np.cumsum(self.reference.chances).tolist()
         target_steps = self.observation_builder.target_steps
         self._ahead = np.array([0.0, self.lookahead_s, *(step * self.control_s for step in target_steps)])
         self.clip = np.zeros(num_envs, dtype=np.int64)
@@ -123,18 +125,9 @@ class ImitationTask:
         self.origin = np.zeros((num_envs, 3))
         """[N, 3] added to the positions of the clip's first cycle; moves at every cycle with `root_sync`."""
         self.pushes = Pushes(settings, num_envs)
-        # What the reference says of now and of the times ahead: phase, PD targets of the expert, observed targets.
-        self._phase_angle = np.zeros(num_envs)
-        self._near = np.zeros((num_envs, NUM_COORDINATES))
-        """[N, 28] the reference's coordinates `lookahead_s` ahead, in whose angles policies see and act."""
-        self._aims = np.zeros((num_envs, NUM_COORDINATES))
-        self._places = np.zeros((num_envs, len(target_steps), 3))
-        self._axes = np.zeros((num_envs, len(target_steps), 6))
-        self._coordinates = np.zeros((num_envs, len(target_steps), NUM_COORDINATES))
-        # A single row looks up several steps at once: a call of NumPy costs as much for one as for many.
-        self._window_size = WINDOW if num_envs == 1 else 0
-        self._window: Moment | None = None
-        self._window_first = 0
+        # What a single row has looked up for its next steps: a call of NumPy costs as much for one as for many.
+        self._window: Iterator[Moment] = iter(())
+        self._prospect = self._look(ALL).prospect
 
     @property
     def time(self) -> Array:
@@ -161,9 +154,7 @@ class ImitationTask:
             raise ValueError(f"clip is {clips.tolist()}; legal: 0 to {len(reference.clips) - 1}")
         for index, (row, generator) in enumerate(zip(rows, generators, strict=True)):
             chance, share, first_push, direction = generator.random(4)
-            clip = min(
-                int(np.searchsorted(np.cumsum(reference.chances), chance, side="right")), len(reference.clips) - 1
-            )
+            clip = min(bisect_right(self._shares, chance), len(reference.clips) - 1)
             if clips is not None:
                 clip = int(clips[index])
             if phases is not None:
@@ -193,31 +184,32 @@ class ImitationTask:
         """
         if actions.shape != coordinates.shape:
             raise ValueError(f"actions have shape {actions.shape}; legal: {coordinates.shape}")
-        if not math.isfinite(actions.sum(dtype=np.float64)):
+        if not math.isfinite(np.add.reduce(actions, axis=None, dtype=np.float64)):
             raise ValueError(f"action of environment {int(np.argwhere(~np.isfinite(actions))[0, 0])} is not finite")
         bound = self.settings.action_bound
         offset = np.minimum(np.maximum(actions, -bound), bound) * self._action_range
-        base = self._aims[rows] if self.settings.action_mode == "residual" else self._action_centre
-        if not self._hinges:
-            return base + offset
+        prospect = self._prospect_of(rows)
+        base = prospect.aims if self._residual else self._action_centre
         # A policy speaks in the reference's branch of angles, the springs pull in the character's own.
-        shift, sign = nearest_hinges(self._near[rows], coordinates)
-        return shift + sign * base + sign * offset
+        if self._hinges and (rewritten := nearest_hinges(prospect.near, coordinates)):
+            shift, sign = rewritten
+            return shift + sign * base + sign * offset
+        return base + offset
 
     def in_reference_angles(self, coordinates: Array, rows: Rows = ALL) -> Array:
         """Joint coordinates [n, 28] of the same poses, hinge angles in the branch that the reference has now."""
-        if not self._hinges:
-            return coordinates
-        shift, sign = nearest_hinges(coordinates, self._near[rows])
-        return shift + sign * coordinates
+        if self._hinges and (rewritten := nearest_hinges(coordinates, self._prospect.near[rows])):
+            shift, sign = rewritten
+            return shift + sign * coordinates
+        return coordinates
 
     def expert_action(self, rows: Rows = ALL) -> Float32:
         """The action [n, 28] that aims at the reference `lookahead_s` from now, with velocity feed-forward."""
-        return self.action_to(self._aims[rows], rows)
+        return self.action_to(self._prospect.aims[rows], rows)
 
     def action_to(self, coordinates: Array, rows: Rows = ALL) -> Float32:
         """The action [n, 28] that aims at joint coordinates [n, 28], those of the reference's branch of angles."""
-        base = self._aims[rows] if self.settings.action_mode == "residual" else self._action_centre
+        base = self._prospect.aims[rows] if self._residual else self._action_centre
         action = (coordinates - base) / self._action_range
         return np.clip(action, -self.settings.action_bound, self.settings.action_bound).astype(np.float32)
 
@@ -230,45 +222,27 @@ class ImitationTask:
             diverged: [n] whether the simulation broke down.
         """
         self.steps[rows] += 1
-        steps, clip = self.steps[rows], self.clip[rows]
-        moment = self._look(rows)
-        if self.settings.root_sync:
-            self._sync_root(state, moment, rows)
-        self.reference.move(moment.packed, self.origin[rows])
-        self._keep(moment, rows)
-        mine = state.key_points if self.reward.reads_points else moment.points
-        errors, angles, squares = self.reward.compare(state.packed, moment.packed, (mine, moment.points))
+        moment = next(self._window, None) or self._look(rows, state)
+        self._keep(moment.prospect, rows)
+        errors, apart = self.reward.compare(state.packed, moment.packed)
         terms = self.reward.terms(errors)
         reward = self.reward.total(terms)
-        distances = np.sqrt(squares)
-        fallen = self.falls.among(clip, touching, diverged, distances)
-        reward[fallen] = 0.0
-        ended = steps >= self.max_steps
-        if not self._all_cyclic:
-            time = self.start_time[rows] + steps * self.control_s
-            ended |= ~self.reference.cyclic[clip] & (time >= self.reference.durations[clip] - 1e-9)
-        return Outcome(
-            reward=reward,
-            terminated=fallen,
-            truncated=ended & ~fallen,
-            terms=terms,
-            joint_error=angles[:, 1:].sum(axis=1) / 12.0,
-            root_error=distances[:, 0],
-            body_error=distances.sum(axis=1) / 15.0,
-            phase=moment.phase,
-        )
+        fallen = self.falls.among(self.clip[rows], touching, diverged, apart[:, len(TRACKED_BODIES) :])
+        np.copyto(reward, 0.0, where=fallen)
+        truncated = self._ended(rows) > fallen  # ended, and not fallen
+        figures = np.concatenate((terms, apart @ _APART_SHARES, moment.phase[:, None]), axis=1)
+        return Outcome(reward, fallen, truncated, figures)
 
     def observe(self, state: CharacterState, rows: Rows = ALL) -> Float32:
         """Observations [n, observation_size] float32 of characters at the rows' present time.
 
         Hinge angles are shown as near to the reference's as the pose can be written: cycle after cycle the same.
         """
-        angles, rates = state.coordinates, state.rates
-        if self._hinges:
-            shift, sign = nearest_hinges(angles, self._near[rows])
+        angles, rates, prospect = state.coordinates, state.rates, self._prospect_of(rows)
+        if self._hinges and (rewritten := nearest_hinges(angles, prospect.near)):
+            shift, sign = rewritten
             angles, rates = shift + sign * angles, sign * rates
-        reference = (self._places[rows], self._axes[rows], self._coordinates[rows])
-        return self.observation_builder.build(state, (angles, rates), self._phase_angle[rows], reference)
+        return self.observation_builder.build(state, (angles, rates), prospect)
 
     def push(self, heading: tuple[Array, Array], rows: Rows = ALL) -> Array | None:
         """Force [n, 3] on the push body for the coming control step; None while no row is pushed.
@@ -344,42 +318,68 @@ class ImitationTask:
         self.pushes.force[rows] = 0.0
         self._look_ahead(rows)
 
+    def _ended(self, rows: Rows) -> Flags:
+        """[n] whether the time is over: the episode's, or that of a clip that does not repeat."""
+        steps = self.steps[rows]
+        ended = steps >= self.max_steps
+        if not self._all_cyclic:
+            clip, time = self.clip[rows], self.start_time[rows] + steps * self.control_s
+            ended |= ~self.reference.cyclic[clip] & (time >= self.reference.durations[clip] - 1e-9)
+        return ended
+
     def _look_ahead(self, rows: Rows) -> None:
         """Fetches what lies ahead of rows whose time has changed otherwise than by `advance`."""
-        self._window = None
-        self._keep(self._look(rows), rows)
+        self._keep(self._look(rows).prospect, rows)
 
-    def _look(self, rows: Rows) -> Moment:
-        """The reference at the rows' present time, with its origin at 0."""
-        clip, steps = self.clip[rows], self.steps[rows]
-        if not self._window_size:
-            return self.reference.look(clip, self.start_time[rows] + steps * self.control_s, self._ahead)
-        index = int(steps[0]) - self._window_first
-        if self._window is None or not 0 <= index < self._window_size:
-            times = self.start_time + (steps + np.arange(self._window_size)) * self.control_s
-            self._window = self.reference.look(np.repeat(clip, self._window_size), times, self._ahead)
-            self._window_first, index = int(steps[0]), 0
-        return self._window.row(index)  # its arrays are moved in place, but each row is asked for once
+    def _look(self, rows: Rows, state: CharacterState | None = None) -> Moment:
+        """The reference at the rows' present time, where it is for these characters.
 
-    def _keep(self, moment: Moment, rows: Rows) -> None:
-        ahead = moment.ahead
-        near, later = ahead.coordinates[:, 0], ahead.coordinates[:, 1:]
-        if self._hinges and later.size:  # of those ahead some may lie behind the seam
-            shift, sign = nearest_hinges(later, near[:, None])
-            later = shift + sign * later
-        aims = near
-        if self.settings.velocity_feedforward:
-            aims = aims + DAMPING_RATIO * ahead.rates[:, 0]
-        self._near[rows], self._aims[rows] = near, aims
-        self._phase_angle[rows] = moment.phase * self._phase_turn[self.clip[rows]]
-        self._places[rows] = ahead.root_position[:, 1:] + self.origin[rows][:, None]
-        self._axes[rows] = ahead.root_axes[:, 1:]
-        self._coordinates[rows] = later
+        A single row keeps what it sees of its next steps, up to the one where its reference may move.
+        """
+        clip, steps, origin = self.clip[rows], self.steps[rows], self.origin[rows]
+        if self.num_envs == 1:
+            clip, steps = np.repeat(clip, WINDOW), steps + np.arange(WINDOW)
+        moment = self.reference.look(clip, self.start_time[rows] + steps * self.control_s, self._ahead)
+        if state is not None and self.settings.root_sync:
+            origin = self._sync_root(state, moment, rows)
+        self.reference.move(moment.packed, origin)
+        moment.prospect.move(origin)
+        if self.num_envs > 1:
+            return moment
+        steady = int((moment.cycles <= self.cycle).sum()) if self.settings.root_sync else WINDOW
+        self._window = islice(moment.rows(), max(1, steady))
+        return next(self._window)
 
-    def _sync_root(self, state: CharacterState, moment: Moment, rows: Rows) -> None:
-        begun = moment.cycles > self.cycle[rows]
+    def _prospect_of(self, rows: Rows) -> Prospect:
+        return self._prospect if rows is ALL else Prospect(*(array[rows] for array in self._prospect))
+
+    def _keep(self, prospect: Prospect, rows: Rows) -> None:
+        """Makes it what lies ahead of these rows."""
+        if self.num_envs == 1 or rows is ALL:
+            self._prospect = prospect
+            return
+        for mine, fresh in zip(self._prospect, prospect, strict=True):
+            mine[rows] = fresh
+
+    def _sync_root(self, state: CharacterState, moment: Moment, rows: Rows) -> Array:
+        """Puts the reference of rows that begin a cycle where the characters are; the rows' origin [n, 3]."""
+        cycles = moment.cycles[: len(state.packed)]
+        begun = cycles > self.cycle[rows]
         if begun.any():
             chosen = np.arange(self.num_envs)[rows][begun]
-            place = moment.packed[begun, BODIES_PART.start : BODIES_PART.start + 2]
+            place = moment.packed[: len(begun)][begun, BODIES_PART.start : BODIES_PART.start + 2]
             self.origin[chosen, :2] = state.root_position[begun, :2] - place
-            self.cycle[chosen] = moment.cycles[begun]
+            self.cycle[chosen] = cycles[begun]
+        return self.origin[rows]
+
+
+def _apart_shares() -> Array:
+    """[28, 3] what angles [13] and distances [15] add to the errors of joints, root and bodies."""
+    shares = np.zeros((len(TRACKED_BODIES) + len(BODY_NAMES), 3))
+    shares[1 : len(TRACKED_BODIES), 0] = 1.0 / (len(TRACKED_BODIES) - 1)
+    shares[len(TRACKED_BODIES), 1] = 1.0
+    shares[len(TRACKED_BODIES) :, 2] = 1.0 / len(BODY_NAMES)
+    return shares
+
+
+_APART_SHARES = _apart_shares()

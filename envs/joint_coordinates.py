@@ -108,18 +108,19 @@ def joint_coordinates(rotations: Array, joints: JointModel, near: Array) -> Arra
     return coordinates
 
 
-def nearest_hinges(coordinates: Array, near: Array) -> tuple[Array, Array]:
+def nearest_hinges(coordinates: Array, near: Array) -> tuple[Array, Array] | None:
     """How to write a pose, given as hinge coordinates [..., 28], as near as can be to `near` [..., 28].
 
     Two walks through the same rotations may differ by whole turns and by the branch of the Euler angles: a character
     that went on over the seam of a cycle, and the reference that began anew.
 
     Returns:
-        shift, sign: [..., 28] or [1] where nothing changes. The pose is shift + sign * coordinates; changes of
-        coordinates (rates, offsets) take the sign alone.
+        shift, sign: [..., 28]. The pose is shift + sign * coordinates; changes of coordinates (rates, offsets) take the
+        sign alone. None where all is written so already.
     """
-    if np.abs(coordinates - near).max() < _CERTAIN:
-        return np.zeros(1), np.ones(1)
+    gap = coordinates - near
+    if np.maximum.reduce(np.abs(gap, out=gap), axis=None) < _CERTAIN:
+        return None
     shift, sign = np.zeros(coordinates.shape), np.ones(coordinates.shape)
     triples = coordinates[..., _COLUMNS]
     nearest, flipped = _nearest_triples(triples, near[..., _COLUMNS])

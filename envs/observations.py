@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.character import CharacterState
-from envs.imitation_reward import END_EFFECTORS, VELOCITIES
+from envs.headings import Turner
+from envs.imitation_reward import END_EFFECTORS
 from envs.joint_coordinates import NUM_COORDINATES
+from envs.reference import Prospect
 from envs.settings import BODY_NAMES, DeepMimicSettings
 
 Array = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
-_TARGET_SIZE = 9 + NUM_COORDINATES
+_VECTORS_SIZE = 9
+_TARGET_SIZE = _VECTORS_SIZE + NUM_COORDINATES
 
 
 class ObservationBuilder:
@@ -44,78 +47,51 @@ class ObservationBuilder:
         self.blocks = {name: sizes[name] for name in settings.observation_blocks}
         self.size = sum(self.blocks.values())
         self.target_steps = settings.target_steps if "targets" in self.blocks else ()
-        ends = np.cumsum(list(self.blocks.values())).tolist()
-        self._slices = {
-            name: slice(end - size, end) for end, (name, size) in zip(ends, self.blocks.items(), strict=True)
-        }
+        self._target_turner = Turner(
+            range(_VECTORS_SIZE * len(self.target_steps)), ("xyz", "", "") * len(self.target_steps)
+        )
+        self._order = self._columns()
 
-    def build(
-        self,
-        state: CharacterState,
-        joints: tuple[Array, Array],
-        phase_angle: Array,
-        reference: tuple[Array, Array, Array],
-    ) -> Float32:
+    def build(self, state: CharacterState, joints: tuple[Array, Array], prospect: Prospect) -> Float32:
         """Observations [n, size] float32.
 
         Args:
             state: n characters.
             joints: their joint coordinates [n, 28] and rates [n, 28], in the reference's branch of angles.
-            phase_angle: [n] radians.
-            reference: its places [n, S, 3], axes [n, S, 6] and joint coordinates [n, S, 28] at `target_steps`.
+            prospect: what they see of the reference; its targets are those of `target_steps`.
         """
-        places, axes, coordinates = reference
-        count, num_targets = len(state.packed), len(self.target_steps)
-        observations = np.empty((count, self.size), dtype=np.float32)
-        # Everything with a direction is turned into the heading at once: the root's axes and velocities, then per
-        # target its place from the root and its axes.
-        vectors = np.empty((count, 4 + 3 * num_targets, 3))
-        flat = vectors.reshape(count, -1)
-        flat[:, 0:6] = state.root_axes
-        flat[:, 6:9] = state.root_linear
-        flat[:, 9:12] = state.packed[:, VELOCITIES.start : VELOCITIES.start + 3]
-        targets = vectors[:, 4:].reshape(count, num_targets, 9)
-        if num_targets:
-            np.subtract(places, state.root_position[:, None], out=targets[..., :3])
-            targets[..., 3:] = axes
-        _turn_back(vectors, state.heading)
-        for name, part in self._slices.items():
+        parts: list[Array] = []
+        for name in self.blocks:
             if name == "root":
-                observations[:, part.start] = state.root_position[:, 2]
-                observations[:, part.start + 1 : part.stop] = flat[:, :12]
+                parts += (state.height, state.root_vectors)
             elif name == "joints":
-                observations[:, part.start : part.start + NUM_COORDINATES] = joints[0]
-                observations[:, part.start + NUM_COORDINATES : part.stop] = joints[1]
+                parts += joints
             elif name == "key_positions":
-                observations[:, part] = state.key_points.reshape(count, -1)
+                parts.append(state.points)
             elif name == "bodies":
-                observations[:, part] = _body_block(state)
+                parts.append(_BODIES.turned(_body_rows(state), state.root_position, state.facing.unit))
             elif name == "phase":
-                observations[:, part.start] = np.cos(phase_angle)
-                observations[:, part.start + 1] = np.sin(phase_angle)
+                parts.append(prospect.circle)
             else:
-                block = observations[:, part].reshape(count, num_targets, _TARGET_SIZE)
-                block[..., :9] = targets
-                block[..., 9:] = coordinates
-        return observations
+                vectors = self._target_turner.turned(prospect.vectors, state.root_position, state.facing.unit)
+                parts += (vectors, prospect.coordinates)
+        return np.concatenate(parts, axis=1, dtype=np.float32).take(self._order, axis=1)
+
+    def _columns(self) -> NDArray[np.int64]:
+        """Where each number of an observation is among the parts: of the targets come all vectors, then all joints."""
+        count, columns = len(self.target_steps), []
+        for name, size in self.blocks.items():
+            block = np.arange(size) + sum(len(part) for part in columns)
+            if name == "targets":
+                vectors, joints = block[: _VECTORS_SIZE * count], block[_VECTORS_SIZE * count :]
+                block = np.concatenate((vectors.reshape(count, -1), joints.reshape(count, -1)), axis=1).ravel()
+            columns.append(block)
+        return np.concatenate(columns)
 
 
-def _turn_back(vectors: Array, heading: tuple[Array, Array]) -> None:
-    """Turns world vectors [n, k, 3] in place into frames with the given headings (cosine and sine [n])."""
-    cosine, sine = heading[0][:, None], heading[1][:, None]
-    x, y = vectors[..., 0], vectors[..., 1]
-    along = cosine * x + sine * y
-    vectors[..., 1] = cosine * y - sine * x
-    vectors[..., 0] = along
+_BODIES = Turner(range(15 * len(BODY_NAMES)), ("xyz", "", "", "", "") * len(BODY_NAMES))
 
 
-def _body_block(state: CharacterState) -> Array:
-    """[n, 225]."""
-    assert state.body_axes is not None
-    assert state.body_velocities is not None
-    places = state.body_positions - state.root_position[:, None]
-    vectors = np.concatenate((places, state.body_axes, state.body_velocities), axis=-1)
-    count = len(vectors)
-    vectors = vectors.reshape(count, -1, 3)
-    _turn_back(vectors, state.heading)
-    return vectors.reshape(count, -1)
+def _body_rows(state: CharacterState) -> Array:
+    """[n, 225] of every body the place, two axes, linear and angular velocity."""
+    return np.concatenate((state.body_positions[:, :, None], state.body_vectors), axis=2).reshape(len(state.packed), -1)

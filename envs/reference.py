@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.frames import to_z_up
+from envs.humanoid_model import DAMPING_RATIO
 from envs.imitation_reward import (
     BODIES_PART,
     COM,
     EFFECTOR_COLUMNS,
-    PACKED_SIZE,
+    POINTS,
     ROOT_LINEAR,
     ROTATIONS,
     VELOCITIES,
     TrackedState,
     reward_recipe,
 )
-from envs.joint_coordinates import JOINT_ORDER
+from envs.joint_coordinates import JOINT_ORDER, NUM_COORDINATES, nearest_hinges
 from envs.reference_tables import (
     AXES_COLUMNS,
     COORDINATE_COLUMNS,
@@ -61,28 +64,57 @@ class ReferenceTarget:
     """[..., 28] per second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What the reference says of N times at once, with the first cycle's origin at 0; see `ReferenceMotion.look`."""
+class Prospect(NamedTuple):
+    """What policies see of the reference, and experts aim at, at N times."""
+
+    near: Array
+    """[N, 28] its joint coordinates a look ahead: in the same angles policies see and act."""
+    aims: Array
+    """[N, 28] the PD targets that lead there."""
+    circle: Array
+    """[N, 2] cosine and sine of the phase: a full turn per cycle, half a turn for a clip that does not repeat."""
+    vectors: Array
+    """[N, 9 S] at S times further ahead: of each the place and the two axes of the root."""
+    coordinates: Array
+    """[N, 28 S] likewise: joint coordinates in the angles of `near`."""
+
+    def move(self, origin: Array) -> None:
+        """Moves the places in place to where the reference began at `origin` [N, 3] instead of 0."""
+        for axis in range(3):
+            places = self.vectors[:, axis :: COORDINATE_COLUMNS.start]
+            places += origin[:, axis, None]
+
+
+class Moment(NamedTuple):
+    """All that the reference says of N times, with the first cycle's origin at 0; see `ReferenceMotion.look`."""
 
     packed: Array
-    """[N, 142]."""
-    points: Array
-    """[N, 4, 3]."""
+    """[N, 154]."""
     cycles: Array
     """[N] whole cycles since time 0."""
     phase: Array
     """[N]."""
-    ahead: ReferenceTarget
-    """[N, K, ...]."""
+    prospect: Prospect
 
-    def row(self, index: int) -> Moment:
-        """One of the times, as views [1, ...]."""
-        part, ahead = slice(index, index + 1), self.ahead
-        later = ReferenceTarget(
-            ahead.root_position[part], ahead.root_axes[part], ahead.coordinates[part], ahead.rates[part]
-        )
-        return Moment(self.packed[part], self.points[part], self.cycles[part], self.phase[part], later)
+    def rows(self) -> Iterator[Moment]:
+        """The times one by one, as views [1, ...]."""
+        prospects = map(Prospect, *(array[:, None] for array in self.prospect))
+        return map(Moment, self.packed[:, None], self.cycles[:, None], self.phase[:, None], prospects)
+
+
+class _Samples:
+    """Rows of numbers [K, C], and what is between them."""
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+        self._steps = np.diff(values, axis=0)
+
+    def between(self, low: Index, share: Array) -> Array:
+        """Rows [..., C] at a share [...] of the way from row `low` [...] to the next."""
+        rows = self._steps.take(low, axis=0)
+        rows *= share[..., None]
+        rows += self.values.take(low, axis=0)
+        return rows
 
 
 class ReferenceMotion:
@@ -125,6 +157,8 @@ class ReferenceMotion:
         self.durations: Array = np.array([clip.duration for clip in self.clips])
         self.cyclic = np.array([clip.cyclic for clip in self.clips])
         self._all_cyclic = bool(self.cyclic.all())
+        self._phase_turn: Array = np.where(self.cyclic, math.tau, math.pi)
+        self._feedforward = settings.velocity_feedforward
         self._keeps_height = settings.keep_cycle_height
         offsets = to_z_up(np.stack([clip.cycle_offset.numpy() for clip in self.clips]))
         if not self._keeps_height:
@@ -135,9 +169,9 @@ class ReferenceMotion:
         self._last: Index = lengths - 2
         self._starts: Index = np.cumsum(lengths) - lengths
         self._sample_hz: Array = (lengths - 1) / self.durations
-        self._state = np.concatenate([table.state for table in tables])
-        self._target = np.concatenate([table.target for table in tables])
-        self._start = np.concatenate([table.start for table in tables])
+        self._state = _Samples(np.concatenate([table.state for table in tables]))
+        self._target = _Samples(np.concatenate([table.target for table in tables]))
+        self._start = _Samples(np.concatenate([table.start for table in tables]))
         self.lowest = [table.start[:, -1].copy() for table in tables]
         """Of each clip, height of its lowest point over the ground at every sample; negative below it."""
 
@@ -153,51 +187,69 @@ class ReferenceMotion:
 
     def state(self, clip: Index, times: Array, origin: Array) -> ReferenceState:
         """What is compared at `times` [N]."""
-        packed, points = self.compared(clip, times, origin)
+        packed = self.compared(clip, times, origin)
         recipe = self.recipe
+        effectors = EFFECTOR_COLUMNS.ravel() if recipe.end_effector_frame == "world" else POINTS
         tracked = TrackedState(
             rotations=packed[:, ROTATIONS].reshape(-1, 13, 4),
             velocities=packed[:, VELOCITIES].reshape(-1, 13, 3),
             root_position=packed[:, BODIES_PART][:, :3],
             root_linear=packed[:, ROOT_LINEAR],
-            end_effectors=packed[:, EFFECTOR_COLUMNS] if recipe.end_effector_frame == "world" else points,
+            end_effectors=packed[:, effectors].reshape(-1, 4, 3),
             com=packed[:, COM] if recipe.needs_com else None,
         )
         return ReferenceState(tracked, packed[:, BODIES_PART].reshape(-1, len(BODY_NAMES), 3))
 
-    def compared(self, clip: Index, times: Array, origin: Array) -> tuple[Array, Array]:
-        """At `times` [N]: packed [N, 142], and hands and feet [N, 4, 3] as `CharacterState.key_points` has them."""
+    def compared(self, clip: Index, times: Array, origin: Array) -> Array:
+        """Packed [N, 154] at `times` [N]."""
         cycles, low, blend, _ = self._locate(clip, times)
-        packed, points = self._compared(cycles, low, blend, clip)
+        packed = self._compared(cycles, low, blend, clip)
         self.move(packed, origin)
-        return packed, points
+        return packed
 
     def move(self, packed: Array, origin: Array) -> None:
-        """Moves packed rows [N, 142] in place to where the reference began at `origin` [N, 3] instead of 0."""
-        bodies = packed[:, BODIES_PART].reshape(len(packed), -1, 3)
-        bodies += origin[:, None]
+        """Moves packed rows [N, 154] in place to where the reference began at `origin` [N, 3] instead of 0."""
+        bodies = packed[:, BODIES_PART]
+        bodies += origin @ _EACH_BODY
         if not self.recipe.com_velocity:
             packed[:, COM] += origin
 
     def target(self, clip: Index, times: Array, origin: Array) -> ReferenceTarget:
         """The poses at `times` [N]; after the end of a clip that does not repeat its last one, at rest."""
         cycles, low, blend, _ = self._locate(clip, times)
-        found = self._targets(cycles, low, blend, clip, times)
-        return replace(found, root_position=found.root_position + origin)
+        row = self._targets(cycles, low, blend, clip, times)
+        place = row[:, PLACE_COLUMNS]
+        place += origin
+        return ReferenceTarget(place, row[:, AXES_COLUMNS], row[:, COORDINATE_COLUMNS], row[:, RATE_COLUMNS])
 
     def look(self, clip: Index, times: Array, ahead: Array) -> Moment:
-        """Everything at `times` [N], and the targets at `times` plus `ahead` [1 + K], whose first is 0."""
+        """Everything at `times` [N]. `ahead` [2 + S]: 0, seconds to the expert's aim, seconds to the targets."""
         both = times[:, None] + ahead
         column = clip[:, None]
         cycles, low, blend, share = self._locate(column, both)
-        packed, points = self._compared(cycles[:, 0], low[:, 0], blend[:, 0], clip)
-        later = self._targets(cycles[:, 1:], low[:, 1:], blend[:, 1:], column, both[:, 1:])
-        return Moment(packed, points, cycles[:, 0], share[:, 0], later)
+        packed = self._compared(cycles[:, 0], low[:, 0], blend[:, 0], clip)
+        rows = self._targets(cycles[:, 1:], low[:, 1:], blend[:, 1:], column, both[:, 1:])
+        near, later = rows[:, 0, COORDINATE_COLUMNS], rows[:, 1:, COORDINATE_COLUMNS]
+        # Of those ahead some may lie behind the seam.
+        if self.joints == "hinge" and later.size and (rewritten := nearest_hinges(later, near[:, None])):
+            shift, sign = rewritten
+            later *= sign
+            later += shift
+        count, num_targets = later.shape[:2]
+        vectors = rows[:, 1:, : COORDINATE_COLUMNS.start].reshape(count, num_targets * COORDINATE_COLUMNS.start)
+        coordinates = later.reshape(count, num_targets * NUM_COORDINATES)
+        aims = near + DAMPING_RATIO * rows[:, 0, RATE_COLUMNS] if self._feedforward else near
+        phase = share[:, 0]
+        angle = phase * self._phase_turn[clip]
+        circle = np.empty((count, 2))
+        np.cos(angle, out=circle[:, 0])
+        np.sin(angle, out=circle[:, 1])
+        return Moment(packed, cycles[:, 0], phase, Prospect(near, aims, circle, vectors, coordinates))
 
     def start(self, clip: Index, times: Array) -> tuple[Array, Array]:
         """MuJoCo's qpos [N, nq] and qvel [N, nv] on the clip, lifted out of the ground where a body sinks into it."""
         _, low, blend, _ = self._locate(clip, times)
-        row = _blend(self._start, low, blend)
+        row = self._start.between(low, blend)
         size = 35 if self.joints == "hinge" else 43
         qpos, qvel = row[:, :size].copy(), row[:, size : size + 34].copy()
         qpos[:, 2] += np.maximum(0.0, -row[:, -1])
@@ -211,13 +263,13 @@ class ReferenceMotion:
 
     def coordinate_range(self) -> tuple[Array, Array]:
         """Lowest and highest value [28] of every joint coordinate over all clips."""
-        coordinates = self._target[:, COORDINATE_COLUMNS]
+        coordinates = self._target.values[:, COORDINATE_COLUMNS]
         return coordinates.min(axis=0), coordinates.max(axis=0)
 
     def mean_coordinates(self) -> Array:
         """Mean [28] of the joint coordinates, each clip counting by its chance."""
         means = [
-            self._target[start : start + last + 2, COORDINATE_COLUMNS].mean(axis=0)
+            self._target.values[start : start + last + 2, COORDINATE_COLUMNS].mean(axis=0)
             for start, last in zip(self._starts, self._last, strict=True)
         ]
         return self.chances @ np.stack(means)
@@ -236,27 +288,25 @@ class ReferenceMotion:
         low = np.minimum(place.astype(np.int64), last)
         return cycles, low + self._starts[clip], place - low, share
 
-    def _compared(self, cycles: Array, low: Index, blend: Array, clip: Index) -> tuple[Array, Array]:
-        row = _blend(self._state, low, blend)
-        count = len(row)
-        rotations = row[:, ROTATIONS].reshape(count, 13, 4)
+    def _compared(self, cycles: Array, low: Index, blend: Array, clip: Index) -> Array:
+        packed = self._state.between(low, blend)
+        rotations = packed[:, ROTATIONS].reshape(len(packed), 13, 4)
         rotations /= np.sqrt(np.einsum("nji,nji->nj", rotations, rotations))[..., None]
         shift = cycles[:, None] * self.offsets[clip]
-        packed, points = row[:, :PACKED_SIZE], row[:, PACKED_SIZE:].reshape(count, 4, 3)
         self.move(packed, shift)
         if self._keeps_height:
-            points[..., 2] += shift[:, None, 2]
-        return packed, points
+            packed[:, POINTS.start + 2 :: 3] += shift[:, 2:]
+        return packed
 
-    def _targets(self, cycles: Array, low: Index, blend: Array, clip: Index, times: Array) -> ReferenceTarget:
-        row = _blend(self._target, low, blend)
-        rates = row[..., RATE_COLUMNS]
+    def _targets(self, cycles: Array, low: Index, blend: Array, clip: Index, times: Array) -> Array:
+        row = self._target.between(low, blend)
         if not self._all_cyclic:
             moving = self.cyclic[clip] | (times <= self.durations[clip])
-            rates = rates * moving[..., None]
+            rates = row[..., RATE_COLUMNS]
+            rates *= moving[..., None]
         place = row[..., PLACE_COLUMNS]
         place += cycles[..., None] * self.offsets[clip]
-        return ReferenceTarget(place, row[..., AXES_COLUMNS], row[..., COORDINATE_COLUMNS], rates)
+        return row
 
 
 def _quaternion_columns() -> Index:
@@ -274,10 +324,5 @@ def _quaternion_columns() -> Index:
 _BALL_QUATERNIONS = _quaternion_columns()
 
 
-def _blend(table: Array, low: Index, blend: Array) -> Array:
-    before = table[low]
-    after = table[low + 1]
-    after -= before
-    after *= blend[..., None]
-    before += after
-    return before
+_EACH_BODY = np.tile(np.eye(3), len(BODY_NAMES))
+"""[3, 45] puts a vector into the columns of every body: adding it to [N, 15, 3] would be many loops of three."""

@@ -32,9 +32,9 @@ Array = NDArray[np.float64]
 TABLE_HZ = 240.0
 """Samples per second of the tables (at least), unless another rate is asked for."""
 
-COORDINATE_COLUMNS, RATE_COLUMNS = slice(0, 28), slice(28, 56)
-PLACE_COLUMNS, AXES_COLUMNS = slice(56, 59), slice(59, 65)
-"""Of `Table.target`: joint coordinates, their rates, the root's position, where its rotation takes the x and y axis."""
+PLACE_COLUMNS, AXES_COLUMNS = slice(0, 3), slice(3, 9)
+COORDINATE_COLUMNS, RATE_COLUMNS = slice(9, 37), slice(37, 65)
+"""Of `Table.target`: the root's position, where its rotation takes the x and y axis, joint coordinates, their rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Table:
     """K samples of one clip."""
 
     state: Array
-    """[K, 154] what is compared: a packed state [142], then hands and feet in the root's frame [12]."""
+    """[K, 154] what is compared: packed states."""
     target: Array
     """[K, 65] what is aimed at, by the columns above."""
     start: Array
@@ -73,7 +73,7 @@ class Table:
             rates = hinge_coordinate_rates(clip.times.numpy(), times, coordinates, velocities)
             qpos = np.concatenate((ball_qpos[:, :7], coordinates), axis=1)
             qvel = np.concatenate((ball_qvel[:, :6], rates), axis=1)
-        target = np.concatenate((coordinates, rates, root, matrix_columns(rotations[:, 0])), axis=1)
+        target = np.concatenate((root, matrix_columns(rotations[:, 0]), coordinates, rates), axis=1)
         return cls(state, target, np.concatenate((qpos, qvel, lowest[:, None]), axis=1))
 
 

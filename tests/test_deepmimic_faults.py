@@ -493,8 +493,8 @@ def test_fault_11_rotations_are_compared_by_angle() -> None:
     state["qvel"][:] = 0.0
     reader = KinematicsReader(env.settings, "velocity", with_bodies=False)
     mine = reader.read(state["qpos"], state["qvel"])
-    packed, points = env.task.reference.compared(env.task.clip, env.task.time, env.task.origin)
-    errors = env.task.reward.compare(mine.packed, packed, (mine.key_points, points))[0]
+    packed = env.task.reference.compared(env.task.clip, env.task.time, env.task.origin)
+    errors = env.task.reward.compare(mine.packed, packed)[0]
     np.testing.assert_allclose(errors[1], errors[0], atol=1e-9)
     state["qpos"][1, hip : hip + 3] = (a + math.tau, b, c - 2 * math.tau)
     env.set_state(state)
@@ -514,10 +514,8 @@ def test_fault_12_the_reward_is_that_of_the_new_time() -> None:
     mine = KinematicsReader(env.settings, "velocity", with_bodies=False).read(state["qpos"], state["qvel"])
 
     def reward(times: np.ndarray) -> np.ndarray:
-        packed, points = task.reference.compared(task.clip, times, task.origin)
-        return task.reward.total(
-            task.reward.terms(task.reward.compare(mine.packed, packed, (mine.key_points, points))[0])
-        )
+        packed = task.reference.compared(task.clip, times, task.origin)
+        return task.reward.total(task.reward.terms(task.reward.compare(mine.packed, packed)[0]))
 
     np.testing.assert_allclose(rewards, reward(before + 1 / 30), atol=1e-12)
     assert (rewards > reward(before) + 0.004).all()
