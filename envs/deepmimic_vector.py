@@ -245,7 +245,9 @@ def step_infos(task: ImitationTask, outcome: Outcome, rows: Rows = ALL) -> dict[
 
 def step_info(task: ImitationTask, outcome: Outcome) -> dict[str, Any]:
     """Diagnostics of a single character's step by name, as plain numbers."""
-    return dict(zip(FIGURES, outcome.figures[0].tolist(), strict=True)) | {"clip": task.clip.item()}
+    info: dict[str, Any] = dict(zip(FIGURES, outcome.figures[0].tolist(), strict=True))
+    info["clip"] = task.clip.item()
+    return info
 
 
 def resolve_settings(settings: DeepMimicSettings | None, options: dict[str, Any]) -> DeepMimicSettings:

@@ -99,10 +99,11 @@ class RolloutPhysics:
         one.qpos[:], one.qvel[:], one.control[:], one.warmstart[:], one.wrench[:] = qpos, qvel, targets, 0.0, 0.0
         if push is not None:
             one.wrench[:, : push.shape[1]] = push
-        contacts = np.empty((self.substeps, self.model.nsensordata))
+        sensors, step = one.sensors, mujoco.mj_step
+        contacts = np.empty((self.substeps, len(sensors)))
         for now in contacts:
-            mujoco.mj_step(model, data)
-            now[:] = one.sensors
+            step(model, data)
+            now[:] = sensors
         if one.warnings.any():
             one.warnings[:] = 0
             return None

@@ -64,6 +64,10 @@ class ReferenceTarget:
     """[..., 28] per second."""
 
 
+_EACH_BODY = np.tile(np.eye(3), len(BODY_NAMES))
+"""[3, 45] puts a vector into the columns of every body: adding it to [N, 15, 3] would be many loops of three."""
+
+
 class Prospect(NamedTuple):
     """What policies see of the reference, and experts aim at, at N times."""
 
@@ -322,7 +326,3 @@ def _quaternion_columns() -> Index:
 
 
 _BALL_QUATERNIONS = _quaternion_columns()
-
-
-_EACH_BODY = np.tile(np.eye(3), len(BODY_NAMES))
-"""[3, 45] puts a vector into the columns of every body: adding it to [N, 15, 3] would be many loops of three."""
