@@ -24,6 +24,7 @@ from envs.rotations import (
     continuous_euler,
     euler_angles,
     euler_rates,
+    quaternion_product,
     rotate_back,
     rotation_matrices,
     rotation_vector,
@@ -88,11 +89,11 @@ def local_rotations(coordinates: Array, joints: JointModel) -> Array:
     values = coordinates[:, _COLUMNS]
     if joints == "hinge":
         first, middle, last = (_about(axis, values[..., axis]) for axis in range(3))
-        rotations[:, _ROWS] = multiply(multiply(first, middle), last)
+        rotations[:, _ROWS] = quaternion_product(quaternion_product(first, middle), last)
     else:
         angle = np.sqrt(np.einsum("nji,nji->nj", values, values))[..., None]
         turns = np.concatenate((np.cos(angle / 2), 0.5 * values * np.sinc(angle / math.tau)), axis=-1)
-        rotations[:, _ROWS] = multiply(_RESTS, turns)
+        rotations[:, _ROWS] = quaternion_product(_RESTS, turns)
     return rotations
 
 
@@ -231,18 +232,6 @@ def _from_rest(name: str, rotations: Array) -> Array:
     # Left multiplication with the conjugate of the rest.
     matrix = np.array([[w, x, y, z], [-x, w, z, -y], [-y, -z, w, x], [-z, y, -x, w]])
     return rotations @ matrix.T
-
-
-def multiply(left: Array, right: Array) -> Array:
-    """Quaternion products [..., 4], w first."""
-    lw, lx, ly, lz = left[..., 0], left[..., 1], left[..., 2], left[..., 3]
-    rw, rx, ry, rz = right[..., 0], right[..., 1], right[..., 2], right[..., 3]
-    product = np.empty(np.broadcast_shapes(left.shape, right.shape))
-    product[..., 0] = lw * rw - lx * rx - ly * ry - lz * rz
-    product[..., 1] = lw * rx + lx * rw + ly * rz - lz * ry
-    product[..., 2] = lw * ry - lx * rz + ly * rw + lz * rx
-    product[..., 3] = lw * rz + lx * ry - ly * rx + lz * rw
-    return product
 
 
 def _about(axis: int, angles: Array) -> Array:

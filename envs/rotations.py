@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+_CONJUGATE = np.array([1.0, -1.0, -1.0, -1.0])
+
 
 def rotation_vector(rotations: Array) -> Array:
     """Axis times angle [..., 3] of unit quaternions [..., 4], the short way round."""
@@ -86,8 +88,17 @@ def quaternion_of(vectors: Array) -> Array:
 
 
 def quaternion_product(left: Array, right: Array) -> Array:
-    """Hamilton product [..., 4]: turns by `right` first."""
-    a, u = left[..., :1], left[..., 1:]
-    b, v = right[..., :1], right[..., 1:]
-    real = a * b - (u * v).sum(axis=-1, keepdims=True)
-    return np.concatenate((real, a * v + b * u + np.cross(u, v)), axis=-1)
+    """Hamilton products [..., 4]: turns by `right` first."""
+    lw, lx, ly, lz = left[..., 0], left[..., 1], left[..., 2], left[..., 3]
+    rw, rx, ry, rz = right[..., 0], right[..., 1], right[..., 2], right[..., 3]
+    product = np.empty(np.broadcast_shapes(left.shape, right.shape))
+    product[..., 0] = lw * rw - lx * rx - ly * ry - lz * rz
+    product[..., 1] = lw * rx + lx * rw + ly * rz - lz * ry
+    product[..., 2] = lw * ry - lx * rz + ly * rw + lz * rx
+    product[..., 3] = lw * rz + lx * ry - ly * rx + lz * rw
+    return product
+
+
+def inverse(rotations: Array) -> Array:
+    """Unit quaternions [..., 4] of the opposite turns."""
+    return rotations * _CONJUGATE

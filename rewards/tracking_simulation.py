@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from envs.character import CharacterState
 from envs.imitation_task import ImitationTask
 from envs.joint_coordinates import NUM_COORDINATES
-from envs.rotations import rotation_vector
+from envs.rotations import inverse, quaternion_product, rotation_vector
 from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings
 from rewards.settings import TrackingRewardSettings
 from rewards.tracking_bodies import Bodies, BulletBodies, MujocoBodies
@@ -174,7 +174,7 @@ class Tracker:
         linear = np.stack([reference.root_linear[step] for reference in references])
         angular = np.stack([reference.root_angular[step] for reference in references])
         force = _SPRING_N * (place - state.root_position) + _DAMPER_N * (linear - state.root_linear)
-        turn = _rotation_to(state.rotations[:, 0], rotation)
+        turn = rotation_vector(quaternion_product(rotation, inverse(state.rotations[:, 0])))
         torque = _SPRING_NM * turn + _DAMPER_NM * (angular - state.velocities[:, 0])
         force, force_share = _limited(force, self._help[0])
         torque, torque_share = _limited(torque, self._help[1])
@@ -247,24 +247,6 @@ def _interface(path: str, schema: dict[str, object]) -> dict[str, object]:
     options = {name: schema[name] for name in ("joints", "action_bound", "lookahead_s", "velocity_feedforward")}
     options |= {"observation_blocks": tuple(blocks), "action_scale": scales[0]}
     return options | ({"target_steps": schema["target_steps"]} if "targets" in blocks else {})
-
-
-def _rotation_to(start: Array, end: Array) -> Array:
-    """World rotation vectors [n, 3] that take attitudes `start` [n, 4] to `end` [n, 4]."""
-    w, x, y, z = start.T
-    inverse = np.stack((w, -x, -y, -z), axis=1)
-    aw, ax, ay, az = end.T
-    bw, bx, by, bz = inverse.T
-    turn = np.stack(
-        (
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ),
-        axis=1,
-    )
-    return rotation_vector(turn)
 
 
 def _limited(vectors: Array, limit: float) -> tuple[Array, Array]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.imitation_reward import TrackedState, heading
-from envs.rotations import rotation_vector
+from envs.rotations import inverse, quaternion_product, rotation_vector
 
 Array = NDArray[np.float64]
 
@@ -40,7 +40,6 @@ STANCE_HEIGHT_M = 0.06
 OFFSET_LIMIT = 1.0
 """Radians."""
 
-_CONJUGATE = np.array([1.0, -1.0, -1.0, -1.0])
 _MIRRORED = np.array([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
 """Signs of the leg joints under mirroring: turns about x and z change it."""
 
@@ -79,7 +78,7 @@ class RootErrors:
 
 def root_errors(state: TrackedState, reference: TrackedState) -> RootErrors:
     """Errors of the root, for N characters."""
-    turn = _multiply(state.rotations[:, 0], reference.rotations[:, 0] * _CONJUGATE)
+    turn = quaternion_product(state.rotations[:, 0], inverse(reference.rotations[:, 0]))
     cosine, sine = heading(reference.rotations[:, 0])
 
     def local(vectors: Array) -> Array:
@@ -150,12 +149,3 @@ def gains_text(gains: BalanceGains, note: str) -> str:
     rows = {"leg_joints": LEG_JOINTS, "chest_joints": CHEST_JOINTS}
     columns = {"forward_features": FORWARD_FEATURES, "sideways_features": SIDEWAYS_FEATURES}
     return json.dumps({"note": note, **rows, **columns, **tables}, indent=1) + "\n"
-
-
-def _multiply(a: Array, b: Array) -> Array:
-    """Quaternion products [N, 4]."""
-    w, x, y, z = a.T
-    p, q, r, s = b.T
-    return np.stack(
-        [w * p - x * q - y * r - z * s, w * q + x * p + y * s - z * r, w * r - x * s + y * p + z * q,
-         w * s + x * r - y * q + z * p], axis=1)  # fmt: skip

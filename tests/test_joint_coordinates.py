@@ -8,8 +8,9 @@ import pytest
 from envs.character import CharacterState
 from envs.imitation_reward import TRACKED_BODIES
 from envs.imitation_task import ImitationTask
-from envs.joint_coordinates import coordinate_rates, joint_coordinates, local_rotations, multiply
+from envs.joint_coordinates import coordinate_rates, joint_coordinates, local_rotations
 from envs.reference import ReferenceMotion
+from envs.rotations import quaternion_product
 from envs.settings import DeepMimicSettings, JointModel
 
 
@@ -39,14 +40,16 @@ def test_rates_are_the_derivatives() -> None:
         rotations, step = local_rotations(coordinates, joints), 1e-6
         turns = np.concatenate((np.ones((5, len(TRACKED_BODIES), 1)), spins * step / 2), axis=-1)
         later = joint_coordinates(
-            multiply(rotations, turns / np.linalg.norm(turns, axis=-1, keepdims=True)), joints, coordinates
+            quaternion_product(rotations, turns / np.linalg.norm(turns, axis=-1, keepdims=True)), joints, coordinates
         )
         if joints == "hinge":
             expected = (later - coordinates) / step
             np.testing.assert_allclose(coordinate_rates(coordinates, spins, joints), expected, atol=1e-4)
         else:
             np.testing.assert_allclose(
-                multiply(local_rotations(later, joints), rotations * (1, -1, -1, -1))[:, 1:, 0], 1.0, atol=1e-9
+                quaternion_product(local_rotations(later, joints), rotations * (1, -1, -1, -1))[:, 1:, 0],
+                1.0,
+                atol=1e-9,
             )
 
 
