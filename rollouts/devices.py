@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+_CPU_QUERIES = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+
 
 def resolve_device(name: str) -> torch.device:
     """The device a settings string names; `auto` is the first GPU, or the CPU where there is none.
@@ -19,3 +21,12 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device is {name!r}; this machine has no MPS device")
     return device
+
+
+def multiplies(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a device has units for products of a half precision. A CPU without them emulates it, many times slower
+    than float32 (`python -m benchmarks.sampling`). Where torch cannot tell, it is taken to have them."""
+    if device.type != "cpu" or dtype not in _CPU_QUERIES:
+        return True
+    query = getattr(torch.ops.mkldnn, _CPU_QUERIES[dtype], None)
+    return query is None or bool(query())

@@ -16,6 +16,7 @@ the step, are fp32 always.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ from torch.func import functional_call
 
 from motions.normalization import Normalizer
 from motions.skeletons import Skeleton
-from rollouts.devices import resolve_device
+from rollouts.devices import multiplies, resolve_device
 from rollouts.mdm import MDM
 from rollouts.messages import Weights
 from rollouts.schedule import DiffusionSchedule
 from rollouts.settings import AmpDtype, SamplingSettings
 from rollouts.transitions import StepCoefficients, Transition, ddim_transition, ddpm_transition
+
+logger = logging.getLogger(__name__)
 
 _DTYPES: dict[AmpDtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -142,6 +145,10 @@ class DiffusionPolicy:
         self.skeleton = skeleton
         self.sampling = sampling
         self._dtype = _DTYPES[sampling.amp_dtype]
+        if not multiplies(self.device, self._dtype):
+            logger.warning(
+                "amp_dtype is %s, which this CPU has no units for: fp32 will be many times faster", sampling.amp_dtype
+            )
         self._denoiser = _Denoiser(network)
         self._adapted: _Adapted | None = None
         self._made: tuple[_Denoiser, dict[str, Tensor]] | None = None

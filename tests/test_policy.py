@@ -297,6 +297,19 @@ def test_construction_errors() -> None:
             act(tiny_policy(), position)
 
 
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_cpu_without_units_for_half_precision_is_told_of(
+    supported: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False)
+    tiny_policy(amp_dtype="fp32")
+    assert not caplog.records
+    tiny_policy(amp_dtype="bf16")
+    assert [record.message for record in caplog.records] == (
+        [] if supported else ["amp_dtype is bf16, which this CPU has no units for: fp32 will be many times faster"]
+    )
+
+
 def test_device_names() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
