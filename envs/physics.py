@@ -99,16 +99,15 @@ class RolloutPhysics:
         one.qpos[:], one.qvel[:], one.control[:], one.warmstart[:], one.wrench[:] = qpos, qvel, targets, 0.0, 0.0
         if push is not None:
             one.wrench[:, : push.shape[1]] = push
-        sensors, step = one.sensors, mujoco.mj_step
-        contacts = np.empty((self.substeps, len(sensors)))
-        for now in contacts:
+        sensors, step, add = one.sensors, mujoco.mj_step, np.add
+        contacts = np.zeros((1, len(sensors)))
+        for _ in range(self.substeps):
             step(model, data)
-            now[:] = sensors
-        if one.warnings.any():
+            add(contacts, sensors, contacts)
+        if np.count_nonzero(one.warnings):
             one.warnings[:] = 0
             return None
-        touching = np.logical_or.reduce(contacts, axis=0, keepdims=True)
-        return StepOutcome(one.qpos.copy(), one.qvel.copy(), touching, np.zeros(1, dtype=bool))
+        return StepOutcome(one.qpos.copy(), one.qvel.copy(), contacts > 0.0, np.zeros(1, dtype=bool))
 
     def _buffer(self, count: int, *, pushed: bool) -> tuple[Array, Array, Array, Array]:
         key = 2 * count + pushed
