@@ -214,11 +214,11 @@ class DiffusionPolicy:
         The merge is a sum, so its backward of the added gradients is the sum of its backwards. Weights must not change
         inside. Without adapters, and in half precision, where added gradients would be rounded, nothing is shared.
         """
-        denoiser, made = self._make_denoiser()
-        merged = {name: weight for name, weight in made.items() if not weight.is_leaf}
-        if self._dtype != torch.float32 or not merged:
+        if self._dtype != torch.float32:
             yield
             return
+        denoiser, made = self._make_denoiser()
+        merged = {name: weight for name, weight in made.items() if not weight.is_leaf}
         leaves = {name: weight.detach().requires_grad_() for name, weight in merged.items()}
         with self._running_on((denoiser, made | leaves)):
             yield
