@@ -20,6 +20,9 @@ from typing import Any
 
 from cluster.runtime import CallStats, Factory, Shape, unflatten
 
+_CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+"""Deterministic matrix products on CUDA need a fixed workspace."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
@@ -102,15 +105,19 @@ def thread_count(threads: int) -> Iterator[None]:
 
 @contextmanager
 def deterministic_kernels(wanted: bool) -> Iterator[None]:
-    """PyTorch's deterministic kernels inside the block; an operation without one warns."""
+    """PyTorch's deterministic kernels inside the block; an operation without one raises RuntimeError.
+
+    Warning instead is no choice: attention then keeps gradients that differ from run to run on a GPU.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not wanted:
         yield
         return
+    os.environ.setdefault(*_CUBLAS_WORKSPACE)
     before = torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     # Not `use_deterministic_algorithms`: that imports the compiler, a second of work in every actor.
-    torch.set_deterministic_debug_mode("warn")
+    torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
@@ -123,5 +130,4 @@ def environment(threads: int) -> dict[str, str]:
     """Environment variables of an actor's process, read by the numeric libraries when they are loaded."""
     count = str(threads)
     names: Sequence[str] = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    # Deterministic matrix products on CUDA need a fixed workspace.
-    return {**dict.fromkeys(names, count), "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
+    return dict([*((name, count) for name in names), _CUBLAS_WORKSPACE, ("TOKENIZERS_PARALLELISM", "false")])

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cluster.host import deterministic_kernels
 from cluster.run_directory import METRICS, RunDirectory, inspect
 from cluster.settings import RunSettings
 from jobs.cli import settings_yaml
@@ -73,7 +74,9 @@ class TrainingFolder:
             print(f"continuing after step {learner.num_steps}")
         started = time.perf_counter()
         while learner.num_steps < num_steps:
-            metrics = learner.update(make_batch(learner.num_steps))
+            batch = make_batch(learner.num_steps)
+            with deterministic_kernels(True):
+                metrics = learner.update(batch)
             step, last = learner.num_steps, learner.num_steps == num_steps
             self._directory.append_metrics({"step": step, **metrics})
             if step % self._settings.log_interval == 0 or last:

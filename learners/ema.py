@@ -63,8 +63,9 @@ class EMA:
                     value.copy_(own[name])
 
     def state(self) -> dict[str, Any]:
-        """Averages and the number of updates; loads with `weights_only=True`."""
-        return {"average": self.weights(), "num_updates": self.num_updates}
+        """Averages and the number of updates; copies on the CPU, loads with `weights_only=True`."""
+        average = {name: value.cpu() for name, value in self.weights().items()}
+        return {"average": average, "num_updates": self.num_updates}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over `state()` of another run.

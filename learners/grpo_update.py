@@ -35,6 +35,10 @@ STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimizer")
 """Timed parts of an update: `seconds_<stage>` in its metrics."""
 
 
+RATIO_TOLERANCES = {False: 1e-5, True: 1e-3}
+"""`ratio_tolerance` where none is given, by whether the network runs in half precision."""
+
+
 class RatioError(ValueError):
     """The first ratio of an update is not 1: rollout and learner do not compute the same policy."""
 
@@ -111,6 +115,8 @@ class GRPOUpdate:
     ) -> None:
         self._trained = trained
         self._settings = settings
+        half = trained.policy.sampling.amp_dtype != "fp32"
+        self._ratio_tolerance = settings.ratio_tolerance or RATIO_TOLERANCES[half]
         self._optimizer = optimizer
         self._ema = ema
         self._trajectories = trajectories
@@ -234,10 +240,10 @@ class GRPOUpdate:
         error = log_ratio.expm1().abs()
         worst = int(error.argmax())
         self._first_ratio_error = max(self._first_ratio_error, float(error[worst]))
-        if not float(error[worst]) <= self._settings.ratio_tolerance:
+        if not float(error[worst]) <= self._ratio_tolerance:
             raise RatioError(
                 f"the first ratio is {float(log_ratio[worst].exp()):.8g} for {origins.described(worst)}; it must be 1 "
-                f"within ratio_tolerance {self._settings.ratio_tolerance:g}. Rollout and learner do not compute the "
+                f"within ratio_tolerance {self._ratio_tolerance:g}. Rollout and learner do not compute the "
                 "same transition: compare their weights, guidance_scale, sampler, sampling_steps, amp_dtype and "
                 "kind of device. No weight was changed"
             )

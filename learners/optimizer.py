@@ -139,10 +139,10 @@ class Optimizer:
                 value.grad.div_(self._loss_scale)
 
     def state(self) -> dict[str, Any]:
-        """Moments by parameter name, number of steps and loss scale; copies, loads with `weights_only=True`."""
+        """Moments by parameter name, number of steps and loss scale: CPU copies that load with `weights_only=True`."""
         inner = self._adamw.state_dict()["state"]
         moments = {
-            name: {key: value.detach().clone() for key, value in inner.get(index, {}).items()}
+            name: {key: value.detach().cpu().clone() for key, value in inner.get(index, {}).items()}
             for index, name in enumerate(self._parameters)
         }
         scale = [self._loss_scale, float(self._steps_at_scale)]

@@ -32,6 +32,7 @@ from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
 from learners.settings import RetrievalSettings
 from motions.metrics import retrieval_metrics
 from rewards.tmr import TMR, Gaussian
+from rollouts.devices import seeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +231,7 @@ class RetrievalLearner:
         shape = (2, len(batch.lengths), tmr.config.latent_dim)
         noise = self.settings.latent_noise * torch.from_numpy(rng.standard_normal(shape, np.float32)).to(device)
         tmr.train()
-        # Dropout draws from the global generators; they are seeded for this step and given back.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(rng.integers(2**63)))
+        with seeded(device, int(rng.integers(2**63))):
             text = tmr.encode_text(batch.tokens, batch.token_lengths)
             motion = tmr.encode_motion(batch.features, batch.lengths)
             latents = (sample_latent(text, noise[0]), sample_latent(motion, noise[1]))

@@ -107,9 +107,10 @@ class GRPOSettings(Settings):
     policy_ema_decay: float = Field(default=0.0, ge=0, lt=1)
     """Keep an exponential moving average of the trained weights with this decay and evaluate and export it. 0: off."""
 
-    ratio_tolerance: float = Field(default=1e-5, gt=0)
+    ratio_tolerance: float | None = Field(default=None, gt=0)
     """Largest |ratio - 1| accepted before the first optimizer step of an update, when the learner's weights are the
-    ones that made the rollouts. A larger one means that rollout and learner do not compute the same thing."""
+    ones that made the rollouts. A larger one means that rollout and learner do not compute the same thing. By default
+    1e-5, in half precision 1e-3: a GPU's kernels round by the size of the batch."""
 
     @field_validator("group_size")
     @classmethod

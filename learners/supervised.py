@@ -27,6 +27,7 @@ from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
 from learners.settings import SupervisedSettings
 from motions.normalization import Normalizer
 from motions.text_motion import MotionBatch
+from rollouts.devices import seeded
 from rollouts.mdm import MDM
 from rollouts.schedule import DiffusionSchedule
 from rollouts.text_encoders import TextEncoder
@@ -199,9 +200,7 @@ class SupervisedLearner:
             text_noise = torch.from_numpy(rng.standard_normal(tuple(text.shape), np.float32)).to(device)
             text = text + self.settings.text_noise * text_noise
         self.network.train()
-        # Dropout draws from the global generators; they are seeded for this step and given back.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(rng.integers(2**63)))
+        with seeded(device, int(rng.integers(2**63))):
             return diffusion_loss(
                 self.network,
                 self.schedule,

@@ -11,8 +11,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rollouts.linear import Linear
+
+_CUDA_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class Attention(nn.Module):
@@ -47,8 +50,12 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor | Non
     """softmax(Q K^T / sqrt(d)) V. queries [B, heads, Q, d], keys and values [B, heads, K, d], key_mask [B, 1, 1, K].
 
     The choice of kernel depends on device and type alone, so that it is the same with and without gradients. On the CPU
-    torch's fused kernel is no faster in bfloat16 than in float32; three plain products take half its time.
+    torch's fused kernel is no faster in bfloat16 than in float32; three plain products take half its time. On a GPU
+    cuDNN's kernel is left out: torch takes it without gradients only, if kernels have to be deterministic.
     """
+    if queries.device.type == "cuda":
+        with sdpa_kernel(_CUDA_KERNELS):
+            return F.scaled_dot_product_attention(queries, keys, values, attn_mask=key_mask, dropout_p=dropout)
     if queries.device.type != "cpu" or queries.dtype == torch.float32:
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=key_mask, dropout_p=dropout)
     scores = torch.matmul(queries * queries.shape[-1] ** -0.5, keys.transpose(-2, -1))

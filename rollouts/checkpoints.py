@@ -26,6 +26,7 @@ from motions.atomic import atomic_write
 from motions.normalization import Normalizer
 from motions.skeletons import Skeleton, get_skeleton
 from rollouts.checkpoint_kinds import SUPPORTED_KIND, CheckpointError, describe_contents, read_torch_file
+from rollouts.denoiser import AdapterLayer
 from rollouts.mdm import MDM, Architecture, MDMConfig
 from rollouts.mdm_naming import (
     OFFICIAL_POSITIONS,
@@ -34,7 +35,6 @@ from rollouts.mdm_naming import (
     to_official_state_dict,
 )
 from rollouts.model_args import ARGS_FILE, ModelArgs, ModelArgsError, dataset_of, read_model_args
-from rollouts.policy import AdapterLayer
 from rollouts.schedule import DiffusionSchedule
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
+from torch import Tensor
 
 _CPU_QUERIES = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
 
@@ -21,6 +26,24 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device is {name!r}; this machine has no MPS device")
     return device
+
+
+def moved(values: np.ndarray, device: torch.device) -> Tensor:
+    """A small array on a device. A GPU is not waited for, so that work can be queued ahead of it."""
+    return torch.from_numpy(values).to(device, non_blocking=True)
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """The device's global generator, from which dropout draws, seeded inside the block and given back at its end."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        elif device.type == "cuda":
+            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
+        yield
 
 
 def multiplies(device: torch.device, dtype: torch.dtype) -> bool:

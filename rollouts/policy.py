@@ -5,31 +5,24 @@ it with the same arguments, so the policy ratio starts at 1: same attention kern
 unconditional in one batched forward), same precision. The policy acts in eval mode always: dropout would make two
 evaluations of the same action disagree.
 
-The denoiser runs on weights made once for many forwards, a differentiable function of the fp32 parameters: scoring
-computes with exactly the numbers of the rollout, and gradients arrive in fp32. With `amp_dtype` bf16 or fp16 they are
-the cast parameters; operation by operation, autocast would cast them again and again. In fp32 with adapters they are
-the merged W + s B A, which halves the time of a small network's forward; half precision keeps adapters apart, since
-rounding W + s B A loses at least twice as much of a small update. Embeddings of text and time, and the arithmetic of
-the step, are fp32 always.
+The denoiser runs in the precision of `amp_dtype` (`rollouts/denoiser.py`). Embeddings of text and time, and the
+arithmetic of the step, are fp32 always.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from motions.normalization import Normalizer
 from motions.skeletons import Skeleton
-from rollouts.devices import multiplies, resolve_device
+from rollouts.denoiser import Denoiser
+from rollouts.devices import moved, multiplies, resolve_device
 from rollouts.mdm import MDM
 from rollouts.messages import Weights
 from rollouts.schedule import DiffusionSchedule
@@ -43,28 +36,6 @@ _DTYPES: dict[AmpDtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 class WeightsError(ValueError):
     """Weights that do not belong to this policy, or hold numbers that are not finite."""
-
-
-@runtime_checkable
-class AdapterLayer(Protocol):
-    """What a layer wrapped by an adapter offers (peft's tuner layers do)."""
-
-    disable_adapters: bool
-    active_adapters: list[str]
-    weight: Tensor
-    """Of the layer itself."""
-
-    def get_base_layer(self) -> nn.Module:
-        """The layer itself."""
-        ...
-
-    def get_delta_weight(self, adapter: str) -> Tensor:
-        """What the adapter adds to the weight, a differentiable function of its parameters."""
-        ...
-
-    def enable_adapters(self, enabled: bool) -> None:
-        """Adds the adapter's output to the layer's, or does not."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +115,12 @@ class DiffusionPolicy:
         self.normalizer = normalizer
         self.skeleton = skeleton
         self.sampling = sampling
-        self._dtype = _DTYPES[sampling.amp_dtype]
-        if not multiplies(self.device, self._dtype):
+        dtype = _DTYPES[sampling.amp_dtype]
+        if not multiplies(self.device, dtype):
             logger.warning(
                 "amp_dtype is %s, which this CPU has no units for: fp32 will be many times faster", sampling.amp_dtype
             )
-        self._denoiser = _Denoiser(network)
-        self._adapted: _Adapted | None = None
-        self._made: tuple[_Denoiser, dict[str, Tensor]] | None = None
+        self._denoiser = Denoiser(network, dtype)
 
     @property
     def num_steps(self) -> int:
@@ -201,54 +170,22 @@ class DiffusionPolicy:
             times=self.network.embed_timesteps(timesteps),
         )
 
-    @contextmanager
-    def inference(self) -> Iterator[None]:
+    def inference(self) -> AbstractContextManager[None]:
         """No gradients, and weights cast or merged once for all forwards inside; weights must not change meanwhile."""
-        with torch.no_grad(), self._running_on(self._make_denoiser()):
-            yield
+        return self._denoiser.inference()
 
-    @contextmanager
-    def accumulation(self) -> Iterator[None]:
-        """Weights merged once for many forwards and backwards; gradients arrive in the parameters at the end.
+    def accumulation(self) -> AbstractContextManager[None]:
+        """Weights cast or merged once for many forwards and backwards; gradients arrive in the parameters at the end.
+        Weights must not change inside."""
+        return self._denoiser.accumulation()
 
-        The merge is a sum, so its backward of the added gradients is the sum of its backwards. Weights must not change
-        inside. Without adapters, and in half precision, where added gradients would be rounded, nothing is shared.
-        """
-        if self._dtype != torch.float32:
-            yield
-            return
-        denoiser, made = self._make_denoiser()
-        merged = {name: weight for name, weight in made.items() if not weight.is_leaf}
-        leaves = {name: weight.detach().requires_grad_() for name, weight in merged.items()}
-        with self._running_on((denoiser, made | leaves)):
-            yield
-        gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
-        torch.autograd.backward([merged[name] for name in gradients], list(gradients.values()))
-
-    @contextmanager
-    def adapters_disabled(self) -> Iterator[None]:
+    def adapters_disabled(self) -> AbstractContextManager[None]:
         """The reference policy: inside, the same network acts with its base weights.
 
         Raises:
             ValueError: the network has no adapters, so there is no reference to fall back to.
         """
-        adapted = self._find_adapters()
-        if adapted is None:
-            raise ValueError("the network has no adapters; with full fine-tuning the reference is a second policy")
-        layers = adapted.layers.values()
-        enabled = [layer for layer in layers if not layer.disable_adapters]
-        trainable = {parameter: parameter.requires_grad for parameter in adapted.parameters}
-        for layer in enabled:
-            layer.enable_adapters(False)
-        try:
-            with self._running_on(None):
-                yield
-        finally:
-            for layer in enabled:
-                layer.enable_adapters(True)
-            # peft's switch freezes and thaws adapters as well; what was trainable is trainable again, nothing else.
-            for parameter, was_trainable in trainable.items():
-                parameter.requires_grad_(was_trainable)
+        return self._denoiser.adapters_disabled()
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters that learn, by name: with adapters, theirs alone."""
@@ -283,53 +220,15 @@ class DiffusionPolicy:
         # Scoring embeds all steps too, as the sampling loop does: the same matrix product, so the same bits.
         embedded = condition if isinstance(condition, EmbeddedCondition) else self.embed(condition)
         text, null = embedded.text, embedded.null
-        time = embedded.times[torch.as_tensor(indices, device=self.device)]
+        time = embedded.times[moved(indices, self.device)]
         if scale == 1.0:
-            return self._denoise(x_t, text, time, mask)
+            return self._denoiser(x_t, text, time, mask)
         if scale == 0.0:
-            return self._denoise(x_t, null, time, mask)
+            return self._denoiser(x_t, null, time, mask)
         both_masks = None if mask is None else mask.repeat(2, 1)
-        output = self._denoise(x_t.repeat(2, 1, 1), torch.cat([text, null]), time.repeat(2, 1), both_masks)
+        output = self._denoiser(x_t.repeat(2, 1, 1), torch.cat([text, null]), time.repeat(2, 1), both_masks)
         conditional, unconditional = output.chunk(2)
         return unconditional + scale * (conditional - unconditional)
-
-    def _denoise(self, x: Tensor, text: Tensor, time: Tensor, mask: Tensor | None) -> Tensor:
-        """The network's forward in the precision of the settings; the result is float32."""
-        denoiser, weights = self._make_denoiser() if self._made is None else self._made
-        # Merged weights are given under all their names, so there are no ties to look for, which takes long.
-        return functional_call(denoiser, weights, (x, text, time, mask), tie_weights=False).float()
-
-    def _make_denoiser(self) -> tuple[_Denoiser, dict[str, Tensor]]:
-        """What runs, and the weights it runs on, a function of the fp32 parameters: cast, merged or as they are."""
-        if self._dtype != torch.float32:
-            return self._denoiser, {
-                name: parameter.to(self._dtype) for name, parameter in self._denoiser.named_parameters()
-            }
-        adapted = self._find_adapters()
-        if adapted is None:
-            return self._denoiser, {}
-        weights = dict(adapted.base)
-        for path, layer in adapted.layers.items():
-            for adapter in [] if layer.disable_adapters else layer.active_adapters:
-                weights[f"{path}.weight"] = weights[f"{path}.weight"] + layer.get_delta_weight(adapter)
-        return adapted.plain, weights
-
-    @contextmanager
-    def _running_on(self, made: tuple[_Denoiser, dict[str, Tensor]] | None) -> Iterator[None]:
-        """All forwards inside on these weights; None = made for each of them."""
-        outside, self._made = self._made, made
-        try:
-            yield
-        finally:
-            self._made = outside
-
-    def _find_adapters(self) -> _Adapted | None:
-        """Looked for until there are some, since adapters may come after the policy."""
-        if self._adapted is None:
-            layers = {path: layer for path, layer in self._denoiser.named_modules() if _is_adapter(layer)}
-            if layers:
-                self._adapted = _Adapted.of(self._denoiser, layers)
-        return self._adapted
 
     def _indices(self, position: int | Tensor, num_samples: int) -> np.ndarray:
         """Table indices [N] of a position or of one position per sample."""
@@ -339,52 +238,6 @@ class DiffusionPolicy:
                 f"position is {positions.tolist()}; expected {num_samples} positions from 0 to {self.num_steps - 1}"
             )
         return self.num_steps - 1 - positions
-
-
-def _is_adapter(module: nn.Module) -> TypeGuard[AdapterLayer]:
-    """Whether a layer is wrapped by an adapter. The protocol alone would ask every module for every attribute, which
-    takes longer than a small network's forward."""
-    return hasattr(type(module), "get_delta_weight") and isinstance(module, AdapterLayer)
-
-
-class _Denoiser(nn.Module):
-    """`MDM.denoise` as a module's forward, which is what `functional_call` can run on other weights."""
-
-    def __init__(self, network: MDM) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, text: Tensor, time: Tensor, frame_mask: Tensor | None) -> Tensor:
-        return self.network.denoise(x, text, time, frame_mask)
-
-
-@dataclass(frozen=True, slots=True)
-class _Adapted:
-    """A denoiser with adapters: found once, since walking through a small network takes as long as its forward."""
-
-    layers: dict[str, AdapterLayer]
-    """By path."""
-    base: dict[str, Tensor]
-    """Parameters and buffers without the adapters', under the names of `plain`; shared tensors under each name."""
-    plain: _Denoiser
-    """The structure without adapters, to run on merged weights; it holds no numbers."""
-    parameters: list[nn.Parameter]
-    """All there are, adapters' and base."""
-
-    @staticmethod
-    def of(denoiser: _Denoiser, layers: dict[str, AdapterLayer]) -> _Adapted:
-        plain = copy.deepcopy(denoiser).to("meta")
-        for path in layers:
-            layer = plain.get_submodule(path)
-            assert _is_adapter(layer)
-            parent, _, name = path.rpartition(".")
-            setattr(plain.get_submodule(parent), name, layer.get_base_layer())
-        tensors = [
-            *denoiser.named_parameters(remove_duplicate=False),
-            *denoiser.named_buffers(remove_duplicate=False),
-        ]
-        base = {name.replace(".base_layer.", "."): tensor for name, tensor in tensors if ".lora_" not in name}
-        return _Adapted(layers, base, plain, list(denoiser.parameters()))
 
 
 def _require_matching(weights: Weights, parameters: dict[str, nn.Parameter]) -> None:

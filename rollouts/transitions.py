@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rollouts.devices import moved
 from rollouts.schedule import DiffusionSchedule
 
 
@@ -150,4 +151,4 @@ def _column(values: np.ndarray, like: Tensor) -> Tensor:
 
 
 def _row(values: np.ndarray, like: Tensor) -> Tensor:
-    return torch.as_tensor(np.atleast_1d(values), dtype=torch.float32, device=like.device)
+    return moved(np.atleast_1d(values).astype(np.float32), like.device)
