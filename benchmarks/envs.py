@@ -1,10 +1,10 @@
 """Speed of the DeepMimic environments, against bare physics and pybullet's own environment in the same process.
 
-    python -m benchmarks.envs [--repeats 5] [--seconds 2] [--json PATH] [--check]
+    python -m benchmarks.envs [--repeats 15] [--seconds 0.7] [--json PATH] [--check]
 
 Work: control steps (30 Hz, 240 Hz physics, clip walk) under the open-loop expert's targets with noise, by CPU-second of
-this process, so that other work on the machine counts as little as it can. Contenders take turns; the first turn of
-each is dropped, its figure is the median of the others:
+this process, so that other work on the machine counts as little as it can. Contenders take short turns, since its speed
+drifts too; the first turn of each is dropped, its figure is the median of the others, a ratio that of the turns' ratios:
 
     raw       `mj_step` of the same model, 8 physics steps a call, nothing else; restarted on the clip every 0.8 s
     batched   `DeepMimicVectorEnv` with 64 rows: observations, rewards, falls, resets
@@ -220,8 +220,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.envs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=5, help="timed turns of each contender (default 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="CPU-seconds of a turn (default 2)")
+    parser.add_argument("--repeats", type=int, default=15, help="timed turns of each contender (default 15)")
+    parser.add_argument("--seconds", type=float, default=0.7, help="CPU-seconds of a turn (default 0.7)")
     parser.add_argument("--json", type=Path, help="write figures, configuration and versions here")
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     parsed = parser.parse_args(arguments)

@@ -159,6 +159,7 @@ class KinematicsReader:
     def __init__(self, settings: DeepMimicSettings, com: str | None, *, with_bodies: bool) -> None:
         self._model: Model = build_kinematics(settings, com, with_bodies=with_bodies)
         self._data: Data = mujoco.MjData(self._model)
+        self._views = self._data.qpos, self._data.qvel, self._data.sensordata
         self._hinge = settings.joints == "hinge"
         # The sensors would take the drifts of subtrees of the state before.
         drifts = (mujoco.mj_subtreeVel,) if com == "velocity" else ()
@@ -176,7 +177,7 @@ class KinematicsReader:
         """The state of qpos [N, nq] and qvel [N, nv]; `into` is one of as many characters, to be overwritten."""
         model, data = self._model, self._data
         numbers = np.empty((len(qpos), len(self._signs))) if into is None else into.numbers
-        own_qpos, own_qvel, sensors = data.qpos, data.qvel, data.sensordata
+        own_qpos, own_qvel, sensors = self._views
         for row, own_qpos[:], own_qvel[:] in zip(numbers, qpos, qvel, strict=True):
             for stage in self._stages:
                 stage(model, data)

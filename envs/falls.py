@@ -48,7 +48,8 @@ class Falls:
         """
         if not self._early:
             return diverged
-        failing = touching & self.forbidden.take(clip, axis=0)
+        forbidden = self.forbidden if len(self.forbidden) == 1 else self.forbidden.take(clip, axis=0)
+        failing = touching & forbidden
         if self._max_deviation is not None:
             failing |= distances > self._max_deviation
         return np.logical_or.reduce(failing, axis=1) | diverged

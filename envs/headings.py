@@ -2,11 +2,13 @@
 
 NumPy takes longer to set up a call with several axes, or with a stride, than to work through a single character's
 numbers; so vectors lie side by side in rows, and what varies along a row (which component, whether from the root) is in
-constant matrices that are multiplied in. All their products are with 0 or 1, and exact.
+constant matrices that are multiplied in. All their products are with 0 or 1, and exact. (`dot` takes half the time of
+`@` on a single row.)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,12 +26,18 @@ class Facing:
     """
 
     def __init__(self, directions: Array) -> None:
+        self._directions = directions
         self._along, self._across = directions[:, 0], directions[:, 1]
         self.unit: Array = np.ones((len(directions), 3))
         self._cosine, self._sine = self.unit[:, 0], self.unit[:, 1]
 
     def update(self) -> None:
         """Follows the directions."""
+        if len(self._directions) == 1:  # a tenth of the time that NumPy takes, to the same numbers
+            ((x, y),) = self._directions.tolist()
+            norm = math.sqrt(x * x + y * y)
+            self._cosine[0], self._sine[0] = (1.0, y) if norm < 1e-9 else (x / norm, y / norm)
+            return
         along, across = self._along, self._across
         length = np.sqrt(along * along + across * across)
         if np.minimum.reduce(length) < 1e-9:
@@ -63,6 +71,6 @@ class Turner:
     def turned(self, rows: Array, root: Array, facing: Array) -> Array:
         """[n, 3 V] of rows [n, C], root's places [n, 3] and `Facing.unit` [n, 3]."""
         both = rows.take(self._columns, axis=1)
-        both -= root @ self._places
-        both *= facing @ self._factors
+        both -= root.dot(self._places)
+        both *= facing.dot(self._factors)
         return both[:, : self._size] + both[:, self._size :]

@@ -193,7 +193,7 @@ class ImitationReward:
         np.multiply(squares, squares, out=squares)
         # Quaternions are compared by angle: their columns hold the squared angles, and nothing else counts there.
         np.multiply(angles, angles, out=room.square_angles)
-        np.matmul(squares, self._shares, out=room.sums)
+        squares.dot(self._shares, out=room.sums)
         np.sqrt(room.square_distances, out=room.distances)
         return room.errors, room.apart
 
@@ -203,7 +203,7 @@ class ImitationReward:
 
     def total(self, terms: Array) -> Array:
         """Rewards [N] in (0, 1]: the weighted mean of the terms."""
-        return terms @ self._weights
+        return terms.dot(self._weights)
 
     def _error_shares(self) -> Array:
         """[154, 6] what each squared difference (or squared angle) adds to each error."""

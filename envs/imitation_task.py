@@ -42,7 +42,7 @@ Rows = NDArray[np.int64] | slice
 
 ALL: slice = slice(None)
 
-WINDOW = 24
+WINDOW = 40
 """Control steps that a single environment looks up at once."""
 
 
@@ -128,6 +128,8 @@ class ImitationTask:
         # What a single row has looked up for its next steps: a call of NumPy costs as much for one as for many.
         self._window: Iterator[Moment] = iter(())
         self._prospect = self._look(ALL).prospect
+        # Whether the last `observe` of all rows found every hinge angle in the reference's branch.
+        self._aligned = False
 
     @property
     def time(self) -> Array:
@@ -191,7 +193,8 @@ class ImitationTask:
         prospect = self._prospect_of(rows)
         base = prospect.aims if self._residual else self._action_centre
         # A policy speaks in the reference's branch of angles, the springs pull in the character's own.
-        if self._hinges and (rewritten := nearest_hinges(prospect.near, coordinates)):
+        aligned = self._aligned and rows is ALL
+        if self._hinges and not aligned and (rewritten := nearest_hinges(prospect.near, coordinates)):
             shift, sign = rewritten
             return shift + sign * base + sign * offset
         return base + offset
@@ -230,7 +233,7 @@ class ImitationTask:
         fallen = self.falls.among(self.clip[rows], touching, diverged, apart[:, len(TRACKED_BODIES) :])
         np.copyto(reward, 0.0, where=fallen)
         truncated = self._ended(rows) > fallen  # ended, and not fallen
-        figures = np.concatenate((terms, apart @ _APART_SHARES, moment.phase[:, None]), axis=1)
+        figures = np.concatenate((terms, apart.dot(_APART_SHARES), moment.phase[:, None]), axis=1)
         return Outcome(reward, fallen, truncated, figures)
 
     def observe(self, state: CharacterState, rows: Rows = ALL) -> Float32:
@@ -239,7 +242,9 @@ class ImitationTask:
         Hinge angles are shown as near to the reference's as the pose can be written: cycle after cycle the same.
         """
         angles, rates, prospect = state.coordinates, state.rates, self._prospect_of(rows)
-        if self._hinges and (rewritten := nearest_hinges(angles, prospect.near)):
+        rewritten = nearest_hinges(angles, prospect.near) if self._hinges else None
+        self._aligned = rewritten is None and rows is ALL
+        if rewritten:
             shift, sign = rewritten
             angles, rates = shift + sign * angles, sign * rates
         return self.observation_builder.build(state, (angles, rates), prospect)
@@ -355,6 +360,7 @@ class ImitationTask:
 
     def _keep(self, prospect: Prospect, rows: Rows) -> None:
         """Makes it what lies ahead of these rows."""
+        self._aligned = False
         if self.num_envs == 1 or rows is ALL:
             self._prospect = prospect
             return

@@ -75,10 +75,12 @@ class ObservationBuilder:
             else:
                 vectors = self._target_turner.turned(prospect.vectors, state.root_position, state.facing.unit)
                 parts += (vectors, prospect.coordinates)
-        return np.concatenate(parts, axis=1, dtype=np.float32).take(self._order, axis=1)
+        numbers = np.concatenate(parts, axis=1, dtype=np.float32)
+        return numbers if self._order is None else numbers.take(self._order, axis=1)
 
-    def _columns(self) -> NDArray[np.int64]:
-        """Where each number of an observation is among the parts: of the targets come all vectors, then all joints."""
+    def _columns(self) -> NDArray[np.int64] | None:
+        """Where each number of an observation is among the parts: of the targets come all vectors, then all joints.
+        None where that is the order already."""
         count, columns = len(self.target_steps), []
         for name, size in self.blocks.items():
             block = np.arange(size) + sum(len(part) for part in columns)
@@ -86,7 +88,8 @@ class ObservationBuilder:
                 vectors, joints = block[: _VECTORS_SIZE * count], block[_VECTORS_SIZE * count :]
                 block = np.concatenate((vectors.reshape(count, -1), joints.reshape(count, -1)), axis=1).ravel()
             columns.append(block)
-        return np.concatenate(columns)
+        order = np.concatenate(columns)
+        return None if (np.diff(order) == 1).all() else order
 
 
 _BODIES = Turner(range(15 * len(BODY_NAMES)), ("xyz", "", "", "", "") * len(BODY_NAMES))

@@ -214,7 +214,7 @@ class ReferenceMotion:
     def move(self, packed: Array, origin: Array) -> None:
         """Moves packed rows [N, 154] in place to where the reference began at `origin` [N, 3] instead of 0."""
         bodies = packed[:, BODIES_PART]
-        bodies += origin @ _EACH_BODY
+        bodies += origin.dot(_EACH_BODY)
         if not self.recipe.com_velocity:
             packed[:, COM] += origin
 
