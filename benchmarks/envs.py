@@ -3,8 +3,8 @@
     python -m benchmarks.envs [--repeats 15] [--seconds 0.7] [--json PATH] [--check]
 
 Work: control steps (30 Hz, 240 Hz physics, clip walk) under the open-loop expert's targets with noise, by CPU-second of
-this process, so that other work on the machine counts as little as it can. Contenders take short turns, since its speed
-drifts too; the first turn of each is dropped, its figure is the median of the others, a ratio that of the turns' ratios:
+this process, so that other work on the machine counts as little as it can. Contenders take short turns, for its speed
+drifts; the first turn of each is dropped, its figure is the median of the others, a ratio that of the turns' ratios:
 
     raw       `mj_step` of the same model, 8 physics steps a call, nothing else; restarted on the clip every 0.8 s
     batched   `DeepMimicVectorEnv` with 64 rows: observations, rewards, falls, resets
