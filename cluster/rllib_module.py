@@ -17,7 +17,10 @@ from rollouts.controllers import Controller, ControllerConfig, load_controller
 
 LOAD_PATH = "load_path"
 SEED = "controller_seed"
-_SHAPE = ("hidden_sizes", "activation", "initial_log_std", "output_gain", "min_observation_std", "unscaled_inputs")
+_SHAPE = (
+    *("hidden_sizes", "activation", "initial_log_std", "output_gain"),
+    *("min_observation_std", "unscaled_inputs", "normalize_observations"),
+)
 """Keys of `model_config`: fields of ControllerConfig, the file of a controller to start from, a seed for a new one."""
 
 

@@ -107,6 +107,10 @@ class ControllerSettings(Settings):
     initial_log_std: float = Field(default=-1.0, ge=-5, le=2)
     """Log of the standard deviation of the actions at the start."""
 
+    normalize_observations: bool = True
+    """Give the networks observations less their running mean, in units of their running deviation, clamped to +-5. Off:
+    as they are, which suits small and similar numbers."""
+
 
 class SamplingProcessSettings(Settings):
     """Processes."""

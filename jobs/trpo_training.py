@@ -240,6 +240,7 @@ def controller_shape(config: TRPOJobConfig) -> dict[str, Any]:
         "hidden_sizes": (config.hidden_size,) * config.num_layers,
         "activation": config.activation,
         "initial_log_std": config.initial_log_std,
+        "normalize_observations": config.normalize_observations,
     }
 
 

@@ -63,6 +63,8 @@ class ControllerConfig:
     """Smallest divisor of an observation."""
     unscaled_inputs: tuple[int, ...] = ()
     """Observation entries that are not normalised (a phase)."""
+    normalize_observations: bool = True
+    """Off, none of them is."""
 
     def __post_init__(self) -> None:
         if self.observation_dim < 1 or self.action_dim < 1:
@@ -94,9 +96,8 @@ class Controller(nn.Module):
         super().__init__()
         self.config = config
         generator = torch.Generator().manual_seed(seed)
-        self.statistics = ObservationStatistics(
-            config.observation_dim, config.min_observation_std, config.unscaled_inputs
-        )
+        unscaled = config.unscaled_inputs if config.normalize_observations else range(config.observation_dim)
+        self.statistics = ObservationStatistics(config.observation_dim, config.min_observation_std, unscaled)
         self.policy = _mlp(config, config.action_dim, config.output_gain, generator)
         self.log_std = nn.Parameter(torch.full((config.action_dim,), config.initial_log_std))
         self.critic = _mlp(config, 1, 1.0, generator)

@@ -30,7 +30,7 @@ class ObservationStatistics(nn.Module):
     _scaled: Tensor
 
     def __init__(self, size: int, min_std: float, unscaled: Sequence[int] = ()) -> None:
-        """Statistics of `size` numbers. Entries named by `unscaled` (a phase) are clamped only.
+        """Statistics of `size` numbers. Entries named by `unscaled` (a phase) are passed on as they are.
 
         Raises:
             ValueError: an entry of `unscaled` is outside [0, size).
@@ -48,13 +48,13 @@ class ObservationStatistics(nn.Module):
         self.register_buffer("_scaled", scaled, persistent=False)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(observations - mean) / std, clamped to +-5; any leading shape, float32.
+        """(observations - mean) / std, clamped to +-5, unscaled entries as they are; any leading shape, float32.
 
         The standard deviation is at least `min_std`: what hardly varies would be noise otherwise.
         """
-        mean = torch.where(self._scaled, self.mean, 0.0).float()
-        std = torch.where(self._scaled, self.variance.sqrt().clamp_min(self.min_std), 1.0).float()
-        return ((observations.float() - mean) / std).clamp(-CLIP, CLIP)
+        std = self.variance.sqrt().clamp_min(self.min_std).float()
+        normalised = ((observations.float() - self.mean.float()) / std).clamp(-CLIP, CLIP)
+        return torch.where(self._scaled, normalised, observations.float())
 
     @torch.no_grad()
     def update(self, observations: Tensor | np.ndarray) -> None:

@@ -48,8 +48,8 @@ def test_statistics_are_those_of_all_data_however_it_is_cut(cuts: tuple[int, ...
 
 def test_normalised_observations_are_clamped_and_small_deviations_have_a_floor() -> None:
     statistics = ObservationStatistics(3, min_std=0.5, unscaled=(2,))
-    raw = torch.tensor([[2.0, -80.0, 4.0]])
-    assert statistics(raw).tolist() == [[2.0, -5.0, 4.0]], "no statistics yet"
+    raw = torch.tensor([[2.0, -80.0, 40.0]])
+    assert statistics(raw).tolist() == [[2.0, -5.0, 40.0]], "no statistics yet"
     statistics.update(torch.tensor([[0.0, 1.0, 3.0], [8.0, 1.0, 9.0]]))
     assert statistics(torch.tensor([[6.0, 2.0, 4.5]])).tolist() == [[0.5, 2.0, 4.5]]
 

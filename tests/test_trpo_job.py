@@ -65,6 +65,16 @@ def test_ray_and_this_process_train_alike(ray_cluster: Connection, tmp_path: Pat
     assert without_times(records(tmp_path / "ray")) == without_times(records(tmp_path / "local"))
 
 
+@pytest.mark.parametrize("runtime", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_observations_can_be_left_as_they_are(runtime: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if runtime == "ray":
+        request.getfixturevalue("ray_cluster")
+    trpo.run(settings(tmp_path / "run", runtime=runtime, num_timesteps=120, normalize_observations=False))
+    controller = load_controller(tmp_path / "run").controller
+    far = torch.tensor([[30.0, -0.2, 7.0]])
+    assert float(controller.statistics.count) > 0 and torch.equal(controller.statistics(far), far)
+
+
 def test_a_run_leaves_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trpo.run(settings(tmp_path / "run", save_per_iter=2, keep_checkpoints=1))
     lines = records(tmp_path / "run")
@@ -176,6 +186,7 @@ def test_commands_of_the_guide_run(tmp_path: Path, capsys: pytest.CaptureFixture
         ("--load_sft_pretrain x --hidden_size 64", "hidden_size 64: of a new controller, but x brings its own"),
         ("--load_sft_pretrain x --num_layers 3 --activation relu", "num_layers 3, activation relu: of a new"),
         ("--load_sft_pretrain x --initial_log_std -2", "initial_log_std -2.0: of a new controller"),
+        ("--load_sft_pretrain x --normalize_observations false", "normalize_observations False: of a new controller"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
