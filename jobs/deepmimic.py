@@ -255,9 +255,11 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
     evaluation = show_evaluation(config, task, policies, config.save_dir, clips)
     if config.save_dir is not None:
         print(f"report: {write_control_report(config.save_dir)}")
-    if config.check and (missed := missed_targets(evaluation)):
-        print(f"missed: {'; '.join(missed)}")
-        raise SystemExit(1)
+    if config.check:
+        missed = missed_targets(evaluation)
+        print(f"missed: {'; '.join(missed)}" if missed else "all targets met")
+        if missed:
+            raise SystemExit(1)
 
 
 def require_checked_numbers(config: DeepMimicConfig, task: DeepMimicSettings) -> None:
