@@ -150,7 +150,11 @@ def test_memory_does_not_grow_with_groups(amp_dtype: AmpDtype) -> None:
 def test_a_resumed_learner_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole = make_learner(make_policy(device="cuda"), policy_ema_decay=0.5)
     train(whole, 2)
-    torch.save(whole.state(), tmp_path / "state.pt")
+    state = whole.state()
+    moments = [value for entry in state["optimizer"]["moments"].values() for value in entry.values()]
+    kept = [*moments, *state["parameters"].values(), *state["ema"]["average"].values()]
+    assert {value.device.type for value in kept} == {"cpu"}, "to be loaded where there is no GPU"
+    torch.save(state, tmp_path / "state.pt")
     train(whole, 1, first=2)
     resumed = make_learner(make_policy(device="cuda"), policy_ema_decay=0.5)
     resumed.load(torch.load(tmp_path / "state.pt", weights_only=True))
