@@ -286,7 +286,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--task", choices=TASKS, nargs="+", default=list(TASKS), help="default: both")
     parser.add_argument("--env_runners", type=int, default=0, help="our sampling processes; 0: the driver (default)")
-    parser.add_argument("--same", action="store_true", help="give ours sb3's batches and first deviation")
+    parser.add_argument("--same", action="store_true", help="give ours sb3's batches, deviation and passes")
     parser.add_argument("--json", type=Path, help="write figures, configuration and versions here")
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     parser.add_argument("--profile", action="store_true", help="also measure env runners")

@@ -35,8 +35,10 @@ STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimizer")
 """Timed parts of an update: `seconds_<stage>` in its metrics."""
 
 
-RATIO_TOLERANCES = {False: 1e-5, True: 1e-3}
-"""`ratio_tolerance` where none is given, by whether the network runs in half precision."""
+RATIO_TOLERANCE = 1e-5
+"""`ratio_tolerance` where none is given."""
+HALF_PRECISION_RATIO_TOLERANCE = 1e-3
+"""The same where the network runs in half precision."""
 
 
 class RatioError(ValueError):
@@ -115,8 +117,9 @@ class GRPOUpdate:
     ) -> None:
         self._trained = trained
         self._settings = settings
-        half = trained.policy.sampling.amp_dtype != "fp32"
-        self._ratio_tolerance = settings.ratio_tolerance or RATIO_TOLERANCES[half]
+        single = trained.policy.sampling.amp_dtype == "fp32"
+        default = RATIO_TOLERANCE if single else HALF_PRECISION_RATIO_TOLERANCE
+        self._ratio_tolerance = settings.ratio_tolerance or default
         self._optimizer = optimizer
         self._ema = ema
         self._trajectories = trajectories

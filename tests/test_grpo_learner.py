@@ -358,20 +358,29 @@ def test_update_without_any_pair_changes_no_weight() -> None:
     assert learner.version().number == before.number + 1
 
 
-@pytest.mark.parametrize("amp_dtype", ["fp32", "bf16"])
-def test_wrong_rollout_policy_is_found_before_weights_change(amp_dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("amp_dtype", "error", "accepted"), [("fp32", 1e-3, 5e-6), ("fp32", 5e-5, 5e-6), ("bf16", 2e-3, 5e-4)]
+)
+def test_wrong_rollout_policy_is_found_before_weights_change(amp_dtype: str, error: float, accepted: float) -> None:
     learner = make_learner(make_policy(amp_dtype=amp_dtype), groups_per_optimizer_step=1)
     _, trajectories = roll_out(learner, 0)
     before = learner.version().weights
-    shifted = trajectories[2].log_probs.copy()
-    shifted[1, 3] += 2e-3
-    trajectories[2] = replaced(trajectories[2], log_probs=shifted)
-    with pytest.raises(RatioError, match=r"ratio is 0\.998.* for group 2, sample 3, denoising position 2"):
+    exact = trajectories[2].log_probs
+
+    def shift(by: float) -> None:
+        shifted = exact.copy()
+        shifted[1, 3] += by
+        trajectories[2] = replaced(trajectories[2], log_probs=shifted)
+
+    shift(error)
+    with pytest.raises(RatioError, match=r"ratio is 0\.99.* for group 2, sample 3, denoising position 2"):
         learner.update(trajectories, advantages())
     assert equal(before, learner.version().weights)
     assert learner.version().number == 0
     tolerant = make_learner(make_policy(amp_dtype=amp_dtype), ratio_tolerance=1e-2)
-    assert tolerant.update(trajectories, advantages())["first_ratio_error"] == pytest.approx(2e-3, rel=0.05)
+    assert tolerant.update(trajectories, advantages())["first_ratio_error"] == pytest.approx(error, rel=0.05)
+    shift(accepted)
+    assert learner.update(trajectories, advantages())["first_ratio_error"] == pytest.approx(accepted, rel=0.2)
 
 
 def replaced(trajectory: Trajectory, **changes: Any) -> Trajectory:
