@@ -25,10 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.learning import write_json
-from jobs import cli, deepmimic, trpo
-from jobs.control_configs import DeepMimicConfig
-from jobs.curves import draw_comparison, smooth
-from jobs.trpo_configs import TRPOJobConfig
+from cluster.records.curves import draw_comparison, smooth
+from jobs import deepmimic, trpo
+from jobs.command_line import main as cli
+from jobs.configs.deepmimic import DeepMimicConfig
+from jobs.configs.trpo import TRPOJobConfig
 
 MIN_SAVING = 4.0
 WINDOW = 5

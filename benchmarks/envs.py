@@ -36,13 +36,13 @@ from typing import Any
 
 import numpy as np
 
-from envs.deepmimic import DeepMimicEnv
-from envs.deepmimic_vector import make_vector_env
-from envs.engine import Data, mujoco
-from envs.humanoid_model import DAMPING_RATIO, build_humanoid
-from envs.joint_coordinates import NUM_COORDINATES
-from envs.reference import ReferenceMotion
+from envs.body.joint_coordinates import NUM_COORDINATES
+from envs.body.mujoco_import import Data, mujoco
+from envs.body.mujoco_model import DAMPING_RATIO, build_humanoid
+from envs.mujoco.environment import DeepMimicEnv
+from envs.mujoco.vector_environment import make_vector_env
 from envs.settings import DeepMimicSettings
+from envs.task.reference import ReferenceMotion
 
 NUM_ENVS = 64
 NOISE = 0.2

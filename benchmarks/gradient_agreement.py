@@ -25,21 +25,21 @@ import torch
 from torch import Tensor
 
 from benchmarks.learning import write_json
-from jobs import cli
-from jobs.configs import GRPOConfig
-from jobs.grpo_batches import training_prompts
-from jobs.grpo_parts import mix_rewards
-from learners.advantage import group_advantages
+from jobs.command_line import main as cli
+from jobs.configs.grpo import GRPOConfig
+from jobs.text.grpo_actors import mix_rewards
+from jobs.text.grpo_prompts import training_prompts
+from learners.grpo.advantages import group_advantages
 from rewards.scorers import build_scorers
-from rollouts.adapters import TARGET_GROUPS
-from rollouts.groups import RolloutWorker
-from rollouts.loading import load_policy, load_policy_text_encoder
+from rollouts.checkpoints.adapters import TARGET_GROUPS
+from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
+from rollouts.diffusion.transitions import gaussian_log_prob
+from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import PolicyVersion, RolloutRequest, TextCondition, Trajectory
-from rollouts.transitions import gaussian_log_prob
 
 if TYPE_CHECKING:
-    from motions.prompts import Prompt
-    from rollouts.policy import DiffusionPolicy
+    from motions.data.prompts import Prompt
+    from rollouts.diffusion.policy import DiffusionPolicy
 
 NORMALISATIONS: dict[str, dict[str, object]] = {
     "none": {"advantage_std": "none"},

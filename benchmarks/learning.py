@@ -27,10 +27,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs import cli, grpo
-from jobs.configs import GRPOConfig
+from jobs import grpo
+from jobs.command_line import main as cli
+from jobs.configs.grpo import GRPOConfig
 from jobs.demo import ensure_weights
-from motions.atomic import atomic_write
+from motions.base.atomic import atomic_write
 
 MIN_RISE_STD = 0.5
 MAX_FID_RATIO = 1.1

@@ -1,7 +1,7 @@
 """MDM as a plain user writes it: torch's own transformer modules, sequence first. The yardstick of `sampling.py`.
 
-Same weights and same numbers as `rollouts.mdm.MDM` (a test compares them), none of its shortcuts: embeddings are
-computed in every forward, and guidance is two forwards.
+Same weights and same numbers as `rollouts.networks.mdm.MDM` (a test compares them), none of its shortcuts: embeddings
+are computed in every forward, and guidance is two forwards.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from rollouts.mdm import MDMConfig, positional_table
+from rollouts.networks.mdm import MDMConfig, positional_table
 
 
 class PlainMDM(nn.Module):

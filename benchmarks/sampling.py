@@ -39,16 +39,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain_mdm import PlainMDM
-from motions.normalization import Normalizer
-from motions.skeletons import HUMANML3D
+from motions.skeleton.normalization import Normalizer
+from motions.skeleton.skeletons import HUMANML3D
+from rollouts.checkpoints.mdm_naming import to_official_state_dict
 from rollouts.devices import resolve_device
-from rollouts.mdm import MDM, MDMConfig
-from rollouts.mdm_naming import to_official_state_dict
-from rollouts.policy import DiffusionPolicy
-from rollouts.sampler import sample
-from rollouts.schedule import DiffusionSchedule
+from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.sampler import sample
+from rollouts.diffusion.schedule import DiffusionSchedule
+from rollouts.diffusion.windows import ancestral_positions
+from rollouts.networks.mdm import MDM, MDMConfig
 from rollouts.settings import SamplingSettings
-from rollouts.windows import ancestral_positions
 
 BATCH, FRAMES, GUIDANCE = 4, 196, 2.5
 SPEED_TARGETS = {"fp32": 1.05, "bf16": 2.5}

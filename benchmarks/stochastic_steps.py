@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.learning import FIRST_SEED, train, write_json
-from jobs.curves import draw_comparison
+from cluster.records.curves import draw_comparison
 from jobs.demo import ensure_weights
 
 VARIANTS: dict[str, dict[str, object]] = {

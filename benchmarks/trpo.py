@@ -6,7 +6,7 @@ Tasks: Hopper-v5 and InvertedDoublePendulum-v5, 100,000 environment steps, netwo
 in each process. Contenders, one process each, in turn:
 
     sb3     sb3-contrib's TRPO with its defaults: batches of 2048 steps of one environment
-    ours    kinetune's TRPO on RLlib (`cluster/rllib_trpo.py`): batches of 8 environments, 1024 steps on Hopper, 2048
+    ours    kinetune's TRPO on RLlib (`cluster/rllib/trpo.py`): batches of 8 environments, 1024 steps on Hopper, 2048
             on the pendulum, there with 20 passes of the critic instead of 10; standard deviation exp(-0.5) at the
             start. Ray's own start is not timed, the building of the algorithm is. `--env_runners N` samples in N
             processes instead of the driver
@@ -81,11 +81,11 @@ def run_ours(task: str, seed: int, steps: int, env_runners: int, same: bool) -> 
     """kinetune on RLlib."""
     import numpy as np
 
-    from cluster.connect import connect
+    from cluster.runtime.connect import connect
     from cluster.settings import ConnectionSettings
-    from jobs.trpo_training import load_weights, new_controller, rllib_config, rllib_training
-    from rollouts.control_environments import make_control_env
-    from rollouts.vector_sampler import run_episodes
+    from jobs.character.trpo_training import load_weights, new_controller, rllib_config, rllib_training
+    from rollouts.control.environments import make_control_env
+    from rollouts.control.vector_sampler import run_episodes
 
     config = our_config(task, seed, steps, env_runners, same)
     with connect(ConnectionSettings(ray_address="local", dashboard=False, object_store_mb=200), 4.0):
@@ -114,7 +114,7 @@ def run_ours(task: str, seed: int, steps: int, env_runners: int, same: bool) -> 
 
 def our_config(task: str, seed: int, steps: int, env_runners: int, same: bool = False) -> Any:
     """The job's configuration."""
-    from jobs.trpo_configs import TRPOJobConfig
+    from jobs.configs.trpo import TRPOJobConfig
 
     entries = action_entries(task)
     choice = SAME if same else OURS[task]
@@ -160,8 +160,8 @@ def profile(task: str, repeats: int = 3) -> dict[str, float]:
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-    from cluster.rllib_env_runner import ControlEnvRunner
-    from jobs.trpo_training import rllib_config
+    from cluster.rllib.env_runner import ControlEnvRunner
+    from jobs.character.trpo_training import rllib_config
 
     theirs_config: Any = PPOConfig().environment(task).env_runners(num_env_runners=0, num_envs_per_env_runner=NUM_ENVS)
     theirs_config.rl_module(model_config={"fcnet_hiddens": [64, 64], "fcnet_activation": "tanh"})

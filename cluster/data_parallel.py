@@ -15,13 +15,13 @@ import itertools
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.host import environment, thread_count
-from learners.workers import OneWorker, ProcessGroup, Workers
+from cluster.runtime.host import environment, thread_count
+from learners.workers import OneWorker, ProcessGroup, TrainContext, TrainFunction, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -32,22 +32,6 @@ POLL_INTERVAL = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
 class TrainingFailed(ValueError):  # noqa: N818 - names what happened
     """The training function raised, or its workers died too often."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainContext:
-    """What a training function knows of its surroundings."""
-
-    workers: Workers
-    report: Callable[[Mapping[str, float], Path | None], None]
-    """Metrics, and a folder whose content becomes the checkpoint (None: metrics only). All workers must call it
-    together; the folder of rank 0 counts."""
-    resume_from: Path | None
-    """Folder of the last checkpoint, after a restart."""
-
-
-TrainFunction = Callable[[TrainContext, Any], None]
-"""Importable function of the context and of a picklable configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +119,7 @@ def _loop(function: TrainFunction, threads: int, run: str, loop_config: dict[str
     import ray.train
     from ray.train import CheckpointConsistencyMode
 
-    from cluster.gauges import Gauges
+    from cluster.records.gauges import Gauges
 
     # Else every report of every worker is a line on the console: the logger that writes it is named after its file, so
     # that Ray Train's own log level does not apply to it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
@@ -215,3 +215,41 @@ def free_fields(config: Mapping[str, Any]) -> frozenset[str]:
     free = frozenset([*ClusterSettings.model_fields, *RunSettings.model_fields]) - AFFECTS_RESULTS
     # A learning rate that falls to 0 over `num_steps` has been another one from the first step on.
     return free - {"num_steps"} if config.get("lr_schedule") == "cosine" else free
+
+
+class TrainingRunSettings(Settings):
+    """Folder and length of a supervised training."""
+
+    save_dir: Path
+    """Folder of the trained model. Inside a submitted Ray job it must be absolute."""
+
+    resume: bool = False
+    """Continue the training found in `save_dir` from its last checkpoint, to the same bits."""
+
+    overwrite: bool = False
+    """If `save_dir` holds something, move it aside to `save_dir.old-1` (`-2`, ...) and start anew."""
+
+    allow_changed: tuple[str, ...] = ()
+    """Options that may differ from the training being resumed; without it a change that affects results is refused.
+    `data` stands for the data set."""
+
+    seed: int = Field(default=10, ge=0, lt=2**63)
+    """Seed of weights, batches and noise."""
+
+    weights_dtype: Literal["float32", "float16"] = "float32"
+    """Storage of the written weights; float16 halves the files."""
+
+    save_interval: int = Field(default=1000, ge=1)
+    """Steps between checkpoints; there is one after the last step in any case."""
+
+    log_interval: int = Field(default=100, ge=1)
+    """Steps between printed lines. Metrics are recorded at every step."""
+
+    max_frames: int = Field(default=196, ge=4)
+    """Longer clips are cropped to this many frames, at a random place."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite are both set: continue the training in save_dir, or start anew?")
+        return self

@@ -8,11 +8,11 @@ import gymnasium
 
 gymnasium.register(
     id="kinetune/DeepMimic-v0",
-    entry_point="envs.deepmimic:DeepMimicEnv",
-    vector_entry_point="envs.deepmimic_vector:DeepMimicVectorEnv",
+    entry_point="envs.mujoco.environment:DeepMimicEnv",
+    vector_entry_point="envs.mujoco.vector_environment:DeepMimicVectorEnv",
 )
 gymnasium.register(
     id="kinetune/DeepMimicBullet-v0",
-    entry_point="envs.deepmimic_bullet:DeepMimicBulletEnv",
-    vector_entry_point="envs.deepmimic_bullet_vector:DeepMimicBulletVectorEnv",
+    entry_point="envs.bullet.environment:DeepMimicBulletEnv",
+    vector_entry_point="envs.bullet.vector_environment:DeepMimicBulletVectorEnv",
 )

@@ -18,11 +18,11 @@ import numpy as np
 from pydantic import Field
 
 from envs.settings import DeepMimicSettings
-from jobs import cli
+from jobs.command_line import main as cli
 
 if TYPE_CHECKING:
-    from envs.deepmimic_vector import DeepMimicVectorEnv
-    from rollouts.balance import BalanceGains
+    from envs.mujoco.vector_environment import DeepMimicVectorEnv
+    from rollouts.imitation.balance_feedback import BalanceGains
 
 
 class BalanceConfig(DeepMimicSettings):
@@ -61,10 +61,10 @@ class BalanceConfig(DeepMimicSettings):
 
 def run(config: BalanceConfig) -> None:
     """Searches, and writes the file."""
-    from envs.deepmimic_vector import make_vector_env
-    from learners.evolution import EvolutionStrategy
-    from motions.atomic import atomic_write
-    from rollouts.balance import NUM_GAINS, BalanceGains, gains_text, load_gains
+    from envs.mujoco.vector_environment import make_vector_env
+    from learners.cloning.evolution import EvolutionStrategy
+    from motions.base.atomic import atomic_write
+    from rollouts.imitation.balance_feedback import NUM_GAINS, BalanceGains, gains_text, load_gains
 
     first = np.zeros(NUM_GAINS) if config.start is None else load_gains(config.start).vector()
     strategy = EvolutionStrategy(first, config.sigma, config.population, config.seed)
@@ -99,7 +99,7 @@ def try_gains(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return and seconds of survival [N] of every environment with gains of its own; starts and noise repeat every
     `config.starts` environments."""
-    from rollouts.experts import BalanceExpert, action_units
+    from rollouts.imitation.experts import BalanceExpert, action_units
 
     count = config.starts
     copies = env.num_envs // count

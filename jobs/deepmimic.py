@@ -23,17 +23,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs import cli
-from jobs.control_configs import ControlEvaluationSettings, DeepMimicConfig, SFTConfig
+from jobs.command_line import main as cli
+from jobs.configs.deepmimic import DeepMimicConfig
+from jobs.configs.sft import SFTConfig
+from rewards.evaluation.settings import ControlEvaluationSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.settings import RunSettings
     from envs.settings import DeepMimicSettings
-    from jobs.control_evaluation import Policy
-    from jobs.trpo_configs import TRPOJobConfig
-    from rollouts.controllers import LoadedController
+    from jobs.configs.trpo import TRPOJobConfig
+    from rewards.evaluation.character import Policy
+    from rollouts.control.actor_critic import LoadedController
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 CONTROLLER = "controller.safetensors"
@@ -70,7 +72,7 @@ def plan(config: DeepMimicConfig) -> None:
         loaded = load(config)
         print(f"\ncontroller: {loaded.path}, {', '.join(task_of(config, loaded)[1])}")
         return
-    from cluster.run_directory import inspect
+    from cluster.records.run_directory import inspect
     from jobs import sft
 
     assert config.save_dir is not None
@@ -85,8 +87,8 @@ def train(config: DeepMimicConfig) -> None:
     import os
     from contextlib import nullcontext
 
-    from cluster.connect import connect
-    from cluster.run_directory import RunDirectory
+    from cluster.records.run_directory import RunDirectory
+    from cluster.runtime.connect import connect
     from jobs.report.from_control import write_control_report
 
     assert config.save_dir is not None
@@ -171,7 +173,7 @@ class _Stages:
         self._write()
 
     def _write(self) -> None:
-        from motions.atomic import atomic_write
+        from motions.base.atomic import atomic_write
 
         with atomic_write(self._path) as file:
             file.write(json.dumps(self._seconds).encode())
@@ -204,15 +206,15 @@ def clone(config: DeepMimicConfig, folder: Path) -> None:
 
 def reinforce(config: DeepMimicConfig, folder: Path) -> None:
     """Stage 2: `trpo/`, from the clone."""
-    from jobs.trpo_training import train as train_by_trpo
+    from jobs.character.trpo_training import train as train_by_trpo
 
     train_by_trpo(trpo_config(config, folder))
 
 
 def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     """The options of the reinforcement learning; the clone brings the shape of the network."""
+    from jobs.configs.trpo import ControllerSettings
     from jobs.trpo import config_from
-    from jobs.trpo_configs import ControllerSettings
 
     values = config.task_settings.model_dump()
     left_out = {*values, *ControllerSettings.model_fields}
@@ -223,8 +225,8 @@ def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
 
 def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
     """Stage 3: `evaluation.json`, and what the report shows of the motions."""
-    from jobs.control_evaluation import ExpertPolicy, controller_policy
-    from rollouts.controllers import load_controller
+    from rewards.evaluation.character import ExpertPolicy, controller_policy
+    from rollouts.control.actor_critic import load_controller
 
     files = {"trained": folder / "trpo" / CONTROLLER, "clone": folder / "clone" / CONTROLLER}
     loaded = {name: load_controller(path) for name, path in files.items() if path.is_file()}
@@ -241,8 +243,8 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
             `--check` with other numbers than its own.
         SystemExit: 1, with `--check`, when a target is missed.
     """
-    from jobs.control_evaluation import controller_policy, missed_targets
     from jobs.report.from_control import write_control_report
+    from rewards.evaluation.character import controller_policy, missed_targets
 
     if config.check and config.motion[0] != CHECKED_MOTION:
         raise ValueError(f"check: targets exist for {CHECKED_MOTION}, not for {config.motion[0]}")
@@ -284,7 +286,7 @@ def load(config: DeepMimicConfig) -> LoadedController:
     Raises:
         ValueError: none ships for the clip, or the file is no controller.
     """
-    from rollouts.controllers import load_controller
+    from rollouts.control.actor_critic import load_controller
 
     motion = config.motion[0]
     path = config.controller or RESULTS / f"deepmimic_{motion}"
@@ -304,10 +306,10 @@ def task_of(config: DeepMimicConfig, loaded: LoadedController) -> tuple[DeepMimi
         ValueError: the controller was made for other observations than this task has, or an option would change the
             rules that every controller is judged by.
     """
-    from envs.deepmimic_vector import make_vector_env
+    from envs.mujoco.vector_environment import make_vector_env
     from envs.settings import DeepMimicSettings
-    from jobs.control_evaluation import judged
-    from rollouts.controllers import load_controller
+    from rewards.evaluation.character import judged
+    from rollouts.control.actor_critic import load_controller
 
     given = config.task_settings
     asked = {name: getattr(given, name) for name in config.model_fields_set & DeepMimicSettings.model_fields.keys()}
@@ -345,8 +347,8 @@ def show_evaluation(
     clips: Sequence[str],
 ) -> dict[str, Any]:
     """Evaluates, prints the table, and writes what the report needs."""
-    from jobs.control_evaluation import evaluate, evaluation_json, judged, table_text
-    from motions.atomic import atomic_write
+    from motions.base.atomic import atomic_write
+    from rewards.evaluation.character import evaluate, evaluation_json, judged, table_text
 
     evaluation = evaluate(task, policies, config, clips)
     print(table_text(evaluation))
@@ -362,10 +364,10 @@ def record_imitations(
     config: DeepMimicConfig, task: DeepMimicSettings, policy: Policy, folder: Path, clip: int
 ) -> None:
     """Writes `imitations.npz` for the report's player, and the animation."""
-    from envs.humanoid_model import build_humanoid, build_humanoid_xml
-    from jobs.control_evaluation import run_episodes
+    from envs.body.mujoco_model import build_humanoid, build_humanoid_xml
     from jobs.report.character import Take, joint_points, save_video
-    from motions.atomic import atomic_write
+    from motions.base.atomic import atomic_write
+    from rewards.evaluation.character import run_episodes
 
     steps = round(IMITATION_S * task.control_hz)
     episodes = run_episodes(task, policy, np.array(IMITATION_PHASES), steps, clip=clip, record=True)

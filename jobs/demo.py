@@ -24,8 +24,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from jobs import cli
-from jobs.configs import BUILTIN, GRPOConfig, PretrainConfig, RetrievalConfig
+from jobs.command_line import main as cli
+from jobs.configs.data import BUILTIN
+from jobs.configs.grpo import GRPOConfig
+from jobs.configs.pretrain import PretrainConfig
+from jobs.configs.retrieval import RetrievalConfig
 from motions.settings import Settings
 
 WEIGHTS = ("model_path", "tmr_checkpoint_path", "judge_path")
@@ -84,7 +87,7 @@ def check_run(settings: GRPOConfig, *, complete: bool) -> None:
         return
     print(f"{settings.save_dir}: the run {'goes on' if settings.resume else 'begins'}, as by\n  {command}")
     if complete:
-        from jobs.dry_run import dry_run
+        from jobs.grpo import dry_run
 
         dry_run(settings)
 
@@ -122,7 +125,7 @@ def run_settings(config: DemoConfig, weights: dict[str, str]) -> GRPOConfig:
 
 def same_run(settings: GRPOConfig) -> bool:
     """Whether the folder holds a run of these settings, as far as they affect results, and of this length."""
-    from cluster.run_directory import changed_options
+    from cluster.records.run_directory import changed_options
 
     before = yaml.safe_load((settings.save_dir / "config.yaml").read_text(encoding="utf-8"))
     now = settings.model_dump(mode="json")
@@ -166,7 +169,7 @@ class Training:
 def missing_weights(folder: Path) -> dict[str, Training]:
     """What has to be trained first, by the option of `jobs.grpo` that takes it; nothing where all weights ship."""
     from rewards.settings import BUILTIN_JUDGE_FOLDER, BUILTIN_TMR_FOLDER
-    from rollouts.checkpoints import builtin_names
+    from rollouts.checkpoints.mdm_files import builtin_names
 
     trainings: dict[str, Training] = {}
     if BUILTIN not in builtin_names():

@@ -27,19 +27,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from cluster.run_directory import check_place, move_aside
-from jobs import cli
-from jobs.configs import GenerateConfig
-from jobs.guide_flags import GENERATE_GUIDE
-from motions.atomic import atomic_write
+from cluster.records.run_directory import check_place, move_aside
+from jobs.command_line import main as cli
+from jobs.command_line.foreign_flags import GENERATE_GUIDE
+from jobs.configs.generate import GenerateConfig
+from motions.base.atomic import atomic_write
 from rollouts.settings import CheckpointSettings, DenoisingSettings, PolicySettings, SamplingSettings
 
 if TYPE_CHECKING:
-    from motions.prompts import Prompt
-    from motions.skeletons import Skeleton
+    from motions.data.prompts import Prompt
+    from motions.skeleton.skeletons import Skeleton
+    from rollouts.diffusion.policy import DiffusionPolicy
     from rollouts.messages import GroupMotions
-    from rollouts.policy import DiffusionPolicy
-    from rollouts.text_encoders import TextEncoder
+    from rollouts.text.encoders import TextEncoder
 
 SAMPLER = ("sampler", "sampling_steps", "eta", "guidance_scale")
 """Options of the sampler that decide what a policy generates, and that args.json of a trained one records."""
@@ -59,7 +59,7 @@ class Preparation:
 
 def run(config: GenerateConfig) -> None:
     """Generates and writes the motions of a configuration."""
-    from jobs.evaluation import generate
+    from rewards.evaluation.text import generate
 
     ready = prepare(config)
     config, folder = ready.config, ready.config.save_dir
@@ -88,7 +88,7 @@ def prepare(config: GenerateConfig) -> Preparation:
     Raises:
         ValueError: whatever is wrong with folder, files, prompts or options; nothing has been written.
     """
-    from rollouts.loading import build_policy, load_base, load_policy_text_encoder
+    from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 
     opening = inspect_folder(config.save_dir, overwrite=config.overwrite)
     config = with_recorded_sampler(config)
@@ -110,8 +110,8 @@ def with_recorded_sampler(config: GenerateConfig) -> GenerateConfig:
     Raises:
         ValueError: args.json records a sampler that does not exist.
     """
-    from rollouts.checkpoints import find_checkpoint
-    from rollouts.model_args import ARGS_FILE, read_model_args
+    from rollouts.checkpoints.mdm_files import find_checkpoint
+    from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 
     file = find_checkpoint(config.model_path)
     recorded = read_model_args(file).model_extra or {}
@@ -134,8 +134,8 @@ def read_prompts(config: GenerateConfig, skeleton: Skeleton) -> list[Prompt]:
     Raises:
         ValueError: a prompt without frames, a file that holds none, or data of another skeleton.
     """
-    from motions.dataset import load_dataset
-    from motions.prompts import Prompt, Segment, load_prompts
+    from motions.data.dataset import load_dataset
+    from motions.data.prompts import Prompt, Segment, load_prompts
 
     fps = skeleton.fps
     num_frames = round(config.seconds * fps)
@@ -165,8 +165,8 @@ def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, 
     Args:
         groups: one per prompt, with the same number of samples each.
     """
-    from jobs.evaluation import metre_joints
-    from jobs.gallery import GalleryRow, render_gallery
+    from jobs.report.gallery import GalleryRow, render_gallery
+    from rewards.evaluation.text import metre_joints
 
     joints = [metre_joints(group, skeleton) for group in groups]
     num_samples, num_repetitions = len(groups), len(groups[0].lengths)

@@ -18,23 +18,22 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs import cli
-from jobs.configs import GRPOConfig
-from jobs.dry_run import dry_run
-from jobs.guide_flags import GRPO_GUIDE
+from jobs.command_line import main as cli
+from jobs.command_line.foreign_flags import GRPO_GUIDE
+from jobs.configs.grpo import GRPOConfig
 
 if TYPE_CHECKING:
-    from cluster.algorithm import Algorithm
-    from cluster.controller import Controller, ScoredGroup
-    from cluster.plan import Workload
-    from cluster.runtime import Role
-    from jobs.evaluation import Evaluation
-    from jobs.grpo_batches import PromptBatches
-    from jobs.grpo_parts import PolicyExport
-    from motions.skeletons import Skeleton
-    from rewards.semantic import Embedder
+    from cluster.run.algorithm import Algorithm
+    from cluster.run.controller import Controller, ScoredGroup
+    from cluster.run.plan import Workload
+    from cluster.runtime.protocol import Role
+    from jobs.text.grpo_actors import PolicyExport
+    from jobs.text.grpo_prompts import PromptBatches
+    from motions.skeleton.skeletons import Skeleton
+    from rewards.evaluation.text import Evaluation
+    from rewards.tmr.scorer import Embedder
+    from rollouts.diffusion.policy import DiffusionPolicy
     from rollouts.messages import PolicyVersion
-    from rollouts.policy import DiffusionPolicy
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Preparation:
 
 def run(config: GRPOConfig) -> None:
     """Trains, evaluates, exports and reports."""
-    from cluster.session import training_session
+    from cluster.run.session import training_session
     from jobs.report import write_report
 
     prepared = prepare(config)
@@ -75,18 +74,37 @@ def run(config: GRPOConfig) -> None:
     print(f"report: {write_report(config.save_dir)}")
 
 
+def dry_run(config: GRPOConfig) -> None:
+    """Print settings and plan; load everything once that the actors will load. Starts no cluster and writes nothing.
+
+    Raises:
+        ValueError: a file, prompt or option is wrong, or the run directory cannot be used.
+        StartError: the cluster, or this machine where there is none, is too small.
+    """
+    from cluster.records.run_directory import inspect
+    from cluster.run.plan import Plan, cluster_resources
+
+    prepared = prepare(config)
+    print(cli.settings_yaml(config))
+    print(f"\nsave_dir {config.save_dir}: {inspect(config)}")
+    print(f"{len(prepared.batches.prompts)} prompts to learn on, {len(prepared.batches.held_out)} to measure with")
+    plan = Plan(tuple(prepared.roles), prepared.workload)
+    resources = cluster_resources(config, plan)
+    print("\n".join(plan.lines(resources)))
+    plan.check(resources)
+
+
 def prepare(config: GRPOConfig) -> Preparation:
     """Loads policy, rewards and prompts, says what was loaded, and lays out roles, workload and algorithm.
 
     Raises:
         ValueError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
-    from cluster.algorithm import Algorithm
-    from cluster.roles import training_roles
-    from cluster.run_directory import inspect
-    from jobs import grpo_parts
-    from jobs.evaluation import load_judge
-    from jobs.grpo_batches import (
+    from cluster.records.run_directory import inspect
+    from cluster.run.algorithm import Algorithm
+    from cluster.run.roles import training_roles
+    from jobs.text import grpo_actors as grpo_parts
+    from jobs.text.grpo_prompts import (
         PromptBatches,
         evaluation_prompts,
         evaluation_source,
@@ -94,10 +112,11 @@ def prepare(config: GRPOConfig) -> Preparation:
         training_prompts,
         training_source,
     )
-    from jobs.prompt_checks import PromptLimits, check_prompts
+    from rewards.evaluation.prompt_checks import PromptLimits, check_prompts
+    from rewards.evaluation.text import load_judge
     from rewards.scorers import build_scorers
-    from rewards.semantic import SemanticScorer
-    from rollouts.loading import build_policy, load_base, load_policy_text_encoder
+    from rewards.tmr.scorer import SemanticScorer
+    from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
     from rollouts.messages import PolicyVersion
 
     inspect(config)
@@ -174,9 +193,9 @@ def finish(prepared: Preparation, controller: Controller) -> None:
         RunFailed: the learner, a rollout or a reward failed for good; the export is complete if the learner did not.
         ValueError: nothing is left to compare, as every prompt lost its group before or after.
     """
-    from jobs.comparison import compare, shared_places, write_evaluation
-    from jobs.evaluation import embed_clips, measure
-    from jobs.grpo_batches import load_matching_dataset
+    from jobs.text.grpo_prompts import load_matching_dataset
+    from rewards.evaluation.comparison import compare, shared_places, write_evaluation
+    from rewards.evaluation.text import embed_clips, measure
 
     config, judge = prepared.config, prepared.judge
     final = controller.final_policy()
@@ -214,7 +233,7 @@ def _sampler_words(config: GRPOConfig, prepared: Preparation) -> str:
 
 
 def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolicy) -> Workload:
-    from cluster.plan import Workload
+    from cluster.run.plan import Workload
 
     first = batches.requests(0, 0)
     return Workload(

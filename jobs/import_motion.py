@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from jobs import cli
-from motions.caption_table import CaptionedStretch, read_caption_table
-from motions.settings import BvhSettings
+from jobs.command_line import main as cli
+from motions.bvh.caption_table import CaptionedStretch, read_caption_table
+from motions.bvh.settings import BvhSettings
 
 if TYPE_CHECKING:
-    from motions.dataset_folder import FolderClip
+    from motions.data.folder_writer import FolderClip
 
 
 class ImportConfig(BvhSettings):
@@ -70,8 +70,8 @@ class ImportConfig(BvhSettings):
 
 def run(config: ImportConfig) -> None:
     """Imports a folder and prints the report, which is also `import_report.txt` in the dataset."""
-    from motions.dataset_folder import write_dataset
-    from motions.skeletons import HUMANML3D
+    from motions.data.folder_writer import write_dataset
+    from motions.skeleton.skeletons import HUMANML3D
 
     clips, report = _read(config)
     write_dataset(config.save_dir, HUMANML3D, clips, report)
@@ -138,8 +138,8 @@ def choose_splits(files: list[str], val_share: float, test_share: float, seed: i
 def _read(config: ImportConfig) -> tuple[list[FolderClip], str]:
     from tqdm import tqdm
 
-    from motions.bvh_import import describe, make_clips, read_recordings
-    from motions.dataset_folder import check_target
+    from motions.bvh.importer import describe, make_clips, read_recordings
+    from motions.data.folder_writer import check_target
 
     check_target(config.save_dir)
     stretches = match_captions(config)

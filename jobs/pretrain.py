@@ -19,29 +19,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs import cli
-from jobs.configs import PretrainConfig
-from jobs.guide_flags import PRETRAIN_GUIDE
+from jobs.command_line import main as cli
+from jobs.command_line.foreign_flags import PRETRAIN_GUIDE
+from jobs.configs.pretrain import PretrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from learners.supervised import SupervisedLearner
-    from motions.dataset import MotionBatch, MotionDataset, TextMotion
-    from motions.prompts import Prompt
-    from rollouts.mdm import MDM
-    from rollouts.schedule import DiffusionSchedule
-    from rollouts.text_encoders import TextEncoder
+    from learners.supervised.diffusion import SupervisedLearner
+    from motions.data.dataset import MotionBatch, MotionDataset, TextMotion
+    from motions.data.prompts import Prompt
+    from rollouts.diffusion.schedule import DiffusionSchedule
+    from rollouts.networks.mdm import MDM
+    from rollouts.text.encoders import TextEncoder
 
 CURVES = ("loss", "grad_norm", "learning_rate")
 
 
 def run(config: PretrainConfig) -> None:
     """Trains a policy and writes its folder."""
-    from jobs.training_folder import open_training_folder
-    from learners.supervised import SupervisedLearner, supervised_batch
-    from rollouts.schedule import DiffusionSchedule
-    from rollouts.text_encoders import load_new_text_encoder
+    from jobs.text.training_folder import open_training_folder
+    from learners.supervised.diffusion import SupervisedLearner, supervised_batch
+    from rollouts.diffusion.schedule import DiffusionSchedule
+    from rollouts.text.encoders import load_new_text_encoder
 
     dataset = load_data(config)
     encoder = load_new_text_encoder(config)
@@ -69,8 +69,8 @@ def run(config: PretrainConfig) -> None:
 
 def plan(config: PretrainConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
-    from jobs.training_folder import describe_training
-    from rollouts.text_encoders import load_new_text_encoder
+    from jobs.text.training_folder import describe_training
+    from rollouts.text.encoders import load_new_text_encoder
 
     dataset = load_data(config)
     encoder = load_new_text_encoder(config)
@@ -81,7 +81,7 @@ def plan(config: PretrainConfig) -> None:
 
 def load_data(config: PretrainConfig) -> MotionDataset:
     """The motions and the captions to learn."""
-    from motions.dataset import load_dataset
+    from motions.data.dataset import load_dataset
 
     dataset = load_dataset(config.data_source)
     return dataset if config.captions_per_motion is None else dataset.with_captions(config.captions_per_motion)
@@ -90,7 +90,7 @@ def load_data(config: PretrainConfig) -> MotionDataset:
 def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> MDM:
     """A new network on the configuration's device; weights are a function of the seed."""
     from rollouts.devices import resolve_device
-    from rollouts.mdm import MDM, MDMConfig
+    from rollouts.networks.mdm import MDM, MDMConfig
 
     sizes = MDMConfig(
         arch=config.arch,
@@ -144,7 +144,7 @@ class TrainingClips:
 
     def _draw_pool(self, pool: int) -> list[MotionBatch]:
         """The batches of steps `POOL_BATCHES * pool` and following."""
-        from motions.dataset import MotionBatch, sample_batch
+        from motions.data.dataset import MotionBatch, sample_batch
 
         config = self._config
         rng = np.random.default_rng([config.seed, pool])
@@ -175,8 +175,8 @@ def save_model(
     """Writes `model#########.pt`, `args.json`, `Mean.npy` and `Std.npy`."""
     import torch
 
-    from rollouts.checkpoints import model_args_of, save_mdm
-    from rollouts.model_args import ModelArgs
+    from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
+    from rollouts.checkpoints.model_args import ModelArgs
 
     average = None
     if config.avg_model_beta:
@@ -221,9 +221,9 @@ def show_samples(
     prompts: Sequence[Prompt],
 ) -> None:
     """Generates held-out captions into a folder, with the deterministic sampler."""
-    from jobs.evaluation import generate
     from jobs.generate import write_results
-    from rollouts.policy import DiffusionPolicy
+    from rewards.evaluation.text import generate
+    from rollouts.diffusion.policy import DiffusionPolicy
     from rollouts.settings import SamplingSettings
 
     sampling = SamplingSettings(guidance_scale=config.guidance_scale, device=config.device)

@@ -18,12 +18,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs import cli
-from jobs.control_configs import ControlEvaluationSettings, SFTConfig
+from jobs.command_line import main as cli
+from jobs.configs.sft import SFTConfig
+from rewards.evaluation.settings import ControlEvaluationSettings
 
 if TYPE_CHECKING:
     from cluster.data_parallel import TrainingResult
-    from cluster.run_directory import RunDirectory
+    from cluster.records.run_directory import RunDirectory
     from cluster.settings import RunSettings
 
 CONTROLLER = "controller.safetensors"
@@ -34,8 +35,8 @@ CURVES = ("loss", "val_loss", "val_rmse", "std")
 
 def run(config: SFTConfig) -> None:
     """Clones, evaluates and writes the folder."""
-    from cluster.run_directory import RunDirectory
-    from jobs.curves import draw_curves
+    from cluster.records.curves import draw_curves
+    from cluster.records.run_directory import RunDirectory
 
     directory = RunDirectory.open(run_settings(config), config, ",".join(config.motion))
     try:
@@ -58,10 +59,10 @@ def run(config: SFTConfig) -> None:
 
 def plan(config: SFTConfig) -> None:
     """Opens clips and expert, builds the network, and prints what would be trained."""
-    from cluster.run_directory import inspect
-    from envs.deepmimic_vector import make_vector_env
-    from jobs.clone_training import new_controller
-    from rollouts.experts import build_expert
+    from cluster.records.run_directory import inspect
+    from envs.mujoco.vector_environment import make_vector_env
+    from learners.cloning.rounds import new_controller
+    from rollouts.imitation.experts import build_expert
 
     env = make_vector_env(config.task_settings, 1, seed=config.seed)
     expert = build_expert(config, env)
@@ -100,11 +101,12 @@ def train(config: SFTConfig, directory: RunDirectory) -> TrainingResult:
     Raises:
         ValueError: what a worker raised; too few resources.
     """
-    from cluster.connect import connect
     from cluster.data_parallel import train_here, train_on_ray
-    from jobs.clone_training import train_clone
+    from cluster.runtime.connect import connect
+    from learners.cloning.rounds import train_clone
+    from learners.cloning.settings import CloneRounds
 
-    values = config.model_dump(mode="json")
+    values = config.model_dump(mode="json", include=set(CloneRounds.model_fields))
     storage = directory.path / RAY_RUN
     if config.runtime == "local":
         return train_here(train_clone, values, storage)
@@ -124,7 +126,7 @@ def train(config: SFTConfig, directory: RunDirectory) -> TrainingResult:
 
 def adopt(directory: RunDirectory, result: TrainingResult) -> list[dict[str, float]]:
     """Copies the controller of the last checkpoint into the run directory; returns the records of the training."""
-    from motions.atomic import atomic_write
+    from motions.base.atomic import atomic_write
 
     assert result.checkpoint is not None
     with atomic_write(directory.path / CONTROLLER) as file:
@@ -137,9 +139,9 @@ def adopt(directory: RunDirectory, result: TrainingResult) -> list[dict[str, flo
 
 def evaluate_clone(config: SFTConfig, folder: Path) -> None:
     """Writes and prints `evaluation.json`."""
-    from jobs.control_evaluation import ExpertPolicy, controller_policy, evaluate, evaluation_json, table_text
-    from motions.atomic import atomic_write
-    from rollouts.controllers import load_controller
+    from motions.base.atomic import atomic_write
+    from rewards.evaluation.character import ExpertPolicy, controller_policy, evaluate, evaluation_json, table_text
+    from rollouts.control.actor_critic import load_controller
 
     loaded = load_controller(folder)
     policies = {"clone": controller_policy(loaded.controller), "expert": ExpertPolicy(config)}

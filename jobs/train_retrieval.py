@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs import cli
-from jobs.configs import RetrievalConfig
+from jobs.command_line import main as cli
+from jobs.configs.retrieval import RetrievalConfig
 
 if TYPE_CHECKING:
-    from learners.retrieval import RetrievalBatch, RetrievalLearner
-    from motions.dataset import MotionDataset
-    from rewards.tmr import TMR
-    from rollouts.text_encoders import TextEncoder
+    from learners.supervised.retrieval import RetrievalBatch, RetrievalLearner
+    from motions.data.dataset import MotionDataset
+    from rewards.tmr.network import TMR
+    from rollouts.text.encoders import TextEncoder
 
 CURVES = ("loss", "contrastive", "recons", "grad_norm")
 SHOWN = ("t2m/R01", "t2m/R03", "m2t/R01", "m2t/R03", "cosine_right", "cosine_wrong")
@@ -33,10 +33,10 @@ SHOWN = ("t2m/R01", "t2m/R03", "m2t/R01", "m2t/R03", "cosine_right", "cosine_wro
 
 def run(config: RetrievalConfig) -> None:
     """Trains a TMR and writes its folder."""
-    from jobs.training_folder import open_training_folder
-    from learners.retrieval import RetrievalLearner
-    from learners.retrieval_data import RetrievalData
-    from motions.dataset import load_dataset
+    from jobs.text.training_folder import open_training_folder
+    from learners.supervised.retrieval import RetrievalLearner
+    from learners.supervised.retrieval_data import RetrievalData
+    from motions.data.dataset import load_dataset
 
     dataset = load_dataset(config.data_source)
     encoder = load_checked_encoder(config, dataset)
@@ -59,8 +59,8 @@ def run(config: RetrievalConfig) -> None:
 
 def plan(config: RetrievalConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
-    from jobs.training_folder import describe_training
-    from motions.dataset import load_dataset
+    from jobs.text.training_folder import describe_training
+    from motions.data.dataset import load_dataset
 
     dataset = load_dataset(config.data_source)
     encoder = load_checked_encoder(config, dataset)
@@ -74,7 +74,7 @@ def load_checked_encoder(config: RetrievalConfig, dataset: MotionDataset) -> Tex
         ValueError: it has no sentence embeddings, which tell captions that mean the same, the data lacks the split of
             `captions`, or a caption is over the encoder's limit.
     """
-    from rollouts.text_encoders import load_new_text_encoder
+    from rollouts.text.encoders import load_new_text_encoder
 
     encoder = load_new_text_encoder(config)
     held_out = dataset.items("test") if "test" in dataset.splits else ()
@@ -89,7 +89,7 @@ def build_tmr(config: RetrievalConfig, dataset: MotionDataset, encoder: TextEnco
     """A new TMR on the configuration's device; weights are a function of the seed."""
     import torch
 
-    from rewards.tmr import TMR, TMRConfig
+    from rewards.tmr.network import TMR, TMRConfig
     from rollouts.devices import resolve_device
 
     sizes = TMRConfig(
@@ -118,7 +118,7 @@ def save_model(
     config: RetrievalConfig, folder: Path, learner: RetrievalLearner, held_out: RetrievalBatch | None, step: int
 ) -> None:
     """Measures retrieval on held-out pairs, if there are any, prints it and writes the model's files with it."""
-    from rewards.tmr_checkpoints import save_tmr
+    from rewards.tmr.checkpoints import save_tmr
 
     figures, num_pairs = {}, 0
     if held_out is not None:

@@ -18,12 +18,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from jobs import cli
-from jobs.flags import GuideFlag
-from jobs.trpo_configs import TRPOJobConfig
+from jobs.command_line import main as cli
+from jobs.command_line.flags import GuideFlag
+from jobs.configs.trpo import TRPOJobConfig
 
 if TYPE_CHECKING:
-    from rollouts.vector_sampler import Episodes
+    from rollouts.control.vector_sampler import Episodes
 
 SAMPLES = "samples.npz"
 EVALUATION = "evaluation.json"
@@ -39,7 +39,7 @@ def run(config: TRPOJobConfig) -> None:
     # Libraries read it when they are imported, in this process and in those that it starts.
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
     if config.task == "train":
-        from jobs.trpo_training import train
+        from jobs.character.trpo_training import train
 
         train(config)
     else:
@@ -54,10 +54,10 @@ def play(config: TRPOJobConfig) -> None:
     """
     import torch
 
-    from motions.atomic import atomic_write
-    from rollouts.control_environments import make_control_env, observation_schema
-    from rollouts.controllers import load_controller
-    from rollouts.vector_sampler import run_episodes
+    from motions.base.atomic import atomic_write
+    from rollouts.control.actor_critic import load_controller
+    from rollouts.control.environments import make_control_env, observation_schema
+    from rollouts.control.vector_sampler import run_episodes
 
     torch.set_num_threads(config.threads)
     path = config.load_model_path or config.folder
@@ -119,7 +119,7 @@ def plan(config: TRPOJobConfig) -> None:
     if config.task != "train":
         print(f"\n{config.task} {config.load_model_path or config.folder} on {config.gymnasium_id}")
         return
-    from jobs.trpo_training import describe
+    from jobs.character.trpo_training import describe
 
     print("\n" + describe(config))
 

@@ -7,8 +7,10 @@ starts the processes opens `torch.distributed`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -84,3 +86,19 @@ class ProcessGroup:
         parts = [torch.zeros_like(mine) for _ in counts]
         dist.all_gather(parts, mine)
         return np.concatenate([part[: int(count)].numpy() for part, count in zip(parts, counts, strict=True)])
+
+
+@dataclass(frozen=True, slots=True)
+class TrainContext:
+    """What a training function knows of its surroundings."""
+
+    workers: Workers
+    report: Callable[[Mapping[str, float], Path | None], None]
+    """Metrics, and a folder whose content becomes the checkpoint (None: metrics only). All workers must call it
+    together; the folder of rank 0 counts."""
+    resume_from: Path | None
+    """Folder of the last checkpoint, after a restart."""
+
+
+TrainFunction = Callable[[TrainContext, Any], None]
+"""Importable function of the context and of a picklable configuration."""

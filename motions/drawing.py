@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter1d
 
-from motions.atomic import atomic_write
-from motions.skeletons import Skeleton
+from motions.base.atomic import atomic_write
+from motions.skeleton.skeletons import Skeleton
 
 Colour = tuple[int, int, int]
 

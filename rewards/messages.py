@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -23,3 +24,17 @@ class RewardTerms:
     terms: dict[str, np.ndarray]
     """name -> [N] float32; every value finite."""
     seconds: float
+
+
+class Mixed(Protocol):
+    """Rewards of one group of N samples."""
+
+    @property
+    def total(self) -> np.ndarray:
+        """[N]."""
+        ...
+
+    @property
+    def terms(self) -> dict[str, np.ndarray]:
+        """Every term by name, [N]."""
+        ...

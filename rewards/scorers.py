@@ -23,11 +23,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, Self, cast
 
-from motions.skeletons import Skeleton
+from motions.skeleton.skeletons import Skeleton
 from rewards.messages import RewardTerms
-from rewards.physics import PhysicsScorer
-from rewards.semantic import SemanticScorer
+from rewards.physics.kinematic import PhysicsScorer
 from rewards.settings import RewardSettings, parse_extra_reward
+from rewards.tmr.scorer import SemanticScorer
 from rollouts.messages import GroupMotions
 
 TRACKING = "tracking"
@@ -99,7 +99,7 @@ def build_scorers(settings: RewardSettings, skeleton: Skeleton) -> dict[str, Sco
     classes: dict[str, type[Scorer]] = {SemanticScorer.name: SemanticScorer, PhysicsScorer.name: PhysicsScorer}
     if settings.use_tracking_reward:
         # A physics engine is loaded only where one is needed.
-        from rewards.tracking import TrackingScorer
+        from rewards.physics.tracking import TrackingScorer
 
         classes[TrackingScorer.name] = TrackingScorer
     classes |= {name: cls for name, (cls, _) in extra_scorers(settings).items()}

@@ -13,7 +13,7 @@ BUILTIN = "builtin"
 
 
 class TrackingRewardSettings(Settings):
-    """The tracking reward: can a simulated humanoid follow the motion? See rewards/tracking.py."""
+    """The tracking reward: can a simulated humanoid follow the motion? See rewards/physics/tracking.py."""
 
     use_tracking_reward: bool = False
     """Retarget every motion to the DeepMimic humanoid, simulate it and add the tracking reward. Off, nothing is

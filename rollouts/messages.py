@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motions.prompts import Prompt
+from motions.data.prompts import Prompt
 
 Weights = dict[str, np.ndarray]
 """Trainable parameters by name (adapters only when LoRA is on), float32."""

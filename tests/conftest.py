@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest_ray import ray_cluster as ray_cluster
-from tests.tiny_models import tiny_models as tiny_models
+from tests.toys.ray_cluster import ray_cluster as ray_cluster
+from tests.toys.tiny_models import tiny_models as tiny_models
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from motions.atomic import atomic_write
+from motions.base.atomic import atomic_write
 from motions.drawing import draw_frames
-from motions.skeletons import Skeleton
+from motions.skeleton.skeletons import Skeleton
 
 if TYPE_CHECKING:
-    from envs.engine import Model
+    from envs.body.mujoco_import import Model
 
 JOINT_NAMES: tuple[str, ...] = (
     *("root", "chest", "neck", "head"),
@@ -78,7 +78,7 @@ def humanoid_skeleton(fps: float) -> Skeleton:
 
 def joint_points(model: Model, qpos: np.ndarray) -> np.ndarray:
     """Points [T, 18, 3] of `JOINT_NAMES` for MuJoCo states [T, nq]: metres, y up, facing +z at heading 0."""
-    from envs.engine import mujoco
+    from envs.body.mujoco_import import mujoco
 
     data = mujoco.MjData(model)
     points = np.empty((len(qpos), len(JOINT_NAMES), 3))
@@ -111,7 +111,7 @@ def save_video(path: Path, model_xml: str, takes: Sequence[Take], fps: float) ->
     Returns:
         Who made the pictures.
     """
-    from envs.engine import mujoco
+    from envs.body.mujoco_import import mujoco
 
     stride = max(1, round(fps / VIDEO_FPS))
     chosen = [Take(take.label, take.qpos[::stride]) for take in takes]

@@ -27,7 +27,7 @@ from jobs.report.document import (
     skeleton_data,
     tile_html,
 )
-from motions.skeletons import Skeleton
+from motions.skeleton.skeletons import Skeleton
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from motions.skeletons import Skeleton
+from motions.skeleton.skeletons import Skeleton
 
 Verdict = Literal["good", "bad", "neutral"]
 

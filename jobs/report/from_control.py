@@ -2,7 +2,7 @@
 
     clone/metrics.jsonl      one line per look at the validation data: round, samples, loss, val_rmse, std
     trpo/metrics.jsonl       one line per iteration: steps, rollout/*, trust region and critic, seconds/*
-    evaluation.json          `jobs.control_evaluation`
+    evaluation.json          `rewards.evaluation.character`
     imitations.npz           joints of reference and policy from some starts
     imitation.webp           the animation, with `imitation.json` about who drew it
 
@@ -22,7 +22,7 @@ import yaml
 from jobs.report.character import humanoid_skeleton
 from jobs.report.control_page import ControlDocument, Imitation, ScoreColumn, ScoreRow, render
 from jobs.report.document import Chart, Series, Tile, Verdict
-from motions.atomic import atomic_write
+from motions.base.atomic import atomic_write
 
 COLUMNS: tuple[ScoreColumn, ...] = (
     ScoreColumn("reward", "reward", "mean imitation reward of the steps it lived, 0 to 1", 3, 1),

@@ -14,9 +14,9 @@ import numpy as np
 import yaml
 
 from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, Verdict, render
-from motions.atomic import atomic_write
-from motions.prompts import Prompt, load_prompts
-from motions.skeletons import Skeleton, get_skeleton
+from motions.base.atomic import atomic_write
+from motions.data.prompts import Prompt, load_prompts
+from motions.skeleton.skeletons import Skeleton, get_skeleton
 
 MAX_COMPARISONS = 10
 """Motions are 18 kB for 100 frames; ten pairs keep the page under half a megabyte."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.engine import Model, mujoco
+from envs.body.mujoco_import import Model, mujoco
 
 SKY = '<asset><texture type="skybox" builtin="flat" rgb1="0.98 0.98 0.97" rgb2="0.98 0.98 0.97" width="8" height="8"/>'
 CAMERA = {"distance": 2.9, "azimuth": 65.0, "elevation": -12.0}

@@ -1,0 +1,377 @@
+"""The directory of a run: what is in it, who may write there, how a run is continued.
+
+    config.yaml          every option of the run
+    manifest.json        the last commit: step, policy version, checkpoint files with their SHA-256, data, versions
+    metrics.jsonl        one object a line, `step` counts finished updates
+    evaluations.jsonl    one object per evaluation, with the value of every term for every prompt and sample
+    checkpoints/step_000000010/   learner.pt, what the job exports, and a copy of the manifest
+    samples/, report.html         the job's
+
+Choices: a checkpoint is written into a hidden folder, renamed, and only then named by the manifest, so that a killed
+process or a full disk leaves the previous one as it was; lines of the two .jsonl files beyond the manifest's step are
+cut when the run continues, so that nothing is recorded twice; nothing that was there is deleted or overwritten, except
+checkpoints that retention outlives. A lock keeps a second process out (a retried job whose first try still runs).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel
+
+from cluster.runtime.ray_job import in_ray_job
+from cluster.settings import RunSettings, free_fields
+from motions.base.atomic import WriteError, atomic_write
+
+CONFIG = "config.yaml"
+MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.jsonl"
+LEARNER_STATE = "learner.pt"
+LOCK = ".lock"
+LIBRARIES = ("kinetune", "numpy", "torch", "ray", "peft", "transformers", "mujoco", "pybullet")
+
+Opening = Literal["new", "resume", "overwrite"]
+Export = Callable[[Path], object]
+"""Writes what people want from a checkpoint (adapters, merged weights) into its folder."""
+
+
+class RunDirectoryError(ValueError):
+    """The directory cannot be used as asked; the message says why and what to do."""
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written; the previous one is intact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a commit promises."""
+
+    step: int
+    """Finished updates."""
+    policy_version: int
+    checkpoint: str
+    """Folder below `checkpoints/`."""
+    files: dict[str, str]
+    """File of the folder -> SHA-256."""
+    seed: int
+    config_sha256: str
+    data_fingerprint: str
+    versions: dict[str, str]
+
+
+class RunDirectory:
+    """An opened run directory; `RunDirectory.open` makes it."""
+
+    def __init__(self, path: Path, settings: RunSettings, config: Mapping[str, Any], data_fingerprint: str) -> None:
+        self.path = path
+        self.samples = path / "samples"
+        self.checkpoints = path / "checkpoints"
+        self.manifest: Manifest | None = None
+        self._settings = settings
+        self._config = config
+        self._data_fingerprint = data_fingerprint
+        self._lock: int | None = None
+
+    @classmethod
+    def open(cls, settings: RunSettings, config: BaseModel, data_fingerprint: str) -> RunDirectory:
+        """Make the directory ready: new, moved aside and new, or as the last commit left it.
+
+        Args:
+            settings: where, and whether to resume or overwrite.
+            config: all options of the job.
+            data_fingerprint: names the data and prompts; another one is refused at resume.
+
+        Raises:
+            RunDirectoryError: see `inspect`; also another run that is still alive, and a changed option, other data, or
+                a damaged checkpoint at resume.
+            WriteError: nothing can be written there.
+        """
+        opening = inspect(settings)
+        path = settings.save_dir.absolute()
+        directory = cls(path, settings, config.model_dump(mode="json"), data_fingerprint)
+        if opening == "overwrite":
+            # A run that is still alive would go on writing into the files of the new one.
+            directory._take_lock()
+            move_aside(path)
+            directory.close()
+        try:
+            for folder in (path, directory.checkpoints, directory.samples):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(f"save_dir {path} cannot be created: {error.strerror}") from error
+        directory._take_lock()
+        try:
+            directory._prepare(opening)
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    @property
+    def step(self) -> int:
+        """Updates that are committed."""
+        return self.manifest.step if self.manifest else 0
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add a line to `metrics.jsonl`."""
+        _append(self.path / METRICS, record)
+
+    def append_evaluation(self, record: Mapping[str, Any]) -> None:
+        """Add a line to `evaluations.jsonl`."""
+        _append(self.path / EVALUATIONS, record)
+
+    def evaluated(self, step: int) -> bool:
+        """Whether `evaluations.jsonl` has this step."""
+        return any(record["step"] == step for record in _read_lines(self.path / EVALUATIONS))
+
+    def rewind(self) -> None:
+        """Forget lines beyond the last commit, and checkpoints that were not committed."""
+        for name in (METRICS, EVALUATIONS):
+            path = self.path / name
+            if path.is_file():
+                kept = [record for record in _read_lines(path) if record["step"] <= self.step]
+                with atomic_write(path) as file:
+                    file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
+        for folder in self.checkpoints.glob("*"):
+            if folder.name.startswith(".") or _step_of(folder) > self.step:
+                shutil.rmtree(folder)
+
+    def save_checkpoint(
+        self, step: int, policy_version: int, state: Mapping[str, Any], export: Export | None = None
+    ) -> None:
+        """Write and commit a checkpoint, then drop those beyond `keep_checkpoints`.
+
+        Raises:
+            CheckpointError: it cannot be written (a full disk); the last commit stands.
+        """
+        import torch
+
+        name = f"step_{step:09d}"
+        hidden = self.checkpoints / f".{name}"
+        try:
+            shutil.rmtree(hidden, ignore_errors=True)
+            hidden.mkdir(parents=True)
+            with atomic_write(hidden / LEARNER_STATE) as file:
+                torch.save(dict(state), file)
+            if export is not None:
+                export(hidden)
+            files = {str(p.relative_to(hidden)): sha256(p) for p in sorted(hidden.rglob("*")) if p.is_file()}
+            manifest = Manifest(
+                step,
+                policy_version,
+                name,
+                files,
+                self._settings.seed,
+                config_sha256(self._config),
+                self._data_fingerprint,
+                library_versions(),
+            )
+            _write_json(hidden / MANIFEST, asdict(manifest))
+            shutil.rmtree(self.checkpoints / name, ignore_errors=True)
+            hidden.rename(self.checkpoints / name)
+            _write_json(self.path / MANIFEST, asdict(manifest))
+        except OSError as error:
+            shutil.rmtree(hidden, ignore_errors=True)
+            kept = (
+                f"the one of step {self.step} is intact, resume from there" if self.manifest else "there was none yet"
+            )
+            raise CheckpointError(error.errno, f"checkpoint of step {step}: {error}; {kept}") from error
+        self.manifest = manifest
+        for folder in sorted(self.checkpoints.glob("step_*"), key=_step_of)[: -self._settings.keep_checkpoints]:
+            shutil.rmtree(folder)
+
+    def load_state(self) -> dict[str, Any]:
+        """The learner's state of the last commit.
+
+        Raises:
+            RunDirectoryError: a file is missing or not the one that was written.
+        """
+        import torch
+
+        assert self.manifest is not None
+        folder = self.checkpoints / self.manifest.checkpoint
+        for name, digest in self.manifest.files.items():
+            if not (folder / name).is_file():
+                raise RunDirectoryError(f"{folder / name} is missing; the manifest names it")
+            if sha256(folder / name) != digest:
+                raise RunDirectoryError(f"{folder / name} is not the file that was written: its SHA-256 differs")
+        return torch.load(folder / LEARNER_STATE, map_location="cpu", weights_only=True)
+
+    def close(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        try:
+            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunDirectoryError(f"save_dir {self.path} is not writable: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another process may have moved the folder aside since the file was opened.
+            if not os.path.samestat(os.fstat(self._lock), os.stat(self.path / LOCK)):
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError) as error:
+            self.close()
+            raise RunDirectoryError(f"save_dir {self.path} is in use by another run that is still alive") from error
+
+    def _prepare(self, opening: Opening) -> None:
+        text = yaml.safe_dump(dict(self._config), sort_keys=False, allow_unicode=True).encode()
+        if opening == "resume":
+            self._resume(text)
+        with atomic_write(self.path / CONFIG) as file:
+            file.write(text)
+
+    def _resume(self, text: bytes) -> None:
+        before = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        if (self.path / MANIFEST).is_file():
+            self.manifest = _read_manifest(self.path / MANIFEST)
+        changed = changed_options(before, self._config)
+        if self.manifest and self.manifest.data_fingerprint != self._data_fingerprint:
+            changed["data"] = f"was {self.manifest.data_fingerprint}, is {self._data_fingerprint}"
+        refused = {name: what for name, what in changed.items() if name not in self._settings.allow_changed}
+        if refused:
+            listed = "; ".join(f"{name} {what}" for name, what in refused.items())
+            raise RunDirectoryError(
+                f"the run in {self.path} had other options, and results depend on them: {listed}. Give them as they "
+                f"were, or allow the change with --allow_changed {' '.join(refused)}"
+            )
+        if changed:
+            shutil.copyfile(self.path / CONFIG, self.path / f"config_until_step_{self.step:09d}.yaml")
+        self.rewind()
+
+
+def inspect(settings: RunSettings, environ: Mapping[str, str] = os.environ) -> Opening:
+    """How `RunDirectory.open` will take the directory; changes nothing, for `--dry_run`.
+
+    Raises:
+        RunDirectoryError: relative inside a Ray job, no directory, not writable, or not empty without leave.
+    """
+    path = settings.save_dir
+    check_place(path, environ)
+    names = {entry.name for entry in path.iterdir()} - {LOCK} if path.is_dir() else set()
+    if not names:
+        return "new"
+    if CONFIG not in names:
+        raise RunDirectoryError(
+            f"save_dir {path} is not empty and holds no run (no {CONFIG}); choose an empty or new directory"
+        )
+    if settings.resume:
+        return "resume"
+    if settings.overwrite:
+        return "overwrite"
+    raise RunDirectoryError(
+        f"save_dir {path} holds a run already; continue it with --resume, or move it aside with --overwrite"
+    )
+
+
+def check_place(path: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Whether a `save_dir` can be made, or written into where it exists; changes nothing.
+
+    Raises:
+        RunDirectoryError: relative inside a Ray job, a file is in its way, or not writable.
+    """
+    if not path.is_absolute() and in_ray_job(environ):
+        raise RunDirectoryError(
+            f"save_dir {str(path)!r} is relative, and this is a Ray job: its working copy is thrown away with "
+            "everything in it. Give an absolute path on storage that you can read afterwards"
+        )
+    parent = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not parent.is_dir():
+        raise RunDirectoryError(f"save_dir {path}: {parent} is a file, not a directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunDirectoryError(f"save_dir {path} is not writable: {parent} belongs to somebody else or is read-only")
+
+
+def move_aside(path: Path) -> None:
+    """Renames a folder to `<name>.old-1` (`-2`, ...), the first that is free."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    path.rename(target)
+
+
+def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Options that affect results and differ: name -> what changed."""
+    changed = {}
+    for name in sorted({*before, *now} - free_fields(now)):
+        if name not in before:
+            changed[name] = f"is new ({now[name]})"
+        elif name not in now:
+            changed[name] = f"is gone (was {before[name]})"
+        elif before[name] != now[name]:
+            changed[name] = f"was {before[name]}, is {now[name]}"
+    return changed
+
+
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """Hash of the options that affect results."""
+    relevant = {name: value for name, value in config.items() if name not in free_fields(config)}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Python and the libraries whose versions can change results, as far as they are installed."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise RunDirectoryError(f"{path} is no manifest of a run: {error}") from error
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.rpartition("_")[2])
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with atomic_write(path) as file:
+        file.write(json.dumps(value, indent=2).encode() + b"\n")
+
+
+def _append(path: Path, record: Mapping[str, Any]) -> None:
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Records of a .jsonl file; a last line that was cut off (a killed process) is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]

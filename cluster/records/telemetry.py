@@ -1,0 +1,163 @@
+"""Who is told what a run does: a progress bar or lines, trackers, the cluster's metrics endpoint, a trace.
+
+Choices: nothing here decides anything, and `metrics.jsonl` is not written here: the run directory owns it, because the
+resumed run depends on it. Text goes to stderr (stdout is for results), as a bar on a terminal and as one line every
+`log_interval` steps elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from tqdm import tqdm
+
+from cluster.records.trackers import Tracker
+from cluster.runtime.protocol import CallStats
+from motions.base.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from cluster.records.gauges import Gauges
+
+PHASES = ("start", "rollout", "update", "evaluation", "checkpoint")
+SHOWN = (
+    *("reward/total", "evaluation/total", "policy/kl_reference", "seconds/step"),
+    *("rollout/return", "rollout/length", "rollout/reward", "policy/kl"),
+)
+"""Metrics on the bar and in the lines."""
+
+
+class Telemetry:
+    """Tells everybody.
+
+    Args:
+        num_steps: steps of the run.
+        step: steps that are done already.
+        log_interval: steps between lines of text.
+        tracker: TensorBoard or Weights & Biases.
+        gauges: the cluster's metrics endpoint, if there is a cluster.
+        trace: file for the Chrome trace, if one is wanted.
+        stream: where text goes; stderr.
+    """
+
+    def __init__(
+        self,
+        num_steps: int,
+        step: int = 0,
+        log_interval: int = 1,
+        tracker: Tracker | None = None,
+        gauges: Gauges | None = None,
+        trace: Path | None = None,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.seconds: dict[str, float] = {}
+        """Wall time of each phase's last run."""
+        self._num_steps = num_steps
+        self._log_interval = log_interval
+        self._tracker = tracker
+        self._gauges = gauges
+        self._trace = trace
+        self._events: list[dict[str, Any]] = []
+        self._stream = stream or sys.stderr
+        self._shown: dict[str, float] = {}
+        self._started: float | None = None
+        self._first_step = step
+        self._bar = (
+            tqdm(total=num_steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True)
+            if self._stream.isatty()
+            else None
+        )
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure a phase, and show it at the metrics endpoint while it lasts."""
+        assert name in PHASES, name
+        if self._gauges is not None:
+            self._gauges.set_phase(name)
+        started = time.monotonic()
+        if name == "rollout" and self._started is None:
+            self._started = started
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.monotonic() - started
+            if self._gauges is not None:
+                self._gauges.set_phase(None)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of a step, or of an evaluation after it."""
+        if self._tracker is not None:
+            self._tracker.log(metrics, step)
+        if self._gauges is not None:
+            self._gauges.log(metrics, step)
+        self._shown |= {name: metrics[name] for name in SHOWN if name in metrics}
+
+    def finished_step(self, step: int) -> None:
+        """Move the bar, or write a line."""
+        if self._bar is not None:
+            self._bar.set_postfix({name.replace("/", " "): f"{value:.4g}" for name, value in self._shown.items()})
+            self._bar.update(step - self._bar.n)
+        elif step % self._log_interval == 0 or step == self._num_steps:
+            values = "  ".join(f"{name} {value:.4g}" for name, value in self._shown.items())
+            self._stream.write(f"step {step}/{self._num_steps}  {values}  {_duration(self._seconds_left(step))} left\n")
+            self._stream.flush()
+
+    def _seconds_left(self, step: int) -> float:
+        """By the pace since the first rollout; the start of the actors is not part of a step. Where the number of steps
+        is an estimate (TRPO counts environment steps), there may be more of them."""
+        now = time.monotonic()
+        pace = (now - (now if self._started is None else self._started)) / max(step - self._first_step, 1)
+        return pace * max(self._num_steps - step, 0)
+
+    def rewound(self, step: int) -> None:
+        """The run goes on from an earlier step."""
+        if self._bar is not None:
+            self._bar.n = step
+            self._bar.refresh()
+
+    def message(self, text: str) -> None:
+        """A line for people."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    def spans(self, spans: Sequence[CallStats]) -> None:
+        """Calls for the trace."""
+        if self._trace is not None:
+            self._events += [trace_event(span) for span in spans]
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        if self._bar is not None:
+            self._bar.close()
+        if self._tracker is not None:
+            self._tracker.close()
+        if self._trace is not None:
+            with atomic_write(self._trace) as file:
+                file.write(json.dumps({"traceEvents": self._events}).encode())
+
+
+def trace_event(span: CallStats) -> dict[str, Any]:
+    """A complete event of Chrome's trace format: microseconds, one row per actor."""
+    return {
+        "name": span.label,
+        "ph": "X",
+        "ts": span.started * 1e6,
+        "dur": span.seconds * 1e6,
+        "pid": "kinetune",
+        "tid": span.actor,
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,1 @@
+"""TRPO on RLlib."""

@@ -1,0 +1,159 @@
+"""RLlib's EnvRunner that makes rollouts as flat arrays.
+
+RLlib's own runner keeps one Python episode object per environment, appends to its lists at every step and passes each
+step through two connector pipelines: see `benchmarks/trpo.py --profile` for what that costs. This one steps the vector
+environment and writes into arrays. What it does for a `SampleRequest` depends on nothing but the request (and, for
+environments that cannot be saved, on the requests before it): a request whose runner died is answered to the same bits
+by the runner's successor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+
+from cluster.rllib.module import ControllerModule, trpo_settings
+from rollouts.control.environments import make_control_env
+from rollouts.control.rollouts import ControlRollout
+from rollouts.control.vector_sampler import VectorSampler
+
+FRESH = -1
+"""`iteration` of a runner that has sampled nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One rollout of one runner."""
+
+    iteration: int
+    """Keys the noise; the runner's environments must be where the iteration before left them."""
+    num_steps: int
+    weights: dict[str, np.ndarray]
+    state: dict[str, Any] | None
+    """`VectorSampler.state()` after the iteration before; None at the start, and for environments without one."""
+    reset: bool
+    """Start new episodes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleAnswer:
+    """What a runner made of it."""
+
+    stream: int
+    """Number of the runner."""
+    rollout: ControlRollout
+    state: dict[str, Any] | None
+    """Where its environments are now."""
+
+
+class ControlEnvRunner(EnvRunner, Checkpointable):
+    """`num_envs_per_env_runner` environments and a controller."""
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self._stream = max(0, (self.worker_index or 0) - 1)
+        self._iteration = FRESH
+        self.make_env()
+        self.make_module()
+
+    def make_env(self) -> None:
+        """The vector environment of `config.env`, with `config.env_config` as its options."""
+        self.vector_env: VectorEnv = make_control_env(
+            str(self.config.env), self.config.num_envs_per_env_runner or 1, dict(self.config.env_config)
+        )
+        seed = self.config.seed or 0
+        self._sampler = VectorSampler(
+            self.vector_env, seed, self._stream, record_expert=trpo_settings(self.config).cloning_weight > 0
+        )
+
+    def make_module(self) -> None:
+        """The controller; its weights come with every request."""
+        spec = self.config.get_rl_module_spec(env=self.vector_env, spaces=self.get_spaces(), inference_only=True)
+        module = spec.build()
+        assert isinstance(module, ControllerModule)
+        self.module = module
+
+    def rollout(self, request: SampleRequest) -> SampleAnswer:
+        """Answer a request."""
+        self.module.set_state(request.weights)
+        if request.reset:
+            self._sampler.reset(request.iteration)
+        elif self._iteration != request.iteration - 1:
+            # This runner replaces one that died, or an answer got lost and the request came again.
+            if request.state is not None:
+                self._sampler.load(request.state)
+            elif request.iteration > 0:
+                self._sampler.reset(request.iteration)
+        rollout = self._sampler.collect(self.module.controller, request.num_steps, request.iteration)
+        self._iteration = request.iteration
+        return SampleAnswer(self._stream, rollout, self._sampler.state() if self._sampler.restorable else None)
+
+    def sample(self, *, num_timesteps: int | None = None, **kwargs: Any) -> list[ControlRollout]:
+        """RLlib's entry: the next rollout with the present weights."""
+        wanted = num_timesteps or trpo_settings(self.config).steps_per_batch
+        steps = -(-wanted // self.vector_env.num_envs)
+        self._iteration += 1
+        return [self._sampler.collect(self.module.controller, steps, self._iteration)]
+
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function with this runner; what it raises reaches the caller.
+
+        RLlib's own waits a minute and ends the process, so that a fault of the environment looks like a lost machine.
+        """
+        return func(self, *args, **kwargs)
+
+    def get_spaces(self) -> dict[str, Any]:
+        """Spaces of the environments and of the module."""
+        env = self.vector_env
+        single = (env.single_observation_space, env.single_action_space)
+        return {
+            INPUT_ENV_SPACES: (env.observation_space, env.action_space),
+            INPUT_ENV_SINGLE_SPACES: single,
+            DEFAULT_MODULE_ID: single,
+        }
+
+    def get_metrics(self) -> dict[str, Any]:
+        """RLlib's reduced metrics; the rollouts' own travel with them."""
+        return self.metrics.reduce()
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Weights; environments belong to the algorithm's state."""
+        if not self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            return {}
+        return {COMPONENT_RL_MODULE: self.module.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Weights, if the state has any."""
+        weights = state.get(COMPONENT_RL_MODULE)
+        if weights is not None:
+            self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """How RLlib would build it again."""
+        return (), {"config": self.config}
+
+    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        """The module."""
+        return [(COMPONENT_RL_MODULE, self.module)]
+
+    def assert_healthy(self) -> None:
+        """Environment and module stand."""
+        assert self.vector_env.num_envs > 0 and self.module is not None
+
+    def stop(self) -> None:
+        """Close the environments."""
+        self.vector_env.close()

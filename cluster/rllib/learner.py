@@ -1,0 +1,97 @@
+"""RLlib's Learner: one thin call around `learners.trpo.learner.TRPOLearner`.
+
+RLlib's own update loop (connectors, minibatches, one optimizer per module, DDP) has no place for second-order steps:
+hooks of DDP do not fire for `torch.autograd.grad`, and double backward through its wrapper is not supported. So the
+module stays unwrapped and everything is summed by hand, in the same order on every learner: counts, gradients,
+Fisher-vector products, objective and divergence of the line search, gradients of the critic. All learners then take
+the same decisions and keep the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+import torch.distributed
+from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.learner.training_data import TrainingData
+from torch import Tensor
+
+from cluster.rllib.module import ControllerModule, trpo_settings
+from learners.trpo.learner import TRPOLearner
+from rollouts.control.rollouts import ControlRollout
+
+
+class TRPOTorchLearner(TorchLearner):
+    """A learner of one controller."""
+
+    def build(self) -> None:
+        """Build the module, give all learners the weights of the first, and make its `TRPOLearner`."""
+        super().build()
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        assert isinstance(module, ControllerModule)
+        settings, seed = trpo_settings(self.config), self.config.seed or 0
+        if (self.config.num_learners or 0) < 2:
+            self._trpo = TRPOLearner(module.controller, settings, seed)
+            return
+        for value in module.state_dict().values():
+            torch.distributed.broadcast(value, src=0)
+        rank, number = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        self._trpo = TRPOLearner(module.controller, settings, seed, sum_over_learners, rank, number)
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """None: the policy has no optimizer, and the critic's belongs to `TRPOLearner`."""
+
+    def compute_loss_for_module(self, **kwargs: Any) -> Any:
+        """Not called: `update` has no first-order loss.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("a trust region step is no gradient step on one loss")
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """Never: see the module's docstring."""
+
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, *, training_data: TrainingData, timesteps: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """One iteration on rollouts, which travel in the place of RLlib's episodes.
+
+        Returns:
+            RLlib's reduced metrics, under the module's id.
+        """
+        training_data.solve_refs()
+        rollouts = cast(list[ControlRollout], training_data.episodes)
+        self._weights_seq_no += 1
+        metrics = self._trpo.update(rollouts)
+        for name, value in metrics.items():
+            self.metrics.log_value((DEFAULT_MODULE_ID, name), value, window=1)
+        self.metrics.log_value((ALL_MODULES, "num_env_steps"), sum(r.num_steps for r in rollouts), reduce="sum")
+        return self.metrics.reduce()
+
+    def last_state(self) -> dict[str, Any]:
+        """`TRPOLearner.state()`."""
+        return self._trpo.state()
+
+    def load_last_state(self, state: dict[str, Any]) -> None:
+        """Take over `last_state()`."""
+        self._trpo.load(state)
+
+    def _get_optimizer_state(self) -> dict[str, Any]:
+        return self._trpo.state()
+
+    def _set_optimizer_state(self, state: dict[str, Any]) -> None:
+        self._trpo.load(state)
+
+
+def sum_over_learners(value: Tensor) -> Tensor:
+    """The sum of a tensor over the learners of this process group; the same bits on each."""
+    total = value.detach().clone().contiguous()
+    if torch.distributed.get_backend() == "nccl":
+        # Counts are made on the CPU, which NCCL does not serve.
+        total = total.cuda()
+    torch.distributed.all_reduce(total)
+    return total.to(value.device)

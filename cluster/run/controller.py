@@ -1,0 +1,385 @@
+"""The loop of a run: prompts, rollouts, rewards, advantages, update, next version.
+
+    batches --requests--> rollout x N --motions (ref)--> reward x M --terms--> controller --advantages--+
+                             ^   +-----------------trajectory (ref)-----------------------------------> learner
+                             +-------------------------- policy version (ref), one number ---------------+
+
+Who waits for whom: a step's rollouts and their rewards are submitted together, each reward chained on its rollout, so
+rewards begin without the controller; the controller waits for all rewards of the step, the learner for advantages and
+trajectories, the next step's rollouts for the new version. At most `max_in_flight` rollouts are given to an actor, the
+rest of the step waits in the runtime's queue. No motion, trajectory or weight passes through the controller.
+
+Choices:
+1. Everything of a step is a function of (configuration, step, policy version): prompts come from `BatchSource`, noise
+   from the request. So a call may be repeated anywhere, and a run that starts from a checkpoint repeats the bits.
+2. Requests carry the step that will consume them and the version they act with; the controller checks at consumption
+   that they differ by the staleness it allows, which is 0. Dispatch and collection are separate methods, so that a
+   pipelined loop is another order of the same calls.
+3. The order after an update: metrics line, evaluation (if due), checkpoint (if due). A commit thus covers every line up
+   to its step, and rewinding to it never repeats or loses one. Only a checkpoint's own seconds come after it.
+4. The controller knows no algorithm: what makes a run GRPO is in `Algorithm` (cluster/run/algorithm.py) and the
+learner.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.records.run_directory import RunDirectory
+from cluster.records.telemetry import Telemetry
+from cluster.run import step_metrics
+from cluster.run.algorithm import Algorithm
+from cluster.run.learner_service import UpdateReport
+from cluster.run.roles import LEARNER, ROLLOUT, reward_role
+from cluster.runtime.protocol import ActorLost, Call, CallFailed, Output, Role, Runtime
+from cluster.settings import RunSettings
+from rewards.messages import Mixed, RewardError, RewardTerms
+from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
+
+logger = logging.getLogger(__name__)
+
+
+class RunFailed(ValueError):  # noqa: N818 - names what happened
+    """The run cannot go on; the message names step, call and reason. It can be resumed once that is mended."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingGroup:
+    """A group on its way."""
+
+    request: RolloutRequest
+    rollout: Call
+    scores: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredGroup:
+    """A group with its rewards; motions and trajectory are still where they were made."""
+
+    request: RolloutRequest
+    rewards: Mixed
+    motions: Output
+    trajectory: Output
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended."""
+
+    step: int
+    policy_version: int
+    evaluation: dict[str, float]
+    """Metrics of the evaluation after the last step; empty if it was on record already."""
+
+
+class Controller:
+    """Runs steps on a runtime.
+
+    Args:
+        runtime: not started yet.
+        roles: of `training_roles`.
+        algorithm: what the steps do.
+        directory: the opened run directory.
+        telemetry: who is told.
+        settings: length, intervals.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        roles: Sequence[Role],
+        algorithm: Algorithm,
+        directory: RunDirectory,
+        telemetry: Telemetry,
+        settings: RunSettings,
+    ) -> None:
+        self.runtime = runtime
+        self.step = 0
+        """Finished updates."""
+        self.final_groups: list[ScoredGroup] = []
+        """Of the evaluation after the last step; empty where an earlier process made it."""
+        self._roles = {role.name: role for role in roles}
+        self._algorithm = algorithm
+        self._directory = directory
+        self._telemetry = telemetry
+        self._settings = settings
+        self._version_number = -1
+        self._version: Output | None = None
+        self._learner_deaths: dict[int, int] = {}
+
+    def start(self) -> None:
+        """Build all actors and bring the learner to the last commit.
+
+        Raises:
+            StartError: an actor cannot be placed or built.
+            RunFailed: the checkpoint does not fit the learner, or the learner dies of it again and again.
+        """
+        self.step = self._directory.step
+        with self._telemetry.phase("start"):
+            self.runtime.start(list(self._roles.values()))
+        try:
+            self._restore()
+        except ActorLost as lost:
+            self._recover(lost)
+
+    def run(self) -> RunResult:
+        """All remaining steps, with an evaluation before the first and after the last one.
+
+        Raises:
+            RunFailed: a call failed for good, or a reward did and `on_reward_error` is `fail`.
+            CheckpointError: a checkpoint cannot be written.
+        """
+        evaluation: dict[str, float] = {}
+        while True:
+            try:
+                if self.step == 0 and not self._directory.evaluated(0):
+                    self._evaluate()
+                while self.step < self._settings.num_steps:
+                    self._train()
+                    self._after_update()
+                if not self._directory.evaluated(self.step):
+                    evaluation = self._evaluate()
+                return RunResult(self.step, self._version_number, evaluation)
+            except ActorLost as lost:
+                self._recover(lost)
+            except CallFailed as failed:
+                raise RunFailed(f"after {self.step} steps: {failed}") from failed
+
+    def judge(self, requests: Sequence[RolloutRequest], version: Output) -> list[ScoredGroup]:
+        """Roll out and score requests with some version, through the same actors as training.
+
+        Raises:
+            RunFailed: a rollout failed, or a reward did and `on_reward_error` is `fail`.
+        """
+        try:
+            return self.collect(self.dispatch(requests, version, "judgement"), "judgement")
+        except CallFailed as failed:
+            raise RunFailed(str(failed)) from failed
+
+    def final_policy(self) -> PolicyVersion:
+        """The policy that a finished run evaluates and exports; from the last commit where the learner is lost.
+
+        Raises:
+            RunFailed: the learner raises or dies again and again.
+        """
+        while True:
+            try:
+                return self.runtime.result(self._evaluation_version()[1])
+            except ActorLost as lost:
+                self._recover(lost)
+            except CallFailed as failed:
+                raise RunFailed(f"after {self.step} steps: {failed}") from failed
+
+    def motions(self, group: ScoredGroup) -> GroupMotions:
+        """The motions of a group, from where they were made.
+
+        Raises:
+            RunFailed: they are lost and cannot be made again.
+        """
+        try:
+            return self.runtime.result(group.motions)
+        except CallFailed as failed:
+            raise RunFailed(str(failed)) from failed
+
+    def dispatch(self, requests: Sequence[RolloutRequest], version: Output, purpose: str) -> list[PendingGroup]:
+        """Submit rollouts, each with the rewards chained on it; `purpose` names them in messages."""
+        groups = []
+        for request in requests:
+            where = f"of {purpose}, prompt {request.prompt_index} {request.prompt.text!r}"
+            rollout = self.runtime.submit(ROLLOUT, "run", request, version, num_outputs=2, label=f"rollout {where}")
+            scores = [
+                self.runtime.submit(reward_role(name), "score", rollout.output, label=f"reward {name} {where}")
+                for name in self._algorithm.scorers
+            ]
+            groups.append(PendingGroup(request, rollout, tuple(scores)))
+        return groups
+
+    def collect(self, groups: Sequence[PendingGroup], purpose: str) -> list[ScoredGroup]:
+        """Wait for groups and mix their rewards; groups without sound rewards stop the run or are left out.
+
+        Raises:
+            CallFailed: a rollout failed, or a reward did and `on_reward_error` is `fail`.
+        """
+        for call in self.runtime.wait([call for group in groups for call in (group.rollout, *group.scores)]):
+            if call.failure is not None and (call.role == ROLLOUT or self._algorithm.on_reward_error == "fail"):
+                raise call.failure
+        scored = []
+        for group in groups:
+            try:
+                scored.append(self._mixed(group))
+            except RewardError as error:
+                if self._algorithm.on_reward_error == "fail":
+                    raise CallFailed(str(error), error) from error
+                logger.warning("a group of %s is dropped: %s", purpose, error)
+        return scored
+
+    # Parts of a step.
+
+    def _evaluation_version(self) -> tuple[int, Output]:
+        """Number and weights (a reference) of the policy that is evaluated and exported."""
+        call = self.runtime.submit(LEARNER, "evaluation", num_outputs=2, label="learner: weights for evaluation")
+        return self.runtime.result(call.outputs[0]), call.outputs[1]
+
+    def _train(self) -> None:
+        started = time.monotonic()
+        assert self._version is not None
+        with self._telemetry.phase("rollout"):
+            requests = self._algorithm.batches.requests(self.step, self._version_number)
+            purpose = f"step {self.step + 1}"
+            pending = self.dispatch(requests, self._version, purpose)
+            groups = self.collect(pending, purpose)
+        if not groups:
+            raise CallFailed(f"all {len(requests)} groups were dropped, there is nothing to learn from")
+        for group in groups:
+            staleness = self._version_number - group.request.policy_version
+            assert group.request.step == self.step and staleness == 0, (group.request.step, staleness)
+        rewards = step_metrics.stacked([group.rewards for group in groups])
+        advantages = self._algorithm.advantages(rewards.total, rewards.terms)
+        with self._telemetry.phase("update"):
+            update = self.runtime.submit(
+                LEARNER,
+                "update",
+                advantages.values,
+                [group.trajectory for group in groups],
+                num_outputs=2,
+                label=f"update of step {self.step + 1}",
+            )
+            report: UpdateReport = self.runtime.result(update.outputs[0])
+        self._version_number, self._version = report.version_number, update.outputs[1]
+        self.step += 1
+        seconds = time.monotonic() - started
+        metrics = step_metrics.rewards([group.rewards for group in groups])
+        metrics |= {f"advantage/{name}": value for name, value in advantages.metrics.items()}
+        metrics |= {f"policy/{name}": value for name, value in report.metrics.items()}
+        calls = [call for group in pending for call in (group.rollout, *group.scores)]
+        metrics |= step_metrics.timings(calls, started, self._roles)
+        metrics |= step_metrics.supervision(self.runtime.counters, len(requests) - len(groups))
+        samples = sum(group.request.num_samples for group in groups)
+        # The rollout phase is in the timings already, in two parts.
+        metrics["seconds/update"] = self._telemetry.seconds["update"]
+        metrics |= {"seconds/step": seconds, "cluster/samples_per_s": samples / seconds}
+        self._record(metrics)
+        self._telemetry.spans(self.runtime.spans())
+
+    def _record(self, metrics: dict[str, float]) -> None:
+        """A metrics line about the last update: of itself, the evaluation or the checkpoint after it."""
+        self._directory.append_metrics({"step": self.step, "time": time.time(), **metrics})
+        self._telemetry.log(metrics, self.step)
+
+    def _after_update(self) -> None:
+        last = self.step == self._settings.num_steps
+        if last or (self._settings.eval_every and self.step % self._settings.eval_every == 0):
+            self._evaluate()
+        if last or self.step % self._settings.save_interval == 0:
+            self._checkpoint()
+        self._telemetry.finished_step(self.step)
+
+    def _evaluate(self) -> dict[str, float]:
+        with self._telemetry.phase("evaluation"):
+            number, version = self._evaluation_version()
+            requests = self._algorithm.batches.evaluation(number)
+            purpose = f"the evaluation after step {self.step}"
+            groups = self.collect(self.dispatch(requests, version, purpose), purpose)
+            if not groups:
+                raise CallFailed(f"all {len(requests)} groups of the evaluation were dropped")
+        if self.step == self._settings.num_steps:
+            self.final_groups = groups
+        metrics = step_metrics.evaluation([group.rewards for group in groups])
+        metrics["cluster/dropped_eval_groups"] = float(len(requests) - len(groups))
+        metrics["seconds/evaluation"] = self._telemetry.seconds["evaluation"]
+        self._record(metrics)
+        self._directory.append_evaluation(
+            {
+                "step": self.step,
+                "policy_version": number,
+                "prompts": [group.request.prompt.text for group in groups],
+                "total": [group.rewards.total.tolist() for group in groups],
+                "terms": [{name: term.tolist() for name, term in group.rewards.terms.items()} for group in groups],
+            }
+        )
+        self._telemetry.spans(self.runtime.spans())
+        if self._algorithm.after_evaluation is not None:
+            self._algorithm.after_evaluation(self.step)
+        return metrics
+
+    def _checkpoint(self) -> None:
+        with self._telemetry.phase("checkpoint"):
+            state = self.runtime.submit(LEARNER, "state", label=f"state of the learner after step {self.step}")
+            export = None
+            if self._algorithm.export is not None:
+                _, version = self._evaluation_version()
+                export = functools.partial(self._algorithm.export, self.runtime.result(version))
+            self._directory.save_checkpoint(self.step, self._version_number, self.runtime.result(state.output), export)
+        self._record({"seconds/checkpoint": self._telemetry.seconds["checkpoint"]})
+
+    def _mixed(self, group: PendingGroup) -> ScoredGroup:
+        """
+        Raises:
+            RewardError: a scorer failed or its terms are not sound.
+        """
+        results: list[RewardTerms] = []
+        for call in group.scores:
+            if call.failure is not None:
+                raise RewardError(str(call.failure)) from call.failure
+            results.append(self.runtime.result(call.output))
+        rewards = self._algorithm.combine(results, group.request.prompt.text)
+        motions, trajectory = group.rollout.outputs
+        return ScoredGroup(group.request, rewards, motions, trajectory)
+
+    # After an end.
+
+    def _restore(self) -> None:
+        """Bring learner, version and step to the last commit, or to the start where there is none.
+
+        Raises:
+            ActorLost: the learner died of it.
+            RunFailed: the checkpoint does not fit.
+        """
+        manifest = self._directory.manifest
+        try:
+            if manifest is None:
+                call = self.runtime.submit(LEARNER, "publish", num_outputs=2, label="learner: weights")
+            else:
+                state = self._directory.load_state()
+                call = self.runtime.submit(
+                    LEARNER, "load", state, num_outputs=2, label=f"learner: checkpoint of step {manifest.step}"
+                )
+            self._version_number, self._version = self.runtime.result(call.outputs[0]), call.outputs[1]
+        except ActorLost:
+            raise
+        except CallFailed as failed:
+            raise RunFailed(str(failed)) from failed
+        self.step = self._directory.step
+        if manifest is not None and self._version_number != manifest.policy_version:
+            raise RunFailed(
+                f"the checkpoint of step {manifest.step} holds policy version {self._version_number}, the manifest "
+                f"says {manifest.policy_version}"
+            )
+
+    def _recover(self, lost: ActorLost) -> None:
+        """Replace a dead learner and go back to the last commit; the steps since then give the same bits again.
+
+        Raises:
+            StartError: a new learner cannot be placed or built.
+            RunFailed: it died `max_attempts` times at this step, or the checkpoint does not fit.
+        """
+        while True:
+            deaths = self._learner_deaths[self.step] = self._learner_deaths.get(self.step, 0) + 1
+            if deaths >= self._roles[LEARNER].max_attempts:
+                raise RunFailed(f"after {self.step} steps: the learner died {deaths} times here: {lost}") from lost
+            self._telemetry.message(
+                f"the learner is lost after step {self.step} and starts again from step {self._directory.step}: {lost}"
+            )
+            try:
+                with self._telemetry.phase("start"):
+                    self.runtime.rebuild(LEARNER)
+                    self._directory.rewind()
+                    self._restore()
+                break
+            except ActorLost as again:
+                lost = again
+        self._telemetry.rewound(self.step)

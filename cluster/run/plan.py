@@ -1,0 +1,249 @@
+"""What a run will need, before anything starts: actors, resources, batch algebra, message sizes, memory.
+
+Pure arithmetic, so that `--dry_run` answers at once and without Ray; `Plan.shortage` compares it with what a cluster
+has. Message sizes are exact (they follow from the shapes), memory is an estimate and says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from cluster.runtime.protocol import Role, StartError
+from cluster.settings import ClusterSettings
+
+PROCESS_MB = 400
+"""Resident memory of an actor that has imported PyTorch, before it holds a model (measured: 380 MB with 2.13, CPU)."""
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Sizes of one step.
+
+    Example:
+        Workload(num_prompts=8, group_size=16, trained_steps=2, denoising_steps=10, guided=True, max_frames=120,
+                 num_features=263, text_elements=384, model_parameters=600_000, trainable_parameters=50_000)
+    """
+
+    num_prompts: int
+    """Groups of a step (P)."""
+    group_size: int
+    """Samples of a group (N)."""
+    trained_steps: int
+    """Recorded denoising steps of a sample (S)."""
+    denoising_steps: int
+    guided: bool
+    """Classifier-free guidance: two sequences through the network for every sample and step."""
+    max_frames: int
+    num_features: int
+    text_elements: int
+    """Floats of one encoded text."""
+    model_parameters: int
+    trainable_parameters: int
+    num_epochs: int = 1
+    groups_per_optimizer_step: int = 0
+    """Groups of one optimizer step; 0: all."""
+    micro_batch_size: int = 32
+    """(Sample, step) pairs of one forward and backward."""
+    num_eval_groups: int = 0
+    """Groups of one evaluation."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of a step, P * N."""
+        return self.num_prompts * self.group_size
+
+    @property
+    def pairs(self) -> int:
+        """(Sample, step) pairs of a step, P * N * S."""
+        return self.samples * self.trained_steps
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Optimizer steps of one update."""
+        window = self.groups_per_optimizer_step or self.num_prompts
+        return self.num_epochs * ceil(self.num_prompts / window)
+
+    @property
+    def micro_batches(self) -> int:
+        """Forward and backward passes of one optimizer step (the last one of an update may have fewer)."""
+        window = min(self.groups_per_optimizer_step or self.num_prompts, self.num_prompts)
+        return ceil(window * self.group_size * self.trained_steps / self.micro_batch_size)
+
+    @property
+    def motion_bytes(self) -> int:
+        """`GroupMotions` of one group."""
+        return self.group_size * (self.max_frames * self.num_features * FLOAT_BYTES + 8)
+
+    @property
+    def trajectory_bytes(self) -> int:
+        """`Trajectory` of one group: states before and after each recorded step, log-probabilities."""
+        state = self.max_frames * self.num_features * FLOAT_BYTES
+        return self.group_size * self.trained_steps * (2 * state + FLOAT_BYTES) + self.request_bytes
+
+    @property
+    def request_bytes(self) -> int:
+        """`RolloutRequest` of one group: the encoded text is nearly all of it."""
+        return self.text_elements * FLOAT_BYTES
+
+    @property
+    def version_bytes(self) -> int:
+        """`PolicyVersion`."""
+        return self.trainable_parameters * FLOAT_BYTES
+
+    @property
+    def step_bytes(self) -> int:
+        """Object store in use at the end of a step's rollouts, with the old and the new weights."""
+        return self.num_prompts * (self.motion_bytes + self.trajectory_bytes) + 2 * self.version_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Roles and workload of a run."""
+
+    roles: tuple[Role, ...]
+    workload: Workload
+
+    @property
+    def num_cpus(self) -> float:
+        """CPUs of all actors."""
+        return sum(role.count * role.num_cpus for role in self.roles)
+
+    @property
+    def num_gpus(self) -> float:
+        """GPUs of all actors."""
+        return sum(role.count * role.num_gpus for role in self.roles)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimated host memory of all actors and the object store: processes, models, optimizer; no activations."""
+        load = self.workload
+        total = sum(role.count for role in self.roles) * PROCESS_MB * 10**6 + load.step_bytes
+        total += sum(role.count * load.model_parameters * FLOAT_BYTES for role in self.roles if not _is_reward(role))
+        # Gradient and two Adam moments.
+        return total + 3 * load.trainable_parameters * FLOAT_BYTES
+
+    def needs(self) -> dict[str, float]:
+        """What the cluster must have, in Ray's names and units."""
+        return {
+            "CPU": self.num_cpus,
+            "GPU": self.num_gpus,
+            "object_store_memory": float(self.workload.step_bytes),
+            "memory": float(self.memory_bytes - self.workload.step_bytes),
+        }
+
+    def shortage(self, resources: Mapping[str, float]) -> list[str]:
+        """One line per resource the cluster has too little of, with the missing amount and what to change."""
+        lines = []
+        for name, needed in self.needs().items():
+            there = resources.get(name, 0.0)
+            # Ray counts CPUs and GPUs in units of 1e-4.
+            if needed > there + 1e-4:
+                lines.append(_shortage_line(name, needed, there, self.roles))
+        largest = max((role.num_gpus for role in self.roles), default=0.0)
+        if largest and 0 < resources.get("GPU", 0.0) < largest:
+            lines.append(f"one actor wants {largest:g} GPU")
+        return lines
+
+    def check(self, resources: Mapping[str, float]) -> None:
+        """
+        Raises:
+            StartError: the cluster is too small; names what is missing.
+        """
+        if lines := self.shortage(resources):
+            raise StartError("the cluster is too small for this run: " + "; ".join(lines))
+
+    def lines(self, resources: Mapping[str, float] | None = None) -> list[str]:
+        """The plan as text: actors, batch, messages, memory, and (with `resources`) what is missing."""
+        text = ["actors"]
+        for role in self.roles:
+            gpus = f", {role.num_gpus:g} GPU" if role.num_gpus else ""
+            threads = f"{role.threads} thread{'s' if role.threads > 1 else ''}"
+            text.append(f"  {role.count} x {role.name:<18} {role.num_cpus:g} CPU{gpus} each, {threads}")
+        text.append(f"  together {self.num_cpus:g} CPU, {self.num_gpus:g} GPU")
+        text += [*self._batch_lines(), *self._message_lines()]
+        text.append(f"memory of all processes: about {_size(self.memory_bytes)} and the activations of a micro-batch")
+        if resources is not None:
+            missing = self.shortage(resources)
+            text.append("cluster: " + ("; ".join(missing) if missing else "has room for this"))
+        return text
+
+    def _batch_lines(self) -> Sequence[str]:
+        load = self.workload
+        window = min(load.groups_per_optimizer_step or load.num_prompts, load.num_prompts)
+        sequences = 2 if load.guided else 1
+        return [
+            "one step",
+            f"  {load.num_prompts} prompts x {load.group_size} samples = {load.samples} motions of up to "
+            f"{load.max_frames} frames x {load.num_features} features",
+            f"  rollout: {load.samples} motions x {load.denoising_steps} denoising steps x {sequences} "
+            f"{'(guided)' if load.guided else '(unguided)'} = {load.samples * load.denoising_steps * sequences} "
+            "network evaluations",
+            f"  update: {load.samples} motions x {load.trained_steps} trained steps = {load.pairs} pairs",
+            f"  update: {load.num_epochs} epoch(s) x {ceil(load.num_prompts / window)} window(s) of {window} groups = "
+            f"{load.optimizer_steps} optimizer step(s) of up to {load.micro_batches} micro-batches of "
+            f"{load.micro_batch_size} pairs",
+            f"  evaluation: {load.num_eval_groups} groups",
+        ]
+
+    def _message_lines(self) -> Sequence[str]:
+        load = self.workload
+        return [
+            "messages",
+            f"  request          {_size(load.request_bytes):>10}  per group, controller to rollout",
+            f"  motions          {_size(load.motion_bytes):>10}  per group, rollout to each reward",
+            f"  trajectory       {_size(load.trajectory_bytes):>10}  per group, rollout to learner",
+            f"  policy version   {_size(load.version_bytes):>10}  per step, learner to every rollout actor",
+            f"  object store     {_size(load.step_bytes):>10}  in use at the end of a step's rollouts",
+        ]
+
+
+def _is_reward(role: Role) -> bool:
+    return role.name.startswith("reward:")
+
+
+def _shortage_line(name: str, needed: float, there: float, roles: Sequence[Role]) -> str:
+    if name == "CPU":
+        per_role = ", ".join(f"{role.count} x {role.num_cpus:g} for {role.name}" for role in roles)
+        return f"{needed - there:g} CPU missing: {needed:g} needed ({per_role}), {there:g} there"
+    if name == "GPU":
+        per_role = ", ".join(f"{role.count} x {role.num_gpus:g} for {role.name}" for role in roles if role.num_gpus)
+        return f"{needed - there:g} GPU missing: {needed:g} needed ({per_role}), {there:g} there"
+    what = {"object_store_memory": "object store", "memory": "memory (estimated)"}[name]
+    return f"{_size(needed - there)} {what} missing: {_size(needed)} needed, {_size(there)} there"
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"
+
+
+def cluster_resources(settings: ClusterSettings, plan: Plan) -> dict[str, float]:
+    """Resources, in Ray's names, of the cluster the run would join, or of this machine if it would start its own."""
+    from cluster.runtime.ray_job import in_ray_job
+
+    joins = settings.ray_address != "local"
+    if settings.ray_address == "auto":
+        joins = in_ray_job() or "RAY_ADDRESS" in os.environ
+    if settings.runtime == "ray" and joins:
+        from cluster.runtime.connect import connect
+
+        with connect(settings) as connection:
+            return connection.resources
+    import torch
+
+    memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    store = 0.3 * memory if settings.object_store_mb is None else settings.object_store_mb * 1e6
+    return {
+        # Cores are shared where the plan asks for more than there are.
+        "CPU": max(float(os.cpu_count() or 1), plan.num_cpus),
+        "GPU": float(torch.cuda.device_count()),
+        "memory": memory,
+        "object_store_memory": store,
+    }

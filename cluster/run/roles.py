@@ -1,0 +1,72 @@
+"""The roles of a training run: rollouts, one per reward, and the learner."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from cluster.run.learner_service import build_learner_service
+from cluster.runtime.protocol import Factory, Role
+from cluster.settings import ClusterSettings
+
+ROLLOUT = "rollout"
+LEARNER = "learner"
+
+
+def reward_role(scorer: str) -> str:
+    """Name of a scorer's role."""
+    return f"reward:{scorer}"
+
+
+def training_roles(
+    settings: ClusterSettings, rollout: Factory, scorers: Mapping[str, Factory], learner: Factory
+) -> list[Role]:
+    """Roles for the controller.
+
+    Args:
+        settings: counts, resources, threads, deadlines.
+        rollout: builds an object with `run(request, version) -> (GroupMotions, Trajectory)`.
+        scorers: name -> builds an object with `score(motions) -> RewardTerms`.
+        learner: builds an object with `update`, `version`, `state`, `load` (see `learner_service.Learner`).
+    """
+    common = functools.partial(
+        Role,
+        threads=settings.threads_per_actor,
+        deterministic=settings.deterministic,
+        start_timeout_s=settings.start_timeout_s,
+        max_attempts=settings.max_attempts,
+        max_in_flight=settings.max_in_flight,
+    )
+    roles = [
+        common(
+            ROLLOUT,
+            rollout,
+            count=settings.num_rollout_actors,
+            num_cpus=settings.cpus_per_rollout_actor,
+            num_gpus=settings.gpus_per_rollout_actor,
+            timeout_s=settings.call_timeout_s,
+        )
+    ]
+    for name, factory in scorers.items():
+        roles.append(
+            common(
+                reward_role(name),
+                factory,
+                count=settings.num_reward_actors,
+                num_cpus=settings.cpus_per_reward_actor,
+                num_gpus=settings.gpus_per_reward_actor,
+                timeout_s=settings.call_timeout_s,
+                retry_errors=True,
+            )
+        )
+    roles.append(
+        common(
+            LEARNER,
+            functools.partial(build_learner_service, learner),
+            num_cpus=settings.cpus_per_learner,
+            num_gpus=settings.gpus_per_learner,
+            timeout_s=settings.learner_timeout_s,
+            stateful=True,
+        )
+    )
+    return roles

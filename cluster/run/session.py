@@ -1,0 +1,111 @@
+"""One run from connection to close, for jobs: check, connect, plan, directory, telemetry, actors, controller.
+
+    with training_session(config, config, config, roles, workload, algorithm, fingerprint) as controller:
+        result = controller.run()
+
+The order is chosen so that what can fail fast does: the directory is inspected before Ray starts, the plan is compared
+with the cluster before an actor is built, nothing is written before both are fine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from pydantic import BaseModel
+
+from cluster.records.run_directory import RunDirectory, inspect
+from cluster.records.telemetry import PHASES, Telemetry
+from cluster.records.trackers import make_tracker
+from cluster.run.algorithm import Algorithm
+from cluster.run.controller import Controller
+from cluster.run.plan import Plan, Workload
+from cluster.runtime.local import LocalRuntime
+from cluster.runtime.protocol import Role, Runtime, StartError
+from cluster.settings import ClusterSettings, RunSettings
+
+PREFLIGHT_TICK_S = 1.0
+
+
+@contextmanager
+def training_session(
+    cluster: ClusterSettings,
+    run: RunSettings,
+    config: BaseModel,
+    roles: Sequence[Role],
+    workload: Workload,
+    algorithm: Algorithm,
+    data_fingerprint: str,
+) -> Iterator[Controller]:
+    """A controller whose actors stand and whose learner is at the last commit.
+
+    Args:
+        cluster: where it runs.
+        run: what it keeps; with `cluster` usually the same object as `config`.
+        config: every option of the job, for `config.yaml`.
+        roles: of `training_roles`.
+        workload: sizes, for the preflight.
+        algorithm: what the steps do.
+        data_fingerprint: names data and prompts.
+
+    Raises:
+        RunDirectoryError: the directory cannot be used as asked.
+        StartError: the cluster is too small, or an actor cannot be built.
+        ConnectionFailed: no cluster.
+        RunFailed: the checkpoint does not fit.
+    """
+    inspect(run)
+    plan = Plan(tuple(roles), workload)
+    with ExitStack() as stack:
+        runtime: Runtime
+        gauges = None
+        if cluster.runtime == "local":
+            runtime = LocalRuntime()
+        else:
+            # Ray takes half a second to import; a local run does without.
+            from cluster.records.gauges import Gauges
+            from cluster.runtime.connect import connect
+            from cluster.runtime.on_ray import RayRuntime
+
+            stack.enter_context(connect(cluster, plan.num_cpus))
+            preflight(plan, cluster.resource_wait_s)
+            runtime = RayRuntime.from_settings(cluster)
+            gauges = Gauges(run.save_dir.name, PHASES)
+        directory = RunDirectory.open(run, config, data_fingerprint)
+        stack.callback(directory.close)
+        telemetry = Telemetry(
+            run.num_steps,
+            directory.step,
+            run.log_interval,
+            make_tracker(run, config.model_dump(mode="json"), directory.path, directory.step),
+            gauges,
+            directory.path / "trace.json" if run.trace else None,
+        )
+        stack.callback(telemetry.close)
+        stack.callback(runtime.close)
+        controller = Controller(runtime, roles, algorithm, directory, telemetry, run)
+        controller.start()
+        yield controller
+
+
+def preflight(plan: Plan, wait_s: float) -> None:
+    """Compare the plan with the connected cluster.
+
+    Args:
+        wait_s: time for a cluster that grows on demand to grow.
+
+    Raises:
+        StartError: names the missing amounts.
+    """
+    import ray
+
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            plan.check(ray.cluster_resources())
+            return
+        except StartError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(PREFLIGHT_TICK_S)

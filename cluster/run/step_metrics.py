@@ -1,0 +1,87 @@
+"""Numbers of a step from what was measured; pure functions. Names are `group/name`, as in docs/design.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.run.roles import ROLLOUT
+from cluster.runtime.protocol import Call, Counters, Role
+from rewards.messages import Mixed
+
+NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class StackedRewards:
+    """Rewards of P groups of N samples."""
+
+    total: np.ndarray
+    """[P, N]."""
+    terms: dict[str, np.ndarray]
+    """Terms that all groups have, [P, N]."""
+
+
+def stacked(groups: Sequence[Mixed]) -> StackedRewards:
+    """Rewards of groups of one size as arrays."""
+    shared = [name for name in groups[0].terms if all(name in group.terms for group in groups)]
+    terms = {name: np.stack([group.terms[name] for group in groups]) for name in shared}
+    return StackedRewards(np.stack([group.total for group in groups]), terms)
+
+
+def rewards(groups: Sequence[Mixed]) -> dict[str, float]:
+    """Means over samples; of each term over the groups that have it."""
+    means = {"reward/total": _mean(group.total for group in groups)}
+    for name in _term_names(groups):
+        means[f"reward/{name}"] = _mean(group.terms[name] for group in groups if name in group.terms)
+    return means
+
+
+def evaluation(groups: Sequence[Mixed]) -> dict[str, float]:
+    """Means over prompts with the 95 % bounds of the total's (normal approximation over prompts)."""
+    per_prompt = np.array([group.total.mean(dtype=np.float64) for group in groups])
+    mean = float(per_prompt.mean())
+    error = NORMAL_95 * float(per_prompt.std(ddof=1)) / len(per_prompt) ** 0.5 if len(per_prompt) > 1 else 0.0
+    metrics = {"evaluation/total": mean, "evaluation/total_low": mean - error, "evaluation/total_high": mean + error}
+    for name in _term_names(groups):
+        metrics[f"evaluation/{name}"] = _mean(group.terms[name] for group in groups if name in group.terms)
+    return metrics
+
+
+def timings(calls: Sequence[Call], started: float, roles: Mapping[str, Role]) -> dict[str, float]:
+    """Where the time of the rollout phase went.
+
+    `seconds/rollout` ends with the last rollout, `seconds/reward` is what rewards took after that; `hidden_share` is
+    the part of all reward work that ran while rollouts did, `utilization` the busy share of the rollout actors.
+    """
+    rollouts = [call for call in calls if call.role == ROLLOUT]
+    scores = [call for call in calls if call.role != ROLLOUT and call.stats is not None]
+    rollouts_end = max(call.finished_at for call in rollouts)
+    end = max([rollouts_end, *(call.finished_at for call in scores)])
+    metrics = {"seconds/rollout": rollouts_end - started, "seconds/reward": end - rollouts_end}
+    busy = sum(call.stats.seconds for call in rollouts if call.stats)
+    capacity = roles[ROLLOUT].count * max(rollouts_end - started, 1e-9)
+    metrics["cluster/rollout_utilization"] = min(busy / capacity, 1.0)
+    work = sum(call.stats.seconds for call in scores if call.stats)
+    hidden = sum(call.stats.seconds for call in scores if call.stats and call.finished_at <= rollouts_end)
+    metrics["cluster/reward_hidden_share"] = hidden / work if work else 0.0
+    return metrics
+
+
+def supervision(counters: Counters, dropped_groups: int) -> dict[str, float]:
+    """What went wrong so far and was mended, and groups of this step that were left out."""
+    return {
+        "cluster/retries": float(counters.retries),
+        "cluster/restarts": float(counters.restarts),
+        "cluster/dropped_groups": float(dropped_groups),
+    }
+
+
+def _term_names(groups: Sequence[Mixed]) -> list[str]:
+    return list(dict.fromkeys(name for group in groups for name in group.terms))
+
+
+def _mean(parts: Iterable[np.ndarray]) -> float:
+    return float(np.concatenate([np.asarray(part, np.float64) for part in parts]).mean())

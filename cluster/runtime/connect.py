@@ -1,0 +1,162 @@
+"""Connects to a Ray cluster, or starts one, and ends what it started.
+
+Choices:
+1. A process that is connected already (a notebook, a test, a Tune trial) is left as it is.
+2. Inside a submitted job: plain `ray.init()`. The job brought its address and its code; resources or a second runtime
+   environment given here would be refused by Ray.
+3. An address: the working directory is uploaded (minus what .rayignore and .gitignore name) and our packages with it,
+   because the other machines do not have them. The size is measured first.
+4. Else a cluster of its own, with token authentication left as Ray sets it, and with as many logical CPUs as the plan
+   needs even if there are fewer cores: a laptop then takes turns instead of refusing.
+
+Workers find our packages and the user's own modules in the uploaded directory; on a cluster of our own they get the
+driver's module path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private.runtime_env.packaging import _dir_travel
+
+from cluster.runtime.ray_job import in_ray_job
+from cluster.settings import ConnectionSettings
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_UPLOAD_MB = 200
+ANSWER_TIMEOUT_S = 10.0
+
+
+class ConnectionFailed(ValueError):  # noqa: N818 - names what happened
+    """No cluster at the address, or the code cannot be sent there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connected driver."""
+
+    started: bool
+    """The cluster is ours and ends with the connection."""
+    resources: dict[str, float]
+    """`ray.cluster_resources()` at the start."""
+    metrics_urls: tuple[str, ...]
+    """Prometheus endpoints of the nodes, as far as they are up."""
+
+
+@contextmanager
+def connect(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[Connection]:
+    """Connect for the duration of the block.
+
+    Args:
+        settings: where the cluster is.
+        needed_cpus: logical CPUs a cluster of our own gets at least.
+
+    Raises:
+        ConnectionFailed: no cluster answers, or the upload is too large.
+    """
+    if ray.is_initialized():
+        yield _describe(started=False)
+        return
+    own = settings.ray_address == "local"
+    address = os.environ.get("RAY_ADDRESS") if settings.ray_address == "auto" else settings.ray_address
+    if settings.ray_address == "auto" and in_ray_job():
+        ray.init(logging_level=logging.WARNING)
+    elif own or address is None:
+        own = True
+        _start(settings, needed_cpus)
+    else:
+        attach(address)
+    try:
+        connection = _describe(started=own)
+        logger.info("connected to Ray: %s", connection)
+        yield connection
+    finally:
+        ray.shutdown()
+
+
+def module_path() -> list[str]:
+    """Folders of this driver's module path that are no part of the Python installation; ours is the first."""
+    folders = [os.path.abspath(entry) for entry in sys.path]
+    installed = (sys.prefix + os.sep, sys.base_prefix + os.sep)
+    own = [folder for folder in folders if os.path.isdir(folder) and not folder.startswith(installed)]
+    return list(dict.fromkeys([str(ROOT), *own]))
+
+
+def upload(working_directory: Path) -> dict[str, Any]:
+    """The runtime environment that brings a working directory and our packages to other machines.
+
+    Raises:
+        ConnectionFailed: it is larger than `MAX_UPLOAD_MB`.
+    """
+    size = upload_megabytes(working_directory)
+    if size > MAX_UPLOAD_MB:
+        raise ConnectionFailed(
+            f"the working directory {working_directory} would upload {size:.0f} MB, more than {MAX_UPLOAD_MB}: name "
+            "what is not code in .rayignore"
+        )
+    if working_directory.resolve() == ROOT:
+        return {"working_dir": str(ROOT)}
+    packages = sorted(str(path.parent) for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests")
+    return {"working_dir": str(working_directory), "py_modules": packages}
+
+
+def upload_megabytes(folder: Path) -> float:
+    """Size of the files of a folder that neither .gitignore nor .rayignore names, in MB."""
+    total = 0
+
+    def measure(path: Path) -> None:
+        nonlocal total
+        total += path.stat().st_size if path.is_file() else 0
+
+    # The walk of Ray's own upload, so that the figure is the one it acts on.
+    _dir_travel(folder, [], measure, include_gitignore=True, logger=logger)
+    return total / 1e6
+
+
+def _start(settings: ConnectionSettings, needed_cpus: float) -> None:
+    store = None if settings.object_store_mb is None else settings.object_store_mb * 10**6
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, ceil(needed_cpus)),
+        object_store_memory=store,
+        include_dashboard=settings.dashboard,
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(module_path())}},
+        logging_level=logging.WARNING,
+    )
+
+
+def attach(address: str) -> None:
+    """Connect to the cluster at an address (`host:port`, or Ray's `auto`) and send it our code.
+
+    Raises:
+        ConnectionFailed: nobody answers there, or the code is too large.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdecimal():
+            # Ray itself would try for minutes.
+            socket.create_connection((host, int(port)), ANSWER_TIMEOUT_S).close()
+        ray.init(address=address, runtime_env=upload(Path.cwd()), logging_level=logging.WARNING)
+    except (OSError, RuntimeError) as error:
+        raise ConnectionFailed(f"no Ray cluster answers at {address!r}: {error}") from error
+
+
+def _describe(started: bool) -> Connection:
+    urls = [
+        f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        for node in ray.nodes()
+        if node["Alive"] and node["MetricsExportPort"] > 0
+    ]
+    return Connection(started, dict(ray.cluster_resources()), tuple(urls))

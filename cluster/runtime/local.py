@@ -1,0 +1,132 @@
+"""The runtime without Ray: plain calls in this process, one object per role.
+
+Choices: a call runs inside `submit`. Every value that crosses goes through pickle with out-of-band buffers, as it does
+in Ray's object store: receivers get their own objects over read-only arrays, so a reward that writes into its input
+fails here too, and no state leaks. Deadlines do not apply: nothing here could be killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.runtime.host import ActorHost
+from cluster.runtime.protocol import Call, CallFailed, CallStats, Counters, Output, Role, StartError, flatten
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A value as bytes; arrays loaded from it are views on immutable buffers."""
+
+    data: bytes
+    buffers: list[bytes]
+
+    @classmethod
+    def of(cls, value: Any) -> _Stored:
+        buffers: list[pickle.PickleBuffer] = []
+        data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        return cls(data, [bytes(buffer.raw()) for buffer in buffers])
+
+    def load(self) -> Any:
+        return pickle.loads(self.data, buffers=self.buffers)
+
+
+class LocalRuntime:
+    """`Runtime` in this process."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self._roles: dict[str, Role] = {}
+        self._hosts: dict[str, ActorHost] = {}
+        self._spans: list[CallStats] = []
+
+    def start(self, roles: Sequence[Role]) -> None:
+        """Build one object per role; see `Runtime.start`."""
+        for role in roles:
+            self._roles[role.name] = role
+            self._hosts[role.name] = self._build(role)
+
+    def put(self, value: Any) -> Output:
+        """See `Runtime.put`."""
+        return Output(None, 0, _Stored.of(value))
+
+    def submit(self, role: str, method: str, *args: Any, num_outputs: int = 1, label: str = "") -> Call:
+        """Run the call at once; see `Runtime.submit`."""
+        call = Call(role, method, args, label or f"{role}.{method}", num_outputs)
+        limit = self._roles[role].max_attempts if self._roles[role].retry_errors else 1
+        while not call.finished:
+            self._try(call, limit)
+        return call
+
+    def wait(self, calls: Collection[Call]) -> Iterator[Call]:
+        """Everything has finished already; see `Runtime.wait`."""
+        yield from calls
+
+    def result(self, output: Output) -> Any:
+        """See `Runtime.result`."""
+        if output.call is None:
+            return output.handle.load()
+        if output.call.failure is not None:
+            raise output.call.failure
+        return output.call.handles[output.index].load()
+
+    def rebuild(self, role: str) -> None:
+        """See `Runtime.rebuild`."""
+        self._hosts[role] = self._build(self._roles[role])
+
+    def spans(self) -> list[CallStats]:
+        """See `Runtime.spans`."""
+        spans, self._spans = self._spans, []
+        return spans
+
+    def close(self) -> None:
+        """Forget all objects."""
+        self._hosts.clear()
+
+    def _build(self, role: Role) -> ActorHost:
+        host = ActorHost(role.name, role.factory, role.threads, role.deterministic)
+        try:
+            host.build()
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise
+            raise StartError(f"{role.name} could not be built: {type(error).__name__}: {error}") from error
+        return host
+
+    def _try(self, call: Call, limit: int) -> None:
+        for producer in call.producers:
+            if producer.failure is not None:
+                _fail(call, producer.failure)
+                return
+        call.attempts += 1
+        try:
+            shape, parts = flatten(call.args)
+            values = [self.result(part) if isinstance(part, Output) else _Stored.of(part).load() for part in parts]
+            outputs = self._hosts[call.role].call(call.method, call.label, call.num_outputs, shape, *values)
+            handles = [_Stored.of(value) for value in outputs[:-1]]
+        except BaseException as error:
+            # A supervisor hands over whatever a call raised; an interrupt is not the call's.
+            if not isinstance(error, Exception):
+                raise
+            if call.attempts < limit:
+                self.counters.retries += 1
+                logger.warning("%s raised %s; trying again", call.label, error)
+                return
+            message = f"{call.label} failed: {type(error).__name__}: {error}"
+            _fail(call, CallFailed(message, error))
+        else:
+            call.handles, call.stats, call.state = handles, outputs[-1], "done"
+            # Inputs may go: else every version would hold all steps before it.
+            call.args = ()
+            call.finished_at = time.monotonic()
+            self._spans.append(outputs[-1])
+
+
+def _fail(call: Call, failure: CallFailed) -> None:
+    call.failure, call.state, call.finished_at = failure, "failed", time.monotonic()

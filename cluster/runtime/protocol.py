@@ -1,0 +1,227 @@
+"""How the controller reaches the plain classes: roles, calls, and the two runtimes' common promise.
+
+A role is a class to build and how many of it; a call names a role, a method and its arguments; an argument may be an
+output of an earlier call, which need not have finished: the two are chained and no value passes through the caller.
+`LocalRuntime` (cluster/runtime/local.py) makes plain calls in this process, `RayRuntime` (cluster/runtime/on_ray.py)
+makes supervised calls to actors. Both isolate values alike - a receiver gets its own objects over read-only arrays -
+and give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Factory = Callable[[], object]
+"""Builds the object of a role, in the process where it will live. It must pickle: a module-level function, or
+`functools.partial` of one with settings as arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A kind of actor.
+
+    Example:
+        Role("rollout", functools.partial(build_rollout_worker, settings), count=3, num_cpus=1.0)
+    """
+
+    name: str
+    factory: Factory
+    count: int = 1
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    threads: int = 1
+    deterministic: bool = True
+    stateful: bool = False
+    """Its calls change it (a learner): they are not repeated on another actor; its death is reported as `ActorLost`."""
+    retry_errors: bool = False
+    """A call that raises is tried again (a remote reward may recover); otherwise the first exception is final."""
+    timeout_s: float = 600.0
+    """A call that keeps its actor longer than this without any progress is given up, and its actor killed."""
+    start_timeout_s: float = 300.0
+    """Time to be placed and built."""
+    max_in_flight: int = 2
+    max_attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CallStats:
+    """When and where a call ran; `started` and `stopped` are `time.time()` of that machine."""
+
+    actor: str
+    label: str
+    started: float
+    stopped: float
+    pid: int
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the call."""
+        return self.stopped - self.started
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """A submitted call. Runtimes own the fields below `num_outputs`; callers read `stats` and `failure`."""
+
+    role: str
+    method: str
+    args: tuple[Any, ...]
+    label: str
+    num_outputs: int
+    state: Literal["waiting", "dispatched", "done", "failed"] = "waiting"
+    stats: CallStats | None = None
+    failure: CallFailed | None = None
+    attempts: int = 0
+    """How often it was tried and the try counted against it."""
+    handles: list[Any] = field(default_factory=list)
+    """One per output, then one for the statistics; what they are is the runtime's business."""
+    actor: Any = None
+    dispatched_at: float = 0.0
+    finished_at: float = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Done or failed for good."""
+        return self.state in ("done", "failed")
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The outputs, to be passed to other calls or to `Runtime.result`."""
+        return tuple(Output(self, index) for index in range(self.num_outputs))
+
+    @property
+    def output(self) -> Output:
+        """The first (usually the only) output."""
+        return Output(self, 0)
+
+    @property
+    def producers(self) -> list[Call]:
+        """Calls whose outputs this one takes."""
+        calls = [part.call for part in flatten(self.args)[1] if isinstance(part, Output) and part.call is not None]
+        return list(dict.fromkeys(calls))
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of a call, or (call None) a value that was `put`."""
+
+    call: Call | None
+    index: int
+    handle: Any = None
+
+
+class CallFailed(RuntimeError):  # noqa: N818 - names what happened, as concurrent.futures' exceptions do
+    """A call that will not be tried again. The message names the call, the actor and the reason.
+
+    `cause` is the exception the called method raised, if it was that.
+    """
+
+    def __init__(self, message: str, cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class ActorLost(CallFailed):
+    """An actor with state died: what it knew is gone, and somebody has to restore it."""
+
+
+class StartError(ValueError):
+    """The cluster is too small, or an actor could not be placed or built; the message names what is missing."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the supervision did so far."""
+
+    retries: int = 0
+    """Calls that were tried again."""
+    restarts: int = 0
+    """Actors that were replaced."""
+
+
+class Runtime(Protocol):
+    """Where calls run. Not thread-safe; used by one controller."""
+
+    counters: Counters
+
+    def start(self, roles: Sequence[Role]) -> None:
+        """Build the objects of all roles.
+
+        Raises:
+            StartError: one cannot be placed or built.
+        """
+        ...
+
+    def put(self, value: Any) -> Output:
+        """Store a value once that many calls will take."""
+        ...
+
+    def submit(self, role: str, method: str, *args: Any, num_outputs: int = 1, label: str = "") -> Call:
+        """Begin a call. An argument may be an `Output`, or a list with `Output`s in it.
+
+        A method with `num_outputs` above 1 returns a tuple of that length. Never raises for what the call does.
+        """
+        ...
+
+    def wait(self, calls: Collection[Call]) -> Iterator[Call]:
+        """Yield each call when it has finished (see `Call.failure`). Outputs stay where they are."""
+        ...
+
+    def result(self, output: Output) -> Any:
+        """Wait for an output and fetch it.
+
+        Raises:
+            CallFailed: the call failed.
+        """
+        ...
+
+    def rebuild(self, role: str) -> None:
+        """Replace all objects of a stateful role by new ones.
+
+        Raises:
+            StartError: one cannot be placed or built.
+        """
+        ...
+
+    def spans(self) -> list[CallStats]:
+        """Calls that finished since this was last asked."""
+        ...
+
+    def close(self) -> None:
+        """End everything this runtime started. Safe to call twice."""
+        ...
+
+
+Shape = tuple[int | None, ...]
+"""One entry per argument: None for a plain one, n for a list of n parts."""
+
+
+def flatten(args: Sequence[Any]) -> tuple[Shape, list[Any]]:
+    """Arguments as one flat list, so that outputs inside lists are seen (and fetched) too."""
+    shape: list[int | None] = []
+    parts: list[Any] = []
+    for argument in args:
+        if isinstance(argument, list) and any(isinstance(item, Output) for item in argument):
+            shape.append(len(argument))
+            parts.extend(argument)
+        else:
+            shape.append(None)
+            parts.append(argument)
+    return tuple(shape), parts
+
+
+def unflatten(shape: Shape, parts: Sequence[Any]) -> list[Any]:
+    """The inverse of `flatten`, with values in place of outputs."""
+    args: list[Any] = []
+    position = 0
+    for length in shape:
+        if length is None:
+            args.append(parts[position])
+            position += 1
+        else:
+            args.append(list(parts[position : position + length]))
+            position += length
+    assert position == len(parts)
+    return args

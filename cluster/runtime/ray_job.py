@@ -1,0 +1,14 @@
+"""Whether this process runs in a submitted Ray job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray's job supervisor for the entry point of a submitted job."""
+
+
+def in_ray_job(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is (a child of) the entry point of a submitted Ray job."""
+    return JOB_VARIABLE in environ

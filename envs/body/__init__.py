@@ -1,0 +1,1 @@
+"""The simulated humanoid: its model, its state, and what of it is tracked."""

@@ -1,0 +1,202 @@
+"""`kinetune/DeepMimicBullet-v0`: the task of `kinetune/DeepMimic-v0` in PyBullet, behind the same interface.
+
+    env = gymnasium.make("kinetune/DeepMimicBullet-v0", motion="walk")
+
+Rules, actions, observations and rewards are those of `envs.task.imitation_task`; a controller of one environment fits
+the other. What differs is the physics: bullet3's model and contacts, always stable PD with limited total torque (so
+`pd`, `armature` and `nthread` say nothing here), joints without limits that stop an elbow. A tenth as fast as MuJoCo.
+With hinges, coordinates are the Euler angles nearest to those of the step before, as MuJoCo's are by nature.
+
+Each instance has an engine client of its own, which `close()` gives back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.body.joint_coordinates import NUM_COORDINATES, coordinate_rates, joint_coordinates, local_rotations
+from envs.body.state import CharacterState
+from envs.bullet.physics import BulletHumanoid, LinkStates
+from envs.mujoco.vector_environment import action_space, observation_space, read_starts, resolve_settings, step_info
+from envs.settings import DeepMimicSettings
+from envs.task.imitation_task import ImitationTask
+from envs.task.paper_observation import paper_observation as observe_as_paper
+
+Array = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+
+_ROW = np.zeros(1, dtype=np.int64)
+RENDER_SIZE = (480, 360)
+
+
+class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
+    """One character; see the module's docstring.
+
+    Args:
+        settings: the task.
+        render_mode: `rgb_array` (pybullet's software renderer) or None.
+        options: single settings, as keywords.
+
+    Raises:
+        ClipError, ValueError: see `envs.task.reference.ReferenceMotion`.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (gymnasium's own name and type)
+
+    def __init__(
+        self, settings: DeepMimicSettings | None = None, *, render_mode: str | None = None, **options: Any
+    ) -> None:
+        self.settings = resolve_settings(settings, options)
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}; legal: null, {', '.join(self.metadata['render_modes'])}")
+        self.render_mode = render_mode
+        self.metadata = self.metadata | {"render_fps": self.settings.control_hz}
+        self.task = ImitationTask(self.settings, 1)
+        self.observation_space = observation_space(self.task)
+        self.action_space = action_space(self.settings)
+        self._humanoid = BulletHumanoid(self.settings)
+        self._state: CharacterState | None = None
+
+    @property
+    def observation_schema(self) -> dict[str, Any]:
+        """What a controller's checkpoint records of this environment; plain JSON values."""
+        return self.task.schema
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32, dict[str, Any]]:
+        """Starts an episode; `options["phase"]` sets where on the clip, in [0, 1), `options["clip"]` on which.
+
+        Raises:
+            ValueError: an unknown option, a phase outside [0, 1) or a clip that is not there.
+        """
+        super().reset(seed=seed)
+        self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
+        self._state = start_on_reference(self._humanoid, self.task)
+        infos = {"phase": float(self.task.phase[0]), "clip": int(self.task.clip[0])}
+        return self.task.observe(self._state)[0], infos
+
+    def step(self, action: NDArray[Any]) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
+        """One control step with an action [28].
+
+        Raises:
+            ValueError: wrong shape, not finite, or no episode has begun.
+        """
+        before = self._begun()
+        action = np.asarray(action)
+        if action.shape != (NUM_COORDINATES,):
+            raise ValueError(f"action has shape {action.shape}; legal: ({NUM_COORDINATES},)")
+        targets = self.task.targets(action[None], before.coordinates)
+        push = self.task.push(before.heading) if self.settings.push_force > 0.0 else None
+        rotations = local_rotations(targets, self.task.reference.joints)[0]
+        touching = self._humanoid.step(rotations, None if push is None else push[0])
+        state = self._read(before.coordinates)
+        diverged = not np.isfinite(state.packed).all()
+        # What broke down is compared and observed as it last was.
+        self._state = before if diverged else state
+        outcome = self.task.advance(self._state, touching[None], np.array([diverged]))
+        return (
+            self.task.observe(self._state)[0],
+            float(outcome.reward[0]),
+            bool(outcome.terminated[0]),
+            bool(outcome.truncated[0]),
+            step_info(self.task, outcome),
+        )
+
+    def expert_action(self) -> Float32:
+        """The open-loop expert's action [1, 28]: reference target at t + lookahead, with velocity feed-forward."""
+        return self.task.expert_action()
+
+    def observe(self) -> Float32:
+        """The observation [1, D] of now, as the last step or reset returned it (after `set_state`, say)."""
+        return self.task.observe(self._begun())
+
+    def paper_observation(self) -> Array:
+        """What the paper, and bullet3's environment up to axes, observes of now: [197]."""
+        self._begun()
+        return paper_observation(float(self.task.phase[0]), self._humanoid.read())
+
+    def state(self) -> dict[str, Any]:
+        """Everything that determines the future, for `set_state`: arrays and plain values."""
+        return {
+            "engine": np.frombuffer(self._humanoid.save(), dtype=np.uint8),
+            "coordinates": self._begun().coordinates.copy(),
+            "task": self.task.state(),
+            "generator": self.np_random.bit_generator.state,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on exactly where `state()` was taken, by this or another instance with the same settings.
+
+        Raises:
+            ValueError: it is of another kind.
+        """
+        self.task.set_state(state["task"])
+        self._humanoid.load(np.asarray(state["engine"], dtype=np.uint8).tobytes())
+        self.np_random.bit_generator.state = state["generator"]
+        self._state = self._read(np.asarray(state["coordinates"]))
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """An image [360, 480, 3] with `render_mode` rgb_array."""
+        return None if self.render_mode is None else self._humanoid.render(*RENDER_SIZE)
+
+    def close(self) -> None:
+        """Frees the engine's client."""
+        self._humanoid.close()
+
+    def _begun(self) -> CharacterState:
+        if self._state is None:
+            raise ValueError("no episode has begun: call reset() first")
+        return self._state
+
+    def _read(self, near: Array) -> CharacterState:
+        return character_state(self._humanoid.read(), self.task, near)
+
+
+def start_on_reference(humanoid: BulletHumanoid, task: ImitationTask) -> CharacterState:
+    """Puts the character where the only row of `task`, just started, begins; lifted out of the ground if need be."""
+    origin = np.zeros((1, 3))
+    place = task.reference.state(task.clip, task.start_time, origin).tracked
+    lifted, _ = task.start_states(_ROW)
+    root = np.append(place.root_position[0, :2], lifted[0, 2])
+    humanoid.reset(root, place.rotations[0], place.root_linear[0], place.velocities[0])
+    near = task.reference.target(task.clip, task.start_time, origin).coordinates
+    return character_state(humanoid.read(), task, near)
+
+
+def paper_observation(phase: float, links: LinkStates) -> Array:
+    """[197] at a phase."""
+    return observe_as_paper(
+        np.array([phase]),
+        links.root_position[None],
+        links.joints[None, 0],
+        links.places[None],
+        links.rotations[None],
+        links.linear[None],
+        links.angular[None],
+    )[0]
+
+
+def character_state(links: LinkStates, task: ImitationTask, near: Array) -> CharacterState:
+    """The state of one character [1, ...] as the task takes it; joint angles are the ones nearest to `near` [1, 28]."""
+    kind = task.reference.joints
+    rotations, velocities = links.joints[None], links.spins[None]
+    coordinates = joint_coordinates(rotations, kind, near)
+    # The engine knows velocities of centres of mass; the task's are those of the bodies' origins.
+    drift = np.cross(links.angular, links.positions - links.places)
+    com = links.com_velocity if task.reference.recipe.com_velocity else links.com_position
+    return CharacterState.from_parts(
+        rotations=rotations,
+        velocities=velocities,
+        root_linear=links.root_linear[None],
+        coordinates=coordinates,
+        rates=coordinate_rates(coordinates, velocities, kind),
+        body_positions=links.positions[None],
+        body_rotations=links.rotations[None],
+        body_velocities=np.concatenate((links.linear + drift, links.angular), axis=1)[None],
+        com=com[None] if task.reference.recipe.needs_com else None,
+    )

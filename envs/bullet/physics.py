@@ -1,0 +1,281 @@
+"""One humanoid in PyBullet: `humanoid.urdf` at a quarter of its size, on a plane, driven by the engine's stable PD.
+
+The engine's world stays y-up, as the model is; everything that goes in or comes out is z-up (`envs.body.frames`). Each
+object has a client of its own in the DIRECT mode (pybullet's wrapper would look for a shared-memory server first), so
+several live in one process without seeing each other. A reset goes back to a stored state without contacts before the
+pose is set: what an episode does depends on nothing before it.
+
+The file is read as text: its CRLF line ends and the NUL at its end break XML parsers, and the engine warns on the
+process's standard output about every spherical joint, since none has an axis. Inertias are computed from shapes (those
+in the file are placeholders), as in bullet3's own environment. The model has no armature.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.body.frames import rotations_to_z_up, to_y_up, to_z_up
+from envs.body.mujoco_model import DAMPING_RATIO, PARTS
+from envs.body.tracked import TRACKED_BODIES
+from envs.settings import BODY_NAMES, DeepMimicSettings
+from motions.humanoid.kinematics import BODIES, HINGE_BODIES
+
+Array = NDArray[np.float64]
+
+pybullet: Any = importlib.import_module("pybullet")
+
+SCALE = 0.25
+GRAVITY = 9.81
+_JOINTS = [index for index, body in enumerate(BODIES) if body.joint in ("ball", "hinge")]
+"""Links of the 12 driven joints; links are numbered as in `BODY_NAMES`."""
+_TRACKED = [TRACKED_BODIES.index(BODIES[index].name) for index in _JOINTS]
+_IS_HINGE = [BODIES[index].name in HINGE_BODIES for index in _JOINTS]
+_MASSES: Array = np.array([PARTS[name].mass for name in BODY_NAMES])
+
+
+class LinkStates:
+    """The 15 bodies of `BODY_NAMES`, world z-up: `positions` of their joints, `places` of their centres of mass,
+    `rotations`, `linear` (of the centres) and `angular` velocities; and of the 13 tracked ones local rotations `joints`
+    [13, 4] and angular velocities `spins` [13, 3], each in its own frame but for the root's."""
+
+    def __init__(self, client: int, body: int) -> None:
+        links = pybullet.getLinkStates(
+            body,
+            list(range(len(BODY_NAMES))),
+            computeLinkVelocity=1,
+            computeForwardKinematics=1,
+            physicsClientId=client,
+        )
+        root_position, root_rotation = pybullet.getBasePositionAndOrientation(body, physicsClientId=client)
+        root_linear, root_angular = pybullet.getBaseVelocity(body, physicsClientId=client)
+        states = pybullet.getJointStatesMultiDof(body, _JOINTS, physicsClientId=client)
+        self.root_position = to_z_up(np.array(root_position))
+        self.root_linear = to_z_up(np.array(root_linear))
+        self.positions = to_z_up(np.array([link[4] for link in links]))
+        self.places = to_z_up(np.array([link[0] for link in links]))
+        self.rotations = rotations_to_z_up(np.roll(np.array([link[5] for link in links]), 1, axis=-1))
+        self.linear = to_z_up(np.array([link[6] for link in links]))
+        self.angular = to_z_up(np.array([link[7] for link in links]))
+        joints, spins = np.zeros((len(TRACKED_BODIES), 4)), np.zeros((len(TRACKED_BODIES), 3))
+        joints[0], spins[0] = np.roll(root_rotation, 1), root_angular
+        for row, hinge, state in zip(_TRACKED, _IS_HINGE, states, strict=True):
+            if hinge:
+                angle = state[0][0]
+                joints[row], spins[row, 2] = (math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)), state[1][0]
+            else:
+                joints[row], spins[row] = np.roll(state[0], 1), state[1]
+        self.joints, self.spins = rotations_to_z_up(joints), to_z_up(spins)
+
+    @property
+    def com_position(self) -> Array:
+        """Centre of mass [3]."""
+        return _MASSES @ self.places / _MASSES.sum()
+
+    @property
+    def com_velocity(self) -> Array:
+        """Its velocity [3]."""
+        return _MASSES @ self.linear / _MASSES.sum()
+
+
+class BulletHumanoid:
+    """The character and its world.
+
+    Example:
+        humanoid = BulletHumanoid(DeepMimicSettings())
+        humanoid.reset(root_position, rotations, root_linear, velocities)
+        touching = humanoid.step(target_rotations, push=None)
+    """
+
+    def __init__(self, settings: DeepMimicSettings) -> None:
+        self.substeps = settings.physics_hz // settings.control_hz
+        self._client: int | None = pybullet.connect(pybullet.DIRECT)
+        self._ground, self._body = _load_world(self._client, settings)
+        self._push_link = BODY_NAMES.index(settings.push_body)
+        names = [BODIES[index].name for index in _JOINTS]
+        self._stiffness = [PARTS[name].stiffness for name in names]
+        self._damping = [PARTS[name].stiffness * DAMPING_RATIO for name in names]
+        limits = [PARTS[name].torque_limit * settings.torque_scale for name in names]
+        self._limits = [[limit] * (1 if hinge else 3) for limit, hinge in zip(limits, _IS_HINGE, strict=True)]
+        self._rates = [[0.0] * (1 if hinge else 3) for hinge in _IS_HINGE]
+        self._untouched = pybullet.saveState(physicsClientId=self._client)
+
+    def reset(self, root_position: Array, rotations: Array, root_linear: Array, velocities: Array) -> None:
+        """Puts the character somewhere: position and velocity [3], rotations [13, 4], angular velocities [13, 3]."""
+        client = self._open_client()
+        pybullet.restoreState(stateId=self._untouched, physicsClientId=client)
+        spins = to_y_up(velocities)
+        root = _bullet_rotations(rotations[0])
+        pybullet.resetBasePositionAndOrientation(
+            self._body, to_y_up(root_position).tolist(), root, physicsClientId=client
+        )
+        pybullet.resetBaseVelocity(self._body, to_y_up(root_linear).tolist(), spins[0].tolist(), physicsClientId=client)
+        rates = [
+            [float(spins[row, 2])] if hinge else spins[row].tolist()
+            for row, hinge in zip(_TRACKED, _IS_HINGE, strict=True)
+        ]
+        pybullet.resetJointStatesMultiDof(self._body, _JOINTS, _joint_values(rotations), rates, physicsClientId=client)
+
+    def step(self, targets: Array, push: Array | None) -> NDArray[np.bool_]:
+        """One control step towards local rotations `targets` [13, 4] (the root's is ignored).
+
+        `push` on the centre of the push body is a force [3] in N, or [6] with a torque in N m. Returns which of the 15
+        bodies touched the ground.
+        """
+        client = self._open_client()
+        touching = np.zeros(len(BODY_NAMES), dtype=np.bool_)
+        values = _joint_values(targets)
+        wrench = None if push is None else to_y_up(push.reshape(-1, 3)).tolist()
+        for _ in range(self.substeps):
+            pybullet.setJointMotorControlMultiDofArray(
+                self._body,
+                _JOINTS,
+                pybullet.STABLE_PD_CONTROL,
+                targetPositions=values,
+                targetVelocities=self._rates,
+                forces=self._limits,
+                positionGains=self._stiffness,
+                velocityGains=self._damping,
+                physicsClientId=client,
+            )
+            if wrench is not None:
+                self._push(wrench)
+            pybullet.stepSimulation(physicsClientId=client)
+            for contact in pybullet.getContactPoints(self._body, self._ground, physicsClientId=client):
+                touching[contact[3]] = True
+        return touching
+
+    def _push(self, wrench: list[list[float]]) -> None:
+        """Applies a force, and a torque if there is one, for the next step of the engine."""
+        client, frame = self._open_client(), pybullet.WORLD_FRAME
+        state = pybullet.getLinkState(self._body, self._push_link, computeForwardKinematics=1, physicsClientId=client)
+        pybullet.applyExternalForce(self._body, self._push_link, wrench[0], state[0], frame, physicsClientId=client)
+        for torque in wrench[1:]:
+            pybullet.applyExternalTorque(self._body, self._push_link, torque, frame, physicsClientId=client)
+
+    def read(self) -> LinkStates:
+        """The state after the last step, with kinematics brought up to date."""
+        return LinkStates(self._open_client(), self._body)
+
+    def lowest_point(self) -> float:
+        """Height of the character's lowest point over the ground (the boxes of shapes are tight but for tilted ones,
+        for which the engine is asked)."""
+        points = pybullet.getClosestPoints(self._body, self._ground, 100.0, physicsClientId=self._open_client())
+        return min(point[8] for point in points)
+
+    def save(self) -> bytes:
+        """Everything the engine knows, contacts included; for `load` in any process."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "state.bullet"
+            pybullet.saveBullet(str(path), physicsClientId=self._open_client())
+            return path.read_bytes()
+
+    def load(self, content: bytes) -> None:
+        """Goes on from a saved state, to the same bits."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "state.bullet"
+            path.write_bytes(content)
+            pybullet.restoreState(fileName=str(path), physicsClientId=self._open_client())
+
+    def render(self, width: int, height: int) -> NDArray[np.uint8]:
+        """An image [height, width, 3] by the engine's software renderer, from the side, following the character."""
+        client = self._open_client()
+        (x, y, z), _ = pybullet.getBasePositionAndOrientation(self._body, physicsClientId=client)
+        target = (x, max(0.8, 0.8 * y), z)
+        view = pybullet.computeViewMatrix((x + 1.0, target[1] + 0.5, z + 3.0), target, (0.0, 1.0, 0.0))
+        lens = pybullet.computeProjectionMatrixFOV(45.0, width / height, 0.1, 20.0)
+        image = pybullet.getCameraImage(
+            width, height, view, lens, renderer=pybullet.ER_TINY_RENDERER, physicsClientId=client
+        )
+        return np.asarray(image[2], dtype=np.uint8).reshape(height, width, 4)[..., :3].copy()
+
+    def close(self) -> None:
+        """Gives the client back; more than once does no harm."""
+        if self._client is not None:
+            pybullet.disconnect(physicsClientId=self._client)
+            self._client = None
+
+    def _open_client(self) -> int:
+        if self._client is None:
+            raise ValueError("this environment is closed")
+        return self._client
+
+
+def _load_world(client: int | None, settings: DeepMimicSettings) -> tuple[int, int]:
+    """Ids of ground and character."""
+    shape = pybullet.createCollisionShape(pybullet.GEOM_PLANE, planeNormal=(0.0, 1.0, 0.0), physicsClientId=client)
+    look = pybullet.createVisualShape(
+        pybullet.GEOM_BOX, halfExtents=(50.0, 0.01, 50.0), rgbaColor=(0.8, 0.84, 0.86, 1.0),
+        visualFramePosition=(0.0, -0.01, 0.0), physicsClientId=client,
+    )  # fmt: skip
+    ground = pybullet.createMultiBody(0.0, shape, look, physicsClientId=client)
+    flags = pybullet.URDF_MAINTAIN_LINK_ORDER
+    if settings.self_collision:
+        flags |= pybullet.URDF_USE_SELF_COLLISION | pybullet.URDF_USE_SELF_COLLISION_EXCLUDE_ALL_PARENTS
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "humanoid.urdf"
+        path.write_text(humanoid_urdf())
+        body = pybullet.loadURDF(
+            str(path), (0.0, 3.0, 0.0), globalScaling=SCALE, useFixedBase=False, flags=flags, physicsClientId=client
+        )
+    pybullet.setGravity(0.0, -GRAVITY, 0.0, physicsClientId=client)
+    pybullet.setPhysicsEngineParameter(
+        fixedTimeStep=1.0 / settings.physics_hz, numSolverIterations=10, numSubSteps=1,
+        deterministicOverlappingPairs=1, physicsClientId=client,
+    )  # fmt: skip
+    pybullet.changeDynamics(ground, -1, lateralFriction=1.0, physicsClientId=client)
+    for link in range(-1, len(BODY_NAMES)):
+        pybullet.changeDynamics(
+            body, link, lateralFriction=settings.friction, linearDamping=0.0, angularDamping=0.0,
+            jointDamping=0.0, physicsClientId=client,
+        )  # fmt: skip
+    for link, hinge in zip(_JOINTS, _IS_HINGE, strict=True):
+        # The engine's own joint motors would hold every joint where it is.
+        if hinge:
+            pybullet.setJointMotorControl2(
+                body, link, pybullet.VELOCITY_CONTROL, targetVelocity=0.0, force=0.0, physicsClientId=client
+            )
+        else:
+            pybullet.setJointMotorControlMultiDof(
+                body, link, pybullet.POSITION_CONTROL, targetPosition=(0.0, 0.0, 0.0, 1.0), positionGain=0.0,
+                velocityGain=1.0, force=(0.0, 0.0, 0.0), physicsClientId=client,
+            )  # fmt: skip
+    return ground, body
+
+
+def humanoid_urdf() -> str:
+    """The model of `pybullet_data` as text that XML parsers read, with an axis for every spherical joint.
+
+    Raises:
+        ValueError: the package or the file is not there.
+    """
+    spec = importlib.util.find_spec("pybullet_data")
+    if spec is None or spec.origin is None:
+        raise ValueError("the humanoid's model is data of the PyPI package pybullet, which is not installed")
+    path = Path(spec.origin).parent / "humanoid" / "humanoid.urdf"
+    if not path.is_file():
+        raise ValueError(f"the installed pybullet_data has no file {path}")
+    text = path.read_bytes().rstrip(b"\x00").decode("ascii").replace("\r\n", "\n")
+    return re.sub(r'(<joint name="\w+" type="spherical"\s*>)', r'\1<axis xyz="1 0 0"/>', text)
+
+
+def _joint_values(rotations: Array) -> list[list[float]]:
+    """Positions of the 12 joints as the engine takes them, from local rotations [13, 4]."""
+    return [
+        [-2.0 * math.atan2(rotations[row, 2], rotations[row, 0])] if hinge else _bullet_rotations(rotations[row])
+        for row, hinge in zip(_TRACKED, _IS_HINGE, strict=True)
+    ]
+
+
+def _bullet_rotations(rotation: Array) -> list[float]:
+    """A z-up quaternion w, x, y, z as y-up x, y, z, w."""
+    x, y, z = to_y_up(rotation[1:]).tolist()
+    return [x, y, z, float(rotation[0])]

@@ -1,0 +1,157 @@
+"""`kinetune/DeepMimic-v0`: one humanoid in MuJoCo that shall move as a clip does.
+
+    import envs
+    env = gymnasium.make("kinetune/DeepMimic-v0", motion="walk")
+    observation, info = env.reset(seed=0, options={"phase": 0.25})
+    observation, reward, terminated, truncated, info = env.step(env.unwrapped.expert_action()[0])
+
+The same numbers as a row of `envs.mujoco.vector_environment` with the same seed and actions. Step infos are floats:
+`reward_<term>`, `joint_error` (rad), `root_error` (m), `body_error` (m), `phase`, `clip` (index into `motion`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils import seeding
+from numpy.typing import NDArray
+
+from envs.body.joint_coordinates import NUM_COORDINATES
+from envs.body.tracked import heading
+from envs.mujoco.physics import make_physics
+from envs.mujoco.rendering import CharacterRenderer
+from envs.mujoco.vector_environment import (
+    action_space,
+    make_reader,
+    observation_space,
+    read_starts,
+    resolve_settings,
+    step_info,
+)
+from envs.settings import DeepMimicSettings
+from envs.task.imitation_task import ImitationTask
+
+Float32 = NDArray[np.float32]
+
+_ROW = np.zeros(1, dtype=np.int64)
+
+
+class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
+    """One row of the task; options of `DeepMimicSettings` may be given by name.
+
+    Raises:
+        ClipError, ValueError: see `envs.task.reference.ReferenceMotion`.
+    """
+
+    def __init__(
+        self, settings: DeepMimicSettings | None = None, *, render_mode: str | None = None, **options: Any
+    ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode is {render_mode!r}; legal: null, rgb_array")
+        self.settings = resolve_settings(settings, options)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.settings.control_hz}
+        self.render_mode = render_mode
+        self._renderer: CharacterRenderer | None = None
+        self.task = ImitationTask(self.settings, 1)
+        self.observation_space = observation_space(self.task)
+        self.action_space = action_space(self.settings)
+        self._physics = make_physics(self.settings)
+        self._reader = make_reader(self.task)
+        self._qpos = np.zeros((1, self._physics.model.nq))
+        self._qvel = np.zeros((1, self._physics.model.nv))
+        self._state = self._reader.read(self._qpos, self._qvel)
+
+    @property
+    def observation_schema(self) -> dict[str, Any]:
+        """What a controller's checkpoint records of this environment; plain JSON values."""
+        return self.task.schema
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32, dict[str, Any]]:
+        """Starts on the clip; `options["phase"]` in [0, 1) says where, `options["clip"]` on which.
+
+        Raises:
+            ValueError: an unknown option, a phase outside [0, 1) or a clip that is not there.
+        """
+        super().reset(seed=seed)
+        self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
+        self._qpos, self._qvel = self.task.start_states(_ROW)
+        self._read()
+        return self.observe()[0], {"phase": float(self.task.phase[0]), "clip": int(self.task.clip[0])}
+
+    def step(self, action: NDArray[Any]) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
+        """One control step with an action [28].
+
+        Raises:
+            ValueError: wrong shape, or not finite.
+        """
+        action = np.asarray(action)
+        if action.shape != (NUM_COORDINATES,):
+            raise ValueError(f"action has shape {action.shape}; legal: ({NUM_COORDINATES},)")
+        targets = self.task.targets(action[None], self._state.coordinates)
+        push = self.task.push(heading(self._qpos[:, 3:7])) if self.settings.push_force > 0.0 else None
+        after = self._physics.step(self._qpos, self._qvel, targets, push)
+        self._qpos, self._qvel = after.qpos, after.qvel
+        self._read()
+        outcome = self.task.advance(self._state, after.touching, after.diverged)
+        return (
+            self.observe()[0],
+            float(outcome.reward[0]),
+            bool(outcome.terminated[0]),
+            bool(outcome.truncated[0]),
+            step_info(self.task, outcome),
+        )
+
+    def expert_action(self) -> Float32:
+        """The open-loop expert's action [1, 28]: reference target at t + lookahead, with velocity feed-forward."""
+        return self.task.expert_action()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that determines the future, for `set_state`: arrays and plain values."""
+        return {
+            "qpos": self._qpos.copy(),
+            "qvel": self._qvel.copy(),
+            "task": self.task.state(),
+            "generator": self.np_random.bit_generator.state,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on exactly where `state()` was taken.
+
+        Raises:
+            ValueError: it is of another model.
+        """
+        for name, mine in (("qpos", self._qpos), ("qvel", self._qvel)):
+            if np.shape(state[name]) != mine.shape:
+                raise ValueError(f"state has {name} of shape {np.shape(state[name])}; legal: {mine.shape}")
+        self.task.set_state(state["task"])
+        self._qpos, self._qvel = np.array(state["qpos"]), np.array(state["qvel"])
+        generator = seeding.np_random(0)[0]
+        generator.bit_generator.state = state["generator"]
+        self.np_random = generator
+        self._read()
+
+    def observe(self) -> Float32:
+        """The observation [1, D] of now, as the last step or reset returned it."""
+        return self.task.observe(self._state)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """The picture [360, 480, 3] of now, with `render_mode` rgb_array; see `envs.mujoco.rendering`."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = CharacterRenderer(self._physics.model)
+        return self._renderer.draw(self._qpos[0])
+
+    def close(self) -> None:
+        """Frees the engine's threads and the picture's context."""
+        self._physics.close()
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _read(self) -> None:
+        self._reader.read(self._qpos, self._qvel, into=self._state)

@@ -1,0 +1,1 @@
+"""The imitation task: reference, observations, reward, falls and pushes, for any simulator."""

@@ -1,0 +1,362 @@
+"""`--task train` of `jobs.trpo`: an algorithm, a run directory, and everybody who wants to know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cluster.records.curves import draw_curves
+from cluster.records.run_directory import METRICS, RunDirectory, inspect
+from cluster.records.telemetry import PHASES, Telemetry
+from cluster.records.trackers import make_tracker
+from cluster.settings import RunSettings
+from jobs.configs.trpo import ControllerSettings, TRPOJobConfig
+from learners.trpo.settings import TRPOSettings
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+    from rollouts.control.actor_critic import Controller
+
+CURVES = ("rollout/return", "rollout/length", "rollout/reward", "policy/kl", "critic/explained_variance")
+FREE = frozenset(
+    {
+        *("task", "num_timesteps", "load_model_path", "num_learners", "keep_checkpoints", "log_interval", "save_dir"),
+        *("cpus_per_env_runner", "cpus_per_learner", "max_runner_restarts", "num_eval_episodes", "max_episode_steps"),
+        "runner_timeout_s",
+        *("stochastic_policy", "save_sample", "train_platform_type", "wandb_project", "wandb_mode", "runtime"),
+        *("ray_address", "object_store_mb", "dashboard", "resume", "overwrite", "allow_changed"),
+    }
+)
+"""Options that may differ when a run is resumed."""
+
+
+class Training(Protocol):
+    """What trains: `cluster.rllib.trpo.TRPO`, or `learners.trpo.training.ControlTraining` without Ray."""
+
+    last_metrics: dict[str, float]
+
+    @property
+    def num_steps(self) -> int: ...
+
+    @property
+    def finished_iterations(self) -> int: ...
+
+    @property
+    def restorable(self) -> bool: ...
+
+    def train(self) -> Any: ...
+
+    def weights(self) -> dict[str, np.ndarray]: ...
+
+    def reset_environments(self) -> None: ...
+
+    def progress(self) -> dict[str, Any]: ...
+
+    def load_progress(self, progress: dict[str, Any], /) -> None: ...
+
+    def learner_state(self) -> dict[str, Any]: ...
+
+    def load_learner_state(self, state: dict[str, Any], /) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def train(config: TRPOJobConfig) -> None:
+    """Train, or continue a training, and leave `controller.safetensors` in the run's folder.
+
+    Raises:
+        RunDirectoryError: the folder cannot be used as asked.
+        ValueError: the controller to start from is for other observations, or options do not fit.
+    """
+    import torch
+
+    torch.set_num_threads(config.threads)
+    settings = directory_settings(config)
+    inspect(settings)
+    schema, network = prepare(config)
+    fingerprint = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
+    with ExitStack() as stack:
+        gauges = None
+        if config.runtime == "ray":
+            from cluster.records.gauges import Gauges
+            from cluster.runtime.connect import connect
+
+            stack.enter_context(connect(config, needed_cpus(config)))
+            gauges = Gauges(config.folder.name, PHASES)
+        directory = RunDirectory.open(settings, config, fingerprint)
+        stack.callback(directory.close)
+        tracker = make_tracker(config, config.model_dump(mode="json"), directory.path, directory.step)
+        telemetry = Telemetry(num_iterations(config), directory.step, config.log_interval, tracker, gauges)
+        stack.callback(telemetry.close)
+        with telemetry.phase("start"):
+            training = stack.enter_context(open_training(config, network))
+        if directory.manifest is not None:
+            state = directory.load_state()
+            training.load_learner_state(state["learner"])
+            training.load_progress(to_arrays(state["progress"]))
+        Loop(config, training, directory, telemetry, schema, network).run()
+
+
+class Loop:
+    """Iterations, records and checkpoints of one training."""
+
+    def __init__(
+        self,
+        config: TRPOJobConfig,
+        training: Training,
+        directory: RunDirectory,
+        telemetry: Telemetry,
+        schema: dict[str, Any],
+        network: Controller,
+    ) -> None:
+        """`network` has the shape of the trained controller and carries its weights to the files."""
+        self._config = config
+        self._training = training
+        self._directory = directory
+        self._telemetry = telemetry
+        self._schema = schema
+        self._network = network
+
+    def run(self) -> None:
+        """Until `num_timesteps` are made."""
+        training, config = self._training, self._config
+        while training.num_steps < config.num_timesteps:
+            with self._telemetry.phase("rollout"):
+                training.train()
+            step = training.finished_iterations
+            record = {"timesteps": float(training.num_steps), **training.last_metrics}
+            self._directory.append_metrics({"step": step, **record})
+            self._telemetry.log(record, step)
+            last = training.num_steps >= config.num_timesteps
+            if step % config.save_per_iter == 0 or last:
+                with self._telemetry.phase("checkpoint"):
+                    self.save(step)
+            self._telemetry.finished_step(step)
+        file = self.export(self._directory.path)
+        print(f"{training.num_steps} steps, {training.finished_iterations} iterations: {file}")
+
+    def save(self, step: int) -> None:
+        """Commit a checkpoint; curves and the controller go to the folder too."""
+        if not self._training.restorable:
+            self._training.reset_environments()
+        state = {"learner": self._training.learner_state(), "progress": to_tensors(self._training.progress())}
+        self._directory.save_checkpoint(step, step, state, self.export)
+        self.export(self._directory.path)
+        self._draw()
+
+    def export(self, folder: Path) -> Path:
+        """Write the present controller."""
+        from rollouts.control.actor_critic import save_controller
+
+        load_weights(self._network, self._training.weights())
+        about = {
+            "env_id": self._config.env_id,
+            "timesteps": self._training.num_steps,
+            "task": self._config.environment_options,
+            "seed": self._config.seed,
+        }
+        return save_controller(folder, self._network, self._schema, json.loads(json.dumps(about, default=str)))
+
+    def _draw(self) -> None:
+        lines = (self._directory.path / METRICS).read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        curves = {name: [(r["timesteps"], r[name]) for r in records if name in r] for name in CURVES}
+        draw_curves(
+            self._directory.path / "training_curves_latest.png",
+            {name: points for name, points in curves.items() if points},
+        )
+
+
+def load_weights(network: Controller, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays of `Training.weights` into a network of the same shape."""
+    import torch
+
+    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+
+
+def directory_settings(config: TRPOJobConfig) -> RunSettings:
+    """The run directory's options."""
+    # A controller to start from brings its shape: what the options say about one changes no result.
+    ignored = ControllerSettings.model_fields if config.load_sft_pretrain else ()
+    return RunSettings(
+        save_dir=config.folder,
+        resume=config.resume,
+        overwrite=config.overwrite,
+        seed=config.seed,
+        keep_checkpoints=config.keep_checkpoints,
+        allow_changed=(*config.allow_changed, *sorted(FREE), *ignored),
+    )
+
+
+def num_iterations(config: TRPOJobConfig) -> int:
+    """About how many there will be: steps that only reset environments are not counted as steps."""
+    per_iteration = -(-config.steps_per_batch // config.num_envs) * config.num_envs
+    return math.ceil(config.num_timesteps / per_iteration)
+
+
+def needed_cpus(config: TRPOJobConfig) -> float:
+    """CPUs that actors reserve."""
+    return config.num_env_runners * config.cpus_per_env_runner + config.num_learners * config.cpus_per_learner
+
+
+def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], Controller]:
+    """The environment's schema, and the controller that training starts from.
+
+    Raises:
+        ValueError: no such environment, or the controller to start from does not fit.
+    """
+    from rollouts.control.actor_critic import load_controller
+    from rollouts.control.environments import make_control_env, observation_schema
+
+    env = make_control_env(config.gymnasium_id, 1, config.environment_options)
+    schema = observation_schema(env)
+    if config.load_sft_pretrain is not None:
+        network = load_controller(config.load_sft_pretrain, schema).controller
+    else:
+        network = new_controller(config, env)
+    env.close()
+    return schema, network
+
+
+def new_controller(config: TRPOJobConfig, env: VectorEnv) -> Controller:
+    """Random weights."""
+    from rollouts.control.actor_critic import Controller, ControllerConfig
+    from rollouts.control.vector_sampler import spaces_of
+
+    return Controller(ControllerConfig(*spaces_of(env), **controller_shape(config)), config.seed)
+
+
+def controller_shape(config: TRPOJobConfig) -> dict[str, Any]:
+    """Fields of `ControllerConfig`."""
+    return {
+        "hidden_sizes": (config.hidden_size,) * config.num_layers,
+        "activation": config.activation,
+        "initial_log_std": config.initial_log_std,
+        "normalize_observations": config.normalize_observations,
+    }
+
+
+@contextmanager
+def open_training(config: TRPOJobConfig, network: Controller) -> Iterator[Training]:
+    """Builds what trains, and ends it."""
+    training = local_training(config, network) if config.runtime == "local" else rllib_training(config)
+    try:
+        yield training
+    finally:
+        training.stop()
+
+
+def local_training(config: TRPOJobConfig, network: Controller) -> Training:
+    """One process without Ray."""
+    import copy
+
+    from learners.trpo.learner import TRPOLearner
+    from learners.trpo.training import ControlTraining
+    from rollouts.control.environments import make_control_env
+    from rollouts.control.vector_sampler import VectorSampler
+
+    env = make_control_env(config.gymnasium_id, config.num_envs, config.environment_options)
+    learner = TRPOLearner(copy.deepcopy(network).train(), trpo_settings_of(config), config.seed)
+    return ControlTraining(learner, VectorSampler(env, config.seed, record_expert=config.cloning_weight > 0))
+
+
+def rllib_training(config: TRPOJobConfig) -> Training:
+    """RLlib's algorithm."""
+    from cluster.rllib.trpo import TRPO
+
+    built = rllib_config(config).build_algo()
+    assert isinstance(built, TRPO)
+    return built
+
+
+def rllib_config(config: TRPOJobConfig) -> Any:
+    """The job's options as RLlib's; for Tune: `tune.Tuner(TRPO, param_space=rllib_config(config).training(...))`."""
+    from cluster.rllib.module import LOAD_PATH, SEED
+    from cluster.rllib.trpo import TRPOConfig
+
+    load_path = None if config.load_sft_pretrain is None else str(config.load_sft_pretrain.absolute())
+    runners: dict[str, Any] = {
+        "num_env_runners": config.num_env_runners,
+        "num_envs_per_env_runner": config.num_envs // max(1, config.num_env_runners),
+        "num_cpus_per_env_runner": config.cpus_per_env_runner,
+    }
+    return (
+        TRPOConfig()
+        .environment(config.gymnasium_id, env_config=config.environment_options)
+        .env_runners(**runners)
+        .learners(
+            num_learners=config.num_learners,
+            num_cpus_per_learner=config.cpus_per_learner if config.num_learners else "auto",
+            num_gpus_per_learner=config.gpus_per_learner,
+        )
+        .fault_tolerance(restart_failed_env_runners=True, max_num_env_runner_restarts=config.max_runner_restarts)
+        .rl_module(model_config={**controller_shape(config), SEED: config.seed, LOAD_PATH: load_path})
+        .debugging(seed=config.seed, log_level="ERROR")
+        .training(**{name: getattr(config, name) for name in (*TRPOSettings.model_fields, "runner_timeout_s")})
+    )
+
+
+def trpo_settings_of(config: TRPOJobConfig) -> TRPOSettings:
+    """TRPO's options alone."""
+    return TRPOSettings.model_validate({name: getattr(config, name) for name in TRPOSettings.model_fields})
+
+
+def to_tensors(value: Any) -> Any:
+    """Arrays to tensors, all the way down: what `torch.load(weights_only=True)` reads."""
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: to_tensors(inner) for key, inner in value.items()}
+    return [to_tensors(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def to_arrays(value: Any) -> Any:
+    """Tensors to arrays, all the way down."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    if isinstance(value, Mapping):
+        return {key: to_arrays(inner) for key, inner in value.items()}
+    return [to_arrays(inner) for inner in value] if isinstance(value, list) else value
+
+
+def describe(config: TRPOJobConfig) -> str:
+    """What a training would do, for `--dry_run`.
+
+    Raises:
+        RunDirectoryError: the folder cannot be used as asked.
+        ValueError: no such environment, or a controller that does not fit.
+    """
+    opening = inspect(directory_settings(config))
+    schema, network = prepare(config)
+    steps = -(-config.steps_per_batch // config.num_envs)
+    policy = sum(parameter.numel() for parameter in network.policy_parameters())
+    critic = sum(parameter.numel() for parameter in network.critic_parameters())
+    width = network.config.observation_dim + 2 * network.config.action_dim + 4
+    processes = f"{config.num_env_runners or 'the driver as'} runner, {config.num_learners or 'the driver as'} learner"
+    return "\n".join(
+        [
+            f"folder {config.folder}: {opening}",
+            f"environment {config.gymnasium_id}: {network.config.observation_dim} observed numbers, "
+            f"{network.config.action_dim} actions",
+            f"controller: {policy / 1e3:.1f} k parameters of the policy, {critic / 1e3:.1f} k of the critic"
+            + (f", from {config.load_sft_pretrain}" if config.load_sft_pretrain else ""),
+            f"batch: {steps} steps of {config.num_envs} environments = {steps * config.num_envs}, "
+            f"{steps * config.num_envs * width * 4 / 1e6:.1f} MB; about {num_iterations(config)} iterations",
+            f"processes: {processes}; {needed_cpus(config):g} CPUs reserved",
+            f"observations: {', '.join(schema) if schema else 'no schema'}",
+        ]
+    )

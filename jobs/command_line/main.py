@@ -1,0 +1,248 @@
+"""A settings model as a command line: flags, presets, files, `--help`, `--dry_run`, and errors a person can act on.
+
+Values are taken from the model's defaults, then `--preset`, then `--config`, then the flags; each later one wins. A
+mistake is told in one line per mistake with exit code 2 and no traceback; `--debug` shows where it was raised.
+
+    from jobs import cli
+    if __name__ == "__main__":
+        sys.exit(cli.main(PretrainConfig, run, __doc__, job="jobs.pretrain"))
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from jobs.command_line.flags import Flag, GuideFlag, UsageError, flags_of, names_of, nearest, read_flags
+from jobs.command_line.help_text import help_text
+from motions.settings import Settings
+
+PRESETS = Path(__file__).resolve().parents[1] / "presets"
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+CLI_FLAGS = {
+    "preset": Flag("preset", (), "", "", "scalar", "name of a preset or path of a .yaml file", "none", False),
+    "config": Flag("config", (), "", "", "scalar", "path of a .yaml file", "none", False),
+    "dry_run": Flag("dry_run", (), "", "", "bool", "true or false", "false", False),
+    "debug": Flag("debug", (), "", "", "bool", "true or false", "false", False),
+    "help": Flag("help", ("h",), "", "", "bool", "true or false", "false", False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine(Generic[SettingsT]):
+    """What a command line asks for."""
+
+    settings: SettingsT
+    dry_run: bool = False
+    notes: tuple[str, ...] = ()
+    """Remarks on options of other guides that change nothing here."""
+
+
+@dataclass(slots=True)
+class _Sources:
+    """Values by field name and the place each came from, for the error messages."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def update(self, values: Mapping[str, Any], origin: str) -> None:
+        self.values.update(values)
+        self.origins.update(dict.fromkeys(values, origin))
+
+
+def main(
+    config: type[SettingsT],
+    run: Callable[[SettingsT], None],
+    doc: str | None,
+    job: str,
+    plan: Callable[[SettingsT], None] | None = None,
+    guide: Mapping[str, GuideFlag] | None = None,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs a job from the command line and returns its exit code: 0, 2 for a mistake of the user, 130 when interrupted.
+
+    Args:
+        doc: the job module's docstring, shown by `--help`.
+        job: the module's name, such as `jobs.grpo`.
+        plan: for `--dry_run`: prints what would run and checks everything that can be checked without starting. It
+            raises `ValueError` when the run cannot start. Without it the resolved settings are printed.
+        guide: options of other guides that are no settings here.
+        argv: the words behind the module's name; `sys.argv[1:]` if not given.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if any(word in ("--help", "-h") for word in words):
+        print(help_text(config, doc, job, preset_names(job)))
+        return 0
+    try:
+        command = parse(config, words, job, guide)
+        for note in command.notes:
+            print(f"note: {note}", file=sys.stderr)
+        if command.dry_run and plan is None:
+            print(settings_yaml(command.settings))
+        elif command.dry_run and plan is not None:
+            plan(command.settings)
+        else:
+            run(command.settings)
+    except UsageError as error:
+        for line in error.lines:
+            print(f"error: {line}", file=sys.stderr)
+        print(f"python -m {job} --help lists every option", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        # Every layer raises ValueError, or lets the system's OSError pass, for what the user can mend.
+        if "--debug" in words:
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(
+    config: type[SettingsT], argv: Sequence[str], job: str, guide: Mapping[str, GuideFlag] | None = None
+) -> CommandLine[SettingsT]:
+    """Reads a command line into validated settings.
+
+    Raises:
+        UsageError: with one line for every mistake found.
+    """
+    flags = flags_of(config)
+    notes: list[str] = []
+    given = read_flags(argv, {**flags, **CLI_FLAGS}, guide, notes.append)
+    sources = _Sources()
+    if isinstance(preset := given.pop("preset", None), str):
+        path = preset_path(preset, job)
+        sources.update(read_settings_file(path, flags, job), f"preset {preset}")
+    if isinstance(path := given.pop("config", None), str):
+        sources.update(read_settings_file(Path(path), flags, job), path)
+    dry_run = bool(given.pop("dry_run", False))
+    given.pop("debug", None)
+    sources.update(given, "")
+    return CommandLine(validate(config, sources, flags), dry_run, tuple(notes))
+
+
+def preset_path(preset: str, job: str) -> Path:
+    """File of a preset given by name (`jobs/presets/NAME.yaml`) or by path."""
+    if preset.endswith((".yaml", ".yml")):
+        return Path(preset)
+    path = PRESETS / f"{preset}.yaml"
+    if not path.is_file():
+        names = ", ".join(preset_names(job)) or "none"
+        raise UsageError([f"--preset {preset}: no such preset; for {job} there are: {names}; or give a .yaml path"])
+    return path
+
+
+def preset_names(job: str) -> list[str]:
+    """Names of the presets of a job."""
+    return [
+        path.stem
+        for path in sorted(PRESETS.glob("*.yaml"))
+        if yaml.safe_load(path.read_text(encoding="utf-8"))["job"] == job
+    ]
+
+
+def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
+    """Settings of a preset with some values replaced, for jobs and benchmarks that start other jobs."""
+    flags = flags_of(config)
+    sources = _Sources()
+    sources.update(read_settings_file(preset_path(preset, job), flags, job), f"preset {preset}")
+    sources.update(overrides, "")
+    return validate(config, sources, flags)
+
+
+def read_settings_file(path: Path, flags: Mapping[str, Flag], job: str) -> dict[str, Any]:
+    """Values by field name of a YAML file. Its `job` key, if there is one, must name this job.
+
+    Raises:
+        UsageError: the file cannot be read, is no mapping, is for another job, or has an unknown or doubled key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError([f"{path}: {error.strerror or error}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError([f"{path}: not a YAML file: {' '.join(str(error).split())}"]) from error
+    if not isinstance(content, dict):
+        raise UsageError([f"{path}: expected a mapping of option names to values, got {type(content).__name__}"])
+    wanted = content.pop("job", job)
+    if wanted != job:
+        raise UsageError([f"{path}: these settings are for {wanted}, not for {job}"])
+    spellings = names_of(flags)
+    values: dict[str, Any] = {}
+    errors = []
+    for key, value in content.items():
+        name = spellings.get(str(key))
+        if name is None:
+            errors.append(f"{path}: unknown option {key!r}{nearest(str(key), list(spellings))}")
+        elif name in values:
+            errors.append(f"{path}: {name} is given twice, once as {key}")
+        else:
+            values[name] = value
+    if errors:
+        raise UsageError(errors)
+    return values
+
+
+def validate(config: type[SettingsT], sources: _Sources, flags: Mapping[str, Flag]) -> SettingsT:
+    """The validated model, or a `UsageError` that names option, value, origin and legal values."""
+    try:
+        return config.model_validate(sources.values)
+    except ValidationError as error:
+        lines = [_error_line(dict(detail), sources, flags) for detail in error.errors(include_url=False)]
+        raise UsageError(list(dict.fromkeys(lines))) from error
+
+
+def settings_yaml(settings: Settings) -> str:
+    """Every resolved setting, as a file that `--config` reads back."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip()
+
+
+def command_of(settings: Settings, job: str) -> str:
+    """The shortest command line that gives these settings: every value that is not the default, as a flag."""
+    words = ["python", "-m", job]
+    for name, value in settings.model_dump(mode="json").items():
+        field = type(settings).model_fields[name]
+        if not field.is_required() and getattr(settings, name) == field.get_default(call_default_factory=True):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no_{name}")
+        elif isinstance(value, list):
+            words += [f"--{name}", *map(str, value)]
+        else:
+            words += [f"--{name}", "none" if value is None else str(value)]
+    return shlex.join(words)
+
+
+def _error_line(detail: dict[str, Any], sources: _Sources, flags: Mapping[str, Flag]) -> str:
+    spellings = names_of(flags)
+    name = spellings.get(str(detail["loc"][0])) if detail["loc"] else None
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if name is None:
+        return message
+    if detail["type"] == "missing":
+        return f"--{name} is required: {flags[name].legal}"
+    origin = sources.origins.get(name)
+    place = "default" if origin is None else origin
+    value = detail["input"] if name not in sources.values else sources.values[name]
+    shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    behind = f" ({place})" if place else ""
+    if detail["type"] == "value_error" and message.startswith(name):
+        return f"--{message}{behind}"
+    if detail["type"] == "value_error":
+        return f"--{name} {shown}{behind}: {message}"
+    return f"--{name} {shown}{behind}: expected {flags[name].legal}"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

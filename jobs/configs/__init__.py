@@ -1,0 +1,1 @@
+"""One configuration model per job."""

@@ -1,0 +1,68 @@
+"""The configuration of `jobs.generate`; imports neither torch nor ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import AliasChoices, Field, model_validator
+
+from jobs.configs.data import DataSettings
+from rollouts.settings import (
+    CheckpointSettings,
+    DenoisingSettings,
+)
+
+
+class GenerateConfig(CheckpointSettings, DenoisingSettings, DataSettings):
+    """Motions from text."""
+
+    text: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("text", "text_prompt"))
+    """Prompts, each in quotes."""
+
+    text_file: Path | None = Field(default=None, validation_alias=AliasChoices("text_file", "input_text"))
+    """Prompts from a file: .txt (one a line), .jsonl with segments, or a composite .npy."""
+
+    num_samples: int | None = Field(default=None, ge=1)
+    """Motions per prompt, by default 1. Together with `num_repetitions` it is the number of prompts, as in MDM's
+    commands: of given ones at most so many, and where none is given so many held-out captions of the data."""
+
+    num_repetitions: int | None = Field(default=None, ge=1)
+    """Motions per prompt, in MDM's words."""
+
+    seconds: float = Field(default=6.0, gt=0, validation_alias=AliasChoices("seconds", "motion_length"))
+    """Length of the motions of `text` and of a .txt file."""
+
+    seed: int = Field(default=10, ge=0, lt=2**63)
+    """Seed of the noise."""
+
+    stochastic: bool = False
+    """Draw noise in every denoising step, as MDM's own generation does. Off, a motion is a function of its starting
+    noise, which is how policies are evaluated."""
+
+    save_dir: Path = Field(default=Path("outputs/generated"), validation_alias=AliasChoices("save_dir", "output_dir"))
+    """Folder of the results."""
+
+    overwrite: bool = False
+    """If `save_dir` holds results, move them aside to `save_dir.old-1` (`-2`, ...). Nothing is deleted."""
+
+    gif: bool = True
+    """Draw an animation of each motion."""
+
+    @model_validator(mode="after")
+    def _something_to_say(self) -> Self:
+        if not self.text and self.text_file is None and not self.max_prompts:
+            raise ValueError("there is no prompt: give --text 'a person walks' or --text_file prompts.txt")
+        if self.text and self.text_file is not None:
+            raise ValueError("text and text_file are both given; prompts come from one of them")
+        return self
+
+    @property
+    def motions_per_prompt(self) -> int:
+        """Motions that are made of each prompt."""
+        return self.num_repetitions or self.num_samples or 1
+
+    @property
+    def max_prompts(self) -> int | None:
+        """Prompts that are used or drawn at most; None for all."""
+        return None if self.num_repetitions is None else self.num_samples

@@ -1,0 +1,48 @@
+"""The configuration of `jobs.sft`; imports neither torch nor ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import AliasChoices, Field, model_validator
+
+from cluster.settings import ConnectionSettings, WorkerSettings
+from learners.cloning.settings import CloneRounds
+from motions.settings import Settings
+from rewards.evaluation.settings import ControlEvaluationSettings
+
+
+class SFTRunSettings(Settings):
+    """Folder and evaluation."""
+
+    save_path: Path = Field(
+        default=Path("policy_sft_pretrained"), validation_alias=AliasChoices("save_path", "save_dir")
+    )
+    """Folder of the clone: `controller.safetensors`, `config.yaml`, `metrics.jsonl`, `evaluation.json`. Inside a
+    submitted Ray job it must be absolute."""
+
+    resume: bool = False
+    """Continue the cloning found in `save_path` after its last finished round."""
+
+    overwrite: bool = False
+    """If `save_path` holds a run, move it aside to `save_path.old-1` (`-2`, ...) and start anew."""
+
+    evaluate: bool = Field(default=True, validation_alias=AliasChoices("evaluate", "eval"))
+    """Evaluate the clone beside the baselines when it is trained; `--no_eval` leaves it out."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite are both set: continue the cloning in save_path, or start anew?")
+        return self
+
+
+class SFTConfig(
+    CloneRounds,
+    ControlEvaluationSettings,
+    SFTRunSettings,
+    WorkerSettings,
+    ConnectionSettings,
+):
+    """Cloning of a controller from motion clips."""

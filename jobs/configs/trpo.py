@@ -1,0 +1,220 @@
+"""The configuration of `jobs.trpo`; imports neither torch, ray nor a physics engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import AliasChoices, Field, field_validator, model_validator
+
+from cluster.settings import ConnectionSettings, TrackerSettings
+from envs.settings import DeepMimicSettings
+from learners.trpo.settings import TRPOSettings
+from motions.settings import Settings
+
+OWN_ENVIRONMENTS = {"DeepMimic": "kinetune/DeepMimic-v0", "DeepMimicBullet": "kinetune/DeepMimicBullet-v0"}
+"""Short names of this project's environments."""
+
+
+class ReinforcementRunSettings(Settings):
+    """What to do, and where."""
+
+    task: Literal["train", "evaluate", "sample"] = "train"
+    """`train` a controller. `evaluate` one: returns and lengths of whole episodes. `sample`: the same, and all their
+    steps are written to `samples.npz`."""
+
+    env_id: str = Field(default="DeepMimic", min_length=1, validation_alias=AliasChoices("env_id", "env"))
+    """`DeepMimic` (MuJoCo), `DeepMimicBullet`, a gymnasium id such as `Hopper-v5`, or `package.module:id` where
+    importing the module registers the id."""
+
+    env_options: tuple[str, ...] = ()
+    """Options of another environment than DeepMimic, each as `name=value` (YAML): `frame_skip=2`."""
+
+    save_dir: Path | None = None
+    """Folder of the run; by default `runs/trpo-<clip or environment>-<seed>`. Inside a submitted Ray job it must be
+    absolute."""
+
+    resume: bool = False
+    """Continue the run found in `save_dir` from its last checkpoint, to the same bits; an empty folder starts a new
+    run, so a retried job may always say this."""
+
+    overwrite: bool = False
+    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start anew. Nothing is deleted."""
+
+    allow_changed: tuple[str, ...] = ()
+    """Options that may differ from the run being resumed; without it a change that affects results is refused."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of weights, environments and noise."""
+
+    num_timesteps: int = Field(default=5_000_000, ge=1, validation_alias=AliasChoices("num_timesteps", "num_steps"))
+    """Environment steps of the training, over all environments together."""
+
+    save_per_iter: int = Field(default=100, ge=1)
+    """Iterations between checkpoints; there is one at the end in any case. Environments whose state cannot be saved
+    (all but `DeepMimic` and `DeepMimicBullet`) start new episodes there, so that a resumed run is the one that went
+    on."""
+
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints that are kept."""
+
+    log_interval: int = Field(default=1, ge=1)
+    """Iterations between lines of text when the output is no terminal."""
+
+    load_sft_pretrain: Path | None = Field(
+        default=None, validation_alias=AliasChoices("load_sft_pretrain", "pretrained_weight_path")
+    )
+    """Controller to start from: what `jobs.sft` or an earlier training left. It brings its own shape, statistics and
+    standard deviation."""
+
+    load_model_path: Path | None = Field(
+        default=None, validation_alias=AliasChoices("load_model_path", "controller", "model_path")
+    )
+    """Controller to evaluate or sample; by default the one in `save_dir`."""
+
+
+class EpisodeSettings(Settings):
+    """Episodes of `evaluate` and `sample`."""
+
+    num_eval_episodes: int = Field(
+        default=10, ge=1, validation_alias=AliasChoices("num_eval_episodes", "eval_episodes")
+    )
+    """Episodes, each in an environment of its own."""
+
+    max_episode_steps: int = Field(default=2048, ge=1)
+    """They end here at the latest."""
+
+    stochastic_policy: bool = False
+    """Draw actions as in training; otherwise act by the mean."""
+
+    save_sample: bool = False
+    """Let `evaluate` write `samples.npz` too."""
+
+
+class ControllerSettings(Settings):
+    """Shape of a new controller; `load_sft_pretrain` brings its own."""
+
+    hidden_size: int = Field(default=128, ge=1, validation_alias=AliasChoices("hidden_size", "policy_hidden_size"))
+    """Width of the hidden layers of policy and critic."""
+
+    num_layers: int = Field(default=2, ge=1)
+    """Hidden layers."""
+
+    activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
+    """Their activation."""
+
+    initial_log_std: float = Field(default=-1.0, ge=-5, le=2)
+    """Log of the standard deviation of the actions at the start."""
+
+    normalize_observations: bool = True
+    """Give the networks observations less their running mean, in units of their running deviation, clamped to +-5. Off:
+    as they are, which suits small and similar numbers."""
+
+
+class SamplingProcessSettings(Settings):
+    """Processes."""
+
+    num_envs: int = Field(default=32, ge=1)
+    """Environments that are sampled, over all runners together."""
+
+    num_env_runners: int = Field(default=0, ge=0)
+    """RLlib env runners: processes that sample. 0: the driver does. A runner that dies is replaced. `num_envs` must be
+    a multiple of it."""
+
+    num_learners: int = Field(default=0, ge=0)
+    """RLlib learners: processes that train, each on its part of the batch. 0: the driver does."""
+
+    cpus_per_env_runner: float = Field(default=0.5, ge=0)
+    """CPUs reserved by an env runner. Sampling and training take turns: half a core is a whole one while it works."""
+
+    cpus_per_learner: float = Field(default=0.5, ge=0)
+    """CPUs reserved by a learner."""
+
+    gpus_per_learner: float = Field(default=0.0, ge=0)
+    """GPUs reserved by a learner; with `num_learners` 0 the driver trains on the first GPU if this is above 0."""
+
+    max_runner_restarts: int = Field(default=1000, ge=0)
+    """Times each env runner is restarted before the run gives up."""
+
+    runner_timeout_s: float = Field(default=600.0, gt=0)
+    """An env runner that works on one rollout for longer is replaced."""
+
+    threads: int = Field(default=1, ge=1)
+    """Threads of the numeric libraries in each process. Controllers are small: more threads are slower."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.num_envs % max(1, self.num_env_runners):
+            raise ValueError(f"num_envs is {self.num_envs}: a multiple of num_env_runners, {self.num_env_runners}")
+        if self.num_learners > self.num_envs:
+            raise ValueError(f"num_learners is {self.num_learners}: at most num_envs, {self.num_envs}")
+        return self
+
+
+class TRPOJobConfig(
+    ReinforcementRunSettings,
+    TRPOSettings,
+    ControllerSettings,
+    SamplingProcessSettings,
+    EpisodeSettings,
+    DeepMimicSettings,
+    TrackerSettings,
+    ConnectionSettings,
+):
+    """Training of a controller by TRPO."""
+
+    @field_validator("env_options")
+    @classmethod
+    def _pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pair in value:
+            if "=" not in pair or not pair.partition("=")[0]:
+                raise ValueError(f"env_options has {pair!r}; each is name=value")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
+        if self.env_id in OWN_ENVIRONMENTS and self.env_options:
+            raise ValueError(f"env_options are for other environments; the options of {self.env_id} are flags")
+        strange = sorted(self.model_fields_set & DeepMimicSettings.model_fields.keys())
+        if self.env_id not in OWN_ENVIRONMENTS and strange:
+            raise ValueError(f"{', '.join(strange[:4])}: options of DeepMimic, but env_id is {self.env_id}")
+        if self.env_id not in OWN_ENVIRONMENTS and self.cloning_weight:
+            raise ValueError(f"cloning_weight needs an environment with an expert; {self.env_id} has none")
+        if self.runtime == "local" and (self.num_env_runners or self.num_learners):
+            raise ValueError("runtime local has no processes: num_env_runners and num_learners must be 0")
+        if self.task == "train" and self.load_model_path is not None:
+            raise ValueError("load_model_path is what evaluate plays; a training starts from load_sft_pretrain")
+        # At their defaults they may be there: the config.yaml of an earlier run names every option.
+        shape = [
+            f"{name} {getattr(self, name)}"
+            for name, field in ControllerSettings.model_fields.items()
+            if name in self.model_fields_set and getattr(self, name) != field.default
+        ]
+        if self.load_sft_pretrain is not None and shape:
+            raise ValueError(
+                f"{', '.join(shape)}: of a new controller, but {self.load_sft_pretrain} brings its own; leave it out, "
+                "or leave out load_sft_pretrain"
+            )
+        return self
+
+    @property
+    def gymnasium_id(self) -> str:
+        """Of the environment."""
+        return OWN_ENVIRONMENTS.get(self.env_id, self.env_id)
+
+    @property
+    def environment_options(self) -> dict[str, Any]:
+        """Keyword arguments of the environment."""
+        if self.env_id in OWN_ENVIRONMENTS:
+            return {name: getattr(self, name) for name in DeepMimicSettings.model_fields}
+        pairs = (pair.partition("=") for pair in self.env_options)
+        return {name: yaml.safe_load(value) for name, _, value in pairs}
+
+    @property
+    def folder(self) -> Path:
+        """`save_dir`, or its default."""
+        subject = "-".join(Path(clip).stem for clip in self.motion) if self.env_id in OWN_ENVIRONMENTS else self.env_id
+        return self.save_dir or Path("runs") / f"trpo-{subject.replace('/', '-').replace(':', '-')}-{self.seed}"

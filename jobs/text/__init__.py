@@ -1,0 +1,1 @@
+"""What the jobs of text-to-motion policies share."""

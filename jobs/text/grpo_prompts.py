@@ -1,0 +1,191 @@
+"""Prompts of a GRPO run, and the requests of each of its steps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jobs.configs.grpo import GRPOConfig
+from rollouts.diffusion.requests import evaluation_requests
+
+if TYPE_CHECKING:
+    from motions.data.dataset import MotionDataset
+    from motions.data.prompts import Prompt
+    from motions.skeleton.skeletons import Skeleton
+    from rollouts.messages import RolloutRequest
+    from rollouts.text.encoders import TextEncoder
+
+
+def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
+    """The prompts a run learns on: a file's, or captions of the data's training split; a function of the seed.
+
+    Raises:
+        ValueError: an unreadable or empty file, a prompt without frames, data of another skeleton, or another number
+            of segments than asked for: `composite_k_segments` is about `composite_data_path` and the data's own
+            composite prompts, other files may mix.
+    """
+    if path := config.composite_data_path:
+        return _read("composite_data_path", path, skeleton, config.composite_k_segments)[: config.num_prompts]
+    if path := config.prompts_path:
+        return _read("prompts_path", path, skeleton)[: config.num_prompts]
+    return _draw("train", config.num_prompts, config.seed, skeleton, config)
+
+
+def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
+    """The prompts a run is measured on: a file's, or captions of the data's held-out split; a function of `eval_seed`.
+
+    Raises:
+        ValueError: as `training_prompts`.
+    """
+    if config.eval_prompts_path is not None:
+        return _read("eval_prompts_path", config.eval_prompts_path, skeleton)[: config.num_eval_prompts]
+    return _draw("test", config.num_eval_prompts, config.eval_seed, skeleton, config)
+
+
+def training_source(config: GRPOConfig) -> str:
+    """Where the prompts of the training come from, in words."""
+    for option in ("composite_data_path", "prompts_path"):
+        if path := getattr(config, option):
+            return f"{option} {path}"
+    return f"captions of dataset {config.dataset}"
+
+
+def evaluation_source(config: GRPOConfig) -> str:
+    """Where the prompts of the evaluation come from, in words."""
+    if path := config.eval_prompts_path:
+        return f"eval_prompts_path {path}"
+    return f"held-out captions of dataset {config.dataset}"
+
+
+def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDataset:
+    """The configuration's data.
+
+    Raises:
+        ValueError: its skeleton is not the policy's.
+    """
+    from motions.data.dataset import load_dataset
+
+    dataset = load_dataset(config.data_source)
+    if dataset.skeleton != skeleton:
+        raise ValueError(
+            f"dataset {config.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give data of "
+            "the policy's skeleton, or prompts_path and eval_prompts_path"
+        )
+    return dataset
+
+
+def missing_windows(config: GRPOConfig, skeleton: Skeleton) -> str | None:
+    """Why there are no held-out windows for FID to compare with; None where there are.
+
+    Prompts from files need no data, so it may be absent, of another skeleton, or without a test split.
+    """
+    if config.eval_prompts_path is None:
+        return None
+    try:
+        load_matching_dataset(config, skeleton).items("test")
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+class PromptBatches:
+    """Requests of every step: `batch_size` prompts from shuffled passes over all prompts, a function of (seed, step).
+
+    Args:
+        num_denoising_steps: of the policy's (respaced) schedule.
+
+    Raises:
+        PromptTooLongError: a prompt is over the text encoder's limit.
+        ValueError: the SDE window does not fit into the denoising steps.
+    """
+
+    def __init__(
+        self,
+        config: GRPOConfig,
+        prompts: Sequence[Prompt],
+        held_out: Sequence[Prompt],
+        encoder: TextEncoder,
+        num_denoising_steps: int,
+    ) -> None:
+        from rollouts.diffusion.windows import window_positions
+
+        self.prompts = tuple(prompts)
+        self.held_out = tuple(held_out)
+        self._config = config
+        self._encoder = encoder
+        self._num_denoising_steps = num_denoising_steps
+        self._conditions = encoder.encode_pooled([prompt.text for prompt in prompts])
+        encoder.encode_pooled([prompt.text for prompt in held_out])
+        window_positions(config, num_denoising_steps, config.seed, 0)
+
+    def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
+        """The groups of a training step, counted from 0."""
+        from rollouts.diffusion.windows import trained_positions, window_positions
+        from rollouts.messages import RolloutRequest, TextCondition
+
+        config = self._config
+        stochastic = window_positions(config, self._num_denoising_steps, config.seed, step)
+        return [
+            RolloutRequest(
+                step=step,
+                prompt_index=place,
+                prompt=self.prompts[index],
+                condition=TextCondition(values=self._conditions[index][None]),
+                num_samples=config.group_size,
+                seed=config.seed,
+                stochastic_steps=stochastic,
+                trained_steps=trained_positions(config, stochastic, config.seed, step, place),
+                share_initial_noise=config.share_initial_noise,
+                policy_version=policy_version,
+            )
+            for place, index in enumerate(self._chosen(step))
+        ]
+
+    def evaluation(self, policy_version: int) -> list[RolloutRequest]:
+        """The groups of every evaluation: the same prompts and noise each time."""
+        config = self._config
+        return evaluation_requests(
+            self.held_out, self._encoder, config.num_eval_samples, config.eval_seed, policy_version
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all prompts: a resumed run must have the same."""
+        return hashlib.sha256(repr((self.prompts, self.held_out)).encode()).hexdigest()
+
+    def _chosen(self, step: int) -> list[int]:
+        """Indices of the prompts of a step: place k of the run is place k mod P of pass k // P."""
+        count, size = len(self.prompts), self._config.batch_size
+        places = range(step * size, (step + 1) * size)
+        orders = {
+            number: np.random.default_rng([self._config.seed, number]).permutation(count)
+            for number in {place // count for place in places}
+        }
+        return [int(orders[place // count][place % count]) for place in places]
+
+
+def _draw(split: str, num_prompts: int, seed: int, skeleton: Skeleton, config: GRPOConfig) -> list[Prompt]:
+    return load_matching_dataset(config, skeleton).prompts(
+        split,
+        num_prompts,
+        1.0 if config.use_composite_dataset else config.composite_fraction,
+        np.random.default_rng(seed),
+        num_segments=config.composite_k_segments,
+        max_frames=config.max_motion_length,
+    )
+
+
+def _read(option: str, path: Path, skeleton: Skeleton, num_segments: int | None = None) -> list[Prompt]:
+    from motions.data.prompts import load_prompts
+
+    try:
+        prompts = load_prompts(path, skeleton.fps, num_segments=num_segments)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
+    if not prompts:
+        raise ValueError(f"{option}: {path} holds no prompt")
+    return prompts

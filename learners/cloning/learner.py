@@ -1,0 +1,247 @@
+"""Cloning: a Gaussian controller fitted to an expert's actions by maximum likelihood, and its critic's warm start.
+
+Choices:
+1. The likelihood trains the standard deviation on the residuals too, with a floor on its logarithm: a std of 1, which
+   training on squared errors leaves behind, throws the clone off at the first sampled step of reinforcement learning.
+2. Observation statistics come from all data (`observe`), before the first step of a round; they do not move within
+   it, and the controller clips normalised observations in the same way for training and acting: one code path.
+3. The weights with the best validation likelihood are kept.
+4. Many workers: every optimizer step's global batch is the same as one worker's; each works on its slice.
+
+Symbols: a label, mu(s) mean, sigma std, w weight; loss = sum w (0.5 ((a - mu) / sigma)^2 + log sigma) / sum w, mean
+over action components.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learners.cloning.settings import CloningSettings
+from learners.trpo.critic import CriticFit, Share
+from learners.workers import OneWorker, Workers
+from rollouts.control.actor_critic import Controller
+from rollouts.devices import resolve_device
+from rollouts.imitation.demonstrations import Demonstrations, split_by_blocks
+
+FINAL_RATE = 0.1
+"""Share of the learning rate that is left at the end of a round."""
+
+VALIDATIONS = 20
+"""Times that a round looks at the validation data, at most."""
+
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CloneLoss:
+    """Sums over a batch, so that parts of it can be added: `loss` (differentiable), `squared_error` and `weight`."""
+
+    loss: Tensor
+    squared_error: Tensor
+    weight: Tensor
+
+
+def cloning_loss(mean: Tensor, log_std: Tensor, actions: Tensor, weights: Tensor) -> CloneLoss:
+    """Weighted negative log-likelihood without its constant, summed over samples, mean over components.
+
+    Args:
+        mean: [B, A].
+        log_std: [A] or [B, A].
+        actions: labels [B, A].
+        weights: [B], not negative.
+    """
+    error = (actions - mean).square()
+    negative_log = 0.5 * error * torch.exp(-2.0 * log_std) + log_std
+    return CloneLoss(
+        (weights * negative_log.mean(dim=-1)).sum(), (weights * error.mean(dim=-1)).sum().detach(), weights.sum()
+    )
+
+
+class CloningLearner:
+    """Fits a controller to demonstrations, round by round; the optimizer starts afresh in each round."""
+
+    def __init__(
+        self, controller: Controller, settings: CloningSettings, seed: int, workers: Workers | None = None
+    ) -> None:
+        self.controller = controller
+        self._settings = settings
+        self._seed = seed
+        self._workers = OneWorker() if workers is None else workers
+        self._device = resolve_device(settings.cloning_device)
+
+    def observe(self, data: Demonstrations) -> None:
+        """Add new data to the controller's observation statistics: each sample once, before the round's `fit`.
+
+        Raises:
+            ValueError: observations are not finite.
+        """
+        self.controller.update_statistics(data.observations)
+
+    def fit(self, data: Demonstrations, round_index: int, report: Report | None = None) -> dict[str, float]:
+        """One round of training.
+
+        Args:
+            data: everything collected so far; the same on all workers.
+            round_index: number of the round; with the seed it decides split and batches.
+            report: gets `loss`, `rmse`, `val_loss`, `val_rmse`, `optimizer_steps` and `std` now and then.
+
+        Returns:
+            The figures of the weights that were kept.
+
+        Raises:
+            ValueError: labels or observations are not finite, or there are no data.
+        """
+        for name, array in (("observations", data.observations), ("actions", data.actions)):
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} of the demonstrations are not finite")
+        if not len(data):
+            raise ValueError("there are no demonstrations")
+        rng = np.random.default_rng([self._seed, round_index])
+        train, held = split_by_blocks(data, self._settings.val_split, rng)
+        self.controller.to(self._device)
+        try:
+            return self._optimise(
+                _on(train, self._device), _on(held if len(held) else train, self._device), rng, report
+            )
+        finally:
+            self.controller.to("cpu")
+
+    def _optimise(
+        self, train: _Tensors, held: _Tensors, rng: np.random.Generator, report: Report | None
+    ) -> dict[str, float]:
+        settings, controller = self._settings, self.controller
+        parameters = controller.policy_parameters()
+        optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        batches_per_epoch = math.ceil(len(train) / settings.batch_size)
+        num_steps = min(settings.epochs * batches_per_epoch, settings.max_optimizer_steps)
+        every = max(1, num_steps // VALIDATIONS)
+        kept: dict[str, float] = {}
+        best: dict[str, Tensor] = {}
+        running = np.zeros(3)
+        order = np.zeros(0, dtype=np.int64)
+        for step in range(num_steps):
+            if step % batches_per_epoch == 0:
+                order = rng.permutation(len(train))
+            start = (step % batches_per_epoch) * settings.batch_size
+            batch = order[start : start + settings.batch_size]
+            for group in optimizer.param_groups:
+                share = 0.5 * (1.0 + math.cos(math.pi * step / num_steps))
+                group["lr"] = settings.learning_rate * (FINAL_RATE + (1.0 - FINAL_RATE) * share)
+            running += self._step(train, batch, parameters, optimizer)
+            if (step + 1) % every == 0 or step + 1 == num_steps:
+                metrics = {"loss": float(running[0] / running[2]), "rmse": math.sqrt(running[1] / running[2])}
+                metrics |= self._validate(held) | {"optimizer_steps": float(step + 1)}
+                running = np.zeros(3)
+                if not kept or metrics["val_loss"] < kept["val_loss"]:
+                    kept = metrics
+                    best = {name: value.detach().clone() for name, value in controller.state_dict().items()}
+                if report is not None:
+                    report(metrics)
+        controller.load_state_dict(best)
+        return kept
+
+    def _step(
+        self, train: _Tensors, batch: np.ndarray, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer
+    ) -> np.ndarray:
+        """One optimizer step; returns the global sums of loss, squared error and weight."""
+        mine = torch.from_numpy(batch[self._workers.rank :: self._workers.size].copy()).to(self._device)
+        mean, log_std = self.controller.distribution(train.observations[mine])
+        terms = cloning_loss(mean, log_std, train.actions[mine], train.weights[mine])
+        optimizer.zero_grad(set_to_none=False)
+        terms.loss.backward()
+        sums = torch.stack([terms.loss.detach(), terms.squared_error, terms.weight])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        self._workers.sum([*gradients, sums])
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient / sums[2].clamp(min=1e-8)
+        optimizer.step()
+        with torch.no_grad():
+            self.controller.log_std.clamp_(min=self._settings.log_std_floor)
+        return sums.cpu().numpy().astype(np.float64)
+
+    @torch.no_grad()
+    def _validate(self, held: _Tensors) -> dict[str, float]:
+        mean, log_std = self.controller.distribution(held.observations)
+        terms = cloning_loss(mean, log_std, held.actions, held.weights)
+        weight = float(terms.weight)
+        return {
+            "val_loss": float(terms.loss) / weight,
+            "val_rmse": math.sqrt(float(terms.squared_error) / weight),
+            "std": float(log_std.exp().mean()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensors:
+    observations: Tensor
+    actions: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+
+def _on(data: Demonstrations, device: torch.device) -> _Tensors:
+    arrays = (data.observations, data.actions, data.weights)
+    return _Tensors(*(torch.from_numpy(array).to(device) for array in arrays))
+
+
+@dataclass(frozen=True, slots=True)
+class CriticData:
+    """States [M, O], raw, and the discounted returns [M] that followed them."""
+
+    observations: np.ndarray
+    returns: np.ndarray
+
+
+def discounted_returns(
+    rewards: np.ndarray, ended: np.ndarray, values_after: np.ndarray, gamma: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [T, N] of time-major rewards [T, N], and which of them are known [T, N].
+
+    Args:
+        ended: [T, N] bool, the episode ends with this step, by a fall or by time.
+        values_after: [T, N], what the state after the step is still worth: 0 after a fall, NaN where nobody knows
+            (the end of the time limit or of the data). A return that would contain it is not known.
+    """
+    returns = np.zeros_like(rewards, dtype=np.float64)
+    after = values_after[-1].astype(np.float64)
+    for step in reversed(range(len(rewards))):
+        after = np.where(ended[step], values_after[step], after)
+        after = rewards[step] + gamma * after
+        returns[step] = after
+    return returns, np.isfinite(returns)
+
+
+def fit_critic(controller: Controller, data: CriticData, settings: CloningSettings, seed: int) -> dict[str, float]:
+    """Warm start: the critic learns the returns of the frozen policy, before reinforcement learning moves it.
+
+    Returns are standardised by their own mean and standard deviation (`rescale_value`).
+
+    Returns:
+        `critic_loss` in standardised units and `explained_variance` on the data.
+
+    Raises:
+        ValueError: there are no data, or they are not finite.
+    """
+    if not len(data.returns) or not np.isfinite(data.returns).all():
+        raise ValueError(f"the critic needs finite returns; got {len(data.returns)}, not all finite or none")
+    mean, std = float(data.returns.mean()), max(float(data.returns.std()), 1e-3)
+    controller.rescale_value(mean, std)
+    observations = torch.from_numpy(np.ascontiguousarray(data.observations, dtype=np.float32))
+    targets = torch.from_numpy((data.returns - mean) / std).float()
+    with torch.no_grad():
+        inputs = controller.statistics(observations)
+    rng = np.random.default_rng([seed, 0])
+    share = Share(0, len(targets), len(targets))
+    fit = CriticFit(controller.critic, settings.learning_rate)
+    fit.fit(inputs, targets, share, settings.critic_warm_epochs, settings.batch_size, rng)
+    with torch.no_grad():
+        error = float((controller.critic(inputs).squeeze(-1) - targets).square().mean())
+    return {"critic_loss": error, "explained_variance": 1.0 - error}

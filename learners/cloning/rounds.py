@@ -1,0 +1,220 @@
+"""What every worker of a cloning does: collect, label, train, round by round, then warm the critic.
+
+Round k rolls out the mixture of expert and clone, adds the labelled states to all earlier ones and trains on the whole.
+Every worker runs its share of the environments; the data are gathered, so that all workers hold the same set. The same
+data give the same clone with one worker as with many, up to rounding; but the data themselves depend on the number of
+workers, as each draws its own noise and starting phases. After each round rank 0 leaves a checkpoint: clone, data and
+figures; a restarted group goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from learners.cloning.settings import CloneRounds
+
+if TYPE_CHECKING:
+    from envs.mujoco.vector_environment import DeepMimicVectorEnv
+    from learners.cloning.learner import CriticData
+    from learners.workers import TrainContext, Workers
+    from rollouts.control.actor_critic import Controller
+    from rollouts.imitation.demonstrations import Actor, Demonstrations, Expert
+    from rollouts.imitation.refinement import Refinement
+
+DATA_FILE = "demonstrations.npz"
+PROGRESS_FILE = "progress.json"
+
+
+def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
+    """The training function; `values` are `CloneRounds` as plain values."""
+    from envs.mujoco.vector_environment import make_vector_env
+    from learners.cloning.learner import CloningLearner
+    from rollouts.imitation.demonstrations import aggregate
+    from rollouts.imitation.experts import RefinedExpert, build_expert
+
+    config = CloneRounds.model_validate(values)
+    workers = context.workers
+    env = make_vector_env(config.task_settings, share_of(config.num_demo_envs, workers), None)
+    expert, refined = build_expert(config, env), refinements(config)
+    if refined:
+        expert = RefinedExpert(expert, [entry.table for entry in refined.values()])
+    run = _Run(config, env, {clip: entry.figures for clip, entry in refined.items()})
+    if workers.rank == 0:
+        for clip, figures in run.refinement.items():
+            listed = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            print(f"labels of {clip} refined by {config.refine_method}: {listed}", flush=True)
+    if context.resume_from is not None:
+        run.load(context.resume_from)
+    learner = CloningLearner(run.controller, config, config.seed, workers)
+    for index in range(run.num_rounds, config.dagger_rounds + 1):
+        fresh = gather(collect_round(config, env, expert, run.controller, index, workers.rank), workers)
+        learner.observe(fresh)
+        run.data = fresh if run.data is None else aggregate([run.data, fresh])
+
+        def report(figures: dict[str, float], index: int = index) -> None:
+            record = {"round": index, "samples": len(run.data or ()), "beta": config.beta(index), **figures}
+            run.records.append({"step": len(run.records) + 1, **record})
+            context.report(record, None)
+
+        figures = learner.fit(run.data, index, report)
+        run.num_rounds = index + 1
+        if workers.rank == 0:
+            print(
+                f"round {index + 1}/{config.dagger_rounds + 1}: {len(run.data)} samples, validation error "
+                f"{figures['val_rmse']:.4f}, std {figures['std']:.3f}",
+                flush=True,
+            )
+        if index == config.dagger_rounds and config.critic_warm_s > 0:
+            run.critic = warm_critic(config, env, run.controller, workers)
+        run.checkpoint(context, figures)
+    env.close()
+
+
+def share_of(count: int, workers: Workers) -> int:
+    """Environments of this worker; every one has at least one."""
+    return max(1, count // workers.size + (workers.rank < count % workers.size))
+
+
+def refinements(config: CloneRounds) -> dict[str, Refinement]:
+    """Corrections of the labels by clip, if they are asked for; every worker computes the same."""
+    from rollouts.imitation.refinement import refine
+
+    if not config.refine_actions or config.refine_method == "none":
+        return {}
+    return dict(zip(config.motion, refine(config.task_settings, config, config.seed), strict=True))
+
+
+def collect_round(
+    config: CloneRounds, env: DeepMimicVectorEnv, expert: Expert, controller: Controller, index: int, rank: int
+) -> Demonstrations:
+    """The labelled states of one round of this worker's environments."""
+    from rollouts.imitation.demonstrations import collect
+
+    hz = config.control_hz
+    return collect(
+        env,
+        expert,
+        acting(controller),
+        beta=config.beta(index),
+        num_steps=math.ceil(config.demo_s * hz),
+        # The noise is given in radians; in absolute mode a unit is another angle for each joint.
+        noise_std=config.demo_noise / np.array(env.observation_schema["action_range"]),
+        noise_hold_steps=max(1, round(config.demo_noise_hold_s * hz)),
+        block_steps=max(2, round(config.val_block_s * hz)),
+        rng=np.random.default_rng([config.seed, index, rank]),
+        reward_weights=config.label_weighting == "reward",
+    )
+
+
+def acting(controller: Controller) -> Actor:
+    """The controller's mean actions as a function on arrays."""
+    import torch
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        return controller.act(torch.from_numpy(np.ascontiguousarray(observations))).numpy()
+
+    return act
+
+
+def gather(data: Demonstrations, workers: Workers) -> Demonstrations:
+    """Everybody's samples, in the order of ranks."""
+    from rollouts.imitation.demonstrations import Demonstrations
+
+    if workers.size == 1:
+        return data
+    # Blocks of different workers must not meet.
+    spaced = data.blocks * workers.size + workers.rank
+    return Demonstrations.of(workers.gather(array) for array in (*data.arrays()[:-1], spaced))
+
+
+def warm_critic(
+    config: CloneRounds, env: DeepMimicVectorEnv, controller: Controller, workers: Workers
+) -> dict[str, float]:
+    """Rollouts of the finished, noisy clone; every worker fits the same critic to all of them."""
+    from learners.cloning.learner import CriticData, fit_critic
+
+    data = critic_rollouts(config, env, controller, workers.rank)
+    everything = CriticData(workers.gather(data.observations), workers.gather(data.returns))
+    return fit_critic(controller, everything, config, config.seed)
+
+
+def critic_rollouts(config: CloneRounds, env: DeepMimicVectorEnv, controller: Controller, rank: int) -> CriticData:
+    """States and returns of the stochastic clone: what reinforcement learning will sample first."""
+    from learners.cloning.learner import CriticData, discounted_returns
+    from rollouts.control.vector_sampler import VectorSampler
+
+    sampler = VectorSampler(env, config.seed, stream=rank)
+    rollout = sampler.collect(controller, math.ceil(config.critic_warm_s * config.control_hz), 0)
+    ended = rollout.terminated | rollout.truncated
+    after = np.where(rollout.terminated, 0.0, np.nan)
+    returns, known = discounted_returns(rollout.rewards, ended, after, config.critic_warm_gamma)
+    # A return is as good as known when what lies behind the end of the data is discounted away.
+    horizon = math.ceil(math.log(0.05) / math.log(config.critic_warm_gamma))
+    filled, _ = discounted_returns(rollout.rewards, ended, np.nan_to_num(after), config.critic_warm_gamma)
+    far = np.arange(len(returns))[:, None] < len(returns) - horizon
+    usable = rollout.valid & (known | far)
+    if not usable.any():
+        usable = rollout.valid
+    return CriticData(rollout.observations[usable], np.where(known, returns, filled)[usable])
+
+
+class _Run:
+    """What a checkpoint holds."""
+
+    def __init__(self, config: CloneRounds, env: DeepMimicVectorEnv, refinement: dict[str, dict[str, float]]) -> None:
+        self.config = config
+        self.refinement = refinement
+        self.schema = env.observation_schema
+        self.controller = new_controller(config, self.schema)
+        self.data: Demonstrations | None = None
+        self.num_rounds = 0
+        self.records: list[dict[str, Any]] = []
+        self.critic: dict[str, float] = {}
+
+    def checkpoint(self, context: TrainContext, figures: dict[str, float]) -> None:
+        """Report the round's figures with everything a restart needs."""
+        from rollouts.control.actor_critic import save_controller
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            if context.workers.rank == 0 and self.data is not None:
+                task = self.config.task_settings.model_dump(mode="json")
+                extra = {"task": task, "clone": figures, "critic": self.critic, "refinement": self.refinement}
+                save_controller(folder, self.controller, self.schema, extra)
+                names = ("observations", "actions", "weights", "phases", "blocks")
+                arrays = dict(zip(names, self.data.arrays(), strict=True))
+                np.savez(folder / DATA_FILE, allow_pickle=False, **arrays)
+                progress = {"num_rounds": self.num_rounds, "records": self.records, "critic": self.critic}
+                (folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
+            context.report({**figures, **self.critic, "round": self.num_rounds}, folder)
+
+    def load(self, folder: Path) -> None:
+        """Go on after the last round of a checkpoint."""
+        from rollouts.control.actor_critic import load_controller
+        from rollouts.imitation.demonstrations import Demonstrations
+
+        self.controller.load_state_dict(load_controller(folder, self.schema).controller.state_dict())
+        with np.load(folder / DATA_FILE, allow_pickle=False) as saved:
+            names = ("observations", "actions", "weights", "phases", "blocks")
+            self.data = Demonstrations.of(saved[name] for name in names)
+        progress = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        self.num_rounds, self.records = progress["num_rounds"], progress["records"]
+
+
+def new_controller(config: CloneRounds, schema: dict[str, Any]) -> Controller:
+    """An untrained controller for the environment's observations; weights are a function of the seed."""
+    from rollouts.control.actor_critic import Controller, ControllerConfig
+
+    shape = ControllerConfig(
+        observation_dim=schema["observation_size"],
+        action_dim=len(schema["action_range"]),
+        hidden_sizes=config.layer_widths,
+        activation=config.activation,
+    )
+    return Controller(shape, seed=config.seed)

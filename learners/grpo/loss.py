@@ -1,0 +1,154 @@
+"""The GRPO loss of a diffusion policy, as a pure function of Gaussians.
+
+Every stochastic denoising step is an action: pi_theta(x_prev | x_t, c) = N(mean_theta, std^2 I) with a fixed std. A
+pair (sample, step) is one term of the loss; the loss of an optimizer step is the mean over its pairs.
+
+    here          GRPO 2402.03300  Flow-GRPO 2505.05470  DDPO 2305.13301  meaning
+    advantages    A_hat_i          A_hat^i               normalised r     one per sample, for all its steps
+    ratio         pi/pi_old        r_t^i(theta)          importance ratio exp(l_theta - l_old) of one step
+    clip_epsilon  epsilon          epsilon               clip range       half-width of the ratio's range
+    kl_penalty    beta             beta                  -                weight of the KL to the reference
+    reference     pi_ref           pi_ref                -                the base weights (adapters off)
+    kl_ref        D_KL             D_KL                  -                exact, |mean - mean_ref|^2 / (2 std^2)
+
+Steps of `grpo_loss` for each pair:
+    1. log-probability l of the drawn state, mean over the D * T valid elements, fp32
+    2. ratio = exp(l - l_old), with l_old recorded by the rollout
+    3. surrogate = max(-A * ratio, -A * clip(ratio, 1 - eps, 1 + eps_high)): a pessimistic bound, no gradient beyond the
+       range in the direction that would leave it further
+    4. penalty = KL to the reference in closed form: never negative, zero at the base weights, and with the right
+       gradient, which log pi - log pi_ref as a loss does not have
+    5. loss = surrogate + kl_penalty * penalty
+
+There is no clamp on the log-ratio: the mean over elements keeps it small, and where it is not small something is wrong.
+Legend: M pairs of a micro-batch, T frames (padded), D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learners.grpo.settings import GRPOSettings
+from rollouts.diffusion.schedule import DiffusionSchedule
+from rollouts.diffusion.transitions import Transition, gaussian_kl, gaussian_log_prob, masked_mean
+
+
+@dataclass(frozen=True, slots=True)
+class GRPOInputs:
+    """M pairs (sample, step) with the Gaussians of the policy and of the reference."""
+
+    policy: Transition
+    """The policy being trained; carries the gradient."""
+    reference: Transition
+    """The reference at the same states, without gradient."""
+    next_states: Tensor
+    """The states the rollout drew [M, T, D]."""
+    old_log_probs: Tensor
+    """Their log-probabilities under the policy that drew them [M], mean over valid elements."""
+    advantages: Tensor
+    """[M]."""
+    mask: Tensor | None
+    """[M, T] bool, True = real frame; None = all are real."""
+    noise_drops: Tensor
+    """Change of noise level of each step [M] (`noise_level_drops`), for `kl_weighting = dt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GRPOTerms:
+    """Terms of M pairs, each [M] fp32. `loss` carries the gradient, the others are detached."""
+
+    loss: Tensor
+    policy_loss: Tensor
+    penalty: Tensor
+    """What `kl_penalty` multiplies."""
+    kl_ref: Tensor
+    """Exact KL of the step to the reference, mean over valid elements."""
+    log_ratio: Tensor
+    clipped_low: Tensor
+    """1 where the ratio is under its range and the advantage negative, so that the gradient is cut."""
+    clipped_high: Tensor
+    """1 where the ratio is over its range and the advantage positive."""
+
+    def detached(self) -> GRPOTerms:
+        """The same numbers without the graph."""
+        return GRPOTerms(*(getattr(self, field.name).detach() for field in fields(self)))
+
+
+def grpo_loss(inputs: GRPOInputs, settings: GRPOSettings) -> GRPOTerms:
+    """Loss and its terms for M pairs; the steps are numbered in the module's docstring.
+
+    Raises:
+        ValueError: a pair belongs to a deterministic step (std 0).
+    """
+    policy, reference = inputs.policy, inputs.reference
+    log_probs = gaussian_log_prob(inputs.next_states, policy.mean, policy.std, inputs.mask)
+    log_ratio = log_probs - inputs.old_log_probs
+    ratio = log_ratio.exp()
+    low, high = settings.clip_range
+    surrogate = torch.maximum(-inputs.advantages * ratio, -inputs.advantages * ratio.clamp(low, high))
+    kl_ref = gaussian_kl(policy.mean, reference.mean, policy.std, inputs.mask)
+    if settings.kl_weighting == "exact":
+        penalty = kl_ref
+    elif settings.kl_weighting == "dt":
+        penalty = kl_ref * inputs.noise_drops
+    else:
+        penalty = masked_mean((policy.x0 - reference.x0).square(), inputs.mask)
+    return GRPOTerms(
+        loss=surrogate + settings.kl_penalty * penalty,
+        policy_loss=surrogate.detach(),
+        penalty=penalty.detach(),
+        kl_ref=kl_ref.detach(),
+        log_ratio=log_ratio.detach(),
+        clipped_low=((ratio < low) & (inputs.advantages < 0)).float(),
+        clipped_high=((ratio > high) & (inputs.advantages > 0)).float(),
+    )
+
+
+def noise_level_drops(schedule: DiffusionSchedule) -> np.ndarray:
+    """How far each position of the denoising sequence moves along sigma = b / (a + b), a^2 = abar, b^2 = 1 - abar.
+
+    sigma is the time of the rectified-flow path that the diffusion path maps to, 1 = noise and 0 = data, so that the
+    drops are Flow-GRPO's |dt| and sum to the first sigma.
+
+    Returns:
+        [K] float64, by position (0 = noisiest).
+    """
+
+    def sigma(alphas_cumprod: np.ndarray) -> np.ndarray:
+        noise = np.sqrt(1.0 - alphas_cumprod)
+        return noise / (np.sqrt(alphas_cumprod) + noise)
+
+    return (sigma(schedule.alphas_cumprod) - sigma(schedule.alphas_cumprod_prev))[::-1].copy()
+
+
+def grpo_metrics(terms: Sequence[GRPOTerms]) -> dict[str, float]:
+    """Means over the pairs of all micro-batches, and the ratio before clipping.
+
+    `approx_kl` is Schulman's k3 estimate of KL(old || new) from the ratio, (ratio - 1) - log ratio, never negative.
+    """
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(term, name) for term in terms])
+
+    # In double: for ratios near 1 the difference of `approx_kl` is far below single precision.
+    log_ratio = joined("log_ratio").double()
+    ratio = log_ratio.exp()
+    return {
+        "loss": float(joined("loss").detach().mean()),
+        "policy_loss": float(joined("policy_loss").mean()),
+        "kl_loss": float(joined("penalty").mean()),
+        "kl_reference": float(joined("kl_ref").mean()),
+        "approx_kl": float((torch.expm1(log_ratio) - log_ratio).mean()),
+        "ratio_mean": float(ratio.mean()),
+        "ratio_std": float(ratio.std(correction=0)),
+        "ratio_min": float(ratio.min()),
+        "ratio_max": float(ratio.max()),
+        "clip_fraction": float((joined("clipped_low") + joined("clipped_high")).mean()),
+        "clip_fraction_low": float(joined("clipped_low").mean()),
+        "clip_fraction_high": float(joined("clipped_high").mean()),
+    }

@@ -1,0 +1,1 @@
+"""Supervised training of diffusion policies and retrieval models."""

@@ -1,0 +1,258 @@
+"""Supervised diffusion training: the network learns to predict the clean motion from a noisy one.
+
+The objective is MDM's (Tevet et al. 2023, and its code): squared error over valid frames divided by their number, so
+that short clips weigh as much as long ones; optionally the error of frame differences, where the official code drops
+the last feature (it takes it for the root's row of a joint layout). t is uniform, the prediction is x0.
+
+Randomness is a function of (seed, step), drawn on the CPU: the same batch at the same step gives the same update after
+a resume, without any generator state.
+
+Legend: B clips, T frames (zero padded), D features, L text tokens, E text embedding width.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learners.ema import EMA, copy_named
+from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
+from learners.supervised.settings import SupervisedSettings
+from motions.data.text_motion import MotionBatch
+from motions.skeleton.normalization import Normalizer
+from rollouts.devices import seeded
+from rollouts.diffusion.schedule import DiffusionSchedule
+from rollouts.diffusion.transitions import q_sample
+from rollouts.networks.mdm import MDM
+from rollouts.text.encoders import TextEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedBatch:
+    """B clips with their texts, ready for the network."""
+
+    features: Tensor
+    """[B, T, D] float32, normalised, zero beyond each clip's length."""
+    lengths: Tensor
+    """[B] int64, at least 1."""
+    text: Tensor
+    """[B, L, E] float32, output of the text encoder."""
+    text_mask: Tensor | None = None
+    """[B, L] bool, True = real token; None for pooled embeddings."""
+
+    def to(self, device: torch.device) -> SupervisedBatch:
+        """The batch on a device."""
+        mask = None if self.text_mask is None else self.text_mask.to(device)
+        return SupervisedBatch(self.features.to(device), self.lengths.to(device), self.text.to(device), mask)
+
+
+def supervised_batch(batch: MotionBatch, normalizer: Normalizer, encoder: TextEncoder) -> SupervisedBatch:
+    """A batch of a dataset for the network: features normalised, then padded with zeros; texts as pooled embeddings.
+
+    Raises:
+        ValueError: a text is over the encoder's limit, or the features have another width than the statistics.
+    """
+    lengths = torch.from_numpy(batch.lengths)
+    valid = torch.arange(batch.features.shape[1]) < lengths[:, None]
+    features = normalizer.normalize(torch.from_numpy(batch.features)) * valid.unsqueeze(2)
+    return SupervisedBatch(features, lengths, torch.from_numpy(encoder.encode_pooled(batch.texts)).unsqueeze(1))
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """Terms of B clips, each [B]; all carry gradients."""
+
+    loss: Tensor
+    """mse + lambda_vel * velocity_mse."""
+    mse: Tensor
+    velocity_mse: Tensor | None
+    """Error of frame differences; None without `lambda_vel`."""
+
+
+def diffusion_loss(
+    network: MDM,
+    schedule: DiffusionSchedule,
+    x0: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    text: Tensor,
+    frame_mask: Tensor,
+    *,
+    text_mask: Tensor | None = None,
+    drop_text: Tensor | None = None,
+    lambda_vel: float = 0.0,
+) -> LossTerms:
+    """The official training loss, per clip.
+
+    Args:
+        network: predicts x0; train or eval mode is the caller's choice.
+        schedule: the schedule the network is trained with.
+        x0: clean normalised motion [B, T, D].
+        levels: noise level of each clip [B] int64, index into the schedule's tables (0 = least noise).
+        noise: standard normal [B, T, D].
+        text: [B, L, E].
+        frame_mask: [B, T] bool, True = real frame, at least one each.
+        text_mask: [B, L] bool or None.
+        drop_text: [B] bool, True = train this clip without its text; None = none.
+        lambda_vel: weight of the velocity error; 0 leaves it out.
+    """
+    indices = levels.cpu().numpy()
+    x_t = q_sample(x0, noise, schedule.alphas_cumprod[indices])
+    timesteps = torch.as_tensor(schedule.timestep_map[indices], device=x0.device)
+    predicted = network(x_t, timesteps, text, frame_mask, text_mask, drop_text).float()
+    mse = masked_square_error(predicted, x0, frame_mask)
+    if not lambda_vel:
+        return LossTerms(mse, mse, None)
+    moved, wanted = predicted.diff(dim=1)[..., :-1], x0.diff(dim=1)[..., :-1]
+    velocity = masked_square_error(moved, wanted, frame_mask[:, 1:])
+    return LossTerms(mse + lambda_vel * velocity, mse, velocity)
+
+
+def masked_square_error(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """Sum of squared errors over valid frames / (valid frames * features + 1e-8): [B]. a, b: [B, T, D], mask: [B,
+    T]."""
+    squares = torch.where(mask.unsqueeze(2), (a - b).square(), 0.0)
+    return squares.sum(dim=(1, 2)) / (mask.sum(dim=1) * a.shape[2] + 1e-8)
+
+
+class SupervisedLearner:
+    """Trains a denoiser on clips with texts; keeps the average of its weights.
+
+    Example:
+        learner = SupervisedLearner(network, schedule, settings, seed=0)
+        for batch in batches:
+            metrics = learner.update(batch)
+        with learner.averaged():
+            checkpoints.save_mdm(...)
+    """
+
+    def __init__(self, network: MDM, schedule: DiffusionSchedule, settings: SupervisedSettings, seed: int) -> None:
+        self.network = network
+        self.schedule = schedule
+        self.settings = settings
+        self.seed = seed
+        self.num_steps = 0
+        self._parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        self._optimizer = Optimizer(
+            self._parameters,
+            OptimizerOptions(
+                learning_rate=settings.learning_rate,
+                beta2=settings.adam_beta2,
+                weight_decay=settings.weight_decay,
+                max_grad_norm=settings.max_grad_norm,
+                warmup_steps=settings.warmup_steps,
+                decay_steps=settings.num_steps if settings.lr_schedule == "cosine" else 0,
+            ),
+        )
+        beta = settings.avg_model_beta
+        self._ema = EMA(self._parameters, beta, settings.ema_warmup) if beta else None
+
+    def update(self, batch: SupervisedBatch) -> dict[str, float]:
+        """One optimizer step on a batch.
+
+        Returns:
+            loss, mse, velocity_mse (with `lambda_vel`), grad_norm, learning_rate, seconds_update.
+
+        Raises:
+            DivergenceError: the loss or a gradient is not finite; weights, averages and step count are unchanged.
+        """
+        start = time.perf_counter()
+        learning_rate = self._optimizer.learning_rate
+        terms = self._loss(batch)
+        loss = terms.loss.mean()
+        if not bool(loss.isfinite()):
+            clip = int((~terms.loss.isfinite()).nonzero()[0])
+            raise DivergenceError(
+                f"step {self.num_steps}: the loss is {loss.item()}, first in clip {clip} of the batch; the weights "
+                "were not changed. Check the features of the clip and the learning rate"
+            )
+        self._optimizer.zero_grad()
+        loss.backward()
+        grad_norm = self._optimizer.step()
+        if self._ema is not None:
+            self._ema.update()
+        self.num_steps += 1
+        metrics = {"loss": loss.item(), "mse": terms.mse.mean().item()}
+        if terms.velocity_mse is not None:
+            metrics["velocity_mse"] = terms.velocity_mse.mean().item()
+        seconds = time.perf_counter() - start
+        return metrics | {"grad_norm": grad_norm, "learning_rate": learning_rate, "seconds_update": seconds}
+
+    def _loss(self, batch: SupervisedBatch) -> LossTerms:
+        """Loss of the batch in training mode, with the noise, levels, text drops and dropout of this step."""
+        device = self.network.positions.device
+        batch = batch.to(device)
+        rng = np.random.default_rng([self.seed, self.num_steps])
+        size, num_frames = batch.features.shape[:2]
+        levels = torch.from_numpy(rng.integers(self.schedule.num_steps, size=size))
+        noise = torch.from_numpy(rng.standard_normal(tuple(batch.features.shape), np.float32)).to(device)
+        drop = torch.from_numpy(rng.random(size) < self.settings.cond_mask_prob).to(device)
+        frame_mask = torch.arange(num_frames, device=device) < batch.lengths[:, None]
+        text = batch.text
+        if self.settings.text_noise:
+            text_noise = torch.from_numpy(rng.standard_normal(tuple(text.shape), np.float32)).to(device)
+            text = text + self.settings.text_noise * text_noise
+        self.network.train()
+        with seeded(device, int(rng.integers(2**63))):
+            return diffusion_loss(
+                self.network,
+                self.schedule,
+                batch.features,
+                levels,
+                noise,
+                text,
+                frame_mask,
+                text_mask=batch.text_mask,
+                drop_text=drop,
+                lambda_vel=self.settings.lambda_vel,
+            )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside the block the network is in eval mode and holds the averaged weights (its own without averaging)."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            if self._ema is None:
+                yield
+            else:
+                with self._ema.swapped():
+                    yield
+        finally:
+            self.network.train(was_training)
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed training needs; tensors and plain types, copies."""
+        return {
+            "kind": "supervised",
+            "parameters": {name: value.detach().cpu().clone() for name, value in self._parameters.items()},
+            "optimizer": self._optimizer.state(),
+            "ema": None if self._ema is None else self._ema.state(),
+            "num_steps": self.num_steps,
+            "seed": self.seed,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state()` was taken; the next updates are bit for bit those of the other run.
+
+        Raises:
+            ValueError: a state of another learner, model, seed or averaging choice.
+        """
+        if state.get("kind") != "supervised":
+            raise ValueError(f"this is the state of a {state.get('kind')!r} learner, not of a 'supervised' one")
+        if state["seed"] != self.seed:
+            raise ValueError(f"the checkpoint was trained with seed {state['seed']}, this run has seed {self.seed}")
+        if (state["ema"] is None) != (self._ema is None):
+            raise ValueError("avg_model_beta is 0 in one of checkpoint and run: the averaged weights would be lost")
+        copy_named(state["parameters"], self._parameters, "the checkpoint")
+        self._optimizer.load(state["optimizer"])
+        if self._ema is not None:
+            self._ema.load(state["ema"])
+        self.num_steps = int(state["num_steps"])

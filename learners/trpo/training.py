@@ -1,0 +1,144 @@
+"""TRPO in one process: sample, update, repeat. RLlib's algorithm (`cluster/`) does the same with several of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from learners.trpo.learner import TRPOLearner
+from rollouts.control.rollouts import ControlRollout
+from rollouts.control.vector_sampler import VectorSampler
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """After one iteration."""
+
+    iteration: int
+    """Finished ones."""
+    num_steps: int
+    """Environment steps so far."""
+    metrics: dict[str, float]
+
+
+class ControlTraining:
+    """A learner and a sampler in this process; `cluster.rllib.trpo.TRPO` offers the same methods.
+
+    Example:
+        training = ControlTraining(TRPOLearner(controller, settings, seed=0), VectorSampler(env, seed=0))
+        while training.num_steps < 100_000:
+            training.train()
+    """
+
+    def __init__(self, learner: TRPOLearner, sampler: VectorSampler) -> None:
+        """Train `learner.controller` in place on what `sampler` sees."""
+        self.learner = learner
+        self.sampler = sampler
+        self.num_steps = 0
+        """Environment steps so far."""
+        self.last_metrics: dict[str, float] = {}
+        self._reset_next = False
+
+    @property
+    def finished_iterations(self) -> int:
+        """Updates so far."""
+        return self.learner.iteration
+
+    @property
+    def restorable(self) -> bool:
+        """Whether the environments' states are part of `progress()`."""
+        return self.sampler.restorable
+
+    def train(self) -> None:
+        """One rollout, one update; figures go to `last_metrics`."""
+        if self._reset_next:
+            self.sampler.reset(self.learner.iteration)
+            self._reset_next = False
+        number = -(-self.learner.settings.steps_per_batch // self.sampler.env.num_envs)
+        rollout = self.sampler.collect(self.learner.controller, number, self.learner.iteration)
+        started = time.perf_counter()
+        metrics = self.learner.update([rollout]) | rollout_metrics([rollout])
+        metrics["seconds/update"] = time.perf_counter() - started
+        self.num_steps += rollout.num_steps
+        self.last_metrics = metrics
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Weights and statistics of the controller."""
+        return {name: value.numpy(force=True).copy() for name, value in self.learner.controller.state_dict().items()}
+
+    def reset_environments(self) -> None:
+        """Start new episodes everywhere before the next rollout."""
+        self._reset_next = True
+
+    def progress(self) -> dict[str, Any]:
+        """Counters and the environments' state, if they can be saved."""
+        return {
+            "num_steps": self.num_steps,
+            "reset_next": self._reset_next,
+            "state": self.sampler.state() if self.sampler.restorable else None,
+        }
+
+    def load_progress(self, progress: dict[str, Any]) -> None:
+        """Take over `progress()`."""
+        self.num_steps, self._reset_next = int(progress["num_steps"]), bool(progress["reset_next"])
+        if progress["state"] is not None:
+            self.sampler.load(progress["state"])
+
+    def learner_state(self) -> dict[str, Any]:
+        """`TRPOLearner.state()`."""
+        return self.learner.state()
+
+    def load_learner_state(self, state: dict[str, Any]) -> None:
+        """Take over `learner_state()`."""
+        self.learner.load(state)
+
+    def stop(self) -> None:
+        """Close the environments."""
+        self.sampler.env.close()
+
+
+def train_controller(
+    learner: TRPOLearner,
+    sampler: VectorSampler,
+    num_steps: int,
+    on_iteration: Callable[[Progress], None] = lambda progress: None,
+) -> int:
+    """Train `learner.controller` in place for at least `num_steps` environment steps.
+
+    Args:
+        on_iteration: called after each iteration: to report, to save, or to stop by an exception of its own.
+
+    Returns:
+        Environment steps that were made.
+    """
+    training = ControlTraining(learner, sampler)
+    while training.num_steps < num_steps:
+        training.train()
+        on_iteration(Progress(training.finished_iterations, training.num_steps, training.last_metrics))
+    return training.num_steps
+
+
+def rollout_metrics(rollouts: Sequence[ControlRollout]) -> dict[str, float]:
+    """What the rollouts of one batch say: episodes that ended in it, rewards, the environment's own terms."""
+    steps = sum(rollout.num_steps for rollout in rollouts)
+    rewards = sum(float(rollout.rewards[rollout.valid].sum()) for rollout in rollouts)
+    returns = [value for rollout in rollouts for value in rollout.episode_returns]
+    lengths = [value for rollout in rollouts for value in rollout.episode_lengths]
+    metrics = {
+        "rollout/steps": float(steps),
+        "rollout/reward": rewards / max(1, steps),
+        "rollout/episodes": float(len(returns)),
+        "seconds/rollout": max(rollout.seconds for rollout in rollouts),
+    }
+    if returns:
+        metrics["rollout/return"] = sum(returns) / len(returns)
+        metrics["rollout/length"] = sum(lengths) / len(lengths)
+    names = {name for rollout in rollouts for name in rollout.terms}
+    for name in sorted(names):
+        total = sum(rollout.terms.get(name, 0.0) * rollout.num_steps for rollout in rollouts)
+        metrics[f"env/{name}"] = total / max(1, steps)
+    return metrics

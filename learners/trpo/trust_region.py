@@ -1,0 +1,295 @@
+"""One step of trust region policy optimisation (Schulman et al. 2015) for a diagonal Gaussian policy; pure torch.
+
+    maximise  L(theta) = mean_i ratio_i A_i + extra terms    subject to  mean_i KL(old_i || new_i) <= delta
+
+    name here        paper
+    max_kl           delta
+    gradient         g
+    FisherProduct    F + c I, as a function of a vector
+    direction        x with (F + c I) x = g, by conjugate gradients
+    full_step        x sqrt(2 delta / x.(F + c I)x)
+
+Steps: (1) g at the current parameters, (2) x, (3) the full step, (4) step sizes 1, b, b^2, ...: the first at which L
+has risen AND the KL divergence is within its limit; if there is none, the parameters are what they were, bit for bit.
+
+`old` is the distribution recorded when the actions were drawn, never one that is computed again from the network that
+is being changed. Several learners hold parts of a batch: every mean is a sum over the own part divided by the size of
+the whole batch, then summed over the learners by `reduce`; their decisions then agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from learners.optimizer import DivergenceError
+from learners.trpo.settings import TRPOSettings
+from rollouts.control.actor_critic import action_entropy, action_kl, action_log_prob
+
+Reduce = Callable[[Tensor], Tensor]
+"""Sum over all learners."""
+
+Product = Callable[[Tensor], Tensor]
+"""A symmetric positive matrix, as its product with a vector."""
+
+
+def alone(value: Tensor) -> Tensor:
+    """The sum over one learner."""
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """mean = network(inputs) [B, A], one `log_std` [A] for all states."""
+
+    network: nn.Module
+    log_std: nn.Parameter
+    train_log_std: bool = True
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What a step moves."""
+        return [*self.network.parameters(), *([self.log_std] if self.train_log_std else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBatch:
+    """One learner's part of a batch: B samples of `total` ones."""
+
+    inputs: Tensor
+    """[B, I] what the network reads."""
+    actions: Tensor
+    """[B, A]."""
+    advantages: Tensor
+    """[B], standardised over the whole batch."""
+    old_mean: Tensor
+    """[B, A] recorded at sampling."""
+    old_log_std: Tensor
+    """[A] recorded at sampling."""
+    total: int
+    """Samples of all learners."""
+    start: int = 0
+    """Place of the first of these samples among all of them."""
+    clone_mean: Tensor | None = None
+    """[B, A] of the policy that training started from."""
+    clone_log_std: Tensor | None = None
+    """[A]."""
+    expert_actions: Tensor | None = None
+    """[B, A]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraTerms:
+    """Weights of what the objective holds besides the surrogate; of this iteration, decay included."""
+
+    entropy: float = 0.0
+    clone_kl: float = 0.0
+    cloning: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRegionReport:
+    """What a step did."""
+
+    accepted: bool
+    step_fraction: float
+    """Part of the full step that was taken."""
+    gain: float
+    """Rise of the objective."""
+    expected_gain: float
+    """What the gradient promised for the full step."""
+    kl: float
+    """Mean KL(old || new) after the step."""
+    kl_before: float
+    """The same before the step: above 0 where the observation statistics have changed since sampling."""
+    gradient_norm: float
+    cg_iterations: int
+    cg_residual: float
+    """|(F + c I) x - g| / |g|."""
+
+
+def trust_region_step(
+    policy: Policy,
+    batch: PolicyBatch,
+    settings: TRPOSettings,
+    extra: ExtraTerms | None = None,
+    reduce: Reduce = alone,
+) -> TrustRegionReport:
+    """Improve the policy in place.
+
+    Raises:
+        DivergenceError: objective or gradient is not finite; the policy is as before.
+    """
+    extra = extra or ExtraTerms()
+    parameters = policy.parameters
+    start = flatten(parameters).detach().clone()
+    loss, kl = _objective(policy, batch, extra)
+    gradient = reduce(flatten(torch.autograd.grad(loss, parameters)))
+    before, kl_before = reduce(torch.stack([loss.detach(), kl.detach()])).tolist()
+    if not (math.isfinite(before) and bool(gradient.isfinite().all())):
+        raise DivergenceError(
+            f"the objective is {before} and its gradient has {int((~gradient.isfinite()).sum())} entries that are not "
+            "finite; the policy was not changed. Look at rewards, advantages and observations of this batch"
+        )
+    norm = float(gradient.norm())
+    if norm == 0.0:
+        return TrustRegionReport(False, 0.0, 0.0, 0.0, kl_before, kl_before, 0.0, 0, 0.0)
+    fisher = fisher_product(policy, batch, settings, reduce)
+    solution = conjugate_gradients(fisher, gradient, settings.cg_iters, settings.cg_residual)
+    curvature = float(solution.direction @ fisher(solution.direction))
+    full_step = solution.direction * math.sqrt(2 * settings.max_kl / curvature) if curvature > 0 else gradient * 0
+    fraction, gain, kl_after = _line_search(policy, batch, extra, reduce, start, full_step, before, settings)
+    return TrustRegionReport(
+        accepted=fraction > 0,
+        step_fraction=fraction,
+        gain=gain,
+        expected_gain=float(gradient @ full_step),
+        kl=kl_after if fraction > 0 else kl_before,
+        kl_before=kl_before,
+        gradient_norm=norm,
+        cg_iterations=solution.iterations,
+        cg_residual=solution.residual / norm,
+    )
+
+
+def _objective(policy: Policy, batch: PolicyBatch, extra: ExtraTerms) -> tuple[Tensor, Tensor]:
+    """This learner's share of the objective and of the mean KL(old || new)."""
+    mean, log_std = policy.network(batch.inputs), policy.log_std
+    old_log_prob = action_log_prob(batch.actions, batch.old_mean, batch.old_log_std)
+    ratio = torch.exp(action_log_prob(batch.actions, mean, log_std) - old_log_prob)
+    objective = (ratio * batch.advantages).sum()
+    if extra.entropy:
+        objective = objective + extra.entropy * len(mean) * action_entropy(log_std)
+    if extra.clone_kl:
+        assert batch.clone_mean is not None and batch.clone_log_std is not None
+        objective = objective - extra.clone_kl * action_kl(mean, log_std, batch.clone_mean, batch.clone_log_std).sum()
+    if extra.cloning:
+        assert batch.expert_actions is not None
+        # The deviation is taken as it is: this term is about the mean, and would only shrink exploration otherwise.
+        likelihood = action_log_prob(batch.expert_actions, mean, log_std.detach())
+        objective = objective + extra.cloning * likelihood.sum() / mean.shape[-1]
+    kl = action_kl(batch.old_mean, batch.old_log_std, mean, log_std).sum()
+    return objective / batch.total, kl / batch.total
+
+
+def _line_search(
+    policy: Policy,
+    batch: PolicyBatch,
+    extra: ExtraTerms,
+    reduce: Reduce,
+    start: Tensor,
+    full_step: Tensor,
+    before: float,
+    settings: TRPOSettings,
+) -> tuple[float, float, float]:
+    """Part of the step that was taken, rise of the objective, KL; the policy is left there, or at `start`."""
+    parameters = policy.parameters
+    for attempt in range(settings.line_search_steps):
+        fraction = settings.line_search_shrink**attempt
+        unflatten(start + fraction * full_step, parameters)
+        with torch.no_grad():
+            after, kl = reduce(torch.stack(_objective(policy, batch, extra))).tolist()
+        # Comparisons with NaN are false, so a step into nowhere is refused here too.
+        if after > before and kl <= settings.max_kl * settings.kl_tolerance:
+            return fraction, after - before, kl
+    unflatten(start, parameters)
+    return 0.0, 0.0, 0.0
+
+
+def fisher_product(policy: Policy, batch: PolicyBatch, settings: TRPOSettings, reduce: Reduce = alone) -> Product:
+    """v -> (F + damping I) v at the policy's current parameters, F averaged over every n-th sample."""
+    # Counted over all learners: which samples are used must not depend on how the batch is shared.
+    inputs = batch.inputs[-batch.start % settings.fisher_subsample :: settings.fisher_subsample]
+    total = float(reduce(torch.tensor(float(len(inputs)), device=inputs.device)))
+    build = _gauss_newton if settings.fisher_product == "gauss_newton" else _double_backward
+    product = build(policy, inputs, total)
+    return lambda vector: reduce(product(vector)) + settings.cg_damping * vector
+
+
+def _double_backward(policy: Policy, inputs: Tensor, total: float) -> Product:
+    """Derivative of (gradient of the mean KL(policy as a constant || policy)) . v."""
+    parameters = policy.parameters
+    mean = policy.network(inputs)
+    kl = action_kl(mean.detach(), policy.log_std.detach(), mean, policy.log_std).sum() / total
+    gradient = flatten(torch.autograd.grad(kl, parameters, create_graph=True))
+    return lambda vector: flatten(torch.autograd.grad(gradient @ vector, parameters, retain_graph=True))
+
+
+def _gauss_newton(policy: Policy, inputs: Tensor, total: float) -> Product:
+    """J' diag(1 / std^2) J v for the mean's parameters, 2 v for each log_std: the Fisher matrix of this family.
+
+    J' u is linear in u, so J v is its derivative by u along v: no forward pass is repeated, and a product costs two
+    thirds of one by double backward, whatever the size.
+    """
+    parameters = list(policy.network.parameters())
+    size = sum(parameter.numel() for parameter in parameters)
+    mean = policy.network(inputs)
+    probe = torch.zeros_like(mean, requires_grad=True)
+    transposed = torch.autograd.grad(mean, parameters, probe, create_graph=True)
+    precision = torch.exp(-2 * policy.log_std.detach())
+    share = len(inputs) / total
+
+    def product(vector: Tensor) -> Tensor:
+        directions = split_like(vector[:size], parameters)
+        change = torch.autograd.grad(transposed, probe, directions, retain_graph=True)[0]
+        backward = torch.autograd.grad(mean, parameters, precision * change / total, retain_graph=True)
+        # Over all learners the shares of the log_std's constant curvature add up to 1.
+        return torch.cat([flatten(backward), 2.0 * share * vector[size:]])
+
+    return product
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Where the conjugate gradients ended."""
+
+    direction: Tensor
+    iterations: int
+    residual: float
+    """Norm of what is left of the right-hand side."""
+
+
+def conjugate_gradients(product: Product, target: Tensor, max_iterations: int, residual_limit: float) -> Solution:
+    """Solve `product(x) = target` from x = 0 (Nocedal and Wright, algorithm 5.2).
+
+    Ends after `max_iterations`, at a squared residual of `residual_limit`, or before a direction of non-positive or
+    non-finite curvature, where the quadratic model has no minimum (rounding, a policy gone flat).
+    """
+    x = torch.zeros_like(target)
+    residual, direction = target.clone(), target.clone()
+    squared = float(residual @ residual)
+    iterations = 0
+    while iterations < max_iterations and squared > residual_limit:
+        image = product(direction)
+        curvature = float(direction @ image)
+        if not (curvature > 0 and math.isfinite(curvature)):
+            break
+        length = squared / curvature
+        x += length * direction
+        residual -= length * image
+        before, squared = squared, float(residual @ residual)
+        direction = residual + (squared / before) * direction
+        iterations += 1
+    return Solution(x, iterations, math.sqrt(squared))
+
+
+def flatten(tensors: Sequence[Tensor]) -> Tensor:
+    """One vector."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def split_like(vector: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The vector's parts, shaped like `tensors`."""
+    parts = vector.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+@torch.no_grad()
+def unflatten(vector: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Write a vector's parts into `tensors`."""
+    for part, tensor in zip(split_like(vector, tensors), tensors, strict=True):
+        tensor.copy_(part)

@@ -1,0 +1,1 @@
+"""What every layer stands on: atomic writes and safe arrays of objects."""

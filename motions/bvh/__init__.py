@@ -1,0 +1,1 @@
+"""BVH files: reading, joint names, import."""

@@ -1,0 +1,288 @@
+"""Finds HumanML3D's 22 joints in a BVH hierarchy.
+
+Joints are recognised by name (`bvh_names`); a mapping by the user wins over that. What a file lacks - spine joints,
+collars, toes - is placed between joints that it has, always as a fixed linear combination; the report says what was
+mapped, placed and left out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from motions.bvh.names import joints_by_name
+from motions.bvh.reader import Bvh, BvhError
+from motions.skeleton.skeletons import HUMANML3D
+
+REQUIRED = tuple(
+    ["pelvis"]
+    + [f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow") for side in ("left", "right")]
+)
+"""Joints that cannot be made up; also one of neck and head."""
+
+# Where the three spine joints lie on the way from pelvis to neck, as shares of its length.
+_SPINE = ("spine1", "spine2", "spine3")
+_SPINE_LENGTHS = np.array([np.linalg.norm(HUMANML3D.target_offsets[joint]) for joint in (3, 6, 9, 12)])
+_SPINE_SHARES = np.cumsum(_SPINE_LENGTHS)[:3] / _SPINE_LENGTHS.sum()
+_COLLAR_MIX = {"spine3": 0.24, "neck": 0.39, "shoulder": 0.37}
+"""A collar as a mixture of its neighbours, from HumanML3D's mean pose."""
+_NECK_SHARE = 0.68
+"""The neck on the way from upper spine to head."""
+_TOE_SHARE = 0.7
+"""The ball of the foot on the way from ankle to the foot's tip."""
+_LEAST_COLLAR = 0.08
+"""Least distance of a collar from the spine, as a share of the distance of the shoulders."""
+_COINCIDENT = 0.02
+"""Joints nearer to one another than this share of the leg are taken for one."""
+
+
+@dataclass(frozen=True, eq=False)
+class JointMap:
+    """How the 22 joints follow from a file's nodes: joints = weights @ nodes."""
+
+    weights: np.ndarray
+    """[22, N] float64, rows sum to 1."""
+    mapped: dict[str, str]
+    """HumanML3D joint -> joint of the file."""
+    placed: dict[str, str]
+    """HumanML3D joint -> how it is made from others."""
+    left_out: tuple[str, ...]
+    """Joints of the file that are not used."""
+
+    def apply(self, nodes: np.ndarray) -> np.ndarray:
+        """Positions [T, N, 3] of a file's nodes to those of the 22 joints [T, 22, 3]."""
+        return np.einsum("jn,tnc->tjc", self.weights, nodes)
+
+    def report(self) -> str:
+        """What was mapped, placed and left out, one line each."""
+        mapped = ", ".join(f"{joint}={source}" for joint, source in self.mapped.items())
+        placed = ", ".join(f"{joint} ({how})" for joint, how in self.placed.items())
+        return "\n".join(
+            (f"mapped: {mapped}", f"placed: {placed or 'none'}", f"left out: {', '.join(self.left_out) or 'none'}")
+        )
+
+
+def load_mapping(path: str | Path) -> dict[str, str | None]:
+    """Reads a user's mapping, YAML or JSON: HumanML3D joint -> joint of the file, or null for "place it".
+
+    Raises ValueError naming file and key for unknown joints, anything but names, and one name for two joints.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: neither YAML nor JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path}: expected lines such as 'left_hip: LeftUpLeg', found a {type(content).__name__}")
+    for joint, source in content.items():
+        if joint not in HUMANML3D.joint_names:
+            raise ValueError(f"{path}: {joint!r} is no HumanML3D joint{_nearest(str(joint), HUMANML3D.joint_names)}")
+        if not (source is None or isinstance(source, str)):
+            raise ValueError(f"{path}: {joint}: expected the name of a joint or null, found {source!r}")
+        if source is None and joint in REQUIRED:
+            raise ValueError(f"{path}: {joint}: cannot be placed between others, name a joint")
+        others = [other for other, name in content.items() if other != joint and name == source]
+        if others and source is not None:
+            raise ValueError(f"{path}: {joint} and {others[0]} are both {source!r}")
+    return content
+
+
+def map_joints(bvh: Bvh, mapping: Mapping[str, str | None] | None = None) -> JointMap:
+    """Finds or places the 22 joints of HumanML3D.
+
+    Args:
+        mapping: joints the user decides on (`load_mapping`); the others are found by name.
+
+    Raises:
+        BvhError: a joint of the mapping is not in the file, or a required joint is not found; names the file's joints
+            and the nearest ones.
+    """
+    mapping = mapping or {}
+    found = {joint: source for joint, source in joints_by_name(bvh.joint_names).items() if joint not in mapping}
+    for joint, source in mapping.items():
+        if source is not None:
+            if source not in bvh.joint_names:
+                raise BvhError(
+                    f"{bvh.name}: {joint}: no joint {source!r}{_nearest(source, bvh.joint_names)}; {_all(bvh)}"
+                )
+            found[joint] = source
+    missing = [joint for joint in REQUIRED if joint not in found]
+    if "neck" not in found and "head" not in found:
+        missing.append("neck or head")
+    if missing:
+        hints = "".join(_nearest(joint, bvh.joint_names, f" for {joint}") for joint in missing)
+        raise BvhError(
+            f"{bvh.name}: no joint found for {', '.join(missing)}{hints}; {_all(bvh)}; name them with --mapping"
+        )
+    return _Placement(bvh, found, frozenset(mapping)).run()
+
+
+class _Placement:
+    """Builds the weights of one file's joint map; distances are those of its first frame."""
+
+    def __init__(self, bvh: Bvh, found: dict[str, str], given: frozenset[str]) -> None:
+        self.bvh = bvh
+        self.found = found
+        self.given = given
+        self.rest = bvh.positions(np.zeros(1))[0]
+        self.rows: dict[str, np.ndarray] = {}
+        self.placed: dict[str, str] = {}
+        self.way: list[np.ndarray] = []
+        """Points of the spine from pelvis to neck."""
+        for joint, source in found.items():
+            self.rows[joint] = self.unit(bvh.index(source))
+        leg = [self.at(f"left_{joint}") for joint in ("hip", "knee", "ankle")]
+        self.near = _COINCIDENT * float(np.linalg.norm(leg[0] - leg[1]) + np.linalg.norm(leg[1] - leg[2]))
+
+    def run(self) -> JointMap:
+        self.place_neck_and_head()
+        self.place_spine()
+        for side in ("left", "right"):
+            self.place_collar(side)
+            self.place_end(f"{side}_foot", f"{side}_ankle", _TOE_SHARE)
+            self.place_end(f"{side}_wrist", f"{side}_elbow", 1.0)
+        weights = np.stack([self.rows[joint] for joint in HUMANML3D.joint_names])
+        used = set(np.flatnonzero(np.abs(weights).sum(axis=0)).tolist())
+        left_out = (node.name for index, node in enumerate(self.bvh.nodes) if not (node.is_end or index in used))
+        mapped = {joint: self.found[joint] for joint in HUMANML3D.joint_names if joint not in self.placed}
+        placed = {joint: self.placed[joint] for joint in HUMANML3D.joint_names if joint in self.placed}
+        return JointMap(weights, mapped, placed, tuple(left_out))
+
+    def place_neck_and_head(self) -> None:
+        if "neck" not in self.rows:
+            below = self.bvh.nodes[self.bvh.index(self.found["head"])].parent
+            self.mix("neck", {below: 1.0 - _NECK_SHARE, self.bvh.index(self.found["head"]): _NECK_SHARE})
+        self.place_end("head", "neck", 1.0)
+
+    def place_spine(self) -> None:
+        """Three joints of the file as they are where it has just three; else equal shares of the way as HumanML3D's."""
+        missing = [joint for joint in _SPINE if joint not in self.rows]
+        pelvis = self.bvh.index(self.found["pelvis"])
+        top = self.bvh.index(self.found["neck" if "neck" in self.found else "head"])
+        way = [self.at("pelvis")]
+        self.way = way
+        rows = [self.rows["pelvis"]]
+        inner = []
+        for node in [*self.path(pelvis, top), None]:
+            point = self.at("neck") if node is None else self.rest[node]
+            if node is not None and (self.touches(point, way[-1]) or self.touches(point, self.at("neck"))):
+                continue
+            way.append(point)
+            rows.append(self.rows["neck"] if node is None else self.unit(node))
+            if node is not None:
+                inner.append(node)
+        if len(inner) == 3 and len(missing) == 3:
+            for joint, node in zip(_SPINE, inner, strict=True):
+                self.rows[joint] = self.unit(node)
+                self.found[joint] = self.bvh.nodes[node].name
+            return
+        lengths = np.linalg.norm(np.diff(way, axis=0), axis=1)
+        ends = np.concatenate([[0.0], np.cumsum(lengths)])
+        for joint in missing:
+            share = _SPINE_SHARES[_SPINE.index(joint)]
+            segment = min(int(np.searchsorted(ends, share * ends[-1], side="right")) - 1, len(lengths) - 1)
+            along = (share * ends[-1] - ends[segment]) / lengths[segment]
+            self.rows[joint] = (1.0 - along) * rows[segment] + along * rows[segment + 1]
+            self.placed[joint] = f"{share:.0%} of the way from pelvis to neck"
+
+    def place_collar(self, side: str) -> None:
+        """A collar that lies on the spine or at the shoulder, as in CMU's files, is placed between its neighbours."""
+        joint = f"{side}_collar"
+        if joint in self.rows:
+            width = float(np.linalg.norm(self.at("left_shoulder") - self.at("right_shoulder")))
+            on_spine = _distance(self.at(joint), self.way) < _LEAST_COLLAR * width
+            at_shoulder = self.touches(self.at(joint), self.at(f"{side}_shoulder"))
+            if joint in self.given or not (on_spine or at_shoulder):
+                return
+        names = {"spine3": "spine3", "neck": "neck", "shoulder": f"{side}_shoulder"}
+        self.rows[joint] = sum(
+            (share * self.rows[names[part]] for part, share in _COLLAR_MIX.items()), start=0.0 * self.rows["neck"]
+        )
+        self.placed[joint] = "between upper spine, neck and shoulder"
+
+    def place_end(self, joint: str, base: str, share: float) -> None:
+        """A chain's last joint, if no name says it: the next joint behind `base`, or a share of the way to its end."""
+        if joint in self.rows and (joint in self.given or not self.touches(self.at(joint), self.at(base))):
+            return
+        for node in self.descendants(self.bvh.index(self.found[base])):
+            if self.touches(self.rest[node], self.at(base)):
+                continue
+            name = self.bvh.nodes[node].name
+            if not self.bvh.nodes[node].is_end:
+                share = 1.0
+            self.rows[joint] = (1.0 - share) * self.rows[base] + share * self.unit(node)
+            self.placed[joint] = name if share == 1.0 else f"{share:.0%} of the way from {base} to {name}"
+            return
+        raise BvhError(
+            f"{self.bvh.name}: no joint found for {joint}, and nothing hangs on {base}; {_all(self.bvh)}; "
+            "name it with --mapping"
+        )
+
+    def descendants(self, node: int) -> Iterator[int]:
+        """Nodes below a node, parents first."""
+        below = {node}
+        for index, each in enumerate(self.bvh.nodes):
+            if each.parent in below:
+                below.add(index)
+                yield index
+
+    def path(self, start: int, end: int) -> list[int]:
+        """Joints from below `start` (or from where the two chains meet) to above `end`."""
+        ancestors = {start}
+        while (start := self.bvh.nodes[start].parent) >= 0:
+            ancestors.add(start)
+        path = []
+        node = self.bvh.nodes[end].parent
+        while node >= 0 and node not in ancestors:
+            path.append(node)
+            node = self.bvh.nodes[node].parent
+        return path[::-1]
+
+    def mix(self, joint: str, shares: dict[int, float]) -> None:
+        self.rows[joint] = sum(
+            (share * self.unit(node) for node, share in shares.items()), start=np.zeros(len(self.rest))
+        )
+        names = " and ".join(self.bvh.nodes[node].name for node in shares)
+        self.placed[joint] = f"between {names}"
+
+    def touches(self, point: np.ndarray, other: np.ndarray) -> bool:
+        return float(np.linalg.norm(point - other)) < self.near
+
+    def at(self, joint: str) -> np.ndarray:
+        return self.rows[joint] @ self.rest
+
+    def unit(self, node: int) -> np.ndarray:
+        row = np.zeros(len(self.bvh.nodes))
+        row[node] = 1.0
+        return row
+
+
+def _distance(point: np.ndarray, way: Sequence[np.ndarray]) -> float:
+    """Distance of a point [3] from a polyline."""
+    distances = []
+    for start, end in pairwise(way):
+        share = np.clip((point - start) @ (end - start) / ((end - start) @ (end - start)), 0.0, 1.0)
+        distances.append(float(np.linalg.norm(start + share * (end - start) - point)))
+    return min(distances)
+
+
+def _nearest(name: str, names: Sequence[str], behind: str = "") -> str:
+    """A hint such as ", did you mean 'LeftKnee'?", or nothing."""
+    lower = {each.lower(): each for each in names}
+    plain = name.lower().replace("_", "")
+    close = difflib.get_close_matches(plain, lower, n=1, cutoff=0.5) or difflib.get_close_matches(
+        name.lower(), lower, 1
+    )
+    return f" (nearest{behind}: {lower[close[0]]!r})" if close else ""
+
+
+def _all(bvh: Bvh) -> str:
+    return f"the file's joints are {', '.join(bvh.joint_names)}"

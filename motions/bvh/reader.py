@@ -1,0 +1,303 @@
+"""Reads BVH motion capture: any hierarchy, any channel order, joint positions at any time.
+
+What files in the wild do, and what is done here: joint names hold spaces (3ds Max), braces share a line with other
+words, keywords differ in case, every joint may have position channels (they replace its OFFSET, as they do for the
+root), a joint may have fewer than three rotations. Rotations between frames are slerped, so bones keep their lengths
+when a clip is resampled. A malformed file is an error that names the line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+
+from motions.skeleton import rotations
+
+_CHANNEL = re.compile(r"([XYZ])(position|rotation)", re.IGNORECASE)
+
+
+class BvhError(ValueError):
+    """A BVH file is unreadable or malformed; the message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A joint, or the end site of a joint (named `<joint>/End`, without channels)."""
+
+    name: str
+    parent: int
+    offset: tuple[float, float, float]
+    channels: tuple[str, ...]
+    """Such as `Xposition`, `Zrotation`, in the file's order."""
+    is_end: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Bvh:
+    """A hierarchy and its frames.
+
+    Example:
+        clip = read_bvh("walk.bvh")
+        joints = clip.positions(np.arange(0.0, clip.duration, 1 / 20))
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    """Parents before children; the root is first."""
+    values: np.ndarray
+    """[F, C] float64, channels of all nodes in order; degrees and file units."""
+    frame_time: float
+    """Seconds."""
+
+    @property
+    def num_frames(self) -> int:
+        """F."""
+        return len(self.values)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the last."""
+        return (self.num_frames - 1) * self.frame_time
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names of the joints, without end sites."""
+        return tuple(node.name for node in self.nodes if not node.is_end)
+
+    @property
+    def starts_in_rest_pose(self) -> bool:
+        """True where the first frame, and not the second, has no rotation at all: no part of the motion (CMU)."""
+        columns = [channel.endswith("rotation") for node in self.nodes for channel in node.channels]
+        still = [bool((np.abs(row[columns]) < 1e-9).all()) for row in self.values[:2]]
+        return still == [True, False]
+
+    def index(self, node_name: str) -> int:
+        """Index of a node by name; ValueError where there is none."""
+        return [node.name for node in self.nodes].index(node_name)
+
+    def positions(self, times: np.ndarray) -> np.ndarray:
+        """Global positions [T, N, 3] of all nodes at `times` [T], seconds from the first frame, in file units.
+
+        Times beyond either end give the first or the last frame.
+        """
+        translations, quats = self._local_pose(times)
+        world: list[torch.Tensor] = []
+        turns: list[torch.Tensor] = []
+        for index, node in enumerate(self.nodes):
+            if node.parent < 0:
+                world.append(translations[:, index])
+                turns.append(quats[:, index])
+                continue
+            turn = turns[node.parent]
+            world.append(world[node.parent] + rotations.quat_rotate(turn, translations[:, index]))
+            turns.append(turn if node.is_end else rotations.quat_multiply(turn, quats[:, index]))
+        return torch.stack(world, dim=1).numpy()
+
+    def _local_pose(self, times: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Translations [T, N, 3] and rotations [T, N, 4] relative to the parents."""
+        place = np.clip(np.asarray(times, dtype=np.float64) / self.frame_time, 0.0, self.num_frames - 1)
+        # A time that was computed as a multiple of the frame time is that frame.
+        place = np.where(np.abs(place - np.rint(place)) < 1e-6, np.rint(place), place)
+        before = np.floor(place).astype(np.int64)
+        after = np.minimum(before + 1, self.num_frames - 1)
+        share = torch.from_numpy(place - before)[:, None]
+        start_translations, start_quats = self._decode(self.values[before])
+        end_translations, end_quats = self._decode(self.values[after])
+        translations = torch.lerp(start_translations, end_translations, share[..., None])
+        return translations, rotations.quat_slerp(start_quats, end_quats, share.expand(start_quats.shape[:-1]))
+
+    def _decode(self, values: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.from_numpy(values)
+        offsets = torch.tensor([node.offset for node in self.nodes], dtype=torch.float64)
+        translations = offsets.expand(len(rows), -1, -1).clone()
+        quats = torch.zeros((len(rows), len(self.nodes), 4), dtype=torch.float64)
+        quats[..., 0] = 1.0
+        column = 0
+        for index, node in enumerate(self.nodes):
+            axes = ""
+            degrees = []
+            for channel in node.channels:
+                if channel.endswith("position"):
+                    translations[:, index, "XYZ".index(channel[0])] = rows[:, column]
+                else:
+                    axes += channel[0]
+                    degrees.append(rows[:, column])
+                column += 1
+            if axes:
+                quats[:, index] = rotations.euler_to_quat(torch.stack(degrees, dim=-1), axes)
+        return translations, quats
+
+
+def read_bvh(path: str | Path) -> Bvh:
+    """Reads a file. Raises BvhError naming file and line."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise BvhError(f"{path}: {error.strerror or error}") from error
+    return parse_bvh(text, str(path))
+
+
+def parse_bvh(text: str, name: str) -> Bvh:
+    """Reads the text of a file; `name` stands in messages. Raises BvhError naming the line."""
+    lines = text.splitlines()
+    motion = next((number for number, line in enumerate(lines) if line.strip().upper() == "MOTION"), None)
+    if motion is None:
+        raise BvhError(f"{name}:{len(lines)}: no MOTION section: the file is cut off or no BVH")
+    words = [(word, number) for number, line in enumerate(lines[:motion], 1) for word in _words(line)]
+    nodes = _Hierarchy(name, [*words, ("MOTION", motion + 1)]).read()
+    num_frames, frame_time, first = _motion_header(name, lines, motion)
+    num_channels = sum(len(node.channels) for node in nodes)
+    return Bvh(name, nodes, _motion_rows(name, lines, first, num_frames, num_channels), frame_time)
+
+
+def _words(line: str) -> list[str]:
+    return line.replace("{", " { ").replace("}", " } ").split()
+
+
+@dataclass
+class _Hierarchy:
+    """Recursive descent over the words of the HIERARCHY section; each word knows its line."""
+
+    name: str
+    words: list[tuple[str, int]]
+    place: int = 0
+    nodes: list[Node] = field(default_factory=list)
+
+    def read(self) -> tuple[Node, ...]:
+        self.expect("HIERARCHY")
+        self.expect("ROOT")
+        self.node(-1)
+        if self.peek().upper() == "ROOT":
+            self.fail("a second ROOT: one skeleton per file is read")
+        if self.peek() != "MOTION":
+            self.fail(f"expected MOTION, found {self.peek()!r}")
+        return tuple(self.nodes)
+
+    def node(self, parent: int) -> None:
+        """A joint from its name to its closing brace, and all that hangs on it."""
+        name = self.joint_name()
+        index = len(self.nodes)
+        self.nodes.append(Node(name, parent, self.offset(), self.channels(), False))
+        while (word := self.take()) != "}":
+            if word.upper() == "JOINT":
+                self.node(index)
+            elif word.upper() == "END":
+                self.end_site(index)
+            else:
+                self.place -= 1
+                self.fail(f"expected JOINT, End Site or }} in joint {name!r}, found {word!r}")
+
+    def end_site(self, parent: int) -> None:
+        while self.take() != "{":  # "Site", or a name some exporters add
+            pass
+        suffix = sum(node.is_end and node.parent == parent for node in self.nodes)
+        name = f"{self.nodes[parent].name}/End{suffix or ''}"
+        self.nodes.append(Node(name, parent, self.offset(), (), True))
+        self.expect("}")
+
+    def joint_name(self) -> str:
+        first = self.place
+        while self.take() != "{":
+            pass
+        name = " ".join(word for word, _ in self.words[first : self.place - 1])
+        if not name or any(node.name == name for node in self.nodes):
+            self.place = first
+            self.fail(f"a second joint {name!r}" if name else "a joint without a name")
+        return name
+
+    def offset(self) -> tuple[float, float, float]:
+        self.expect("OFFSET")
+        return (self.number(), self.number(), self.number())
+
+    def channels(self) -> tuple[str, ...]:
+        if self.peek().upper() != "CHANNELS":
+            return ()
+        self.expect("CHANNELS")
+        count = self.number()
+        channels = []
+        for _ in range(int(count)):
+            word = self.take()
+            match = _CHANNEL.fullmatch(word)
+            if match is None:
+                self.place -= 1
+                self.fail(f"expected {count:.0f} channels such as Zrotation or Xposition, found {word!r}")
+            channels.append(match[1].upper() + match[2].lower())
+        return tuple(channels)
+
+    def number(self) -> float:
+        word = self.take()
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            self.place -= 1
+            self.fail(f"expected a number, found {word!r}")
+        return value
+
+    def expect(self, keyword: str) -> None:
+        if self.peek().upper() != keyword:
+            self.fail(f"expected {keyword}, found {self.peek()!r}")
+        self.place += 1
+
+    def take(self) -> str:
+        word = self.peek()
+        if word == "MOTION":
+            self.fail("a } is missing before MOTION")
+        self.place += 1
+        return word
+
+    def peek(self) -> str:
+        return self.words[self.place][0]
+
+    def fail(self, reason: str) -> NoReturn:
+        raise BvhError(f"{self.name}:{self.words[self.place][1]}: {reason}")
+
+
+def _motion_header(name: str, lines: list[str], motion: int) -> tuple[int, float, int]:
+    """Number of frames, frame time in seconds, and index of the line behind it."""
+    values: dict[str, float] = {}
+    number = motion + 1
+    for key in ("Frames", "Frame Time"):
+        while number < len(lines) and not lines[number].strip():
+            number += 1
+        line = lines[number] if number < len(lines) else ""
+        label, _, value = line.partition(":")
+        if " ".join(label.split()).lower() != key.lower():
+            raise BvhError(f"{name}:{number + 1}: expected '{key}:', found {line.strip()[:40]!r}")
+        try:
+            values[key] = float(value)
+        except ValueError:
+            values[key] = math.nan
+        if not (math.isfinite(values[key]) and values[key] > 0):
+            raise BvhError(f"{name}:{number + 1}: {key} is {value.strip()!r}, expected a positive number")
+        number += 1
+    return int(values["Frames"]), values["Frame Time"], number
+
+
+def _motion_rows(name: str, lines: list[str], first: int, num_frames: int, num_channels: int) -> np.ndarray:
+    """Channel values [F, C] of the lines from `first` on."""
+    rows = []
+    for number in range(first, len(lines)):
+        words = lines[number].split()
+        if not words:
+            continue
+        if len(words) != num_channels:
+            raise BvhError(f"{name}:{number + 1}: {len(words)} values, the hierarchy has {num_channels} channels")
+        try:
+            row = np.array(words, dtype=np.float64)
+        except ValueError as error:
+            raise BvhError(f"{name}:{number + 1}: {error}") from None
+        if not np.isfinite(row).all():
+            raise BvhError(f"{name}:{number + 1}: value {int(np.argmin(np.isfinite(row))) + 1} is not finite")
+        rows.append(row)
+    if len(rows) != num_frames:
+        raise BvhError(f"{name}:{len(lines)}: {len(rows)} frames, but 'Frames:' promises {num_frames}")
+    return np.stack(rows)

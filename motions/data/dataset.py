@@ -1,0 +1,189 @@
+"""Datasets of motions with captions: the built-in one and folders in HumanML3D's layout.
+
+Example:
+    dataset = load_dataset("builtin")
+    batch = sample_batch(dataset.items("train"), np.random.default_rng(0), batch_size=64, max_frames=196)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from motions.data.builtin import build_builtin
+from motions.data.composites import Composer, compose_motions
+from motions.data.folder_reader import MotionFolder
+from motions.data.prompts import MAX_FRAMES, Prompt, Segment
+from motions.data.text_motion import FULL_WINDOW, MDM_CROP, CropRule, MotionBatch, TextMotion, sample_batch
+from motions.skeleton.normalization import Normalizer
+from motions.skeleton.skeletons import HUMANML3D, Skeleton
+
+__all__ = [
+    "FULL_WINDOW",
+    "MDM_CROP",
+    "CropRule",
+    "MotionBatch",
+    "MotionDataset",
+    "TextMotion",
+    "load_dataset",
+    "sample_batch",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class MotionDataset:
+    """Motions with captions in splits, one skeleton, and the statistics of the training features.
+
+    Splits are read when they are first asked for, and kept. Every dataset has `train`; the built-in one has `judge`
+    (the same motions with other captions, for the judge that is never a reward) and `test`, folders what they list.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        skeleton: Skeleton,
+        normalizer: Normalizer,
+        splits: Mapping[str, Callable[[], tuple[TextMotion, ...]]],
+    ) -> None:
+        self.name = name
+        self.skeleton = skeleton
+        self.normalizer = normalizer
+        self._readers = dict(splits)
+        self._items: dict[str, tuple[TextMotion, ...]] = {}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self._readers)
+
+    def items(self, split: str) -> tuple[TextMotion, ...]:
+        """The motions of a split.
+
+        Raises ValueError for a split that the dataset does not have, and for what is wrong with its files.
+        """
+        if split not in self._readers:
+            raise ValueError(f"split {split!r}: dataset {self.name} has {', '.join(self._readers)}")
+        if split not in self._items:
+            self._items[split] = self._readers[split]()
+        return self._items[split]
+
+    def with_captions(self, count: int) -> MotionDataset:
+        """The dataset with the first `count` captions of every training motion; other splits stay.
+
+        Raises ValueError for a count below 1.
+        """
+        if count < 1:
+            raise ValueError(f"count is {count}; every motion needs at least one caption")
+
+        def train() -> tuple[TextMotion, ...]:
+            return tuple(replace(item, captions=item.captions[:count]) for item in self.items("train"))
+
+        return MotionDataset(self.name, self.skeleton, self.normalizer, {**self._readers, "train": train})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of skeleton, statistics and training split: two runs with the same one learn from the same data."""
+        digest = hashlib.sha256(self.skeleton.name.encode())
+        digest.update(self.normalizer.mean.tobytes() + self.normalizer.std.tobytes())
+        for item in self.items("train"):
+            digest.update("\0".join((item.clip_id, *item.captions)).encode())
+            digest.update(np.ascontiguousarray(item.features).tobytes())
+        return digest.hexdigest()
+
+    def prompts(
+        self,
+        split: str,
+        num_prompts: int,
+        composite_share: float = 0.0,
+        rng: np.random.Generator | None = None,
+        *,
+        num_segments: int | None = None,
+        max_frames: int = MAX_FRAMES,
+    ) -> list[Prompt]:
+        """Prompts made of a split's captions and the lengths of its motions.
+
+        Args:
+            composite_share: share of prompts (rounded) with several segments; they are spread evenly among the others.
+            rng: by default a generator of seed 0. Equal generators give equal prompts.
+            num_segments: segments of the composite ones, 2 to 5; by default it varies.
+            max_frames: single prompts are cut to this length, composite ones chosen to fit.
+
+        Raises:
+            ValueError: unknown split, a number or share out of range, or no motions that fit together.
+        """
+        items = self.items(split)
+        if num_prompts < 1 or not 0.0 <= composite_share <= 1.0:
+            raise ValueError(
+                f"num_prompts is {num_prompts}, composite_share is {composite_share}; legal: at least 1, 0 to 1"
+            )
+        rng = rng or np.random.default_rng(0)
+        composer = Composer(items, self.skeleton, max_frames) if composite_share else None
+        prompts = []
+        for number in range(num_prompts):
+            due = math.floor((number + 1) * composite_share + 0.5) - math.floor(number * composite_share + 0.5)
+            prompts.append(
+                composer.draw(rng, num_segments).prompt if composer and due else _single_prompt(items, rng, max_frames)
+            )
+        return prompts
+
+    def composites(
+        self, split: str, num_motions: int, rng: np.random.Generator, *, max_frames: int = MAX_FRAMES
+    ) -> tuple[TextMotion, ...]:
+        """Composite motions with their texts, for supervised training (about 20 ms each).
+
+        Raises ValueError for an unknown split or where no two motions fit together.
+        """
+        return compose_motions(Composer(self.items(split), self.skeleton, max_frames), num_motions, rng)
+
+
+def _single_prompt(items: Sequence[TextMotion], rng: np.random.Generator, max_frames: int) -> Prompt:
+    item = items[int(rng.integers(len(items)))]
+    text = item.captions[int(rng.integers(len(item.captions)))]
+    return Prompt(text, (Segment(text, min(item.num_frames, max_frames)),))
+
+
+def load_dataset(source: str | Path) -> MotionDataset:
+    """The built-in dataset (`"builtin"`, made once per process) or a folder in HumanML3D's layout.
+
+    A folder's motions are read split by split when first asked for; what was missing or left out is logged.
+
+    Raises:
+        ValueError: naming the file, where the folder is not such a dataset or one of its files is wrong.
+    """
+    return _builtin() if str(source) == "builtin" else _folder(Path(source))
+
+
+@cache
+def _builtin() -> MotionDataset:
+    splits = build_builtin()
+    normalizer = Normalizer.fit([item.features for item in splits["train"]], HUMANML3D)
+    readers = {name: partial(_same, items) for name, items in splits.items()}
+    return MotionDataset("builtin", HUMANML3D, normalizer, readers)
+
+
+def _same(items: tuple[TextMotion, ...]) -> tuple[TextMotion, ...]:
+    return items
+
+
+def _folder(path: Path) -> MotionDataset:
+    folder = MotionFolder(path)
+
+    def read(split: str) -> tuple[TextMotion, ...]:
+        motions, report = folder.read(split)
+        if report.num_missing or report.num_unusual:
+            logger.warning(
+                "%s/%s.txt lists %d clips: %d are not on disk, %d motions are too short or too long; %d are left",
+                *(path, split, report.num_listed, report.num_missing, report.num_unusual, report.num_motions),
+            )
+        return motions
+
+    readers = {split: partial(read, split) for split in folder.splits}
+    return MotionDataset(str(path), folder.skeleton, folder.normalizer, readers)

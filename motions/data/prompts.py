@@ -1,0 +1,266 @@
+"""Prompts: what a motion is asked to be, with its segments and their lengths in frames; and files of them.
+
+Files that are read:
+* `.txt`: one prompt a line, its length after a bar (`a person walks forward | 4.5`, seconds); # starts a comment;
+* `.jsonl`: one object a line, as `save_prompts` writes them or as described at `prompt_from_record`;
+* `.npy`: the composite datasets `composite_k{K}_{split}.npy` of text-to-motion GRPO, through an unpickler that admits
+  nothing but arrays and plain data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motions.base.atomic import atomic_write
+from motions.base.object_arrays import read_object_array
+
+MIN_SEGMENT_FRAMES = 4
+"""Shortest segment that has an embedding: one token of the motion encoders."""
+MAX_FRAMES = 196
+DEFAULT_SECONDS = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One action of a prompt.
+
+    Example:
+        Segment(text="a person walks forward", num_frames=60)
+    """
+
+    text: str
+    num_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text with one segment (a single prompt) or several (a composite prompt).
+
+    Example:
+        Prompt(text="walks forward, then kicks", segments=(Segment("walks forward", 60), Segment("kicks", 30)))
+    """
+
+    text: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """Length of the whole motion in frames."""
+        return sum(segment.num_frames for segment in self.segments)
+
+    @property
+    def boundaries(self) -> tuple[tuple[int, int], ...]:
+        """Half-open frame ranges of the segments."""
+        ends = []
+        start = 0
+        for segment in self.segments:
+            ends.append((start, start + segment.num_frames))
+            start += segment.num_frames
+        return tuple(ends)
+
+
+def seconds_to_frames(seconds: Sequence[float], fps: float) -> tuple[int, ...]:
+    """Frames of consecutive segments: the ends, not the lengths, are rounded, so that errors do not add up.
+
+    Raises ValueError for a length that is not a positive number or gives fewer than 4 frames.
+
+    Example:
+        seconds_to_frames([1.26, 1.26, 1.26], fps=20)   # (25, 25, 26)
+    """
+    lengths = np.asarray(seconds, dtype=np.float64)
+    if lengths.ndim != 1 or not len(lengths) or not np.isfinite(lengths).all() or (lengths <= 0).any():
+        raise ValueError(f"durations are {list(seconds)}; expected one positive number of seconds per segment")
+    # Halves go up (numpy and Python round them to even, which depends on the neighbour).
+    ends = np.floor(np.cumsum(lengths) * fps + 0.5 + 1e-9).astype(int)
+    frames = np.diff(ends, prepend=0)
+    if (frames < MIN_SEGMENT_FRAMES).any():
+        segment = int(np.argmin(frames))
+        raise ValueError(
+            f"segment {segment + 1} lasts {lengths[segment]:g} s: {frames[segment]} frames at {fps:g} per second; "
+            f"a segment has at least {MIN_SEGMENT_FRAMES}"
+        )
+    return tuple(int(count) for count in frames)
+
+
+def load_prompts(
+    path: str | Path, fps: float, *, default_frames: int | None = None, num_segments: int | None = None
+) -> list[Prompt]:
+    """Reads a file of prompts.
+
+    Args:
+        fps: frames per second of the motions to come; turns seconds into frames, and must be a composite file's own.
+        default_frames: length of a `.txt` or `.jsonl` prompt that gives none; by default 6 seconds, at most 196 frames.
+        num_segments: number of segments that every prompt must have, if given.
+
+    Raises:
+        ValueError: naming the file and the line or sample, for an unknown ending, a malformed or unsafe file, an empty
+            text, a segment under 4 frames, a prompt over 196 frames, or another number of segments than asked for.
+    """
+    path = Path(path)
+    readers = {".txt": _read_text, ".jsonl": _read_jsonl, ".npy": _read_composites}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: prompts are read from {', '.join(readers)} files")
+    if default_frames is None:
+        default_frames = min(MAX_FRAMES, round(DEFAULT_SECONDS * fps))
+    prompts = []
+    for place, record in readers[path.suffix](path, fps):
+        try:
+            prompt = prompt_from_record(record, fps, default_frames)
+            if num_segments is not None and len(prompt.segments) != num_segments:
+                raise ValueError(f"it has {len(prompt.segments)} segments; expected {num_segments}")
+        except ValueError as error:
+            raise ValueError(f"{path}, {place}: {error}") from error
+        prompts.append(prompt)
+    return prompts
+
+
+def save_prompts(path: str | Path, prompts: Sequence[Prompt]) -> None:
+    """Writes prompts as JSON lines that `load_prompts` reads back to equal prompts; complete or not at all."""
+    lines = []
+    for prompt in prompts:
+        segments = [{"text": segment.text, "num_frames": segment.num_frames} for segment in prompt.segments]
+        lines.append(json.dumps({"text": prompt.text, "segments": segments}, ensure_ascii=False))
+    with atomic_write(path) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
+
+
+def prompt_from_record(record: object, fps: float, default_frames: int) -> Prompt:
+    """A prompt from one of these, other keys being ignored:
+
+    * `{"text": str, "num_frames": int}` or `"seconds"` instead, or neither;
+    * `{"text": str, "segments": [{"text": str, "num_frames": int}, ...]}`, or `"seconds"` in every segment;
+    * `{"composite_prompt": str, "sub_prompts": [str, ...], "durations_frames": [int, ...]}`, or `"durations"` in
+      seconds; each sub-prompt may be a list of one string.
+
+    Raises ValueError where a key or type is wrong, a text empty, a segment under 4 frames, or the whole over 196.
+    """
+    if not isinstance(record, Mapping):
+        raise ValueError(f"expected an object, found {record!r:.80}")
+    if "composite_prompt" in record:
+        text = _text(record, "composite_prompt")
+        texts = [_sub_prompt(item) for item in _list(record, "sub_prompts")]
+        if "durations_frames" in record:
+            frames = tuple(_frames(item) for item in _list(record, "durations_frames"))
+        else:
+            frames = seconds_to_frames([_number(item) for item in _list(record, "durations")], fps)
+    elif "segments" in record:
+        text = _text(record, "text")
+        segments = [item if isinstance(item, Mapping) else {} for item in _list(record, "segments")]
+        texts = [_text(segment, "text") for segment in segments]
+        if all("num_frames" in segment for segment in segments):
+            frames = tuple(_frames(segment["num_frames"]) for segment in segments)
+        else:
+            frames = seconds_to_frames([_number(segment.get("seconds")) for segment in segments], fps)
+    else:
+        text = _text(record, "text")
+        texts = [text]
+        frames = (default_frames,)
+        if "num_frames" in record:
+            frames = (_frames(record["num_frames"]),)
+        elif "seconds" in record:
+            frames = seconds_to_frames([_number(record["seconds"])], fps)
+    if len(texts) != len(frames) or not texts:
+        raise ValueError(f"it has {len(texts)} texts and {len(frames)} durations; expected one duration per text")
+    if sum(frames) > MAX_FRAMES:
+        raise ValueError(f"it lasts {sum(frames)} frames; at most {MAX_FRAMES} are possible")
+    return Prompt(text, tuple(Segment(*pair) for pair in zip(texts, frames, strict=True)))
+
+
+def _read_text(path: Path, fps: float) -> list[tuple[str, object]]:
+    records: list[tuple[str, object]] = []
+    for number, line in enumerate(_lines(path), start=1):
+        line = line.split("#", 1)[0].strip()
+        if not line:
+            continue
+        text, bar, seconds = line.partition("|")
+        record: dict[str, object] = {"text": text.strip()}
+        if bar:
+            try:
+                record["seconds"] = float(seconds)
+            except ValueError:
+                raise ValueError(
+                    f"{path}, line {number}: {seconds.strip()!r} after | is no number of seconds"
+                ) from None
+        records.append((f"line {number}", record))
+    return records
+
+
+def _read_jsonl(path: Path, fps: float) -> list[tuple[str, object]]:
+    records: list[tuple[str, object]] = []
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+        if isinstance(record, dict) and set(record) == {"metadata"}:
+            _check_metadata(path, record["metadata"], fps)
+        else:
+            records.append((f"line {number}", record))
+    return records
+
+
+def _read_composites(path: Path, fps: float) -> list[tuple[str, object]]:
+    content = read_object_array(path)
+    if not isinstance(content, dict) or not isinstance(content.get("samples"), list):
+        raise ValueError(f"{path} is no composite dataset: expected a dictionary with a list 'samples'")
+    _check_metadata(path, content.get("metadata", {}), fps)
+    return [(f"sample {index}", record) for index, record in enumerate(content["samples"])]
+
+
+def _check_metadata(path: Path, metadata: object, fps: float) -> None:
+    stored = metadata.get("fps", fps) if isinstance(metadata, Mapping) else fps
+    if _number(stored) != fps:
+        raise ValueError(f"{path} was made for {stored} frames per second, the motions have {fps:g}")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a UTF-8 text file: {error}") from error
+
+
+def _text(record: Mapping[Any, Any], key: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{key} is {value!r}; expected a text that is not empty")
+    return value
+
+
+def _sub_prompt(item: object) -> str:
+    """A sub-prompt; some versions of the format wrap each into a list."""
+    if isinstance(item, list) and len(item) == 1:
+        item = item[0]
+    return _text({"sub_prompts": item}, "sub_prompts")
+
+
+def _list(record: Mapping[Any, Any], key: str) -> list[Any]:
+    value = record.get(key)
+    if isinstance(value, (tuple, np.ndarray)):
+        value = list(value)
+    if not isinstance(value, list):
+        raise ValueError(f"{key} is {value!r:.80}; expected a list")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"a duration is {value!r:.80}; expected a number")
+    return float(value)
+
+
+def _frames(value: object) -> int:
+    number = _number(value)
+    if not number.is_integer() or number < MIN_SEGMENT_FRAMES:
+        raise ValueError(f"a segment has {value} frames; expected a whole number of at least {MIN_SEGMENT_FRAMES}")
+    return int(number)

@@ -1,0 +1,1 @@
+"""The mocap humanoid: clips, kinematics, fitting, retargeting."""

@@ -1,0 +1,145 @@
+"""Z-normalisation of feature vectors, with the statistics files of HumanML3D, the evaluators and TMR.
+
+Three sets of statistics are in use and must not be mixed: MDM trains with `Mean.npy`/`Std.npy` (std averaged within
+feature groups), the Guo et al. evaluators have their own pair, and TMR has `mean.pt`/`std.pt` (per feature, eps 1e-12).
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from motions.skeleton.features import FeatureLayout
+from motions.skeleton.skeletons import Skeleton
+
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
+
+@dataclass(frozen=True, eq=False)
+class Normalizer:
+    """(x - mean) / (std + eps) and back, on NumPy arrays and torch tensors [..., D].
+
+    Raises ValueError at construction where the statistics are not two finite vectors of one width or a std is not
+    positive, and at use where the width differs.
+
+    Example:
+        normalizer = Normalizer.load("Mean.npy", "Std.npy")
+        normalizer.denormalize(normalizer.normalize(features))
+    """
+
+    mean: np.ndarray
+    """[D] float32."""
+    std: np.ndarray
+    """[D] float32."""
+    eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            array = np.array(getattr(self, name), dtype=np.float32)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+            if array.ndim != 1 or array.size == 0:
+                raise ValueError(f"{name} has shape {array.shape}, expected one number per feature")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name}[{int(np.argmin(np.isfinite(array)))}] is not finite")
+        if self.mean.shape != self.std.shape:
+            raise ValueError(f"mean has {self.mean.size} numbers but std has {self.std.size}")
+        if not (self.std > 0).all():
+            index = int(np.argmax(self.std <= 0))
+            raise ValueError(f"std[{index}] is {self.std[index]}, expected a positive number")
+        if not self.eps >= 0:
+            raise ValueError(f"eps is {self.eps}, expected 0 or more")
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return self.mean.size
+
+    def normalize(self, x: Array) -> Array:
+        """Physical features [..., D] to normalised ones, same type, dtype and device."""
+        mean, scale = self._statistics(x)
+        return (x - mean) / scale
+
+    def denormalize(self, x: Array) -> Array:
+        """Normalised features [..., D] to physical ones, same type, dtype and device."""
+        mean, scale = self._statistics(x)
+        return x * scale + mean
+
+    def _statistics(self, x: Array) -> tuple[Array, Array]:
+        if x.ndim == 0 or x.shape[-1] != self.num_features:
+            raise ValueError(f"features have shape {tuple(x.shape)}, the statistics have width {self.num_features}")
+        scale = self.std + np.float32(self.eps)
+        if isinstance(x, torch.Tensor):
+            mean = torch.tensor(self.mean, dtype=x.dtype, device=x.device)
+            return mean, torch.tensor(scale, dtype=x.dtype, device=x.device)
+        return self.mean.astype(x.dtype), scale.astype(x.dtype)
+
+    @classmethod
+    def fit(
+        cls, clips: Sequence[np.ndarray], skeleton: Skeleton, *, grouped: bool = True, eps: float = 0.0
+    ) -> Normalizer:
+        """Statistics over all frames of clips [T, D].
+
+        `grouped` averages the standard deviation within the parts of the vector, as HumanML3D does; without it every
+        feature has its own, as in TMR. Raises ValueError for no clips, a wrong width, or a feature that never changes.
+        """
+        if not clips:
+            raise ValueError("clips is empty: no frames to take statistics from")
+        for index, clip in enumerate(clips):
+            if clip.ndim != 2 or clip.shape[1] != skeleton.num_features or not len(clip):
+                raise ValueError(f"clip {index} has shape {clip.shape}, expected [T, {skeleton.num_features}]")
+        frames = np.concatenate(clips).astype(np.float64)
+        std = frames.std(axis=0)
+        if grouped:
+            for part in FeatureLayout(skeleton.num_joints).groups:
+                std[part] = std[part].mean()
+        return cls(frames.mean(axis=0), std, eps)
+
+    @classmethod
+    def load(
+        cls, mean_path: str | Path, std_path: str | Path, *, eps: float = 0.0, num_features: int | None = None
+    ) -> Normalizer:
+        """Reads two statistics files, .npy or .pt (a tensor). Nothing is unpickled.
+
+        Raises ValueError naming the file for another ending, another content or, given `num_features`, another width.
+        """
+        arrays = []
+        for path in (Path(mean_path), Path(std_path)):
+            array = _read(path)
+            if num_features is not None and array.shape != (num_features,):
+                raise ValueError(f"{path}: shape {array.shape}, expected ({num_features},)")
+            arrays.append(array)
+        try:
+            return cls(arrays[0], arrays[1], eps)
+        except ValueError as error:
+            raise ValueError(f"{mean_path}, {std_path}: {error}") from None
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `Mean.npy` and `Std.npy` (float32) into a folder that exists."""
+        np.save(Path(folder) / "Mean.npy", self.mean)
+        np.save(Path(folder) / "Std.npy", self.std)
+
+
+def _read(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if path.suffix == ".npy":
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path}: not a plain NumPy array ({error})") from None
+    if path.suffix == ".pt":
+        try:
+            value = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(f"{path}: not a tensor file ({str(error).splitlines()[0]})") from None
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{path}: holds a {type(value).__name__}, expected a tensor")
+        return value.numpy()
+    raise ValueError(f"{path}: statistics are .npy or .pt")

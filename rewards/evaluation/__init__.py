@@ -1,0 +1,1 @@
+"""Evaluation of policies and characters, and comparisons of evaluations."""

@@ -1,0 +1,85 @@
+"""What the prompts of a GRPO run have to fit into, checked before anything starts.
+
+A prompt that is too long for the network, the dense reward or a text encoder would end the run at the step that draws
+it, hours later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from motions.data.prompts import Prompt
+    from rewards.settings import RewardSettings
+    from rewards.tmr.scorer import TokenEncoder
+
+
+@dataclass(frozen=True)
+class PromptLimits:
+    """What every prompt has to fit into."""
+
+    max_frames: int
+    """Of the network: one less than its positional table has rows (`pos_embed_max_len`)."""
+    rewards: RewardSettings
+    """Whether segments are judged one by one, and up to which frame."""
+    reward_encoder: TokenEncoder
+    """Reads the texts of the semantic reward."""
+    judge_encoder: TokenEncoder | None
+    """Reads the texts of all segments, where there is a judge."""
+
+
+def check_prompts(source: str, prompts: Sequence[Prompt], limits: PromptLimits) -> None:
+    """
+    Args:
+        source: where the prompts are from, for the message.
+
+    Raises:
+        ValueError: names source, prompt, value and limit of the first one that does not fit.
+    """
+    from rewards.tmr.scorer import judged_texts
+
+    for number, prompt in enumerate(prompts, start=1):
+        readers = {"reward": (limits.reward_encoder, judged_texts(prompt, limits.rewards))}
+        if limits.judge_encoder is not None:
+            readers["judge"] = (limits.judge_encoder, [segment.text for segment in prompt.segments])
+        if misfit := _frames_misfit(prompt, limits) or _text_misfit(readers):
+            raise ValueError(f"{source}, prompt {number} {_shortened(prompt.text)!r}: {misfit}")
+
+
+def _frames_misfit(prompt: Prompt, limits: PromptLimits) -> str | None:
+    from rewards.tmr.segments import MIN_SEGMENT_FRAMES
+
+    if prompt.num_frames > limits.max_frames:
+        return (
+            f"it lasts {prompt.num_frames} frames; the policy's network makes at most {limits.max_frames} "
+            f"(pos_embed_max_len {limits.max_frames + 1} of its args.json)"
+        )
+    judged = limits.rewards.max_motion_length
+    if limits.rewards.use_dense_reward:
+        for place, (start, end) in enumerate(prompt.boundaries, start=1):
+            if min(end, judged) - start < MIN_SEGMENT_FRAMES:
+                return (
+                    f"its segment {place} is frames {start} to {end}; rewards look at the first {judged} "
+                    f"(max_motion_length), and the dense reward needs {MIN_SEGMENT_FRAMES} of every segment"
+                )
+    return None
+
+
+def _text_misfit(readers: Mapping[str, tuple[TokenEncoder, list[str]]]) -> str | None:
+    for name, (encoder, texts) in readers.items():
+        if encoder.truncate:
+            continue
+        for text in texts:
+            if (num_tokens := encoder.num_tokens(text)) > encoder.max_tokens:
+                return (
+                    f"the {name} reads {_shortened(text)!r}, {num_tokens} tokens; its text encoder "
+                    f"{encoder.name} reads at most {encoder.max_tokens}. Shorten it, split it into segments, or set "
+                    "--truncate_text"
+                )
+    return None
+
+
+def _shortened(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."

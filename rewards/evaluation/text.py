@@ -1,0 +1,232 @@
+"""How good a policy is on held-out prompts: fixed seeds, the reward's terms, and an independent judge.
+
+Choices:
+
+1. A policy is judged by its deterministic sampler (no stochastic steps, own starting noise for every sample), so two
+   policies get the same noise for the same (prompt, sample) and their differences are paired.
+2. Beside the reward's own terms there is a judge, a retrieval model that never was a reward. Its matching score is the
+   mean over segments of cos(text, motion of the segment); FID is taken between its embeddings of generated segments
+   and of held-out real windows.
+
+Legend: P prompts, S samples per prompt, T frames, J joints, d judge's latent width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from motions.data.prompts import Prompt
+    from motions.skeleton.skeletons import Skeleton
+    from rewards.messages import Mixed
+    from rewards.scorers import Scorer
+    from rewards.settings import RewardSettings
+    from rewards.tmr.scorer import Embedder
+    from rollouts.diffusion.policy import DiffusionPolicy
+    from rollouts.messages import GroupMotions
+    from rollouts.settings import CheckpointSettings
+    from rollouts.text.encoders import TextEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything measured on one policy.
+
+    Example:
+        Evaluation(prompts, groups, {"total": np.ones((P, S), np.float32)}, diversity_m, segment_embeddings)
+    """
+
+    prompts: tuple[Prompt, ...]
+    groups: tuple[GroupMotions, ...]
+    """One group of S motions per prompt."""
+    terms: dict[str, np.ndarray]
+    """name -> [P, S]: `total`, the reward's terms, `judge_matching` (with a judge) and `joint_speed_mps`."""
+    diversity_m: np.ndarray
+    """[P] mean distance of root-relative joints over pairs of samples of a prompt, metres."""
+    segment_embeddings: np.ndarray | None
+    """[P * S * segments, d] the judge's embeddings of the generated segments."""
+
+    @property
+    def within_group_std(self) -> float | None:
+        """Mean over prompts of the standard deviation of the total reward over a prompt's samples; None for S = 1.
+
+        The divisor is S - 1: S would give 13 % too little for four samples.
+        """
+        total = self.terms["total"]
+        return float(total.std(axis=1, ddof=1).mean()) if total.shape[1] > 1 else None
+
+
+def evaluate(
+    policy: DiffusionPolicy,
+    encoder: TextEncoder,
+    prompts: Sequence[Prompt],
+    scorers: Mapping[str, Scorer],
+    settings: RewardSettings,
+    judge: Embedder | None,
+    *,
+    num_samples: int,
+    seed: int,
+) -> Evaluation:
+    """Samples every prompt `num_samples` times with the deterministic sampler, in this process, and measures.
+
+    Args:
+        encoder: the policy's text encoder.
+        scorers: the rewards by name, mixed as `settings` says.
+        judge: embeds texts and motions; not one of the rewards.
+        seed: keys the starting noise, with the prompt's place and the sample's.
+
+    Raises:
+        ValueError: there is no prompt.
+        RewardError: a reward fails or is not finite.
+    """
+    from rewards.mixing import combine
+
+    groups = generate(policy, encoder, prompts, num_samples, seed)
+    rewards = [
+        combine([scorer.score(group) for scorer in scorers.values()], settings, group.prompt.text) for group in groups
+    ]
+    return measure(groups, rewards, policy.skeleton, judge)
+
+
+def measure(
+    groups: Sequence[GroupMotions], rewards: Sequence[Mixed], skeleton: Skeleton, judge: Embedder | None
+) -> Evaluation:
+    """Everything about the motions of P prompts and their rewards.
+
+    Raises:
+        ValueError: there is no group.
+    """
+    if not groups:
+        raise ValueError("evaluation needs at least one prompt")
+    # A term that only some prompts have has no mean over prompts; the physics reward's joint speed is measured below.
+    shared = [name for name in rewards[0].terms if all(name in mixed.terms for mixed in rewards)]
+    shared = [name for name in shared if name != "joint_speed"]
+    terms = {name: np.stack([mixed.terms[name] for mixed in rewards]) for name in shared}
+    terms["total"] = np.stack([mixed.total for mixed in rewards])
+    pairs = [(metre_joints(group, skeleton), group.lengths) for group in groups]
+    terms["joint_speed_mps"] = np.stack([joint_speed_mps(*pair, skeleton.fps) for pair in pairs])
+    embeddings = None
+    if judge is not None:
+        judged = [judge_group(judge, group) for group in groups]
+        terms["judge_matching"] = np.stack([matching for matching, _ in judged])
+        embeddings = np.concatenate([latents for _, latents in judged])
+    diversity = np.array([group_diversity_m(*pair) for pair in pairs])
+    prompts = tuple(group.prompt for group in groups)
+    return Evaluation(prompts, tuple(groups), terms, diversity, embeddings)
+
+
+def judge_group(judge: Embedder, group: GroupMotions) -> tuple[np.ndarray, np.ndarray]:
+    """The judge's matching score of each motion [S], and its embeddings of all their segments [S * segments, d]."""
+    texts = judge.embed_texts([segment.text for segment in group.prompt.segments])
+    clips = [
+        motion[start : min(end, int(length))]
+        for motion, length in zip(group.features, group.lengths, strict=True)
+        for start, end in group.prompt.boundaries
+    ]
+    embeddings = judge.embed_motions(clips)
+    latents = _unit(embeddings).reshape(len(group.lengths), len(texts), -1)
+    return (latents * _unit(texts)).sum(-1).mean(-1), embeddings
+
+
+def joint_speed_mps(joints: np.ndarray, lengths: np.ndarray, fps: float) -> np.ndarray:
+    """Mean speed over joints and valid frames, metres per second: joints [S, T, J, 3] metres, lengths [S] -> [S]."""
+    speeds = np.linalg.norm(np.diff(joints, axis=1), axis=-1).mean(axis=-1) * fps
+    return np.array([row[: max(int(length) - 1, 1)].mean() for row, length in zip(speeds, lengths, strict=True)])
+
+
+def group_diversity_m(joints: np.ndarray, lengths: np.ndarray) -> float:
+    """Mean distance in metres between root-relative joints over all pairs of samples, in the frames both have.
+
+    Args:
+        joints: [S, T, J, 3] metres; joint 0 is the root.
+        lengths: [S] valid frames.
+    """
+    relative = joints - joints[:, :, :1]
+    distances = [
+        np.linalg.norm(relative[i, :common] - relative[j, :common], axis=-1).mean()
+        for i in range(len(joints))
+        for j in range(i)
+        if (common := int(min(lengths[i], lengths[j]))) > 0
+    ]
+    return float(np.mean(distances)) if distances else 0.0
+
+
+def metre_joints(group: GroupMotions, skeleton: Skeleton) -> np.ndarray:
+    """Joint positions [S, T, J, 3] of a group in metres, y up."""
+    import torch
+
+    from motions.skeleton.features import recover_joints
+
+    return recover_joints(torch.tensor(group.features), skeleton).numpy() * skeleton.metres_per_unit
+
+
+def generate(
+    policy: DiffusionPolicy,
+    encoder: TextEncoder,
+    prompts: Sequence[Prompt],
+    num_samples: int,
+    seed: int,
+    *,
+    stochastic: bool = False,
+) -> list[GroupMotions]:
+    """`num_samples` motions of each prompt, a function of policy, prompts and seed.
+
+    Args:
+        stochastic: noise in every step; otherwise in the start only.
+
+    Raises:
+        ValueError: there is no prompt.
+        RolloutError: a prompt without frames, or motions that are not finite.
+        PromptTooLongError: a prompt is over the text encoder's limit.
+    """
+    from rollouts.diffusion.requests import evaluation_requests
+    from rollouts.diffusion.windows import ancestral_positions
+    from rollouts.diffusion.worker import RolloutWorker
+    from rollouts.messages import PolicyVersion
+
+    if not prompts:
+        raise ValueError("there is no prompt")
+    worker = RolloutWorker(policy)
+    version = PolicyVersion(0, policy.weights())
+    steps = ancestral_positions(policy.num_steps) if stochastic else ()
+    requests = evaluation_requests(prompts, encoder, num_samples, seed, policy_version=0, stochastic_steps=steps)
+    return [worker.run(request, version)[0] for request in requests]
+
+
+def load_judge(path: str, skeleton: Skeleton, texts: CheckpointSettings | None = None) -> Embedder | None:
+    """The judge that `judge_path` names: `builtin`, a TMR's folder or file, or `none`.
+
+    Args:
+        skeleton: of the motions it judges.
+        texts: as for `rewards.tmr.scorer.load_embedder`.
+
+    Raises:
+        TMRCheckpointError: the files; see `rewards.tmr.checkpoints.load_tmr`.
+        ValueError: it was trained on other features than the skeleton's.
+    """
+    from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
+    from rewards.tmr.scorer import load_embedder
+
+    if path == "none":
+        return None
+    folder = str(BUILTIN_JUDGE_FOLDER) if path == "builtin" else path
+    judge = load_embedder(RewardSettings(tmr_checkpoint_path=folder), texts)
+    try:
+        judge.check_skeleton(skeleton)
+    except ValueError as error:
+        raise ValueError(f"judge_path {path}: {error}") from error
+    return judge
+
+
+def embed_clips(judge: Embedder, clips: Sequence[np.ndarray], chunk: int = 64) -> np.ndarray:
+    """The judge's embeddings [N, d] of motions [T_i, D] in physical units."""
+    chunks = [list(clips[start : start + chunk]) for start in range(0, len(clips), chunk)]
+    return np.concatenate([judge.embed_motions(part) for part in chunks])
+
+
+def _unit(latents: np.ndarray) -> np.ndarray:
+    return latents / np.linalg.norm(latents, axis=-1, keepdims=True)

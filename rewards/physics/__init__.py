@@ -1,0 +1,1 @@
+"""Physics rewards: kinematic terms, and tracking in a simulator."""

@@ -1,0 +1,216 @@
+"""The physics reward, in metres and seconds: feet that stand must not slide, joints must not shake.
+
+    R_phy = gate * exp(-lambda_skate * L_skate - lambda_jerk * max(L_jerk, jerk_floor) - lambda_contact * L_contact)
+
+    L_skate    sum over valid frames and feet of c * relu(v - v0)^2 / max(sum of c, 1): squared sliding speed, (m/s)^2
+    L_jerk     mean over valid frames and joints of |third difference| * fps^3, in units of jerk_scale
+    L_contact  share of standing feet (by height) that the motion's own contact features deny; contact_source model only
+    gate       min(1, mean joint speed / min_joint_speed)
+
+Choices against reward hacking: a frozen motion neither slides nor shakes, so the gate takes its reward to 0; being
+smoother than jerk_floor earns nothing, so moving slower does not pay above the gate either; the joint speed is
+reported beside the reward. Contact from the motion's own channel could be escaped by predicting none, hence L_contact.
+
+Contact of a foot over one frame step, by height: at both ends the joint is lower than its threshold above the floor
+(5th percentile of the four foot joints' heights), and its vertical speed is small. A toe passes the floor by a
+centimetre in walking, at 3 m/s: a low foot that fast is taken for swinging while the other foot stands, and for sliding
+when neither does. The joint positions come from the features (yaw and root displacement integrated), times the
+skeleton's metres per unit.
+
+The constants of the settings are measured, see `jerk_scale` and `min_joint_speed` there. Legend: N motions, T frames,
+J joints, 4 feet (left ankle, left toe, right ankle, right toe).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motions.skeleton.features import FeatureLayout, recover_joints
+from motions.skeleton.skeletons import Skeleton
+from rewards.messages import RewardTerms
+from rewards.settings import RewardSettings
+from rewards.validation import check_motions, check_terms
+from rollouts.messages import GroupMotions
+
+MIN_FRAMES = 4
+"""A third difference needs four frames."""
+FLOOR_QUANTILE = 0.05
+BENCHMARK_HEIGHT_M = 0.05
+BENCHMARK_SPEED_MPS = 0.5
+"""The field's skating ratio: a foot under 5 cm that slides more than 2.5 cm per frame at 20 fps."""
+
+
+@dataclass(frozen=True, slots=True)
+class FootContact:
+    """Which feet stand over each frame step, [N, T-1, 4] bool, and which of those steps are valid, [N, T-1] bool."""
+
+    standing: Tensor
+    valid: Tensor
+
+
+def foot_heights(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
+    """Height [N, T, 4] of the foot joints above the floor: the 5th percentile of their heights in the valid frames."""
+    heights = joints[:, :, list(skeleton.foot_joints), 1]
+    outside = torch.arange(heights.shape[1]) >= lengths[:, None]
+    ascending = heights.masked_fill(outside[:, :, None], torch.inf).flatten(1).sort(dim=1).values
+    rank = FLOOR_QUANTILE * (lengths.double() * heights.shape[2] - 1.0)
+    below, above = (ascending.gather(1, nearest.long()[:, None]) for nearest in (rank.floor(), rank.ceil()))
+    return heights - below.lerp(above, rank.frac()[:, None].to(heights))[:, :, None]
+
+
+def contact_by_height(joints: Tensor, lengths: Tensor, skeleton: Skeleton, settings: RewardSettings) -> Tensor:
+    """Standing feet over each frame step, [N, T-1, 4] bool, from their height and vertical speed.
+
+    Args:
+        joints: [N, T, J, 3] metres.
+        lengths: [N] valid frames.
+    """
+    heights = foot_heights(joints, lengths, skeleton)
+    limits = heights.new_tensor([settings.contact_ankle_height, settings.contact_toe_height] * 2)
+    low = heights < limits
+    still = (heights[:, 1:] - heights[:, :-1]).abs() * skeleton.fps < settings.contact_vertical_speed
+    contact = low[:, 1:] & low[:, :-1] & still
+    if settings.contact_swing_speed is None:
+        return contact
+    fast = foot_speeds(joints, skeleton) > settings.contact_swing_speed
+    stands = (contact & ~fast).unflatten(2, (2, 2)).any(dim=3)  # [N, T-1, side]
+    other_stands = stands.flip(2).repeat_interleave(2, dim=2)
+    return contact & ~(fast & other_stands)
+
+
+def skate_loss(joints: Tensor, standing: Tensor, valid: Tensor, skeleton: Skeleton, free_speed: float) -> Tensor:
+    """L_skate [N], (m/s)^2: mean squared sliding speed beyond `free_speed` of standing feet; 0 where none stands.
+
+    Args:
+        joints: [N, T, J, 3] metres.
+        standing: [N, T-1, 4] bool.
+        valid: [N, T-1] bool.
+    """
+    contact = standing & valid[:, :, None]
+    excess = (foot_speeds(joints, skeleton) - free_speed).clamp(min=0.0)
+    return (contact * excess**2).sum((1, 2)) / contact.sum((1, 2)).clamp(min=1)
+
+
+def foot_speeds(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """Horizontal speed [N, T-1, 4] of the foot joints, m/s."""
+    feet = joints[:, :, list(skeleton.foot_joints)][..., [0, 2]]
+    return (feet[:, 1:] - feet[:, :-1]).norm(dim=-1) * skeleton.fps
+
+
+def mean_jerk(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
+    """Mean norm [N] of the third derivative of position over valid frames and joints, m/s^3."""
+    third = joints[:, 3:] - 3.0 * joints[:, 2:-1] + 3.0 * joints[:, 1:-2] - joints[:, :-3]
+    return _masked_mean(third.norm(dim=-1).mean(dim=-1), lengths - 3) * skeleton.fps**3
+
+
+def mean_joint_speed(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
+    """Mean speed [N] over valid frame steps and joints, m/s."""
+    speeds = (joints[:, 1:] - joints[:, :-1]).norm(dim=-1) * skeleton.fps
+    return _masked_mean(speeds.mean(dim=-1), lengths - 1)
+
+
+def skating_ratio(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
+    """Share [N] of frame steps in which a toe under 5 cm slides faster than 0.5 m/s (the field's benchmark figure)."""
+    toes = [1, 3]
+    low = foot_heights(joints, lengths, skeleton)[:, :, toes] < BENCHMARK_HEIGHT_M
+    sliding = low[:, 1:] & low[:, :-1] & (foot_speeds(joints, skeleton)[:, :, toes] > BENCHMARK_SPEED_MPS)
+    return _masked_mean(sliding.any(dim=-1).double(), lengths - 1)
+
+
+def physics_terms(
+    joints: Tensor, lengths: Tensor, skeleton: Skeleton, settings: RewardSettings, claimed: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The physics reward and everything it is made of, each [N] float64.
+
+    Args:
+        joints: [N, T, J, 3] float64, metres.
+        lengths: [N] valid frames, at least 4.
+        claimed: [N, T, 4] the motion's own contact features; needed where `contact_source` is `model`.
+    """
+    valid = torch.arange(joints.shape[1] - 1) < (lengths - 1)[:, None]
+    geometric = contact_by_height(joints, lengths, skeleton, settings)
+    standing, contact_loss = geometric, torch.zeros(len(joints), dtype=joints.dtype)
+    if settings.contact_source == "model":
+        assert claimed is not None, "contact_source model needs the motion's own contacts"
+        standing = claimed[:, :-1] > 0.5
+        seen = geometric & valid[:, :, None]
+        contact_loss = (seen & ~standing).sum((1, 2)) / seen.sum((1, 2)).clamp(min=1)
+    skate = skate_loss(joints, standing, valid, skeleton, settings.skate_free_speed)
+    jerk = mean_jerk(joints, lengths, skeleton) / settings.jerk_scale
+    speed = mean_joint_speed(joints, lengths, skeleton)
+    gate = (speed / settings.min_joint_speed).clamp(max=1.0) if settings.min_joint_speed > 0 else torch.ones_like(speed)
+    exponent = (
+        settings.lambda_skate * skate
+        + settings.lambda_jerk * jerk.clamp(min=settings.jerk_floor)
+        + settings.lambda_contact * contact_loss
+    )
+    terms = {
+        "physics": gate * torch.exp(-exponent),
+        "skate": skate,
+        "jerk": jerk,
+        "joint_speed": speed,
+        "speed_gate": gate,
+        "skating_ratio": skating_ratio(joints, lengths, skeleton),
+        "contact_share": _masked_mean(standing.double().mean(dim=-1), lengths - 1),
+    }
+    if settings.contact_source == "model":
+        terms["contact_denied"] = contact_loss
+    return terms
+
+
+class PhysicsScorer:
+    """R_phy and its parts.
+
+    Terms: physics, skate, jerk, joint_speed, speed_gate, skating_ratio, contact_share, and contact_denied with
+    `contact_source model`.
+
+    Example:
+        PhysicsScorer(RewardSettings(), HUMANML3D).score(motions).terms["physics"]   # [N]
+    """
+
+    name = "physics"
+
+    def __init__(self, settings: RewardSettings, skeleton: Skeleton) -> None:
+        self.settings = settings
+        self.skeleton = skeleton
+
+    @classmethod
+    def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> PhysicsScorer:
+        """Nothing to load."""
+        return cls(settings, skeleton)
+
+    def score(self, motions: GroupMotions) -> RewardTerms:
+        """Terms [N] of one group, in the order of its samples.
+
+        Raises:
+            RewardError: a motion with values that are not finite, or of fewer than 4 frames.
+        """
+        start = time.perf_counter()
+        check_motions(self.name, motions, self.skeleton.num_features, MIN_FRAMES)
+        lengths = np.minimum(motions.lengths, self.settings.max_motion_length)
+        # Padding may hold anything: it is zeroed first, and what is computed over it is masked.
+        inside = np.arange(int(lengths.max())) < lengths[:, None]
+        features = np.where(inside[:, :, None], motions.features[:, : inside.shape[1]].astype(np.float64), 0.0)
+        values = torch.from_numpy(features)
+        joints = recover_joints(values, self.skeleton) * self.skeleton.metres_per_unit
+        claimed = values[:, :, FeatureLayout(self.skeleton.num_joints).contacts]
+        results = physics_terms(joints, torch.from_numpy(lengths), self.skeleton, self.settings, claimed)
+        terms = {name: value.numpy().astype(np.float32) for name, value in results.items()}
+        check_terms(self.name, terms, motions.prompt.text, len(features))
+        return RewardTerms(self.name, terms, time.perf_counter() - start)
+
+    def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
+        """Terms of several groups; each is a batch of its own, which is all the speed there is to have here."""
+        return [self.score(group) for group in groups]
+
+
+def _masked_mean(values: Tensor, counts: Tensor) -> Tensor:
+    """Mean [N] of the first `counts` [N] of each row of `values` [N, T]."""
+    inside = torch.arange(values.shape[1]) < counts[:, None]
+    return torch.where(inside, values, 0.0).sum(dim=1) / counts

@@ -1,0 +1,114 @@
+"""A generated motion as a reference for simulation: on the humanoid, on the floor, with what it needs at every step.
+
+Legend: S control steps of a motion, 15 bodies of `envs.settings.BODY_NAMES`; world z-up, metres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from envs.body.frames import rotations_to_z_up, to_z_up
+from envs.body.mujoco_model import PARTS
+from envs.body.rotations import rotation_matrices
+from envs.settings import BODY_NAMES
+from motions.humanoid.fit import fit_clip
+from motions.humanoid.kinematics import forward_kinematics
+from motions.humanoid.mocap import MocapClip
+
+Array = NDArray[np.float64]
+
+MAX_SPEED_MPS = 15.0
+"""A root faster than this is no motion of a body; nothing is simulated."""
+FLOOR_QUANTILE = 0.05
+"""The floor is where the lowest points of this share of the frames are."""
+CONTROL_HZ = 30
+
+
+class UntrackableError(ValueError):
+    """A motion that cannot be put on the humanoid at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingReference:
+    """One motion; the arrays are those of the times 0, 1/30, ... up to the end of the last whole control step."""
+
+    clip: MocapClip
+    bodies: Array
+    """[S + 1, 15, 3] positions of the bodies' joints."""
+    heights: Array
+    """[S + 1, 15] of each body's lowest point over the floor."""
+    root_rotation: Array
+    """[S + 1, 4]."""
+    root_linear: Array
+    """[S + 1, 3] m/s."""
+    root_angular: Array
+    """[S + 1, 3] rad/s, world."""
+    floor_shift: float
+    """Metres by which the motion was raised."""
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.bodies) - 1
+
+    @property
+    def penetration(self) -> float:
+        """Depth of the deepest point in the floor, metres."""
+        return float(max(0.0, -self.heights.min()))
+
+
+def tracking_reference(
+    joints: Array, fps: float, name: str, *, max_seconds: float, max_floor_shift: float
+) -> TrackingReference:
+    """Puts a motion of HumanML3D joints [F, 22, 3] (metres) on the humanoid.
+
+    Raises:
+        UntrackableError: it has bones of no length, is not finite, lasts less than a control step, or its root moves
+            faster than `MAX_SPEED_MPS`.
+    """
+    frames = joints[: max(2, int(max_seconds * fps) + 1)]
+    try:
+        clip = fit_clip(frames, fps, name)
+    except ValueError as error:
+        raise UntrackableError(str(error)) from error
+    steps = int(clip.duration * CONTROL_HZ + 1e-6)
+    speed = float(clip.frame_velocities.root_linear.norm(dim=-1).max())
+    if steps < 1 or not speed <= MAX_SPEED_MPS:
+        raise UntrackableError(f"{name}: {steps} control steps, root speed {speed:.1f} m/s")
+    times = torch.arange(steps + 1, dtype=torch.float64) / CONTROL_HZ
+    pose, velocity = clip.pose(times), clip.velocity(times)
+    positions, turns = forward_kinematics(pose.root_positions, pose.ball_rotations, pose.hinge_angles)
+    bodies, rotations = to_z_up(positions.numpy()), rotations_to_z_up(turns.numpy())
+    heights = lowest_points(bodies, rotations)
+    shift = -float(np.quantile(heights.min(axis=1), FLOOR_QUANTILE))
+    shift = float(np.clip(shift, -max_floor_shift, max_floor_shift))
+    raised = clip.root_positions + clip.root_positions.new_tensor([0.0, shift, 0.0])
+    return TrackingReference(
+        clip=replace(clip, root_positions=raised),
+        bodies=bodies + np.array([0.0, 0.0, shift]),
+        heights=heights + shift,
+        root_rotation=rotations[:, 0],
+        root_linear=to_z_up(velocity.root_linear.numpy()),
+        root_angular=to_z_up(velocity.ball_angular[:, 0].numpy()),
+        floor_shift=shift,
+    )
+
+
+def lowest_points(bodies: Array, rotations: Array) -> Array:
+    """Height [T, 15] of the lowest point of every body's shape; positions [T, 15, 3], world rotations [T, 15, 4]."""
+    up = rotation_matrices(rotations)[..., 2, :]  # heights of the bodies' own axes
+    heights = np.empty(bodies.shape[:2])
+    for index, name in enumerate(BODY_NAMES):
+        part = PARTS[name]
+        centre = bodies[:, index, 2] + up[:, index] @ np.array(part.centre)
+        if part.shape == "sphere":
+            reach = np.full(len(bodies), part.size[0])
+        elif part.shape == "capsule":
+            reach = part.size[0] + part.size[1] * np.abs(up[:, index, 2])
+        else:
+            reach = np.abs(up[:, index]) @ np.array(part.size)
+        heights[:, index] = centre - reach
+    return heights

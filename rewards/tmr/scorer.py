@@ -1,0 +1,258 @@
+"""The semantic reward: does the motion do what the text says, judged by TMR.
+
+Global mode compares the whole motion with the whole text (the segments' texts joined by a space, when there are
+several); dense mode compares every segment with every segment's text (`rewards/tmr/segments.py`). Choices:
+
+* All clips of a call go through the motion encoder in one padded batch. A distinct text is encoded once, by itself:
+  its embedding's bits then depend on nothing else, in whichever process it is made.
+* A cosine in global mode is TMR's own score, cos / 2 + 0.5 in [0, 1]; the dense mode keeps the raw cosine in [-1, 1],
+  in which R_neg's margin is defined. Distance rewards are in [0, 1] in both.
+* R_pos, R_neg and R_sem are returned in both modes. Logic-Acc and the active margin exist in dense mode only, and are
+  left out otherwise rather than reported as 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from motions.data.prompts import Prompt
+from motions.skeleton.skeletons import Skeleton
+from rewards.messages import RewardError, RewardTerms
+from rewards.settings import BUILTIN_TMR_FOLDER, RewardSettings
+from rewards.tmr import segments
+from rewards.tmr.checkpoints import LoadReport, load_tmr
+from rewards.tmr.network import TMR, pad_tokens
+from rewards.tmr.similarity import similarity
+from rewards.validation import check_motions, check_terms
+from rollouts.devices import resolve_device
+from rollouts.messages import GroupMotions
+from rollouts.settings import CheckpointSettings
+from rollouts.text.encoders import load_text_encoder
+
+_ENCODER_NAMES = {"distilbert-base-uncased": "distilbert"}
+"""How the original's config.json calls our text encoders."""
+
+
+class TokenEncoder(Protocol):
+    """The part of `rollouts.text.encoders.TextEncoder` that is used here."""
+
+    name: str
+    dim: int
+    fingerprint: str
+    max_tokens: int
+    truncate: bool
+
+    def num_tokens(self, text: str) -> int:
+        """Tokens of a text before any truncation."""
+        ...
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token embeddings, [L_i, dim] each."""
+        ...
+
+
+class Embedder:
+    """Embeddings of texts and motions by one TMR: what the reward and the independent judge share.
+
+    Args:
+        tmr: the network; put in eval mode.
+        text_encoder: the encoder whose tokens it was trained on.
+        device: where it runs.
+        report: of the weights' loading, where they were loaded.
+
+    Raises:
+        ValueError: the text encoder is another one than the TMR was trained with.
+    """
+
+    def __init__(
+        self,
+        tmr: TMR,
+        text_encoder: TokenEncoder,
+        device: torch.device | str = "cpu",
+        report: LoadReport | None = None,
+    ) -> None:
+        trained_with = tmr.text_encoder_fingerprint
+        if text_encoder.dim != tmr.config.text_dim or trained_with not in (None, text_encoder.fingerprint):
+            raise ValueError(
+                f"text encoder {text_encoder.name} ({text_encoder.dim} numbers, {text_encoder.fingerprint[:12]}): this "
+                f"TMR was trained on {tmr.text_encoder_name} ({tmr.config.text_dim} numbers, "
+                f"{(trained_with or '?')[:12]})"
+            )
+        self.tmr = tmr.eval().requires_grad_(False).to(device)
+        self.device = torch.device(device)
+        self.text_encoder = text_encoder
+        self.report = report
+        self._texts: dict[str, np.ndarray] = {}
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings [M, d] float32 of M texts; each distinct text is encoded once in the life of this object."""
+        for text in texts:
+            if text not in self._texts:
+                tokens, lengths = pad_tokens(self.text_encoder.encode_tokens([text]))
+                with torch.inference_mode():
+                    latent = self.tmr.encode_text(tokens.to(self.device), lengths.to(self.device))
+                self._texts[text] = latent.mu[0].cpu().numpy()
+        return np.stack([self._texts[text] for text in texts])
+
+    def embed_motions(self, clips: list[np.ndarray]) -> np.ndarray:
+        """Embeddings [M, d] float32 of M clips [t, D] in physical units, in one batch and in their order."""
+        features, lengths = segments.pad(clips)
+        with torch.inference_mode():
+            latent = self.tmr.encode_motion(
+                torch.from_numpy(features).to(self.device), torch.from_numpy(lengths).to(self.device)
+            )
+        return latent.mu.cpu().numpy()
+
+    def check_skeleton(self, skeleton: Skeleton) -> None:
+        """
+        Raises:
+            ValueError: the TMR was trained on features of another width or frame rate than the skeleton's.
+        """
+        config = self.tmr.config
+        if config.num_features != skeleton.num_features or config.fps != skeleton.fps:
+            raise ValueError(
+                f"TMR takes {config.num_features} features at {config.fps} fps; motions of skeleton {skeleton.name} "
+                f"have {skeleton.num_features} at {skeleton.fps} fps"
+            )
+
+    def has_weights_of(self, other: Embedder) -> bool:
+        """Whether both are the same network to the bit, from whatever files."""
+        ours, theirs = self.tmr.state_dict(), other.tmr.state_dict()
+        return ours.keys() == theirs.keys() and all(
+            values.shape == theirs[name].shape and torch.equal(values.cpu(), theirs[name].cpu())
+            for name, values in ours.items()
+        )
+
+
+class SemanticScorer:
+    """Text-motion similarity by TMR. Terms: semantic, r_pos, r_neg; in dense mode also margin_active, logic_accuracy.
+
+    Example:
+        scorer = SemanticScorer.from_settings(RewardSettings(use_dense_reward=True), HUMANML3D)
+        scorer.score(motions).terms["semantic"]   # [N]
+    """
+
+    name = "semantic"
+
+    def __init__(self, embedder: Embedder, settings: RewardSettings, skeleton: Skeleton) -> None:
+        """Judge motions of `skeleton`.
+
+        Raises:
+            ValueError: the TMR was trained on features of another width or frame rate.
+        """
+        embedder.check_skeleton(skeleton)
+        self.embedder = embedder
+        self.settings = settings
+
+    @classmethod
+    def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> SemanticScorer:
+        """Load the weights and the text encoder the settings name. A job's configuration also says how texts are
+        read."""
+        texts = settings if isinstance(settings, CheckpointSettings) else None
+        return cls(load_embedder(settings, texts), settings, skeleton)
+
+    def score(self, motions: GroupMotions) -> RewardTerms:
+        """Terms [N] of one group, in the order of its samples."""
+        return self.score_many([motions])[0]
+
+    def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
+        """Terms of several groups from one encoder call, in the order of the groups and of their samples.
+
+        Raises:
+            RewardError: a motion that cannot be judged (not finite, a segment of fewer than 4 frames) or a term that
+                is not finite.
+            ValueError: a text longer than the text encoder takes.
+        """
+        start = time.perf_counter()
+        ranges = [self._ranges(group) for group in groups]
+        clips = [segments.cut(group.features, rows) for group, rows in zip(groups, ranges, strict=True)]
+        embeddings = self.embedder.embed_motions([clip for group in clips for clip in group])
+        offsets = np.cumsum([len(group) for group in clips])[:-1]
+        parts = np.split(embeddings, offsets)
+        all_terms = [
+            self._terms(group, part.reshape(*rows.shape[:2], -1))
+            for group, part, rows in zip(groups, parts, ranges, strict=True)
+        ]
+        seconds = (time.perf_counter() - start) / len(groups)
+        return [RewardTerms(self.name, terms, seconds) for terms in all_terms]
+
+    def _ranges(self, motions: GroupMotions) -> np.ndarray:
+        """Frame ranges [N, K, 2] of the clips to embed; K = 1 in global mode."""
+        check_motions(self.name, motions, self.embedder.tmr.config.num_features, segments.MIN_SEGMENT_FRAMES)
+        if not self.settings.use_dense_reward:
+            ends = np.minimum(motions.lengths, self.settings.max_motion_length)
+            return np.stack([np.zeros_like(ends), ends], axis=1)[:, None]
+        try:
+            return segments.segment_ranges(motions.prompt, motions.lengths, self.settings.max_motion_length)
+        except ValueError as error:
+            raise RewardError(f"reward {self.name!r}: {error}") from error
+
+    def _terms(self, motions: GroupMotions, embeddings: np.ndarray) -> dict[str, np.ndarray]:
+        """Terms from clip embeddings [N, K, d]."""
+        prompt = motions.prompt
+        if self.settings.use_dense_reward:
+            texts = self.embedder.embed_texts(judged_texts(prompt, self.settings))
+            scores = similarity(embeddings, texts, self.settings)
+            dense = segments.dense_reward(scores, similarity(texts, texts, self.settings), self.settings.alpha)
+            values = {
+                "semantic": dense.semantic,
+                "r_pos": dense.r_pos,
+                "r_neg": dense.r_neg,
+                "margin_active": dense.margin_active,
+                "logic_accuracy": dense.logic_accuracy,
+            }
+        else:
+            text = self.embedder.embed_texts(judged_texts(prompt, self.settings))
+            score = similarity(embeddings[:, 0], text, self.settings)[:, 0]
+            if self.settings.tmr_similarity_type == "cosine":
+                score = score / 2.0 + 0.5
+            values = {"semantic": score, "r_pos": score, "r_neg": np.zeros_like(score)}
+        terms = {name: value.astype(np.float32) for name, value in values.items()}
+        check_terms(self.name, terms, prompt.text, len(motions.features))
+        return terms
+
+
+def judged_texts(prompt: Prompt, settings: RewardSettings) -> list[str]:
+    """The texts a prompt's motions are compared with: those of its segments in dense mode; otherwise a single one, the
+    prompt's own text or its segments' texts joined by a space."""
+    segment_texts = [segment.text for segment in prompt.segments]
+    if settings.use_dense_reward:
+        return segment_texts
+    return [" ".join(segment_texts) if len(segment_texts) > 1 else prompt.text]
+
+
+def load_embedder(settings: RewardSettings, texts: CheckpointSettings | None = None) -> Embedder:
+    """The TMR and the text encoder that the settings name.
+
+    Args:
+        texts: whether too long texts are cut (`truncate_text`) and where embeddings are kept (`text_cache_dir`). The
+            limit is the text encoder's own: `max_text_tokens` is the policy's, whose encoder may be another.
+
+    Raises:
+        TMRCheckpointError: weights that are missing, of another kind, incomplete or not finite.
+        ValueError: unknown text encoder, or one of another width; a device that is not there.
+    """
+    by_file = bool(settings.tmr_text_encoder_path)
+    path = BUILTIN_TMR_FOLDER if settings.builtin_tmr else Path(settings.tmr_checkpoint_path)
+    loaded = load_tmr(
+        None if by_file else path,
+        text_encoder=settings.tmr_text_encoder_path,
+        motion_encoder=settings.tmr_motion_encoder_path,
+        motion_decoder=settings.tmr_movement_encoder_path,
+        stats=settings.tmr_stats_path,
+        text_encoder_name=settings.tmr_text_model,
+    )
+    name = loaded.tmr.text_encoder_name
+    encoder = load_text_encoder(
+        _ENCODER_NAMES.get(name, name),
+        settings.tmr_text_model_path,
+        truncate=texts is not None and texts.truncate_text,
+        cache_dir=None if texts is None else texts.text_cache_dir,
+    )
+    return Embedder(loaded.tmr, encoder, resolve_device(settings.reward_device), loaded.report)

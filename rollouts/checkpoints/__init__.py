@@ -1,0 +1,1 @@
+"""Files of policies: MDM checkpoints, adapters, and loading."""

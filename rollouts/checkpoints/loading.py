@@ -1,0 +1,84 @@
+"""From settings to a policy that acts: checkpoint, adapters, statistics, skeleton, schedule, text encoder."""
+
+from __future__ import annotations
+
+from rollouts.checkpoints.mdm_files import LoadedMDM, find_checkpoint, load_mdm
+from rollouts.checkpoints.model_args import read_model_args
+from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.networks.mdm import MDM
+from rollouts.settings import PolicySettings, SamplingSettings
+from rollouts.text.encoders import TextEncoder, load_text_encoder
+
+
+def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
+    """The policy that the settings describe; the same settings and files give the same bits in every process.
+
+    With `use_lora` the network has adapters: those of `adapter_path`, or new ones that change no bit.
+
+    Example:
+        policy = load_policy(config, config)    # a job's configuration is both groups
+
+    Raises:
+        CheckpointError, ModelArgsError, AdapterError: the files; see `checkpoints.load_mdm`, `adapters.load_adapter`.
+        ValueError: no statistics, or parts that do not fit each other or the device.
+    """
+    return build_policy(load_base(settings), settings, sampling)
+
+
+def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
+    """`load_policy` of what `load_base` gave, for those who want its report too; the network becomes the policy's."""
+    if loaded.normalizer is None:
+        raise ValueError(
+            f"there is no Mean.npy and Std.npy beside {loaded.report.path}; --stats_path names the folder of the "
+            "statistics the model was trained with (HumanML3D's own folder for official models)"
+        )
+    network = _with_adapters(loaded.network, settings)
+    return DiffusionPolicy(network, loaded.schedule, loaded.normalizer, loaded.skeleton, sampling)
+
+
+def load_base(settings: PolicySettings) -> LoadedMDM:
+    """The checkpoint of the settings, without adapters."""
+    return load_mdm(
+        settings.model_path, use_ema=settings.use_ema, stats_path=settings.stats_path, skeleton=settings.skeleton
+    )
+
+
+def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
+    """The text encoder of the policy; reads args.json, not the weights.
+
+    Raises:
+        ValueError: it cannot be loaded, or is another one than the policy was trained with (by width, or by the
+            fingerprint that our own checkpoints carry).
+    """
+    file = find_checkpoint(settings.model_path)
+    args = read_model_args(file)
+    name = args.text_encoder if settings.text_encoder == "auto" else settings.text_encoder
+    encoder = load_text_encoder(
+        name,
+        settings.text_encoder_path,
+        max_tokens=settings.max_text_tokens,
+        truncate=settings.truncate_text,
+        cache_dir=settings.text_cache_dir,
+    )
+    if args.text_width not in (None, encoder.dim) or args.text_encoder_fingerprint not in (None, encoder.fingerprint):
+        trained_with = (args.text_encoder_fingerprint or "unknown")[:12]
+        raise ValueError(
+            f"text_encoder {name} ({encoder.dim} numbers, fingerprint {encoder.fingerprint[:12]}) is not the one that "
+            f"{file} was trained with: {args.text_encoder} ({args.text_width} numbers, fingerprint {trained_with})"
+        )
+    return encoder
+
+
+def _with_adapters(network: MDM, settings: PolicySettings) -> MDM:
+    if settings.adapter_path is None and not settings.use_lora:
+        return network
+    # Only here: peft takes seconds to import, and a policy without adapters needs none of it.
+    from rollouts.checkpoints.adapters import add_lora, has_lora, load_adapter, merge_into_base
+
+    if settings.adapter_path is not None:
+        load_adapter(network, settings.adapter_path, allow_other_base=settings.allow_other_base)
+        if settings.merge_adapter:
+            network = merge_into_base(network)
+    if settings.use_lora and not has_lora(network):
+        add_lora(network, settings)
+    return network

@@ -1,0 +1,376 @@
+"""MDM checkpoints: `model#########.pt` with `args.json` beside it, loaded strictly and saved as official code does.
+
+Three shapes are read: a plain state dict, `{'model': ...}` and `{'model': ..., 'model_avg': ...}` (averaged weights),
+with whatever training state beside it. Frozen text encoders (`clip_model.*`) and positional tables are dropped, every
+other name and shape must fit, every number must be finite. args.json is written RESOLVED, so the folder reads itself.
+
+A folder that `save_mdm` wrote holds all that generation needs: weights, args.json, the statistics of its features
+(`Mean.npy`, `Std.npy`), the skeleton, the text encoder and the command that made it. Copied to
+`rollouts/weights/<name>/` it is the built-in model `<name>`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motions.base.atomic import atomic_write
+from motions.skeleton.normalization import Normalizer
+from motions.skeleton.skeletons import Skeleton, get_skeleton
+from rollouts.checkpoints.file_kinds import SUPPORTED_KIND, CheckpointError, describe_contents, read_torch_file
+from rollouts.checkpoints.mdm_naming import (
+    OFFICIAL_POSITIONS,
+    from_official_state_dict,
+    official_shapes,
+    to_official_state_dict,
+)
+from rollouts.checkpoints.model_args import ARGS_FILE, ModelArgs, ModelArgsError, dataset_of, read_model_args
+from rollouts.diffusion.denoiser import AdapterLayer
+from rollouts.diffusion.schedule import DiffusionSchedule
+from rollouts.networks.mdm import MDM, Architecture, MDMConfig
+
+WEIGHTS_DIR = Path(__file__).parent.parent / "weights"
+"""Built-in models, one folder each."""
+
+_TEXT_TOWER = "clip_model."  # BERT is stored under this name too
+_STEP = re.compile(r"model(\d{9})\.pt")
+_STATS = ("Mean.npy", "Std.npy")
+
+WeightsChoice = Literal["plain", "model", "model_avg"]
+
+
+@dataclass(frozen=True, slots=True)
+class MDMReport:
+    """What a load matched and passed over. Nothing can be missing: that is an error."""
+
+    path: Path
+    weights: WeightsChoice
+    """Which of the file's weights were taken."""
+    num_matched: int
+    """Tensors loaded; all of the network's."""
+    num_dropped: int
+    """Tensors of frozen text encoders and positional tables."""
+    unknown_args: tuple[str, ...]
+    """Arguments of args.json that mean nothing here (training options, fields of newer versions)."""
+    defaulted_args: tuple[str, ...]
+    """Arguments that args.json lacks, as old files do."""
+
+    def __str__(self) -> str:
+        notes = f", {self.num_dropped} of text encoder and tables passed over" if self.num_dropped else ""
+        lacking = f"; defaults for {', '.join(self.defaulted_args)}" if self.defaulted_args else ""
+        return (
+            f"MDM from {self.path} ({self.weights}): {self.num_matched}/{self.num_matched} tensors matched{notes}; "
+            f"{len(self.unknown_args)} arguments not used{lacking}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedMDM:
+    """A network in eval mode with everything its checkpoint says about it."""
+
+    network: MDM
+    schedule: DiffusionSchedule
+    args: ModelArgs
+    skeleton: Skeleton
+    normalizer: Normalizer | None
+    """None where no statistics lie beside the checkpoint and none were named."""
+    report: MDMReport
+
+
+def load_mdm(
+    path: str | Path,
+    *,
+    use_ema: bool | None = None,
+    stats_path: str | Path | None = None,
+    skeleton: str | None = None,
+) -> LoadedMDM:
+    """Load a checkpoint: a built-in name, a file, or a folder (its latest step).
+
+    Args:
+        path: what to load.
+        use_ema: averaged weights or the last ones, of a file with both; None for what args.json says.
+        stats_path: folder with Mean.npy and Std.npy; None for the checkpoint's folder, if they are there.
+        skeleton: name of the skeleton; None for what args.json says.
+
+    Raises:
+        CheckpointError: no such file, another kind of file, names or shapes that do not fit, numbers not finite.
+        ModelArgsError: args.json missing, broken, or of a model that is not supported.
+        ValueError: broken statistics, unknown skeleton.
+    """
+    file = find_checkpoint(path)
+    choices = _weights_in(read_torch_file(file), file)
+    args = read_model_args(file)
+    try:
+        args.require_supported()
+        name = skeleton or args.skeleton_name
+    except ModelArgsError as error:
+        raise ModelArgsError(f"{file.with_name(ARGS_FILE)}: {error}") from error
+    weights = _choose(choices, file, use_ema, args.use_ema)
+    kept = {name: value for name, value in choices[weights].items() if not name.startswith(_TEXT_TOWER)}
+    _require_finite_tensors(kept, file)
+    network = _build(kept, args, file)
+    num_matched = len(official_shapes(network.config))
+    report = MDMReport(
+        path=file,
+        weights=weights,
+        num_matched=num_matched,
+        num_dropped=len(choices[weights]) - num_matched,
+        unknown_args=tuple(sorted(args.model_extra or {})),
+        defaulted_args=args.defaulted,
+    )
+    return LoadedMDM(
+        network=network.eval(),
+        schedule=DiffusionSchedule(args.noise_schedule, args.diffusion_steps),
+        args=args,
+        skeleton=_skeleton(name, network.config, file),
+        normalizer=_load_normalizer(file.parent, stats_path, network.config.num_features),
+        report=report,
+    )
+
+
+def save_mdm(
+    folder: str | Path,
+    step: int,
+    network: MDM,
+    args: ModelArgs,
+    normalizer: Normalizer,
+    *,
+    average: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write `model{step:09d}.pt`, args.json, Mean.npy and Std.npy to a folder (made if absent); returns the model file.
+
+    Adapters are merged, so any MDM tool reads the file. Each file is written atomically, the model last.
+
+    Args:
+        folder: of one training run; files of other steps stay.
+        step: number of the training step.
+        network: the weights, under our names.
+        args: of `model_args_of`; `use_ema` is set by `average`.
+        normalizer: statistics of the features the network was trained on.
+        average: averaged weights under our names (`EMA.weights()`); the file then holds 'model' and 'model_avg'.
+        dtype: float16 halves the file; loading gives float32 in any case.
+
+    Raises:
+        ValueError: `args` describes another network, or the statistics have another width.
+        WriteError: the disk is full or the folder not writable; older files are untouched.
+    """
+    _require_same_model(args, network.config)
+    if normalizer.num_features != network.config.num_features:
+        raise ValueError(
+            f"the statistics have {normalizer.num_features} numbers, the network {network.config.num_features} features"
+        )
+    state = _official_state(network, None, dtype)
+    contents: dict[str, Any] = state
+    if average is not None:
+        contents = {"model": state, "model_avg": _official_state(network, average, dtype)}
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    for name, array in zip(_STATS, (normalizer.mean, normalizer.std), strict=True):
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        with atomic_write(target / name) as file:
+            file.write(buffer.getvalue())
+    with atomic_write(target / ARGS_FILE) as file:
+        file.write(args.model_copy(update={"use_ema": average is not None}).to_json().encode())
+    path = target / f"model{step:09d}.pt"
+    with atomic_write(path) as file:
+        torch.save(contents, file)
+    return path
+
+
+def model_args_of(
+    config: MDMConfig,
+    schedule: DiffusionSchedule,
+    skeleton: str,
+    text_encoder: str,
+    *,
+    text_encoder_fingerprint: str | None = None,
+    command: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> ModelArgs:
+    """Resolved arguments of a network, for `save_mdm`.
+
+    Args:
+        config: of the network.
+        schedule: the one it is trained with (not respaced).
+        skeleton: its features' skeleton by name.
+        text_encoder: name of the text encoder, as for `load_text_encoder`.
+        text_encoder_fingerprint: that of the encoder it is trained with; another one is refused later.
+        command: the command that makes the weights.
+        extra: further entries of args.json (training options); JSON values.
+    """
+    values = {
+        "arch": config.arch,
+        "dataset": dataset_of(skeleton),
+        "layers": config.num_layers,
+        "latent_dim": config.latent_dim,
+        "ff_size": config.ff_size,
+        "num_heads": config.num_heads,
+        "dropout": config.dropout,
+        "text_dim": config.text_dim,
+        "pos_embed_max_len": config.max_positions,
+        "mask_frames": config.mask_frames,
+        "cond_mask_prob": config.cond_mask_prob,
+        "noise_schedule": schedule.name,
+        "diffusion_steps": schedule.base_steps,
+        "skeleton": skeleton,
+        "text_encoder_type": "bert" if text_encoder == "distilbert" else text_encoder,
+        "text_encoder_fingerprint": text_encoder_fingerprint,
+        "command": command,
+    }
+    return ModelArgs.model_validate(dict(extra or {}) | values)
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The file that a built-in name, a file or a folder means; CheckpointError says what is there instead."""
+    if isinstance(path, str) and path in builtin_names():
+        return _latest(WEIGHTS_DIR / path)
+    file = Path(path).expanduser()
+    if file.is_dir():
+        return _latest(file)
+    if file.is_file():
+        return file
+    near = sorted(other.name for other in file.parent.glob("model*.pt")) if file.parent.is_dir() else []
+    there = f"; in that folder: {', '.join(near[-5:])}" if near else ""
+    raise CheckpointError(f"model_path is {str(path)!r}: no such file{there}. Built-in: {_listed_builtin()}")
+
+
+def builtin_names() -> tuple[str, ...]:
+    """Names of the models that ship with kinetune."""
+    return tuple(sorted(file.parent.name for file in WEIGHTS_DIR.glob(f"*/{ARGS_FILE}")))
+
+
+def _listed_builtin() -> str:
+    return ", ".join(builtin_names()) or "none (this installation has no rollouts/weights)"
+
+
+def _latest(folder: Path) -> Path:
+    steps = sorted(file for file in folder.glob("model*.pt") if _STEP.fullmatch(file.name))
+    final = [folder / "model_final.pt"] if (folder / "model_final.pt").is_file() else []
+    if not steps and not final:
+        raise CheckpointError(f"{folder}: no model#########.pt in this folder")
+    return (steps or final)[-1]
+
+
+def _weights_in(contents: Any, file: Path) -> dict[WeightsChoice, dict[str, Tensor]]:
+    """The state dicts inside one of the three shapes, each an MDM's by its names."""
+    named: dict[WeightsChoice, Any] = {"plain": contents}
+    if isinstance(contents, Mapping) and "model" in contents:
+        named = {"model": contents["model"]}
+        if "model_avg" in contents:
+            named["model_avg"] = contents["model_avg"]
+    for state in named.values():
+        kind = describe_contents(state)
+        if kind != SUPPORTED_KIND:
+            raise CheckpointError(f"{file} is {kind}; expected {SUPPORTED_KIND}")
+        if strange := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+            raise CheckpointError(f"{file}: {strange[0]} is a {type(state[strange[0]]).__name__}; expected a tensor")
+    return {choice: dict(state) for choice, state in named.items()}
+
+
+def _choose(choices: Mapping[WeightsChoice, object], file: Path, asked: bool | None, said: bool) -> WeightsChoice:
+    """Averaged weights if they were asked for, or if args.json says so and there are any."""
+    if asked and "model_avg" not in choices:
+        raise CheckpointError(f"{file} holds no averaged weights (model_avg), which --use_ema asks for")
+    averaged = said if asked is None else asked
+    if averaged and "model_avg" in choices:
+        return "model_avg"
+    return "model" if "model" in choices else "plain"
+
+
+def _require_finite_tensors(state: Mapping[str, Tensor], file: Path) -> None:
+    for name, value in state.items():
+        broken = value.numel() - int(torch.isfinite(value).sum())
+        if broken:
+            raise CheckpointError(f"{file}: {broken} of {value.numel()} numbers of {name} are not finite (NaN or inf)")
+
+
+def _build(state: Mapping[str, Tensor], args: ModelArgs, file: Path) -> MDM:
+    """Network of args.json with the weights; sizes that old files do not say are read off the weights."""
+
+    def size(name: str, axis: int) -> int:
+        if name not in state:
+            raise CheckpointError(f"{file}: {name} is missing; the file is not (all of) an MDM checkpoint")
+        return state[name].shape[axis]
+
+    arch: Architecture = next(known for known in get_args(Architecture) if known == args.arch)
+    sizes = {
+        "num_features": size("output_process.poseFinal.weight", 0),
+        "ff_size": args.ff_size or size("seqTransEncoder.layers.0.linear1.weight", 0),
+        "text_dim": args.text_dim or size("embed_text.weight", 1),
+    }
+    try:
+        config = MDMConfig(
+            arch=arch,
+            latent_dim=args.latent_dim,
+            num_layers=args.layers,
+            num_heads=args.num_heads,
+            dropout=args.dropout,
+            max_positions=args.pos_embed_max_len,
+            mask_frames=args.mask_frames,
+            cond_mask_prob=args.cond_mask_prob,
+            **sizes,
+        )
+        network = MDM(config)
+        network.load_state_dict(from_official_state_dict(state, config))
+    except ValueError as error:
+        raise CheckpointError(f"{file}, with the sizes of its args.json: {error}") from error
+    return network
+
+
+def _skeleton(name: str, config: MDMConfig, file: Path) -> Skeleton:
+    skeleton = get_skeleton(name)
+    if skeleton.num_features != config.num_features:
+        raise CheckpointError(
+            f"{file} has {config.num_features} features, skeleton {name} has {skeleton.num_features}; "
+            "--skeleton names another one"
+        )
+    return skeleton
+
+
+def _load_normalizer(folder: Path, stats_path: str | Path | None, num_features: int) -> Normalizer | None:
+    """Statistics of a named folder, or of the checkpoint's own if it has both or one of the files."""
+    if stats_path is None and not any((folder / name).is_file() for name in _STATS):
+        return None
+    where = folder if stats_path is None else Path(stats_path).expanduser()
+    mean, std = (where / name for name in _STATS)
+    return Normalizer.load(mean, std, num_features=num_features)
+
+
+def _official_state(network: MDM, weights: Mapping[str, Tensor] | None, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Official names in `dtype`; the two names of the positional table share one tensor, which is stored once."""
+    if weights is None and any(isinstance(module, AdapterLayer) for module in network.modules()):
+        # Only here: peft takes seconds to import, and pretraining needs none of it.
+        from rollouts.checkpoints.adapters import plain_state_dict
+
+        weights = plain_state_dict(network)
+    state = {name: value.to(dtype) for name, value in to_official_state_dict(network, weights).items()}
+    first, second = OFFICIAL_POSITIONS
+    return state | {second: state[first]}
+
+
+def _require_same_model(args: ModelArgs, config: MDMConfig) -> None:
+    """What args.json will say is what the network is."""
+    pairs = {
+        "arch": (args.arch, config.arch),
+        "layers": (args.layers, config.num_layers),
+        "latent_dim": (args.latent_dim, config.latent_dim),
+        "ff_size": (args.ff_size, config.ff_size),
+        "num_heads": (args.num_heads, config.num_heads),
+        "text_dim": (args.text_dim, config.text_dim),
+        "pos_embed_max_len": (args.pos_embed_max_len, config.max_positions),
+        "mask_frames": (args.mask_frames, config.mask_frames),
+    }
+    for name, (said, found) in pairs.items():
+        # An official file leaves out what official code hard-codes; it is read off the weights again.
+        if said is not None and said != found:
+            raise ValueError(f"args.{name} is {said!r}, the network has {found!r}")

@@ -1,0 +1,136 @@
+"""Official MDM parameter names and ours, both ways.
+
+The official model packs query, key and value in one matrix, and stores its positional table twice (in a buffer shared
+by two modules). Ours has three matrices and recomputes the table. Conversion is strict: every name has to be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rollouts.networks.mdm import MDM, MDMConfig, positional_table
+
+OFFICIAL_POSITIONS = ("sequence_pos_encoder.pe", "embed_timestep.sequence_pos_encoder.pe")
+
+_OUTER = {
+    "input_process.poseEmbedding": "input_proj",
+    "embed_timestep.time_embed.0": "time_embed.0",
+    "embed_timestep.time_embed.2": "time_embed.2",
+    "embed_text": "embed_text",
+    "output_process.poseFinal": "output_proj",
+}
+_LAYER = {
+    "self_attn.out_proj": "attention.out_proj",
+    "linear1": "linear1",
+    "linear2": "linear2",
+    "norm1": "norm1",
+    "norm2": "norm2",
+}
+_QKV = ("q_proj", "k_proj", "v_proj")
+
+
+class StateDictError(ValueError):
+    """Names or shapes of a state dict are not those of the network it should fill."""
+
+
+def from_official_state_dict(state: Mapping[str, Tensor], config: MDMConfig) -> dict[str, Tensor]:
+    """Official names to ours, float32, for a network of `config`.
+
+    The positional tables may be absent or of any length, as in official loading: they are recomputed.
+
+    Raises:
+        StateDictError: missing or unexpected names (all listed), or a shape that does not fit `config`.
+    """
+    shapes = official_shapes(config)
+    given = {name: value for name, value in state.items() if name not in OFFICIAL_POSITIONS}
+    missing = [name for name in shapes if name not in given]
+    unexpected = [name for name in given if name not in shapes]
+    if missing or unexpected:
+        raise StateDictError(
+            f"not an MDM {config.arch} state dict of {config.num_layers} layers: "
+            f"{len(shapes) - len(missing)} of {len(shapes)} names match; "
+            f"missing: {_listed(missing)}; unexpected: {_listed(unexpected)}"
+        )
+    for name, shape in shapes.items():
+        if tuple(given[name].shape) != shape:
+            raise StateDictError(f"{name} has shape {tuple(given[name].shape)}; the config asks for {shape}")
+    ours: dict[str, Tensor] = {}
+    for name, value in given.items():
+        values = value.detach().to(torch.float32)
+        targets = _targets(name)
+        pieces = values.chunk(3) if len(targets) == 3 else (values,)
+        ours.update({target: piece.clone() for target, piece in zip(targets, pieces, strict=True)})
+    return ours
+
+
+def to_official_state_dict(network: MDM, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Official names of a network's weights, on the CPU; with the positional table under both of its names.
+
+    Args:
+        network: gives config and, without `state`, the weights.
+        state: weights under our names instead (say, with adapters merged); the same strictness as above.
+    """
+    weights = network.state_dict() if state is None else state
+    shapes = official_shapes(network.config)
+    wanted = [target for name in shapes for target in _targets(name)]
+    missing = [name for name in wanted if name not in weights]
+    unexpected = sorted(set(weights) - set(wanted))
+    if missing or unexpected:
+        raise StateDictError(
+            f"not the plain weights of this network (adapters have to be merged first): "
+            f"missing: {_listed(missing)}; unexpected: {_listed(unexpected)}"
+        )
+    official = {
+        name: torch.cat([weights[target].detach().cpu() for target in _targets(name)]).clone() for name in shapes
+    }
+    table = positional_table(network.config.max_positions, network.config.latent_dim).unsqueeze(1)
+    return official | {name: table.clone() for name in OFFICIAL_POSITIONS}
+
+
+def official_shapes(config: MDMConfig) -> dict[str, tuple[int, ...]]:
+    """Every official parameter name of a network of `config`, with its shape; positional tables are left out."""
+    width, hidden = config.latent_dim, config.ff_size
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, rows: int, columns: int) -> None:
+        shapes[f"{name}.weight"] = (rows, columns)
+        shapes[f"{name}.bias"] = (rows,)
+
+    linear("input_process.poseEmbedding", width, config.num_features)
+    for layer in range(config.num_layers):
+        prefix = f"seqTransEncoder.layers.{layer}"
+        shapes[f"{prefix}.self_attn.in_proj_weight"] = (3 * width, width)
+        shapes[f"{prefix}.self_attn.in_proj_bias"] = (3 * width,)
+        linear(f"{prefix}.self_attn.out_proj", width, width)
+        linear(f"{prefix}.linear1", hidden, width)
+        linear(f"{prefix}.linear2", width, hidden)
+        for norm in ("norm1", "norm2"):
+            shapes[f"{prefix}.{norm}.weight"] = (width,)
+            shapes[f"{prefix}.{norm}.bias"] = (width,)
+    linear("embed_timestep.time_embed.0", width, width)
+    linear("embed_timestep.time_embed.2", width, width)
+    linear("embed_text", width, config.text_dim)
+    linear("output_process.poseFinal", config.num_features, width)
+    return shapes
+
+
+def _targets(official_name: str) -> list[str]:
+    """Our names that hold an official parameter: three for a packed projection, one otherwise."""
+    module, _, kind = official_name.rpartition(".")
+    if module in _OUTER:
+        return [f"{_OUTER[module]}.{kind}"]
+    _, _, layer, inner = module.split(".", 3)
+    if kind.startswith("in_proj_"):
+        packed = kind.removeprefix("in_proj_")
+        return [f"backbone.layers.{layer}.attention.{projection}.{packed}" for projection in _QKV]
+    return [f"backbone.layers.{layer}.{_LAYER[inner]}.{kind}"]
+
+
+def _listed(names: list[str], limit: int = 12) -> str:
+    if not names:
+        return "none"
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest

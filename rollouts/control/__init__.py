@@ -1,0 +1,1 @@
+"""Controllers of characters and how they act in vectorised environments."""

@@ -1,0 +1,57 @@
+"""Vector environments by gymnasium id: batched where the id has a vector entry point, one after the other if not."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+
+import envs
+from rollouts.control.vector_sampler import spaces_of
+
+OWN_IDS = envs.__name__
+"""Importing it registers this project's own ids."""
+
+
+def make_control_env(env_id: str, num_envs: int, options: Mapping[str, Any] | None = None) -> VectorEnv:
+    """`num_envs` environments of an id, such as `kinetune/DeepMimic-v0` or `Hopper-v5`.
+
+    Args:
+        env_id: an id that is registered, or `package.module:id` where importing the module registers it.
+        options: keyword arguments of the environment.
+
+    Raises:
+        ValueError: unknown id (the nearest are named), options that it does not take, or spaces that a controller
+            cannot serve.
+    """
+    module, _, env_id = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f"the module of environment {module}:{env_id} cannot be imported: {error}") from error
+    known = list(gymnasium.registry)
+    if env_id not in known:
+        near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"gymnasium knows no environment {env_id!r}{hint}")
+    try:
+        env = gymnasium.make_vec(env_id, num_envs=num_envs, **dict(options or {}))
+    except TypeError as error:
+        raise ValueError(f"{env_id} does not take these options: {error}") from error
+    spaces_of(env)
+    return env
+
+
+def observation_schema(env: VectorEnv) -> dict[str, Any]:
+    """What the observations of an environment are: its own schema, or id and widths."""
+    schema = getattr(env.unwrapped, "observation_schema", None)
+    if isinstance(schema, dict):
+        return schema
+    observation_dim, action_dim = spaces_of(env)
+    name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    return {"env": name, "observation_dim": observation_dim, "action_dim": action_dim}

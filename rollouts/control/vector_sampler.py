@@ -1,0 +1,321 @@
+"""A controller drives a gymnasium vector environment and writes down what happens.
+
+Choices: noise comes from a counter-based generator keyed by (seed, stream, iteration), so it needs no state of its own
+and a rollout repeats wherever its environments are in the same state; the networks run once per step for all
+environments; values and advantages are left to the learner, which computes them for whole batches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from rollouts.control.actor_critic import Controller
+from rollouts.control.rollouts import ControlRollout
+
+
+@runtime_checkable
+class RestorableEnv(Protocol):
+    """A vector environment whose state can be saved: physics, time and random generators."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as arrays and plain values."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from there."""
+        ...
+
+
+@runtime_checkable
+class ExpertEnv(Protocol):
+    """A vector environment that knows what its open-loop expert would do."""
+
+    def expert_action(self) -> np.ndarray:
+        """[N, A] in the present states."""
+        ...
+
+
+def spaces_of(env: VectorEnv) -> tuple[int, int]:
+    """Widths of observation and action.
+
+    Raises:
+        ValueError: they are no flat boxes of floats.
+    """
+    sizes = []
+    for what, space in (("observation", env.single_observation_space), ("action", env.single_action_space)):
+        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+            raise ValueError(f"the {what} space is {space}; a controller needs a Box with one axis")
+        sizes.append(space.shape[0])
+    return sizes[0], sizes[1]
+
+
+class VectorSampler:
+    """Environments between two rollouts.
+
+    Example:
+        sampler = VectorSampler(env, seed=0)
+        rollout = sampler.collect(controller, num_steps=128, iteration=0)
+    """
+
+    def __init__(self, env: VectorEnv, seed: int, stream: int = 0, record_expert: bool = False) -> None:
+        """Reset all environments.
+
+        Args:
+            seed: of noise and environments.
+            stream: number of the sampler among those with this seed.
+            record_expert: ask the environment's open-loop expert in every state.
+
+        Raises:
+            ValueError: unsuitable spaces, or there is no expert to record.
+        """
+        spaces_of(env)
+        if record_expert and not isinstance(env.unwrapped, ExpertEnv):
+            raise ValueError(f"{type(env.unwrapped).__name__} has no expert_action(); cloning terms need one")
+        self.env = env
+        self.seed = seed
+        self.stream = stream
+        self._record_expert = record_expert
+        space = env.single_action_space
+        assert isinstance(space, gymnasium.spaces.Box)
+        self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
+        self._mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self._observations = np.zeros(0, dtype=np.float32)
+        self._resetting = np.zeros(env.num_envs, dtype=bool)
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self.reset(0)
+
+    def reset(self, key: int) -> None:
+        """Start new episodes everywhere, from random states that depend on seed, stream and `key` alone."""
+        words = np.random.SeedSequence([self.seed, self.stream, key, 1]).generate_state(1)
+        # gymnasium gives environment i the seed + i; room is left above.
+        observations, _ = self.env.reset(seed=int(words[0]) >> 1)
+        self._observations = np.array(observations, dtype=np.float32)
+        self._resetting[:] = False
+        self._returns[:] = 0.0
+        self._lengths[:] = 0
+
+    def collect(
+        self, controller: Controller, num_steps: int, iteration: int, deterministic: bool = False
+    ) -> ControlRollout:
+        """Drive all environments for `num_steps` steps.
+
+        Args:
+            iteration: key of the noise.
+            deterministic: act by the mean.
+        """
+        started = time.perf_counter()
+        recorder = _Recorder(num_steps, self.env.num_envs, *spaces_of(self.env))
+        if self._record_expert:
+            recorder.expert_actions = np.zeros_like(recorder.actions)
+        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, self.stream, iteration])))
+        noise = generator.standard_normal(recorder.actions.shape, dtype=np.float32)
+        log_std = controller.log_std.detach().cpu().numpy().copy()
+        scaled_noise = noise * (0.0 if deterministic else np.exp(log_std))
+        act = _mean_function(controller)
+        for t in range(num_steps):
+            recorder.observations[t] = self._observations
+            recorder.means[t] = act(self._observations)
+            recorder.actions[t] = recorder.means[t] + scaled_noise[t]
+            if recorder.expert_actions is not None:
+                expert = self.env.unwrapped
+                assert isinstance(expert, ExpertEnv)
+                recorder.expert_actions[t] = expert.expert_action()
+            self._step(recorder, t)
+        return recorder.finish(self._observations, log_std, time.perf_counter() - started)
+
+    def _step(self, recorder: _Recorder, t: int) -> None:
+        """One step of all environments: row t of the recorder, and where its episodes ended."""
+        actions = np.clip(recorder.actions[t], self._low, self._high)
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        valid = ~self._resetting
+        recorder.rewards[t], recorder.valid[t] = rewards, valid
+        recorder.terminated[t], recorder.truncated[t] = terminated, truncated
+        recorder.add_terms(infos, valid)
+        self._returns += np.where(valid, rewards, 0.0)
+        self._lengths += valid
+        self._observations = np.array(observations, dtype=np.float32)
+        ended = np.flatnonzero(terminated | truncated)
+        if self._mode is AutoresetMode.NEXT_STEP:
+            self._resetting = terminated | truncated
+        if not len(ended):
+            return
+        in_place = self._mode is AutoresetMode.SAME_STEP
+        last = np.stack([infos["final_obs"][n] for n in ended]) if in_place else self._observations[ended]
+        recorder.add_ends(t, ended, last, self._returns[ended], self._lengths[ended])
+        self._returns[ended] = 0.0
+        self._lengths[ended] = 0
+        if self._mode is AutoresetMode.DISABLED:
+            mask = np.asarray(terminated | truncated, dtype=bool)
+            fresh, _ = self.env.reset(options={"reset_mask": mask})
+            self._observations = np.array(fresh, dtype=np.float32)
+
+    @property
+    def restorable(self) -> bool:
+        """Whether the environments' state can be saved. If not, exact resume needs a `reset` at every checkpoint."""
+        return isinstance(self.env.unwrapped, RestorableEnv)
+
+    def state(self) -> dict[str, Any]:
+        """Everything between two rollouts, for `load`.
+
+        Raises:
+            ValueError: the environments cannot be saved.
+        """
+        env = self.env.unwrapped
+        if not isinstance(env, RestorableEnv):
+            raise ValueError(f"{type(env).__name__} has no state(); its episodes cannot be saved")
+        return {
+            "env": env.state(),
+            "observations": self._observations.copy(),
+            "resetting": self._resetting.copy(),
+            "returns": self._returns.copy(),
+            "lengths": self._lengths.copy(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue where `state()` was taken.
+
+        Raises:
+            ValueError: the environments cannot be restored, or there are others in number.
+        """
+        env = self.env.unwrapped
+        if not isinstance(env, RestorableEnv):
+            raise ValueError(f"{type(env).__name__} has no set_state(); its episodes cannot be restored")
+        if len(state["returns"]) != self.env.num_envs:
+            raise ValueError(
+                f"the saved state is of {len(state['returns'])} environments, here are {self.env.num_envs}"
+            )
+        env.set_state(state["env"])
+        self._observations = np.array(state["observations"], dtype=np.float32)
+        self._resetting = np.array(state["resetting"], dtype=bool)
+        self._returns = np.array(state["returns"], dtype=np.float64)
+        self._lengths = np.array(state["lengths"], dtype=np.int64)
+
+
+def _mean_function(controller: Controller) -> Callable[[np.ndarray], np.ndarray]:
+    """[N, O] -> mean action [N, A], with as little around the network as possible."""
+    device = controller.log_std.device
+
+    def mean(observations: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return controller.act(torch.from_numpy(observations).to(device)).cpu().numpy()
+
+    return mean
+
+
+class _Recorder:
+    """Arrays of a rollout while it is made."""
+
+    def __init__(self, num_steps: int, num_envs: int, observation_dim: int, action_dim: int) -> None:
+        shape = (num_steps, num_envs)
+        self.observations = np.empty((*shape, observation_dim), dtype=np.float32)
+        self.actions = np.empty((*shape, action_dim), dtype=np.float32)
+        self.means = np.empty((*shape, action_dim), dtype=np.float32)
+        self.rewards = np.empty(shape, dtype=np.float32)
+        self.terminated = np.empty(shape, dtype=bool)
+        self.truncated = np.empty(shape, dtype=bool)
+        self.valid = np.empty(shape, dtype=bool)
+        self.expert_actions: np.ndarray | None = None
+        self._ends: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._returns: list[float] = []
+        self._lengths: list[int] = []
+        self._terms: dict[str, float] = {}
+
+    def add_terms(self, infos: dict[str, Any], valid: np.ndarray) -> None:
+        for name, value in infos.items():
+            if isinstance(value, np.ndarray) and value.shape == valid.shape and value.dtype.kind == "f":
+                self._terms[name] = self._terms.get(name, 0.0) + float(value[valid].sum())
+
+    def add_ends(
+        self, t: int, ended: np.ndarray, observations: np.ndarray, returns: np.ndarray, lengths: np.ndarray
+    ) -> None:
+        self._ends.append((t, ended, observations.astype(np.float32)))
+        self._returns.extend(returns.tolist())
+        self._lengths.extend(lengths.tolist())
+
+    def finish(self, last_observations: np.ndarray, log_std: np.ndarray, seconds: float) -> ControlRollout:
+        width = self.observations.shape[-1]
+        indices = [np.stack([np.full(len(ended), t), ended], axis=1) for t, ended, _ in self._ends]
+        num_valid = max(1, int(self.valid.sum()))
+        return ControlRollout(
+            observations=self.observations,
+            actions=self.actions,
+            means=self.means,
+            log_std=log_std,
+            rewards=self.rewards,
+            terminated=self.terminated,
+            truncated=self.truncated,
+            valid=self.valid,
+            last_observations=last_observations.copy(),
+            end_indices=np.concatenate([np.zeros((0, 2), dtype=np.int64), *indices]),
+            end_observations=np.concatenate(
+                [np.zeros((0, width), dtype=np.float32), *(values for _, _, values in self._ends)]
+            ),
+            expert_actions=self.expert_actions,
+            episode_returns=tuple(self._returns),
+            episode_lengths=tuple(self._lengths),
+            terms={name: total / num_valid for name, total in self._terms.items()},
+            seconds=seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Episodes:
+    """One episode of each of N environments, and all their S steps one behind the other."""
+
+    returns: np.ndarray
+    """[N] sums of rewards."""
+    lengths: np.ndarray
+    """[N] steps."""
+    terminated: np.ndarray
+    """[N] bool: ended for good (a fall), not by a limit."""
+    observations: np.ndarray
+    """[S, O] raw, episode by episode."""
+    actions: np.ndarray
+    """[S, A] as drawn."""
+    rewards: np.ndarray
+    """[S]."""
+
+
+def run_episodes(
+    controller: Controller, env: VectorEnv, seed: int, deterministic: bool = True, max_steps: int = 100_000
+) -> Episodes:
+    """One whole episode of every environment, so that short ones are not preferred.
+
+    Args:
+        max_steps: episodes end here at the latest.
+    """
+    sampler = VectorSampler(env, seed)
+    chunks: list[ControlRollout] = []
+    lengths = np.full(env.num_envs, -1)
+    done = 0
+    while (lengths < 0).any() and done < max_steps:
+        chunk = sampler.collect(controller, min(64, max_steps - done), len(chunks), deterministic)
+        for t, n in chunk.end_indices:
+            if lengths[n] < 0:
+                lengths[n] = done + t + 1
+        done += len(chunk.rewards)
+        chunks.append(chunk)
+    lengths = np.where(lengths < 0, done, lengths)
+
+    def rows(name: str) -> np.ndarray:
+        whole = np.concatenate([getattr(chunk, name) for chunk in chunks])
+        return np.concatenate([whole[:length, n] for n, length in enumerate(lengths)])
+
+    rewards, last = rows("rewards"), np.cumsum(lengths)
+    return Episodes(
+        returns=np.array([part.sum(dtype=np.float64) for part in np.split(rewards, last[:-1])]),
+        lengths=lengths,
+        terminated=rows("terminated")[last - 1],
+        observations=rows("observations"),
+        actions=rows("actions"),
+        rewards=rewards,
+    )

@@ -1,0 +1,1 @@
+"""Diffusion policies: schedule, transitions, sampling, rollouts of groups."""

@@ -1,0 +1,214 @@
+"""A network's forward on weights made once for many forwards.
+
+The weights are a differentiable function of the fp32 parameters: scoring computes with exactly the numbers of the
+rollout, and gradients arrive in fp32. In bf16 or fp16 they are the cast parameters; operation by operation, autocast
+would cast them again and again. In fp32 with adapters they are the merged W + s B A, which halves the time of a small
+network's forward; half precision keeps adapters apart, since rounding W + s B A loses at least twice as much of a small
+update.
+
+On a GPU, forwards without gradients are replayed as CUDA graphs (`rollouts/diffusion/cuda_graphs.py`).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeGuard, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from rollouts.diffusion.cuda_graphs import DenoiserWeights, ForwardGraphs
+from rollouts.networks.mdm import MDM
+
+
+@runtime_checkable
+class AdapterLayer(Protocol):
+    """What a layer wrapped by an adapter offers (peft's tuner layers do)."""
+
+    disable_adapters: bool
+    active_adapters: list[str]
+    weight: Tensor
+    """Of the layer itself."""
+
+    def get_base_layer(self) -> nn.Module:
+        """The layer itself."""
+        ...
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """What the adapter adds to the weight, a differentiable function of its parameters."""
+        ...
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """Adds the adapter's output to the layer's, or does not."""
+        ...
+
+
+class Denoiser:
+    """`MDM.denoise` in a precision, with or without the network's adapters.
+
+    Adapters may be injected into the network before or after this object is made.
+    """
+
+    def __init__(self, network: MDM, dtype: torch.dtype) -> None:
+        self._module = _DenoiserModule(network)
+        self._dtype = dtype
+        self._adapted: _Adapted | None = None
+        self._made: DenoiserWeights | None = None
+        self._graphs = ForwardGraphs()
+
+    def __call__(self, x: Tensor, text: Tensor, time: Tensor, mask: Tensor | None) -> Tensor:
+        """Clean motion [N, T, D] float32; arguments as those of `MDM.denoise`."""
+        made = self._make() if self._made is None else self._made
+        inputs = (x, text, time) if mask is None else (x, text, time, mask)
+        replayed = self._made is not None and x.device.type == "cuda" and not torch.is_grad_enabled()
+        return (self._graphs.run(made, *inputs) if replayed else made.run(*inputs)).float()
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """No gradients, and weights cast or merged once for all forwards inside; weights must not change meanwhile."""
+        with torch.no_grad(), self._running_on(self._make()):
+            yield
+
+    @contextmanager
+    def accumulation(self) -> Iterator[None]:
+        """Weights cast or merged once for many forwards and backwards; gradients arrive in the parameters at the end.
+
+        A merge is a sum, so its backward of the added gradients is the sum of its backwards. Casts hand every gradient
+        on as it comes, to be added in fp32. Weights must not change inside.
+        """
+        made = self._make()
+        derived = {name: weight for name, weight in made.weights.items() if not weight.is_leaf}
+        leaves = {name: weight.detach().requires_grad_() for name, weight in derived.items()}
+        sums = _Fp32Sums(leaves) if self._dtype != torch.float32 else None
+        with self._running_on(dataclasses.replace(made, weights=made.weights | leaves)):
+            yield
+        if sums is not None:
+            sums.add_to(dict(self._module.named_parameters()))
+            return
+        gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+        torch.autograd.backward([derived[name] for name in gradients], list(gradients.values()))
+
+    @contextmanager
+    def adapters_disabled(self) -> Iterator[None]:
+        """Inside, the network acts with its base weights.
+
+        Raises:
+            ValueError: the network has no adapters.
+        """
+        adapted = self._find_adapters()
+        if adapted is None:
+            raise ValueError("the network has no adapters; with full fine-tuning the reference is a second policy")
+        layers = adapted.layers.values()
+        enabled = [layer for layer in layers if not layer.disable_adapters]
+        trainable = {parameter: parameter.requires_grad for parameter in adapted.parameters}
+        for layer in enabled:
+            layer.enable_adapters(False)
+        try:
+            with self._running_on(None):
+                yield
+        finally:
+            for layer in enabled:
+                layer.enable_adapters(True)
+            # peft's switch freezes and thaws adapters as well; what was trainable is trainable again, nothing else.
+            for parameter, was_trainable in trainable.items():
+                parameter.requires_grad_(was_trainable)
+
+    def _make(self) -> DenoiserWeights:
+        """What runs, and the weights it runs on: cast, merged or as they are."""
+        adapted = self._find_adapters()
+        if self._dtype != torch.float32:
+            cast = {name: parameter.to(self._dtype) for name, parameter in self._module.named_parameters()}
+            adapting = adapted is not None and not all(layer.disable_adapters for layer in adapted.layers.values())
+            return DenoiserWeights(self._module, cast, "cast, adapted" if adapting else "cast")
+        if adapted is None:
+            return DenoiserWeights(self._module, {}, "as they are")
+        weights = dict(adapted.base)
+        for path, layer in adapted.layers.items():
+            for adapter in [] if layer.disable_adapters else layer.active_adapters:
+                weights[f"{path}.weight"] = weights[f"{path}.weight"] + layer.get_delta_weight(adapter)
+        return DenoiserWeights(adapted.plain, weights, "merged")
+
+    @contextmanager
+    def _running_on(self, made: DenoiserWeights | None) -> Iterator[None]:
+        """All forwards inside on these weights; None = made for each of them."""
+        outside, self._made = self._made, made
+        try:
+            yield
+        finally:
+            self._made = outside
+
+    def _find_adapters(self) -> _Adapted | None:
+        """Looked for until there are some, since adapters may come after this object."""
+        if self._adapted is None:
+            layers = {path: layer for path, layer in self._module.named_modules() if _is_adapter(layer)}
+            if layers:
+                self._adapted = _Adapted.of(self._module, layers)
+        return self._adapted
+
+
+class _Fp32Sums:
+    """Gradients of leaves in half precision, added up in fp32 as they arrive: their own sums would be rounded."""
+
+    def __init__(self, leaves: Mapping[str, Tensor]) -> None:
+        self._sums: dict[str, Tensor] = {}
+        for name, leaf in leaves.items():
+            leaf.register_post_accumulate_grad_hook(functools.partial(self._take, name))
+
+    def _take(self, name: str, leaf: Tensor) -> None:
+        assert leaf.grad is not None
+        gradient, leaf.grad = leaf.grad.float(), None
+        self._sums[name] = self._sums[name] + gradient if name in self._sums else gradient
+
+    def add_to(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Hands the sums to the parameters that the leaves are casts of."""
+        for name, total in self._sums.items():
+            parameter = parameters[name]
+            parameter.grad = total if parameter.grad is None else parameter.grad + total
+
+
+def _is_adapter(module: nn.Module) -> TypeGuard[AdapterLayer]:
+    """Whether a layer is wrapped by an adapter. The protocol alone would ask every module for every attribute, which
+    takes longer than a small network's forward."""
+    return hasattr(type(module), "get_delta_weight") and isinstance(module, AdapterLayer)
+
+
+class _DenoiserModule(nn.Module):
+    """`MDM.denoise` as a module's forward, which is what `functional_call` can run on other weights."""
+
+    def __init__(self, network: MDM) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, text: Tensor, time: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        return self.network.denoise(x, text, time, frame_mask)
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapted:
+    """A denoiser with adapters: found once, since walking through a small network takes as long as its forward."""
+
+    layers: dict[str, AdapterLayer]
+    """By path."""
+    base: dict[str, Tensor]
+    """Parameters and buffers without the adapters', under the names of `plain`; shared tensors under each name."""
+    plain: _DenoiserModule
+    """The structure without adapters, to run on merged weights; it holds no numbers."""
+    parameters: list[nn.Parameter]
+    """All there are, adapters' and base."""
+
+    @staticmethod
+    def of(module: _DenoiserModule, layers: dict[str, AdapterLayer]) -> _Adapted:
+        plain = copy.deepcopy(module).to("meta")
+        for path in layers:
+            layer = plain.get_submodule(path)
+            assert _is_adapter(layer)
+            parent, _, name = path.rpartition(".")
+            setattr(plain.get_submodule(parent), name, layer.get_base_layer())
+        tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+        base = {name.replace(".base_layer.", "."): tensor for name, tensor in tensors if ".lora_" not in name}
+        return _Adapted(layers, base, plain, list(module.parameters()))

@@ -1,0 +1,259 @@
+"""The diffusion policy: a network, a schedule and the one function that turns them into actions.
+
+`transition` is the only place where the Gaussian of a denoising step is computed. Rollout, scoring and reference call
+it with the same arguments, so the policy ratio starts at 1: same attention kernels, same guidance (conditional and
+unconditional in one batched forward), same precision. The policy acts in eval mode always: dropout would make two
+evaluations of the same action disagree.
+
+The denoiser runs in the precision of `amp_dtype` (`rollouts/diffusion/denoiser.py`). Embeddings of text and time, and
+the arithmetic of the step, are fp32 always.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from motions.skeleton.normalization import Normalizer
+from motions.skeleton.skeletons import Skeleton
+from rollouts.devices import moved, multiplies, resolve_device
+from rollouts.diffusion.denoiser import Denoiser
+from rollouts.diffusion.schedule import DiffusionSchedule
+from rollouts.diffusion.transitions import StepCoefficients, Transition, ddim_transition, ddpm_transition
+from rollouts.messages import Weights
+from rollouts.networks.mdm import MDM
+from rollouts.settings import AmpDtype, SamplingSettings
+
+logger = logging.getLogger(__name__)
+
+_DTYPES: dict[AmpDtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class WeightsError(ValueError):
+    """Weights that do not belong to this policy, or hold numbers that are not finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inpainting:
+    """Parts of the motion that are given: the clean prediction is replaced there before every step."""
+
+    motion: Tensor
+    """[N, T, D] normalised features."""
+    keep: Tensor
+    """[N, T, D] bool, True = keep the given motion."""
+
+    def repeated(self, times: int) -> Inpainting:
+        """Each sample `times` times, next to each other."""
+        return Inpainting(self.motion.repeat_interleave(times, dim=0), self.keep.repeat_interleave(times, dim=0))
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedCondition:
+    """Embeddings of one text per sample and of every step, computed once for a sampling loop.
+
+    A function of the weights: never to be kept across an update, or into or out of `adapters_disabled`.
+    """
+
+    text: Tensor
+    """[N, L, latent]."""
+    null: Tensor
+    """[N, 1, latent]."""
+    times: Tensor
+    """[K, latent], by table index."""
+
+    def repeated(self, times: int) -> EmbeddedCondition:
+        """Each sample `times` times, next to each other."""
+        return EmbeddedCondition(
+            self.text.repeat_interleave(times, dim=0), self.null.repeat_interleave(times, dim=0), self.times
+        )
+
+
+class DiffusionPolicy:
+    """Acts by denoising: each step of the (respaced) schedule is a Gaussian action.
+
+    Example:
+        policy = DiffusionPolicy(network, DiffusionSchedule("cosine", 50), normalizer, HUMANML3D, SamplingSettings())
+        step = policy.transition(x_t, position=3, condition=text, mask=mask)
+        log_prob = gaussian_log_prob(x_prev, step.mean, step.std, mask)
+    """
+
+    def __init__(
+        self,
+        network: MDM,
+        schedule: DiffusionSchedule,
+        normalizer: Normalizer,
+        skeleton: Skeleton,
+        sampling: SamplingSettings,
+    ) -> None:
+        """Moves the network to the device of the settings, puts it in eval mode and respaces the schedule.
+
+        Adapters are injected into the network in place, before or after (`rollouts/checkpoints/adapters.py`).
+
+        Raises:
+            ValueError: network, statistics and skeleton disagree on the number of features, the device does not
+                exist, or the schedule has fewer steps than asked for.
+        """
+        widths = {
+            "network": network.config.num_features,
+            "normalizer": normalizer.num_features,
+            f"skeleton {skeleton.name}": skeleton.num_features,
+        }
+        if len(set(widths.values())) > 1:
+            listed = ", ".join(f"{name} {width}" for name, width in widths.items())
+            raise ValueError(f"the number of features disagrees: {listed}")
+        self.device = resolve_device(sampling.device)
+        self.network = network.to(self.device).eval()
+        self.schedule = schedule if sampling.sampling_steps is None else schedule.respaced(sampling.sampling_steps)
+        last = int(self.schedule.timestep_map[-1])
+        if last >= network.config.max_positions:
+            raise ValueError(f"the schedule has step {last}; max_positions is {network.config.max_positions}")
+        self.normalizer = normalizer
+        self.skeleton = skeleton
+        self.sampling = sampling
+        dtype = _DTYPES[sampling.amp_dtype]
+        if not multiplies(self.device, dtype):
+            logger.warning(
+                "amp_dtype is %s, which this CPU has no units for: fp32 will be many times faster", sampling.amp_dtype
+            )
+        self._denoiser = Denoiser(network, dtype)
+
+    @property
+    def num_steps(self) -> int:
+        """Denoising steps K; positions are 0 (noisiest) to K - 1 (the noiseless last one)."""
+        return self.schedule.num_steps
+
+    def transition(
+        self,
+        x_t: Tensor,
+        position: int | Tensor,
+        condition: Tensor | EmbeddedCondition,
+        mask: Tensor | None,
+        *,
+        stochastic: bool = True,
+        inpainting: Inpainting | None = None,
+    ) -> Transition:
+        """Gaussian of the step from x_t, guidance included.
+
+        Args:
+            x_t: [N, T, D] float32, normalised.
+            position: in the denoising sequence, one for all samples or [N] int64.
+            condition: text encoder output [N, L, E], or what `embed` made of it.
+            mask: [N, T] bool, True = real frame; None = all are real.
+            stochastic: False gives the deterministic DDIM step (std 0) through the same prediction.
+            inpainting: given parts of the motion.
+
+        Gradients flow to the network's parameters where autograd is on.
+        """
+        indices = self._indices(position, x_t.shape[0])
+        x_t = x_t.float()
+        x0 = self._predict(x_t, indices, condition, mask)
+        if inpainting is not None:
+            x0 = torch.where(inpainting.keep, inpainting.motion, x0)
+        step = StepCoefficients.of(self.schedule, indices)
+        if not stochastic:
+            return ddim_transition(x_t, x0, step, eta=0.0)
+        if self.sampling.sampler == "ddpm":
+            return ddpm_transition(x_t, x0, step)
+        return ddim_transition(x_t, x0, step, eta=self.sampling.eta)
+
+    def embed(self, text: Tensor) -> EmbeddedCondition:
+        """Embeds text encoder output [N, L, E], the null text and all time steps, for use within one sampling loop."""
+        timesteps = torch.as_tensor(self.schedule.timestep_map, device=self.device)
+        return EmbeddedCondition(
+            text=self.network.encode_text(text),
+            null=self.network.encode_null(text.shape[0]),
+            times=self.network.embed_timesteps(timesteps),
+        )
+
+    def inference(self) -> AbstractContextManager[None]:
+        """No gradients, and weights cast or merged once for all forwards inside; weights must not change meanwhile."""
+        return self._denoiser.inference()
+
+    def accumulation(self) -> AbstractContextManager[None]:
+        """Weights cast or merged once for many forwards and backwards; gradients arrive in the parameters at the end.
+        Weights must not change inside."""
+        return self._denoiser.accumulation()
+
+    def adapters_disabled(self) -> AbstractContextManager[None]:
+        """The reference policy: inside, the same network acts with its base weights.
+
+        Raises:
+            ValueError: the network has no adapters, so there is no reference to fall back to.
+        """
+        return self._denoiser.adapters_disabled()
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters that learn, by name: with adapters, theirs alone."""
+        return {name: parameter for name, parameter in self.network.named_parameters() if parameter.requires_grad}
+
+    def weights(self) -> Weights:
+        """Copies of the trainable parameters, float32 NumPy."""
+        return {
+            name: parameter.detach().to("cpu", torch.float32, copy=True).numpy()
+            for name, parameter in self.trainable_parameters().items()
+        }
+
+    def load_weights(self, weights: Weights) -> None:
+        """Replaces all trainable parameters. Nothing is changed where an error is raised.
+
+        Raises:
+            WeightsError: names missing or unexpected, a wrong shape or dtype, or a number that is not finite.
+        """
+        parameters = self.trainable_parameters()
+        _require_matching(weights, parameters)
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                # A copy: arrays from an object store are read-only, which torch cannot wrap.
+                parameter.copy_(torch.from_numpy(np.array(weights[name])))
+
+    def _predict(
+        self, x_t: Tensor, indices: np.ndarray, condition: Tensor | EmbeddedCondition, mask: Tensor | None
+    ) -> Tensor:
+        """Guided clean motion [N, T, D] float32 from one forward of N or 2N samples."""
+        assert not self.network.training, "the policy acts in eval mode: dropout makes rollout and scoring disagree"
+        scale = self.sampling.guidance_scale
+        # Scoring embeds all steps too, as the sampling loop does: the same matrix product, so the same bits.
+        embedded = condition if isinstance(condition, EmbeddedCondition) else self.embed(condition)
+        text, null = embedded.text, embedded.null
+        time = embedded.times[moved(indices, self.device)]
+        if scale == 1.0:
+            return self._denoiser(x_t, text, time, mask)
+        if scale == 0.0:
+            return self._denoiser(x_t, null, time, mask)
+        both_masks = None if mask is None else mask.repeat(2, 1)
+        output = self._denoiser(x_t.repeat(2, 1, 1), torch.cat([text, null]), time.repeat(2, 1), both_masks)
+        conditional, unconditional = output.chunk(2)
+        return unconditional + scale * (conditional - unconditional)
+
+    def _indices(self, position: int | Tensor, num_samples: int) -> np.ndarray:
+        """Table indices [N] of a position or of one position per sample."""
+        positions = position.cpu().numpy() if isinstance(position, Tensor) else np.full(num_samples, position)
+        if positions.shape != (num_samples,) or positions.min() < 0 or positions.max() >= self.num_steps:
+            raise ValueError(
+                f"position is {positions.tolist()}; expected {num_samples} positions from 0 to {self.num_steps - 1}"
+            )
+        return self.num_steps - 1 - positions
+
+
+def _require_matching(weights: Weights, parameters: dict[str, nn.Parameter]) -> None:
+    missing = sorted(set(parameters) - set(weights))
+    unexpected = sorted(set(weights) - set(parameters))
+    if missing or unexpected:
+        raise WeightsError(
+            f"weights do not belong to this policy: {len(missing)} of {len(parameters)} names missing "
+            f"{missing[:5]}, {len(unexpected)} unexpected {unexpected[:5]}"
+        )
+    for name, parameter in parameters.items():
+        array = weights[name]
+        if array.shape != tuple(parameter.shape) or array.dtype != np.float32:
+            raise WeightsError(
+                f"weights[{name!r}] is {array.dtype} {array.shape}; expected float32 {tuple(parameter.shape)}"
+            )
+        if not np.isfinite(array).all():
+            count = int((~np.isfinite(array)).sum())
+            raise WeightsError(f"weights[{name!r}]: {count} of {array.size} numbers are not finite")

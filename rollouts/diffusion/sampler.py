@@ -1,0 +1,119 @@
+"""The sampling loop: from noise to motion, with the transitions that are to be trained recorded.
+
+Each position of the denoising sequence is stochastic or deterministic. With all but the last stochastic this is
+ancestral sampling (DDPM, or DDIM with eta), with none it is DDIM with eta 0, in between it is a rollout with an SDE
+window. The loop draws no randomness: initial noise and step noises are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rollouts.diffusion.policy import DiffusionPolicy, EmbeddedCondition, Inpainting
+from rollouts.diffusion.transitions import gaussian_log_prob
+
+StepNoise = Callable[[int], Tensor]
+"""Noise [N, T, D] of a position; called once for every stochastic position, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Motions and recorded transitions; S = number of recorded positions."""
+
+    motions: Tensor
+    """[N, T, D] float32, normalised."""
+    positions: tuple[int, ...]
+    """Recorded positions, [S]."""
+    states: Tensor
+    """x_t before each of them, [S, N, T, D]."""
+    next_states: Tensor
+    """What was drawn, [S, N, T, D]."""
+    log_probs: Tensor
+    """[S, N], mean over valid elements."""
+
+
+def sample(
+    policy: DiffusionPolicy,
+    condition: Tensor,
+    mask: Tensor | None,
+    initial_noise: Tensor,
+    step_noise: StepNoise,
+    stochastic: Sequence[int],
+    trained: Sequence[int] = (),
+    inpainting: Inpainting | None = None,
+    branches: int = 1,
+) -> Samples:
+    """Denoises `initial_noise` [N / branches, T, D] under text encoder output `condition` [N / branches, L, E].
+
+    Args:
+        policy: gives network, schedule, guidance and the Gaussian of a stochastic step.
+        condition: one text per start.
+        mask: [N / branches, T] bool, True = real frame; None = all are real.
+        initial_noise: x_T.
+        step_noise: standard normal noise [N, T, D] by position.
+        stochastic: positions that draw noise; the last position of the schedule cannot.
+        trained: subset of `stochastic` whose transitions are recorded.
+        inpainting: given parts of each start's motion.
+        branches: samples of each start, next to each other in the result. They are one until the first stochastic step
+            has its Gaussian, and cost one forward until then.
+
+    Raises:
+        ValueError: positions out of range, not increasing, or trained without being stochastic.
+    """
+    _require_positions(policy, stochastic, trained)
+    noisy, recorded = frozenset(stochastic), frozenset(trained)
+    x_t = initial_noise.to(policy.device, torch.float32)
+    mask = None if mask is None else mask.to(policy.device)
+    states: list[Tensor] = []
+    next_states: list[Tensor] = []
+    log_probs: list[Tensor] = []
+    with policy.inference():
+        embedded: EmbeddedCondition = policy.embed(condition.to(policy.device))
+        for position in range(policy.num_steps):
+            is_noisy = position in noisy
+            step = policy.transition(x_t, position, embedded, mask, stochastic=is_noisy, inpainting=inpainting)
+            if is_noisy and branches > 1:
+                x_t, step, embedded = (
+                    x_t.repeat_interleave(branches, dim=0),
+                    step.repeated(branches),
+                    embedded.repeated(branches),
+                )
+                mask = None if mask is None else mask.repeat_interleave(branches, dim=0)
+                inpainting = None if inpainting is None else inpainting.repeated(branches)
+                branches = 1
+            x_prev = step.mean
+            if is_noisy:
+                x_prev = x_prev + step.std.view(-1, 1, 1) * step_noise(position).to(policy.device)
+            if position in recorded:
+                states.append(x_t)
+                next_states.append(x_prev)
+                log_probs.append(gaussian_log_prob(x_prev, step.mean, step.std, mask))
+            x_t = x_prev
+    x_t = x_t.repeat_interleave(branches, dim=0)  # where no step was stochastic
+    num_samples = x_t.shape[0]
+    return Samples(
+        motions=x_t,
+        positions=tuple(trained),
+        states=torch.stack(states) if states else x_t.new_empty(0, *x_t.shape),
+        next_states=torch.stack(next_states) if states else x_t.new_empty(0, *x_t.shape),
+        log_probs=torch.stack(log_probs) if states else x_t.new_empty(0, num_samples),
+    )
+
+
+def _require_positions(policy: DiffusionPolicy, stochastic: Sequence[int], trained: Sequence[int]) -> None:
+    last = policy.num_steps - 1
+    for name, positions in (("stochastic_steps", stochastic), ("trained_steps", trained)):
+        if list(positions) != sorted(set(positions)):
+            raise ValueError(f"{name} is {tuple(positions)}; positions have to increase")
+        if positions and not (positions[0] >= 0 and positions[-1] < last):
+            raise ValueError(
+                f"{name} is {tuple(positions)}; of {policy.num_steps} steps, positions 0 to {last - 1} can be "
+                "stochastic (the last one is noiseless)"
+            )
+    loose = sorted(set(trained) - set(stochastic))
+    if loose:
+        raise ValueError(f"trained_steps has {loose}, which are not stochastic: a deterministic step has no density")

@@ -1,0 +1,154 @@
+"""Gaussian transitions of the reverse process, and the densities that policy gradients need. Pure functions, fp32.
+
+Every step of the policy is a Gaussian pi(x_prev | x_t, c) = N(mean, std^2 I) with a fixed std. Symbols:
+
+    here              DDPM (Ho 2020)    DDIM (Song 2021, eq. 12)    meaning
+    alpha_bar         abar_t            alpha_t                     share of the signal at x_t
+    alpha_bar_prev    abar_{t-1}        alpha_{t-1}                 share of the signal after the step
+    beta              beta_t            1 - alpha_t/alpha_{t-1}     noise added between the two
+    x0                x_0 prediction    f_theta(x_t)                the network's clean motion, guidance included
+    eps               epsilon           epsilon_theta               (x_t - sqrt(abar) x0) / sqrt(1 - abar)
+    std               sqrt(beta~_t)     sigma_t(eta)                standard deviation of the step
+
+The last step (alpha_bar_prev = 1) has std 0: it is no stochastic action and has no density, `gaussian_log_prob` and
+`gaussian_kl` refuse it. The official code reports a *clipped log variance* there (the entry of the step before it,
+table `posterior_log_variance_clipped`) although the variance it samples with is 0; scoring the last step with that
+number would let a step that nobody took dominate the policy ratio.
+
+Reductions are means over features and valid frames, so a short clip weighs as much as a long one, and the clip range of
+the ratio does not depend on the length.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rollouts.devices import moved
+from rollouts.diffusion.schedule import DiffusionSchedule
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """Gaussian of one denoising step for N samples."""
+
+    mean: Tensor
+    """[N, T, D] float32."""
+    std: Tensor
+    """[N] float32; 0 where the step is deterministic."""
+    x0: Tensor
+    """The clean motion the step was computed from, [N, T, D] float32."""
+
+    def repeated(self, times: int) -> Transition:
+        """Each sample `times` times, next to each other."""
+        mean, std, x0 = (part.repeat_interleave(times, dim=0) for part in (self.mean, self.std, self.x0))
+        return Transition(mean, std, x0)
+
+
+@dataclass(frozen=True, slots=True)
+class StepCoefficients:
+    """Schedule entries of one step per sample, float64 [N] (computed with in float64, applied in float32)."""
+
+    beta: np.ndarray
+    alpha_bar: np.ndarray
+    alpha_bar_prev: np.ndarray
+
+    @classmethod
+    def of(cls, schedule: DiffusionSchedule, indices: np.ndarray) -> StepCoefficients:
+        """Rows `indices` [N] of the schedule's tables."""
+        return cls(schedule.betas[indices], schedule.alphas_cumprod[indices], schedule.alphas_cumprod_prev[indices])
+
+
+def ddpm_transition(x_t: Tensor, x0: Tensor, step: StepCoefficients) -> Transition:
+    """DDPM posterior q(x_prev | x_t, x0), Ho et al. 2020 eq. 6-7, "fixed small" variance. x_t, x0: [N, T, D]."""
+    noise_share = 1.0 - step.alpha_bar
+    from_x0 = step.beta * np.sqrt(step.alpha_bar_prev) / noise_share
+    from_x_t = (1.0 - step.alpha_bar_prev) * np.sqrt(1.0 - step.beta) / noise_share
+    std = np.sqrt(step.beta * (1.0 - step.alpha_bar_prev) / noise_share)
+    mean = _column(from_x0, x_t) * x0 + _column(from_x_t, x_t) * x_t
+    return Transition(mean, _row(std, x_t), x0)
+
+
+def ddim_transition(x_t: Tensor, x0: Tensor, step: StepCoefficients, eta: float) -> Transition:
+    """DDIM step, Song et al. 2021 eq. 12 and 16. eta = 1 is the DDPM posterior, eta = 0 is deterministic (std 0)."""
+    ratio = (1.0 - step.alpha_bar_prev) / (1.0 - step.alpha_bar)
+    std = eta * np.sqrt(ratio) * np.sqrt(1.0 - step.alpha_bar / step.alpha_bar_prev)
+    direction = np.sqrt(np.maximum(1.0 - step.alpha_bar_prev - std**2, 0.0))
+    # mean = sqrt(abar_prev) x0 + direction * eps, with eps written out: one pass over the motion less.
+    from_x_t = direction / np.sqrt(1.0 - step.alpha_bar)
+    from_x0 = np.sqrt(step.alpha_bar_prev) - from_x_t * np.sqrt(step.alpha_bar)
+    mean = _column(from_x0, x_t) * x0 + _column(from_x_t, x_t) * x_t
+    return Transition(mean, _row(std, x_t), x0)
+
+
+def q_sample(x0: Tensor, noise: Tensor, alpha_bar: np.ndarray) -> Tensor:
+    """Forward process sqrt(abar) x0 + sqrt(1 - abar) noise. x0, noise [N, T, D]; alpha_bar [N] float64."""
+    return _column(np.sqrt(alpha_bar), x0) * x0 + _column(np.sqrt(1.0 - alpha_bar), x0) * noise
+
+
+def gaussian_log_prob(x_prev: Tensor, mean: Tensor, std: Tensor, mask: Tensor | None) -> Tensor:
+    """log N(x_prev; mean, std^2 I), mean over valid elements: [N] float32.
+
+    x_prev is detached: a drawn state is data, its gradient would cancel the one through the mean (specs/grpo.md 9.1).
+
+    Args:
+        x_prev: drawn states [N, T, D].
+        mean: [N, T, D].
+        std: [N], every entry > 0.
+        mask: [N, T] bool, True = real frame; None = all are real.
+
+    Raises:
+        ValueError: a std is 0 (a deterministic step has no density).
+    """
+    _require_density(std)
+    squares = (_at_least_fp32(x_prev.detach()) - _at_least_fp32(mean)).square()
+    deviation = masked_mean(squares, mask) / (2.0 * std.square())
+    return -deviation - torch.log(std) - 0.5 * math.log(2.0 * math.pi)
+
+
+def gaussian_kl(mean: Tensor, ref_mean: Tensor, std: Tensor, mask: Tensor | None) -> Tensor:
+    """Exact KL(N(mean, std^2 I) || N(ref_mean, std^2 I)) = |mean - ref_mean|^2 / (2 std^2), mean over valid elements.
+
+    Shapes and errors as in `gaussian_log_prob`. Never negative, and 0 for equal means.
+    """
+    _require_density(std)
+    squares = (_at_least_fp32(mean) - _at_least_fp32(ref_mean)).square()
+    return masked_mean(squares, mask) / (2.0 * std.square())
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of values [N, T, D] over features and valid frames (mask [N, T] bool): [N].
+
+    Each sample is reduced on its own, so the result does not depend on its neighbours in the batch.
+    """
+    per_frame = values.mean(dim=2)
+    if mask is None:
+        return per_frame.mean(dim=1)
+    weights = mask.to(per_frame.dtype)
+    return torch.where(mask, per_frame, torch.zeros_like(per_frame)).sum(dim=1) / weights.sum(dim=1)
+
+
+def _at_least_fp32(values: Tensor) -> Tensor:
+    """Half precision becomes fp32; float64 stays, so that gradients can be checked by finite differences."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _require_density(std: Tensor) -> None:
+    if bool((std <= 0).any()):
+        raise ValueError(
+            "std is 0: a deterministic step (the last one, or one outside the SDE window) has no density; "
+            "score stochastic positions only"
+        )
+
+
+def _column(values: np.ndarray, like: Tensor) -> Tensor:
+    """float64 [N] as float32 [N, 1, 1] next to `like`."""
+    return _row(values, like).view(-1, 1, 1)
+
+
+def _row(values: np.ndarray, like: Tensor) -> Tensor:
+    return moved(np.atleast_1d(values).astype(np.float32), like.device)

@@ -1,0 +1,55 @@
+"""Which denoising steps of a rollout are stochastic, and which of those are trained.
+
+Flow-GRPO-Fast and MixGRPO: only a short window of consecutive early steps draws noise and is trained, the others are
+deterministic. What the window decides is then visible in the reward, instead of drowning in the noise of all steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rollouts.diffusion.noise import plan_generator
+from rollouts.settings import SamplingSettings
+
+
+def ancestral_positions(num_steps: int) -> tuple[int, ...]:
+    """Every step that can be stochastic: all but the last, which is noiseless."""
+    return tuple(range(num_steps - 1))
+
+
+def window_positions(settings: SamplingSettings, num_steps: int, seed: int, step: int) -> tuple[int, ...]:
+    """Stochastic positions of training step `step` (0 = noisiest), increasing; the same for all its groups.
+
+    `sde_window` consecutive positions that begin at a random one of the first `sde_window_start`; with `sde_window` 0
+    every position except the noiseless last one.
+
+    Raises:
+        ValueError: the window does not fit into the `num_steps - 1` steps that can be stochastic.
+    """
+    candidates = ancestral_positions(num_steps)
+    if not candidates:
+        raise ValueError(f"sampling_steps is {num_steps}; the last step is noiseless, learning needs at least 2")
+    if settings.sde_window == 0:
+        return candidates
+    last_start = len(candidates) - settings.sde_window
+    if last_start < 0:
+        raise ValueError(
+            f"sde_window is {settings.sde_window}; of {num_steps} sampling steps, {len(candidates)} can be stochastic"
+        )
+    start = int(plan_generator(seed, step).integers(min(settings.sde_window_start, last_start + 1)))
+    return candidates[start : start + settings.sde_window]
+
+
+def trained_positions(
+    settings: SamplingSettings, stochastic: tuple[int, ...], seed: int, step: int, prompt_index: int
+) -> tuple[int, ...]:
+    """The share `timestep_fraction` of the stochastic positions that a group records and trains, increasing.
+
+    A random subset for every group, of at least one position.
+    """
+    if settings.timestep_fraction == 1.0:
+        return stochastic
+    count = max(1, math.floor(settings.timestep_fraction * len(stochastic) + 0.5))
+    # Prompt 0 of the plan is the window's draw; groups follow.
+    chosen = plan_generator(seed, step, prompt_index + 1).choice(len(stochastic), size=count, replace=False)
+    return tuple(stochastic[index] for index in sorted(chosen))

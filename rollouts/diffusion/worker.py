@@ -1,0 +1,111 @@
+"""Rolls out one group: N samples of one prompt.
+
+A rollout is a pure function of request and weights: noise comes from counters, the padded length from the prompt, and
+every call loads the version it is given. Whichever worker runs it, after whatever else, the bits are the same.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rollouts.diffusion.noise import initial_noise, step_noise
+from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.sampler import sample
+from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest, Trajectory
+
+
+class RolloutError(ValueError):
+    """A rollout cannot be run, or made numbers that are not finite; the message names prompt, step and version."""
+
+
+class RolloutWorker:
+    """Runs rollout requests on one policy.
+
+    Example:
+        worker = RolloutWorker(policy)
+        motions, trajectory = worker.run(request, PolicyVersion(0, policy.weights()))
+    """
+
+    def __init__(self, policy: DiffusionPolicy) -> None:
+        self.policy = policy
+
+    def run(self, request: RolloutRequest, version: PolicyVersion) -> tuple[GroupMotions, Trajectory]:
+        """Motions of the group in physical units, and its recorded transitions.
+
+        Raises:
+            RolloutError: no samples or frames, a version that is not the requested one, non-finite motions.
+            ValueError: steps, condition or weights that do not fit the policy.
+        """
+        started = time.perf_counter()
+        _require_runnable(request, version)
+        policy = self.policy
+        policy.load_weights(version.weights)
+        num_samples, num_frames = request.num_samples, request.prompt.num_frames
+        num_features = policy.skeleton.num_features
+        keys = (request.seed, request.step, request.prompt_index, num_samples)
+
+        def noise_of(position: int) -> Tensor:
+            return torch.from_numpy(step_noise(*keys, position, num_frames, num_features))
+
+        num_starts = 1 if request.share_initial_noise else num_samples
+        x_t = initial_noise(request.seed, request.step, request.prompt_index, num_starts, num_frames, num_features)
+        # All samples have the prompt's length, so nothing is padded and no frame needs a mask.
+        samples = sample(
+            policy,
+            condition=torch.from_numpy(np.array(request.condition.values)).expand(num_starts, -1, -1),
+            mask=None,
+            initial_noise=torch.from_numpy(x_t),
+            step_noise=noise_of,
+            stochastic=request.stochastic_steps,
+            trained=request.trained_steps,
+            branches=num_samples // num_starts,
+        )
+        _require_finite(samples.motions, request)
+        lengths = np.full(num_samples, num_frames, dtype=np.int64)
+        trajectory = Trajectory(
+            states=samples.states.cpu().numpy(),
+            next_states=samples.next_states.cpu().numpy(),
+            steps=np.array(samples.positions, dtype=np.int64),
+            log_probs=samples.log_probs.cpu().numpy(),
+            lengths=lengths,
+            condition=request.condition,
+            policy_version=version.number,
+        )
+        motions = GroupMotions(
+            features=policy.normalizer.denormalize(samples.motions).cpu().numpy(),
+            lengths=lengths,
+            prompt=request.prompt,
+            policy_version=version.number,
+            seconds=time.perf_counter() - started,
+        )
+        return motions, trajectory
+
+
+def _require_runnable(request: RolloutRequest, version: PolicyVersion) -> None:
+    if request.num_samples < 1:
+        raise RolloutError(f"num_samples is {request.num_samples} for {_described(request)}; at least 1 is needed")
+    if request.prompt.num_frames < 1:
+        raise RolloutError(f"{_described(request)} has {request.prompt.num_frames} frames; at least 1 is needed")
+    if request.policy_version != version.number:
+        raise RolloutError(
+            f"{_described(request)} asks for policy version {request.policy_version}, the weights are {version.number}"
+        )
+
+
+def _require_finite(motions: Tensor, request: RolloutRequest) -> None:
+    """Every value of [N, T, D] is finite."""
+    finite = torch.isfinite(motions).flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        broken = [index for index, is_finite in enumerate(finite.tolist()) if not is_finite]
+        raise RolloutError(
+            f"samples {broken} of {_described(request)} are not finite "
+            f"(policy version {request.policy_version}); the policy has diverged or its precision is too low"
+        )
+
+
+def _described(request: RolloutRequest) -> str:
+    return f"prompt {request.prompt_index} {request.prompt.text!r} of step {request.step}"

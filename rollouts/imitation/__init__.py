@@ -1,0 +1,1 @@
+"""Demonstrations: experts, labels and their refinement."""

@@ -1,0 +1,161 @@
+"""Experts: functions of the environment's state that say what to do, for cloning and as open-loop baselines.
+
+`reference` aims at the reference pose with velocity feed-forward, `balance` adds a correction for the errors of the
+root, a trained controller can be the expert of another one, and `refined` adds a table by phase to any of them.
+Corrections are radians of PD target; actions are in the environment's units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from envs.body.joint_coordinates import COORDINATES
+from envs.body.rotations import rotation_matrices
+from envs.body.tracked import TrackedState
+from envs.settings import BODY_NAMES
+from rollouts.control.actor_critic import Controller, load_controller
+from rollouts.imitation.balance_feedback import BalanceGains, balance_offsets, load_gains, root_errors, stance_share
+from rollouts.imitation.demonstrations import Expert
+
+if TYPE_CHECKING:
+    from envs.mujoco.vector_environment import DeepMimicVectorEnv
+    from rollouts.imitation.settings import DemonstrationSettings
+
+Array = NDArray[np.float64]
+
+GAINS_FOLDER = Path(__file__).parent / "balance_gains"
+"""Gains that ship, one file per clip: `walk.json`, ..."""
+
+_LEFT_ANKLE, _RIGHT_ANKLE = BODY_NAMES.index("left_ankle"), BODY_NAMES.index("right_ankle")
+
+
+class ReferenceExpert:
+    """The reference target, whatever the state: the open-loop baseline."""
+
+    def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
+        """Actions [N, A]."""
+        return env.expert_action().astype(np.float64)
+
+
+class BalanceExpert:
+    """The reference target, corrected for the errors of the root; see `rollouts.imitation.balance_feedback`."""
+
+    def __init__(self, gains: BalanceGains | Sequence[BalanceGains]) -> None:
+        """`gains`: for all environments, or one for each."""
+        if isinstance(gains, BalanceGains):
+            self._stance, self._swing, self._chest = gains.stance, gains.swing, gains.chest
+        else:
+            self._stance = np.stack([entry.stance for entry in gains])
+            self._swing = np.stack([entry.swing for entry in gains])
+            self._chest = np.stack([entry.chest for entry in gains])
+
+    def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
+        """Actions [N, A] for the present states."""
+        task = env.task
+        now = task.reference.state(task.clip, task.time, task.origin)
+        ahead = task.reference.state(task.clip, task.time + task.lookahead_s, task.origin).body_positions
+        on_left = stance_share(ahead[:, _LEFT_ANKLE, 2], ahead[:, _RIGHT_ANKLE, 2])
+        errors = root_errors(root_of(env), now.tracked)
+        offsets = balance_offsets(errors, on_left, self._stance, self._swing, self._chest, COORDINATES)
+        return env.expert_action() + offsets / action_units(env)
+
+
+class ControllerExpert:
+    """The mean action of a trained controller."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller.eval()
+
+    def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
+        """Actions [N, A]."""
+        return self._controller.act(torch.from_numpy(observations)).numpy().astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseTable:
+    """Corrections by phase: `offsets` [M, A] in radians at phases m / M of a cyclic clip, m / (M - 1) of any other."""
+
+    offsets: Array
+    cyclic: bool
+
+    def at(self, phases: Array) -> Array:
+        """Corrections [N, A], linear between the entries."""
+        count = len(self.offsets)
+        place = np.asarray(phases, dtype=np.float64) * (count if self.cyclic else count - 1)
+        low = np.floor(place).astype(np.int64)
+        share = (place - low)[:, None]
+        after = (low + 1) % count if self.cyclic else np.minimum(low + 1, count - 1)
+        return (1.0 - share) * self.offsets[low % count] + share * self.offsets[after]
+
+
+class RefinedExpert:
+    """Another expert's actions with a table of corrections for each clip."""
+
+    def __init__(self, base: Expert, tables: Sequence[PhaseTable]) -> None:
+        self._base = base
+        self._tables = tuple(tables)
+
+    def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
+        """Actions [N, A]."""
+        labels = self._base.label(env, observations)
+        phases, clips = env.task.phase, env.task.clip
+        for index, table in enumerate(self._tables):
+            rows = clips == index
+            labels[rows] += table.at(phases[rows]) / action_units(env)
+        return labels
+
+
+class ExpertByClip:
+    """Each environment's clip has an expert of its own."""
+
+    def __init__(self, experts: Sequence[Expert]) -> None:
+        self._experts = tuple(experts)
+
+    def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
+        """Actions [N, A]."""
+        labels = np.stack([expert.label(env, observations) for expert in self._experts])
+        return labels[env.task.clip, np.arange(env.num_envs)]
+
+
+def build_expert(settings: DemonstrationSettings, env: DeepMimicVectorEnv) -> Expert:
+    """The expert that the settings name, without refinement.
+
+    Raises:
+        ValueError: no such controller, or one for other observations; a malformed file of gains.
+    """
+    if settings.expert == "reference":
+        return ReferenceExpert()
+    if settings.expert != "balance":
+        return ControllerExpert(load_controller(settings.expert, env.observation_schema).controller)
+    experts: list[Expert] = []
+    for clip in env.task.reference.clips:
+        path = settings.balance_gains or GAINS_FOLDER / f"{clip.name}.json"
+        shipped = settings.balance_gains is not None or path.is_file()
+        experts.append(BalanceExpert(load_gains(path)) if shipped else ReferenceExpert())
+    return experts[0] if len(experts) == 1 else ExpertByClip(experts)
+
+
+def root_of(env: DeepMimicVectorEnv) -> TrackedState:
+    """The simulated roots, as far as `root_errors` reads a state: rotation, place and velocities."""
+    pose, velocity = env.root_state()
+    spin = np.einsum("nij,nj->ni", rotation_matrices(pose[:, 3:]), velocity[:, 3:])
+    return TrackedState(
+        rotations=pose[:, None, 3:],
+        velocities=spin[:, None],
+        root_position=pose[:, :3],
+        root_linear=velocity[:, :3],
+        end_effectors=np.zeros((len(pose), 0, 3)),
+        com=None,
+    )
+
+
+def action_units(env: DeepMimicVectorEnv) -> Array:
+    """Radians [A] of PD target per unit of action."""
+    return np.array(env.observation_schema["action_range"])

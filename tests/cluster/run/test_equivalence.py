@@ -1,0 +1,143 @@
+"""GRPO on a tiny real policy: one process, Ray with one and three rollout actors, stopped and resumed: the same bits.
+
+The parts are the real ones (MDM with LoRA, TMR, GRPO learner), with small sizes and random weights.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.run.algorithm import Algorithm
+from cluster.run.roles import training_roles
+from cluster.runtime.local import LocalRuntime
+from cluster.runtime.on_ray import RayRuntime
+from cluster.runtime.protocol import Factory, Runtime
+from cluster.settings import ClusterSettings
+from learners.grpo.advantages import Advantages, group_advantages
+from rewards.messages import RewardTerms
+from rewards.mixing import MixedRewards, combine
+from rollouts.messages import RolloutRequest, TextCondition
+from tests.toys.cluster_runs import ToyRun, final_state, results_of
+from tests.toys.small_tmr import prompt_of
+from tests.toys.tiny_parts import GRPO, REWARDS, build_dying_learner, build_learner, build_rollouts, build_semantic
+from tests.toys.tiny_policy import TEXT_DIM
+
+PROMPTS = (prompt_of(("walks", 18), ("kicks", 17)), prompt_of(("jumps", 20)), prompt_of(("turns", 16), ("falls", 24)))
+
+
+class Batches:
+    """The three prompts, with two noisy and trained steps of six."""
+
+    def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
+        window = (1 + step % 3, 2 + step % 3)
+        return [self._request(step, index, policy_version, window, 4) for index in range(len(PROMPTS))]
+
+    def evaluation(self, policy_version: int) -> list[RolloutRequest]:
+        return [self._request(99, index, policy_version, (), 2) for index in range(len(PROMPTS))]
+
+    def _request(
+        self, step: int, index: int, policy_version: int, window: tuple[int, ...], num_samples: int
+    ) -> RolloutRequest:
+        text = np.random.default_rng(index).standard_normal((1, TEXT_DIM), np.float32)
+        return RolloutRequest(
+            step=step,
+            prompt_index=index,
+            prompt=PROMPTS[index],
+            condition=TextCondition(text),
+            num_samples=num_samples,
+            seed=11,
+            stochastic_steps=window,
+            trained_steps=window,
+            share_initial_noise=bool(window),
+            policy_version=policy_version,
+        )
+
+
+def mix(results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:
+    return combine(results, REWARDS, prompt_text)
+
+
+def advantages(total: np.ndarray, terms: dict[str, np.ndarray]) -> Advantages:
+    return group_advantages(total, GRPO)
+
+
+ALGORITHM = Algorithm(Batches(), ("semantic",), mix, advantages)
+
+
+def run(
+    folder: Path,
+    runtime: Callable[[], Runtime],
+    num_rollout_actors: int = 1,
+    learner: Factory = build_learner,
+    **settings: Any,
+) -> None:
+    cluster = ClusterSettings(num_rollout_actors=num_rollout_actors)
+    roles = training_roles(cluster, build_rollouts, {"semantic": build_semantic}, learner)
+    with ToyRun(folder, roles, runtime, ALGORITHM, **{"eval_every": 5, **settings}) as controller:
+        controller.run()
+
+
+def flat(state: Any) -> list[Any]:
+    """Leaves of a learner's state in order, tensors as bytes."""
+    if isinstance(state, torch.Tensor):
+        return [(str(state.dtype), tuple(state.shape), state.contiguous().numpy().tobytes())]
+    if isinstance(state, dict):
+        return [leaf for key in sorted(state, key=str) for leaf in [key, *flat(state[key])]]
+    if isinstance(state, list | tuple):
+        return [leaf for item in state for leaf in flat(item)]
+    return [state]
+
+
+def without_clocks(folder: Path) -> list[dict[str, float]]:
+    return [{k: v for k, v in line.items() if not k.startswith("policy/seconds")} for line in results_of(folder)]
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    assert flat(final_state(folder)) == flat(final_state(other))
+    assert without_clocks(folder) == without_clocks(other)
+    assert (folder / "evaluations.jsonl").read_bytes() == (other / "evaluations.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five steps in one process."""
+    folder = tmp_path_factory.mktemp("local") / "run"
+    run(folder, LocalRuntime)
+    return folder
+
+
+def test_the_run_is_on_policy_and_moves(local_run: Path) -> None:
+    updates = [line for line in results_of(local_run) if "reward/total" in line]
+    assert len(updates) == 5
+    assert all(line["policy/first_ratio_error"] <= 1e-5 for line in updates)
+    assert updates[-1]["policy/kl_reference"] > 0
+    first, last = final_state(local_run)["parameters"], build_learner().state()["parameters"]
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+
+
+def test_stopped_at_step_3_and_resumed_is_uninterrupted(tmp_path: Path, local_run: Path) -> None:
+    run(tmp_path / "run", LocalRuntime, num_steps=3)
+    run(tmp_path / "run", LocalRuntime, num_steps=5, resume=True)
+    assert flat(final_state(tmp_path / "run")) == flat(final_state(local_run))
+
+
+@pytest.mark.ray
+def test_ray_with_three_rollout_actors_equals_one_process(tmp_path: Path, local_run: Path, ray_cluster: object) -> None:
+    run(tmp_path / "run", RayRuntime, num_rollout_actors=3)
+    assert_same(tmp_path / "run", local_run)
+
+
+@pytest.mark.ray
+def test_ray_with_one_rollout_actor_and_a_killed_learner_equals_one_process(
+    tmp_path: Path, local_run: Path, ray_cluster: object
+) -> None:
+    run(tmp_path / "run", RayRuntime, learner=functools.partial(build_dying_learner, tmp_path / "flag"))
+    assert (tmp_path / "flag").exists()
+    assert_same(tmp_path / "run", local_run)

@@ -1,0 +1,112 @@
+"""The plan: arithmetic of a step, and what a cluster lacks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cluster.run.plan import Plan, Workload
+from cluster.runtime.protocol import StartError
+from cluster.settings import ClusterSettings
+from rollouts.messages import GroupMotions, Trajectory
+from tests.toys.cluster_toys import toy_roles
+
+LOAD = Workload(
+    num_prompts=8,
+    group_size=16,
+    trained_steps=2,
+    denoising_steps=10,
+    guided=True,
+    max_frames=120,
+    num_features=263,
+    text_elements=384,
+    model_parameters=600_000,
+    trainable_parameters=50_000,
+    num_epochs=2,
+    groups_per_optimizer_step=3,
+    micro_batch_size=32,
+    num_eval_groups=12,
+)
+ENOUGH = {"CPU": 64.0, "GPU": 8.0, "memory": 1e12, "object_store_memory": 1e12}
+
+
+def plan(**settings: float) -> Plan:
+    return Plan(tuple(toy_roles(ClusterSettings.model_validate(settings))), LOAD)
+
+
+def test_batch_algebra() -> None:
+    assert LOAD.samples == 128 and LOAD.pairs == 256
+    # 8 groups in windows of 3: three optimizer steps an epoch.
+    assert LOAD.optimizer_steps == 6
+    # A window of 3 groups has 3 * 16 * 2 = 96 pairs.
+    assert LOAD.micro_batches == 3
+
+
+def test_message_sizes_are_those_of_the_messages() -> None:
+    shape = (LOAD.group_size, LOAD.max_frames, LOAD.num_features)
+    features = np.zeros(shape, np.float32)
+    lengths = np.zeros(LOAD.group_size, np.int64)
+    assert LOAD.motion_bytes == features.nbytes + lengths.nbytes
+    states = np.zeros((LOAD.trained_steps, *shape), np.float32)
+    log_probs = np.zeros((LOAD.trained_steps, LOAD.group_size), np.float32)
+    text = np.zeros((1, LOAD.text_elements), np.float32)
+    assert LOAD.trajectory_bytes == 2 * states.nbytes + log_probs.nbytes + text.nbytes
+    # A field added to a message has to be counted here too.
+    assert len(GroupMotions.__dataclass_fields__) == 5 and len(Trajectory.__dataclass_fields__) == 7
+
+
+def test_a_large_cluster_has_room() -> None:
+    plan().check(ENOUGH)
+    assert plan().lines(ENOUGH)[-1] == "cluster: has room for this"
+
+
+def test_missing_cpus_are_counted_and_attributed() -> None:
+    crowded = plan(num_rollout_actors=4, cpus_per_rollout_actor=2, cpus_per_reward_actor=1, cpus_per_learner=1)
+    assert crowded.num_cpus == 11
+    with pytest.raises(StartError, match=r"9 CPU missing: 11 needed \(4 x 2 for rollout, 1 x 1 for reward:near"):
+        crowded.check({**ENOUGH, "CPU": 2.0})
+    crowded.check({**ENOUGH, "CPU": 11.0})
+
+
+def test_missing_gpus() -> None:
+    shared = plan(num_rollout_actors=2, gpus_per_rollout_actor=0.25, gpus_per_learner=0.5)
+    shared.check({**ENOUGH, "GPU": 1.0})
+    with pytest.raises(StartError, match=r"1 GPU missing: 1 needed \(2 x 0.25 for rollout, 1 x 0.5 for learner\), 0"):
+        shared.check({**ENOUGH, "GPU": 0.0})
+
+
+def test_missing_memory_and_object_store() -> None:
+    store = LOAD.step_bytes
+    assert store > LOAD.num_prompts * (LOAD.motion_bytes + LOAD.trajectory_bytes)
+    with pytest.raises(StartError, match=r"1\.0 MB object store missing"):
+        plan().check({**ENOUGH, "object_store_memory": store - 1e6})
+    with pytest.raises(StartError, match=r"memory \(estimated\) missing"):
+        plan().check({**ENOUGH, "memory": 1e9})
+
+
+def test_thirds_of_a_card_add_up() -> None:
+    plan(num_rollout_actors=3, gpus_per_rollout_actor=0.3333).check({**ENOUGH, "GPU": 1.0})
+
+
+def test_the_printed_plan_says_it_all() -> None:
+    text = "\n".join(plan(num_rollout_actors=3).lines())
+    for part in ("3 x rollout", "8 prompts x 16 samples = 128 motions", "2560 network evaluations", "256 pairs"):
+        assert part in text
+    assert "6 optimizer step(s) of up to 3 micro-batches of 32 pairs" in text
+    assert "trajectory" in text and "8.1 MB" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("ray_address", "somewhere"),
+        ("ray_address", "ray://10.0.0.1:10001"),
+        ("gpus_per_learner", 1.5),
+        ("num_rollout_actors", 0),
+        ("call_timeout_s", 0),
+        ("runtime", "slurm"),
+    ],
+)
+def test_settings_refuse_what_cannot_be(option: str, value: object) -> None:
+    with pytest.raises(ValueError, match=option):
+        ClusterSettings.model_validate({option: value})

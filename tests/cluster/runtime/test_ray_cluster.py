@@ -1,0 +1,76 @@
+"""A cluster of several nodes: code reaches them, and what was on a lost node is made again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from cluster.runtime.connect import MAX_UPLOAD_MB, ROOT, ConnectionFailed, attach, upload, upload_megabytes
+
+USER_MODULE = """
+import numpy as np
+import ray
+import cluster.settings  # ours has to be there too
+
+
+class Maker:
+    def make(self):
+        return np.arange(1_000_000, dtype=np.float64), ray.get_runtime_context().get_node_id()
+
+    def read(self, array):
+        return float(array.sum())
+"""
+
+
+@pytest.mark.ray
+def test_what_was_on_a_lost_node_is_made_again_and_code_reaches_the_nodes(tmp_path: Path) -> None:
+    (tmp_path / "user_module.py").write_text(USER_MODULE)
+    # The bare interpreter with the dependencies on its path: kinetune itself is not installed.
+    python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
+    done = subprocess.run(
+        [python, ROOT / "tests/toys/node_loss.py", ROOT],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith(("sum", "retries"))]
+    assert float(lines[0][1]) == sum(range(1_000_000))
+    assert int(lines[1][1]) >= 1 and int(lines[1][3]) >= 1
+
+
+def test_an_upload_is_measured_without_what_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_bytes(bytes(1000))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/model.pt").write_bytes(bytes(5_000_000))
+    assert upload_megabytes(tmp_path) == pytest.approx(5.001)
+    (tmp_path / ".rayignore").write_text("runs/\n")
+    assert upload_megabytes(tmp_path) < 0.01
+    environment = upload(tmp_path)
+    assert environment["working_dir"] == str(tmp_path)
+    assert {Path(module).name for module in environment["py_modules"]} >= {"cluster", "rollouts", "motions"}
+    assert upload(ROOT) == {"working_dir": str(ROOT)}
+
+
+def test_an_upload_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    with open(tmp_path / "data.bin", "wb") as file:
+        file.truncate((MAX_UPLOAD_MB + 1) * 10**6)
+    with pytest.raises(ConnectionFailed, match=r"would upload 201 MB.*\.rayignore"):
+        upload(tmp_path)
+
+
+def test_the_repository_itself_is_small_enough_to_upload() -> None:
+    assert upload_megabytes(ROOT) < 50
+
+
+def test_no_cluster_at_an_address_is_one_clear_error() -> None:
+    with pytest.raises(ConnectionFailed, match=r"no Ray cluster answers at '127.0.0.1:1'"):
+        attach("127.0.0.1:1")

@@ -1,0 +1,211 @@
+"""The command line: precedence, spellings, errors that name flag, value and legal values, and a readable help."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import AliasChoices, Field, model_validator
+
+from jobs.command_line import main as cli
+from jobs.command_line.flags import GuideFlag, UsageError
+from motions.settings import Settings
+
+
+class ToolSettings(Settings):
+    """How the tool cuts."""
+
+    blade: Literal["steel", "stone"] = "steel"
+    """Material of the blade."""
+    num_cuts: int = Field(4, ge=2, validation_alias=AliasChoices("num_cuts", "cuts"))
+    """Cuts of one piece."""
+    sharp: bool = True
+    """Whether the blade was sharpened."""
+    lora_alpha: float = Field(16.0, gt=0)
+    """Scale."""
+
+
+class ToolConfig(ToolSettings):
+    """What the tool works on."""
+
+    save_dir: Path
+    """Where pieces go."""
+    texts: tuple[str, ...] = ()
+    """Words engraved."""
+    sizes_m: tuple[float, ...] = (1.0,)
+    """Sizes in metres."""
+    limit_s: float | None = None
+    """Time limit."""
+
+    @model_validator(mode="after")
+    def _stone_is_blunt(self) -> ToolConfig:
+        if self.blade == "stone" and self.sharp:
+            raise ValueError("blade stone cannot be sharp; give --no_sharp")
+        return self
+
+
+def parse(*argv: str, **guide: GuideFlag) -> ToolConfig:
+    return cli.parse(ToolConfig, argv, "jobs.tool", guide).settings
+
+
+def errors(*argv: str, **guide: GuideFlag) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        parse(*argv, **guide)
+    return list(caught.value.lines)
+
+
+def test_values_of_every_kind() -> None:
+    config = parse(
+        *("--save-dir", "out", "--cuts", "3", "--no_sharp", "--blade=stone", "--texts", "walks on", "runs"),
+        *("--texts", "sits", "--sizes_m", "1e-3,2", "-3", "--limit_s", "none", "--lora_alpha", "1e1"),
+    )
+    assert config == ToolConfig(
+        save_dir=Path("out"),
+        num_cuts=3,
+        sharp=False,
+        blade="stone",
+        texts=("walks on", "runs", "sits"),
+        sizes_m=(0.001, 2.0, -3.0),
+        lora_alpha=10.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [(["--sharp"], True), (["--sharp", "False"], False), (["--no-sharp"], False), (["--no_sharp", "false"], True)],
+)
+def test_switches(words: list[str], value: bool) -> None:
+    assert parse("--save_dir", "out", *words).sharp is value
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    preset, file = tmp_path / "preset.yaml", tmp_path / "file.yaml"
+    preset.write_text("job: jobs.tool\nsave_dir: preset\ncuts: 5\nlora_alpha: 1e-6\n")
+    file.write_text("num_cuts: 6\nsharp: false\n")
+    config = parse("--sharp", "--config", str(file), "--preset", str(preset))
+    assert (config.save_dir, config.num_cuts, config.sharp) == (Path("preset"), 6, True)
+    assert config.lora_alpha == 1e-6  # YAML 1.1 reads 1e-6 as text
+
+
+def test_resolved_settings_read_back(tmp_path: Path) -> None:
+    config = parse("--save_dir", "out", "--texts", "a person: walks", "--sizes_m", "2")
+    file = tmp_path / "config.yaml"
+    file.write_text(cli.settings_yaml(config))
+    assert parse("--config", str(file)) == config
+
+
+def test_command_of_settings_reads_back() -> None:
+    config = parse("--save_dir", "my out", "--no_sharp", "--texts", "a, b", "c", "--sizes_m", "2", "--limit_s", "3")
+    command = cli.command_of(config, "jobs.tool")
+    assert command == "python -m jobs.tool --no_sharp --save_dir 'my out' --texts 'a, b' c --sizes_m 2.0 --limit_s 3.0"
+    assert parse(*shlex.split(command)[3:]) == config
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--lora_alpah", "3"], "unknown option --lora_alpah; did you mean --lora_alpha?"),
+        (["--num_cuts", "1"], "--num_cuts 1: expected integer >= 2"),
+        (["--cuts", "many"], "--num_cuts many: expected integer >= 2"),
+        (["--blade", "wood"], "--blade wood: expected one of steel, stone"),
+        (["--num_cuts", "3", "--cuts", "3"], "--num_cuts/--cuts is given twice: 3 and 3"),
+        (["--num_cuts"], "--num_cuts needs a value: integer >= 2"),
+        (["--no_blade"], "--no_blade: only a switch can be turned off with --no_; blade takes a value"),
+        (["lora_alpha", "16"], "unexpected 'lora_alpha 16': did you mean --lora_alpha 16?"),
+        (["--sharp", "lora_alpha", "16"], "unexpected 'lora_alpha 16': did you mean --lora_alpha 16?"),
+        (["--lora_alpha 16"], "'--lora_alpha 16' is one word; did you mean --lora_alpha 16 without quotes around it?"),
+        (
+            ["--blade", "steel", "twice"],
+            "unexpected word 'twice' (behind --blade): options start with --, and a value with spaces needs quotes",
+        ),
+        (
+            ["--blade", "steel", " --sharp"],
+            "' --sharp': a backslash stands before --sharp; a backslash continues a command only as the last character "
+            "of its line",
+        ),
+        (["--blade", "stone"], "blade stone cannot be sharp; give --no_sharp"),
+        (["--preset", "nothing"], "--preset nothing: no such preset; for jobs.tool there are: none; or give"),
+        (["--config", "nothing.yaml"], "nothing.yaml: No such file or directory"),
+    ],
+)
+def test_mistakes(words: list[str], line: str) -> None:
+    (found,) = errors("--save_dir", "out", *words)
+    assert found.startswith(line)
+
+
+def test_every_mistake_has_its_line() -> None:
+    assert errors("--num_cuts", "1", "--lora_alpha", "0") == [
+        "--num_cuts 1: expected integer >= 2",
+        "--lora_alpha 0: expected number > 0",
+        "--save_dir is required: path",
+    ]
+    assert len(errors("--nonsense", "--cuts")) == 2
+
+
+def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text("num_cuts: 1\nsave_dir: out\n")
+    assert errors("--config", str(file)) == [f"--num_cuts 1 ({file}): expected integer >= 2"]
+    file.write_text("num_cut: 1\n")
+    assert errors("--config", str(file)) == [f"{file}: unknown option 'num_cut'; did you mean --num_cuts?"]
+    file.write_text("job: jobs.other\n")
+    assert errors("--config", str(file)) == [f"{file}: these settings are for jobs.other, not for jobs.tool"]
+    file.write_text("- 1\n")
+    assert errors("--config", str(file)) == [f"{file}: expected a mapping of option names to values, got list"]
+    file.write_text("cuts: 2\nnum_cuts: 3\n")
+    assert errors("--config", str(file)) == [f"{file}: num_cuts is given twice, once as num_cuts"]
+
+
+def test_options_of_other_guides() -> None:
+    uncropped = GuideFlag("prompts are never cropped", accepted=("true",))
+    command = cli.parse(ToolConfig, ["--save_dir", "o", "--uncropped"], "jobs.tool", {"uncropped": uncropped})
+    assert command.notes == ("--uncropped true changes nothing: prompts are never cropped",)
+    assert errors("--save_dir", "o", "--uncropped", "false", uncropped=uncropped) == [
+        "--uncropped false is not supported: prompts are never cropped"
+    ]
+    reference = GuideFlag("the reference is the start", same_as="save_dir")
+    assert parse("--reference", "out", "--save_dir", "out", reference=reference).save_dir == Path("out")
+    assert errors("--reference", "in", "--save_dir", "out", reference=reference) == [
+        "--reference in is not supported: the reference is the start"
+    ]
+
+
+def run_main(*argv: str) -> int:
+    def run(config: ToolConfig) -> None:
+        if config.num_cuts == 9:
+            raise ValueError("num_cuts 9: the blade\n  breaks")
+        if config.num_cuts == 8:
+            raise RuntimeError("a fault of ours")
+        print(f"cut {config.num_cuts}")
+
+    return cli.main(ToolConfig, run, "Cuts.\n\n    python -m jobs.tool", "jobs.tool", argv=argv, plan=print)
+
+
+def test_exit_codes_and_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main("--save_dir", "out") == 0
+    assert capsys.readouterr().out == "cut 4\n"
+    assert run_main("--cuts", "1") == 2
+    assert capsys.readouterr().err.splitlines()[0] == "error: --num_cuts 1: expected integer >= 2"
+    assert run_main("--save_dir", "out", "--cuts", "9") == 2
+    assert capsys.readouterr().err == "error: num_cuts 9: the blade breaks\n"
+    with pytest.raises(ValueError, match="breaks"):
+        run_main("--save_dir", "out", "--cuts", "9", "--debug")
+    with pytest.raises(RuntimeError):  # a fault of ours keeps its traceback
+        run_main("--save_dir", "out", "--cuts", "8")
+    capsys.readouterr()
+    assert run_main("--save_dir", "out", "--cuts", "9", "--dry_run") == 0
+    assert "num_cuts=9" in capsys.readouterr().out
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main("--help") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("python -m jobs.tool [options]\n\nCuts.\n\n    python -m jobs.tool\n\nGeneral\n")
+    assert "\nWhat the tool works on\n  --save_dir VALUE\n      Where pieces go. [path; required]\n" in text
+    assert "\nHow the tool cuts\n" in text
+    assert "  --num_cuts, --cuts VALUE\n      Cuts of one piece. [integer >= 2; default: 4]\n" in text
+    assert "  --sharp\n      Whether the blade was sharpened. [true or false; default: true]\n" in text
+    assert "[one of steel, stone; default: steel]" in text
+    assert "--texts VALUE ...\n      Words engraved. [one or more values, each text; default: empty]" in text

@@ -1,0 +1,229 @@
+"""The report is a pure function of a run directory; headless Chromium opens, plays and orbits it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from playwright.sync_api import Page, sync_playwright
+
+from jobs.report import write_report
+from jobs.report.document import Comparison, ReportDocument, motion_data, render
+from jobs.report.from_run import make_charts, read_document
+from motions.data.prompts import Prompt, Segment, save_prompts
+from motions.skeleton.skeletons import HUMANML3D
+
+NUM_FRAMES = 40
+CONFIG = {
+    "model_path": "builtin",
+    "use_lora": True,
+    "lora_r": 8,
+    "batch_size": 8,
+    "group_size": 16,
+    "beta_s": 1.0,
+    "beta_p": 0.1,
+    "use_dense_reward": True,
+    "use_physics_reward": True,
+    "kl_penalty": 0.02,
+    "clip_epsilon": 1e-4,
+    "learning_rate": 5e-5,
+    "seed": 7,
+}
+
+
+def _swaying_joints(shift: float) -> np.ndarray:
+    """[T, 22, 3]: the target skeleton's offsets laid end to end, swaying sideways."""
+    joints = np.zeros((NUM_FRAMES, 22, 3), np.float32)
+    joints[:, 0, 1] = 0.95
+    for child, parent in enumerate(HUMANML3D.parents):
+        if parent >= 0:
+            joints[:, child] = joints[:, parent] + HUMANML3D.target_offsets[child]
+    joints[..., 0] += shift * np.sin(np.linspace(0, 6, NUM_FRAMES))[:, None] * joints[..., 1]
+    return joints
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path) -> Path:
+    """A small finished run, written as docs/design.md says."""
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    records = []
+    for step in range(1, 31):
+        record: dict[str, float] = {"step": step, "reward/total": 0.8 + step / 300, "reward/semantic": 0.7 + step / 300}
+        record |= {"policy/kl_reference": step * 1e-5, "policy/ratio_mean": 1.0, "policy/clip_fraction": 0.1}
+        record |= {"seconds/rollout": 0.8, "seconds/update": 0.5, "seconds/step": 1.5}
+        if step % 10 == 0:
+            record |= {"evaluation/total": 0.85, "evaluation/total_low": 0.8, "evaluation/total_high": 0.9}
+        records.append(record)
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    row = {"name": "total", "meaning": "mean reward", "before": 0.81, "after": 0.9, "interval": [0.05, 0.13]}
+    speed = {"name": "joint_speed_mps", "meaning": "m/s", "before": 0.6, "after": 0.58, "interval": None}
+    rows = [row | {"better": "higher"}, speed | {"better": "neutral"}]
+    rows.append(
+        {"name": "fid", "meaning": "distance", "before": 1.0, "after": 1.2, "interval": None, "better": "lower"}
+    )
+    evaluation = {"num_prompts": 2, "num_seeds": 1, "sampler": "10 deterministic DDIM steps", "rows": rows}
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
+    text = "a person walks forward, then kicks </script><b>"
+    prompts = [
+        Prompt(text, (Segment("a person walks forward", 25), Segment("kicks </script><b>", 15))),
+        Prompt("a man sways", (Segment("a man sways", NUM_FRAMES),)),
+    ]
+    save_prompts(samples / "prompts.jsonl", prompts)
+    for name, shift in (("before", 0.05), ("after", 0.3)):
+        joints = np.stack([_swaying_joints(shift), _swaying_joints(-shift)])
+        arrays = {"joints": joints, "lengths": np.full(2, NUM_FRAMES), "prompt_index": np.arange(2)}
+        arrays |= {"sample_index": np.zeros(2, np.int64), "terms/total": np.ones(2)}
+        np.savez(samples / f"{name}.npz", allow_pickle=False, **arrays)
+    return tmp_path
+
+
+def test_report_shows_the_numbers_of_the_run(run_directory: Path) -> None:
+    document = read_document(run_directory)
+    assert [row.verdict for row in document.evaluation] == ["good", "neutral", "bad"]
+    assert document.lead.startswith("30 updates of GRPO (LoRA of rank 8), 8 prompts with 16 samples")
+    held_out = document.charts[0].series[1]
+    assert held_out.name == "held-out" and held_out.points == [
+        (10.0, 0.85, 0.8, 0.9),
+        (20.0, 0.85, 0.8, 0.9),
+        (30.0, 0.85, 0.8, 0.9),
+    ]
+    assert [len(comparison.before) for comparison in document.comparisons] == [NUM_FRAMES, NUM_FRAMES]
+    assert document.comparisons[0].segments == [("a person walks forward", 0, 25), ("kicks </script><b>", 25, 40)]
+
+
+def test_prompts_are_shown_from_the_largest_rise_to_the_largest_fall(run_directory: Path) -> None:
+    samples = run_directory / "samples"
+    texts = [f"prompt {number}" for number in range(21)]
+    save_prompts(samples / "prompts.jsonl", [Prompt(text, (Segment(text, NUM_FRAMES),)) for text in texts])
+    joints = np.repeat(_swaying_joints(0.1)[None], 42, axis=0)
+    arrays = {"joints": joints, "lengths": np.full(42, NUM_FRAMES), "prompt_index": np.arange(42) // 2}
+    rises = np.arange(21) * 8 % 21 - 10  # -10 to 10, shuffled
+    for name, total in (("before", np.zeros(42)), ("after", np.repeat(rises, 2))):
+        np.savez(samples / f"{name}.npz", allow_pickle=False, **arrays, **{"terms/total": total})
+    shown = [int(comparison.title.split()[1]) for comparison in read_document(run_directory).comparisons]
+    assert [int(rises[number]) for number in shown] == [10, 8, 6, 3, 1, -1, -3, -6, -8, -10]
+
+
+def test_the_note_speaks_of_a_judge_only_where_there_is_one(run_directory: Path) -> None:
+    assert "judge" not in read_document(run_directory).evaluation_note
+    path = run_directory / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    evaluation["rows"][0]["name"] = "judge_matching"
+    path.write_text(json.dumps(evaluation))
+    assert read_document(run_directory).evaluation_note.endswith("excludes 0; the judge never was a reward.")
+
+
+def test_page_needs_no_network_and_escapes_prompts(run_directory: Path) -> None:
+    page = write_report(run_directory).read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "") and "https://" not in page
+    assert "kicks </script>" not in page
+
+
+def test_charts_without_numbers_are_left_out() -> None:
+    charts = make_charts([{"step": 1, "reward/total": 0.5}])
+    assert [chart.title for chart in charts] == ["Reward"]
+
+
+def test_seconds_of_a_step_are_stacked_once() -> None:
+    records = [
+        {"step": 0, "seconds/evaluation": 2.0},
+        {"step": 1, "seconds/update": 0.5, "seconds/step": 1.5},
+        {"step": 1, "seconds/evaluation": 3.0},
+        {"step": 1, "seconds/checkpoint": 0.25},
+    ]
+    [chart] = make_charts(records)
+    stacked = {series.name: series.points for series in chart.series}
+    assert stacked["evaluation"] == [(0.0, 2.0), (1.0, 3.0)]
+    assert stacked["update"] == [(0.0, 0.0), (1.0, 0.5)]
+    assert stacked["checkpoint"] == [(0.0, 0.0), (1.0, 0.25)]
+
+
+def test_interval_around_zero_is_neutral(run_directory: Path) -> None:
+    path = run_directory / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    evaluation["rows"][0]["interval"] = [-0.01, 0.13]
+    path.write_text(json.dumps(evaluation))
+    assert read_document(run_directory).evaluation[0].verdict == "neutral"
+
+
+def test_folder_without_metrics_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not the directory of a run"):
+        write_report(tmp_path)
+
+
+def test_motions_that_run_far_away_are_shown_in_larger_units() -> None:
+    far = np.zeros((4, 22, 3))
+    far[-1, 0, 0] = 65.534
+    assert motion_data(np.zeros((4, 22, 3)), 22)["unit_m"] == 0.001
+    data = motion_data(far, 22)
+    assert data["unit_m"] == pytest.approx(0.002)
+    counts = np.frombuffer(base64.b64decode(str(data["joints"])), "<i2").reshape(4, 22, 3)
+    np.testing.assert_allclose(counts * 0.002, far, atol=1e-3)
+
+
+def test_motions_that_are_not_finite_are_refused(run_directory: Path) -> None:
+    document = read_document(run_directory)
+    broken = Comparison("broken", [], np.full((4, 22, 3), np.nan), np.zeros((4, 22, 3)), "", "")
+    with pytest.raises(ValueError, match="not finite"):
+        render(ReportDocument(**{**document.__dict__, "comparisons": [broken]}))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    return path
+
+
+@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, chromium: str, run_directory: Path) -> Iterator[tuple[Page, list[str]]]:
+    """The report opened in Chromium, with everything the page complained of or asked the network for."""
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+    report = write_report(run_directory)
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*flags, "--disable-component-update"])
+        width, height = request.param
+        opened = browser.new_page(viewport={"width": width, "height": height})
+        opened.on("console", lambda message: complaints.append(message.text))
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.on("request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+        opened.goto(report.as_uri())
+        yield opened, complaints
+        browser.close()
+
+
+@pytest.mark.browser
+def test_report_plays_and_orbits_in_a_browser(page: tuple[Page, list[str]]) -> None:
+    opened, complaints = page
+    opened.wait_for_function("window.kinetuneStage.time > 3")
+    opened.click("[data-action=play]")
+    assert opened.evaluate("window.kinetuneStage.playing") is False
+    canvas = opened.locator("canvas[data-player=after]")
+    picture = "document.querySelector('canvas[data-player=after]').toDataURL()"
+    first = opened.evaluate(picture)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    opened.mouse.down()
+    opened.mouse.move(box["x"] + box["width"] / 2 + 60, box["y"] + box["height"] / 2, steps=4)
+    opened.mouse.up()
+    assert opened.evaluate(picture) != first, "dragging must orbit the camera"
+    opened.locator("#prompts button").nth(1).click()
+    assert opened.locator("[data-segments] span").all_inner_texts() == ["a man sways"]
+    assert opened.locator("#charts svg polyline").count() >= 4
+    opened.locator("#charts svg").first.hover()
+    assert "update" in opened.locator("#charts [data-readout]").first.inner_text()
+    width = opened.viewport_size["width"] if opened.viewport_size else 0
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width, "the page must not scroll sideways"
+    assert complaints == []

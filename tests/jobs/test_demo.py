@@ -1,0 +1,138 @@
+"""The demonstration does what is missing and nothing twice; the learning benchmark names what it misses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import learning
+from jobs import demo
+from jobs.command_line import main as cli
+from jobs.configs.grpo import GRPOConfig
+from tests.toys.tiny_models import TinyModels
+
+TINY = {
+    "job": "jobs.grpo",
+    "num_steps": 1,
+    "batch_size": 1,
+    "group_size": 2,
+    "num_prompts": 2,
+    "num_eval_prompts": 2,
+    "num_eval_samples": 2,
+    "sampling_steps": 4,
+    "max_motion_length": 96,
+    "use_dense_reward": True,
+}
+
+
+def test_a_second_demonstration_only_reports(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(yaml.safe_dump(TINY | {"dataset": str(tiny_models.dataset)}))
+    weights = {
+        "model_path": tiny_models.policy,
+        "tmr_checkpoint_path": tiny_models.tmr,
+        "judge_path": tiny_models.judge,
+    }
+    paths = {name: str(path) for name, path in weights.items()}
+    config = demo.DemoConfig(save_dir=tmp_path / "demo", runtime="local", grpo_preset=str(preset))
+    capsys.readouterr()
+
+    demo.run_with(config, paths)
+    first = capsys.readouterr().out.splitlines()
+    written = {path: path.stat().st_mtime_ns for path in config.save_dir.rglob("*")}
+    demo.run_with(config, paths)
+    second = capsys.readouterr().out.splitlines()
+    assert {path: path.stat().st_mtime_ns for path in config.save_dir.rglob("*")} == written
+    assert second[-3:] == first[-3:]
+    assert second[0].endswith("--fresh runs it again into a new folder")
+    assert second[-3].startswith("Reward on 2 held-out prompts x 2 seeds: ")
+    assert "judge's matching score" in second[-2]
+    assert second[-1].startswith(f"Look at {config.save_dir / 'report.html'}")
+
+    demo.check_run(demo.run_settings(config, paths), complete=True)
+    assert "holds this run already, finished" in capsys.readouterr().out
+
+    # One that was stopped before its report goes on; fresh ones and other options begin beside it.
+    (config.save_dir / "report.html").unlink()
+    assert demo.run_settings(config, paths).save_dir == config.save_dir
+    assert not demo.finished(demo.run_settings(config, paths))
+    (config.save_dir / "report.html").touch()
+    for changes in ({"fresh": True}, {"num_steps": 2}):
+        settings = demo.run_settings(config.model_copy(update=changes), paths)
+        assert (settings.save_dir.name, settings.resume) == ("demo-2", False)
+
+
+def test_a_dry_run_says_what_would_be_done(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(yaml.safe_dump(TINY | {"dataset": str(tiny_models.dataset), "max_motion_length": 196}))
+    words = ["--save_dir", str(tmp_path / "demo"), "--weights_dir", str(tmp_path / "weights"), "--runtime", "local"]
+    words += ["--grpo_preset", str(preset), "--dry_run"]
+
+    assert cli.main(demo.DemoConfig, demo.run, None, "jobs.demo", demo.plan, argv=words) == 0
+    output = capsys.readouterr().out
+    assert "judge_path: builtin, ships with this copy" in output
+    assert f"{tmp_path / 'demo'}: the run begins, as by\n  python -m jobs.grpo --" in output
+    assert "cluster: has room for this" in output
+
+    monkeypatch.setattr("rollouts.checkpoints.mdm_files.builtin_names", lambda: ())
+    assert cli.main(demo.DemoConfig, demo.run, None, "jobs.demo", demo.plan, argv=words) == 0
+    output = capsys.readouterr().out
+    assert (
+        f"model_path: would be trained first\n  python -m jobs.pretrain --save_dir {tmp_path}/weights/policy" in output
+    )
+    assert f"--model_path {tmp_path}/weights/policy" in output
+    assert list(tmp_path.iterdir()) == [preset]
+
+
+def test_presets_of_the_demonstration_fit_together() -> None:
+    config = cli.load_preset(GRPOConfig, "demo", "jobs.grpo", save_dir="runs/demo")
+    assert (config.model_path, config.tmr_checkpoint_path, config.judge_path) == ("builtin",) * 3
+    assert config.use_lora and config.use_dense_reward and config.use_physics_reward
+    assert 0 < config.composite_fraction < 1
+
+
+def test_one_sample_per_prompt_has_no_spread_to_count_in(tmp_path: Path) -> None:
+    row = {"before": 0.5, "after": 0.6, "interval": [0.05, 0.15]}
+    rows = [row | {"name": name} for name in ("total", "joint_speed_mps", "diversity_m")]
+    document = {"num_prompts": 2, "num_seeds": 1, "within_group_std": None, "rows": rows}
+    for spread, end in ((None, "+0.150)."), (0.05, "+2.00 standard deviations of the base policy within a prompt.")):
+        (tmp_path / "evaluation.json").write_text(json.dumps(document | {"within_group_std": spread}))
+        assert demo.summary(tmp_path)[0].endswith(end)
+
+
+def result(**after: float) -> dict[str, object]:
+    rows = {name: {"before": 1.0, "after": after.get(name, 1.0), "interval": [0.02, 0.2]} for name in
+            ("total", "judge_matching", "fid", "joint_speed_mps", "diversity_m")}  # fmt: skip
+    rows["total"]["interval"] = [after.get("low", 0.02), 0.2]
+    return {"seed": 10, "within_group_std": 0.1, "rows": rows}
+
+
+@pytest.mark.parametrize(
+    ("after", "phrase"),
+    [
+        ({"total": 1.04}, "total reward rose by 0.40 within-group std, 0.10 too little"),
+        ({"low": -0.01}, "the rise's interval begins at -0.0100, 0.0100 below 0"),
+        ({"judge_matching": 0.9}, "the judge's matching score changed by -0.1000"),
+        ({"fid": 1.2}, "FID is 1.200x, 0.100 too much"),
+        ({"joint_speed_mps": 0.75}, "joint speed is 0.750x, 0.050 beyond 20 %"),
+        ({"diversity_m": 0.7}, "diversity is 0.700x, 0.100 too little"),
+    ],
+)
+def test_missed_targets_are_named_with_their_margin(after: dict[str, float], phrase: str) -> None:
+    good = {"total": 1.1, "judge_matching": 1.01}
+    assert learning.missed_targets(result(**good)) == []
+    assert learning.missed_targets(result(**(good | after))) == [f"seed 10: {phrase}"]
+
+
+def test_results_are_written_with_the_commit(tmp_path: Path) -> None:
+    learning.write_json(tmp_path / "learning.json", {"missed": ["seed 10: nothing"], "runs": [result()]})
+    document = json.loads((tmp_path / "learning.json").read_text())
+    assert document["missed"] == ["seed 10: nothing"] and "commit" in document
+    assert document["runs"][0]["rows"]["fid"]["after"] == 1.0

@@ -1,0 +1,167 @@
+"""Generation: the sampler a model was measured with, folders, dry runs, MDM's flags, and the page in a browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import sync_playwright
+
+from cluster.records.run_directory import RunDirectoryError
+from jobs import generate
+from jobs.command_line import main as cli
+from jobs.command_line.foreign_flags import GENERATE_GUIDE
+from jobs.configs.generate import GenerateConfig
+from rollouts.text.encoders import PromptTooLongError
+from tests.jobs.report.test_report import chromium as chromium
+from tests.toys.tiny_models import TinyModels
+
+
+def config_of(models: TinyModels, folder: Path, **changes: object) -> GenerateConfig:
+    values = {"model_path": str(models.policy), "text": ("walks",), "save_dir": folder, "seconds": 1.0, "gif": False}
+    return GenerateConfig.model_validate(values | changes)
+
+
+def run_generate(models: TinyModels, *words: str) -> int:
+    words = ("--model_path", str(models.policy), "--gif", "false", *words)
+    return cli.main(GenerateConfig, generate.run, None, "jobs.generate", generate.plan, GENERATE_GUIDE, words)
+
+
+@pytest.fixture
+def recorded(tiny_models: TinyModels, tmp_path: Path) -> TinyModels:
+    """A policy whose args.json says how it was sampled in its run."""
+    shutil.copytree(tiny_models.policy, tmp_path / "policy")
+    path = tmp_path / "policy" / "args.json"
+    sampler = {"sampler": "ddim", "sampling_steps": 3, "eta": 0.5, "guidance_scale": 1.0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | sampler))
+    return dataclasses.replace(tiny_models, policy=tmp_path / "policy")
+
+
+def motion(folder: Path) -> np.ndarray:
+    return np.load(folder / "sample00_rep00.npy")
+
+
+def test_a_model_is_sampled_as_its_run_was_and_flags_win(
+    recorded: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate.prepare(config_of(recorded, tmp_path / "a")).policy.num_steps == 3
+    told = capsys.readouterr().out
+    assert "sampler ddim, sampling_steps 3, eta 0.5, guidance_scale 1.0: taken from " in told
+    assert f"taken from {recorded.policy / 'args.json'}\n" in told
+    chosen = generate.prepare(config_of(recorded, tmp_path / "a", sampling_steps=4, guidance_scale=2.0))
+    assert chosen.policy.num_steps == 4
+    assert (chosen.config.sampler, chosen.config.eta, chosen.config.guidance_scale) == ("ddim", 0.5, 2.0)
+    assert "sampler ddim, eta 0.5: taken from " in capsys.readouterr().out
+    # None is a choice too: all steps.
+    assert generate.prepare(config_of(recorded, tmp_path / "a", sampling_steps=None)).policy.num_steps == 6
+
+    generate.run(config_of(recorded, tmp_path / "taken"))
+    explicit = {"sampler": "ddim", "sampling_steps": 3, "eta": 0.5, "guidance_scale": 1.0}
+    generate.run(config_of(recorded, tmp_path / "said", **explicit))
+    np.testing.assert_array_equal(motion(tmp_path / "taken"), motion(tmp_path / "said"))
+
+
+def test_a_sampler_that_does_not_exist_is_named_with_its_file(recorded: TinyModels, tmp_path: Path) -> None:
+    path = recorded.policy / "args.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sampler": "plms"}))
+    with pytest.raises(ValueError, match=r"args.json: sampler: Input should be 'ddpm' or 'ddim'"):
+        generate.prepare(config_of(recorded, tmp_path / "out"))
+    generate.prepare(config_of(recorded, tmp_path / "out", sampler="ddpm"))
+
+
+def test_somebody_elses_folder_is_left_alone(tiny_models: TinyModels, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("my homepage")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="is not empty and holds no results"):
+            generate.run(config_of(tiny_models, tmp_path, overwrite=overwrite))
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert (tmp_path / "index.html").read_text() == "my homepage"
+
+
+def test_overwrite_leaves_no_file_of_older_results(tiny_models: TinyModels, tmp_path: Path) -> None:
+    generate.run(config_of(tiny_models, tmp_path / "out", num_samples=2))
+    with pytest.raises(ValueError, match="holds results; give another folder or --overwrite"):
+        generate.run(config_of(tiny_models, tmp_path / "out"))
+    # What cannot be generated moves nothing.
+    with pytest.raises(PromptTooLongError):
+        generate.run(config_of(tiny_models, tmp_path / "out", text=("word " * 400,), overwrite=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    generate.run(config_of(tiny_models, tmp_path / "out", overwrite=True))
+    assert not list((tmp_path / "out").glob("*_rep01*"))
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert len(list((tmp_path / "out.old-1").glob("sample00_rep0?.npy"))) == 2
+
+
+def test_a_place_that_cannot_be_written_is_found_before_sampling(
+    tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewards.evaluation.text.generate", lambda *_, **__: pytest.fail("sampled first"))
+    # Nobody can make folders there, not even root.
+    with pytest.raises(ValueError, match=r"save_dir /proc/kinetune is not writable"):
+        generate.run(config_of(tiny_models, Path("/proc/kinetune")))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunDirectoryError, match="is a file, not a directory"):
+        generate.run(config_of(tiny_models, tmp_path / "file"))
+
+
+def test_a_dry_run_checks_prompts_and_folder_and_writes_nothing(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--save_dir", str(tmp_path / "out"), "--dry_run")
+    assert run_generate(tiny_models, "--text", "walks", "runs", "--num_samples", "2", *where) == 0
+    assert "2 prompts x 2 motions of up to 120 frames" in capsys.readouterr().out
+    assert run_generate(tiny_models, "--text", "word " * 400, *where) == 2
+    assert "reads at most" in capsys.readouterr().err
+    assert run_generate(tiny_models, "--text", "walks", "--sampling_steps", "7", *where) == 2
+    (tmp_path / "note.txt").write_text("mine")
+    assert run_generate(tiny_models, "--text", "walks", "--save_dir", str(tmp_path), "--dry_run") == 2
+    assert "is not empty and holds no results" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_mdm_s_numbers_of_samples_and_repetitions(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--save_dir", str(tmp_path / "out"), "--device", "cpu")
+    data = ("--dataset", "humanml", "--data_dir", str(tiny_models.dataset))
+    assert run_generate(tiny_models, "--num_samples", "4", "--num_repetitions", "2", *data, *where) == 0
+    assert "4 prompts x 2 motions" in capsys.readouterr().out
+    with np.load(tmp_path / "out" / "results.npz", allow_pickle=False) as results:
+        assert (int(results["num_samples"]), int(results["num_repetitions"])) == (4, 2)
+        assert set(results["lengths"].tolist()) == {42}
+    given = ("--text_prompt", "walks", "--motion_length", "1", "--num_repetitions", "3", "--dry_run")
+    for words in (given, (*given, "--num_samples", "10")):
+        assert run_generate(tiny_models, *words, "--output_dir", str(tmp_path / "b"), "--cuda", "True") == 0
+        output = capsys.readouterr()
+        assert "1 prompts x 3 motions of up to 20 frames" in output.out
+        assert "--cuda True changes nothing" in output.err
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("walks\nruns\njumps\n")
+    assert generate.read_prompts(
+        config_of(tiny_models, tmp_path, text=(), text_file=prompts, num_samples=2, num_repetitions=1),
+        generate.prepare(config_of(tiny_models, tmp_path / "c")).policy.skeleton,
+    )[1].text.startswith("runs")
+
+
+@pytest.mark.browser
+def test_the_page_opens_and_plays_without_complaint(tiny_models: TinyModels, tmp_path: Path, chromium: str) -> None:
+    generate.run(config_of(tiny_models, tmp_path / "out", text=("walks", "runs"), num_samples=2))
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        page = browser.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+        page.goto((tmp_path / "out" / "index.html").as_uri())
+        page.wait_for_function("window.kinetuneStage.time > 3")
+        assert page.locator("canvas[data-player]").count() == 2
+        page.locator("#prompts button").nth(1).click()
+        assert page.locator("[data-segments] span").all_inner_texts() == ["runs"]
+        browser.close()
+    assert complaints == []

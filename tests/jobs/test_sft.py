@@ -1,0 +1,276 @@
+"""jobs.sft: the whole cloning, here and on Ray Train, its folder, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.records.run_directory import RunDirectoryError
+from cluster.runtime.connect import Connection
+from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
+from jobs import deepmimic, sft
+from jobs.command_line import main as cli
+from jobs.configs.deepmimic import DeepMimicConfig
+from jobs.configs.sft import SFTConfig
+from learners.cloning import rounds as clone_training
+from learners.workers import OneWorker
+from motions.humanoid.mocap import clips_folder
+from rollouts.control.actor_critic import load_controller
+from rollouts.imitation.demonstrations import Demonstrations
+
+SMALL: dict[str, Any] = {
+    "num_demo_envs": 4,
+    "demo_s": 1.0,
+    "dagger_rounds": 1,
+    "epochs": 4,
+    "hidden_size": (16,),
+    "critic_warm_s": 1.0,
+    "critic_warm_epochs": 2,
+    "eval_episodes": 2,
+    "eval_steps": 20,
+    "eval_push_forces": (100.0,),
+    "eval_push_directions": (0.0,),
+    "eval_push_at_s": 0.1,
+}
+
+
+def small(folder: Path, **changes: Any) -> SFTConfig:
+    return SFTConfig.model_validate({"save_path": folder / "clone", "runtime": "local", **SMALL, **changes})
+
+
+def test_a_cloning_leaves_a_controller_its_curves_and_an_evaluation(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    sft.run(config)
+    env = make_vector_env(config.task_settings, 1)
+    loaded = load_controller(tmp_path / "clone", env.observation_schema)
+    clone = loaded.controller
+    assert loaded.extra["task"]["motion"] == ["walk"]
+    # Normaliser from all samples, std from the likelihood, critic in the units of returns.
+    records = [json.loads(line) for line in (tmp_path / "clone/metrics.jsonl").read_text().splitlines()]
+    assert int(clone.statistics.count) == records[-1]["samples"] > 200
+    assert -2.3 <= clone.log_std.max().item() < 0.0
+    assert clone.value_std.item() != 1.0 and "explained_variance" in loaded.extra["critic"]
+    assert {record["round"] for record in records} == {0, 1}
+    evaluation = json.loads((tmp_path / "clone/evaluation.json").read_text())
+    assert list(evaluation["policies"]) == ["clone", "expert", "open loop", "hold pose", "zero action"]
+    assert (tmp_path / "clone/training_curves_latest.png").is_file()
+    with pytest.raises(RunDirectoryError, match="resume"):
+        sft.run(config)
+
+
+def test_an_interrupted_cloning_goes_on_to_the_same_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = small(tmp_path / "whole", evaluate=False)
+    sft.run(whole)
+    rounds: list[int] = []
+    collect = clone_training.collect_round
+
+    def stop_after_one(config: SFTConfig, env: Any, expert: Any, controller: Any, index: int, rank: int) -> Any:
+        rounds.append(index)
+        if rounds == [0, 1]:
+            raise KeyboardInterrupt
+        return collect(config, env, expert, controller, index, rank)
+
+    monkeypatch.setattr(clone_training, "collect_round", stop_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        sft.run(small(tmp_path / "cut", evaluate=False))
+    sft.run(small(tmp_path / "cut", evaluate=False, resume=True))
+    assert rounds == [0, 1, 1]
+    first, second = (load_controller(tmp_path / name / "clone").controller.state_dict() for name in ("whole", "cut"))
+    assert all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
+
+
+def test_what_a_refinement_did_is_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"refine_actions": True, "refine_method": "feedback", "refine_iterations": 1, "dagger_rounds": 0}
+    sft.run(small(tmp_path, evaluate=False, **options))
+    figures = load_controller(tmp_path / "clone").extra["refinement"]["walk"]
+    assert figures["reward_after"] >= figures["reward_before"] > 0.5 and "joint_error_after" in figures
+    assert (
+        f"labels of walk refined by feedback: reward_before {figures['reward_before']:.4f}" in capsys.readouterr().out
+    )
+
+
+class Still:
+    """An expert whose label is 0; the clone's actions are 2 in `collected_round`."""
+
+    def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
+        return np.zeros((env.num_envs, 28))
+
+
+def collected_round(
+    monkeypatch: pytest.MonkeyPatch, index: int = 0, **options: Any
+) -> tuple[Demonstrations, np.ndarray, np.ndarray]:
+    """Data of a round of one second, executed actions in radians [T, N, 28], and rewards [T, N]."""
+    values = {"demo_s": 1.0, "demo_noise": 0.0, "early_termination": False, **options}
+    config = SFTConfig.model_validate(values)
+    env = make_vector_env(config.task_settings, 3)
+    acted: list[np.ndarray] = []
+    rewards: list[np.ndarray] = []
+    step = env.step
+
+    def recorded(actions: np.ndarray) -> Any:
+        result = step(actions)
+        acted.append(actions * np.array(env.observation_schema["action_range"]))
+        rewards.append(result[1])
+        return result
+
+    monkeypatch.setattr(env, "step", recorded)
+    monkeypatch.setattr(clone_training, "acting", lambda _: lambda observations: np.full((3, 28), 2.0))
+    controller = clone_training.new_controller(config, env.observation_schema)
+    data = clone_training.collect_round(config, env, Still(), controller, index, 0)
+    return data, np.stack(acted), np.stack(rewards)
+
+
+def test_the_betas_say_who_acts_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    for index, betas, share in ((0, (1.0, 0.0), 0.0), (1, (1.0, 0.0), 1.0), (5, (1.0, 0.0), 1.0), (0, (0.5,), 0.5)):
+        data, acted, _ = collected_round(monkeypatch, index, dagger_betas=betas)
+        assert (acted != 0).mean() == pytest.approx(share, abs=0.15 if share == 0.5 else 0.0)
+        assert not data.actions.any(), "the labels are the expert's, whoever acts"
+
+
+def test_the_noise_has_its_size_in_radians_and_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode, size, hold_s, steps in (("residual", 0.05, 0.1, 3), ("absolute", 0.2, 0.2, 6)):
+        _, acted, _ = collected_round(monkeypatch, action_mode=mode, demo_noise=size, demo_noise_hold_s=hold_s)
+        held = acted.reshape(30 // steps, steps, -1)
+        assert (held == held[:, :1]).all() and (np.diff(held[:, 0], axis=0) != 0).all()
+        assert held[:, 0].std() == pytest.approx(size, rel=0.15)
+
+
+def test_blocks_of_validation_have_their_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, sizes in ((0.5, [15, 15]), (0.8, [24, 6])):
+        data, _, _ = collected_round(monkeypatch, val_block_s=seconds)
+        assert np.unique(data.blocks, return_counts=True)[1].tolist() == sizes * 3
+
+
+def test_samples_weigh_alike_or_by_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    uniform, _, _ = collected_round(monkeypatch)
+    assert (uniform.weights == 1.0).all()
+    weighed, _, rewards = collected_round(monkeypatch, label_weighting="reward")
+    np.testing.assert_allclose(weighed.weights, rewards.T.reshape(-1), rtol=1e-6)
+    assert np.ptp(rewards) > 0.1
+
+
+def test_the_critic_starts_with_the_discount_of_what_follows(tmp_path: Path) -> None:
+    env = make_vector_env(SFTConfig(early_termination=False).task_settings, 2)
+    returns = []
+    for gamma in (1e-6, 0.8):
+        config = SFTConfig(early_termination=False, critic_warm_s=1.0, critic_warm_gamma=gamma)
+        controller = clone_training.new_controller(config, env.observation_schema)
+        returns.append(clone_training.critic_rollouts(config, env, controller, 0).returns)
+    # The same rollout: rewards of one step, and sums over about five.
+    assert returns[0].min() > 0.0 and returns[0].max() <= 1.0
+    first, sums = (values.reshape(-1, 2) for values in returns)
+    rows = len(sums)
+    expected = np.sum([0.8**k * first[k : k + rows] for k in range(len(first) - rows + 1)], axis=0)
+    np.testing.assert_allclose(sums[:5], expected[:5], rtol=0.05)
+    whole = DeepMimicConfig(save_dir=tmp_path, gamma=0.9)
+    assert deepmimic.clone_config(whole, tmp_path).critic_warm_gamma == 0.9
+    apart = DeepMimicConfig(save_dir=tmp_path, gamma=0.9, critic_warm_gamma=0.5)
+    assert deepmimic.clone_config(apart, tmp_path).critic_warm_gamma == 0.5
+
+
+@pytest.mark.ray
+def test_two_workers_on_ray_train_clone_together(ray_cluster: Connection, tmp_path: Path) -> None:
+    config = small(tmp_path, runtime="ray", num_workers=2, evaluate=False, critic_warm_s=0.5, dagger_rounds=0)
+    sft.run(config)
+    records = [json.loads(line) for line in (tmp_path / "clone/metrics.jsonl").read_text().splitlines()]
+    # Four environments of 30 steps, less the steps that only reset.
+    assert 100 <= records[-1]["samples"] <= 120
+    assert load_controller(tmp_path / "clone").controller.statistics.count.item() == records[-1]["samples"]
+
+
+def test_workers_share_the_environments() -> None:
+    class Rank(OneWorker):
+        def __init__(self, rank: int) -> None:
+            self.rank, self.size = rank, 3
+
+    assert [clone_training.share_of(8, Rank(rank)) for rank in range(3)] == [3, 3, 2]
+    assert [clone_training.share_of(1, Rank(rank)) for rank in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mocap", "wlak"], "walk"),
+        (["--mocap", "nowhere/clip.txt"], "there is no motion file"),
+        (["--hidden_size", "64", "32", "--num_layers", "3"], "one per layer"),
+        (["--lookahead", "soon"], "lookahead"),
+        (["--lookahead", "20"], "lookahead is '20', 0.667 s at 30 Hz; legal: 0 to 0.5 s, which are 15 control steps"),
+        (["--lookahead", "0.6s"], "lookahead is '0.6s', 0.6 s at 30 Hz; legal: 0 to 0.5 s"),
+        (["--mocap", "./docs/"], "docs is no motion file, it is a folder"),
+        (["--lookahead", "1", "--lookahead_s", "0.1"], "same time in two units"),
+        (["--expert", "/nowhere"], "no such file"),
+        (["--balance_gains", "/nowhere.json"], "nowhere.json"),
+        (["--refine_method", "magic"], "feedback"),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*words, "--save_path", str(tmp_path / "clone"), "--dry_run"]
+    assert cli.main(SFTConfig, sft.run, sft.__doc__, "jobs.sft", sft.plan, argv=argv) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "clone").exists()
+
+
+def clip_text(change: str) -> str:
+    rows = json.loads((clips_folder() / "humanoid3d_walk.txt").read_text())["Frames"]
+    if change == "columns":
+        rows[3] = rows[3][:-1]
+    elif change == "duration":
+        rows[3][0] = 0.0
+    elif change == "nan":
+        rows[3][9] = float("nan")
+    elif change == "zero quaternion":
+        rows[3][4:8] = [0.0] * 4
+    else:
+        rows[3][4:8] = [2.0 * value for value in rows[3][4:8]]
+    return json.dumps({"Loop": "wrap", "Frames": rows})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("columns", "row 3 has 43 numbers"),
+        ("duration", "row 3 lasts 0 s"),
+        ("nan", "row 3, column 9 is nan"),
+        ("zero quaternion", "quaternion of norm zero"),
+        ("double quaternion", None),
+    ],
+)
+def test_a_malformed_clip_is_refused_by_row(
+    change: str, message: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "clip.txt"
+    path.write_text(clip_text(change))
+    argv = ["--mocap", str(path), "--save_path", str(tmp_path / "clone"), "--dry_run"]
+    code = cli.main(SFTConfig, sft.run, sft.__doc__, "jobs.sft", sft.plan, argv=argv)
+    # A quaternion that is not of unit length is normalised.
+    assert code == (0 if message is None else 2)
+    assert message is None or message in capsys.readouterr().err
+
+
+GUIDE = (
+    "--mocap dance_a --epochs 100 --batch_size 256 --lr 1e-3 --lookahead 1 --val_split .1 --refine_actions "
+    "--refine_method feedback --refine_iterations 3 --eval_episodes 10 --eval_steps 500 --hidden_size 64 "
+    "--num_layers 2 --save_path policy_sft_pretrained.pth --no_eval --device cpu"
+)
+
+
+def test_the_guides_command_line_is_understood() -> None:
+    config = cli.parse(SFTConfig, GUIDE.split(), "jobs.sft").settings
+    assert config.motion == ("dance_a",) and config.learning_rate == 1e-3 and not config.evaluate
+    assert config.layer_widths == (64, 64) and config.refine_actions and config.eval_steps == 500
+    assert config.task_settings.lookahead_s == pytest.approx(1 / 30)
+    assert SFTConfig(lookahead="15").task_settings.lookahead_s == 0.5, "the environment's largest"
+    with pytest.raises(ValueError, match=r"less than or equal to 0\.5"):
+        SFTConfig(lookahead_s=0.51)
+
+
+def test_a_plan_says_what_would_be_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sft.plan(small(tmp_path, motion=("walk", "kick")))
+    text = capsys.readouterr().out
+    assert "walk (1.27 s, cyclic), kick (1.53 s, once)" in text and "rounds: 2 of 120 samples" in text

@@ -1,0 +1,140 @@
+"""What trainings find out before they start: text limits, text encoders, held-out data, and MDM's flags."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cluster.records.run_directory import RunDirectoryError
+from jobs import pretrain, train_retrieval
+from jobs.command_line import main as cli
+from jobs.command_line.flags import flags_of, names_of
+from jobs.command_line.foreign_flags import GENERATE_GUIDE, PRETRAIN_GUIDE
+from jobs.configs.generate import GenerateConfig
+from jobs.configs.grpo import GRPOConfig
+from jobs.configs.pretrain import PretrainConfig
+from jobs.configs.retrieval import RetrievalConfig
+from rollouts.text.encoders import PromptTooLongError
+from tests.rollouts.text.test_text_encoders import clip_folder as clip_folder
+from tests.rollouts.text.test_text_encoders import distilbert_folder as distilbert_folder
+from tests.toys.tiny_models import TinyModels, pretrain_config, retrieval_config
+
+
+def held_out(dataset: Path, folder: Path, num_clips: int) -> Path:
+    """A copy of the data with so many clips in the test split; with none it has no such split."""
+    shutil.copytree(dataset, folder)
+    lines = (folder / "test.txt").read_text().splitlines()
+    (folder / "test.txt").unlink()
+    if num_clips:
+        (folder / "test.txt").write_text("\n".join(lines[:num_clips]))
+    return folder
+
+
+def run_pretrain(*words: str) -> int:
+    return cli.main(PretrainConfig, pretrain.run, None, "jobs.pretrain", pretrain.plan, PRETRAIN_GUIDE, words)
+
+
+def test_captions_over_the_limit_are_refused_before_the_training_and_can_be_cut(
+    tiny_models: TinyModels, tmp_path: Path, clip_folder: Path
+) -> None:
+    clip = {"text_encoder": "clip", "text_encoder_path": str(clip_folder)}
+    policy = pretrain_config(tiny_models.dataset, tmp_path / "policy", **clip)
+    tmr = retrieval_config(tiny_models.dataset, tmp_path / "tmr", **clip)
+    for start in (pretrain.run, pretrain.plan):
+        with pytest.raises(PromptTooLongError, match=r"reads at most 22.*or set --truncate_text"):
+            start(policy)
+    for start in (train_retrieval.run, train_retrieval.plan):
+        with pytest.raises(PromptTooLongError, match=r"reads at most 22"):
+            start(tmr)
+    assert not list(tmp_path.iterdir())
+    pretrain.run(policy.model_copy(update={"truncate_text": True}))
+    train_retrieval.run(tmr.model_copy(update={"max_text_tokens": 40, "truncate_text": True}))
+    assert json.loads((tmp_path / "policy" / "args.json").read_text())["truncate_text"] is True
+    assert (tmp_path / "policy" / "model000000004.pt").is_file() and (tmp_path / "tmr" / "config.json").is_file()
+
+
+def test_a_policy_can_be_kept_from_captions_that_stay_prompts(tmp_path: Path) -> None:
+    few = pretrain.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin", captions_per_motion=4))
+    every = pretrain.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin"))
+    for learnt, item in zip(few.items("train"), every.items("train"), strict=True):
+        assert learnt.captions == item.captions[:4] and len(item.captions) > 4
+
+
+def test_the_preset_for_official_models_cuts_captions_as_they_do() -> None:
+    assert cli.load_preset(GRPOConfig, "mdm_50steps", "jobs.grpo", save_dir="run").truncate_text
+
+
+def test_a_text_encoder_without_sentence_embeddings_is_refused_before_the_training(
+    tiny_models: TinyModels, tmp_path: Path, distilbert_folder: Path
+) -> None:
+    tokens_only = {"text_encoder": "distilbert", "text_encoder_path": str(distilbert_folder)}
+    policy = pretrain_config(tiny_models.dataset, tmp_path / "policy", **tokens_only)
+    tmr = retrieval_config(tiny_models.dataset, tmp_path / "tmr", **tokens_only)
+    for start in (pretrain.run, pretrain.plan):
+        with pytest.raises(ValueError, match="distilbert has no pooled embedding"):
+            start(policy)
+    for start in (train_retrieval.run, train_retrieval.plan):
+        with pytest.raises(ValueError, match="distilbert has no pooled embedding"):
+            start(tmr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_without_held_out_clips_can_be_trained_on(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = held_out(tiny_models.dataset, tmp_path / "data", 0)
+    pretrain.run(pretrain_config(dataset, tmp_path / "policy", num_samples=2))
+    assert "has no test split: no samples will be generated" in capsys.readouterr().out
+    assert (tmp_path / "policy" / "model000000004.pt").is_file()
+    train_retrieval.run(retrieval_config(dataset, tmp_path / "tmr"))
+    assert "has no test split: retrieval will not be measured" in capsys.readouterr().out
+    provenance = json.loads((tmp_path / "tmr" / "config.json").read_text())["provenance"]
+    assert (provenance["held_out_pairs"], provenance["held_out"]) == (0, {})
+
+
+def test_samples_are_single_captions_where_no_held_out_clips_fit_together(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = held_out(tiny_models.dataset, tmp_path / "data", 1)
+    pretrain.run(pretrain_config(dataset, tmp_path / "policy", num_samples=2, guidance_scale=1.0))
+    output = capsys.readouterr().out
+    assert "samples will be of single captions: in the test split, no " in output
+    assert "2 held-out captions: open" in output
+
+
+def test_the_length_of_a_cosine_schedule_stays_when_a_training_is_resumed(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    cosine = {"lr_schedule": "cosine", "composite_fraction": 0.0}
+    pretrain.run(pretrain_config(tiny_models.dataset, tmp_path, num_steps=2, **cosine))
+    longer = pretrain_config(tiny_models.dataset, tmp_path, num_steps=3, resume=True, **cosine)
+    with pytest.raises(RunDirectoryError, match=r"num_steps was 2, is 3.*--allow_changed num_steps"):
+        pretrain.run(longer)
+    pretrain.run(longer.model_copy(update={"allow_changed": ("num_steps",)}))
+    assert (tmp_path / "model000000003.pt").is_file()
+
+
+def test_mdm_s_training_command_runs_with_our_module_name(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"--save_dir {tmp_path / 'run'} --dataset humanml --data_dir {tiny_models.dataset} --diffusion_steps 50"
+    words += " --mask_frames --use_ema --train_platform_type NoPlatform --text_encoder_type minilm --overwrite"
+    assert run_pretrain(*words.split(), "--device", "cpu", "--layers", "1", "--dry_run") == 0
+    assert "--use_ema true changes nothing: the averaged weights are kept" in capsys.readouterr().err
+    assert run_pretrain(*words.split(), "--use_ema", "False") == 2
+    assert "--use_ema False is not supported: " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("config", [PretrainConfig, RetrievalConfig])
+def test_a_number_is_a_gpu(config: type[PretrainConfig | RetrievalConfig], tmp_path: Path) -> None:
+    assert cli.parse(config, ["--save_dir", str(tmp_path), "--device", "1"], "jobs.x").settings.device == "cuda:1"
+
+
+@pytest.mark.parametrize("guide", [PRETRAIN_GUIDE, GENERATE_GUIDE], ids=["pretrain", "generate"])
+def test_no_option_is_answered_in_place_of_a_setting(guide: dict[str, object]) -> None:
+    config = PretrainConfig if guide is PRETRAIN_GUIDE else GenerateConfig
+    assert not set(guide) & set(names_of(flags_of(config)))

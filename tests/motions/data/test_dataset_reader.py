@@ -1,0 +1,159 @@
+"""Folders in the layout of HumanML3D and KIT-ML."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motions.data.dataset import load_dataset
+from motions.data.folder_reader import read_captions
+
+WHOLE = "a person walks.#a/DET person/NOUN walk/VERB#0.0#0.0\n"
+
+
+def make_folder(
+    folder: Path, lengths: dict[str, int], texts: dict[str, str] | None = None, width: int = 263, **lists: list[str]
+) -> Path:
+    """A dataset of random motions; `lists` are split lists, by default all clips in train.txt."""
+    (folder / "new_joint_vecs").mkdir(parents=True)
+    (folder / "texts").mkdir()
+    rng = np.random.default_rng(0)
+    for clip_id, length in lengths.items():
+        np.save(folder / "new_joint_vecs" / f"{clip_id}.npy", rng.normal(size=(length, width)).astype(np.float32))
+        (folder / "texts" / f"{clip_id}.txt").write_text((texts or {}).get(clip_id, WHOLE))
+    for split, ids in (lists or {"train": list(lengths)}).items():
+        (folder / f"{split}.txt").write_text("".join(f"{clip_id}\n" for clip_id in ids))
+    np.save(folder / "Mean.npy", np.zeros(width, np.float32))
+    np.save(folder / "Std.npy", np.full(width, 2.0, np.float32))
+    return folder
+
+
+def test_a_folder_is_read_as_it_is(tmp_path: Path) -> None:
+    folder = make_folder(
+        tmp_path / "data",
+        {"000001": 60, "M000001": 60, "000002": 50, "000003": 45},
+        texts={"000001": WHOLE + "someone strolls#someone/NOUN stroll/VERB#nan#nan\n"},
+        train=["000001", "M000001"],
+        val=["000002"],
+        test=["000003"],
+    )
+    dataset = load_dataset(folder)
+    assert dataset.splits == ("train", "val", "test")
+    assert dataset.skeleton.name == "humanml3d"
+    plain, mirrored = dataset.items("train")
+    assert (plain.clip_id, plain.source, plain.captions) == ("000001", "000001", ("a person walks.", "someone strolls"))
+    assert (mirrored.clip_id, mirrored.source) == ("M000001", "000001")
+    stored = np.load(folder / "new_joint_vecs" / "000001.npy")
+    np.testing.assert_array_equal(plain.features, stored)
+    np.testing.assert_array_equal(dataset.normalizer.std, np.full(263, 2.0))
+    assert [item.clip_id for item in dataset.items("test")] == ["000003"]
+    assert len(dataset.fingerprint) == 64
+    with pytest.raises(ValueError, match=r"split 'judge': dataset .* has train, val, test"):
+        dataset.items("judge")
+
+
+def test_captions_with_times_become_motions(tmp_path: Path) -> None:
+    text = WHOLE + "he turns#he/PRON turn/VERB#1.0#4.26\nhe stops#he/PRON stop/VERB#5.0#6.0\n"
+    folder = make_folder(tmp_path / "data", {"a": 150, "b": 100}, texts={"a": text, "b": "he sits#x/NOUN#0.0#4.0\n"})
+    dataset = load_dataset(folder)
+    whole, turning, sitting = dataset.items("train")
+    assert (whole.num_frames, whole.captions) == (150, ("a person walks.",))
+    assert (turning.clip_id, turning.source, turning.captions) == ("a@1-4.26.1", "a", ("he turns",))
+    np.testing.assert_array_equal(turning.features, whole.features[20:85])
+    # A clip without a caption of the whole is there with its parts only; one second is too short a part.
+    assert (sitting.source, sitting.num_frames) == ("b", 80)
+
+
+def test_kit_is_recognised_by_its_width(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "kit", {"00001": 24, "00002": 23}, width=251)
+    dataset = load_dataset(folder)
+    assert dataset.skeleton.name == "kit"
+    assert [item.clip_id for item in dataset.items("train")] == ["00001"]
+    timed = make_folder(tmp_path / "timed", {"1": 60}, texts={"1": "x#x/NOUN#1.0#3.0\n"}, width=251)
+    assert load_dataset(timed).items("train")[0].num_frames == int(3 * 12.5) - int(12.5)
+
+
+def test_dataset_json_names_the_skeleton(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 50})
+    path = folder / "dataset.json"
+    path.write_text(json.dumps({"skeleton": "humanml3d"}))
+    assert load_dataset(folder).skeleton.name == "humanml3d"
+    path.write_text(json.dumps({"skeleton": "kit"}))
+    with pytest.raises(ValueError, match=r"Mean\.npy: shape \(263,\), expected \(251,\)"):
+        load_dataset(folder)
+    path.write_text(json.dumps({"skeleton": "smpl"}))
+    with pytest.raises(ValueError, match=r"skeleton 'smpl': known are humanml3d, kit"):
+        load_dataset(folder)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"dataset\.json has no text 'skeleton'"):
+        load_dataset(folder)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"dataset\.json is not JSON"):
+        load_dataset(folder)
+
+
+def test_missing_and_unusual_clips_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_folder(
+        tmp_path / "data", {"a": 40, "b": 39, "c": 200, "d": 199}, train=["a", "b", "c", "d", "e", "a"]
+    )
+    (folder / "texts" / "d.txt").unlink()
+    with caplog.at_level(logging.WARNING):
+        items = load_dataset(folder).items("train")
+    assert [item.clip_id for item in items] == ["a"]
+    assert "lists 5 clips: 2 are not on disk, 2 motions are too short or too long; 1 are left" in caplog.text
+
+
+def test_nothing_left_is_an_error(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 10}, train=["a", "b"])
+    with pytest.raises(ValueError, match=r"lists 2 clips: 1 are not on disk, 1 motions have under 40 .* none is left"):
+        load_dataset(folder).items("train")
+
+
+def test_broken_features_are_refused(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 50, "b": 50})
+    path = folder / "new_joint_vecs" / "b.npy"
+    broken = np.zeros((50, 263), np.float32)
+    broken[7, 3] = np.nan
+    np.save(path, broken)
+    with pytest.raises(ValueError, match=r"b\.npy: frame 7 is not finite"):
+        load_dataset(folder).items("train")
+    np.save(path, np.zeros((50, 251), np.float32))
+    with pytest.raises(ValueError, match=r"b\.npy has shape \(50, 251\); expected \[T, 263\] for humanml3d"):
+        load_dataset(folder).items("train")
+    np.save(path, np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match=r"b\.npy is not a plain NumPy array"):
+        load_dataset(folder).items("train")
+
+
+def test_folders_of_another_kind_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"dataset '.*nowhere' is neither 'builtin' nor a folder"):
+        load_dataset(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"is not a motion dataset: it needs train\.txt, new_joint_vecs/ and texts/"):
+        load_dataset(tmp_path)
+    odd = make_folder(tmp_path / "odd", {"a": 50}, width=100)
+    with pytest.raises(ValueError, match=r"Mean\.npy has 100 numbers; 263 \(HumanML3D\) or 251 \(KIT\) are expected"):
+        load_dataset(odd)
+    (odd / "Std.npy").unlink()
+    with pytest.raises(ValueError, match=r"Std\.npy"):
+        load_dataset(odd)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a person walks\n", r"line 1: 'a person walks' is not caption#tokens#start#end"),
+        (WHOLE + "a#b#c#d\n", r"line 2: 'a#b#c#d' is not caption#tokens#start#end"),
+        ("#x/NOUN#0.0#0.0\n", r"line 1: the caption is empty"),
+        ("\n", r"holds no caption"),
+    ],
+)
+def test_malformed_captions_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "000000.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as raised:
+        read_captions(path)
+    assert "000000.txt" in str(raised.value)

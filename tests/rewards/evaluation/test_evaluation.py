@@ -1,0 +1,116 @@
+"""Evaluation's measures on motions whose answer is known, and the paired comparison of two policies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motions.data.prompts import Prompt, Segment, load_prompts
+from motions.skeleton.skeletons import HUMANML3D
+from rewards.evaluation.comparison import compare, paired_interval, shared_places, write_evaluation
+from rewards.evaluation.text import Evaluation, group_diversity_m, joint_speed_mps
+from rollouts.messages import GroupMotions
+
+
+def walking(speed_mps: float, num_frames: int = 21, lift_m: float = 0.0) -> np.ndarray:
+    """Joints [T, 22, 3] that move along z at a constant speed; all but the root stand `lift_m` higher."""
+    joints = np.zeros((num_frames, 22, 3))
+    joints[:, :, 2] = np.arange(num_frames)[:, None] * speed_mps / 20.0
+    joints[:, 1:, 1] = lift_m
+    return joints
+
+
+def test_joint_speed_counts_valid_frames_only() -> None:
+    joints = np.stack([walking(1.5), walking(0.5)])
+    joints[0, 11:] = 100.0
+    np.testing.assert_allclose(joint_speed_mps(joints, np.array([11, 21]), 20.0), [1.5, 0.5])
+
+
+def test_diversity_ignores_where_the_root_is() -> None:
+    joints = np.stack([walking(1.5), walking(0.0)])
+    assert group_diversity_m(joints, np.array([21, 21])) == 0.0
+    joints = np.stack([walking(1.0), walking(1.0, lift_m=0.2), walking(1.0, lift_m=0.4)])
+    expected = (0.2 + 0.2 + 0.4) / 3 * 21 / 22  # the root has distance 0
+    assert group_diversity_m(joints, np.array([21, 21, 21])) == pytest.approx(expected)
+    joints[2, 5:] = 100.0
+    joints[2, :5] = joints[0, :5]
+    assert group_diversity_m(joints, np.array([21, 0, 5])) == pytest.approx(0.0)
+
+
+def test_paired_interval_resamples_prompts() -> None:
+    rng = np.random.default_rng(0)
+    per_prompt = rng.normal(0.3, 1.0, 200)
+    low, high = paired_interval(np.repeat(per_prompt[:, None], 4, axis=1))
+    error = 1.96 * per_prompt.std() / np.sqrt(200)
+    assert low == pytest.approx(per_prompt.mean() - error, abs=0.03)
+    assert high == pytest.approx(per_prompt.mean() + error, abs=0.03)
+    # Within-prompt spread that averages out does not widen it.
+    assert paired_interval(np.tile([-5.0, 5.0], (10, 1))) == (0.0, 0.0)
+
+
+def evaluation(gain: float) -> Evaluation:
+    prompts = (Prompt("walks", (Segment("walks", 20),)), Prompt("a, then b", (Segment("a", 12), Segment("b", 12))))
+    groups = tuple(
+        GroupMotions(
+            features=np.zeros((3, prompt.num_frames, 263), np.float32),
+            lengths=np.full(3, prompt.num_frames),
+            prompt=prompt,
+            policy_version=0,
+            seconds=0.0,
+        )
+        for prompt in prompts
+    )
+    total = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], np.float32) + np.float32(gain)
+    terms = {"total": total, "physics": total / 2, "judge_matching": total, "joint_speed_mps": np.ones((2, 3))}
+    latents = np.random.default_rng(0).normal(size=(9, 4)) + gain
+    return Evaluation(prompts, groups, terms, np.array([0.5, 0.7]), latents)
+
+
+def test_within_group_std_is_not_too_low_for_few_samples() -> None:
+    assert evaluation(0.0).within_group_std == pytest.approx(0.1)
+    drawn = np.random.default_rng(0).normal(5.0, 0.3, (4000, 4))
+    mean = replace(evaluation(0.0), terms={"total": drawn}).within_group_std
+    # The mean of the square root of four samples' unbiased variance is 0.921 sigma; with S as divisor 0.798.
+    assert mean == pytest.approx(0.921 * 0.3, rel=0.01)
+    assert replace(evaluation(0.0), terms={"total": drawn[:, :1]}).within_group_std is None
+
+
+def test_compare_pairs_and_names_every_quantity() -> None:
+    real = np.random.default_rng(0).normal(size=(9, 4))
+    changes = {change.name: change for change in compare(evaluation(0.0), evaluation(0.2), real)}
+    assert set(changes) == {"total", "judge_matching", "joint_speed_mps", "physics", "diversity_m", "fid"}
+    assert changes["total"].difference == pytest.approx(0.2)
+    assert changes["total"].interval == pytest.approx((0.2, 0.2))
+    assert changes["joint_speed_mps"].ratio == 1.0
+    assert changes["fid"].interval is None
+    assert changes["fid"].before == pytest.approx(0.0, abs=1e-6)
+    assert changes["fid"].after == pytest.approx(4 * 0.2**2, rel=1e-3)
+    shorter = evaluation(0.0)
+    with pytest.raises(ValueError, match="same prompts"):
+        compare(shorter, Evaluation(shorter.prompts[:1], shorter.groups[:1], shorter.terms, np.ones(1), None))
+
+
+def test_places_that_lost_a_group_on_one_side_are_left_out() -> None:
+    assert shared_places({3: "c", 0: "a", 1: "b"}, {0: "a", 3: "c", 2: "d"}) == [0, 3]
+    with pytest.raises(ValueError, match="no held-out prompt has rewards both before and after: 1 groups"):
+        shared_places([0], [1, 2])
+
+
+def test_written_files_are_what_the_report_reads(tmp_path: Path) -> None:
+    before, after = evaluation(0.0), evaluation(0.2)
+    write_evaluation(tmp_path, before, after, compare(before, after), HUMANML3D, "10 steps")
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (document["num_prompts"], document["num_seeds"], document["sampler"]) == (2, 3, "10 steps")
+    assert document["rows"][0]["name"] == "total"
+    assert set(document["rows"][0]) == {"name", "meaning", "before", "after", "interval", "better"}
+    assert load_prompts(tmp_path / "samples" / "prompts.jsonl", 20.0) == list(before.prompts)
+    with np.load(tmp_path / "samples" / "after.npz") as samples:
+        assert samples["joints"].shape == (6, 24, 22, 3)
+        assert samples["lengths"].tolist() == [20, 20, 20, 24, 24, 24]
+        assert samples["prompt_index"].tolist() == [0, 0, 0, 1, 1, 1]
+        assert samples["sample_index"].tolist() == [0, 1, 2, 0, 1, 2]
+        np.testing.assert_array_equal(samples["terms/total"], after.terms["total"].reshape(-1))

@@ -1,0 +1,130 @@
+"""The registry: which scorers a run has, that they travel, and that all agree on the order of samples."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motions.skeleton.features import extract_features
+from motions.skeleton.skeletons import HUMANML3D, Skeleton
+from rewards.messages import RewardTerms
+from rewards.mixing import combine
+from rewards.physics.kinematic import PhysicsScorer
+from rewards.scorers import Scorer, build_scorers, extra_scorers, load_scorer_class
+from rewards.settings import RewardSettings
+from rewards.tmr.checkpoints import save_tmr
+from rewards.tmr.scorer import SemanticScorer
+from rollouts.messages import GroupMotions
+from tests.toys.small_tmr import prompt_of, small_tmr
+from tests.toys.synthetic_motion import walking_joints
+
+PROMPT = prompt_of(("walks forward", 24), ("turns around", 16))
+
+
+class MeanFeature:
+    """An extra reward whose class name is not its name."""
+
+    name = "brightness"
+
+    def __init__(self, offset: float) -> None:
+        self.offset = offset
+
+    @classmethod
+    def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> MeanFeature:
+        return cls(settings.beta_s + skeleton.fps)
+
+    def score(self, motions: GroupMotions) -> RewardTerms:
+        means = [motion[:length].mean() for motion, length in zip(motions.features, motions.lengths, strict=True)]
+        return RewardTerms(self.name, {self.name: np.array(means, np.float32) + self.offset}, 0.0)
+
+    def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
+        return [self.score(group) for group in groups]
+
+
+class Semantic(MeanFeature):
+    """Takes a built-in name."""
+
+    name = "semantic"
+
+
+class NoScorer:
+    """Lacks everything but a name."""
+
+    name = "nothing"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> RewardSettings:
+    tmr = small_tmr()
+    tmr.text_encoder_name = "tests.rewards.tmr.test_semantic:WordModel"
+    save_tmr(tmp_path, tmr)
+    return RewardSettings(
+        tmr_checkpoint_path=str(tmp_path),
+        use_dense_reward=True,
+        use_physics_reward=True,
+        extra_rewards=("tests.rewards.test_scorers:MeanFeature=0.5",),
+    )
+
+
+def walking_group(lengths: list[int]) -> GroupMotions:
+    clips = [extract_features(walking_joints(HUMANML3D, 61, seed=seed), HUMANML3D) for seed in range(len(lengths))]
+    return GroupMotions(np.stack(clips), np.array(lengths), PROMPT, 0, 0.0)
+
+
+def test_built_in_scorers_are_always_there() -> None:
+    assert list(build_scorers(RewardSettings(), HUMANML3D)) == ["semantic", "physics"]
+
+
+def test_factories_travel_and_build(settings: RewardSettings) -> None:
+    factories = build_scorers(settings, HUMANML3D)
+    payload = pickle.dumps(factories)
+    assert len(payload) < 20_000, "a factory must not carry weights"
+    scorers = {name: factory() for name, factory in pickle.loads(payload).items()}
+    assert {name: type(scorer) for name, scorer in scorers.items()} == {
+        "semantic": SemanticScorer,
+        "physics": PhysicsScorer,
+        "brightness": MeanFeature,
+    }
+    assert {scorer.name for scorer in scorers.values()} == set(scorers)
+    assert scorers["brightness"].offset == 21.0
+    motions = walking_group([40, 44])
+    results = [scorer.score(motions) for scorer in scorers.values()]
+    mixed = combine(results, settings, PROMPT.text)
+    expected = mixed.terms["semantic"] + 0.1 * mixed.terms["physics"] + 0.5 * mixed.terms["brightness"]
+    np.testing.assert_allclose(mixed.total, expected, rtol=1e-6)
+
+
+def test_every_scorer_keeps_the_order_of_unequal_samples(settings: RewardSettings) -> None:
+    lengths = [40, 57, 60, 33, 44, 38]
+    motions = walking_group(lengths)
+    order = [4, 0, 5, 2, 1, 3]
+    shuffled = GroupMotions(motions.features[order], motions.lengths[order], PROMPT, 0, 0.0)
+    for factory in build_scorers(settings, HUMANML3D).values():
+        scorer: Scorer = factory()
+        main = scorer.score(motions).terms[scorer.name]
+        assert len(set(main.tolist())) == len(lengths)
+        np.testing.assert_allclose(scorer.score(shuffled).terms[scorer.name], main[order], atol=1e-6)
+        both = scorer.score_many([shuffled, motions])
+        np.testing.assert_allclose(both[0].terms[scorer.name], main[order], atol=1e-6)
+        for index, length in enumerate(lengths):
+            alone = GroupMotions(motions.features[[index], :length], motions.lengths[[index]], PROMPT, 0, 0.0)
+            for name, values in scorer.score(alone).terms.items():
+                assert values[0] == pytest.approx(both[1].terms[name][index], abs=1e-6, rel=1e-6)
+
+
+def test_extra_rewards_that_are_none() -> None:
+    with pytest.raises(ValueError, match="lacks from_settings, score, score_many"):
+        load_scorer_class("tests.rewards.test_scorers:NoScorer")
+    with pytest.raises(ValueError, match="No module named 'nowhere'"):
+        load_scorer_class("nowhere:Thing")
+    with pytest.raises(ValueError, match="no attribute 'Absent'"):
+        load_scorer_class("tests.rewards.test_scorers:Absent")
+    with pytest.raises(ValueError, match="'semantic' is taken"):
+        build_scorers(RewardSettings(extra_rewards=("tests.rewards.test_scorers:Semantic",)), HUMANML3D)
+    twice = ("tests.rewards.test_scorers:MeanFeature", "tests.rewards.test_scorers:MeanFeature=2")
+    with pytest.raises(ValueError, match="'brightness' is taken"):
+        extra_scorers(RewardSettings(extra_rewards=twice))

@@ -1,0 +1,130 @@
+"""Toy runs for tests of the cluster layer, on either runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.records.run_directory import RunDirectory
+from cluster.records.telemetry import Telemetry
+from cluster.run.algorithm import Algorithm
+from cluster.run.controller import Controller
+from cluster.run.plan import Workload
+from cluster.runtime.local import LocalRuntime
+from cluster.runtime.protocol import Role, Runtime
+from cluster.settings import ClusterSettings, RunSettings
+from rewards.messages import RewardError, RewardTerms
+from tests.toys import cluster_toys as toys
+
+
+class ToyConfig(RunSettings, ClusterSettings):
+    """A job's configuration."""
+
+    learning_rate: float = 2.0
+    """An option that results depend on."""
+
+
+class ToyMixed:
+    """Rewards of one group."""
+
+    def __init__(self, terms: dict[str, np.ndarray]) -> None:
+        self.terms = terms
+        self.total = toys.mix(terms)
+
+
+def combine(results: Sequence[RewardTerms], prompt_text: str) -> ToyMixed:
+    """As `rewards.mixing.combine`: refuses what is not finite."""
+    for result in results:
+        for name, values in result.terms.items():
+            if not np.isfinite(values).all():
+                sample = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise RewardError(
+                    f"reward {result.scorer!r}, term {name!r}, prompt {prompt_text!r}, sample {sample}: nan"
+                )
+    return ToyMixed({name: values for result in results for name, values in result.terms.items()})
+
+
+def toy_algorithm(**changes: Any) -> Algorithm:
+    fields: dict[str, Any] = {
+        "batches": toys.ToyBatches(),
+        "scorers": ("near", "small"),
+        "combine": combine,
+        "advantages": toys.advantages,
+    }
+    return Algorithm(**{**fields, **changes})
+
+
+WORKLOAD = Workload(
+    num_prompts=3,
+    group_size=toys.GROUP_SIZE,
+    trained_steps=1,
+    denoising_steps=1,
+    guided=False,
+    max_frames=toys.NUM_FRAMES,
+    num_features=toys.NUM_FEATURES,
+    text_elements=2,
+    model_parameters=3,
+    trainable_parameters=3,
+)
+
+
+class ToyRun:
+    """A controller with everything around it, without a session's Ray.
+
+    Example:
+        with ToyRun(tmp_path, num_steps=5) as controller: controller.run()
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        roles: Sequence[Role] | None = None,
+        runtime: Callable[[], Runtime] = LocalRuntime,
+        algorithm: Algorithm | None = None,
+        trace: Path | None = None,
+        **settings: Any,
+    ) -> None:
+        self.config = ToyConfig(save_dir=folder, **{"num_steps": 5, "save_interval": 2, "eval_every": 2, **settings})
+        self.runtime = runtime()
+        self._trace = trace
+        self._roles = list(roles or toys.toy_roles(self.config))
+        self._algorithm = algorithm or toy_algorithm()
+
+    def __enter__(self) -> Controller:
+        self._directory = RunDirectory.open(self.config, self.config, "toy-data")
+        self._telemetry = Telemetry(self.config.num_steps, self._directory.step, trace=self._trace)
+        controller = Controller(
+            self.runtime, self._roles, self._algorithm, self._directory, self._telemetry, self.config
+        )
+        controller.start()
+        return controller
+
+    def __exit__(self, *_: object) -> None:
+        self.runtime.close()
+        self._telemetry.close()
+        self._directory.close()
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    """The learner's state in the last commit: the bits of a run."""
+    import torch
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return torch.load(folder / "checkpoints" / manifest["checkpoint"] / "learner.pt", weights_only=True)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def results_of(folder: Path) -> list[dict[str, float]]:
+    """Lines of `metrics.jsonl` without what depends on the clock and on mishaps."""
+    clocks = ("seconds/", "cluster/", "time")
+    return [
+        {name: value for name, value in line.items() if not name.startswith(clocks)}
+        for line in lines(folder / "metrics.jsonl")
+    ]
