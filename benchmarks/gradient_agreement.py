@@ -33,8 +33,8 @@ from learners.grpo.advantages import group_advantages
 from rewards.scorers import build_scorers
 from rollouts.checkpoints.adapters import TARGET_GROUPS
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
-from rollouts.diffusion.transitions import gaussian_log_prob
 from rollouts.diffusion.worker import RolloutWorker
+from rollouts.gaussians import gaussian_log_prob
 from rollouts.messages import PolicyVersion, RolloutRequest, TextCondition, Trajectory
 
 if TYPE_CHECKING:

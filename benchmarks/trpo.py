@@ -83,7 +83,7 @@ def run_ours(task: str, seed: int, steps: int, env_runners: int, same: bool) -> 
 
     from cluster.runtime.connect import connect
     from cluster.settings import ConnectionSettings
-    from jobs.character.trpo_training import load_weights, new_controller, rllib_config, rllib_training
+    from jobs.character.trpo_training import load_weights, new_actor_critic, rllib_config, rllib_training
     from rollouts.control.environments import make_control_env
     from rollouts.control.vector_sampler import run_episodes
 
@@ -104,7 +104,7 @@ def run_ours(task: str, seed: int, steps: int, env_runners: int, same: bool) -> 
         arrays = training.weights()
         training.stop()
     env = make_control_env(task, EPISODES)
-    network = new_controller(config, env)
+    network = new_actor_critic(config, env)
     load_weights(network, arrays)
     episodes = run_episodes(network, env, seed=1000 + seed)
     shares = {f"{name}_share": value / figures["wall"] for name, value in seconds.items()}

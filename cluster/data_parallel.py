@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.runtime.host import environment, thread_count
+from cluster.runtime.actor_host import environment, thread_count
 from learners.workers import OneWorker, ProcessGroup, TrainContext, TrainFunction, Workers
+from motions.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ POLL_INTERVAL = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 """How often Ray Train looks at its workers, seconds; its own default, 2, is a long time for trainings of minutes."""
 
 
-class TrainingFailed(ValueError):  # noqa: N818 - names what happened
+class TrainingFailed(UserError):  # noqa: N818 - names what happened
     """The training function raised, or its workers died too often."""
 
 

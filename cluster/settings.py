@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from motions.base.errors import UserError
 from motions.settings import Settings
 
 TrackerName = Literal["NoPlatform", "TensorboardPlatform", "WandBPlatform"]
@@ -42,12 +43,12 @@ class ConnectionSettings(Settings):
         if value in ("auto", "local"):
             return value
         if value.startswith("ray://"):
-            raise ValueError(
+            raise UserError(
                 f"ray_address is {value!r}: Ray's client is not supported; send the run with ray job submit"
             )
         host, _, port = value.rpartition(":")
         if not host or not port.isdecimal():
-            raise ValueError(f"ray_address is {value!r}: expected auto, local or host:port")
+            raise UserError(f"ray_address is {value!r}: expected auto, local or host:port")
         return value
 
 
@@ -116,7 +117,7 @@ class ClusterSettings(ConnectionSettings):
     @classmethod
     def _whole_cards(cls, value: float) -> float:
         if value > 1 and value != int(value):
-            raise ValueError(f"{value} GPUs: above 1 only whole numbers, below 1 any fraction")
+            raise UserError(f"{value} GPUs: above 1 only whole numbers, below 1 any fraction")
         return value
 
 
@@ -198,7 +199,7 @@ class RunSettings(TrackerSettings):
     @model_validator(mode="after")
     def _one_way(self) -> RunSettings:
         if self.resume and self.overwrite:
-            raise ValueError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
+            raise UserError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
         return self
 
 
@@ -251,5 +252,5 @@ class TrainingRunSettings(Settings):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.resume and self.overwrite:
-            raise ValueError("resume and overwrite are both set: continue the training in save_dir, or start anew?")
+            raise UserError("resume and overwrite are both set: continue the training in save_dir, or start anew?")
         return self

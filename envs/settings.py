@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from motions.base.errors import UserError
 from motions.settings import Settings
 
 JointModel = Literal["hinge", "ball"]
@@ -60,7 +61,7 @@ class HumanoidSettings(Settings):
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:
         if self.physics_hz % self.control_hz:
-            raise ValueError(f"physics_hz is {self.physics_hz}; legal: multiples of control_hz, {self.control_hz}")
+            raise UserError(f"physics_hz is {self.physics_hz}; legal: multiples of control_hz, {self.control_hz}")
         return self
 
 
@@ -101,12 +102,12 @@ class ReferenceSettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.motion_weights is not None and len(self.motion_weights) != len(self.motion):
-            raise ValueError(
+            raise UserError(
                 f"motion_weights has {len(self.motion_weights)} numbers; legal: one for each of the "
                 f"{len(self.motion)} clips of motion"
             )
         if self.keep_cycle_height and self.seam_blend_s > 0.0:
-            raise ValueError(f"keep_cycle_height needs seam_blend_s 0, which is {self.seam_blend_s} and levels cycles")
+            raise UserError(f"keep_cycle_height needs seam_blend_s 0, which is {self.seam_blend_s} and levels cycles")
         return self
 
 
@@ -197,9 +198,9 @@ class EpisodeSettings(Settings):
         for field, names in (("ground_bodies", self.ground_bodies), ("push_body", (self.push_body,))):
             for name in () if names == "auto" else names:
                 if name not in BODY_NAMES:
-                    raise ValueError(f"{field} names {name!r}; legal: {', '.join(BODY_NAMES)}")
+                    raise UserError(f"{field} names {name!r}; legal: {', '.join(BODY_NAMES)}")
         if self.push_at_s is None and self.push_force > 0.0 and self.push_duration_s > self.push_interval_s:
-            raise ValueError(
+            raise UserError(
                 f"push_duration_s is {self.push_duration_s}; legal: at most push_interval_s, {self.push_interval_s}"
             )
         return self
@@ -230,13 +231,13 @@ class ControlInterfaceSettings(Settings):
     @classmethod
     def _each_once(cls, blocks: tuple[str, ...]) -> tuple[str, ...]:
         if not blocks or len(set(blocks)) < len(blocks):
-            raise ValueError(f"observation_blocks is {list(blocks)}; legal: at least one block, each at most once")
+            raise UserError(f"observation_blocks is {list(blocks)}; legal: at least one block, each at most once")
         return blocks
 
     @model_validator(mode="after")
     def _targets_have_steps(self) -> Self:
         if "targets" in self.observation_blocks and not self.target_steps:
-            raise ValueError("target_steps is empty; legal: at least one step while observation_blocks has targets")
+            raise UserError("target_steps is empty; legal: at least one step while observation_blocks has targets")
         return self
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import SFTConfig
+from motions.base.errors import UserError
 from rewards.evaluation.settings import ControlEvaluationSettings
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from cluster.settings import RunSettings
     from envs.settings import DeepMimicSettings
     from jobs.configs.trpo import TRPOJobConfig
-    from rewards.evaluation.character import Policy
+    from rewards.evaluation.character import CharacterPolicy
     from rollouts.control.actor_critic import LoadedController
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
@@ -213,11 +214,11 @@ def reinforce(config: DeepMimicConfig, folder: Path) -> None:
 
 def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     """The options of the reinforcement learning; the clone brings the shape of the network."""
-    from jobs.configs.trpo import ControllerSettings
+    from jobs.configs.trpo import ActorCriticSettings
     from jobs.trpo import config_from
 
     values = config.task_settings.model_dump()
-    left_out = {*values, *ControllerSettings.model_fields}
+    left_out = {*values, *ActorCriticSettings.model_fields}
     values |= {name: getattr(config, name) for name in type(config).model_fields if name not in left_out}
     place = {"task": "train", "save_dir": folder / "trpo", "resume": config.resume, "overwrite": False}
     return config_from(values, load_sft_pretrain=folder / "clone", **place)
@@ -230,7 +231,7 @@ def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
 
     files = {"trained": folder / "trpo" / CONTROLLER, "clone": folder / "clone" / CONTROLLER}
     loaded = {name: load_controller(path) for name, path in files.items() if path.is_file()}
-    policies: dict[str, Policy] = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
+    policies: dict[str, CharacterPolicy] = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
     task = config.task_settings
     show_evaluation(config, task, policies | {"expert": ExpertPolicy(config)}, folder, task.motion)
 
@@ -239,7 +240,7 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
     """`--task evaluate`.
 
     Raises:
-        ValueError: no such controller, or one for other observations; an option that would change the rules;
+        UserError: no such controller, or one for other observations; an option that would change the rules;
             `--check` with other numbers than its own.
         SystemExit: 1, with `--check`, when a target is missed.
     """
@@ -247,7 +248,7 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
     from rewards.evaluation.character import controller_policy, missed_targets
 
     if config.check and config.motion[0] != CHECKED_MOTION:
-        raise ValueError(f"check: targets exist for {CHECKED_MOTION}, not for {config.motion[0]}")
+        raise UserError(f"check: targets exist for {CHECKED_MOTION}, not for {config.motion[0]}")
     loaded = load(config)
     task, clips = task_of(config, loaded)
     if config.check:
@@ -268,23 +269,23 @@ def require_checked_numbers(config: DeepMimicConfig, task: DeepMimicSettings) ->
     """Raises ValueError where `--check` is asked to measure something that has no targets."""
     steps = round(CHECKED_S * task.control_hz)
     if config.eval_steps != steps:
-        raise ValueError(
+        raise UserError(
             f"check: the targets are for {CHECKED_S:g} s, which are eval_steps {steps} at control_hz "
             f"{task.control_hz}, not {config.eval_steps}"
         )
     for name in CHECKED:
         legal = ControlEvaluationSettings.model_fields[name].default
         if getattr(config, name) != legal:
-            raise ValueError(f"check: the targets are for {name} {legal}, not {getattr(config, name)}")
+            raise UserError(f"check: the targets are for {name} {legal}, not {getattr(config, name)}")
     if CHECKED_PUSH not in config.eval_push_forces:
-        raise ValueError(f"check: eval_push_forces must hold {CHECKED_PUSH:g}")
+        raise UserError(f"check: eval_push_forces must hold {CHECKED_PUSH:g}")
 
 
 def load(config: DeepMimicConfig) -> LoadedController:
     """The controller to evaluate.
 
     Raises:
-        ValueError: none ships for the clip, or the file is no controller.
+        UserError: none ships for the clip, or the file is no controller.
     """
     from rollouts.control.actor_critic import load_controller
 
@@ -292,7 +293,7 @@ def load(config: DeepMimicConfig) -> LoadedController:
     path = config.controller or RESULTS / f"deepmimic_{motion}"
     if config.controller is None and not (path / CONTROLLER).is_file():
         known = sorted(folder.parent.name.removeprefix("deepmimic_") for folder in RESULTS.glob(f"*/{CONTROLLER}"))
-        raise ValueError(f"no controller ships for {motion} in {RESULTS} (there are: {', '.join(known) or 'none'})")
+        raise UserError(f"no controller ships for {motion} in {RESULTS} (there are: {', '.join(known) or 'none'})")
     return load_controller(path)
 
 
@@ -303,7 +304,7 @@ def task_of(config: DeepMimicConfig, loaded: LoadedController) -> tuple[DeepMimi
     clips of the training stay in it: absolute actions are in units of them all.
 
     Raises:
-        ValueError: the controller was made for other observations than this task has, or an option would change the
+        UserError: the controller was made for other observations than this task has, or an option would change the
             rules that every controller is judged by.
     """
     from envs.mujoco.vector_environment import make_vector_env
@@ -329,7 +330,7 @@ def task_of(config: DeepMimicConfig, loaded: LoadedController) -> tuple[DeepMimi
     judging = judged(task)
     refused = [name for name in asked if getattr(judging, name) != asked[name]]
     if refused:
-        raise ValueError(
+        raise UserError(
             f"{', '.join(f'{name} {asked[name]}' for name in refused)}: every controller is judged by the same rules; "
             f"legal: {', '.join(f'{name} {getattr(judging, name)}' for name in refused)}"
         )
@@ -342,15 +343,15 @@ def task_of(config: DeepMimicConfig, loaded: LoadedController) -> tuple[DeepMimi
 def show_evaluation(
     config: DeepMimicConfig,
     task: DeepMimicSettings,
-    policies: Mapping[str, Policy],
+    policies: Mapping[str, CharacterPolicy],
     folder: Path | None,
     clips: Sequence[str],
 ) -> dict[str, Any]:
     """Evaluates, prints the table, and writes what the report needs."""
     from motions.base.atomic import atomic_write
-    from rewards.evaluation.character import evaluate, evaluation_json, judged, table_text
+    from rewards.evaluation.character import evaluate_characters, evaluation_json, judged, table_text
 
-    evaluation = evaluate(task, policies, config, clips)
+    evaluation = evaluate_characters(task, policies, config, clips)
     print(table_text(evaluation))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -361,16 +362,16 @@ def show_evaluation(
 
 
 def record_imitations(
-    config: DeepMimicConfig, task: DeepMimicSettings, policy: Policy, folder: Path, clip: int
+    config: DeepMimicConfig, task: DeepMimicSettings, policy: CharacterPolicy, folder: Path, clip: int
 ) -> None:
     """Writes `imitations.npz` for the report's player, and the animation."""
     from envs.body.mujoco_model import build_humanoid, build_humanoid_xml
-    from jobs.report.character import Take, joint_points, save_video
+    from jobs.report.character import RecordedMotion, joint_points, save_video
     from motions.base.atomic import atomic_write
-    from rewards.evaluation.character import run_episodes
+    from rewards.evaluation.character import imitation_episodes
 
     steps = round(IMITATION_S * task.control_hz)
-    episodes = run_episodes(task, policy, np.array(IMITATION_PHASES), steps, clip=clip, record=True)
+    episodes = imitation_episodes(task, policy, np.array(IMITATION_PHASES), steps, clip=clip, record=True)
     assert episodes.qpos is not None and episodes.reference_qpos is not None
     model = build_humanoid(task)
     arrays: dict[str, np.ndarray] = {}
@@ -383,7 +384,10 @@ def record_imitations(
     if config.video_s == 0:
         return
     shown = min(int(episodes.steps[0]) + 1, max(2, round(config.video_s * task.control_hz)))
-    takes = [Take("reference", episodes.reference_qpos[:shown, 0]), Take("policy", episodes.qpos[:shown, 0])]
+    takes = [
+        RecordedMotion("reference", episodes.reference_qpos[:shown, 0]),
+        RecordedMotion("policy", episodes.qpos[:shown, 0]),
+    ]
     renderer = save_video(folder / "imitation.webp", build_humanoid_xml(task), takes, float(task.control_hz))
     about = {"renderer": renderer, "phase": IMITATION_PHASES[0]}
     with atomic_write(folder / "imitation.json") as file:

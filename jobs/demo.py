@@ -25,11 +25,10 @@ import yaml
 from pydantic import Field
 
 from jobs.command_line import main as cli
-from jobs.configs.data import BUILTIN
 from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
-from motions.settings import Settings
+from motions.settings import BUILTIN, Settings
 
 WEIGHTS = ("model_path", "tmr_checkpoint_path", "judge_path")
 """Options of `jobs.grpo` that name policy, reward and judge."""
@@ -78,7 +77,7 @@ def check_run(settings: GRPOConfig, *, complete: bool) -> None:
     """Says how the run stands, and plans it unless it is finished or (not `complete`) its weights are not there yet.
 
     Raises:
-        ValueError: it cannot start.
+        UserError: it cannot start.
         StartError: this machine is too small for it.
     """
     command = cli.command_of(settings, "jobs.grpo")
@@ -159,24 +158,24 @@ def ensure_weights(folder: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Training:
+class PlannedTraining:
     """How weights that do not ship are made."""
 
     settings: PretrainConfig | RetrievalConfig
     command: str
 
 
-def missing_weights(folder: Path) -> dict[str, Training]:
+def missing_weights(folder: Path) -> dict[str, PlannedTraining]:
     """What has to be trained first, by the option of `jobs.grpo` that takes it; nothing where all weights ship."""
     from rewards.settings import BUILTIN_JUDGE_FOLDER, BUILTIN_TMR_FOLDER
     from rollouts.checkpoints.mdm_files import builtin_names
 
-    trainings: dict[str, Training] = {}
+    trainings: dict[str, PlannedTraining] = {}
     if BUILTIN not in builtin_names():
         policy = cli.load_preset(
             PretrainConfig, "pretrain_small", "jobs.pretrain", save_dir=folder / "policy", resume=True
         )
-        trainings["model_path"] = Training(policy, cli.command_of(policy, "jobs.pretrain"))
+        trainings["model_path"] = PlannedTraining(policy, cli.command_of(policy, "jobs.pretrain"))
     for option, shipped, changes in (
         ("tmr_checkpoint_path", BUILTIN_TMR_FOLDER, {}),
         ("judge_path", BUILTIN_JUDGE_FOLDER, {"captions": "judge", "seed": 77}),
@@ -189,11 +188,11 @@ def missing_weights(folder: Path) -> dict[str, Training]:
             "jobs.train_retrieval",
             **{"save_dir": folder / option.partition("_")[0], "resume": True, **changes},
         )
-        trainings[option] = Training(retrieval, cli.command_of(retrieval, "jobs.train_retrieval"))
+        trainings[option] = PlannedTraining(retrieval, cli.command_of(retrieval, "jobs.train_retrieval"))
     return trainings
 
 
-def weight_paths(trainings: Mapping[str, Training]) -> dict[str, str]:
+def weight_paths(trainings: Mapping[str, PlannedTraining]) -> dict[str, str]:
     """What `jobs.grpo` is given as its policy, reward and judge."""
     shipped = dict.fromkeys(WEIGHTS, BUILTIN)
     return shipped | {option: str(training.settings.save_dir) for option, training in trainings.items()}

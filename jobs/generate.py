@@ -32,6 +32,7 @@ from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import GENERATE_GUIDE
 from jobs.configs.generate import GenerateConfig
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 from rollouts.settings import CheckpointSettings, DenoisingSettings, PolicySettings, SamplingSettings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ SAMPLER = ("sampler", "sampling_steps", "eta", "guidance_scale")
 
 
 @dataclass(frozen=True)
-class Preparation:
+class PreparedGeneration:
     """A generation that is checked and could start."""
 
     config: GenerateConfig
@@ -82,11 +83,11 @@ def plan(config: GenerateConfig) -> None:
     print(f"{len(ready.prompts)} prompts x {config.motions_per_prompt} motions of up to {longest} frames")
 
 
-def prepare(config: GenerateConfig) -> Preparation:
+def prepare(config: GenerateConfig) -> PreparedGeneration:
     """Loads policy, text encoder and prompts.
 
     Raises:
-        ValueError: whatever is wrong with folder, files, prompts or options; nothing has been written.
+        UserError: whatever is wrong with folder, files, prompts or options; nothing has been written.
     """
     from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 
@@ -101,14 +102,14 @@ def prepare(config: GenerateConfig) -> Preparation:
     prompts = read_prompts(config, policy.skeleton)
     encoder = load_policy_text_encoder(settings)
     encoder.check_lengths([prompt.text for prompt in prompts])
-    return Preparation(config, policy, encoder, prompts, opening)
+    return PreparedGeneration(config, policy, encoder, prompts, opening)
 
 
 def with_recorded_sampler(config: GenerateConfig) -> GenerateConfig:
     """The configuration with the sampler of the model's args.json where the user chose none; says what was taken.
 
     Raises:
-        ValueError: args.json records a sampler that does not exist.
+        UserError: args.json records a sampler that does not exist.
     """
     from rollouts.checkpoints.mdm_files import find_checkpoint
     from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
@@ -123,7 +124,7 @@ def with_recorded_sampler(config: GenerateConfig) -> GenerateConfig:
         checked = DenoisingSettings.model_validate(taken)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{source}: {problems}; give the option itself") from error
+        raise UserError(f"{source}: {problems}; give the option itself") from error
     print(f"{', '.join(f'{name} {getattr(checked, name)}' for name in taken)}: taken from {source}")
     return config.model_copy(update={name: getattr(checked, name) for name in taken})
 
@@ -132,7 +133,7 @@ def read_prompts(config: GenerateConfig, skeleton: Skeleton) -> list[Prompt]:
     """The prompts of `--text` or `--text_file`, else held-out captions of the data, with their motions' lengths.
 
     Raises:
-        ValueError: a prompt without frames, a file that holds none, or data of another skeleton.
+        UserError: a prompt without frames, a file that holds none, or data of another skeleton.
     """
     from motions.data.dataset import load_dataset
     from motions.data.prompts import Prompt, Segment, load_prompts
@@ -140,18 +141,18 @@ def read_prompts(config: GenerateConfig, skeleton: Skeleton) -> list[Prompt]:
     fps = skeleton.fps
     num_frames = round(config.seconds * fps)
     if num_frames < 1:
-        raise ValueError(f"seconds is {config.seconds}: at {fps:g} frames per second that is no frame")
+        raise UserError(f"seconds is {config.seconds}: at {fps:g} frames per second that is no frame")
     if config.text:
         prompts = [Prompt(text, (Segment(text, num_frames),)) for text in config.text]
     elif config.text_file is not None:
         prompts = load_prompts(config.text_file, fps, default_frames=num_frames)
         if not prompts:
-            raise ValueError(f"{config.text_file} holds no prompt")
+            raise UserError(f"{config.text_file} holds no prompt")
     else:
         assert config.max_prompts is not None
         dataset = load_dataset(config.data_source)
         if dataset.skeleton != skeleton:
-            raise ValueError(
+            raise UserError(
                 f"dataset {config.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give "
                 "prompts with --text, or data of the policy's skeleton"
             )
@@ -223,15 +224,15 @@ def inspect_folder(path: Path, *, overwrite: bool) -> Literal["new", "overwrite"
     """How a run will take the results' folder; changes nothing.
 
     Raises:
-        ValueError: it cannot be written, holds results and `overwrite` is off, or holds something else.
+        UserError: it cannot be written, holds results and `overwrite` is off, or holds something else.
     """
     check_place(path)
     if not path.exists() or not any(path.iterdir()):
         return "new"
     if not any(path.glob("sample*_rep*.npy")) and not (path / "results.npz").is_file():
-        raise ValueError(f"save_dir {path} is not empty and holds no results of jobs.generate; give an empty folder")
+        raise UserError(f"save_dir {path} is not empty and holds no results of jobs.generate; give an empty folder")
     if not overwrite:
-        raise ValueError(f"save_dir {path} holds results; give another folder or --overwrite, which moves them aside")
+        raise UserError(f"save_dir {path} holds results; give another folder or --overwrite, which moves them aside")
     return "overwrite"
 
 
@@ -239,7 +240,7 @@ def try_writing(path: Path, opening: Literal["new", "overwrite"]) -> None:
     """Makes the folder and a file that is gone at once, so that no motion is sampled for a place without room for it.
 
     Raises:
-        ValueError: nothing can be written there.
+        UserError: nothing can be written there.
     """
     target = path.absolute().parent if opening == "overwrite" else path
     try:
@@ -247,7 +248,7 @@ def try_writing(path: Path, opening: Literal["new", "overwrite"]) -> None:
         with tempfile.TemporaryFile(dir=target):
             pass
     except OSError as error:
-        raise ValueError(f"save_dir {path} is not writable: {error.strerror}") from error
+        raise UserError(f"save_dir {path} is not writable: {error.strerror}") from error
 
 
 if __name__ == "__main__":

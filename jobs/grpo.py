@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import GRPO_GUIDE
 from jobs.configs.grpo import GRPOConfig
+from motions.base.errors import UserError
 
 if TYPE_CHECKING:
     from cluster.run.algorithm import Algorithm
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Preparation:
+class PreparedRun:
     """A run that is checked and could start."""
 
     config: GRPOConfig
@@ -78,7 +79,7 @@ def dry_run(config: GRPOConfig) -> None:
     """Print settings and plan; load everything once that the actors will load. Starts no cluster and writes nothing.
 
     Raises:
-        ValueError: a file, prompt or option is wrong, or the run directory cannot be used.
+        UserError: a file, prompt or option is wrong, or the run directory cannot be used.
         StartError: the cluster, or this machine where there is none, is too small.
     """
     from cluster.records.run_directory import inspect
@@ -94,11 +95,11 @@ def dry_run(config: GRPOConfig) -> None:
     plan.check(resources)
 
 
-def prepare(config: GRPOConfig) -> Preparation:
+def prepare(config: GRPOConfig) -> PreparedRun:
     """Loads policy, rewards and prompts, says what was loaded, and lays out roles, workload and algorithm.
 
     Raises:
-        ValueError: whatever is wrong with files, prompts or options; nothing has been started or written.
+        UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
     from cluster.records.run_directory import inspect
     from cluster.run.algorithm import Algorithm
@@ -129,7 +130,7 @@ def prepare(config: GRPOConfig) -> Preparation:
     reward = SemanticScorer.from_settings(config.model_copy(update={"reward_device": "cpu"}), policy.skeleton).embedder
     judge = load_judge(config.judge_path, policy.skeleton, config)
     if judge is not None and judge.has_weights_of(reward):
-        raise ValueError(
+        raise UserError(
             f"judge_path {config.judge_path}: these are the weights of the reward, which cannot judge what it trained; "
             "give another retrieval model, or none"
         )
@@ -165,7 +166,7 @@ def prepare(config: GRPOConfig) -> Preparation:
         export=export,
         after_evaluation=lambda step: write_report_so_far(config),
     )
-    return Preparation(
+    return PreparedRun(
         config=config,
         batches=batches,
         roles=roles,
@@ -186,12 +187,12 @@ def write_report_so_far(config: GRPOConfig) -> None:
     write_report(config.save_dir)
 
 
-def finish(prepared: Preparation, controller: Controller) -> None:
+def finish(prepared: PreparedRun, controller: Controller) -> None:
     """Exports the policy to the top of the run directory, and measures it before and after on the held-out prompts.
 
     Raises:
         RunFailed: the learner, a rollout or a reward failed for good; the export is complete if the learner did not.
-        ValueError: nothing is left to compare, as every prompt lost its group before or after.
+        UserError: nothing is left to compare, as every prompt lost its group before or after.
     """
     from jobs.text.grpo_prompts import load_matching_dataset
     from rewards.evaluation.comparison import compare, shared_places, write_evaluation
@@ -227,7 +228,7 @@ def finish(prepared: Preparation, controller: Controller) -> None:
         print(f"{change.name:<18} {change.before:.4g} -> {change.after:.4g}")
 
 
-def _sampler_words(config: GRPOConfig, prepared: Preparation) -> str:
+def _sampler_words(config: GRPOConfig, prepared: PreparedRun) -> str:
     steps = prepared.workload.denoising_steps
     return f"{steps} deterministic denoising steps, guidance {config.guidance_scale:g}"
 

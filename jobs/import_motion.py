@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from jobs.command_line import main as cli
+from motions.base.errors import UserError
 from motions.bvh.caption_table import CaptionedStretch, read_caption_table
 from motions.bvh.settings import BvhSettings
 
@@ -56,13 +57,13 @@ class ImportConfig(BvhSettings):
     @classmethod
     def _is_folder(cls, value: Path) -> Path:
         if not value.is_dir():
-            raise ValueError("no such folder")
+            raise UserError("no such folder")
         return value
 
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
         if self.val_share + self.test_share >= 1:
-            raise ValueError(
+            raise UserError(
                 f"val_share {self.val_share:g} and test_share {self.test_share:g} leave nothing to train on"
             )
         return self
@@ -97,19 +98,19 @@ def match_captions(config: ImportConfig) -> dict[str, list[CaptionedStretch]]:
         if path.suffix.lower() == ".bvh" and path.is_file()
     )
     if not files:
-        raise ValueError(f"bvh_dir {config.bvh_dir}: no .bvh files in it")
+        raise UserError(f"bvh_dir {config.bvh_dir}: no .bvh files in it")
     by_name = {name: file for file in files for name in (file, file[: -len(".bvh")])}
     stretches: dict[str, list[CaptionedStretch]] = {}
     for row in read_caption_table(config.captions):
         if row.file not in by_name:
             close = difflib.get_close_matches(row.file, by_name, n=1)
             hint = f", the nearest is {by_name[close[0]]!r}" if close else ""
-            raise ValueError(f"{config.captions}:{row.line}: no file {row.file!r} in {config.bvh_dir}{hint}")
+            raise UserError(f"{config.captions}:{row.line}: no file {row.file!r} in {config.bvh_dir}{hint}")
         stretches.setdefault(by_name[row.file], []).append(row)
     silent = [file for file in files if file not in stretches]
     if silent and not config.skip_uncaptioned:
         shown = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
-        raise ValueError(f"{config.captions}: no caption for {shown}; --skip_uncaptioned true leaves them out")
+        raise UserError(f"{config.captions}: no caption for {shown}; --skip_uncaptioned true leaves them out")
     return {file: stretches[file] for file in files if file in stretches}
 
 
@@ -121,7 +122,7 @@ def choose_splits(files: list[str], val_share: float, test_share: float, seed: i
     sizes = {"test": test_share, "val": val_share}
     counts = {split: max(round(share * len(files)), 1) if share else 0 for split, share in sizes.items()}
     if sum(counts.values()) >= len(files):
-        raise ValueError(
+        raise UserError(
             f"{len(files)} files do not fill the splits train, {', '.join(name for name in counts if counts[name])}; "
             "set --val_share or --test_share to 0"
         )

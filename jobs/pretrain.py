@@ -119,7 +119,7 @@ class TrainingClips:
         """Makes the composites.
 
         Raises:
-            ValueError: no two clips of the data fit together.
+            UserError: no two clips of the data fit together.
         """
         self._config = config
         self._clips = dataset.items("train")

@@ -61,12 +61,12 @@ def plan(config: SFTConfig) -> None:
     """Opens clips and expert, builds the network, and prints what would be trained."""
     from cluster.records.run_directory import inspect
     from envs.mujoco.vector_environment import make_vector_env
-    from learners.cloning.rounds import new_controller
+    from learners.cloning.rounds import new_clone
     from rollouts.imitation.experts import build_expert
 
     env = make_vector_env(config.task_settings, 1, seed=config.seed)
     expert = build_expert(config, env)
-    controller = new_controller(config, env.observation_schema)
+    controller = new_clone(config, env.observation_schema)
     parameters = sum(parameter.numel() for parameter in controller.parameters())
     samples = int(config.num_demo_envs * config.demo_s * config.control_hz)
     print(cli.settings_yaml(config))
@@ -99,7 +99,7 @@ def train(config: SFTConfig, directory: RunDirectory) -> TrainingResult:
     """The cloning itself, on Ray Train or in this process.
 
     Raises:
-        ValueError: what a worker raised; too few resources.
+        UserError: what a worker raised; too few resources.
     """
     from cluster.data_parallel import train_here, train_on_ray
     from cluster.runtime.connect import connect
@@ -140,12 +140,18 @@ def adopt(directory: RunDirectory, result: TrainingResult) -> list[dict[str, flo
 def evaluate_clone(config: SFTConfig, folder: Path) -> None:
     """Writes and prints `evaluation.json`."""
     from motions.base.atomic import atomic_write
-    from rewards.evaluation.character import ExpertPolicy, controller_policy, evaluate, evaluation_json, table_text
+    from rewards.evaluation.character import (
+        ExpertPolicy,
+        controller_policy,
+        evaluate_characters,
+        evaluation_json,
+        table_text,
+    )
     from rollouts.control.actor_critic import load_controller
 
     loaded = load_controller(folder)
     policies = {"clone": controller_policy(loaded.controller), "expert": ExpertPolicy(config)}
-    evaluation = evaluate(config.task_settings, policies, config)
+    evaluation = evaluate_characters(config.task_settings, policies, config)
     with atomic_write(folder / EVALUATION) as file:
         file.write(evaluation_json(evaluation))
     print(table_text(evaluation))

@@ -71,7 +71,7 @@ def load_checked_encoder(config: RetrievalConfig, dataset: MotionDataset) -> Tex
     """The text encoder; says where nothing is held out.
 
     Raises:
-        ValueError: it has no sentence embeddings, which tell captions that mean the same, the data lacks the split of
+        UserError: it has no sentence embeddings, which tell captions that mean the same, the data lacks the split of
             `captions`, or a caption is over the encoder's limit.
     """
     from rollouts.text.encoders import load_new_text_encoder

@@ -50,7 +50,7 @@ def play(config: TRPOJobConfig) -> None:
     """`--task evaluate` and `--task sample`.
 
     Raises:
-        ValueError: no controller there, or one for other observations.
+        UserError: no controller there, or one for other observations.
     """
     import torch
 
@@ -113,7 +113,7 @@ def plan(config: TRPOJobConfig) -> None:
     """`--dry_run`: builds environment and controller, prints the algebra of a batch, starts nothing.
 
     Raises:
-        ValueError: the run cannot start.
+        UserError: the run cannot start.
     """
     print(cli.settings_yaml(config))
     if config.task != "train":

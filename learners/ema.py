@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from motions.base.errors import UserError
+
 
 class EMA:
     """Average of a set of named parameters.
@@ -29,7 +31,7 @@ class EMA:
     def __init__(self, parameters: Mapping[str, Tensor], decay: float, warmup: bool = False) -> None:
         """Start the average at the parameters' values. `decay` is in [0, 1)."""
         if not 0 <= decay < 1:
-            raise ValueError(f"EMA decay is {decay}; expected 0 <= decay < 1")
+            raise UserError(f"EMA decay is {decay}; expected 0 <= decay < 1")
         self.decay = decay
         self.warmup = warmup
         self.num_updates = 0
@@ -71,7 +73,7 @@ class EMA:
         """Take over `state()` of another run.
 
         Raises:
-            ValueError: names or shapes differ from the parameters'.
+            UserError: names or shapes differ from the parameters'.
         """
         copy_named(state["average"], self._average, "the EMA of the checkpoint")
         self.num_updates = int(state["num_updates"])
@@ -87,17 +89,17 @@ def copy_named(source: Mapping[str, Tensor], target: Mapping[str, Tensor], origi
         origin: what `source` is, for the message.
 
     Raises:
-        ValueError: a name is missing or unknown, or a shape differs.
+        UserError: a name is missing or unknown, or a shape differs.
     """
     missing = sorted(target.keys() - source.keys())
     unknown = sorted(source.keys() - target.keys())
     if missing or unknown:
-        raise ValueError(
+        raise UserError(
             f"{origin} does not fit this model: {len(missing)} of {len(target)} tensors missing {missing[:3]}, "
             f"{len(unknown)} unknown {unknown[:3]}"
         )
     for name, value in target.items():
         if source[name].shape != value.shape:
-            raise ValueError(f"{origin}: {name} has shape {tuple(source[name].shape)}, here {tuple(value.shape)}")
+            raise UserError(f"{origin}: {name} has shape {tuple(source[name].shape)}, here {tuple(value.shape)}")
     for name, value in target.items():
         value.copy_(source[name])

@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from motions.base.errors import UserError
+
 _FIRST_LOSS_SCALE = 2.0**16
 _STEPS_UNTIL_GROWTH = 2000
 
 
-class DivergenceError(ValueError):
+class DivergenceError(UserError):
     """A loss or a gradient is not finite; the weights were not changed by the step that found it."""
 
 
@@ -61,10 +63,10 @@ class Optimizer:
         """Optimise named parameters. `loss_scaling`: losses pass through `scaled`, for networks that run in fp16.
 
         Raises:
-            ValueError: there are no parameters.
+            UserError: there are no parameters.
         """
         if not parameters:
-            raise ValueError("there are no trainable parameters: nothing requires a gradient")
+            raise UserError("there are no trainable parameters: nothing requires a gradient")
         self.options = options
         self.num_steps = 0
         self._parameters = dict(parameters)
@@ -152,19 +154,19 @@ class Optimizer:
         """Take over `state()` of another run.
 
         Raises:
-            ValueError: the moments are of other parameters or shapes; nothing is changed then.
+            UserError: the moments are of other parameters or shapes; nothing is changed then.
         """
         moments: Mapping[str, Mapping[str, Tensor]] = state["moments"]
         if list(moments) != list(self._parameters):
             differing = sorted(moments.keys() ^ self._parameters.keys())
-            raise ValueError(
+            raise UserError(
                 f"optimizer state of {len(moments)} parameters does not fit the {len(self._parameters)} trainable "
                 f"ones; differing: {differing[:3] or 'their order'}"
             )
         for name, entry in moments.items():
             shape = self._parameters[name].shape
             if any(value.dim() > 0 and value.shape != shape for value in entry.values()):
-                raise ValueError(f"optimizer state of {name} does not have the parameter's shape {tuple(shape)}")
+                raise UserError(f"optimizer state of {name} does not have the parameter's shape {tuple(shape)}")
         fresh = self._adamw.state_dict()
         fresh["state"] = {
             index: {key: value.clone() for key, value in entry.items()}

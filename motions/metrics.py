@@ -11,6 +11,8 @@ import warnings
 import numpy as np
 from scipy.linalg import LinAlgWarning, sqrtm
 
+from motions.base.errors import UserError
+
 Indices = tuple[np.ndarray, np.ndarray]
 """Two index vectors of one length: the pairs whose distance is averaged."""
 
@@ -21,7 +23,7 @@ def distance_matrix(text: np.ndarray, motion: np.ndarray) -> np.ndarray:
     """Euclidean distances [N, M] of text embeddings [N, d] (rows) and motion embeddings [M, d] (columns)."""
     text, motion = _embeddings("text", text), _embeddings("motion", motion)
     if text.shape[1] != motion.shape[1]:
-        raise ValueError(f"text embeddings have width {text.shape[1]}, motion embeddings {motion.shape[1]}")
+        raise UserError(f"text embeddings have width {text.shape[1]}, motion embeddings {motion.shape[1]}")
     squares = (text**2).sum(1)[:, None] + (motion**2).sum(1)[None] - 2.0 * text @ motion.T
     return np.sqrt(np.maximum(squares, 0.0))
 
@@ -41,9 +43,9 @@ def r_precision(text: np.ndarray, motion: np.ndarray, *, top_k: int = 3, pool_si
     text, motion = _paired(text, motion)
     num_pools = len(text) // pool_size
     if num_pools == 0:
-        raise ValueError(f"{len(text)} pairs do not fill one pool of {pool_size}")
+        raise UserError(f"{len(text)} pairs do not fill one pool of {pool_size}")
     if not 1 <= top_k <= pool_size:
-        raise ValueError(f"top_k={top_k}: expected 1 to pool_size={pool_size}")
+        raise UserError(f"top_k={top_k}: expected 1 to pool_size={pool_size}")
     hits = np.zeros(top_k)
     for pool in range(num_pools):
         rows = slice(pool * pool_size, (pool + 1) * pool_size)
@@ -59,10 +61,10 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     """
     real, generated = _embeddings("real", real), _embeddings("generated", generated)
     if real.shape[1] != generated.shape[1]:
-        raise ValueError(f"real embeddings have width {real.shape[1]}, generated ones {generated.shape[1]}")
+        raise UserError(f"real embeddings have width {real.shape[1]}, generated ones {generated.shape[1]}")
     for name, array in (("real", real), ("generated", generated)):
         if len(array) < 2:
-            raise ValueError(f"{name} has {len(array)} rows, a covariance needs at least 2")
+            raise UserError(f"{name} has {len(array)} rows, a covariance needs at least 2")
     return frechet_distance_of_moments(*moments(real), *moments(generated))
 
 
@@ -88,7 +90,7 @@ def frechet_distance_of_moments(mean1: np.ndarray, cov1: np.ndarray, mean2: np.n
     if np.iscomplexobj(root):
         imaginary = float(np.abs(np.imag(np.diagonal(root))).max())
         if not imaginary < 1e-3:
-            raise ValueError(f"square root of the covariance product has an imaginary part of {imaginary:.3g}")
+            raise UserError(f"square root of the covariance product has an imaginary part of {imaginary:.3g}")
         root = np.real(root)
     difference = mean1 - mean2
     return float(difference @ difference + np.trace(cov1) + np.trace(cov2) - 2.0 * np.trace(root))
@@ -124,7 +126,7 @@ def multimodality(
     """
     array = np.asarray(embeddings, dtype=np.float64)
     if array.ndim != 3:
-        raise ValueError(f"embeddings have shape {array.shape}, expected [texts, repeats, d]")
+        raise UserError(f"embeddings have shape {array.shape}, expected [texts, repeats, d]")
     first, second = _draw(array.shape[1], num_pairs, rng, indices, "repeats")
     return float(np.linalg.norm(array[:, first] - array[:, second], axis=2).mean())
 
@@ -149,13 +151,13 @@ def retrieval_metrics(
     """
     scores = np.asarray(similarity, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
-        raise ValueError(f"similarity has shape {scores.shape}, expected [N, N]")
+        raise UserError(f"similarity has shape {scores.shape}, expected [N, N]")
     if not np.isfinite(scores).all():
-        raise ValueError("similarity is not finite")
+        raise UserError("similarity is not finite")
     same = np.eye(len(scores), dtype=bool)
     if text_similarity is not None:
         if np.shape(text_similarity) != scores.shape:
-            raise ValueError(f"text_similarity has shape {np.shape(text_similarity)}, expected {scores.shape}")
+            raise UserError(f"text_similarity has shape {np.shape(text_similarity)}, expected {scores.shape}")
         same = same | (np.asarray(text_similarity) > 2.0 * threshold - 1.0)
     metrics: dict[str, float] = {}
     for direction, rows, right in (("t2m", scores, same), ("m2t", scores.T, same.T)):
@@ -179,7 +181,7 @@ def grouped_retrieval_metrics(
     indices = np.arange(len(scores)) if order is None else np.asarray(order)
     num_groups = len(indices) // group_size
     if num_groups == 0:
-        raise ValueError(f"{len(indices)} pairs do not fill one group of {group_size}")
+        raise UserError(f"{len(indices)} pairs do not fill one group of {group_size}")
     groups = [indices[start * group_size : (start + 1) * group_size] for start in range(num_groups)]
     results = [retrieval_metrics(scores[np.ix_(group, group)], round_to=None) for group in groups]
     return {name: round(float(np.mean([result[name] for result in results])), 2) for name in results[0]}
@@ -202,26 +204,26 @@ def _ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _draw(size: int, num_pairs: int, rng: np.random.Generator | None, indices: Indices | None, what: str) -> Indices:
     if (rng is None) == (indices is None):
-        raise ValueError("give either rng or indices")
+        raise UserError("give either rng or indices")
     if indices is not None:
         return np.asarray(indices[0]), np.asarray(indices[1])
     assert rng is not None
     if not 1 <= num_pairs <= size:
-        raise ValueError(f"num_pairs={num_pairs}: expected 1 to the number of {what}, {size}")
+        raise UserError(f"num_pairs={num_pairs}: expected 1 to the number of {what}, {size}")
     return rng.choice(size, num_pairs, replace=False), rng.choice(size, num_pairs, replace=False)
 
 
 def _embeddings(name: str, array: np.ndarray) -> np.ndarray:
     checked = np.asarray(array, dtype=np.float64)
     if checked.ndim != 2 or not len(checked):
-        raise ValueError(f"{name} has shape {checked.shape}, expected [N, d]")
+        raise UserError(f"{name} has shape {checked.shape}, expected [N, d]")
     if not np.isfinite(checked).all():
-        raise ValueError(f"{name} is not finite")
+        raise UserError(f"{name} is not finite")
     return checked
 
 
 def _paired(text: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     text, motion = _embeddings("text", text), _embeddings("motion", motion)
     if text.shape != motion.shape:
-        raise ValueError(f"text embeddings have shape {text.shape}, motion embeddings {motion.shape}")
+        raise UserError(f"text embeddings have shape {text.shape}, motion embeddings {motion.shape}")
     return text, motion

@@ -7,6 +7,9 @@ layer that wants `RewardSettings` takes the job's configuration as it is. These 
 
 from pydantic import BaseModel, ConfigDict
 
+BUILTIN = "builtin"
+"""Names what ships with kinetune: its motions, its policy, its TMR, its judge."""
+
 
 class Settings(BaseModel):
     """A frozen group of options: unknown names are errors, and the string under a field is its documentation."""

@@ -7,8 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
+from motions.base.errors import UserError
 
-class RewardError(ValueError):
+
+class RewardError(UserError):
     """A reward raised or is not finite; the message names the reward, the term, the prompt and the sample."""
 
 

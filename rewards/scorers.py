@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, Self, cast
 
+from motions.base.errors import UserError
 from motions.skeleton.skeletons import Skeleton
 from rewards.messages import RewardTerms
 from rewards.physics.kinematic import PhysicsScorer
@@ -60,15 +61,15 @@ def load_scorer_class(target: str) -> type[Scorer]:
     """The class that `package.module:Class` names.
 
     Raises:
-        ValueError: it cannot be imported or lacks a part of a scorer.
+        UserError: it cannot be imported or lacks a part of a scorer.
     """
     module_name, _, class_name = target.partition(":")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"extra reward {target!r}: {error}; expected an importable package.module:Class") from error
+        raise UserError(f"extra reward {target!r}: {error}; expected an importable package.module:Class") from error
     if lacking := [part for part in _PARTS if not hasattr(cls, part)]:
-        raise ValueError(f"extra reward {target!r} lacks {', '.join(lacking)} (see rewards/scorers.py)")
+        raise UserError(f"extra reward {target!r} lacks {', '.join(lacking)} (see rewards/scorers.py)")
     return cast("type[Scorer]", cls)
 
 
@@ -76,14 +77,14 @@ def extra_scorers(settings: RewardSettings) -> dict[str, tuple[type[Scorer], flo
     """Classes and weights of `extra_rewards` by scorer name.
 
     Raises:
-        ValueError: a class that is no scorer, or a name that is taken.
+        UserError: a class that is no scorer, or a name that is taken.
     """
     found: dict[str, tuple[type[Scorer], float]] = {}
     for entry in settings.extra_rewards:
         target, weight = parse_extra_reward(entry)
         cls = load_scorer_class(target)
         if cls.name in (SemanticScorer.name, PhysicsScorer.name, TRACKING, *found):
-            raise ValueError(f"extra reward {target!r}: the name {cls.name!r} is taken by another reward")
+            raise UserError(f"extra reward {target!r}: the name {cls.name!r} is taken by another reward")
         found[cls.name] = (cls, weight)
     return found
 

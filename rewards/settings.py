@@ -7,9 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from motions.settings import Settings
-
-BUILTIN = "builtin"
+from motions.base.errors import UserError
+from motions.settings import BUILTIN, Settings
 
 
 class TrackingRewardSettings(Settings):
@@ -141,14 +140,14 @@ class RewardSettings(TrackingRewardSettings):
     @classmethod
     def _not_yet(cls, value: object) -> object:
         if value == "mdm":
-            raise ValueError("reward_model_type 'mdm' (the Guo et al. evaluator) is not built yet; use 'tmr'")
+            raise UserError("reward_model_type 'mdm' (the Guo et al. evaluator) is not built yet; use 'tmr'")
         return value
 
     @field_validator("reward_type", mode="before")
     @classmethod
     def _evaluator_only(cls, value: object) -> object:
         if value in ("r_precision", "combined"):
-            raise ValueError(f"reward_type '{value}' belongs to reward_model_type mdm; TMR has 'cosine' and 'matching'")
+            raise UserError(f"reward_type '{value}' belongs to reward_model_type mdm; TMR has 'cosine' and 'matching'")
         return value
 
     @field_validator("extra_rewards")
@@ -161,7 +160,7 @@ class RewardSettings(TrackingRewardSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.reward_type == "cosine" and self.tmr_similarity_type != "cosine":
-            raise ValueError("tmr_similarity_type 'euclidean' needs reward_type 'matching' (reward_type is 'cosine')")
+            raise UserError("tmr_similarity_type 'euclidean' needs reward_type 'matching' (reward_type is 'cosine')")
         files = {
             "tmr_text_encoder_path": self.tmr_text_encoder_path,
             "tmr_motion_encoder_path": self.tmr_motion_encoder_path,
@@ -169,11 +168,11 @@ class RewardSettings(TrackingRewardSettings):
         given = [name for name, path in files.items() if path]
         if len(given) == 1:
             missing = next(name for name in files if name not in given)
-            raise ValueError(f"{given[0]} is given without {missing}: TMR needs both encoders")
+            raise UserError(f"{given[0]} is given without {missing}: TMR needs both encoders")
         if self.tmr_movement_encoder_path and not given:
-            raise ValueError("tmr_movement_encoder_path is given without the text and motion encoder paths")
+            raise UserError("tmr_movement_encoder_path is given without the text and motion encoder paths")
         if given and self.tmr_checkpoint_path != BUILTIN:
-            raise ValueError("tmr_checkpoint_path and the tmr_*_encoder_path options exclude each other")
+            raise UserError("tmr_checkpoint_path and the tmr_*_encoder_path options exclude each other")
         return self
 
     @property
@@ -186,18 +185,18 @@ def parse_extra_reward(entry: str) -> tuple[str, float]:
     """`package.module:Class=0.5` -> (`package.module:Class`, 0.5); the weight defaults to 1.
 
     Raises:
-        ValueError: no module, no class, or a weight that is no finite number.
+        UserError: no module, no class, or a weight that is no finite number.
     """
     target, separator, text = entry.partition("=")
     module, colon, cls = target.partition(":")
     if not (colon and all(part.isidentifier() for part in (*module.split("."), cls))):
-        raise ValueError(f"extra reward {entry!r}: expected package.module:Class or package.module:Class=weight")
+        raise UserError(f"extra reward {entry!r}: expected package.module:Class or package.module:Class=weight")
     try:
         weight = float(text) if separator else 1.0
     except ValueError:
         weight = float("nan")
     if weight != weight or abs(weight) == float("inf"):
-        raise ValueError(f"extra reward {entry!r}: the weight {text!r} is not a finite number")
+        raise UserError(f"extra reward {entry!r}: the weight {text!r} is not a finite number")
     return target, weight
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motions.base.errors import UserError
+
 _CPU_QUERIES = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
 
 
@@ -16,15 +18,15 @@ def resolve_device(name: str) -> torch.device:
     """The device a settings string names; `auto` is the first GPU, or the CPU where there is none.
 
     Raises:
-        ValueError: the machine has no such device.
+        UserError: the machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device is {name!r}; this machine has {torch.cuda.device_count()} CUDA devices")
+        raise UserError(f"device is {name!r}; this machine has {torch.cuda.device_count()} CUDA devices")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f"device is {name!r}; this machine has no MPS device")
+        raise UserError(f"device is {name!r}; this machine has no MPS device")
     return device
 
 

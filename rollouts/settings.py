@@ -11,13 +11,11 @@ from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from motions.settings import Settings
+from motions.base.errors import UserError
+from motions.settings import BUILTIN, Settings
 
 SamplerName = Literal["ddpm", "ddim"]
 AmpDtype = Literal["fp32", "bf16", "fp16"]
-
-BUILTIN = "builtin"
-"""Name of the pretrained policy that ships with kinetune (`rollouts/weights/builtin`)."""
 
 
 class DeviceSettings(Settings):
@@ -151,7 +149,7 @@ class PolicySettings(CheckpointSettings):
     @classmethod
     def _no_dropout(cls, value: float) -> float:
         if value != 0.0:
-            raise ValueError(
+            raise UserError(
                 "only 0 is legal: the policy acts in eval mode, where dropout does nothing, and in train mode it would "
                 "make rollout and scoring disagree, so that the ratio does not start at 1"
             )
@@ -160,9 +158,9 @@ class PolicySettings(CheckpointSettings):
     @model_validator(mode="after")
     def _adapters_have_a_place(self) -> Self:
         if self.merge_adapter and self.adapter_path is None:
-            raise ValueError("merge_adapter is set without adapter_path: there is no adapter to merge")
+            raise UserError("merge_adapter is set without adapter_path: there is no adapter to merge")
         if self.adapter_path is not None and not (self.use_lora or self.merge_adapter):
-            raise ValueError(
+            raise UserError(
                 "use_lora is off and adapter_path is given: set merge_adapter to train all weights of the merged policy"
             )
         return self

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -28,13 +29,13 @@ def draw_curves(path: Path, curves: Mapping[str, Sequence[tuple[float, float]]])
     """Writes a PNG with one panel per curve; `curves` maps a title to its (step, value) points.
 
     Raises:
-        ValueError: no curve has a point.
+        UserError: no curve has a point.
     """
     from PIL import Image, ImageDraw
 
     drawn = {title: np.asarray(points, dtype=np.float64) for title, points in curves.items() if len(points)}
     if not drawn:
-        raise ValueError(f"{path}: there is no point to draw")
+        raise UserError(f"{path}: there is no point to draw")
     picture = Image.new("RGB", (PANEL[0], PANEL[1] * len(drawn)), "white")
     canvas = ImageDraw.Draw(picture)
     for row, (title, points) in enumerate(drawn.items()):
@@ -55,13 +56,13 @@ def draw_comparison(path: Path, title: str, runs: Mapping[str, Sequence[tuple[fl
     """Writes a PNG with the curves of up to four runs in one panel; `runs` maps a label to its (step, value) points.
 
     Raises:
-        ValueError: no runs or more than four, or a run without a point.
+        UserError: no runs or more than four, or a run without a point.
     """
     from PIL import Image, ImageDraw
 
     series = {label: np.asarray(points, dtype=np.float64) for label, points in runs.items()}
     if not 1 <= len(series) <= len(SERIES) or not all(len(points) for points in series.values()):
-        raise ValueError(f"{path}: expected 1 to {len(SERIES)} runs with points, got {[*map(len, series.values())]}")
+        raise UserError(f"{path}: expected 1 to {len(SERIES)} runs with points, got {[*map(len, series.values())]}")
     picture = Image.new("RGB", (PANEL[0], PANEL[1] + 16 * len(series)), "white")
     canvas = ImageDraw.Draw(picture)
     plot = _draw_axes(canvas, title, np.concatenate([*series.values()]), 0)

@@ -33,6 +33,7 @@ from pydantic import BaseModel
 from cluster.runtime.ray_job import in_ray_job
 from cluster.settings import RunSettings, free_fields
 from motions.base.atomic import WriteError, atomic_write
+from motions.base.errors import UserError
 
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
@@ -47,11 +48,11 @@ Export = Callable[[Path], object]
 """Writes what people want from a checkpoint (adapters, merged weights) into its folder."""
 
 
-class RunDirectoryError(ValueError):
+class RunDirectoryError(UserError):
     """The directory cannot be used as asked; the message says why and what to do."""
 
 
-class CheckpointError(OSError):
+class CheckpointWriteError(OSError):
     """A checkpoint could not be written; the previous one is intact."""
 
 
@@ -155,7 +156,7 @@ class RunDirectory:
         """Write and commit a checkpoint, then drop those beyond `keep_checkpoints`.
 
         Raises:
-            CheckpointError: it cannot be written (a full disk); the last commit stands.
+            CheckpointWriteError: it cannot be written (a full disk); the last commit stands.
         """
         import torch
 
@@ -188,7 +189,7 @@ class RunDirectory:
             kept = (
                 f"the one of step {self.step} is intact, resume from there" if self.manifest else "there was none yet"
             )
-            raise CheckpointError(error.errno, f"checkpoint of step {step}: {error}; {kept}") from error
+            raise CheckpointWriteError(error.errno, f"checkpoint of step {step}: {error}; {kept}") from error
         self.manifest = manifest
         for folder in sorted(self.checkpoints.glob("step_*"), key=_step_of)[: -self._settings.keep_checkpoints]:
             shutil.rmtree(folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.settings import TrackerSettings
+from motions.base.errors import UserError
 
 
 class Tracker(Protocol):
@@ -30,7 +31,7 @@ def make_tracker(settings: TrackerSettings, config: Mapping[str, Any], folder: P
         step: finished updates; what was recorded beyond them is replaced.
 
     Raises:
-        ValueError: Weights & Biases cannot start (not logged in, no network).
+        UserError: Weights & Biases cannot start (not logged in, no network).
     """
     if settings.train_platform_type == "TensorboardPlatform":
         return TensorBoardTracker(folder / "tensorboard", step)
@@ -77,7 +78,7 @@ class WandBTracker:
                 mode=settings.wandb_mode,
             )
         except wandb.Error as error:
-            raise ValueError(
+            raise UserError(
                 f"Weights & Biases cannot start: {error}. Log in with `wandb login`, or use --wandb_mode offline"
             ) from error
         path.write_text(self._run.id, encoding="utf-8")

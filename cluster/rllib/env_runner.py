@@ -20,7 +20,7 @@ from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
 
-from cluster.rllib.module import ControllerModule, trpo_settings
+from cluster.rllib.module import ActorCriticModule, trpo_settings
 from rollouts.control.environments import make_control_env
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler
@@ -78,7 +78,7 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
         """The controller; its weights come with every request."""
         spec = self.config.get_rl_module_spec(env=self.vector_env, spaces=self.get_spaces(), inference_only=True)
         module = spec.build()
-        assert isinstance(module, ControllerModule)
+        assert isinstance(module, ActorCriticModule)
         self.module = module
 
     def rollout(self, request: SampleRequest) -> SampleAnswer:

@@ -19,7 +19,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
-from cluster.rllib.module import ControllerModule, trpo_settings
+from cluster.rllib.module import ActorCriticModule, trpo_settings
 from learners.trpo.learner import TRPOLearner
 from rollouts.control.rollouts import ControlRollout
 
@@ -31,7 +31,7 @@ class TRPOTorchLearner(TorchLearner):
         """Build the module, give all learners the weights of the first, and make its `TRPOLearner`."""
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        assert isinstance(module, ControllerModule)
+        assert isinstance(module, ActorCriticModule)
         settings, seed = trpo_settings(self.config), self.config.seed or 0
         if (self.config.num_learners or 0) < 2:
             self._trpo = TRPOLearner(module.controller, settings, seed)

@@ -1,4 +1,4 @@
-"""RLlib's RLModule around a `Controller`, so that RLlib can carry, save and run it."""
+"""RLlib's RLModule around an `ActorCritic`, so that RLlib can carry, save and run it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
 from learners.trpo.settings import TRPOSettings
-from rollouts.control.actor_critic import Controller, ControllerConfig, load_controller
+from motions.base.errors import UserError
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller
 
 LOAD_PATH = "load_path"
 SEED = "controller_seed"
@@ -21,13 +22,13 @@ _SHAPE = (
     *("hidden_sizes", "activation", "initial_log_std", "output_gain"),
     *("min_observation_std", "unscaled_inputs", "normalize_observations"),
 )
-"""Keys of `model_config`: fields of ControllerConfig, the file of a controller to start from, a seed for a new one."""
+"""Keys of `model_config`: fields of ActorCriticConfig, the file of a controller to start from, a seed for a new one."""
 
 
-class ControllerModule(TorchRLModule, ValueFunctionAPI):
+class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     """One controller; its observation statistics are buffers and travel with the weights."""
 
-    controller: Controller
+    controller: ActorCritic
 
     def setup(self) -> None:
         """Build or load the controller that `model_config` describes."""
@@ -39,14 +40,14 @@ class ControllerModule(TorchRLModule, ValueFunctionAPI):
             self.controller = load_controller(options[LOAD_PATH]).controller.train()
             found = self.controller.config.observation_dim, self.controller.config.action_dim
             if found != sizes:
-                raise ValueError(
+                raise UserError(
                     f"{options[LOAD_PATH]} reads {found[0]} numbers and acts by {found[1]}; the environment has "
                     f"{sizes[0]} and {sizes[1]}"
                 )
             return
         shape = {name: options[name] for name in _SHAPE if name in options}
         shape |= {name: tuple(shape[name]) for name in ("hidden_sizes", "unscaled_inputs") if name in shape}
-        self.controller = Controller(ControllerConfig(*sizes, **shape), options.get(SEED, 0))
+        self.controller = ActorCritic(ActorCriticConfig(*sizes, **shape), options.get(SEED, 0))
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         mean, log_std = self.controller.distribution(batch[Columns.OBS])
@@ -58,20 +59,20 @@ class ControllerModule(TorchRLModule, ValueFunctionAPI):
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Weights and statistics as NumPy arrays; all of them, whatever part is asked for."""
-        return controller_arrays(self.controller)
+        return actor_critic_arrays(self.controller)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over `get_state()`. RLlib's own would round the float64 statistics to float32."""
         load_arrays(self.controller, state)
 
 
-def controller_arrays(controller: Controller) -> dict[str, np.ndarray]:
+def actor_critic_arrays(controller: ActorCritic) -> dict[str, np.ndarray]:
     """Copies of weights and statistics by name."""
     return {name: value.detach().cpu().numpy().copy() for name, value in controller.state_dict().items()}
 
 
-def load_arrays(controller: Controller, arrays: Mapping[str, np.ndarray]) -> None:
-    """Take over `controller_arrays`, strictly."""
+def load_arrays(controller: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
+    """Take over `actor_critic_arrays`, strictly."""
     # The object store's arrays are read-only, which from_numpy does not like.
     controller.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
 
@@ -80,6 +81,6 @@ def trpo_settings(config: AlgorithmConfig) -> TRPOSettings:
     """TRPO's options among the attributes of a `TRPOConfig`.
 
     Raises:
-        ValueError: one is out of its bounds.
+        UserError: one is out of its bounds.
     """
     return TRPOSettings.model_validate({name: getattr(config, name) for name in TRPOSettings.model_fields})

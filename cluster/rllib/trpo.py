@@ -34,9 +34,10 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from cluster.rllib.env_runner import ControlEnvRunner, SampleAnswer, SampleRequest
 from cluster.rllib.learner import TRPOTorchLearner
-from cluster.rllib.module import ControllerModule, trpo_settings
+from cluster.rllib.module import ActorCriticModule, trpo_settings
 from learners.trpo.settings import TRPOSettings
 from learners.trpo.training import rollout_metrics
+from motions.base.errors import UserError
 from rollouts.control.rollouts import ControlRollout
 
 logger = logging.getLogger(__name__)
@@ -82,20 +83,20 @@ class TRPOConfig(AlgorithmConfig):
         """Check RLlib's options and ours.
 
         Raises:
-            ValueError: one is out of its bounds, or several modules are asked for.
+            UserError: one is out of its bounds, or several modules are asked for.
         """
         # With runners of its own the driver needs no environments.
         self.create_local_env_runner = not self.num_env_runners
         super().validate()
         trpo_settings(self)
         if not self.runner_timeout_s > 0:
-            raise ValueError(f"runner_timeout_s is {self.runner_timeout_s}: above 0")
+            raise UserError(f"runner_timeout_s is {self.runner_timeout_s}: above 0")
         if self.is_multi_agent:
-            raise ValueError("TRPO trains one controller; multi-agent configurations are not supported")
+            raise UserError("TRPO trains one controller; multi-agent configurations are not supported")
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The controller."""
-        return RLModuleSpec(module_class=ControllerModule)
+        return RLModuleSpec(module_class=ActorCriticModule)
 
     def get_default_learner_class(self) -> type[TRPOTorchLearner]:
         """The learner."""
@@ -310,11 +311,11 @@ def split_rollouts(rollouts: Sequence[ControlRollout], number: int) -> list[list
     """Environments in `number` runs of about equal length, in order.
 
     Raises:
-        ValueError: there are fewer environments than learners.
+        UserError: there are fewer environments than learners.
     """
     total = sum(rollout.rewards.shape[1] for rollout in rollouts)
     if total < number:
-        raise ValueError(f"{total} environments cannot be shared by {number} learners; use more environments")
+        raise UserError(f"{total} environments cannot be shared by {number} learners; use more environments")
     bounds = [total * i // number for i in range(number + 1)]
     parts: list[list[ControlRollout]] = []
     for low, high in itertools.pairwise(bounds):

@@ -37,13 +37,14 @@ from cluster.run.learner_service import UpdateReport
 from cluster.run.roles import LEARNER, ROLLOUT, reward_role
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, Output, Role, Runtime
 from cluster.settings import RunSettings
+from motions.base.errors import UserError
 from rewards.messages import Mixed, RewardError, RewardTerms
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
 
 logger = logging.getLogger(__name__)
 
 
-class RunFailed(ValueError):  # noqa: N818 - names what happened
+class RunFailed(UserError):  # noqa: N818 - names what happened
     """The run cannot go on; the message names step, call and reason. It can be resumed once that is mended."""
 
 

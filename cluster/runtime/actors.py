@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cluster.runtime.host import ActorHost, ProcessInfo, environment
+from cluster.runtime.actor_host import ActorHost, ProcessInfo, environment
 from cluster.runtime.protocol import Factory, Role, Shape
 
 CONTROL = "control"

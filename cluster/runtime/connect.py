@@ -31,6 +31,7 @@ from ray._private.runtime_env.packaging import _dir_travel
 
 from cluster.runtime.ray_job import in_ray_job
 from cluster.settings import ConnectionSettings
+from motions.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ MAX_UPLOAD_MB = 200
 ANSWER_TIMEOUT_S = 10.0
 
 
-class ConnectionFailed(ValueError):  # noqa: N818 - names what happened
+class ConnectionFailed(UserError):  # noqa: N818 - names what happened
     """No cluster at the address, or the code cannot be sent there."""
 
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.runtime.host import ActorHost
+from cluster.runtime.actor_host import ActorHost
 from cluster.runtime.protocol import Call, CallFailed, CallStats, Counters, Output, Role, StartError, flatten
 
 logger = logging.getLogger(__name__)

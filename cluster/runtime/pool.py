@@ -18,8 +18,8 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup
 
+from cluster.runtime.actor_host import ProcessInfo
 from cluster.runtime.actors import Actor
-from cluster.runtime.host import ProcessInfo
 from cluster.runtime.protocol import Call, Role, StartError
 
 logger = logging.getLogger(__name__)

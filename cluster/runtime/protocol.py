@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from motions.base.errors import UserError
+
 Factory = Callable[[], object]
 """Builds the object of a role, in the process where it will live. It must pickle: a module-level function, or
 `functools.partial` of one with settings as arguments."""
@@ -127,7 +129,7 @@ class ActorLost(CallFailed):
     """An actor with state died: what it knew is gone, and somebody has to restore it."""
 
 
-class StartError(ValueError):
+class StartError(UserError):
     """The cluster is too small, or an actor could not be placed or built; the message names what is missing."""
 
 

@@ -27,6 +27,7 @@ from envs.body.frames import rotations_to_z_up, to_y_up, to_z_up
 from envs.body.mujoco_model import DAMPING_RATIO, PARTS
 from envs.body.tracked import TRACKED_BODIES
 from envs.settings import BODY_NAMES, DeepMimicSettings
+from motions.base.errors import UserError
 from motions.humanoid.kinematics import BODIES, HINGE_BODIES
 
 Array = NDArray[np.float64]
@@ -205,7 +206,7 @@ class BulletHumanoid:
 
     def _open_client(self) -> int:
         if self._client is None:
-            raise ValueError("this environment is closed")
+            raise UserError("this environment is closed")
         return self._client
 
 
@@ -255,14 +256,14 @@ def humanoid_urdf() -> str:
     """The model of `pybullet_data` as text that XML parsers read, with an axis for every spherical joint.
 
     Raises:
-        ValueError: the package or the file is not there.
+        UserError: the package or the file is not there.
     """
     spec = importlib.util.find_spec("pybullet_data")
     if spec is None or spec.origin is None:
-        raise ValueError("the humanoid's model is data of the PyPI package pybullet, which is not installed")
+        raise UserError("the humanoid's model is data of the PyPI package pybullet, which is not installed")
     path = Path(spec.origin).parent / "humanoid" / "humanoid.urdf"
     if not path.is_file():
-        raise ValueError(f"the installed pybullet_data has no file {path}")
+        raise UserError(f"the installed pybullet_data has no file {path}")
     text = path.read_bytes().rstrip(b"\x00").decode("ascii").replace("\r\n", "\n")
     return re.sub(r'(<joint name="\w+" type="spherical"\s*>)', r'\1<axis xyz="1 0 0"/>', text)
 

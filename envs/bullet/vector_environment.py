@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from envs.bullet.environment import DeepMimicBulletEnv
 from envs.mujoco.vector_environment import resolve_settings
 from envs.settings import DeepMimicSettings
+from motions.base.errors import UserError
 
 Float32 = NDArray[np.float32]
 
@@ -38,7 +39,7 @@ class DeepMimicBulletVectorEnv(SyncVectorEnv):
         **options: Any,
     ) -> None:
         if num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs}; legal: at least 1")
+            raise UserError(f"num_envs is {num_envs}; legal: at least 1")
         self.settings = resolve_settings(settings, options)
         make = partial(DeepMimicBulletEnv, self.settings)
         super().__init__([make] * num_envs, autoreset_mode=autoreset_mode)
@@ -65,10 +66,10 @@ class DeepMimicBulletVectorEnv(SyncVectorEnv):
         """Goes on exactly where `state()` was taken.
 
         Raises:
-            ValueError: it is of another number of rows, or of another kind.
+            UserError: it is of another number of rows, or of another kind.
         """
         if len(state["rows"]) != self.num_envs:
-            raise ValueError(f"state is of {len(state['rows'])} rows; legal: {self.num_envs}")
+            raise UserError(f"state is of {len(state['rows'])} rows; legal: {self.num_envs}")
         for env, row in zip(self.rows, state["rows"], strict=True):
             env.set_state(row)
         self._env_obs = [env.observe()[0] for env in self.rows]

@@ -32,6 +32,7 @@ from envs.mujoco.vector_environment import (
 )
 from envs.settings import DeepMimicSettings
 from envs.task.imitation_task import ImitationTask
+from motions.base.errors import UserError
 
 Float32 = NDArray[np.float32]
 
@@ -49,7 +50,7 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         self, settings: DeepMimicSettings | None = None, *, render_mode: str | None = None, **options: Any
     ) -> None:
         if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode is {render_mode!r}; legal: null, rgb_array")
+            raise UserError(f"render_mode is {render_mode!r}; legal: null, rgb_array")
         self.settings = resolve_settings(settings, options)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.settings.control_hz}
         self.render_mode = render_mode
@@ -74,7 +75,7 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         """Starts on the clip; `options["phase"]` in [0, 1) says where, `options["clip"]` on which.
 
         Raises:
-            ValueError: an unknown option, a phase outside [0, 1) or a clip that is not there.
+            UserError: an unknown option, a phase outside [0, 1) or a clip that is not there.
         """
         super().reset(seed=seed)
         self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
@@ -86,11 +87,11 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         """One control step with an action [28].
 
         Raises:
-            ValueError: wrong shape, or not finite.
+            UserError: wrong shape, or not finite.
         """
         action = np.asarray(action)
         if action.shape != (NUM_COORDINATES,):
-            raise ValueError(f"action has shape {action.shape}; legal: ({NUM_COORDINATES},)")
+            raise UserError(f"action has shape {action.shape}; legal: ({NUM_COORDINATES},)")
         targets = self.task.targets(action[None], self._state.coordinates)
         push = self.task.push(heading(self._qpos[:, 3:7])) if self.settings.push_force > 0.0 else None
         after = self._physics.step(self._qpos, self._qvel, targets, push)
@@ -122,11 +123,11 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         """Goes on exactly where `state()` was taken.
 
         Raises:
-            ValueError: it is of another model.
+            UserError: it is of another model.
         """
         for name, mine in (("qpos", self._qpos), ("qvel", self._qvel)):
             if np.shape(state[name]) != mine.shape:
-                raise ValueError(f"state has {name} of shape {np.shape(state[name])}; legal: {mine.shape}")
+                raise UserError(f"state has {name} of shape {np.shape(state[name])}; legal: {mine.shape}")
         self.task.set_state(state["task"])
         self._qpos, self._qvel = np.array(state["qpos"]), np.array(state["qvel"])
         generator = seeding.np_random(0)[0]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from envs.body.mujoco_import import Data, Model, mujoco
+from motions.base.errors import UserError
 
 Array = NDArray[np.float64]
 Picture = NDArray[np.uint8]
@@ -32,7 +33,7 @@ class CharacterRenderer:
     """Draws states of a MuJoCo model; the camera goes along with the character.
 
     Raises:
-        ValueError: `MUJOCO_GL` is set, and MuJoCo finds no such library.
+        UserError: `MUJOCO_GL` is set, and MuJoCo finds no such library.
     """
 
     def __init__(self, model: Model) -> None:
@@ -44,7 +45,7 @@ class CharacterRenderer:
             try:
                 self._offscreen = mujoco.Renderer(model, height=HEIGHT, width=WIDTH)
             except (ImportError, AttributeError, RuntimeError) as error:
-                raise ValueError(f"MUJOCO_GL is {backend!r}, with which MuJoCo does not render: {error}") from error
+                raise UserError(f"MUJOCO_GL is {backend!r}, with which MuJoCo does not render: {error}") from error
 
     def draw(self, qpos: Array) -> Picture:
         """The picture [360, 480, 3] of a state [nq]."""

@@ -36,6 +36,7 @@ from envs.body.tracked import (
     TrackedState,
 )
 from envs.settings import BODY_NAMES, ImitationRewardSettings, RewardPreset
+from motions.base.errors import UserError
 
 TERMS: tuple[str, ...] = ("pose", "velocity", "end_effector", "root", "root_velocity", "com")
 
@@ -73,7 +74,7 @@ def _normalised(weights: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(weight / sum(weights) for weight in weights)
 
 
-PRESETS: dict[RewardPreset, RewardRecipe] = {
+REWARD_PRESETS: dict[RewardPreset, RewardRecipe] = {
     "upstream": RewardRecipe(
         weights=(0.5, 0.05, 0.15, 0.2, 0.0, 0.1),
         scales=(2.0, 0.1, 10.0, 5.0, 1.0, 10.0),
@@ -114,15 +115,15 @@ def reward_recipe(settings: ImitationRewardSettings) -> RewardRecipe:
     """The preset with the settings' own weights and scales.
 
     Raises:
-        ValueError: all weights are 0.
+        UserError: all weights are 0.
     """
-    preset = PRESETS[settings.reward_preset]
+    preset = REWARD_PRESETS[settings.reward_preset]
     chosen: dict[str, list[float]] = {}
     for kind, values in (("weight", preset.weights), ("scale", preset.scales)):
         own = (getattr(settings, f"{term}_{kind}") for term in TERMS)
         chosen[kind] = [value if mine is None else mine for mine, value in zip(own, values, strict=True)]
     if sum(chosen["weight"]) <= 0.0:
-        raise ValueError(f"all weights of the reward are 0; legal: at least one of {', '.join(TERMS)} above 0")
+        raise UserError(f"all weights of the reward are 0; legal: at least one of {', '.join(TERMS)} above 0")
     w, s = chosen["weight"], chosen["scale"]
     return replace(
         preset,

@@ -34,6 +34,7 @@ from envs.task.observations import ObservationBuilder
 from envs.task.pushes import Pushes
 from envs.task.reference import Moment, Prospect, ReferenceMotion
 from envs.task.reference_tables import TABLE_HZ
+from motions.base.errors import UserError
 from motions.humanoid.mocap import MocapClip
 
 Array = NDArray[np.float64]
@@ -148,13 +149,13 @@ class ImitationTask:
         """New episodes for some rows [n], each drawn from its own generator as far as `starts` of n does not say.
 
         Raises:
-            ValueError: a phase outside [0, 1), or a clip that is not there.
+            UserError: a phase outside [0, 1), or a clip that is not there.
         """
         settings, reference, phases, clips = self.settings, self.reference, starts.phases, starts.clips
         if phases is not None and not ((phases >= 0.0) & (phases < 1.0)).all():
-            raise ValueError(f"phase is {phases.tolist()}; legal: [0, 1)")
+            raise UserError(f"phase is {phases.tolist()}; legal: [0, 1)")
         if clips is not None and not ((clips >= 0) & (clips < len(reference.clips))).all():
-            raise ValueError(f"clip is {clips.tolist()}; legal: 0 to {len(reference.clips) - 1}")
+            raise UserError(f"clip is {clips.tolist()}; legal: 0 to {len(reference.clips) - 1}")
         for index, (row, generator) in enumerate(zip(rows, generators, strict=True)):
             chance, share, first_push, direction = generator.random(4)
             clip = min(bisect_right(self._shares, chance), len(reference.clips) - 1)
@@ -183,12 +184,12 @@ class ImitationTask:
         """PD targets [n, 28] of actions [n, 28] for characters with joint coordinates [n, 28].
 
         Raises:
-            ValueError: wrong shape, or not finite.
+            UserError: wrong shape, or not finite.
         """
         if actions.shape != coordinates.shape:
-            raise ValueError(f"actions have shape {actions.shape}; legal: {coordinates.shape}")
+            raise UserError(f"actions have shape {actions.shape}; legal: {coordinates.shape}")
         if not math.isfinite(np.add.reduce(actions, axis=None, dtype=np.float64)):
-            raise ValueError(f"action of environment {int(np.argwhere(~np.isfinite(actions))[0, 0])} is not finite")
+            raise UserError(f"action of environment {int(np.argwhere(~np.isfinite(actions))[0, 0])} is not finite")
         bound = self.settings.action_bound
         offset = np.minimum(np.maximum(actions, -bound), bound) * self._action_range
         prospect = self._prospect_of(rows)
@@ -286,12 +287,12 @@ class ImitationTask:
         """Goes on where `state()` was taken.
 
         Raises:
-            ValueError: an array is missing or of another shape.
+            UserError: an array is missing or of another shape.
         """
         for name, mine in self._arrays().items():
             value = np.asarray(state.get(name))
             if value.shape != mine.shape:
-                raise ValueError(f"state has {name} of shape {value.shape}; legal: {mine.shape}")
+                raise UserError(f"state has {name} of shape {value.shape}; legal: {mine.shape}")
             mine[:] = value
         self._look_ahead(ALL)
 

@@ -135,7 +135,7 @@ class ReferenceMotion:
 
     Raises:
         ClipError: a clip is unknown or malformed.
-        ValueError: all weights of the reward are 0.
+        UserError: all weights of the reward are 0.
     """
 
     def __init__(

@@ -17,13 +17,13 @@ from cluster.records.run_directory import METRICS, RunDirectory, inspect
 from cluster.records.telemetry import PHASES, Telemetry
 from cluster.records.trackers import make_tracker
 from cluster.settings import RunSettings
-from jobs.configs.trpo import ControllerSettings, TRPOJobConfig
+from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 from learners.trpo.settings import TRPOSettings
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
-    from rollouts.control.actor_critic import Controller
+    from rollouts.control.actor_critic import ActorCritic
 
 CURVES = ("rollout/return", "rollout/length", "rollout/reward", "policy/kl", "critic/explained_variance")
 FREE = frozenset(
@@ -74,7 +74,7 @@ def train(config: TRPOJobConfig) -> None:
 
     Raises:
         RunDirectoryError: the folder cannot be used as asked.
-        ValueError: the controller to start from is for other observations, or options do not fit.
+        UserError: the controller to start from is for other observations, or options do not fit.
     """
     import torch
 
@@ -115,7 +115,7 @@ class Loop:
         directory: RunDirectory,
         telemetry: Telemetry,
         schema: dict[str, Any],
-        network: Controller,
+        network: ActorCritic,
     ) -> None:
         """`network` has the shape of the trained controller and carries its weights to the files."""
         self._config = config
@@ -175,7 +175,7 @@ class Loop:
         )
 
 
-def load_weights(network: Controller, arrays: Mapping[str, np.ndarray]) -> None:
+def load_weights(network: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
     """Arrays of `Training.weights` into a network of the same shape."""
     import torch
 
@@ -185,7 +185,7 @@ def load_weights(network: Controller, arrays: Mapping[str, np.ndarray]) -> None:
 def directory_settings(config: TRPOJobConfig) -> RunSettings:
     """The run directory's options."""
     # A controller to start from brings its shape: what the options say about one changes no result.
-    ignored = ControllerSettings.model_fields if config.load_sft_pretrain else ()
+    ignored = ActorCriticSettings.model_fields if config.load_sft_pretrain else ()
     return RunSettings(
         save_dir=config.folder,
         resume=config.resume,
@@ -207,11 +207,11 @@ def needed_cpus(config: TRPOJobConfig) -> float:
     return config.num_env_runners * config.cpus_per_env_runner + config.num_learners * config.cpus_per_learner
 
 
-def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], Controller]:
+def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
     """The environment's schema, and the controller that training starts from.
 
     Raises:
-        ValueError: no such environment, or the controller to start from does not fit.
+        UserError: no such environment, or the controller to start from does not fit.
     """
     from rollouts.control.actor_critic import load_controller
     from rollouts.control.environments import make_control_env, observation_schema
@@ -221,21 +221,21 @@ def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], Controller]:
     if config.load_sft_pretrain is not None:
         network = load_controller(config.load_sft_pretrain, schema).controller
     else:
-        network = new_controller(config, env)
+        network = new_actor_critic(config, env)
     env.close()
     return schema, network
 
 
-def new_controller(config: TRPOJobConfig, env: VectorEnv) -> Controller:
+def new_actor_critic(config: TRPOJobConfig, env: VectorEnv) -> ActorCritic:
     """Random weights."""
-    from rollouts.control.actor_critic import Controller, ControllerConfig
+    from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
     from rollouts.control.vector_sampler import spaces_of
 
-    return Controller(ControllerConfig(*spaces_of(env), **controller_shape(config)), config.seed)
+    return ActorCritic(ActorCriticConfig(*spaces_of(env), **controller_shape(config)), config.seed)
 
 
 def controller_shape(config: TRPOJobConfig) -> dict[str, Any]:
-    """Fields of `ControllerConfig`."""
+    """Fields of `ActorCriticConfig`."""
     return {
         "hidden_sizes": (config.hidden_size,) * config.num_layers,
         "activation": config.activation,
@@ -245,7 +245,7 @@ def controller_shape(config: TRPOJobConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def open_training(config: TRPOJobConfig, network: Controller) -> Iterator[Training]:
+def open_training(config: TRPOJobConfig, network: ActorCritic) -> Iterator[Training]:
     """Builds what trains, and ends it."""
     training = local_training(config, network) if config.runtime == "local" else rllib_training(config)
     try:
@@ -254,7 +254,7 @@ def open_training(config: TRPOJobConfig, network: Controller) -> Iterator[Traini
         training.stop()
 
 
-def local_training(config: TRPOJobConfig, network: Controller) -> Training:
+def local_training(config: TRPOJobConfig, network: ActorCritic) -> Training:
     """One process without Ray."""
     import copy
 
@@ -338,7 +338,7 @@ def describe(config: TRPOJobConfig) -> str:
 
     Raises:
         RunDirectoryError: the folder cannot be used as asked.
-        ValueError: no such environment, or a controller that does not fit.
+        UserError: no such environment, or a controller that does not fit.
     """
     opening = inspect(directory_settings(config))
     schema, network = prepare(config)

@@ -20,6 +20,7 @@ import annotated_types
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
+from motions.base.errors import UserError
 from motions.settings import Settings
 
 Value = str | bool | None | list[str]
@@ -31,7 +32,7 @@ SEQUENCES = (list, tuple, Sequence, set, frozenset)
 REQUIRED = "required"
 
 
-class UsageError(ValueError):
+class UsageError(UserError):
     """A command line or settings file that cannot be obeyed; `lines` holds one message per mistake."""
 
     def __init__(self, lines: Sequence[str]) -> None:

@@ -10,9 +10,9 @@ from typing import Self
 
 from pydantic import field_validator, model_validator
 
-from motions.settings import Settings
+from motions.base.errors import UserError
+from motions.settings import BUILTIN, Settings
 
-BUILTIN = "builtin"
 MDM_DATASETS = {"humanml": "dataset/HumanML3D", "kit": "dataset/KIT-ML"}
 """MDM's dataset names and the folders it reads them from."""
 
@@ -36,9 +36,9 @@ class DataSettings(Settings):
     @model_validator(mode="after")
     def _known(self) -> Self:
         if self.dataset in ("humanact12", "uestc"):
-            raise ValueError(f"dataset {self.dataset} is labelled with actions; only datasets with captions are read")
+            raise UserError(f"dataset {self.dataset} is labelled with actions; only datasets with captions are read")
         if self.data_dir is not None and self.dataset not in MDM_DATASETS:
-            raise ValueError(f"data_dir belongs to --dataset humanml or kit; dataset is {self.dataset}")
+            raise UserError(f"data_dir belongs to --dataset humanml or kit; dataset is {self.dataset}")
         return self
 
     @property

@@ -14,6 +14,7 @@ from cluster.settings import ConnectionSettings, TrackerSettings, WorkerSettings
 from jobs.configs.trpo import SamplingProcessSettings
 from learners.cloning.settings import CloningSettings
 from learners.trpo.settings import TRPOSettings
+from motions.base.errors import UserError
 from motions.settings import Settings
 from rewards.evaluation.settings import ControlEvaluationSettings
 from rollouts.imitation.settings import CloneTaskSettings
@@ -132,9 +133,9 @@ class DeepMimicConfig(
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.save_dir is None and self.task != "evaluate":
-            raise ValueError(f"save_dir is required for task {self.task}")
+            raise UserError(f"save_dir is required for task {self.task}")
         if self.resume and self.overwrite:
-            raise ValueError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
+            raise UserError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
         if self.check and self.task != "evaluate":
-            raise ValueError("check belongs to --task evaluate")
+            raise UserError("check belongs to --task evaluate")
         return self

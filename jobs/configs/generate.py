@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import AliasChoices, Field, model_validator
 
 from jobs.configs.data import DataSettings
+from motions.base.errors import UserError
 from rollouts.settings import (
     CheckpointSettings,
     DenoisingSettings,
@@ -52,9 +53,9 @@ class GenerateConfig(CheckpointSettings, DenoisingSettings, DataSettings):
     @model_validator(mode="after")
     def _something_to_say(self) -> Self:
         if not self.text and self.text_file is None and not self.max_prompts:
-            raise ValueError("there is no prompt: give --text 'a person walks' or --text_file prompts.txt")
+            raise UserError("there is no prompt: give --text 'a person walks' or --text_file prompts.txt")
         if self.text and self.text_file is not None:
-            raise ValueError("text and text_file are both given; prompts come from one of them")
+            raise UserError("text and text_file are both given; prompts come from one of them")
         return self
 
     @property

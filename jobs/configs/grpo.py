@@ -8,9 +8,10 @@ from typing import Self
 from pydantic import AliasChoices, Field, model_validator
 
 from cluster.settings import ClusterSettings, RunSettings
-from jobs.configs.data import BUILTIN, DataSettings
+from jobs.configs.data import DataSettings
 from learners.grpo.settings import GRPOSettings
-from motions.settings import Settings
+from motions.base.errors import UserError
+from motions.settings import BUILTIN, Settings
 from rewards.settings import RewardSettings
 from rollouts.settings import (
     PolicySettings,
@@ -46,9 +47,9 @@ class PromptSettings(Settings):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.prompts_path is not None and self.composite_data_path is not None:
-            raise ValueError("prompts_path and composite_data_path are both given; prompts come from one of them")
+            raise UserError("prompts_path and composite_data_path are both given; prompts come from one of them")
         if self.composite_data_path is not None and not self.use_composite_dataset:
-            raise ValueError("composite_data_path is given without use_composite_dataset")
+            raise UserError("composite_data_path is given without use_composite_dataset")
         return self
 
 

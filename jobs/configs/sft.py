@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from cluster.settings import ConnectionSettings, WorkerSettings
 from learners.cloning.settings import CloneRounds
+from motions.base.errors import UserError
 from motions.settings import Settings
 from rewards.evaluation.settings import ControlEvaluationSettings
 
@@ -34,7 +35,7 @@ class SFTRunSettings(Settings):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.resume and self.overwrite:
-            raise ValueError("resume and overwrite are both set: continue the cloning in save_path, or start anew?")
+            raise UserError("resume and overwrite are both set: continue the cloning in save_path, or start anew?")
         return self
 
 

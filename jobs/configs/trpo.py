@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from cluster.settings import ConnectionSettings, TrackerSettings
 from envs.settings import DeepMimicSettings
 from learners.trpo.settings import TRPOSettings
+from motions.base.errors import UserError
 from motions.settings import Settings
 
 OWN_ENVIRONMENTS = {"DeepMimic": "kinetune/DeepMimic-v0", "DeepMimicBullet": "kinetune/DeepMimicBullet-v0"}
@@ -92,7 +93,7 @@ class EpisodeSettings(Settings):
     """Let `evaluate` write `samples.npz` too."""
 
 
-class ControllerSettings(Settings):
+class ActorCriticSettings(Settings):
     """Shape of a new controller; `load_sft_pretrain` brings its own."""
 
     hidden_size: int = Field(default=128, ge=1, validation_alias=AliasChoices("hidden_size", "policy_hidden_size"))
@@ -146,16 +147,16 @@ class SamplingProcessSettings(Settings):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.num_envs % max(1, self.num_env_runners):
-            raise ValueError(f"num_envs is {self.num_envs}: a multiple of num_env_runners, {self.num_env_runners}")
+            raise UserError(f"num_envs is {self.num_envs}: a multiple of num_env_runners, {self.num_env_runners}")
         if self.num_learners > self.num_envs:
-            raise ValueError(f"num_learners is {self.num_learners}: at most num_envs, {self.num_envs}")
+            raise UserError(f"num_learners is {self.num_learners}: at most num_envs, {self.num_envs}")
         return self
 
 
 class TRPOJobConfig(
     ReinforcementRunSettings,
     TRPOSettings,
-    ControllerSettings,
+    ActorCriticSettings,
     SamplingProcessSettings,
     EpisodeSettings,
     DeepMimicSettings,
@@ -169,32 +170,32 @@ class TRPOJobConfig(
     def _pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for pair in value:
             if "=" not in pair or not pair.partition("=")[0]:
-                raise ValueError(f"env_options has {pair!r}; each is name=value")
+                raise UserError(f"env_options has {pair!r}; each is name=value")
         return value
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.resume and self.overwrite:
-            raise ValueError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
+            raise UserError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
         if self.env_id in OWN_ENVIRONMENTS and self.env_options:
-            raise ValueError(f"env_options are for other environments; the options of {self.env_id} are flags")
+            raise UserError(f"env_options are for other environments; the options of {self.env_id} are flags")
         strange = sorted(self.model_fields_set & DeepMimicSettings.model_fields.keys())
         if self.env_id not in OWN_ENVIRONMENTS and strange:
-            raise ValueError(f"{', '.join(strange[:4])}: options of DeepMimic, but env_id is {self.env_id}")
+            raise UserError(f"{', '.join(strange[:4])}: options of DeepMimic, but env_id is {self.env_id}")
         if self.env_id not in OWN_ENVIRONMENTS and self.cloning_weight:
-            raise ValueError(f"cloning_weight needs an environment with an expert; {self.env_id} has none")
+            raise UserError(f"cloning_weight needs an environment with an expert; {self.env_id} has none")
         if self.runtime == "local" and (self.num_env_runners or self.num_learners):
-            raise ValueError("runtime local has no processes: num_env_runners and num_learners must be 0")
+            raise UserError("runtime local has no processes: num_env_runners and num_learners must be 0")
         if self.task == "train" and self.load_model_path is not None:
-            raise ValueError("load_model_path is what evaluate plays; a training starts from load_sft_pretrain")
+            raise UserError("load_model_path is what evaluate plays; a training starts from load_sft_pretrain")
         # At their defaults they may be there: the config.yaml of an earlier run names every option.
         shape = [
             f"{name} {getattr(self, name)}"
-            for name, field in ControllerSettings.model_fields.items()
+            for name, field in ActorCriticSettings.model_fields.items()
             if name in self.model_fields_set and getattr(self, name) != field.default
         ]
         if self.load_sft_pretrain is not None and shape:
-            raise ValueError(
+            raise UserError(
                 f"{', '.join(shape)}: of a new controller, but {self.load_sft_pretrain} brings its own; leave it out, "
                 "or leave out load_sft_pretrain"
             )

@@ -94,14 +94,14 @@ def joint_points(model: Model, qpos: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class RecordedMotion:
     """One character's states [T, nq] and what to write under them."""
 
     label: str
     qpos: np.ndarray
 
 
-def save_video(path: Path, model_xml: str, takes: Sequence[Take], fps: float) -> Renderer:
+def save_video(path: Path, model_xml: str, takes: Sequence[RecordedMotion], fps: float) -> Renderer:
     """An endless animation (WebP) of the takes side by side, `VIDEO_FPS` frames a second.
 
     Args:
@@ -114,7 +114,7 @@ def save_video(path: Path, model_xml: str, takes: Sequence[Take], fps: float) ->
     from envs.body.mujoco_import import mujoco
 
     stride = max(1, round(fps / VIDEO_FPS))
-    chosen = [Take(take.label, take.qpos[::stride]) for take in takes]
+    chosen = [RecordedMotion(take.label, take.qpos[::stride]) for take in takes]
     rows = render_offscreen(model_xml, [take.qpos for take in chosen])
     if rows is None:
         model, skeleton = mujoco.MjModel.from_xml_string(model_xml), humanoid_skeleton(fps / stride)

@@ -87,7 +87,7 @@ def render(document: ControlDocument) -> str:
     """The page as HTML text.
 
     Raises:
-        ValueError: an imitation has joints of another shape than [T, J, 3] or positions that are not finite.
+        UserError: an imitation has joints of another shape than [T, J, 3] or positions that are not finite.
     """
     joints = document.skeleton.num_joints
     data = {

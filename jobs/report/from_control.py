@@ -23,6 +23,7 @@ from jobs.report.character import humanoid_skeleton
 from jobs.report.control_page import ControlDocument, Imitation, ScoreColumn, ScoreRow, render
 from jobs.report.document import Chart, Series, Tile, Verdict
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 
 COLUMNS: tuple[ScoreColumn, ...] = (
     ScoreColumn("reward", "reward", "mean imitation reward of the steps it lived, 0 to 1", 3, 1),
@@ -54,7 +55,7 @@ def write_control_report(folder: Path) -> Path:
     """Write `report.html` into the run's folder and return its path.
 
     Raises:
-        ValueError: there is no evaluation in the folder.
+        UserError: there is no evaluation in the folder.
         OSError: the page could not be written.
     """
     document = read_control_document(folder)
@@ -67,7 +68,7 @@ def write_control_report(folder: Path) -> Path:
 def read_control_document(folder: Path) -> ControlDocument:
     """What the report shows."""
     if not (folder / "evaluation.json").is_file():
-        raise ValueError(f"{folder} holds no evaluation.json: it is no finished run of jobs.deepmimic")
+        raise UserError(f"{folder} holds no evaluation.json: it is no finished run of jobs.deepmimic")
     evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     config_file = folder / "config.yaml"
     configuration = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""

@@ -15,6 +15,7 @@ import yaml
 
 from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, Verdict, render
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 from motions.data.prompts import Prompt, load_prompts
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 
@@ -31,7 +32,7 @@ def write_report(run_directory: Path) -> Path:
     """Write `report.html` into a run directory and return its path.
 
     Raises:
-        ValueError: the folder holds no `metrics.jsonl` or a line of it is not JSON.
+        UserError: the folder holds no `metrics.jsonl` or a line of it is not JSON.
         OSError: the page could not be written.
     """
     document = read_document(run_directory)
@@ -134,13 +135,13 @@ def make_charts(records: list[dict[str, Any]]) -> list[Chart]:
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: {path.parent} is not the directory of a run")
+        raise UserError(f"{path} does not exist: {path.parent} is not the directory of a run")
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} line {number} is not JSON: {error}") from error
+            raise UserError(f"{path} line {number} is not JSON: {error}") from error
     return records
 
 

@@ -65,7 +65,7 @@ def render_gallery(rows: Sequence[GalleryRow], skeleton: Skeleton, lead: str) ->
     """The page as HTML text; every row has the same number of motions.
 
     Raises:
-        ValueError: joints of another shape than [T, J, 3], or positions that are not finite.
+        UserError: joints of another shape than [T, J, 3], or positions that are not finite.
     """
     num_views = min(MAX_VIEWS, len(rows[0].motions))
     names = [f"motion{index}" for index in range(num_views)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs.configs.grpo import GRPOConfig
+from motions.base.errors import UserError
 from rollouts.diffusion.requests import evaluation_requests
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
     """The prompts a run learns on: a file's, or captions of the data's training split; a function of the seed.
 
     Raises:
-        ValueError: an unreadable or empty file, a prompt without frames, data of another skeleton, or another number
+        UserError: an unreadable or empty file, a prompt without frames, data of another skeleton, or another number
             of segments than asked for: `composite_k_segments` is about `composite_data_path` and the data's own
             composite prompts, other files may mix.
     """
@@ -39,7 +40,7 @@ def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
     """The prompts a run is measured on: a file's, or captions of the data's held-out split; a function of `eval_seed`.
 
     Raises:
-        ValueError: as `training_prompts`.
+        UserError: as `training_prompts`.
     """
     if config.eval_prompts_path is not None:
         return _read("eval_prompts_path", config.eval_prompts_path, skeleton)[: config.num_eval_prompts]
@@ -65,13 +66,13 @@ def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDatas
     """The configuration's data.
 
     Raises:
-        ValueError: its skeleton is not the policy's.
+        UserError: its skeleton is not the policy's.
     """
     from motions.data.dataset import load_dataset
 
     dataset = load_dataset(config.data_source)
     if dataset.skeleton != skeleton:
-        raise ValueError(
+        raise UserError(
             f"dataset {config.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give data of "
             "the policy's skeleton, or prompts_path and eval_prompts_path"
         )
@@ -100,7 +101,7 @@ class PromptBatches:
 
     Raises:
         PromptTooLongError: a prompt is over the text encoder's limit.
-        ValueError: the SDE window does not fit into the denoising steps.
+        UserError: the SDE window does not fit into the denoising steps.
     """
 
     def __init__(
@@ -185,7 +186,7 @@ def _read(option: str, path: Path, skeleton: Skeleton, num_segments: int | None 
     try:
         prompts = load_prompts(path, skeleton.fps, num_segments=num_segments)
     except ValueError as error:
-        raise ValueError(f"{option}: {error}") from error
+        raise UserError(f"{option}: {error}") from error
     if not prompts:
-        raise ValueError(f"{option}: {path} holds no prompt")
+        raise UserError(f"{option}: {path} holds no prompt")
     return prompts

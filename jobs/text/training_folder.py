@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.records.curves import draw_curves
 from cluster.records.run_directory import METRICS, RunDirectory, inspect
-from cluster.runtime.host import deterministic_kernels
+from cluster.runtime.actor_host import deterministic_kernels
 from cluster.settings import RunSettings, TrainingRunSettings
 from jobs.command_line.main import settings_yaml
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motions.base.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class _Constants:
@@ -43,12 +45,12 @@ class EvolutionStrategy:
         """Start around `mean` [n] with standard deviation `sigma` in every direction.
 
         Raises:
-            ValueError: sigma is not above 0 or the population is below 4.
+            UserError: sigma is not above 0 or the population is below 4.
         """
         if not sigma > 0:
-            raise ValueError(f"sigma is {sigma}; legal: above 0")
+            raise UserError(f"sigma is {sigma}; legal: above 0")
         if population < 4:
-            raise ValueError(f"population is {population}; legal: at least 4")
+            raise UserError(f"population is {population}; legal: at least 4")
         self.mean = np.array(mean, dtype=np.float64)
         self.sigma = sigma
         self.population = population
@@ -72,10 +74,10 @@ class EvolutionStrategy:
         """Take the values [population] of the samples of `ask`; larger is better.
 
         Raises:
-            ValueError: a value is NaN.
+            UserError: a value is NaN.
         """
         if np.isnan(values).any():
-            raise ValueError("a value of the generation is NaN")
+            raise UserError("a value of the generation is NaN")
         constants, size = self._constants, len(self.mean)
         best = samples[np.argsort(-values)[: len(constants.weights)]]
         steps = (best - self.mean) / self.sigma

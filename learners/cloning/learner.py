@@ -25,7 +25,8 @@ from torch import Tensor
 from learners.cloning.settings import CloningSettings
 from learners.trpo.critic import CriticFit, Share
 from learners.workers import OneWorker, Workers
-from rollouts.control.actor_critic import Controller
+from motions.base.errors import UserError
+from rollouts.control.actor_critic import ActorCritic
 from rollouts.devices import resolve_device
 from rollouts.imitation.demonstrations import Demonstrations, split_by_blocks
 
@@ -67,7 +68,7 @@ class CloningLearner:
     """Fits a controller to demonstrations, round by round; the optimizer starts afresh in each round."""
 
     def __init__(
-        self, controller: Controller, settings: CloningSettings, seed: int, workers: Workers | None = None
+        self, controller: ActorCritic, settings: CloningSettings, seed: int, workers: Workers | None = None
     ) -> None:
         self.controller = controller
         self._settings = settings
@@ -79,7 +80,7 @@ class CloningLearner:
         """Add new data to the controller's observation statistics: each sample once, before the round's `fit`.
 
         Raises:
-            ValueError: observations are not finite.
+            UserError: observations are not finite.
         """
         self.controller.update_statistics(data.observations)
 
@@ -95,13 +96,13 @@ class CloningLearner:
             The figures of the weights that were kept.
 
         Raises:
-            ValueError: labels or observations are not finite, or there are no data.
+            UserError: labels or observations are not finite, or there are no data.
         """
         for name, array in (("observations", data.observations), ("actions", data.actions)):
             if not np.isfinite(array).all():
-                raise ValueError(f"{name} of the demonstrations are not finite")
+                raise UserError(f"{name} of the demonstrations are not finite")
         if not len(data):
-            raise ValueError("there are no demonstrations")
+            raise UserError("there are no demonstrations")
         rng = np.random.default_rng([self._seed, round_index])
         train, held = split_by_blocks(data, self._settings.val_split, rng)
         self.controller.to(self._device)
@@ -219,7 +220,7 @@ def discounted_returns(
     return returns, np.isfinite(returns)
 
 
-def fit_critic(controller: Controller, data: CriticData, settings: CloningSettings, seed: int) -> dict[str, float]:
+def fit_critic(controller: ActorCritic, data: CriticData, settings: CloningSettings, seed: int) -> dict[str, float]:
     """Warm start: the critic learns the returns of the frozen policy, before reinforcement learning moves it.
 
     Returns are standardised by their own mean and standard deviation (`rescale_value`).
@@ -228,10 +229,10 @@ def fit_critic(controller: Controller, data: CriticData, settings: CloningSettin
         `critic_loss` in standardised units and `explained_variance` on the data.
 
     Raises:
-        ValueError: there are no data, or they are not finite.
+        UserError: there are no data, or they are not finite.
     """
     if not len(data.returns) or not np.isfinite(data.returns).all():
-        raise ValueError(f"the critic needs finite returns; got {len(data.returns)}, not all finite or none")
+        raise UserError(f"the critic needs finite returns; got {len(data.returns)}, not all finite or none")
     mean, std = float(data.returns.mean()), max(float(data.returns.std()), 1e-3)
     controller.rescale_value(mean, std)
     observations = torch.from_numpy(np.ascontiguousarray(data.observations, dtype=np.float32))

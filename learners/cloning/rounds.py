@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from envs.mujoco.vector_environment import DeepMimicVectorEnv
     from learners.cloning.learner import CriticData
     from learners.workers import TrainContext, Workers
-    from rollouts.control.actor_critic import Controller
-    from rollouts.imitation.demonstrations import Actor, Demonstrations, Expert
+    from rollouts.control.actor_critic import ActorCritic
+    from rollouts.imitation.demonstrations import ActionFunction, Demonstrations, Expert
     from rollouts.imitation.refinement import Refinement
 
 DATA_FILE = "demonstrations.npz"
@@ -91,7 +91,7 @@ def refinements(config: CloneRounds) -> dict[str, Refinement]:
 
 
 def collect_round(
-    config: CloneRounds, env: DeepMimicVectorEnv, expert: Expert, controller: Controller, index: int, rank: int
+    config: CloneRounds, env: DeepMimicVectorEnv, expert: Expert, controller: ActorCritic, index: int, rank: int
 ) -> Demonstrations:
     """The labelled states of one round of this worker's environments."""
     from rollouts.imitation.demonstrations import collect
@@ -112,7 +112,7 @@ def collect_round(
     )
 
 
-def acting(controller: Controller) -> Actor:
+def acting(controller: ActorCritic) -> ActionFunction:
     """The controller's mean actions as a function on arrays."""
     import torch
 
@@ -134,7 +134,7 @@ def gather(data: Demonstrations, workers: Workers) -> Demonstrations:
 
 
 def warm_critic(
-    config: CloneRounds, env: DeepMimicVectorEnv, controller: Controller, workers: Workers
+    config: CloneRounds, env: DeepMimicVectorEnv, controller: ActorCritic, workers: Workers
 ) -> dict[str, float]:
     """Rollouts of the finished, noisy clone; every worker fits the same critic to all of them."""
     from learners.cloning.learner import CriticData, fit_critic
@@ -144,7 +144,7 @@ def warm_critic(
     return fit_critic(controller, everything, config, config.seed)
 
 
-def critic_rollouts(config: CloneRounds, env: DeepMimicVectorEnv, controller: Controller, rank: int) -> CriticData:
+def critic_rollouts(config: CloneRounds, env: DeepMimicVectorEnv, controller: ActorCritic, rank: int) -> CriticData:
     """States and returns of the stochastic clone: what reinforcement learning will sample first."""
     from learners.cloning.learner import CriticData, discounted_returns
     from rollouts.control.vector_sampler import VectorSampler
@@ -171,7 +171,7 @@ class _Run:
         self.config = config
         self.refinement = refinement
         self.schema = env.observation_schema
-        self.controller = new_controller(config, self.schema)
+        self.controller = new_clone(config, self.schema)
         self.data: Demonstrations | None = None
         self.num_rounds = 0
         self.records: list[dict[str, Any]] = []
@@ -207,14 +207,14 @@ class _Run:
         self.num_rounds, self.records = progress["num_rounds"], progress["records"]
 
 
-def new_controller(config: CloneRounds, schema: dict[str, Any]) -> Controller:
+def new_clone(config: CloneRounds, schema: dict[str, Any]) -> ActorCritic:
     """An untrained controller for the environment's observations; weights are a function of the seed."""
-    from rollouts.control.actor_critic import Controller, ControllerConfig
+    from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 
-    shape = ControllerConfig(
+    shape = ActorCriticConfig(
         observation_dim=schema["observation_size"],
         action_dim=len(schema["action_range"]),
         hidden_sizes=config.layer_widths,
         activation=config.activation,
     )
-    return Controller(shape, seed=config.seed)
+    return ActorCritic(shape, seed=config.seed)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
+from motions.base.errors import UserError
 from motions.settings import Settings
 from rollouts.imitation.settings import CloneTaskSettings
 
@@ -71,7 +72,7 @@ class CloningSettings(Settings):
     @model_validator(mode="after")
     def _one_width_per_layer(self) -> CloningSettings:
         if len(self.hidden_size) not in (1, self.num_layers):
-            raise ValueError(
+            raise UserError(
                 f"hidden_size has {len(self.hidden_size)} widths and num_layers is {self.num_layers}: give one width, "
                 "or one per layer"
             )

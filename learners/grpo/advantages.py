@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from learners.grpo.settings import GRPOSettings
+from motions.base.errors import UserError
 
 RELATIVE_SPREAD = 1e-6
 """Rewards of a group whose max - min is below this share of their size (at least of 1) count as equal."""
@@ -56,7 +57,7 @@ def group_advantages(
         terms: weighted terms, needed if `settings.advantage_terms` is `each`.
 
     Raises:
-        ValueError: not two-dimensional, fewer than two samples, not finite, or terms missing or of another shape.
+        UserError: not two-dimensional, fewer than two samples, not finite, or terms missing or of another shape.
     """
     rewards = _checked("rewards", rewards)
     if settings.advantage_terms == "each":
@@ -99,25 +100,25 @@ def _normalised(rewards: np.ndarray, settings: GRPOSettings) -> tuple[np.ndarray
 def _checked(name: str, rewards: np.ndarray) -> np.ndarray:
     rewards = np.asarray(rewards, np.float64)
     if rewards.ndim != 2 or rewards.shape[0] < 1 or rewards.shape[1] < 2:
-        raise ValueError(f"{name} have shape {rewards.shape}; expected [groups, samples] with at least two samples")
+        raise UserError(f"{name} have shape {rewards.shape}; expected [groups, samples] with at least two samples")
     if not np.isfinite(rewards).all():
         group, sample = np.argwhere(~np.isfinite(rewards))[0]
         value = rewards[group, sample]
-        raise ValueError(f"{name}[{group}, {sample}] is {value}: rewards must be finite before advantages are computed")
+        raise UserError(f"{name}[{group}, {sample}] is {value}: rewards must be finite before advantages are computed")
     return rewards
 
 
 def _checked_terms(terms: Mapping[str, WeightedTerm] | None, shape: tuple[int, ...]) -> dict[str, WeightedTerm]:
     """Terms with a weight, as float64."""
     if terms is None:
-        raise ValueError("advantage_terms is 'each': group_advantages needs the weighted reward terms")
+        raise UserError("advantage_terms is 'each': group_advantages needs the weighted reward terms")
     used = {}
     for name, term in terms.items():
         rewards = _checked(f"rewards of term {name!r}", term.rewards)
         if rewards.shape != shape:
-            raise ValueError(f"reward term {name!r} has shape {rewards.shape}; the total has {shape}")
+            raise UserError(f"reward term {name!r} has shape {rewards.shape}; the total has {shape}")
         if term.weight != 0:
             used[name] = WeightedTerm(term.weight, rewards)
     if not used:
-        raise ValueError("advantage_terms is 'each', but no reward term has a weight other than 0")
+        raise UserError("advantage_terms is 'each', but no reward term has a weight other than 0")
     return used

@@ -21,10 +21,11 @@ import numpy as np
 from torch import Tensor
 
 from learners.ema import EMA, copy_named
-from learners.grpo.pairs import require_trajectories, split_groups
+from learners.grpo.pair_batches import require_trajectories, split_groups
 from learners.grpo.settings import GRPOSettings
 from learners.grpo.update import GRPOUpdate, TrainedPolicy
 from learners.optimizer import Optimizer, OptimizerOptions
+from motions.base.errors import UserError
 from rollouts.checkpoints.adapters import has_lora
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import PolicyVersion, Trajectory
@@ -51,10 +52,10 @@ class GRPOLearner:
                 of it if it has none. It keeps its own copy in memory.
 
         Raises:
-            ValueError: nothing is trainable, or policy and reference have different numbers of denoising steps.
+            UserError: nothing is trainable, or policy and reference have different numbers of denoising steps.
         """
         if reference is not None and reference.num_steps != policy.num_steps:
-            raise ValueError(f"the reference has {reference.num_steps} denoising steps, the policy {policy.num_steps}")
+            raise UserError(f"the reference has {reference.num_steps} denoising steps, the policy {policy.num_steps}")
         self.policy = policy
         self.settings = settings
         self.number = 0
@@ -95,7 +96,7 @@ class GRPOLearner:
         Raises:
             RatioError: the first ratio is further than `ratio_tolerance` from 1. No weight was changed.
             DivergenceError: a loss or gradient is not finite. The step that found it changed no weight.
-            ValueError: trajectories that do not fit each other or the learner.
+            UserError: trajectories that do not fit each other or the learner.
         """
         require_trajectories(trajectories, advantages, self.number)
         kept = list(range(len(trajectories)))
@@ -136,17 +137,17 @@ class GRPOLearner:
         """Continue where `state()` was taken; later updates are bit for bit those of the other run.
 
         Raises:
-            ValueError: a state of another learner, of another base policy, of other adapters or averaging choice.
+            UserError: a state of another learner, of another base policy, of other adapters or averaging choice.
         """
         if state.get("kind") != "grpo":
-            raise ValueError(f"this is the state of a {state.get('kind')!r} learner, not of a 'grpo' one")
+            raise UserError(f"this is the state of a {state.get('kind')!r} learner, not of a 'grpo' one")
         if state["reference"] != self.reference_fingerprint():
-            raise ValueError(
+            raise UserError(
                 "the checkpoint was trained from another base policy (or, without adapters, this learner was not "
                 "constructed from the base weights): its reference would change"
             )
         if (state["ema"] is None) != (self._ema is None):
-            raise ValueError("policy_ema_decay is 0 in one of checkpoint and run: the averaged weights would be lost")
+            raise UserError("policy_ema_decay is 0 in one of checkpoint and run: the averaged weights would be lost")
         copy_named(state["parameters"], self._parameters, "the checkpoint")
         self._optimizer.load(state["optimizer"])
         if self._ema is not None:

@@ -35,7 +35,8 @@ from torch import Tensor
 
 from learners.grpo.settings import GRPOSettings
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import Transition, gaussian_kl, gaussian_log_prob, masked_mean
+from rollouts.diffusion.transitions import Transition
+from rollouts.gaussians import gaussian_kl, gaussian_log_prob, masked_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def grpo_loss(inputs: GRPOInputs, settings: GRPOSettings) -> GRPOTerms:
     """Loss and its terms for M pairs; the steps are numbered in the module's docstring.
 
     Raises:
-        ValueError: a pair belongs to a deterministic step (std 0).
+        UserError: a pair belongs to a deterministic step (std 0).
     """
     policy, reference = inputs.policy, inputs.reference
     log_probs = gaussian_log_prob(inputs.next_states, policy.mean, policy.std, inputs.mask)

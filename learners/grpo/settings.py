@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, field_validator
 
+from motions.base.errors import UserError
 from motions.settings import Settings
 
 
@@ -111,7 +112,7 @@ class GRPOSettings(Settings):
     @classmethod
     def _two_samples(cls, value: int) -> int:
         if value < 2:
-            raise ValueError(f"group_size is {value}: a group needs at least two samples, advantages compare them")
+            raise UserError(f"group_size is {value}: a group needs at least two samples, advantages compare them")
         return value
 
     @property

@@ -24,14 +24,16 @@ from torch import Tensor
 
 from learners.ema import EMA
 from learners.grpo.loss import GRPOInputs, GRPOTerms, grpo_loss, grpo_metrics, noise_level_drops
-from learners.grpo.pairs import PairBatch, PairOrigins, micro_batches, num_pairs
+from learners.grpo.pair_batches import PairBatch, PairOrigins, micro_batches, num_pairs
 from learners.grpo.settings import GRPOSettings
 from learners.optimizer import DivergenceError, GradientOverflowError, Optimizer
+from motions.base.errors import UserError
 from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.diffusion.transitions import Transition, gaussian_kl, gaussian_log_prob
+from rollouts.diffusion.transitions import Transition
+from rollouts.gaussians import gaussian_kl, gaussian_log_prob
 from rollouts.messages import Trajectory
 
-STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimizer")
+UPDATE_STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimizer")
 """Timed parts of an update: `seconds_<stage>` in its metrics."""
 
 
@@ -41,7 +43,7 @@ HALF_PRECISION_RATIO_TOLERANCE = 1e-3
 """The same where the network runs in half precision."""
 
 
-class RatioError(ValueError):
+class RatioError(UserError):
     """The first ratio of an update is not 1: rollout and learner do not compute the same policy."""
 
 
@@ -127,7 +129,7 @@ class GRPOUpdate:
         self._device = trained.policy.device
         self._noise_drops = torch.from_numpy(noise_level_drops(trained.policy.schedule)).float().to(self._device)
         self._old_means: dict[tuple[int, int], Tensor] = {}
-        self._seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(UPDATE_STAGES, 0.0)
         self._scored: list[_Scored] = []
         self._grad_norms: list[float] = []
         self._first_ratio_error = 0.0

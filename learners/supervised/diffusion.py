@@ -25,6 +25,7 @@ from torch import Tensor
 from learners.ema import EMA, copy_named
 from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
 from learners.supervised.settings import SupervisedSettings
+from motions.base.errors import UserError
 from motions.data.text_motion import MotionBatch
 from motions.skeleton.normalization import Normalizer
 from rollouts.devices import seeded
@@ -57,7 +58,7 @@ def supervised_batch(batch: MotionBatch, normalizer: Normalizer, encoder: TextEn
     """A batch of a dataset for the network: features normalised, then padded with zeros; texts as pooled embeddings.
 
     Raises:
-        ValueError: a text is over the encoder's limit, or the features have another width than the statistics.
+        UserError: a text is over the encoder's limit, or the features have another width than the statistics.
     """
     lengths = torch.from_numpy(batch.lengths)
     valid = torch.arange(batch.features.shape[1]) < lengths[:, None]
@@ -243,14 +244,14 @@ class SupervisedLearner:
         """Continue where `state()` was taken; the next updates are bit for bit those of the other run.
 
         Raises:
-            ValueError: a state of another learner, model, seed or averaging choice.
+            UserError: a state of another learner, model, seed or averaging choice.
         """
         if state.get("kind") != "supervised":
-            raise ValueError(f"this is the state of a {state.get('kind')!r} learner, not of a 'supervised' one")
+            raise UserError(f"this is the state of a {state.get('kind')!r} learner, not of a 'supervised' one")
         if state["seed"] != self.seed:
-            raise ValueError(f"the checkpoint was trained with seed {state['seed']}, this run has seed {self.seed}")
+            raise UserError(f"the checkpoint was trained with seed {state['seed']}, this run has seed {self.seed}")
         if (state["ema"] is None) != (self._ema is None):
-            raise ValueError("avg_model_beta is 0 in one of checkpoint and run: the averaged weights would be lost")
+            raise UserError("avg_model_beta is 0 in one of checkpoint and run: the averaged weights would be lost")
         copy_named(state["parameters"], self._parameters, "the checkpoint")
         self._optimizer.load(state["optimizer"])
         if self._ema is not None:

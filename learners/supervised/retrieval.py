@@ -30,9 +30,11 @@ from torch.nn import functional as F
 from learners.ema import copy_named
 from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
 from learners.supervised.settings import RetrievalSettings
+from motions.base.errors import UserError
 from motions.metrics import retrieval_metrics
-from rewards.tmr.network import TMR, Gaussian
+from rewards.tmr.network import TMR
 from rollouts.devices import seeded
+from rollouts.gaussians import Gaussian, diagonal_gaussian_kl
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,6 @@ class RetrievalLoss:
 def sample_latent(distribution: Gaussian, noise: Tensor) -> Tensor:
     """mu + noise * std, [B, d]; `noise` [B, d] is standard normal."""
     return distribution.mu + noise * torch.exp(0.5 * distribution.logvar)
-
-
-def gaussian_kl(first: Gaussian, second: Gaussian) -> Tensor:
-    """KL(first || second) of diagonal Gaussians, mean over elements."""
-    log_ratio = first.logvar - second.logvar
-    distance = (first.mu - second.mu).square() / torch.exp(second.logvar)
-    return 0.5 * (torch.exp(log_ratio) + distance - 1.0 - log_ratio).mean()
 
 
 def not_negatives(sentences: Tensor, describes: Tensor | None, sentence_threshold: float) -> Tensor:
@@ -136,10 +131,10 @@ def retrieval_loss(
     if decoded is not None:
         recons = F.smooth_l1_loss(decoded[0], reference) + F.smooth_l1_loss(decoded[1], reference)
     kl = (
-        gaussian_kl(text, motion)
-        + gaussian_kl(motion, text)
-        + gaussian_kl(motion, standard)
-        + gaussian_kl(text, standard)
+        diagonal_gaussian_kl(text, motion)
+        + diagonal_gaussian_kl(motion, text)
+        + diagonal_gaussian_kl(motion, standard)
+        + diagonal_gaussian_kl(text, standard)
     )
     latent = F.smooth_l1_loss(latents[0], latents[1])
     contrastive = contrastive_loss(latents[0], latents[1], skipped, settings.temperature)
@@ -165,10 +160,10 @@ class RetrievalLearner:
         """Train `tmr`, which must have its decoder where reconstruction is part of the loss.
 
         Raises:
-            ValueError: no decoder, and `lambda_recons` is not 0.
+            UserError: no decoder, and `lambda_recons` is not 0.
         """
         if tmr.motion_decoder is None and settings.lambda_recons > 0:
-            raise ValueError(
+            raise UserError(
                 f"lambda_recons is {settings.lambda_recons}: TMR training needs the motion decoder for that"
             )
         self.tmr = tmr
@@ -276,12 +271,12 @@ class RetrievalLearner:
         """Continue where `state()` was taken; the next updates are bit for bit those of the other run.
 
         Raises:
-            ValueError: a state of another learner, model or seed.
+            UserError: a state of another learner, model or seed.
         """
         if state.get("kind") != "retrieval":
-            raise ValueError(f"this is the state of a {state.get('kind')!r} learner, not of a 'retrieval' one")
+            raise UserError(f"this is the state of a {state.get('kind')!r} learner, not of a 'retrieval' one")
         if state["seed"] != self.seed:
-            raise ValueError(f"the checkpoint was trained with seed {state['seed']}, this run has seed {self.seed}")
+            raise UserError(f"the checkpoint was trained with seed {state['seed']}, this run has seed {self.seed}")
         copy_named(state["parameters"], self._parameters, "the checkpoint")
         self._optimizer.load(state["optimizer"])
         self.num_steps = int(state["num_steps"])

@@ -16,6 +16,7 @@ import torch
 
 from learners.supervised.retrieval import RetrievalBatch
 from learners.supervised.settings import RetrievalSettings
+from motions.base.errors import UserError
 from motions.data.text_motion import TextMotion
 from motions.skeleton.normalization import Normalizer
 from rewards.tmr.network import pad_tokens
@@ -57,15 +58,15 @@ class RetrievalData:
         """Encode every distinct caption once.
 
         Raises:
-            ValueError: no items, an item without captions, or a caption longer than the encoder takes.
+            UserError: no items, an item without captions, or a caption longer than the encoder takes.
         """
         if not items:
-            raise ValueError("items is empty: there is nothing to train on")
+            raise UserError("items is empty: there is nothing to train on")
         for item in items:
             if not item.captions:
-                raise ValueError(f"motion {item.clip_id} has no captions")
+                raise UserError(f"motion {item.clip_id} has no captions")
         if max_frames < settings.min_crop_frames:
-            raise ValueError(f"max_frames is {max_frames}, below min_crop_frames {settings.min_crop_frames}")
+            raise UserError(f"max_frames is {max_frames}, below min_crop_frames {settings.min_crop_frames}")
         self.items = tuple(items)
         self.settings = settings
         self.std = normalizer.std

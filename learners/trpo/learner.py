@@ -1,4 +1,4 @@
-"""TRPO around a `Controller`: rollouts in, a better controller out.
+"""TRPO around an `ActorCritic`: rollouts in, a better controller out.
 
 The order of one update, each for a reason:
 
@@ -30,15 +30,17 @@ from learners.trpo.gae import advantages_and_returns
 from learners.trpo.settings import TRPOSettings
 from learners.trpo.trust_region import (
     ExtraTerms,
-    Policy,
+    GaussianPolicy,
     PolicyBatch,
     Reduce,
     TrustRegionReport,
     alone,
     trust_region_step,
 )
-from rollouts.control.actor_critic import Controller, action_entropy, action_kl
+from motions.base.errors import UserError
+from rollouts.control.actor_critic import ActorCritic
 from rollouts.control.rollouts import ControlRollout
+from rollouts.gaussians import action_entropy, action_kl
 
 SYNC_TOLERANCE = 1e-3
 """Largest |recorded - computed| mean action, in standard deviations, of a policy that is the one that sampled."""
@@ -49,7 +51,7 @@ STATISTICS_SHARE = 0.5
 _BLENDS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.0)
 
 
-class OutOfSyncError(ValueError):
+class OutOfSyncError(UserError):
     """Rollouts were made by another policy than the learner's."""
 
 
@@ -77,7 +79,7 @@ class TRPOLearner:
 
     def __init__(
         self,
-        controller: Controller,
+        controller: ActorCritic,
         settings: TRPOSettings,
         seed: int,
         reduce: Reduce = alone,
@@ -121,7 +123,7 @@ class TRPOLearner:
         metrics = {"statistics/blend": blend, "statistics/kl": statistics_kl}
         if self.iteration >= self.settings.critic_warmup_batches:
             batch = self._policy_batch(samples, inputs, advantages, share)
-            policy = Policy(self.controller.policy, self.controller.log_std, self.settings.train_log_std)
+            policy = GaussianPolicy(self.controller.policy, self.controller.log_std, self.settings.train_log_std)
             try:
                 report = trust_region_step(policy, batch, self.settings, self._extra_terms(), self._reduce)
             except DivergenceError:
@@ -148,10 +150,10 @@ class TRPOLearner:
         """Continue where `state()` was taken.
 
         Raises:
-            ValueError: the state is of a run with another `clone_kl_weight`.
+            UserError: the state is of a run with another `clone_kl_weight`.
         """
         if (state["clone"] is None) != (self._clone is None):
-            raise ValueError("the saved state and these settings disagree on clone_kl_weight being 0")
+            raise UserError("the saved state and these settings disagree on clone_kl_weight being 0")
         self.controller.load_state_dict(state["controller"])
         if self._clone is not None:
             self._clone.load_state_dict(state["clone"])
@@ -182,7 +184,7 @@ class TRPOLearner:
             }
             if self.settings.cloning_weight:
                 if rollout.expert_actions is None:
-                    raise ValueError("cloning_weight needs rollouts with the expert's actions")
+                    raise UserError("cloning_weight needs rollouts with the expert's actions")
                 arrays["expert_actions"] = rollout.expert_actions
             rows = rollout.valid.swapaxes(0, 1)
             for name, array in arrays.items():

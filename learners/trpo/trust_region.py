@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from learners.optimizer import DivergenceError
 from learners.trpo.settings import TRPOSettings
-from rollouts.control.actor_critic import action_entropy, action_kl, action_log_prob
+from rollouts.gaussians import action_entropy, action_kl, action_log_prob
 
 Reduce = Callable[[Tensor], Tensor]
 """Sum over all learners."""
@@ -43,7 +43,7 @@ def alone(value: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class GaussianPolicy:
     """mean = network(inputs) [B, A], one `log_std` [A] for all states."""
 
     network: nn.Module
@@ -113,7 +113,7 @@ class TrustRegionReport:
 
 
 def trust_region_step(
-    policy: Policy,
+    policy: GaussianPolicy,
     batch: PolicyBatch,
     settings: TRPOSettings,
     extra: ExtraTerms | None = None,
@@ -156,7 +156,7 @@ def trust_region_step(
     )
 
 
-def _objective(policy: Policy, batch: PolicyBatch, extra: ExtraTerms) -> tuple[Tensor, Tensor]:
+def _objective(policy: GaussianPolicy, batch: PolicyBatch, extra: ExtraTerms) -> tuple[Tensor, Tensor]:
     """This learner's share of the objective and of the mean KL(old || new)."""
     mean, log_std = policy.network(batch.inputs), policy.log_std
     old_log_prob = action_log_prob(batch.actions, batch.old_mean, batch.old_log_std)
@@ -177,7 +177,7 @@ def _objective(policy: Policy, batch: PolicyBatch, extra: ExtraTerms) -> tuple[T
 
 
 def _line_search(
-    policy: Policy,
+    policy: GaussianPolicy,
     batch: PolicyBatch,
     extra: ExtraTerms,
     reduce: Reduce,
@@ -200,7 +200,9 @@ def _line_search(
     return 0.0, 0.0, 0.0
 
 
-def fisher_product(policy: Policy, batch: PolicyBatch, settings: TRPOSettings, reduce: Reduce = alone) -> Product:
+def fisher_product(
+    policy: GaussianPolicy, batch: PolicyBatch, settings: TRPOSettings, reduce: Reduce = alone
+) -> Product:
     """v -> (F + damping I) v at the policy's current parameters, F averaged over every n-th sample."""
     # Counted over all learners: which samples are used must not depend on how the batch is shared.
     inputs = batch.inputs[-batch.start % settings.fisher_subsample :: settings.fisher_subsample]
@@ -210,7 +212,7 @@ def fisher_product(policy: Policy, batch: PolicyBatch, settings: TRPOSettings, r
     return lambda vector: reduce(product(vector)) + settings.cg_damping * vector
 
 
-def _double_backward(policy: Policy, inputs: Tensor, total: float) -> Product:
+def _double_backward(policy: GaussianPolicy, inputs: Tensor, total: float) -> Product:
     """Derivative of (gradient of the mean KL(policy as a constant || policy)) . v."""
     parameters = policy.parameters
     mean = policy.network(inputs)
@@ -219,7 +221,7 @@ def _double_backward(policy: Policy, inputs: Tensor, total: float) -> Product:
     return lambda vector: flatten(torch.autograd.grad(gradient @ vector, parameters, retain_graph=True))
 
 
-def _gauss_newton(policy: Policy, inputs: Tensor, total: float) -> Product:
+def _gauss_newton(policy: GaussianPolicy, inputs: Tensor, total: float) -> Product:
     """J' diag(1 / std^2) J v for the mean's parameters, 2 v for each log_std: the Fisher matrix of this family.
 
     J' u is linear in u, so J v is its derivative by u along v: no forward pass is repeated, and a product costs two

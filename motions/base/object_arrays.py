@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy_format
 
+from motions.base.errors import UserError
+
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 _ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype")} | {
     (module, name) for module in _ARRAY_MODULES for name in ("_reconstruct", "scalar", "_frombuffer")
@@ -31,28 +33,28 @@ def read_object_array(path: str | Path) -> object:
     """What was given to `numpy.save` as a dictionary, a list or an object array: the 0-d array around it is taken off.
 
     Raises:
-        ValueError: no such file, not a `.npy` file, broken, or a pickle that names anything but arrays and plain data.
+        UserError: no such file, not a `.npy` file, broken, or a pickle that names anything but arrays and plain data.
     """
     path = Path(path)
     try:
         file = path.open("rb")
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     with file:
         try:
             version = npy_format.read_magic(file)
             read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
             shape, _, dtype = read_header(file)
         except ValueError as error:
-            raise ValueError(f"{path} is not a .npy file: {error}") from error
+            raise UserError(f"{path} is not a .npy file: {error}") from error
         if not dtype.hasobject:
-            raise ValueError(f"{path} holds an array of {dtype}, not Python objects")
+            raise UserError(f"{path} holds an array of {dtype}, not Python objects")
         try:
             content = _PlainUnpickler(file).load()
         except pickle.UnpicklingError as error:
-            raise ValueError(f"{path} is refused: {error}") from error
+            raise UserError(f"{path} is refused: {error}") from error
         except (EOFError, AttributeError, ImportError, IndexError, TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} is broken: {type(error).__name__}: {error}") from error
+            raise UserError(f"{path} is broken: {type(error).__name__}: {error}") from error
     if not isinstance(content, np.ndarray) or content.dtype != object:
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected an array of objects")
+        raise UserError(f"{path} holds a {type(content).__name__}, expected an array of objects")
     return content.reshape(shape).item() if shape == () else content.reshape(shape)

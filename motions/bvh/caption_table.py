@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from motions.base.errors import UserError
+
 COLUMNS = ("file", "caption", "start", "end")
 _DELIMITERS = ",;\t"
 
@@ -38,9 +40,9 @@ def read_caption_table(path: str | Path) -> list[CaptionedStretch]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from error
+        raise UserError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     header = text.partition("\n")[0]
     reader = csv.DictReader(
         io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count), restkey="", restval=""
@@ -51,7 +53,7 @@ def read_caption_table(path: str | Path) -> list[CaptionedStretch]:
     for row in reader:
         place = f"{path}:{reader.line_num}"
         if "" in row:
-            raise ValueError(f"{place}: more values than columns; put a caption with commas into quotes")
+            raise UserError(f"{place}: more values than columns; put a caption with commas into quotes")
         values = {(column or "").strip().lower(): " ".join(value.split()) for column, value in row.items()}
         if not any(values.values()):
             continue
@@ -59,7 +61,7 @@ def read_caption_table(path: str | Path) -> list[CaptionedStretch]:
         first_line.setdefault(key, reader.line_num)
         captions.setdefault(key, []).append(_caption(place, values))
     if not captions:
-        raise ValueError(f"{path}: no captions in it")
+        raise UserError(f"{path}: no captions in it")
     return [CaptionedStretch(*key, tuple(dict.fromkeys(texts)), first_line[key]) for key, texts in captions.items()]
 
 
@@ -69,25 +71,25 @@ def _check_header(path: Path, header: list[str]) -> None:
         if name not in COLUMNS:
             close = difflib.get_close_matches(name, COLUMNS, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(f"{path}:1: unknown column {name!r}{hint}; the columns are {', '.join(COLUMNS)}")
+            raise UserError(f"{path}:1: unknown column {name!r}{hint}; the columns are {', '.join(COLUMNS)}")
     for name in ("file", "caption"):
         if names.count(name) != 1:
-            raise ValueError(f"{path}:1: expected one column {name!r}; the columns are {', '.join(COLUMNS)}")
+            raise UserError(f"{path}:1: expected one column {name!r}; the columns are {', '.join(COLUMNS)}")
 
 
 def _file(place: str, values: dict[str, str]) -> str:
     name = values["file"]
     if not name:
-        raise ValueError(f"{place}: file is empty")
+        raise UserError(f"{place}: file is empty")
     return name.replace("\\", "/").removeprefix("./")
 
 
 def _caption(place: str, values: dict[str, str]) -> str:
     caption = values["caption"]
     if not caption:
-        raise ValueError(f"{place}: caption is empty")
+        raise UserError(f"{place}: caption is empty")
     if "#" in caption:
-        raise ValueError(f"{place}: caption {caption!r} has a '#', which separates fields in HumanML3D's text files")
+        raise UserError(f"{place}: caption {caption!r} has a '#', which separates fields in HumanML3D's text files")
     return caption
 
 
@@ -100,9 +102,9 @@ def _times(place: str, values: dict[str, str]) -> tuple[float | None, float | No
         except ValueError:
             time = math.nan
         if time is not None and not (math.isfinite(time) and time >= 0):
-            raise ValueError(f"{place}: {column} is {value!r}, expected seconds, 0 or more")
+            raise UserError(f"{place}: {column} is {value!r}, expected seconds, 0 or more")
         times.append(time)
     start, end = times
     if start is not None and end is not None and start >= end:
-        raise ValueError(f"{place}: start {start:g} is not before end {end:g}")
+        raise UserError(f"{place}: start {start:g} is not before end {end:g}")
     return start, end

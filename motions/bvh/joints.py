@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from motions.base.errors import UserError
 from motions.bvh.names import joints_by_name
 from motions.bvh.reader import Bvh, BvhError
 from motions.skeleton.skeletons import HUMANML3D
 
-REQUIRED = tuple(
+REQUIRED_JOINTS = tuple(
     ["pelvis"]
     + [f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow") for side in ("left", "right")]
 )
@@ -77,21 +78,21 @@ def load_mapping(path: str | Path) -> dict[str, str | None]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from error
+        raise UserError(f"{path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: neither YAML nor JSON: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: neither YAML nor JSON: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path}: expected lines such as 'left_hip: LeftUpLeg', found a {type(content).__name__}")
+        raise UserError(f"{path}: expected lines such as 'left_hip: LeftUpLeg', found a {type(content).__name__}")
     for joint, source in content.items():
         if joint not in HUMANML3D.joint_names:
-            raise ValueError(f"{path}: {joint!r} is no HumanML3D joint{_nearest(str(joint), HUMANML3D.joint_names)}")
+            raise UserError(f"{path}: {joint!r} is no HumanML3D joint{_nearest(str(joint), HUMANML3D.joint_names)}")
         if not (source is None or isinstance(source, str)):
-            raise ValueError(f"{path}: {joint}: expected the name of a joint or null, found {source!r}")
-        if source is None and joint in REQUIRED:
-            raise ValueError(f"{path}: {joint}: cannot be placed between others, name a joint")
+            raise UserError(f"{path}: {joint}: expected the name of a joint or null, found {source!r}")
+        if source is None and joint in REQUIRED_JOINTS:
+            raise UserError(f"{path}: {joint}: cannot be placed between others, name a joint")
         others = [other for other, name in content.items() if other != joint and name == source]
         if others and source is not None:
-            raise ValueError(f"{path}: {joint} and {others[0]} are both {source!r}")
+            raise UserError(f"{path}: {joint} and {others[0]} are both {source!r}")
     return content
 
 
@@ -114,7 +115,7 @@ def map_joints(bvh: Bvh, mapping: Mapping[str, str | None] | None = None) -> Joi
                     f"{bvh.name}: {joint}: no joint {source!r}{_nearest(source, bvh.joint_names)}; {_all(bvh)}"
                 )
             found[joint] = source
-    missing = [joint for joint in REQUIRED if joint not in found]
+    missing = [joint for joint in REQUIRED_JOINTS if joint not in found]
     if "neck" not in found and "head" not in found:
         missing.append("neck or head")
     if missing:

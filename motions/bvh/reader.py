@@ -17,12 +17,13 @@ from typing import NoReturn
 import numpy as np
 import torch
 
+from motions.base.errors import UserError
 from motions.skeleton import rotations
 
 _CHANNEL = re.compile(r"([XYZ])(position|rotation)", re.IGNORECASE)
 
 
-class BvhError(ValueError):
+class BvhError(UserError):
     """A BVH file is unreadable or malformed; the message names the file and the line."""
 
 

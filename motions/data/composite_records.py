@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 from motions.data.prompts import MIN_SEGMENT_FRAMES
 from motions.data.text_motion import TextMotion
 
@@ -51,12 +52,12 @@ def build_records(
     motions' first captions. Equal generators give equal records.
 
     Raises:
-        ValueError: an option out of range, or no `k_segments` of the motions have such a total length.
+        UserError: an option out of range, or no `k_segments` of the motions have such a total length.
     """
     if not 2 <= k_segments <= 5:
-        raise ValueError(f"k_segments is {k_segments}; legal: 2 to 5")
+        raise UserError(f"k_segments is {k_segments}; legal: 2 to 5")
     if not 0 <= tolerance < target_length or max_samples < 1:
-        raise ValueError(
+        raise UserError(
             f"target_length is {target_length}, tolerance {tolerance}, max_samples {max_samples}; legal: a tolerance "
             "from 0 to below target_length, at least one sample"
         )
@@ -64,7 +65,7 @@ def build_records(
     lengths = np.array([item.num_frames for item in usable])
     shortest = int(lengths[:k_segments].sum())
     if len(usable) < k_segments or shortest > target_length:
-        raise ValueError(
+        raise UserError(
             f"k_segments is {k_segments}: of {len(usable)} motions the {k_segments} shortest last {shortest} frames; "
             f"target_length is {target_length}"
         )
@@ -80,7 +81,7 @@ def build_records(
             records.append(_record([usable[index] for index in chosen], fps))
     if not records:
         low = target_length - tolerance
-        raise ValueError(f"no {k_segments} of {len(usable)} motions last {low} to {target_length} frames together")
+        raise UserError(f"no {k_segments} of {len(usable)} motions last {low} to {target_length} frames together")
     return records
 
 

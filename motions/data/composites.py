@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES, MIN_SEGMENT_FRAMES, Prompt, Segment
 from motions.data.text_motion import TextMotion
 from motions.humanoid.ground import plant_feet
@@ -55,7 +56,7 @@ def join_captions(captions: Sequence[str]) -> str:
         # "a person walks forward, then kicks, and finally jumps"
     """
     if not captions:
-        raise ValueError("captions is empty: there is nothing to join")
+        raise UserError("captions is empty: there is nothing to join")
     sentence = captions[0].strip().rstrip(".")
     for number, caption in enumerate(captions[1:], start=2):
         link = "and finally" if number == len(captions) and number > 2 else "then"
@@ -71,9 +72,9 @@ class Composer:
 
     def __init__(self, items: Sequence[TextMotion], skeleton: Skeleton, max_frames: int = MAX_FRAMES) -> None:
         if not items:
-            raise ValueError("items is empty: there is nothing to compose")
+            raise UserError("items is empty: there is nothing to compose")
         if max_frames < 2 * MIN_PART_FRAMES:
-            raise ValueError(f"max_frames is {max_frames}; two parts need at least {2 * MIN_PART_FRAMES}")
+            raise UserError(f"max_frames is {max_frames}; two parts need at least {2 * MIN_PART_FRAMES}")
         self.items = tuple(items)
         self.skeleton = skeleton
         self.max_frames = max_frames
@@ -89,7 +90,7 @@ class Composer:
         are tried; the frames that are left over stay unused.
 
         Raises:
-            ValueError: `num_segments` is not in 2..5, or no two parts fit together.
+            UserError: `num_segments` is not in 2..5, or no two parts fit together.
         """
         if num_segments is None:
             num_segments = int(rng.choice([2, 3, 4, 5], p=[0.4, 0.3, 0.2, 0.1]))
@@ -97,13 +98,13 @@ class Composer:
         elif 2 <= num_segments <= 5:
             attempts = (num_segments,)
         else:
-            raise ValueError(f"num_segments is {num_segments}; legal: 2 to 5")
+            raise UserError(f"num_segments is {num_segments}; legal: 2 to 5")
         for count in attempts:
             for _ in range(50):
                 chain = self._chain(rng, count)
                 if chain is not None:
                     return self._composite(chain, rng)
-        raise ValueError(f"no {num_segments} of the {len(self.items)} motions fit together in {self.max_frames} frames")
+        raise UserError(f"no {num_segments} of the {len(self.items)} motions fit together in {self.max_frames} frames")
 
     def _chain(self, rng: np.random.Generator, count: int) -> list[int] | None:
         """Indices of parts that can follow each other, or None where this draw ran into a dead end."""
@@ -152,7 +153,7 @@ def join_motions(parts: Sequence[np.ndarray], skeleton: Skeleton, *, blend_frame
     Raises ValueError for no parts, a part of fewer than 4 frames, or a negative `blend_frames`.
     """
     if not parts or min(len(part) for part in parts) < MIN_SEGMENT_FRAMES or blend_frames < 0:
-        raise ValueError(
+        raise UserError(
             f"parts have {[len(part) for part in parts]} frames, blend_frames is {blend_frames}; expected at least one "
             f"part, each of {MIN_SEGMENT_FRAMES} or more frames, and no negative blend"
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from motions.base.errors import UserError
 from motions.data.builtin import build_builtin
 from motions.data.composites import Composer, compose_motions
 from motions.data.folder_reader import MotionFolder
@@ -70,7 +71,7 @@ class MotionDataset:
         Raises ValueError for a split that the dataset does not have, and for what is wrong with its files.
         """
         if split not in self._readers:
-            raise ValueError(f"split {split!r}: dataset {self.name} has {', '.join(self._readers)}")
+            raise UserError(f"split {split!r}: dataset {self.name} has {', '.join(self._readers)}")
         if split not in self._items:
             self._items[split] = self._readers[split]()
         return self._items[split]
@@ -81,7 +82,7 @@ class MotionDataset:
         Raises ValueError for a count below 1.
         """
         if count < 1:
-            raise ValueError(f"count is {count}; every motion needs at least one caption")
+            raise UserError(f"count is {count}; every motion needs at least one caption")
 
         def train() -> tuple[TextMotion, ...]:
             return tuple(replace(item, captions=item.captions[:count]) for item in self.items("train"))
@@ -117,11 +118,11 @@ class MotionDataset:
             max_frames: single prompts are cut to this length, composite ones chosen to fit.
 
         Raises:
-            ValueError: unknown split, a number or share out of range, or no motions that fit together.
+            UserError: unknown split, a number or share out of range, or no motions that fit together.
         """
         items = self.items(split)
         if num_prompts < 1 or not 0.0 <= composite_share <= 1.0:
-            raise ValueError(
+            raise UserError(
                 f"num_prompts is {num_prompts}, composite_share is {composite_share}; legal: at least 1, 0 to 1"
             )
         rng = rng or np.random.default_rng(0)
@@ -156,7 +157,7 @@ def load_dataset(source: str | Path) -> MotionDataset:
     A folder's motions are read split by split when first asked for; what was missing or left out is logged.
 
     Raises:
-        ValueError: naming the file, where the folder is not such a dataset or one of its files is wrong.
+        UserError: naming the file, where the folder is not such a dataset or one of its files is wrong.
     """
     return _builtin() if str(source) == "builtin" else _folder(Path(source))
 

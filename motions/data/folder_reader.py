@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from motions.base.errors import UserError
 from motions.data.text_motion import TextMotion
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton, get_skeleton
@@ -65,9 +66,9 @@ class MotionFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise ValueError(f"dataset {str(path)!r} is neither 'builtin' nor a folder")
+            raise UserError(f"dataset {str(path)!r} is neither 'builtin' nor a folder")
         if not (self.path / "train.txt").is_file() or not (self.path / "new_joint_vecs").is_dir():
-            raise ValueError(f"{self.path} is not a motion dataset: it needs train.txt, new_joint_vecs/ and texts/")
+            raise UserError(f"{self.path} is not a motion dataset: it needs train.txt, new_joint_vecs/ and texts/")
         self.skeleton = self._read_skeleton()
         self.normalizer = Normalizer.load(
             self.path / "Mean.npy", self.path / "Std.npy", num_features=self.skeleton.num_features
@@ -85,7 +86,7 @@ class MotionFolder:
         finite, a malformed line of captions, or where nothing is left of the split.
         """
         if split not in self.splits:
-            raise ValueError(f"split {split!r}: dataset {self.path} has {', '.join(self.splits)}")
+            raise UserError(f"split {split!r}: dataset {self.path} has {', '.join(self.splits)}")
         lines = (self.path / f"{split}.txt").read_text(encoding="utf-8").splitlines()
         ids = dict.fromkeys(line.strip() for line in lines if line.strip())
         motions: list[TextMotion] = []
@@ -101,7 +102,7 @@ class MotionFolder:
             num_unusual += left_out
         report = SplitReport(len(ids), num_missing, num_unusual, len(motions))
         if not motions:
-            raise ValueError(
+            raise UserError(
                 f"{self.path}/{split}.txt lists {report.num_listed} clips: {num_missing} are not on disk, "
                 f"{num_unusual} motions have under {self._shortest} or at least {TOO_LONG} frames; none is left"
             )
@@ -136,13 +137,13 @@ class MotionFolder:
         try:
             features = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a plain NumPy array: {error}") from error
+            raise UserError(f"{path} is not a plain NumPy array: {error}") from error
         if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
             expected = self.skeleton.num_features
-            raise ValueError(f"{path} has shape {features.shape}; expected [T, {expected}] for {self.skeleton.name}")
+            raise UserError(f"{path} has shape {features.shape}; expected [T, {expected}] for {self.skeleton.name}")
         if not np.isfinite(features).all():
             frame = int(np.argwhere(~np.isfinite(features))[0, 0])
-            raise ValueError(f"{path}: frame {frame} is not finite; remove the clip or its id from the split lists")
+            raise UserError(f"{path}: frame {frame} is not finite; remove the clip or its id from the split lists")
         return features.astype(np.float32)
 
     def _read_skeleton(self) -> Skeleton:
@@ -151,16 +152,16 @@ class MotionFolder:
             try:
                 content = json.loads(path.read_text())
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path} is not JSON: {error}") from error
+                raise UserError(f"{path} is not JSON: {error}") from error
             if not isinstance(content, dict) or not isinstance(content.get("skeleton"), str):
-                raise ValueError(f"{path} has no text 'skeleton'; legal: {HUMANML3D.name}, {KIT.name}")
+                raise UserError(f"{path} has no text 'skeleton'; legal: {HUMANML3D.name}, {KIT.name}")
             return get_skeleton(content["skeleton"])
         width = Normalizer.load(self.path / "Mean.npy", self.path / "Std.npy").num_features
         for skeleton in (HUMANML3D, KIT):
             if skeleton.num_features == width:
                 return skeleton
         known = f"{HUMANML3D.num_features} (HumanML3D) or {KIT.num_features} (KIT)"
-        raise ValueError(f"{self.path}/Mean.npy has {width} numbers; {known} are expected")
+        raise UserError(f"{self.path}/Mean.npy has {width} numbers; {known} are expected")
 
 
 def read_captions(path: Path) -> list[Caption]:
@@ -177,11 +178,11 @@ def read_captions(path: Path) -> list[Caption]:
         try:
             text, tokens, start, end = parts[0].strip(), parts[1], float(parts[2]), float(parts[3])
         except (IndexError, ValueError):
-            raise ValueError(f"{path}, line {number}: {line!r:.80} is not caption#tokens#start#end") from None
+            raise UserError(f"{path}, line {number}: {line!r:.80} is not caption#tokens#start#end") from None
         start, end = (0.0 if math.isnan(time) else time for time in (start, end))
         if not text:
-            raise ValueError(f"{path}, line {number}: the caption is empty")
+            raise UserError(f"{path}, line {number}: the caption is empty")
         captions.append(Caption(text, tokens, start, end))
     if not captions:
-        raise ValueError(f"{path} holds no caption")
+        raise UserError(f"{path} holds no caption")
     return captions

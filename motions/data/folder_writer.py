@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from motions.base.errors import UserError
 from motions.skeleton.features import recover_joints
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton
@@ -57,7 +58,7 @@ def write_dataset(folder: str | Path, skeleton: Skeleton, clips: Sequence[Folder
     Everything is written to a temporary folder beside it and takes its place with one rename.
 
     Raises:
-        ValueError: no training clips, a feature that never changes, or a folder that is not empty.
+        UserError: no training clips, a feature that never changes, or a folder that is not empty.
         OSError: the folder cannot be written; nothing is left behind.
     """
     folder = Path(folder)
@@ -90,9 +91,9 @@ def write_dataset(folder: str | Path, skeleton: Skeleton, clips: Sequence[Folder
 def check_target(folder: Path) -> None:
     """Raises ValueError where a dataset cannot be written to `folder` because something is there already."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"save_dir {folder} is a file")
+        raise UserError(f"save_dir {folder} is a file")
     if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"save_dir {folder} is not empty; nothing is overwritten, name another folder")
+        raise UserError(f"save_dir {folder} is not empty; nothing is overwritten, name another folder")
 
 
 def _copies(number: int, clip: FolderClip) -> Iterator[tuple[str, np.ndarray, tuple[str, ...]]]:

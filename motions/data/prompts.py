@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 from motions.base.object_arrays import read_object_array
 
 MIN_SEGMENT_FRAMES = 4
@@ -75,13 +76,13 @@ def seconds_to_frames(seconds: Sequence[float], fps: float) -> tuple[int, ...]:
     """
     lengths = np.asarray(seconds, dtype=np.float64)
     if lengths.ndim != 1 or not len(lengths) or not np.isfinite(lengths).all() or (lengths <= 0).any():
-        raise ValueError(f"durations are {list(seconds)}; expected one positive number of seconds per segment")
+        raise UserError(f"durations are {list(seconds)}; expected one positive number of seconds per segment")
     # Halves go up (numpy and Python round them to even, which depends on the neighbour).
     ends = np.floor(np.cumsum(lengths) * fps + 0.5 + 1e-9).astype(int)
     frames = np.diff(ends, prepend=0)
     if (frames < MIN_SEGMENT_FRAMES).any():
         segment = int(np.argmin(frames))
-        raise ValueError(
+        raise UserError(
             f"segment {segment + 1} lasts {lengths[segment]:g} s: {frames[segment]} frames at {fps:g} per second; "
             f"a segment has at least {MIN_SEGMENT_FRAMES}"
         )
@@ -99,13 +100,13 @@ def load_prompts(
         num_segments: number of segments that every prompt must have, if given.
 
     Raises:
-        ValueError: naming the file and the line or sample, for an unknown ending, a malformed or unsafe file, an empty
+        UserError: naming the file and the line or sample, for an unknown ending, a malformed or unsafe file, an empty
             text, a segment under 4 frames, a prompt over 196 frames, or another number of segments than asked for.
     """
     path = Path(path)
     readers = {".txt": _read_text, ".jsonl": _read_jsonl, ".npy": _read_composites}
     if path.suffix not in readers:
-        raise ValueError(f"{path}: prompts are read from {', '.join(readers)} files")
+        raise UserError(f"{path}: prompts are read from {', '.join(readers)} files")
     if default_frames is None:
         default_frames = min(MAX_FRAMES, round(DEFAULT_SECONDS * fps))
     prompts = []
@@ -113,9 +114,9 @@ def load_prompts(
         try:
             prompt = prompt_from_record(record, fps, default_frames)
             if num_segments is not None and len(prompt.segments) != num_segments:
-                raise ValueError(f"it has {len(prompt.segments)} segments; expected {num_segments}")
+                raise UserError(f"it has {len(prompt.segments)} segments; expected {num_segments}")
         except ValueError as error:
-            raise ValueError(f"{path}, {place}: {error}") from error
+            raise UserError(f"{path}, {place}: {error}") from error
         prompts.append(prompt)
     return prompts
 
@@ -141,7 +142,7 @@ def prompt_from_record(record: object, fps: float, default_frames: int) -> Promp
     Raises ValueError where a key or type is wrong, a text empty, a segment under 4 frames, or the whole over 196.
     """
     if not isinstance(record, Mapping):
-        raise ValueError(f"expected an object, found {record!r:.80}")
+        raise UserError(f"expected an object, found {record!r:.80}")
     if "composite_prompt" in record:
         text = _text(record, "composite_prompt")
         texts = [_sub_prompt(item) for item in _list(record, "sub_prompts")]
@@ -166,9 +167,9 @@ def prompt_from_record(record: object, fps: float, default_frames: int) -> Promp
         elif "seconds" in record:
             frames = seconds_to_frames([_number(record["seconds"])], fps)
     if len(texts) != len(frames) or not texts:
-        raise ValueError(f"it has {len(texts)} texts and {len(frames)} durations; expected one duration per text")
+        raise UserError(f"it has {len(texts)} texts and {len(frames)} durations; expected one duration per text")
     if sum(frames) > MAX_FRAMES:
-        raise ValueError(f"it lasts {sum(frames)} frames; at most {MAX_FRAMES} are possible")
+        raise UserError(f"it lasts {sum(frames)} frames; at most {MAX_FRAMES} are possible")
     return Prompt(text, tuple(Segment(*pair) for pair in zip(texts, frames, strict=True)))
 
 
@@ -184,9 +185,7 @@ def _read_text(path: Path, fps: float) -> list[tuple[str, object]]:
             try:
                 record["seconds"] = float(seconds)
             except ValueError:
-                raise ValueError(
-                    f"{path}, line {number}: {seconds.strip()!r} after | is no number of seconds"
-                ) from None
+                raise UserError(f"{path}, line {number}: {seconds.strip()!r} after | is no number of seconds") from None
         records.append((f"line {number}", record))
     return records
 
@@ -199,7 +198,7 @@ def _read_jsonl(path: Path, fps: float) -> list[tuple[str, object]]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+            raise UserError(f"{path}, line {number} is not JSON: {error}") from error
         if isinstance(record, dict) and set(record) == {"metadata"}:
             _check_metadata(path, record["metadata"], fps)
         else:
@@ -210,7 +209,7 @@ def _read_jsonl(path: Path, fps: float) -> list[tuple[str, object]]:
 def _read_composites(path: Path, fps: float) -> list[tuple[str, object]]:
     content = read_object_array(path)
     if not isinstance(content, dict) or not isinstance(content.get("samples"), list):
-        raise ValueError(f"{path} is no composite dataset: expected a dictionary with a list 'samples'")
+        raise UserError(f"{path} is no composite dataset: expected a dictionary with a list 'samples'")
     _check_metadata(path, content.get("metadata", {}), fps)
     return [(f"sample {index}", record) for index, record in enumerate(content["samples"])]
 
@@ -218,22 +217,22 @@ def _read_composites(path: Path, fps: float) -> list[tuple[str, object]]:
 def _check_metadata(path: Path, metadata: object, fps: float) -> None:
     stored = metadata.get("fps", fps) if isinstance(metadata, Mapping) else fps
     if _number(stored) != fps:
-        raise ValueError(f"{path} was made for {stored} frames per second, the motions have {fps:g}")
+        raise UserError(f"{path} was made for {stored} frames per second, the motions have {fps:g}")
 
 
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a UTF-8 text file: {error}") from error
+        raise UserError(f"{path} is not a UTF-8 text file: {error}") from error
 
 
 def _text(record: Mapping[Any, Any], key: str) -> str:
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{key} is {value!r}; expected a text that is not empty")
+        raise UserError(f"{key} is {value!r}; expected a text that is not empty")
     return value
 
 
@@ -249,18 +248,18 @@ def _list(record: Mapping[Any, Any], key: str) -> list[Any]:
     if isinstance(value, (tuple, np.ndarray)):
         value = list(value)
     if not isinstance(value, list):
-        raise ValueError(f"{key} is {value!r:.80}; expected a list")
+        raise UserError(f"{key} is {value!r:.80}; expected a list")
     return value
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(f"a duration is {value!r:.80}; expected a number")
+        raise UserError(f"a duration is {value!r:.80}; expected a number")
     return float(value)
 
 
 def _frames(value: object) -> int:
     number = _number(value)
     if not number.is_integer() or number < MIN_SEGMENT_FRAMES:
-        raise ValueError(f"a segment has {value} frames; expected a whole number of at least {MIN_SEGMENT_FRAMES}")
+        raise UserError(f"a segment has {value} frames; expected a whole number of at least {MIN_SEGMENT_FRAMES}")
     return int(number)

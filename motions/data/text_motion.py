@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motions.base.errors import UserError
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TextMotion:
@@ -55,9 +57,9 @@ class CropRule:
 
     def __post_init__(self) -> None:
         if self.unit < 1:
-            raise ValueError(f"unit is {self.unit}; legal: 1 or more")
+            raise UserError(f"unit is {self.unit}; legal: 1 or more")
         if not 0.0 <= self.shorter_share <= 1.0:
-            raise ValueError(f"shorter_share is {self.shorter_share}; legal: 0 to 1")
+            raise UserError(f"shorter_share is {self.shorter_share}; legal: 0 to 1")
 
     def draw(self, num_frames: int, max_frames: int, rng: np.random.Generator) -> tuple[int, int]:
         """First frame and length of a window of a motion of `num_frames`, at most `max_frames` long."""
@@ -95,11 +97,11 @@ def sample_batch(
     composites, or a composite longer than `max_frames` (cutting it would make its text wrong).
     """
     if not items:
-        raise ValueError("items is empty: there is nothing to draw from")
+        raise UserError("items is empty: there is nothing to draw from")
     if batch_size < 1 or max_frames < 1:
-        raise ValueError(f"batch_size is {batch_size}, max_frames is {max_frames}; both are at least 1")
+        raise UserError(f"batch_size is {batch_size}, max_frames is {max_frames}; both are at least 1")
     if not 0.0 <= composite_share <= 1.0 or (composite_share and not composites):
-        raise ValueError(f"composite_share is {composite_share} with {len(composites)} composites; legal: 0 to 1")
+        raise UserError(f"composite_share is {composite_share} with {len(composites)} composites; legal: 0 to 1")
     windows, texts = [], []
     for _ in range(batch_size):
         pool = composites if rng.random() < composite_share else items
@@ -107,7 +109,7 @@ def sample_batch(
         start, length = crop.draw(item.num_frames, max_frames, rng)
         if pool is composites:
             if item.num_frames > max_frames:
-                raise ValueError(f"composite {item.clip_id} has {item.num_frames} frames; max_frames is {max_frames}")
+                raise UserError(f"composite {item.clip_id} has {item.num_frames} frames; max_frames is {max_frames}")
             start, length = 0, item.num_frames
         windows.append(item.features[start : start + length])
         texts.append(item.captions[int(rng.integers(len(item.captions)))])

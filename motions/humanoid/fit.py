@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from motions.base.errors import UserError
 from motions.humanoid.kinematics import BALL_BODIES, BODIES, BODY_INDEX, HINGE_BODIES, hinge_quaternions
 from motions.humanoid.mocap import MocapClip, Pose, same_side
 from motions.humanoid.retarget import BONE_LENGTHS, BONES, FILE_TO_WORLD, MAX_REACH, beside, leg_scale
@@ -77,15 +78,15 @@ def fit_clip(joints: np.ndarray, fps: float, name: str = "motion") -> MocapClip:
     """A motion [F, 22, 3] (metres, F at least 2) as a clip that does not repeat, for everything that plays clips.
 
     Raises:
-        ValueError: another shape, fewer than 2 frames, or a frame that is not finite or has bones of no length.
+        UserError: another shape, fewer than 2 frames, or a frame that is not finite or has bones of no length.
     """
     if joints.ndim != 3 or joints.shape[1:] != (HUMANML3D.num_joints, 3) or len(joints) < 2:
-        raise ValueError(f"{name}: joints are {joints.shape}; expected [2 or more, {HUMANML3D.num_joints}, 3]")
+        raise UserError(f"{name}: joints are {joints.shape}; expected [2 or more, {HUMANML3D.num_joints}, 3]")
     pose = fit_humanoid(torch.from_numpy(joints.astype(np.float64)))
     finite = torch.isfinite(pose.ball_rotations).all(-1).all(-1) & torch.isfinite(pose.root_positions).all(-1)
     finite &= torch.isfinite(pose.hinge_angles).all(-1)
     if not finite.all():
-        raise ValueError(f"{name}: frame {int((~finite).nonzero()[0])} is not finite or has bones of no length")
+        raise UserError(f"{name}: frame {int((~finite).nonzero()[0])} is not finite or has bones of no length")
     return MocapClip(
         name=name,
         cyclic=False,

@@ -22,8 +22,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from motions.base.errors import UserError
 from motions.humanoid.kinematics import BALL_BODIES
-from motions.skeleton.rotations import quat_inverse, quat_multiply, quat_rotate, quat_slerp
+from motions.skeleton.rotations import (
+    quat_from_rotation_vector,
+    quat_inverse,
+    quat_multiply,
+    quat_rotate,
+    quat_slerp,
+    quat_to_rotation_vector,
+)
 
 NUM_COLUMNS = 44
 CLIP_NAMES: tuple[str, ...] = (
@@ -50,7 +58,7 @@ _HINGE_COLUMNS = (20, 29, 34, 43)
 _SMALLEST_NORM = 1e-3
 
 
-class ClipError(ValueError):
+class ClipError(UserError):
     """A motion clip is unknown, unreadable or malformed; the message names the file and the row."""
 
 
@@ -123,7 +131,7 @@ class MocapClip:
         """
         turn = quat_multiply(quat_inverse(self.ball_rotations[0]), self._last_rotations(keep_heading))
         hinges = (self.hinge_angles[-1] - self.hinge_angles[0]).abs()
-        return torch.cat((rotation_vector(turn).norm(dim=-1), hinges))
+        return torch.cat((quat_to_rotation_vector(turn).norm(dim=-1), hinges))
 
     def pose(self, times: Tensor, *, keep_height: bool = False, keep_heading: bool = False) -> Pose:
         """Poses at `times` [...] in seconds.
@@ -170,8 +178,8 @@ class MocapClip:
         """
         steps = self.times.diff().unsqueeze(-1)
         now, then = self.ball_rotations[:-1], self.ball_rotations[1:]
-        turns = rotation_vector(quat_multiply(quat_inverse(now), then))
-        turns[:, 0] = rotation_vector(quat_multiply(then[:, 0], quat_inverse(now[:, 0])))
+        turns = quat_to_rotation_vector(quat_multiply(quat_inverse(now), then))
+        turns[:, 0] = quat_to_rotation_vector(quat_multiply(then[:, 0], quat_inverse(now[:, 0])))
         return Velocity(
             _repeat_last(self.root_positions.diff(dim=0) / steps),
             _repeat_last(turns / steps.unsqueeze(-1)),
@@ -185,19 +193,19 @@ class MocapClip:
         Horizontal travel is left alone; so is the heading with `keep_heading`, for use with the same option of `pose`.
 
         Raises:
-            ValueError: the clip does not repeat, or `seconds` is not in (0, duration / 2].
+            UserError: the clip does not repeat, or `seconds` is not in (0, duration / 2].
         """
         if not self.cyclic:
-            raise ValueError(f"{self.name} does not repeat: it has no seam to blend")
+            raise UserError(f"{self.name} does not repeat: it has no seam to blend")
         if not 0.0 < seconds <= self.duration / 2:
-            raise ValueError(f"seconds is {seconds}; legal for {self.name}: (0, {self.duration / 2:.3f}]")
+            raise UserError(f"seconds is {seconds}; legal for {self.name}: (0, {self.duration / 2:.3f}]")
         late = _smooth(1.0 - (self.duration - self.times) / seconds)
         early = _smooth(1.0 - self.times / seconds)
         # Half of the correction, in the joint's own frame, is added before the seam and taken off after it.
         share = 0.5 * (late - early).unsqueeze(-1)
         end = self._last_rotations(keep_heading)
-        gap = rotation_vector(quat_multiply(quat_inverse(end), self.ball_rotations[0]))
-        balls = quat_multiply(self.ball_rotations, from_rotation_vector(share.unsqueeze(-1) * gap))
+        gap = quat_to_rotation_vector(quat_multiply(quat_inverse(end), self.ball_rotations[0]))
+        balls = quat_multiply(self.ball_rotations, quat_from_rotation_vector(share.unsqueeze(-1) * gap))
         positions = self.root_positions.clone()
         positions[:, 1] += share[:, 0] * (positions[0, 1] - positions[-1, 1])
         hinges = self.hinge_angles + share * (self.hinge_angles[0] - self.hinge_angles[-1])
@@ -305,21 +313,6 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
         ball_rotations=same_side(quaternions / norms),
         hinge_angles=rows[:, list(_HINGE_COLUMNS)],
     )
-
-
-def rotation_vector(quaternions: Tensor) -> Tensor:
-    """Axis times angle [..., 3] of unit quaternions [..., 4], the short way round (angle at most pi)."""
-    quaternions = torch.where(quaternions[..., :1] < 0, -quaternions, quaternions)
-    sine = quaternions[..., 1:].norm(dim=-1, keepdim=True)
-    angle = 2.0 * torch.atan2(sine, quaternions[..., :1])
-    return quaternions[..., 1:] * torch.where(sine < 1e-12, 2.0, angle / sine.clamp(min=1e-12))
-
-
-def from_rotation_vector(vectors: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] of rotation vectors [..., 3]."""
-    angle = vectors.norm(dim=-1, keepdim=True)
-    # sinc is sin(pi x) / (pi x), which is 1 and not 0 / 0 at rest.
-    return torch.cat((torch.cos(angle / 2), 0.5 * vectors * torch.sinc(angle / math.tau)), dim=-1)
 
 
 def _rows(path: Path, frames: list[object]) -> Tensor:

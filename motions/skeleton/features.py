@@ -21,6 +21,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
+from motions.base.errors import UserError
 from motions.skeleton import rotations
 from motions.skeleton.skeletons import Skeleton
 
@@ -106,7 +107,7 @@ def extract_features(
         [F - 1, D] float32.
 
     Raises:
-        ValueError: shape, fewer than two frames, values that are not finite, or a bone of zero length.
+        UserError: shape, fewer than two frames, values that are not finite, or a bone of zero length.
     """
     positions = _checked_joints(joints, skeleton)
     if retarget:
@@ -130,14 +131,14 @@ def retarget_uniform(joints: np.ndarray, skeleton: Skeleton, target_offsets: np.
     positions = _checked_joints(joints, skeleton)
     target = skeleton.target_offsets if target_offsets is None else np.asarray(target_offsets, dtype=np.float64)
     if target.shape != (skeleton.num_joints, 3):
-        raise ValueError(f"target_offsets has shape {target.shape}, expected {(skeleton.num_joints, 3)}")
+        raise UserError(f"target_offsets has shape {target.shape}, expected {(skeleton.num_joints, 3)}")
     knee, ankle = skeleton.leg_joints
     parents = skeleton.parents
     source_leg = sum(np.linalg.norm(positions[0, joint] - positions[0, parents[joint]]) for joint in (knee, ankle))
     target_leg = np.abs(target[knee]).max() + np.abs(target[ankle]).max()
     quats = inverse_kinematics(positions, skeleton, smooth_heading=False)
     root = positions[:, 0] * (target_leg / source_leg)
-    return forward_kinematics(
+    return chain_forward_kinematics(
         rotations.quat_to_matrix(torch.from_numpy(quats)), torch.from_numpy(root), torch.tensor(target), skeleton
     ).numpy()
 
@@ -180,7 +181,7 @@ def inverse_kinematics(joints: np.ndarray, skeleton: Skeleton, *, smooth_heading
     return quats.numpy()
 
 
-def forward_kinematics(matrices: Tensor, root: Tensor, offsets: Tensor, skeleton: Skeleton) -> Tensor:
+def chain_forward_kinematics(matrices: Tensor, root: Tensor, offsets: Tensor, skeleton: Skeleton) -> Tensor:
     """Joint positions [..., J, 3] of local rotations [..., J, 3, 3], root positions [..., 3] and bones [J, 3].
 
     Each chain starts at the root's rotation, matching `inverse_kinematics`.
@@ -242,7 +243,7 @@ def recover_joints_from_rotations(
     matrices = torch.cat((rotations.quat_to_matrix(root_quat).unsqueeze(-3), rotations.six_to_matrix(six)), dim=-3)
     bones = skeleton.target_offsets if target_offsets is None else np.asarray(target_offsets)
     offsets = torch.tensor(bones, dtype=features.dtype, device=features.device)
-    return forward_kinematics(matrices, root, offsets, skeleton)
+    return chain_forward_kinematics(matrices, root, offsets, skeleton)
 
 
 def _assemble(positions: np.ndarray, quats: np.ndarray, skeleton: Skeleton) -> np.ndarray:
@@ -281,7 +282,7 @@ def _forward(across: np.ndarray, *, smooth: bool = False) -> np.ndarray:
     forward = np.cross(np.array([0.0, 1.0, 0.0]), across)
     length = np.linalg.norm(forward, axis=-1, keepdims=True)
     if not (length > 0).all():
-        raise ValueError("joints: hips and shoulders define no heading, their left and right coincide seen from above")
+        raise UserError("joints: hips and shoulders define no heading, their left and right coincide seen from above")
     forward = forward / np.linalg.norm(across, axis=-1, keepdims=True)
     if smooth:
         forward = gaussian_filter1d(forward, _HEADING_SIGMA, axis=0, mode="nearest")
@@ -301,12 +302,12 @@ def _turn_back(half_angles: Tensor, x: Tensor, z: Tensor) -> tuple[Tensor, Tenso
 def _checked_joints(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     positions = np.asarray(joints, dtype=np.float64)
     if positions.ndim != 3 or positions.shape[1:] != (skeleton.num_joints, 3):
-        raise ValueError(f"joints have shape {positions.shape}, expected [F, {skeleton.num_joints}, 3]")
+        raise UserError(f"joints have shape {positions.shape}, expected [F, {skeleton.num_joints}, 3]")
     if len(positions) < 2:
-        raise ValueError(f"joints have {len(positions)} frames, at least 2 are needed for velocities")
+        raise UserError(f"joints have {len(positions)} frames, at least 2 are needed for velocities")
     if not np.isfinite(positions).all():
         frame = int(np.argwhere(~np.isfinite(positions))[0, 0])
-        raise ValueError(f"joints of frame {frame} are not finite")
+        raise UserError(f"joints of frame {frame} are not finite")
     return positions
 
 
@@ -316,10 +317,10 @@ def _check_bones(joints: np.ndarray, skeleton: Skeleton) -> None:
         missing = (joints[:, child] == joints[:, parent]).all(axis=-1)
         if parent >= 0 and missing.any():
             frame = int(np.argmax(missing))
-            raise ValueError(f"joints: bone {names[parent]} -> {names[child]} has zero length in frame {frame}")
+            raise UserError(f"joints: bone {names[parent]} -> {names[child]} has zero length in frame {frame}")
 
 
 def _check_width(features: Tensor, skeleton: Skeleton) -> None:
     if features.ndim < 2 or features.shape[-1] != skeleton.num_features:
         shape = tuple(features.shape)
-        raise ValueError(f"features have shape {shape}, expected [..., T, {skeleton.num_features}] for {skeleton.name}")
+        raise UserError(f"features have shape {shape}, expected [..., T, {skeleton.num_features}] for {skeleton.name}")

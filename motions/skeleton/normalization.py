@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from motions.base.errors import UserError
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.skeletons import Skeleton
 
@@ -45,16 +46,16 @@ class Normalizer:
             array.flags.writeable = False
             object.__setattr__(self, name, array)
             if array.ndim != 1 or array.size == 0:
-                raise ValueError(f"{name} has shape {array.shape}, expected one number per feature")
+                raise UserError(f"{name} has shape {array.shape}, expected one number per feature")
             if not np.isfinite(array).all():
-                raise ValueError(f"{name}[{int(np.argmin(np.isfinite(array)))}] is not finite")
+                raise UserError(f"{name}[{int(np.argmin(np.isfinite(array)))}] is not finite")
         if self.mean.shape != self.std.shape:
-            raise ValueError(f"mean has {self.mean.size} numbers but std has {self.std.size}")
+            raise UserError(f"mean has {self.mean.size} numbers but std has {self.std.size}")
         if not (self.std > 0).all():
             index = int(np.argmax(self.std <= 0))
-            raise ValueError(f"std[{index}] is {self.std[index]}, expected a positive number")
+            raise UserError(f"std[{index}] is {self.std[index]}, expected a positive number")
         if not self.eps >= 0:
-            raise ValueError(f"eps is {self.eps}, expected 0 or more")
+            raise UserError(f"eps is {self.eps}, expected 0 or more")
 
     @property
     def num_features(self) -> int:
@@ -73,7 +74,7 @@ class Normalizer:
 
     def _statistics(self, x: Array) -> tuple[Array, Array]:
         if x.ndim == 0 or x.shape[-1] != self.num_features:
-            raise ValueError(f"features have shape {tuple(x.shape)}, the statistics have width {self.num_features}")
+            raise UserError(f"features have shape {tuple(x.shape)}, the statistics have width {self.num_features}")
         scale = self.std + np.float32(self.eps)
         if isinstance(x, torch.Tensor):
             mean = torch.tensor(self.mean, dtype=x.dtype, device=x.device)
@@ -90,10 +91,10 @@ class Normalizer:
         feature has its own, as in TMR. Raises ValueError for no clips, a wrong width, or a feature that never changes.
         """
         if not clips:
-            raise ValueError("clips is empty: no frames to take statistics from")
+            raise UserError("clips is empty: no frames to take statistics from")
         for index, clip in enumerate(clips):
             if clip.ndim != 2 or clip.shape[1] != skeleton.num_features or not len(clip):
-                raise ValueError(f"clip {index} has shape {clip.shape}, expected [T, {skeleton.num_features}]")
+                raise UserError(f"clip {index} has shape {clip.shape}, expected [T, {skeleton.num_features}]")
         frames = np.concatenate(clips).astype(np.float64)
         std = frames.std(axis=0)
         if grouped:
@@ -113,12 +114,12 @@ class Normalizer:
         for path in (Path(mean_path), Path(std_path)):
             array = _read(path)
             if num_features is not None and array.shape != (num_features,):
-                raise ValueError(f"{path}: shape {array.shape}, expected ({num_features},)")
+                raise UserError(f"{path}: shape {array.shape}, expected ({num_features},)")
             arrays.append(array)
         try:
             return cls(arrays[0], arrays[1], eps)
         except ValueError as error:
-            raise ValueError(f"{mean_path}, {std_path}: {error}") from None
+            raise UserError(f"{mean_path}, {std_path}: {error}") from None
 
     def save(self, folder: str | Path) -> None:
         """Writes `Mean.npy` and `Std.npy` (float32) into a folder that exists."""
@@ -128,18 +129,18 @@ class Normalizer:
 
 def _read(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file")
     if path.suffix == ".npy":
         try:
             return np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise ValueError(f"{path}: not a plain NumPy array ({error})") from None
+            raise UserError(f"{path}: not a plain NumPy array ({error})") from None
     if path.suffix == ".pt":
         try:
             value = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{path}: not a tensor file ({str(error).splitlines()[0]})") from None
+            raise UserError(f"{path}: not a tensor file ({str(error).splitlines()[0]})") from None
         if not isinstance(value, torch.Tensor):
-            raise ValueError(f"{path}: holds a {type(value).__name__}, expected a tensor")
+            raise UserError(f"{path}: holds a {type(value).__name__}, expected a tensor")
         return value.numpy()
-    raise ValueError(f"{path}: statistics are .npy or .pt")
+    raise UserError(f"{path}: statistics are .npy or .pt")

@@ -7,9 +7,13 @@ HumanML3D stores it (PyTorch3D stores rows: the two are not interchangeable).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from motions.base.errors import UserError
 
 _AXES = {"X": 0, "Y": 1, "Z": 2}
 
@@ -130,7 +134,7 @@ def euler_to_quat(degrees: Tensor, order: str) -> Tensor:
     `order` names the n axes as written, e.g. "ZXY" is R = Rz Rx Ry. Raises ValueError for other letters or lengths.
     """
     if len(order) != degrees.shape[-1] or any(letter not in _AXES for letter in order):
-        raise ValueError(f"order={order!r}: expected {degrees.shape[-1]} letters of X, Y, Z")
+        raise UserError(f"order={order!r}: expected {degrees.shape[-1]} letters of X, Y, Z")
     half = torch.deg2rad(degrees) / 2
     quat = torch.zeros((*degrees.shape[:-1], 4), dtype=degrees.dtype, device=degrees.device)
     quat[..., 0] = 1.0
@@ -140,3 +144,18 @@ def euler_to_quat(degrees: Tensor, order: str) -> Tensor:
         turn[..., 1 + _AXES[letter]] = torch.sin(half[..., index])
         quat = quat_multiply(quat, turn)
     return quat
+
+
+def quat_to_rotation_vector(quaternions: Tensor) -> Tensor:
+    """Axis times angle [..., 3] of unit quaternions [..., 4], the short way round (angle at most pi)."""
+    quaternions = torch.where(quaternions[..., :1] < 0, -quaternions, quaternions)
+    sine = quaternions[..., 1:].norm(dim=-1, keepdim=True)
+    angle = 2.0 * torch.atan2(sine, quaternions[..., :1])
+    return quaternions[..., 1:] * torch.where(sine < 1e-12, 2.0, angle / sine.clamp(min=1e-12))
+
+
+def quat_from_rotation_vector(vectors: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] of rotation vectors [..., 3]."""
+    angle = vectors.norm(dim=-1, keepdim=True)
+    # sinc is sin(pi x) / (pi x), which is 1 and not 0 / 0 at rest.
+    return torch.cat((torch.cos(angle / 2), 0.5 * vectors * torch.sinc(angle / math.tau)), dim=-1)

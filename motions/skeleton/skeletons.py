@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from motions.base.errors import UserError
+
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
@@ -45,7 +47,7 @@ class Skeleton:
         for name in ("raw_directions", "target_offsets"):
             array = np.array(getattr(self, name), dtype=np.float64)
             if array.shape != (self.num_joints, 3):
-                raise ValueError(f"{self.name}: {name} has shape {array.shape}, expected {(self.num_joints, 3)}")
+                raise UserError(f"{self.name}: {name} has shape {array.shape}, expected {(self.num_joints, 3)}")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 
@@ -77,7 +79,7 @@ class Skeleton:
     def index(self, joint_name: str) -> int:
         """Index of a joint by name. Raises ValueError naming the legal names."""
         if joint_name not in self.joint_names:
-            raise ValueError(f"joint {joint_name!r}: {self.name} has {', '.join(self.joint_names)}")
+            raise UserError(f"joint {joint_name!r}: {self.name} has {', '.join(self.joint_names)}")
         return self.joint_names.index(joint_name)
 
 
@@ -204,5 +206,5 @@ def get_skeleton(name: str) -> Skeleton:
     """A skeleton by name (`humanml3d` or its nickname `t2m`, `kit`). Raises ValueError for others."""
     resolved = {"t2m": "humanml3d", "humanml": "humanml3d"}.get(name, name)
     if resolved not in _SKELETONS:
-        raise ValueError(f"skeleton {name!r}: known are {', '.join(_SKELETONS)}")
+        raise UserError(f"skeleton {name!r}: known are {', '.join(_SKELETONS)}")
     return _SKELETONS[resolved]

@@ -34,11 +34,11 @@ from rewards.evaluation.settings import ControlEvaluationSettings
 if TYPE_CHECKING:
     from envs.mujoco.vector_environment import DeepMimicVectorEnv
     from envs.settings import DeepMimicSettings
-    from rollouts.control.actor_critic import Controller
+    from rollouts.control.actor_critic import ActorCritic
     from rollouts.imitation.demonstrations import Expert
     from rollouts.imitation.settings import DemonstrationSettings
 
-Policy = Callable[["DeepMimicVectorEnv", np.ndarray], np.ndarray]
+CharacterPolicy = Callable[["DeepMimicVectorEnv", np.ndarray], np.ndarray]
 """The environment and its observations [N, O] -> actions [N, A]."""
 
 QUANTITIES = (
@@ -53,7 +53,7 @@ PRECISION = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Episodes:
+class ImitationEpisodes:
     """N episodes: every quantity of `QUANTITIES` [N], `fell` [N] and `steps` [N]; `qpos` [T, N, nq] if recorded, where
     row 0 is the start, and `reference_qpos` of the same times."""
 
@@ -98,15 +98,15 @@ def unusual(task: DeepMimicSettings) -> dict[str, Any]:
     return {name: getattr(task, name) for name in names if getattr(task, name) != fields[name].default}
 
 
-def run_episodes(
+def imitation_episodes(
     task: DeepMimicSettings,
-    policy: Policy,
+    policy: CharacterPolicy,
     phases: np.ndarray,
     num_steps: int,
     *,
     clip: int = 0,
     record: bool = False,
-) -> Episodes:
+) -> ImitationEpisodes:
     """One episode from every phase on one of the task's clips, until the fall or for `num_steps`.
 
     Args:
@@ -154,7 +154,7 @@ def run_episodes(
         "joint_error_1s": early / np.minimum(tracked, task.control_hz),
     }
     kept = (np.stack(states), np.stack(aims)) if record else (None, None)
-    return Episodes(values, fell, steps, *kept)
+    return ImitationEpisodes(values, fell, steps, *kept)
 
 
 def possible_steps(env: DeepMimicVectorEnv, phases: np.ndarray, num_steps: int, clip: int) -> np.ndarray:
@@ -166,7 +166,7 @@ def possible_steps(env: DeepMimicVectorEnv, phases: np.ndarray, num_steps: int, 
     return np.clip(np.ceil(left - 1e-6), 1, num_steps).astype(np.int64)
 
 
-def controller_policy(controller: Controller) -> Policy:
+def controller_policy(controller: ActorCritic) -> CharacterPolicy:
     """The mean action: noise is for training."""
     import torch
 
@@ -199,13 +199,13 @@ class HoldPose:
         return env.task.action_to(env.task.in_reference_angles(self._pose))
 
 
-def baselines() -> dict[str, Policy]:
+def baselines() -> dict[str, CharacterPolicy]:
     """Policies that every table has, by name."""
     return {"open loop": open_loop, "hold pose": HoldPose(), "zero action": zero_action}
 
 
 def push_recovery(
-    task: DeepMimicSettings, policy: Policy, settings: ControlEvaluationSettings, clip: int = 0
+    task: DeepMimicSettings, policy: CharacterPolicy, settings: ControlEvaluationSettings, clip: int = 0
 ) -> dict[str, dict[str, float]]:
     """Share of episodes that recovered, by force (`100 N`) and direction in degrees, with their mean under `all`.
 
@@ -225,7 +225,7 @@ def push_recovery(
                     "push_direction_deg": direction,
                 }
             )
-            episodes = run_episodes(pushed, policy, phases, round(until * task.control_hz), clip=clip)
+            episodes = imitation_episodes(pushed, policy, phases, round(until * task.control_hz), clip=clip)
             shares[f"{direction:g}"] = float((~episodes.fell).mean())
         table[f"{force:g} N"] = {"all": float(np.mean(list(shares.values()))), **shares}
     return table
@@ -248,9 +248,9 @@ class ExpertPolicy:
         return self._experts[motion].label(env, observations)
 
 
-def evaluate(
+def evaluate_characters(
     task: DeepMimicSettings,
-    policies: Mapping[str, Policy],
+    policies: Mapping[str, CharacterPolicy],
     settings: ControlEvaluationSettings,
     clips: Sequence[str] | None = None,
 ) -> dict[str, Any]:
@@ -276,12 +276,12 @@ def evaluate(
 
 
 def _evaluate_clip(
-    task: DeepMimicSettings, clip: int, policies: Mapping[str, Policy], settings: ControlEvaluationSettings
+    task: DeepMimicSettings, clip: int, policies: Mapping[str, CharacterPolicy], settings: ControlEvaluationSettings
 ) -> dict[str, Any]:
     phases = fixed_phases(settings.eval_episodes)
     scores: dict[str, Any] = {}
     for name, policy in {**policies, **baselines()}.items():
-        episodes = run_episodes(task, policy, phases, settings.eval_steps, clip=clip)
+        episodes = imitation_episodes(task, policy, phases, settings.eval_steps, clip=clip)
         scores[name] = {
             "mean": {key: round(value, PRECISION) for key, value in episodes.mean().items()},
             "episodes": {key: np.round(values, PRECISION).tolist() for key, values in episodes.values.items()},

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 
 if TYPE_CHECKING:
     from motions.skeleton.skeletons import Skeleton
@@ -104,10 +105,10 @@ def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray |
         real_embeddings: [M, d] of the judge on held-out real windows, for the FID.
 
     Raises:
-        ValueError: the two evaluations are of other prompts or numbers of samples.
+        UserError: the two evaluations are of other prompts or numbers of samples.
     """
     if before.prompts != after.prompts or before.terms["total"].shape != after.terms["total"].shape:
-        raise ValueError("only evaluations of the same prompts and samples can be compared")
+        raise UserError("only evaluations of the same prompts and samples can be compared")
     changes = [_paired(name, values, after.terms[name]) for name, values in before.terms.items()]
     changes.append(_paired("diversity_m", before.diversity_m[:, None], after.diversity_m[:, None]))
     generated = [evaluation.segment_embeddings for evaluation in (before, after)]
@@ -126,11 +127,11 @@ def shared_places(before: Collection[int], after: Collection[int]) -> list[int]:
     reward may have failed on one side only, and what has no partner cannot be paired.
 
     Raises:
-        ValueError: there is none.
+        UserError: there is none.
     """
     places = sorted(set(before) & set(after))
     if not places:
-        raise ValueError(
+        raise UserError(
             f"no held-out prompt has rewards both before and after: {len(before)} groups are left before, {len(after)} "
             "after (on_reward_error is drop_group)"
         )

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from motions.base.errors import UserError
+
 if TYPE_CHECKING:
     from motions.data.prompts import Prompt
     from rewards.settings import RewardSettings
@@ -36,7 +38,7 @@ def check_prompts(source: str, prompts: Sequence[Prompt], limits: PromptLimits) 
         source: where the prompts are from, for the message.
 
     Raises:
-        ValueError: names source, prompt, value and limit of the first one that does not fit.
+        UserError: names source, prompt, value and limit of the first one that does not fit.
     """
     from rewards.tmr.scorer import judged_texts
 
@@ -45,11 +47,11 @@ def check_prompts(source: str, prompts: Sequence[Prompt], limits: PromptLimits) 
         if limits.judge_encoder is not None:
             readers["judge"] = (limits.judge_encoder, [segment.text for segment in prompt.segments])
         if misfit := _frames_misfit(prompt, limits) or _text_misfit(readers):
-            raise ValueError(f"{source}, prompt {number} {_shortened(prompt.text)!r}: {misfit}")
+            raise UserError(f"{source}, prompt {number} {_shortened(prompt.text)!r}: {misfit}")
 
 
 def _frames_misfit(prompt: Prompt, limits: PromptLimits) -> str | None:
-    from rewards.tmr.segments import MIN_SEGMENT_FRAMES
+    from motions.data.prompts import MIN_SEGMENT_FRAMES
 
     if prompt.num_frames > limits.max_frames:
         return (

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from motions.base.errors import UserError
+
 if TYPE_CHECKING:
     from motions.data.prompts import Prompt
     from motions.skeleton.skeletons import Skeleton
@@ -60,7 +62,7 @@ class Evaluation:
         return float(total.std(axis=1, ddof=1).mean()) if total.shape[1] > 1 else None
 
 
-def evaluate(
+def evaluate_policy(
     policy: DiffusionPolicy,
     encoder: TextEncoder,
     prompts: Sequence[Prompt],
@@ -80,7 +82,7 @@ def evaluate(
         seed: keys the starting noise, with the prompt's place and the sample's.
 
     Raises:
-        ValueError: there is no prompt.
+        UserError: there is no prompt.
         RewardError: a reward fails or is not finite.
     """
     from rewards.mixing import combine
@@ -98,10 +100,10 @@ def measure(
     """Everything about the motions of P prompts and their rewards.
 
     Raises:
-        ValueError: there is no group.
+        UserError: there is no group.
     """
     if not groups:
-        raise ValueError("evaluation needs at least one prompt")
+        raise UserError("evaluation needs at least one prompt")
     # A term that only some prompts have has no mean over prompts; the physics reward's joint speed is measured below.
     shared = [name for name in rewards[0].terms if all(name in mixed.terms for mixed in rewards)]
     shared = [name for name in shared if name != "joint_speed"]
@@ -179,7 +181,7 @@ def generate(
         stochastic: noise in every step; otherwise in the start only.
 
     Raises:
-        ValueError: there is no prompt.
+        UserError: there is no prompt.
         RolloutError: a prompt without frames, or motions that are not finite.
         PromptTooLongError: a prompt is over the text encoder's limit.
     """
@@ -189,7 +191,7 @@ def generate(
     from rollouts.messages import PolicyVersion
 
     if not prompts:
-        raise ValueError("there is no prompt")
+        raise UserError("there is no prompt")
     worker = RolloutWorker(policy)
     version = PolicyVersion(0, policy.weights())
     steps = ancestral_positions(policy.num_steps) if stochastic else ()
@@ -206,7 +208,7 @@ def load_judge(path: str, skeleton: Skeleton, texts: CheckpointSettings | None =
 
     Raises:
         TMRCheckpointError: the files; see `rewards.tmr.checkpoints.load_tmr`.
-        ValueError: it was trained on other features than the skeleton's.
+        UserError: it was trained on other features than the skeleton's.
     """
     from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
     from rewards.tmr.scorer import load_embedder
@@ -218,7 +220,7 @@ def load_judge(path: str, skeleton: Skeleton, texts: CheckpointSettings | None =
     try:
         judge.check_skeleton(skeleton)
     except ValueError as error:
-        raise ValueError(f"judge_path {path}: {error}") from error
+        raise UserError(f"judge_path {path}: {error}") from error
     return judge
 
 

@@ -24,19 +24,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from motions.base.errors import UserError
 from motions.skeleton.features import recover_joints
 from motions.skeleton.skeletons import HUMANML3D, Skeleton
 from rewards.messages import RewardTerms
 from rewards.physics.kinematic import mean_joint_speed
 from rewards.physics.tracking_reference import TrackingReference, UntrackableError, tracking_reference
-from rewards.physics.tracking_simulation import Track, Tracker
+from rewards.physics.tracking_simulation import Track, TrackingSimulator
 from rewards.settings import RewardSettings
 from rewards.validation import check_motions, check_terms
 from rollouts.messages import GroupMotions
 
 MIN_FRAMES = 4
 
-TERMS = (
+TRACKING_TERMS = (
     "tracking",
     "tracked_fraction",
     "tracking_accuracy",
@@ -56,23 +57,23 @@ bodies, and the root); penetration is the depth of the motion itself in the floo
 
 
 class TrackingScorer:
-    """R_track and what it is made of, see `TERMS`.
+    """R_track and what it is made of, see `TRACKING_TERMS`.
 
     Example:
         TrackingScorer(RewardSettings(use_tracking_reward=True), HUMANML3D).score(motions).terms["tracking"]   # [N]
 
     Raises:
-        ValueError: another skeleton than HumanML3D's, or a controller that does not fit.
+        UserError: another skeleton than HumanML3D's, or a controller that does not fit.
     """
 
     name = "tracking"
 
     def __init__(self, settings: RewardSettings, skeleton: Skeleton) -> None:
         if skeleton.name != HUMANML3D.name:
-            raise ValueError(f"use_tracking_reward: the skeleton is {skeleton.name}; legal: {HUMANML3D.name}")
+            raise UserError(f"use_tracking_reward: the skeleton is {skeleton.name}; legal: {HUMANML3D.name}")
         self.settings = settings
         self.skeleton = skeleton
-        self._tracker = Tracker(settings)
+        self._tracker = TrackingSimulator(settings)
 
     @classmethod
     def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> TrackingScorer:
@@ -109,7 +110,7 @@ class TrackingScorer:
         for group in groups:
             own = rows[place : place + len(group.lengths)]
             place += len(own)
-            terms = {name: np.array([row[name] for row in own], dtype=np.float32) for name in TERMS}
+            terms = {name: np.array([row[name] for row in own], dtype=np.float32) for name in TRACKING_TERMS}
             check_terms(self.name, terms, group.prompt.text, len(own))
             results.append(RewardTerms(self.name, terms, seconds))
         return results
@@ -133,7 +134,7 @@ class TrackingScorer:
 
     def _terms(self, reference: TrackingReference | None, track: Track | None, gate: float) -> dict[str, float]:
         """Terms of one motion; without a track, those of one that cannot be tracked."""
-        terms = dict.fromkeys(TERMS, 0.0) | {"tracking_speed_gate": gate}
+        terms = dict.fromkeys(TRACKING_TERMS, 0.0) | {"tracking_speed_gate": gate}
         if reference is None or track is None:
             return terms | {"tracking_fall": 1.0, "tracking_assist": 1.0, "tracking_failed": 1.0}
         settings, tracked = self.settings, track.tracked_fraction

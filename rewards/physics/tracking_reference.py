@@ -15,6 +15,7 @@ from envs.body.frames import rotations_to_z_up, to_z_up
 from envs.body.mujoco_model import PARTS
 from envs.body.rotations import rotation_matrices
 from envs.settings import BODY_NAMES
+from motions.base.errors import UserError
 from motions.humanoid.fit import fit_clip
 from motions.humanoid.kinematics import forward_kinematics
 from motions.humanoid.mocap import MocapClip
@@ -28,7 +29,7 @@ FLOOR_QUANTILE = 0.05
 CONTROL_HZ = 30
 
 
-class UntrackableError(ValueError):
+class UntrackableError(UserError):
     """A motion that cannot be put on the humanoid at all."""
 
 

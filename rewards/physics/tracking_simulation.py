@@ -25,10 +25,11 @@ from envs.body.rotations import inverse, quaternion_product, rotation_vector
 from envs.body.state import CharacterState
 from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings
 from envs.task.imitation_task import ImitationTask
+from motions.base.errors import UserError
 from rewards.physics.tracking_bodies import Bodies, BulletBodies, MujocoBodies
 from rewards.physics.tracking_reference import CONTROL_HZ, TrackingReference
 from rewards.settings import TrackingRewardSettings
-from rollouts.control.actor_critic import Controller, load_controller
+from rollouts.control.actor_critic import ActorCritic, load_controller
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -77,17 +78,17 @@ class Track:
         return float(2 * both / (here + there)) if here + there else 1.0
 
 
-class Tracker:
+class TrackingSimulator:
     """The simulated humanoid, with or without a controller; `task_settings` say in which physics.
 
     Raises:
         ControllerError: the controller cannot be read, or does not fit the observations that it says it needs.
-        ValueError: its actions are absolute targets, whose meaning depends on the clips it was trained on.
+        UserError: its actions are absolute targets, whose meaning depends on the clips it was trained on.
     """
 
     def __init__(self, settings: TrackingRewardSettings) -> None:
         self._settings = settings
-        self._controller: Controller | None = None
+        self._controller: ActorCritic | None = None
         physics: dict[str, object] = {name: getattr(settings, option) for name, option in _PHYSICS_OPTIONS.items()}
         help_options = ("tracking_root_force", "tracking_root_torque")
         self._help: tuple[float, float] = (settings.tracking_root_force, settings.tracking_root_torque)
@@ -149,7 +150,7 @@ class Tracker:
         task = ImitationTask(self.task_settings, len(clips), clips=clips, table_hz=_TABLE_HZ)
         if self._schema is not None and task.schema != self._schema:
             differing = [name for name in task.schema if task.schema[name] != self._schema.get(name)]
-            raise ValueError(
+            raise UserError(
                 f"tracking_controller {self._settings.tracking_controller} differs in {', '.join(differing)} from "
                 "what a tracker observes and does"
             )
@@ -234,14 +235,14 @@ def _interface(path: str, schema: dict[str, object]) -> dict[str, object]:
     names = ("observation", "target_steps", "joints", "control_hz", "action_mode", "action_bound", "action_range",
              "lookahead_s", "velocity_feedforward")  # fmt: skip
     if missing := [name for name in names if name not in schema]:
-        raise ValueError(f"tracking_controller {path}: it was not made for this task: its schema lacks {missing[0]}")
+        raise UserError(f"tracking_controller {path}: it was not made for this task: its schema lacks {missing[0]}")
     if schema["action_mode"] != "residual":
-        raise ValueError(
+        raise UserError(
             f"tracking_controller {path}: its action_mode is {schema['action_mode']!r}; legal: 'residual' "
             "(absolute actions mean something in the clips they were trained on only)"
         )
     if schema["control_hz"] != CONTROL_HZ:
-        raise ValueError(f"tracking_controller {path}: its control_hz is {schema['control_hz']}; legal: {CONTROL_HZ}")
+        raise UserError(f"tracking_controller {path}: its control_hz is {schema['control_hz']}; legal: {CONTROL_HZ}")
     blocks, scales = schema["observation"], schema["action_range"]
     assert isinstance(blocks, dict) and isinstance(scales, list)
     options = {name: schema[name] for name in ("joints", "action_bound", "lookahead_s", "velocity_feedforward")}

@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from motions.base.errors import UserError
+
 State = dict[str, Tensor]
 COMPONENTS = ("text_encoder", "motion_encoder", "motion_decoder")
 # The reward guide's third file is called movement encoder; with genuine TMR weights it is the motion decoder.
@@ -30,7 +32,7 @@ _NAMES = {name: name for name in COMPONENTS} | {"movement_encoder": "motion_deco
 _WRAPPERS = ("state_dict", "model")
 
 
-class TMRCheckpointError(ValueError):
+class TMRCheckpointError(UserError):
     """A file is not (all of) a TMR; the message names the file, what it is, and what was expected."""
 
 

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from motions.base.errors import UserError
 from motions.skeleton.normalization import Normalizer
+from rollouts.gaussians import Gaussian
 
 NORMALIZATION_EPS = 1e-12
 """Added to the standard deviation by the original: (x - mean) / (std + 1e-12)."""
@@ -50,20 +51,13 @@ class TMRConfig:
     def __post_init__(self) -> None:
         for name in ("num_features", "text_dim", "latent_dim", "ff_size", "num_layers", "num_heads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"TMR {name}={getattr(self, name)}: must be at least 1")
+                raise UserError(f"TMR {name}={getattr(self, name)}: must be at least 1")
         if self.latent_dim % self.num_heads or self.latent_dim % 2:
-            raise ValueError(
+            raise UserError(
                 f"TMR latent_dim={self.latent_dim}: must be even and a multiple of num_heads={self.num_heads}"
             )
         if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"TMR dropout={self.dropout}: must be in [0, 1)")
-
-
-class Gaussian(NamedTuple):
-    """A diagonal Gaussian over latents: `mu` [B, d] (the embedding) and `logvar` [B, d]."""
-
-    mu: Tensor
-    logvar: Tensor
+            raise UserError(f"TMR dropout={self.dropout}: must be in [0, 1)")
 
 
 def sinusoidal_positions(length: int, dim: int, device: torch.device) -> Tensor:
@@ -239,7 +233,7 @@ class TMR(nn.Module):
     ) -> None:
         super().__init__()
         if normalizer.num_features != config.num_features:
-            raise ValueError(
+            raise UserError(
                 f"TMR statistics have {normalizer.num_features} numbers, num_features is {config.num_features}"
             )
         self.config = config
@@ -263,7 +257,7 @@ class TMR(nn.Module):
         """Physical features [B, T, D] with `lengths` [B] -> Gaussian; mu is the embedding.
 
         Raises:
-            ValueError: width other than the model's, or a length outside 1..T.
+            UserError: width other than the model's, or a length outside 1..T.
         """
         _check_sequence("motion", features, lengths, self.config.num_features)
         return self.motion_encoder(self.normalize(features, lengths), length_mask(lengths, features.shape[1]))
@@ -272,7 +266,7 @@ class TMR(nn.Module):
         """Token embeddings [B, L, E] with `lengths` [B] -> Gaussian; mu is the embedding.
 
         Raises:
-            ValueError: width other than the model's, or a length outside 1..L.
+            UserError: width other than the model's, or a length outside 1..L.
         """
         _check_sequence("text", tokens, lengths, self.config.text_dim)
         return self.text_encoder(tokens, length_mask(lengths, tokens.shape[1]))
@@ -280,7 +274,7 @@ class TMR(nn.Module):
     def decode(self, latents: Tensor, lengths: Tensor) -> Tensor:
         """Latents [B, d] -> normalised features [B, max(lengths), D], zero after each length."""
         if self.motion_decoder is None:
-            raise ValueError("this TMR has no motion decoder: load one (motion_decoder.pt) or build it with_decoder")
+            raise UserError("this TMR has no motion decoder: load one (motion_decoder.pt) or build it with_decoder")
         return self.motion_decoder(latents, length_mask(lengths, int(lengths.max())))
 
 
@@ -295,10 +289,10 @@ def pad_tokens(tokens: list[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 def _check_sequence(kind: str, values: Tensor, lengths: Tensor, width: int) -> None:
     if values.ndim != 3 or values.shape[2] != width:
-        raise ValueError(f"TMR {kind}: shape {tuple(values.shape)}, this model takes [B, L, {width}]")
+        raise UserError(f"TMR {kind}: shape {tuple(values.shape)}, this model takes [B, L, {width}]")
     if lengths.shape != values.shape[:1]:
-        raise ValueError(f"TMR {kind} lengths: shape {tuple(lengths.shape)}, needs ({values.shape[0]},)")
+        raise UserError(f"TMR {kind} lengths: shape {tuple(lengths.shape)}, needs ({values.shape[0]},)")
     if int(lengths.min()) < 1 or int(lengths.max()) > values.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"TMR {kind} lengths: {int(lengths.min())}..{int(lengths.max())}, legal are 1..{values.shape[1]}"
         )

@@ -21,7 +21,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from motions.data.prompts import Prompt
+from motions.base.errors import UserError
+from motions.data.prompts import MIN_SEGMENT_FRAMES, Prompt
 from motions.skeleton.skeletons import Skeleton
 from rewards.messages import RewardError, RewardTerms
 from rewards.settings import BUILTIN_TMR_FOLDER, RewardSettings
@@ -67,7 +68,7 @@ class Embedder:
         report: of the weights' loading, where they were loaded.
 
     Raises:
-        ValueError: the text encoder is another one than the TMR was trained with.
+        UserError: the text encoder is another one than the TMR was trained with.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Embedder:
     ) -> None:
         trained_with = tmr.text_encoder_fingerprint
         if text_encoder.dim != tmr.config.text_dim or trained_with not in (None, text_encoder.fingerprint):
-            raise ValueError(
+            raise UserError(
                 f"text encoder {text_encoder.name} ({text_encoder.dim} numbers, {text_encoder.fingerprint[:12]}): this "
                 f"TMR was trained on {tmr.text_encoder_name} ({tmr.config.text_dim} numbers, "
                 f"{(trained_with or '?')[:12]})"
@@ -112,11 +113,11 @@ class Embedder:
     def check_skeleton(self, skeleton: Skeleton) -> None:
         """
         Raises:
-            ValueError: the TMR was trained on features of another width or frame rate than the skeleton's.
+            UserError: the TMR was trained on features of another width or frame rate than the skeleton's.
         """
         config = self.tmr.config
         if config.num_features != skeleton.num_features or config.fps != skeleton.fps:
-            raise ValueError(
+            raise UserError(
                 f"TMR takes {config.num_features} features at {config.fps} fps; motions of skeleton {skeleton.name} "
                 f"have {skeleton.num_features} at {skeleton.fps} fps"
             )
@@ -144,7 +145,7 @@ class SemanticScorer:
         """Judge motions of `skeleton`.
 
         Raises:
-            ValueError: the TMR was trained on features of another width or frame rate.
+            UserError: the TMR was trained on features of another width or frame rate.
         """
         embedder.check_skeleton(skeleton)
         self.embedder = embedder
@@ -167,7 +168,7 @@ class SemanticScorer:
         Raises:
             RewardError: a motion that cannot be judged (not finite, a segment of fewer than 4 frames) or a term that
                 is not finite.
-            ValueError: a text longer than the text encoder takes.
+            UserError: a text longer than the text encoder takes.
         """
         start = time.perf_counter()
         ranges = [self._ranges(group) for group in groups]
@@ -184,7 +185,7 @@ class SemanticScorer:
 
     def _ranges(self, motions: GroupMotions) -> np.ndarray:
         """Frame ranges [N, K, 2] of the clips to embed; K = 1 in global mode."""
-        check_motions(self.name, motions, self.embedder.tmr.config.num_features, segments.MIN_SEGMENT_FRAMES)
+        check_motions(self.name, motions, self.embedder.tmr.config.num_features, MIN_SEGMENT_FRAMES)
         if not self.settings.use_dense_reward:
             ends = np.minimum(motions.lengths, self.settings.max_motion_length)
             return np.stack([np.zeros_like(ends), ends], axis=1)[:, None]
@@ -236,7 +237,7 @@ def load_embedder(settings: RewardSettings, texts: CheckpointSettings | None = N
 
     Raises:
         TMRCheckpointError: weights that are missing, of another kind, incomplete or not finite.
-        ValueError: unknown text encoder, or one of another width; a device that is not there.
+        UserError: unknown text encoder, or one of another width; a device that is not there.
     """
     by_file = bool(settings.tmr_text_encoder_path)
     path = BUILTIN_TMR_FOLDER if settings.builtin_tmr else Path(settings.tmr_checkpoint_path)

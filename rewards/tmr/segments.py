@@ -18,10 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motions.data.prompts import Prompt
-
-MIN_SEGMENT_FRAMES = 4
-"""Shorter segments are errors; from about 16 frames on an embedding means something."""
+from motions.base.errors import UserError
+from motions.data.prompts import MIN_SEGMENT_FRAMES, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +39,11 @@ def dense_reward(similarity: np.ndarray, text_similarity: np.ndarray, alpha: flo
     """R_sem and its parts from s [N, K, K] and B [K, K].
 
     Raises:
-        ValueError: shapes that do not fit.
+        UserError: shapes that do not fit.
     """
     num_segments = text_similarity.shape[0]
     if similarity.shape[1:] != (num_segments, num_segments) or text_similarity.shape != (num_segments, num_segments):
-        raise ValueError(
+        raise UserError(
             f"similarity {similarity.shape} and text_similarity {text_similarity.shape}: need [N,K,K], [K,K]"
         )
     other = ~np.eye(num_segments, dtype=bool)
@@ -66,16 +64,16 @@ def segment_ranges(prompt: Prompt, lengths: np.ndarray, max_frames: int) -> np.n
     stretched into padding. Frames after the last segment belong to none.
 
     Raises:
-        ValueError: a segment has fewer than 4 frames left.
+        UserError: a segment has fewer than 4 frames left.
     """
     boundaries = np.array(prompt.boundaries, dtype=np.int64).reshape(1, -1, 2)
     ranges = np.minimum(boundaries, np.minimum(lengths, max_frames).reshape(-1, 1, 1))
     frames = ranges[:, :, 1] - ranges[:, :, 0]
     if frames.size == 0:
-        raise ValueError(f"prompt {prompt.text!r} has no segments")
+        raise UserError(f"prompt {prompt.text!r} has no segments")
     if frames.min() < MIN_SEGMENT_FRAMES:
         sample, segment = np.unravel_index(int(frames.argmin()), frames.shape)
-        raise ValueError(
+        raise UserError(
             f"prompt {prompt.text!r}, sample {sample}: segment {segment} ({prompt.segments[segment].text!r}) has "
             f"{frames[sample, segment]} frames of a motion of {lengths[sample]} (at most {max_frames} are looked at); "
             f"at least {MIN_SEGMENT_FRAMES} are needed"

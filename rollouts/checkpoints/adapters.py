@@ -28,6 +28,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 from rollouts.checkpoints.mdm_naming import to_official_state_dict
 from rollouts.networks.mdm import MDM
 from rollouts.settings import PolicySettings
@@ -51,7 +52,7 @@ _VARIANTS = (
 )
 
 
-class AdapterError(ValueError):
+class AdapterError(UserError):
     """An adapter does not fit the network, or a file is no adapter; the message names file and reason."""
 
 

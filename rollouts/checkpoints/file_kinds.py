@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from motions.base.errors import UserError
+
 SUPPORTED_KIND = "an MDM of architecture trans_enc"
 """What `describe_contents` says of a file that can be loaded."""
 
@@ -31,7 +33,7 @@ _TORCH_LOAD_ERRORS = (
 )
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A file cannot be loaded as an MDM checkpoint; the message names the file and says what it is."""
 
 

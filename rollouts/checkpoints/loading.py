@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from motions.base.errors import UserError
 from rollouts.checkpoints.mdm_files import LoadedMDM, find_checkpoint, load_mdm
 from rollouts.checkpoints.model_args import read_model_args
 from rollouts.diffusion.policy import DiffusionPolicy
@@ -20,7 +21,7 @@ def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> Diffusi
 
     Raises:
         CheckpointError, ModelArgsError, AdapterError: the files; see `checkpoints.load_mdm`, `adapters.load_adapter`.
-        ValueError: no statistics, or parts that do not fit each other or the device.
+        UserError: no statistics, or parts that do not fit each other or the device.
     """
     return build_policy(load_base(settings), settings, sampling)
 
@@ -28,7 +29,7 @@ def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> Diffusi
 def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
     """`load_policy` of what `load_base` gave, for those who want its report too; the network becomes the policy's."""
     if loaded.normalizer is None:
-        raise ValueError(
+        raise UserError(
             f"there is no Mean.npy and Std.npy beside {loaded.report.path}; --stats_path names the folder of the "
             "statistics the model was trained with (HumanML3D's own folder for official models)"
         )
@@ -47,7 +48,7 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
     """The text encoder of the policy; reads args.json, not the weights.
 
     Raises:
-        ValueError: it cannot be loaded, or is another one than the policy was trained with (by width, or by the
+        UserError: it cannot be loaded, or is another one than the policy was trained with (by width, or by the
             fingerprint that our own checkpoints carry).
     """
     file = find_checkpoint(settings.model_path)
@@ -62,7 +63,7 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
     )
     if args.text_width not in (None, encoder.dim) or args.text_encoder_fingerprint not in (None, encoder.fingerprint):
         trained_with = (args.text_encoder_fingerprint or "unknown")[:12]
-        raise ValueError(
+        raise UserError(
             f"text_encoder {name} ({encoder.dim} numbers, fingerprint {encoder.fingerprint[:12]}) is not the one that "
             f"{file} was trained with: {args.text_encoder} ({args.text_width} numbers, fingerprint {trained_with})"
         )

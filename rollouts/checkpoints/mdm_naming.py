@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from motions.base.errors import UserError
 from rollouts.networks.mdm import MDM, MDMConfig, positional_table
 
 OFFICIAL_POSITIONS = ("sequence_pos_encoder.pe", "embed_timestep.sequence_pos_encoder.pe")
@@ -32,7 +33,7 @@ _LAYER = {
 _QKV = ("q_proj", "k_proj", "v_proj")
 
 
-class StateDictError(ValueError):
+class StateDictError(UserError):
     """Names or shapes of a state dict are not those of the network it should fill."""
 
 

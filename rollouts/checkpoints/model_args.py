@@ -15,6 +15,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from motions.base.errors import UserError
+
 ARGS_FILE = "args.json"
 _SKELETONS = {"humanml": "humanml3d", "t2m": "humanml3d", "kit": "kit"}
 _DATASETS = {"humanml3d": "humanml", "kit": "kit"}
@@ -23,7 +25,7 @@ _TEXT_WIDTHS = {"clip": 512, "distilbert": 768}
 _NEWER = ("text_encoder_type", "mask_frames", "pos_embed_max_len", "use_ema", "pred_len", "context_len")
 
 
-class ModelArgsError(ValueError):
+class ModelArgsError(UserError):
     """args.json is missing, broken, or describes a model that is not supported; the message names file and field."""
 
 

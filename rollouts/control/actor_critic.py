@@ -30,6 +30,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 from rollouts.control.observation_statistics import ObservationStatistics
 
 CONTROLLER_FILE = "controller.safetensors"
@@ -39,16 +40,16 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "e
 _METADATA = ("config", "schema", "extra")
 
 
-class ControllerError(ValueError):
+class ControllerError(UserError):
     """A file is no controller, or not one for this environment; the message names the file and what differs."""
 
 
 @dataclass(frozen=True, slots=True)
-class ControllerConfig:
+class ActorCriticConfig:
     """Shape of a controller.
 
     Example:
-        ControllerConfig(observation_dim=11, action_dim=3, hidden_sizes=(64, 64))
+        ActorCriticConfig(observation_dim=11, action_dim=3, hidden_sizes=(64, 64))
     """
 
     observation_dim: int
@@ -68,22 +69,22 @@ class ControllerConfig:
 
     def __post_init__(self) -> None:
         if self.observation_dim < 1 or self.action_dim < 1:
-            raise ValueError(f"observation_dim {self.observation_dim} and action_dim {self.action_dim}: at least 1")
+            raise UserError(f"observation_dim {self.observation_dim} and action_dim {self.action_dim}: at least 1")
         if any(size < 1 for size in self.hidden_sizes):
-            raise ValueError(f"hidden_sizes is {self.hidden_sizes}: every layer has at least one unit")
+            raise UserError(f"hidden_sizes is {self.hidden_sizes}: every layer has at least one unit")
         if self.activation not in _ACTIVATIONS:
-            raise ValueError(f"activation is {self.activation!r}; known: {', '.join(get_args(Activation))}")
+            raise UserError(f"activation is {self.activation!r}; known: {', '.join(get_args(Activation))}")
         if not math.isfinite(self.initial_log_std):
-            raise ValueError(f"initial_log_std is {self.initial_log_std}: a finite number")
+            raise UserError(f"initial_log_std is {self.initial_log_std}: a finite number")
         if not self.min_observation_std > 0:
-            raise ValueError(f"min_observation_std is {self.min_observation_std}: above 0")
+            raise UserError(f"min_observation_std is {self.min_observation_std}: above 0")
 
 
-class Controller(nn.Module):
+class ActorCritic(nn.Module):
     """Policy, critic and statistics.
 
     Example:
-        controller = Controller(ControllerConfig(11, 3), seed=0)
+        controller = ActorCritic(ActorCriticConfig(11, 3), seed=0)
         controller.update_statistics(observations)                       # [..., 11], between iterations
         actions = controller.act(observations, torch.randn(8, 3))        # without noise: the mean
     """
@@ -91,7 +92,7 @@ class Controller(nn.Module):
     value_mean: Tensor
     value_std: Tensor
 
-    def __init__(self, config: ControllerConfig, seed: int = 0) -> None:
+    def __init__(self, config: ActorCriticConfig, seed: int = 0) -> None:
         """A new controller: orthogonal weights from `seed`, zero biases; global random state is not used."""
         super().__init__()
         self.config = config
@@ -123,7 +124,7 @@ class Controller(nn.Module):
         """Add raw observations [..., O] to the statistics; between iterations only.
 
         Raises:
-            ValueError: another width, or a number is not finite.
+            UserError: another width, or a number is not finite.
         """
         self.statistics.update(observations)
 
@@ -132,10 +133,10 @@ class Controller(nn.Module):
         """Standardise returns by `mean` and `std` from now on; what the critic predicts stays as it is.
 
         Raises:
-            ValueError: not finite, or `std` is not above 0.
+            UserError: not finite, or `std` is not above 0.
         """
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-            raise ValueError(f"returns cannot be standardised by mean {mean}, standard deviation {std}")
+            raise UserError(f"returns cannot be standardised by mean {mean}, standard deviation {std}")
         last = self.critic[-1]
         assert isinstance(last, nn.Linear)
         last.weight.mul_(self.value_std.float() / std)
@@ -152,7 +153,7 @@ class Controller(nn.Module):
         return list(self.critic.parameters())
 
 
-def _mlp(config: ControllerConfig, outputs: int, gain: float, generator: torch.Generator) -> nn.Sequential:
+def _mlp(config: ActorCriticConfig, outputs: int, gain: float, generator: torch.Generator) -> nn.Sequential:
     sizes = (config.observation_dim, *config.hidden_sizes)
     layers: list[nn.Module] = []
     for inputs, units in itertools.pairwise(sizes):
@@ -168,32 +169,11 @@ def _linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) 
     return layer
 
 
-def action_log_prob(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log density [...] of actions [..., A] under N(mean [..., A], diag exp(2 log_std)), summed over A."""
-    scaled = (actions - mean) * torch.exp(-log_std)
-    return -(0.5 * scaled.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
-
-
-def action_kl(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """KL(old || new) [...] of two diagonal Gaussians, summed over A:
-
-    sum_a log(s1 / s0) + (s0^2 + (m0 - m1)^2) / (2 s1^2) - 1/2.
-    """
-    ratio = torch.exp(2 * (old_log_std - log_std))
-    distance = (old_mean - mean).square() * torch.exp(-2 * log_std)
-    return (log_std - old_log_std + 0.5 * (ratio + distance - 1.0)).sum(-1)
-
-
-def action_entropy(log_std: Tensor) -> Tensor:
-    """Entropy of the diagonal Gaussian: sum_a log_std + log(2 pi e) / 2."""
-    return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
-
-
 @dataclass(frozen=True, slots=True)
 class LoadedController:
     """A controller in eval mode and what its file says about it."""
 
-    controller: Controller
+    controller: ActorCritic
     schema: dict[str, Any]
     """`observation_schema` of the environment it was made for."""
     extra: dict[str, Any]
@@ -202,7 +182,7 @@ class LoadedController:
 
 def save_controller(
     folder: str | Path,
-    controller: Controller,
+    controller: ActorCritic,
     schema: Mapping[str, Any],
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -216,7 +196,7 @@ def save_controller(
         The file.
 
     Raises:
-        ValueError: a weight is not finite, or schema or extra is no JSON.
+        UserError: a weight is not finite, or schema or extra is no JSON.
         WriteError: it cannot be written.
     """
     path = Path(folder) / CONTROLLER_FILE
@@ -226,7 +206,7 @@ def save_controller(
     try:
         metadata = {name: json.dumps(contents[name], allow_nan=False) for name in _METADATA}
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: schema and extra must be plain JSON: {error}") from error
+        raise UserError(f"{path}: schema and extra must be plain JSON: {error}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(save(tensors, metadata))
@@ -254,7 +234,7 @@ def load_controller(path: str | Path, expected_schema: Mapping[str, Any] | None 
         if differences:
             raise ControllerError(f"{file} was made for other observations: {'; '.join(differences[:4])}")
     try:
-        controller = Controller(_config_of(contents["config"]))
+        controller = ActorCritic(_config_of(contents["config"]))
     except (TypeError, ValueError) as error:
         raise ControllerError(f"{file}: its configuration is not usable: {error}") from error
     wanted = controller.state_dict()
@@ -321,9 +301,9 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, contents
 
 
-def _config_of(values: Mapping[str, Any]) -> ControllerConfig:
+def _config_of(values: Mapping[str, Any]) -> ActorCriticConfig:
     tuples = {name: tuple(values[name]) for name in ("hidden_sizes", "unscaled_inputs") if name in values}
-    return ControllerConfig(**{**values, **tuples})
+    return ActorCriticConfig(**{**values, **tuples})
 
 
 def _require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -11,6 +11,7 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 
 import envs
+from motions.base.errors import UserError
 from rollouts.control.vector_sampler import spaces_of
 
 OWN_IDS = envs.__name__
@@ -25,7 +26,7 @@ def make_control_env(env_id: str, num_envs: int, options: Mapping[str, Any] | No
         options: keyword arguments of the environment.
 
     Raises:
-        ValueError: unknown id (the nearest are named), options that it does not take, or spaces that a controller
+        UserError: unknown id (the nearest are named), options that it does not take, or spaces that a controller
             cannot serve.
     """
     module, _, env_id = env_id.rpartition(":")
@@ -33,16 +34,16 @@ def make_control_env(env_id: str, num_envs: int, options: Mapping[str, Any] | No
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise ValueError(f"the module of environment {module}:{env_id} cannot be imported: {error}") from error
+            raise UserError(f"the module of environment {module}:{env_id} cannot be imported: {error}") from error
     known = list(gymnasium.registry)
     if env_id not in known:
         near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"gymnasium knows no environment {env_id!r}{hint}")
+        raise UserError(f"gymnasium knows no environment {env_id!r}{hint}")
     try:
         env = gymnasium.make_vec(env_id, num_envs=num_envs, **dict(options or {}))
     except TypeError as error:
-        raise ValueError(f"{env_id} does not take these options: {error}") from error
+        raise UserError(f"{env_id} does not take these options: {error}") from error
     spaces_of(env)
     return env
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from motions.base.errors import UserError
+
 CLIP = 5.0
 """Normalised observations are clamped to [-CLIP, CLIP], in cloning, in TRPO and when the controller is used."""
 
@@ -33,12 +35,12 @@ class ObservationStatistics(nn.Module):
         """Statistics of `size` numbers. Entries named by `unscaled` (a phase) are passed on as they are.
 
         Raises:
-            ValueError: an entry of `unscaled` is outside [0, size).
+            UserError: an entry of `unscaled` is outside [0, size).
         """
         super().__init__()
         outside = [index for index in unscaled if not 0 <= index < size]
         if outside:
-            raise ValueError(f"unscaled_inputs names {outside}; observations have entries 0 to {size - 1}")
+            raise UserError(f"unscaled_inputs names {outside}; observations have entries 0 to {size - 1}")
         self.min_std = min_std
         scaled = torch.ones(size, dtype=torch.bool)
         scaled[list(unscaled)] = False
@@ -61,17 +63,17 @@ class ObservationStatistics(nn.Module):
         """Add observations [..., O].
 
         Raises:
-            ValueError: another width, or a number is not finite; nothing is changed then.
+            UserError: another width, or a number is not finite; nothing is changed then.
         """
         data = torch.as_tensor(observations).to(self.mean)
         if data.shape[-1] != self.mean.numel():
-            raise ValueError(f"observations have {data.shape[-1]} entries; the statistics are of {self.mean.numel()}")
+            raise UserError(f"observations have {data.shape[-1]} entries; the statistics are of {self.mean.numel()}")
         data = data.reshape(-1, self.mean.numel())
         if len(data) == 0:
             return
         if not bool(data.isfinite().all()):
             entries = (~data.isfinite()).any(0).nonzero().flatten().tolist()
-            raise ValueError(f"observations are not finite in entries {entries[:8]}; statistics were not changed")
+            raise UserError(f"observations are not finite in entries {entries[:8]}; statistics were not changed")
         variance, mean = torch.var_mean(data, dim=0, correction=0)
         self.merge(len(data), mean, variance)
 

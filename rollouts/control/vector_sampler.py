@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from rollouts.control.actor_critic import Controller
+from motions.base.errors import UserError
+from rollouts.control.actor_critic import ActorCritic
 from rollouts.control.rollouts import ControlRollout
 
 
@@ -47,12 +48,12 @@ def spaces_of(env: VectorEnv) -> tuple[int, int]:
     """Widths of observation and action.
 
     Raises:
-        ValueError: they are no flat boxes of floats.
+        UserError: they are no flat boxes of floats.
     """
     sizes = []
     for what, space in (("observation", env.single_observation_space), ("action", env.single_action_space)):
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-            raise ValueError(f"the {what} space is {space}; a controller needs a Box with one axis")
+            raise UserError(f"the {what} space is {space}; a controller needs a Box with one axis")
         sizes.append(space.shape[0])
     return sizes[0], sizes[1]
 
@@ -74,11 +75,11 @@ class VectorSampler:
             record_expert: ask the environment's open-loop expert in every state.
 
         Raises:
-            ValueError: unsuitable spaces, or there is no expert to record.
+            UserError: unsuitable spaces, or there is no expert to record.
         """
         spaces_of(env)
         if record_expert and not isinstance(env.unwrapped, ExpertEnv):
-            raise ValueError(f"{type(env.unwrapped).__name__} has no expert_action(); cloning terms need one")
+            raise UserError(f"{type(env.unwrapped).__name__} has no expert_action(); cloning terms need one")
         self.env = env
         self.seed = seed
         self.stream = stream
@@ -104,7 +105,7 @@ class VectorSampler:
         self._lengths[:] = 0
 
     def collect(
-        self, controller: Controller, num_steps: int, iteration: int, deterministic: bool = False
+        self, controller: ActorCritic, num_steps: int, iteration: int, deterministic: bool = False
     ) -> ControlRollout:
         """Drive all environments for `num_steps` steps.
 
@@ -167,11 +168,11 @@ class VectorSampler:
         """Everything between two rollouts, for `load`.
 
         Raises:
-            ValueError: the environments cannot be saved.
+            UserError: the environments cannot be saved.
         """
         env = self.env.unwrapped
         if not isinstance(env, RestorableEnv):
-            raise ValueError(f"{type(env).__name__} has no state(); its episodes cannot be saved")
+            raise UserError(f"{type(env).__name__} has no state(); its episodes cannot be saved")
         return {
             "env": env.state(),
             "observations": self._observations.copy(),
@@ -184,15 +185,13 @@ class VectorSampler:
         """Continue where `state()` was taken.
 
         Raises:
-            ValueError: the environments cannot be restored, or there are others in number.
+            UserError: the environments cannot be restored, or there are others in number.
         """
         env = self.env.unwrapped
         if not isinstance(env, RestorableEnv):
-            raise ValueError(f"{type(env).__name__} has no set_state(); its episodes cannot be restored")
+            raise UserError(f"{type(env).__name__} has no set_state(); its episodes cannot be restored")
         if len(state["returns"]) != self.env.num_envs:
-            raise ValueError(
-                f"the saved state is of {len(state['returns'])} environments, here are {self.env.num_envs}"
-            )
+            raise UserError(f"the saved state is of {len(state['returns'])} environments, here are {self.env.num_envs}")
         env.set_state(state["env"])
         self._observations = np.array(state["observations"], dtype=np.float32)
         self._resetting = np.array(state["resetting"], dtype=bool)
@@ -200,7 +199,7 @@ class VectorSampler:
         self._lengths = np.array(state["lengths"], dtype=np.int64)
 
 
-def _mean_function(controller: Controller) -> Callable[[np.ndarray], np.ndarray]:
+def _mean_function(controller: ActorCritic) -> Callable[[np.ndarray], np.ndarray]:
     """[N, O] -> mean action [N, A], with as little around the network as possible."""
     device = controller.log_std.device
 
@@ -286,7 +285,7 @@ class Episodes:
 
 
 def run_episodes(
-    controller: Controller, env: VectorEnv, seed: int, deterministic: bool = True, max_steps: int = 100_000
+    controller: ActorCritic, env: VectorEnv, seed: int, deterministic: bool = True, max_steps: int = 100_000
 ) -> Episodes:
     """One whole episode of every environment, so that short ones are not preferred.
 

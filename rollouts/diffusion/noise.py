@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from motions.base.errors import UserError
+
 _WORD = 2**64
 # The highest counter word: the kind of draw in the upper half, the denoising position in the lower.
 _INITIAL = 0 << 32
@@ -50,7 +52,7 @@ def _generator(seed: int, step: int, prompt_index: int, sample: int, purpose: in
     words = {"seed": seed, "step": step, "prompt_index": prompt_index, "sample index": sample}
     for name, value in words.items():
         if not 0 <= value < _WORD:
-            raise ValueError(f"{name} is {value}; noise is keyed by integers from 0 to 2^64 - 1")
+            raise UserError(f"{name} is {value}; noise is keyed by integers from 0 to 2^64 - 1")
     key = np.array([seed, step], dtype=np.uint64)
     counter = np.array([0, prompt_index, sample, purpose], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

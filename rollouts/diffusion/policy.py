@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from motions.base.errors import UserError
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton
 from rollouts.devices import moved, multiplies, resolve_device
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 _DTYPES: dict[AmpDtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """Weights that do not belong to this policy, or hold numbers that are not finite."""
 
 
@@ -95,7 +96,7 @@ class DiffusionPolicy:
         Adapters are injected into the network in place, before or after (`rollouts/checkpoints/adapters.py`).
 
         Raises:
-            ValueError: network, statistics and skeleton disagree on the number of features, the device does not
+            UserError: network, statistics and skeleton disagree on the number of features, the device does not
                 exist, or the schedule has fewer steps than asked for.
         """
         widths = {
@@ -105,13 +106,13 @@ class DiffusionPolicy:
         }
         if len(set(widths.values())) > 1:
             listed = ", ".join(f"{name} {width}" for name, width in widths.items())
-            raise ValueError(f"the number of features disagrees: {listed}")
+            raise UserError(f"the number of features disagrees: {listed}")
         self.device = resolve_device(sampling.device)
         self.network = network.to(self.device).eval()
         self.schedule = schedule if sampling.sampling_steps is None else schedule.respaced(sampling.sampling_steps)
         last = int(self.schedule.timestep_map[-1])
         if last >= network.config.max_positions:
-            raise ValueError(f"the schedule has step {last}; max_positions is {network.config.max_positions}")
+            raise UserError(f"the schedule has step {last}; max_positions is {network.config.max_positions}")
         self.normalizer = normalizer
         self.skeleton = skeleton
         self.sampling = sampling
@@ -183,7 +184,7 @@ class DiffusionPolicy:
         """The reference policy: inside, the same network acts with its base weights.
 
         Raises:
-            ValueError: the network has no adapters, so there is no reference to fall back to.
+            UserError: the network has no adapters, so there is no reference to fall back to.
         """
         return self._denoiser.adapters_disabled()
 
@@ -234,7 +235,7 @@ class DiffusionPolicy:
         """Table indices [N] of a position or of one position per sample."""
         positions = position.cpu().numpy() if isinstance(position, Tensor) else np.full(num_samples, position)
         if positions.shape != (num_samples,) or positions.min() < 0 or positions.max() >= self.num_steps:
-            raise ValueError(
+            raise UserError(
                 f"position is {positions.tolist()}; expected {num_samples} positions from 0 to {self.num_steps - 1}"
             )
         return self.num_steps - 1 - positions

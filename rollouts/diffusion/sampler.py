@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from motions.base.errors import UserError
 from rollouts.diffusion.policy import DiffusionPolicy, EmbeddedCondition, Inpainting
-from rollouts.diffusion.transitions import gaussian_log_prob
+from rollouts.gaussians import gaussian_log_prob
 
 StepNoise = Callable[[int], Tensor]
 """Noise [N, T, D] of a position; called once for every stochastic position, in order."""
@@ -62,7 +63,7 @@ def sample(
             has its Gaussian, and cost one forward until then.
 
     Raises:
-        ValueError: positions out of range, not increasing, or trained without being stochastic.
+        UserError: positions out of range, not increasing, or trained without being stochastic.
     """
     _require_positions(policy, stochastic, trained)
     noisy, recorded = frozenset(stochastic), frozenset(trained)
@@ -108,12 +109,12 @@ def _require_positions(policy: DiffusionPolicy, stochastic: Sequence[int], train
     last = policy.num_steps - 1
     for name, positions in (("stochastic_steps", stochastic), ("trained_steps", trained)):
         if list(positions) != sorted(set(positions)):
-            raise ValueError(f"{name} is {tuple(positions)}; positions have to increase")
+            raise UserError(f"{name} is {tuple(positions)}; positions have to increase")
         if positions and not (positions[0] >= 0 and positions[-1] < last):
-            raise ValueError(
+            raise UserError(
                 f"{name} is {tuple(positions)}; of {policy.num_steps} steps, positions 0 to {last - 1} can be "
                 "stochastic (the last one is noiseless)"
             )
     loose = sorted(set(trained) - set(stochastic))
     if loose:
-        raise ValueError(f"trained_steps has {loose}, which are not stochastic: a deterministic step has no density")
+        raise UserError(f"trained_steps has {loose}, which are not stochastic: a deterministic step has no density")

@@ -17,6 +17,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from motions.base.errors import UserError
+
 ScheduleName = Literal["cosine", "linear"]
 Table = NDArray[np.float64]
 Respacing = int | str | Sequence[int]
@@ -31,17 +33,17 @@ def noise_betas(name: ScheduleName, num_steps: int) -> Table:
     `linear`: evenly from 1e-4 to 0.02, times 1000/T, so that the whole chain adds the same noise for any T.
     """
     if num_steps < 1:
-        raise ValueError(f"num_steps is {num_steps}; a schedule has at least 1 step")
+        raise UserError(f"num_steps is {num_steps}; a schedule has at least 1 step")
     if name == "linear":
         scale = 1000.0 / num_steps
         betas = np.linspace(scale * 1e-4, scale * 0.02, num_steps, dtype=np.float64)
         if betas[-1] >= 1.0:
-            raise ValueError(f"num_steps is {num_steps}; the linear schedule needs at least 21 steps")
+            raise UserError(f"num_steps is {num_steps}; the linear schedule needs at least 21 steps")
         return betas
     if name == "cosine":
         levels = [math.cos((i / num_steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(num_steps + 1)]
         return np.array([min(1 - levels[i + 1] / levels[i], _MAX_BETA) for i in range(num_steps)], dtype=np.float64)
-    raise ValueError(f"schedule is {name!r}; known schedules: {', '.join(get_args(ScheduleName))}")
+    raise UserError(f"schedule is {name!r}; known schedules: {', '.join(get_args(ScheduleName))}")
 
 
 def spaced_timesteps(num_steps: int, spacing: Respacing) -> tuple[int, ...]:
@@ -56,7 +58,7 @@ def spaced_timesteps(num_steps: int, spacing: Respacing) -> tuple[int, ...]:
         for stride in range(1, num_steps + 1):
             if len(range(0, num_steps, stride)) == wanted:
                 return tuple(range(0, num_steps, stride))
-        raise ValueError(f"respacing {spacing!r}: no integer stride over {num_steps} steps gives {wanted} steps")
+        raise UserError(f"respacing {spacing!r}: no integer stride over {num_steps} steps gives {wanted} steps")
     counts = _section_counts(spacing)
     size, remainder = divmod(num_steps, len(counts))
     kept: list[int] = []
@@ -64,9 +66,7 @@ def spaced_timesteps(num_steps: int, spacing: Respacing) -> tuple[int, ...]:
     for section, count in enumerate(counts):
         length = size + (section < remainder)
         if count > length:
-            raise ValueError(
-                f"respacing {spacing!r}: section {section} has {length} steps, cannot keep {count} of them"
-            )
+            raise UserError(f"respacing {spacing!r}: section {section} has {length} steps, cannot keep {count} of them")
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
         # The offset is accumulated, not multiplied: rounding of halves has to fall as in the published tables.
         offset = 0.0
@@ -83,14 +83,14 @@ def _section_counts(spacing: Respacing) -> list[int]:
         return [_positive_integer(spacing, spacing)]
     parts = spacing.split(",") if isinstance(spacing, str) else list(spacing)
     if not parts:
-        raise ValueError(f"respacing {spacing!r} is empty; give a number of steps, section counts or 'ddimN'")
+        raise UserError(f"respacing {spacing!r} is empty; give a number of steps, section counts or 'ddimN'")
     return [_positive_integer(part, spacing) for part in parts]
 
 
 def _positive_integer(value: object, spacing: Respacing) -> int:
     text = str(value).strip()
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"respacing {spacing!r}: {text!r} is not a positive number of steps")
+        raise UserError(f"respacing {spacing!r}: {text!r} is not a positive number of steps")
     return int(text)
 
 
@@ -136,7 +136,7 @@ class DiffusionSchedule:
     def index(self, position: int) -> int:
         """Table index of a position of the denoising sequence (0 = noisiest)."""
         if not 0 <= position < self.num_steps:
-            raise ValueError(f"position is {position}; the schedule has positions 0 to {self.num_steps - 1}")
+            raise UserError(f"position is {position}; the schedule has positions 0 to {self.num_steps - 1}")
         return self.num_steps - 1 - position
 
     def respaced(self, spacing: Respacing) -> DiffusionSchedule:

@@ -21,11 +21,9 @@ the ratio does not depend on the length.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rollouts.devices import moved
@@ -88,61 +86,6 @@ def ddim_transition(x_t: Tensor, x0: Tensor, step: StepCoefficients, eta: float)
 def q_sample(x0: Tensor, noise: Tensor, alpha_bar: np.ndarray) -> Tensor:
     """Forward process sqrt(abar) x0 + sqrt(1 - abar) noise. x0, noise [N, T, D]; alpha_bar [N] float64."""
     return _column(np.sqrt(alpha_bar), x0) * x0 + _column(np.sqrt(1.0 - alpha_bar), x0) * noise
-
-
-def gaussian_log_prob(x_prev: Tensor, mean: Tensor, std: Tensor, mask: Tensor | None) -> Tensor:
-    """log N(x_prev; mean, std^2 I), mean over valid elements: [N] float32.
-
-    x_prev is detached: a drawn state is data, its gradient would cancel the one through the mean (specs/grpo.md 9.1).
-
-    Args:
-        x_prev: drawn states [N, T, D].
-        mean: [N, T, D].
-        std: [N], every entry > 0.
-        mask: [N, T] bool, True = real frame; None = all are real.
-
-    Raises:
-        ValueError: a std is 0 (a deterministic step has no density).
-    """
-    _require_density(std)
-    squares = (_at_least_fp32(x_prev.detach()) - _at_least_fp32(mean)).square()
-    deviation = masked_mean(squares, mask) / (2.0 * std.square())
-    return -deviation - torch.log(std) - 0.5 * math.log(2.0 * math.pi)
-
-
-def gaussian_kl(mean: Tensor, ref_mean: Tensor, std: Tensor, mask: Tensor | None) -> Tensor:
-    """Exact KL(N(mean, std^2 I) || N(ref_mean, std^2 I)) = |mean - ref_mean|^2 / (2 std^2), mean over valid elements.
-
-    Shapes and errors as in `gaussian_log_prob`. Never negative, and 0 for equal means.
-    """
-    _require_density(std)
-    squares = (_at_least_fp32(mean) - _at_least_fp32(ref_mean)).square()
-    return masked_mean(squares, mask) / (2.0 * std.square())
-
-
-def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of values [N, T, D] over features and valid frames (mask [N, T] bool): [N].
-
-    Each sample is reduced on its own, so the result does not depend on its neighbours in the batch.
-    """
-    per_frame = values.mean(dim=2)
-    if mask is None:
-        return per_frame.mean(dim=1)
-    weights = mask.to(per_frame.dtype)
-    return torch.where(mask, per_frame, torch.zeros_like(per_frame)).sum(dim=1) / weights.sum(dim=1)
-
-
-def _at_least_fp32(values: Tensor) -> Tensor:
-    """Half precision becomes fp32; float64 stays, so that gradients can be checked by finite differences."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def _require_density(std: Tensor) -> None:
-    if bool((std <= 0).any()):
-        raise ValueError(
-            "std is 0: a deterministic step (the last one, or one outside the SDE window) has no density; "
-            "score stochastic positions only"
-        )
 
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:

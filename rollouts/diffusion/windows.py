@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from motions.base.errors import UserError
 from rollouts.diffusion.noise import plan_generator
 from rollouts.settings import SamplingSettings
 
@@ -24,16 +25,16 @@ def window_positions(settings: SamplingSettings, num_steps: int, seed: int, step
     every position except the noiseless last one.
 
     Raises:
-        ValueError: the window does not fit into the `num_steps - 1` steps that can be stochastic.
+        UserError: the window does not fit into the `num_steps - 1` steps that can be stochastic.
     """
     candidates = ancestral_positions(num_steps)
     if not candidates:
-        raise ValueError(f"sampling_steps is {num_steps}; the last step is noiseless, learning needs at least 2")
+        raise UserError(f"sampling_steps is {num_steps}; the last step is noiseless, learning needs at least 2")
     if settings.sde_window == 0:
         return candidates
     last_start = len(candidates) - settings.sde_window
     if last_start < 0:
-        raise ValueError(
+        raise UserError(
             f"sde_window is {settings.sde_window}; of {num_steps} sampling steps, {len(candidates)} can be stochastic"
         )
     start = int(plan_generator(seed, step).integers(min(settings.sde_window_start, last_start + 1)))

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motions.base.errors import UserError
 from rollouts.diffusion.noise import initial_noise, step_noise
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.sampler import sample
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest, Trajectory
 
 
-class RolloutError(ValueError):
+class RolloutError(UserError):
     """A rollout cannot be run, or made numbers that are not finite; the message names prompt, step and version."""
 
 
@@ -38,7 +39,7 @@ class RolloutWorker:
 
         Raises:
             RolloutError: no samples or frames, a version that is not the requested one, non-finite motions.
-            ValueError: steps, condition or weights that do not fit the policy.
+            UserError: steps, condition or weights that do not fit the policy.
         """
         started = time.perf_counter()
         _require_runnable(request, version)

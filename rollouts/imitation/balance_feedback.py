@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from envs.body.rotations import inverse, quaternion_product, rotation_vector
 from envs.body.tracked import TrackedState, heading
+from motions.base.errors import UserError
 
 Array = NDArray[np.float64]
 
@@ -44,7 +45,7 @@ _MIRRORED = np.array([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
 """Signs of the leg joints under mirroring: turns about x and z change it."""
 
 
-class GainsError(ValueError):
+class GainsError(UserError):
     """A file holds no gains of this expert."""
 
 

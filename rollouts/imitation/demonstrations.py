@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-Actor = Callable[[np.ndarray], np.ndarray]
+from motions.base.errors import UserError
+
+ActionFunction = Callable[[np.ndarray], np.ndarray]
 """Raw observations [N, O] -> actions [N, A]."""
 
 
@@ -116,7 +118,7 @@ def split_by_blocks(
 def collect(
     env: ImitationEnv,
     expert: Expert,
-    actor: Actor | None,
+    actor: ActionFunction | None,
     *,
     beta: float,
     num_steps: int,
@@ -137,10 +139,10 @@ def collect(
         reward_weights: weigh a sample by the reward of its step instead of by 1.
 
     Raises:
-        ValueError: `beta` is below 1 and there is no actor.
+        UserError: `beta` is below 1 and there is no actor.
     """
     if beta < 1.0 and actor is None:
-        raise ValueError(f"beta is {beta}: someone else than the expert must act, and no actor is given")
+        raise UserError(f"beta is {beta}: someone else than the expert must act, and no actor is given")
     observations, _ = env.reset(seed=int(rng.integers(2**31)))
     rows: list[tuple[np.ndarray, ...]] = []
     num_envs = env.num_envs

@@ -20,7 +20,7 @@ from envs.body.joint_coordinates import COORDINATES
 from envs.body.rotations import rotation_matrices
 from envs.body.tracked import TrackedState
 from envs.settings import BODY_NAMES
-from rollouts.control.actor_critic import Controller, load_controller
+from rollouts.control.actor_critic import ActorCritic, load_controller
 from rollouts.imitation.balance_feedback import BalanceGains, balance_offsets, load_gains, root_errors, stance_share
 from rollouts.imitation.demonstrations import Expert
 
@@ -70,7 +70,7 @@ class BalanceExpert:
 class ControllerExpert:
     """The mean action of a trained controller."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: ActorCritic) -> None:
         self._controller = controller.eval()
 
     def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def build_expert(settings: DemonstrationSettings, env: DeepMimicVectorEnv) -> Ex
     """The expert that the settings name, without refinement.
 
     Raises:
-        ValueError: no such controller, or one for other observations; a malformed file of gains.
+        UserError: no such controller, or one for other observations; a malformed file of gains.
     """
     if settings.expert == "reference":
         return ReferenceExpert()

@@ -11,9 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from envs.settings import DeepMimicSettings
+from motions.base.errors import UserError
 from motions.settings import Settings
 
-Refinement = Literal["feedback", "gradient", "mpc", "invdyn", "none"]
+RefineMethod = Literal["feedback", "gradient", "mpc", "invdyn", "none"]
 
 
 class DemonstrationSettings(Settings):
@@ -60,7 +61,7 @@ class DemonstrationSettings(Settings):
     refine_actions: bool = False
     """Correct the expert's labels by simulation before they are cloned."""
 
-    refine_method: Refinement = "feedback"
+    refine_method: RefineMethod = "feedback"
     """How. `feedback`: roll the labels out and add a share of the joint error each of them left (iterative learning).
     `gradient`: Gauss-Newton on the tracking error after `refine_horizon` steps, with finite-difference Jacobians.
     `mpc`: random perturbations, averaged by how well they track. `invdyn`: torques of inverse dynamics that agree
@@ -92,7 +93,7 @@ class DemonstrationSettings(Settings):
         except ValueError:
             amount = -1.0
         if not 0.0 <= amount < 100.0:
-            raise ValueError(f"lookahead is {value!r}: expected a number of control steps, or seconds such as 0.033s")
+            raise UserError(f"lookahead is {value!r}: expected a number of control steps, or seconds such as 0.033s")
         return value
 
     def label_lookahead_s(self, control_hz: float) -> float | None:
@@ -118,10 +119,10 @@ class CloneTaskSettings(DeepMimicSettings, DemonstrationSettings):
     @model_validator(mode="after")
     def _one_lookahead(self) -> Self:
         if self.lookahead is not None and self.lookahead_s is not None:
-            raise ValueError("lookahead and lookahead_s are both given; they are the same time in two units")
+            raise UserError("lookahead and lookahead_s are both given; they are the same time in two units")
         seconds = self.label_lookahead_s(self.control_hz)
         if seconds is not None and seconds > MAX_LOOKAHEAD_S:
-            raise ValueError(
+            raise UserError(
                 f"lookahead is {self.lookahead!r}, {seconds:.3g} s at {self.control_hz} Hz; legal: 0 to "
                 f"{MAX_LOOKAHEAD_S:g} s, which are {MAX_LOOKAHEAD_S * self.control_hz:g} control steps"
             )

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
 
 DEFAULT_BUDGET_BYTES = 512 * 2**20
 
@@ -97,7 +98,7 @@ class DiskCache:
                 with safe_open(path, framework="numpy") as file:
                     self._file_of |= dict.fromkeys(file.keys(), path)
             except SafetensorError as error:
-                raise ValueError(
+                raise UserError(
                     f"embedding cache: {path} is damaged ({error}); delete it, it will be made again"
                 ) from error
             self._files_seen.add(path)

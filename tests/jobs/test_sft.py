@@ -119,7 +119,7 @@ def collected_round(
 
     monkeypatch.setattr(env, "step", recorded)
     monkeypatch.setattr(clone_training, "acting", lambda _: lambda observations: np.full((3, 28), 2.0))
-    controller = clone_training.new_controller(config, env.observation_schema)
+    controller = clone_training.new_clone(config, env.observation_schema)
     data = clone_training.collect_round(config, env, Still(), controller, index, 0)
     return data, np.stack(acted), np.stack(rewards)
 
@@ -158,7 +158,7 @@ def test_the_critic_starts_with_the_discount_of_what_follows(tmp_path: Path) -> 
     returns = []
     for gamma in (1e-6, 0.8):
         config = SFTConfig(early_termination=False, critic_warm_s=1.0, critic_warm_gamma=gamma)
-        controller = clone_training.new_controller(config, env.observation_schema)
+        controller = clone_training.new_clone(config, env.observation_schema)
         returns.append(clone_training.critic_rollouts(config, env, controller, 0).returns)
     # The same rollout: rewards of one step, and sums over about five.
     assert returns[0].min() > 0.0 and returns[0].max() <= 1.0

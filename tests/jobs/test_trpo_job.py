@@ -15,7 +15,7 @@ from jobs import trpo
 from jobs.character.trpo_training import rllib_config, to_arrays, to_tensors
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
-from jobs.configs.trpo import ControllerSettings, TRPOJobConfig
+from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 from jobs.deepmimic import trpo_config
 from rollouts.control.actor_critic import ControllerError, load_controller
 
@@ -115,7 +115,7 @@ def test_a_resumed_run_keeps_its_options(tmp_path: Path) -> None:
 
 def test_training_starts_from_a_clone(tmp_path: Path) -> None:
     trpo.run(settings(tmp_path / "clone", num_timesteps=100))
-    shape = {name: field.default for name, field in ControllerSettings.model_fields.items()}
+    shape = {name: field.default for name, field in ActorCriticSettings.model_fields.items()}
     options: dict[str, Any] = {
         "critic_warmup_batches": 1,
         "clone_kl_weight": 0.1,
@@ -223,7 +223,7 @@ def test_the_pipeline_leaves_the_shape_to_its_clone(tmp_path: Path) -> None:
     whole = DeepMimicConfig(save_dir=tmp_path, hidden_size=(64, 32, 16), num_layers=3, activation="relu", max_kl=0.3)
     config = trpo_config(whole, tmp_path)
     assert config.load_sft_pretrain == tmp_path / "clone" and config.max_kl == 0.3
-    assert not config.model_fields_set & ControllerSettings.model_fields.keys()
+    assert not config.model_fields_set & ActorCriticSettings.model_fields.keys()
 
 
 def test_the_preset_for_walking_is_the_pipelines_training(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from cluster.records.run_directory import (
-    CheckpointError,
+    CheckpointWriteError,
     RunDirectory,
     RunDirectoryError,
     changed_options,
@@ -106,7 +106,7 @@ def test_a_full_disk_is_one_clear_error_and_the_last_commit_stands(tmp_path: Pat
     directory = opened(tmp_path / "run")
     saved(directory, 1)
     before = snapshot(tmp_path / "run")
-    with full_disk(100_000), pytest.raises(CheckpointError) as caught:
+    with full_disk(100_000), pytest.raises(CheckpointWriteError) as caught:
         directory.save_checkpoint(2, 2, {"weights": torch.zeros(100_000)})
     assert "checkpoint of step 2" in str(caught.value) and "step 1 is intact" in str(caught.value)
     assert "learner.pt" in str(caught.value) and caught.value.errno == errno.EFBIG
@@ -119,7 +119,7 @@ def test_a_full_disk_in_the_export_leaves_the_last_commit_too(tmp_path: Path) ->
     directory = opened(tmp_path / "run")
     saved(directory, 1)
     before = snapshot(tmp_path / "run")
-    with full_disk(100_000), pytest.raises(CheckpointError, match="step 1 is intact"):
+    with full_disk(100_000), pytest.raises(CheckpointWriteError, match="step 1 is intact"):
         directory.save_checkpoint(2, 2, {}, lambda folder: (folder / "model.pt").write_bytes(bytes(200_000)))
     assert snapshot(tmp_path / "run") == before
 

@@ -13,11 +13,11 @@ import ray
 import torch
 from ray import tune
 
-from cluster.rllib.module import LOAD_PATH, SEED, ControllerModule, controller_arrays
+from cluster.rllib.module import LOAD_PATH, SEED, ActorCriticModule, actor_critic_arrays
 from cluster.rllib.trpo import TRPO, TRPOConfig, split_rollouts
 from learners.trpo.learner import TRPOLearner
 from learners.trpo.settings import TRPOSettings
-from rollouts.control.actor_critic import Controller, ControllerConfig, save_controller
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, save_controller
 from rollouts.control.environments import make_control_env, observation_schema
 from rollouts.control.vector_sampler import VectorSampler
 from tests.toys.control_toys import ReachVectorEnv
@@ -92,12 +92,12 @@ def test_it_is_the_plain_loop_in_other_clothes(ray_cluster: Connection) -> None:
 
 def in_this_process(runners: int, iterations: int = ITERATIONS) -> np.ndarray:
     """What the algorithm computes, without Ray."""
-    controller = Controller(ControllerConfig(3, 1, **SHAPE), seed=1)
+    controller = ActorCritic(ActorCriticConfig(3, 1, **SHAPE), seed=1)
     learner = TRPOLearner(controller, TRPOSettings.model_validate(SETTINGS), seed=5)
     samplers = [VectorSampler(ReachVectorEnv(6 // runners), 5, stream) for stream in range(runners)]
     for iteration in range(iterations):
         learner.update([sampler.collect(controller, 20, iteration) for sampler in samplers])
-    return flat(controller_arrays(controller))
+    return flat(actor_critic_arrays(controller))
 
 
 @pytest.mark.ray
@@ -174,13 +174,13 @@ def test_tune_sweeps_over_its_options(ray_cluster: Connection, tmp_path: Path) -
 
 @pytest.mark.ray
 def test_training_starts_from_a_saved_controller(ray_cluster: Connection, tmp_path: Path) -> None:
-    controller = Controller(ControllerConfig(3, 1, (8,)), seed=3)
+    controller = ActorCritic(ActorCriticConfig(3, 1, (8,)), seed=3)
     controller.update_statistics(np.random.default_rng(0).normal(size=(20, 3)))
     save_controller(tmp_path, controller, {})
     with algorithm(configure(load=str(tmp_path))) as built:
         for name, value in built.weights().items():
             np.testing.assert_array_equal(value, controller.state_dict()[name].numpy())
-    wide = Controller(ControllerConfig(4, 1, (8,)))
+    wide = ActorCritic(ActorCriticConfig(4, 1, (8,)))
     save_controller(tmp_path / "wide", wide, {})
     with pytest.raises(ValueError, match="reads 4 numbers"):
         configure(load=str(tmp_path / "wide")).build_algo()
@@ -188,7 +188,7 @@ def test_training_starts_from_a_saved_controller(ray_cluster: Connection, tmp_pa
 
 def test_the_module_speaks_rllib() -> None:
     env = ReachVectorEnv(2)
-    module = ControllerModule(
+    module = ActorCriticModule(
         observation_space=env.single_observation_space,
         action_space=env.single_action_space,
         model_config={"hidden_sizes": [4], "activation": "elu"},
@@ -224,7 +224,7 @@ def test_environments_have_a_schema() -> None:
 
 
 def test_rollouts_are_shared_by_environments_in_order() -> None:
-    controller = Controller(ControllerConfig(3, 1, (4,)))
+    controller = ActorCritic(ActorCriticConfig(3, 1, (4,)))
     rollouts = [VectorSampler(ReachVectorEnv(n), seed=n).collect(controller, 30, 0) for n in (3, 4)]
     whole = [rollout.columns(n, n + 1) for rollout in rollouts for n in range(rollout.rewards.shape[1])]
     for number in (1, 2, 3, 7):

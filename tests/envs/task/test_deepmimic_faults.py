@@ -1,4 +1,4 @@
-"""Every fault of the code this project started from (specs/deepmimic.md section 8), each with what would catch it."""
+"""Every fault of the code this project started from, each with what would catch it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from learners.trpo.gae import advantages_and_returns
 from learners.trpo.learner import TRPOLearner
 from learners.trpo.settings import TRPOSettings
 from motions.humanoid.mocap import load_clip
-from rollouts.control.actor_critic import Controller, ControllerConfig, action_kl, load_controller, save_controller
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller, save_controller
 from rollouts.control.environments import make_control_env
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
+from rollouts.gaussians import action_kl
 from tests.toys.control_toys import HORIZON, ReachVectorEnv
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -189,7 +190,7 @@ def shipped_controllers() -> list[Path]:
 def test_fault_17_a_shipped_result_is_what_its_controller_does(folder: Path) -> None:
     """The stored evaluation is of this very file: its first two seconds are played again."""
     from envs.settings import DeepMimicSettings
-    from rewards.evaluation.character import controller_policy, run_episodes
+    from rewards.evaluation.character import controller_policy, imitation_episodes
     from rollouts.control.actor_critic import load_controller
 
     loaded = load_controller(folder)
@@ -199,7 +200,7 @@ def test_fault_17_a_shipped_result_is_what_its_controller_does(folder: Path) -> 
     assert "python -m jobs." in text and "min" in text
     saved = loaded.extra.get("task") or {}
     task = DeepMimicSettings.model_validate({**saved, "motion": (evaluation["motion"],), "motion_weights": None})
-    episodes = run_episodes(
+    episodes = imitation_episodes(
         task.model_copy(update={"push_force": 0.0}),
         controller_policy(loaded.controller),
         np.array(evaluation["phases"]),
@@ -215,8 +216,8 @@ def test_fault_17_a_shipped_result_is_what_its_controller_does(folder: Path) -> 
 # 1 to 5, 14 to 16: TRPO.
 
 
-def small_controller() -> Controller:
-    return Controller(ControllerConfig(3, 1, (16,), initial_log_std=-0.5, output_gain=1.0), seed=1)
+def small_controller() -> ActorCritic:
+    return ActorCritic(ActorCriticConfig(3, 1, (16,), initial_log_std=-0.5, output_gain=1.0), seed=1)
 
 
 def test_fault_01_the_divergence_is_between_two_policies() -> None:
@@ -329,7 +330,7 @@ def test_fault_14_every_option_of_trpo_does_something() -> None:
 def test_fault_15_time_limits_are_truncation_and_environments_are_batched() -> None:
     """The guide's one environment never said that a limit ended an episode, so the limit looked like a fall."""
     env = make_control_env("kinetune/DeepMimic-v0", 3, {"max_episode_s": 0.2})
-    rollout = VectorSampler(env, seed=0).collect(Controller(ControllerConfig(*spaces_of(env), (8,))), 30, 0)
+    rollout = VectorSampler(env, seed=0).collect(ActorCritic(ActorCriticConfig(*spaces_of(env), (8,))), 30, 0)
     env.close()
     assert rollout.truncated.any()
     assert not (rollout.truncated & rollout.terminated).any()

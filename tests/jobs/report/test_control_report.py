@@ -13,7 +13,14 @@ from PIL import Image
 from envs.body.mujoco_model import build_humanoid, build_humanoid_xml
 from envs.settings import DeepMimicSettings
 from envs.task.reference import ReferenceMotion
-from jobs.report.character import JOINT_NAMES, Take, humanoid_skeleton, joint_points, render_offscreen, save_video
+from jobs.report.character import (
+    JOINT_NAMES,
+    RecordedMotion,
+    humanoid_skeleton,
+    joint_points,
+    render_offscreen,
+    save_video,
+)
 from jobs.report.control_page import ScoreColumn, ScoreRow, score_table
 from jobs.report.from_control import clone_charts, read_control_document, trpo_charts, write_control_report
 from tests.jobs.report.test_report import chromium as chromium
@@ -99,7 +106,7 @@ def test_points_face_forward_with_left_on_the_left() -> None:
 
 
 def test_an_animation_is_made_without_a_screen_and_without_gl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    takes = [Take("reference", states(4)), Take("policy", states(2))]
+    takes = [RecordedMotion("reference", states(4)), RecordedMotion("policy", states(2))]
     monkeypatch.setitem(os.environ, "MUJOCO_GL", "none")
     assert save_video(tmp_path / "drawn.webp", build_humanoid_xml(WALK), takes, 15.0) == "drawing"
     with Image.open(tmp_path / "drawn.webp") as picture:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from learners.cloning.learner import CloningLearner, CriticData, cloning_loss, discounted_returns, fit_critic
 from learners.cloning.settings import CloningSettings
-from rollouts.control.actor_critic import Controller, ControllerConfig
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 from rollouts.imitation.demonstrations import Demonstrations, aggregate, collect, split_by_blocks
 from rollouts.imitation.settings import DemonstrationSettings
 
@@ -33,14 +33,14 @@ def linear_data(num: int = 600, noise: float = 0.1, seed: int = 0) -> Demonstrat
     )
 
 
-def controller(seed: int = 1) -> Controller:
-    return Controller(ControllerConfig(observation_dim=4, action_dim=2, hidden_sizes=(16,)), seed=seed)
+def controller(seed: int = 1) -> ActorCritic:
+    return ActorCritic(ActorCriticConfig(observation_dim=4, action_dim=2, hidden_sizes=(16,)), seed=seed)
 
 
 SETTINGS = CloningSettings(epochs=40, batch_size=64, learning_rate=1e-2, log_std_floor=-5)
 
 
-def fitted(settings: CloningSettings, data: Demonstrations) -> tuple[Controller, dict[str, float]]:
+def fitted(settings: CloningSettings, data: Demonstrations) -> tuple[ActorCritic, dict[str, float]]:
     learner = CloningLearner(controller(), settings, seed=5)
     learner.observe(data)
     return learner.controller, learner.fit(data, 0)

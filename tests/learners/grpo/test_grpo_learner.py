@@ -14,7 +14,7 @@ import torch
 from learners.grpo.advantages import group_advantages
 from learners.grpo.learner import GRPOLearner
 from learners.grpo.settings import GRPOSettings
-from learners.grpo.update import STAGES, RatioError
+from learners.grpo.update import UPDATE_STAGES, RatioError
 from learners.optimizer import DivergenceError
 from motions.data.prompts import Prompt, Segment
 from motions.skeleton.normalization import Normalizer
@@ -22,8 +22,8 @@ from motions.skeleton.skeletons import HUMANML3D
 from rollouts.checkpoints.adapters import add_lora
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import gaussian_log_prob
 from rollouts.diffusion.worker import RolloutWorker
+from rollouts.gaussians import gaussian_log_prob
 from rollouts.messages import GroupMotions, RolloutRequest, TextCondition, Trajectory, Weights
 from rollouts.networks.mdm import MDM, MDMConfig
 from rollouts.settings import PolicySettings, SamplingSettings
@@ -114,7 +114,7 @@ def test_first_update_starts_at_ratio_one_and_kl_zero(lora: bool) -> None:
     assert second["first_ratio_error"] <= 1e-5
     assert second["kl_reference"] > 0
     assert first["num_pairs"] == 3 * 4 * 2 and first["num_optimizer_steps"] == 1
-    assert {f"seconds_{stage}" for stage in STAGES} <= first.keys()
+    assert {f"seconds_{stage}" for stage in UPDATE_STAGES} <= first.keys()
     assert {"kl_reference_position_1", "kl_reference_position_2", "ratio_std_position_1"} <= first.keys()
     assert "kl_reference_position_3" not in first
     assert not equal(before, learner.version().weights)

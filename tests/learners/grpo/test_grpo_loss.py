@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from learners.grpo.loss import GRPOInputs, GRPOTerms, grpo_loss, grpo_metrics, noise_level_drops
 from learners.grpo.settings import GRPOSettings
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import StepCoefficients, Transition, ddpm_transition, gaussian_log_prob
+from rollouts.diffusion.transitions import StepCoefficients, Transition, ddpm_transition
+from rollouts.gaussians import gaussian_log_prob
 
 SCHEDULE = DiffusionSchedule("cosine", 8)
 

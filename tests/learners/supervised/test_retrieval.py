@@ -11,7 +11,6 @@ from learners.supervised.retrieval import (
     RetrievalBatch,
     RetrievalLearner,
     contrastive_loss,
-    gaussian_kl,
     not_negatives,
     sample_latent,
 )
@@ -19,7 +18,8 @@ from learners.supervised.retrieval_data import RetrievalData, smooth_noise
 from learners.supervised.settings import RetrievalSettings
 from motions.data.text_motion import TextMotion
 from motions.skeleton.normalization import Normalizer
-from rewards.tmr.network import Gaussian, TMRConfig
+from rewards.tmr.network import TMRConfig
+from rollouts.gaussians import Gaussian, diagonal_gaussian_kl
 from tests.toys.small_tmr import WordEncoder, small_tmr
 
 WIDTH = 10
@@ -59,8 +59,8 @@ def test_kl_and_sampling_by_hand() -> None:
     first = Gaussian(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, float(np.log(4.0))]]))
     standard = Gaussian(torch.zeros(1, 2), torch.zeros(1, 2))
     # KL(N(1,1)||N(0,1)) = 1/2; KL(N(0,4)||N(0,1)) = (4 - 1 - log 4) / 2.
-    assert gaussian_kl(first, standard).item() == pytest.approx((0.5 + 0.5 * (3 - np.log(4))) / 2)
-    assert gaussian_kl(first, first).item() == 0.0
+    assert diagonal_gaussian_kl(first, standard).item() == pytest.approx((0.5 + 0.5 * (3 - np.log(4))) / 2)
+    assert diagonal_gaussian_kl(first, first).item() == 0.0
     torch.testing.assert_close(sample_latent(first, torch.tensor([[2.0, -1.0]])), torch.tensor([[3.0, -2.0]]))
 
 

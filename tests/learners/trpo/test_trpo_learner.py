@@ -17,23 +17,24 @@ from learners.trpo.critic import CriticFit, Share
 from learners.trpo.learner import OutOfSyncError, TRPOLearner
 from learners.trpo.settings import TRPOSettings
 from learners.trpo.training import Progress, train_controller
-from rollouts.control.actor_critic import Controller, ControllerConfig, action_kl
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler, run_episodes
+from rollouts.gaussians import action_kl
 from tests.toys.control_toys import ReachVectorEnv
 
 SETTINGS = TRPOSettings(steps_per_batch=160, max_kl=0.03, critic_epochs=3, critic_batch_size=32, gamma=0.9)
 
 
-def controller() -> Controller:
-    return Controller(ControllerConfig(3, 1, (16,), initial_log_std=-0.5), seed=1)
+def controller() -> ActorCritic:
+    return ActorCritic(ActorCriticConfig(3, 1, (16,), initial_log_std=-0.5), seed=1)
 
 
-def rollout_of(network: Controller, iteration: int = 0, num_envs: int = 8, steps: int = 20) -> ControlRollout:
+def rollout_of(network: ActorCritic, iteration: int = 0, num_envs: int = 8, steps: int = 20) -> ControlRollout:
     return VectorSampler(ReachVectorEnv(num_envs), seed=2, record_expert=True).collect(network, steps, iteration)
 
 
-def weights(network: Controller) -> Tensor:
+def weights(network: ActorCritic) -> Tensor:
     return torch.cat([value.double().reshape(-1) for value in network.state_dict().values()])
 
 
@@ -196,7 +197,7 @@ def test_a_resumed_learner_takes_the_same_steps() -> None:
     learner.update([rollout_of(network)])
     saved = copy.deepcopy(learner.state())
     learner.update([rollout_of(network, 1)])
-    other = Controller(network.config, seed=99)
+    other = ActorCritic(network.config, seed=99)
     resumed = TRPOLearner(other, settings, seed=0)
     resumed.load(saved)
     resumed.update([rollout_of(other, 1)])

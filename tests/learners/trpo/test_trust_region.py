@@ -14,7 +14,7 @@ from learners.optimizer import DivergenceError
 from learners.trpo.settings import TRPOSettings
 from learners.trpo.trust_region import (
     ExtraTerms,
-    Policy,
+    GaussianPolicy,
     PolicyBatch,
     TrustRegionReport,
     conjugate_gradients,
@@ -23,7 +23,8 @@ from learners.trpo.trust_region import (
     trust_region_step,
     unflatten,
 )
-from rollouts.control.actor_critic import Controller, ControllerConfig, action_kl, action_log_prob
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
+from rollouts.gaussians import action_kl, action_log_prob
 
 INPUTS, ACTIONS, SAMPLES = 3, 2, 200
 
@@ -32,12 +33,12 @@ def settings(**options: object) -> TRPOSettings:
     return TRPOSettings.model_validate(options)
 
 
-def tiny_policy(seed: int = 0) -> Policy:
-    network = Controller(ControllerConfig(INPUTS, ACTIONS, (4,), output_gain=1.0, initial_log_std=-0.3), seed)
-    return Policy(network.policy, network.log_std)
+def tiny_policy(seed: int = 0) -> GaussianPolicy:
+    network = ActorCritic(ActorCriticConfig(INPUTS, ACTIONS, (4,), output_gain=1.0, initial_log_std=-0.3), seed)
+    return GaussianPolicy(network.policy, network.log_std)
 
 
-def tiny_batch(policy: Policy, seed: int = 0) -> PolicyBatch:
+def tiny_batch(policy: GaussianPolicy, seed: int = 0) -> PolicyBatch:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(SAMPLES, INPUTS, generator=generator)
     with torch.no_grad():
@@ -48,19 +49,19 @@ def tiny_batch(policy: Policy, seed: int = 0) -> PolicyBatch:
     return PolicyBatch(inputs, actions, advantages, mean, policy.log_std.detach().clone(), SAMPLES)
 
 
-def mean_kl(policy: Policy, batch: PolicyBatch) -> float:
+def mean_kl(policy: GaussianPolicy, batch: PolicyBatch) -> float:
     with torch.no_grad():
         return float(action_kl(batch.old_mean, batch.old_log_std, policy.network(batch.inputs), policy.log_std).mean())
 
 
-def surrogate(policy: Policy, batch: PolicyBatch) -> float:
+def surrogate(policy: GaussianPolicy, batch: PolicyBatch) -> float:
     with torch.no_grad():
         new = action_log_prob(batch.actions, policy.network(batch.inputs), policy.log_std)
         old = action_log_prob(batch.actions, batch.old_mean, batch.old_log_std)
         return float(((new - old).exp() * batch.advantages).mean())
 
 
-def explicit_fisher(policy: Policy, batch: PolicyBatch) -> Tensor:
+def explicit_fisher(policy: GaussianPolicy, batch: PolicyBatch) -> Tensor:
     """E[score score'] over the policy's own actions in closed form: the mean's Jacobian and 2 for each log_std."""
     parameters = policy.parameters
     size = sum(parameter.numel() for parameter in parameters)
@@ -214,7 +215,7 @@ def test_both_products_take_the_same_step() -> None:
 
 def test_a_fixed_deviation_stays() -> None:
     policy = tiny_policy()
-    fixed = Policy(policy.network, policy.log_std, train_log_std=False)
+    fixed = GaussianPolicy(policy.network, policy.log_std, train_log_std=False)
     before = policy.log_std.detach().clone()
     for method in ("double_backward", "gauss_newton"):
         assert trust_region_step(fixed, tiny_batch(policy), settings(fisher_product=method)).accepted
@@ -223,7 +224,7 @@ def test_a_fixed_deviation_stays() -> None:
     assert not torch.equal(policy.log_std.detach(), before)
 
 
-def step_with(extra: ExtraTerms, **fields: Any) -> tuple[Policy, PolicyBatch, TrustRegionReport]:
+def step_with(extra: ExtraTerms, **fields: Any) -> tuple[GaussianPolicy, PolicyBatch, TrustRegionReport]:
     policy = tiny_policy()
     plain = tiny_batch(policy)
     batch = PolicyBatch(

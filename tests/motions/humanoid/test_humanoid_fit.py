@@ -8,9 +8,9 @@ import torch
 
 from motions.humanoid.fit import fit_clip, fit_humanoid
 from motions.humanoid.kinematics import BALL_BODIES, HINGE_BODIES, forward_kinematics
-from motions.humanoid.mocap import Pose, load_clip, rotation_vector
+from motions.humanoid.mocap import Pose, load_clip
 from motions.humanoid.retarget import retarget
-from motions.skeleton.rotations import quat_inverse, quat_multiply, quat_rotate
+from motions.skeleton.rotations import quat_inverse, quat_multiply, quat_rotate, quat_to_rotation_vector
 from motions.skeleton.skeletons import HUMANML3D
 
 
@@ -22,7 +22,9 @@ def test_fit_undoes_retarget(name: str, limit_m: float) -> None:
     fitted = fit_humanoid(joints)
     assert torch.allclose(fitted.root_positions, pose.root_positions, atol=1e-9)
     assert (_bodies(fitted) - _bodies(pose)).norm(dim=-1).mean() < limit_m
-    turns = rotation_vector(quat_multiply(quat_inverse(pose.ball_rotations), fitted.ball_rotations)).norm(dim=-1)
+    turns = quat_to_rotation_vector(quat_multiply(quat_inverse(pose.ball_rotations), fitted.ball_rotations)).norm(
+        dim=-1
+    )
     for body in ("root", "chest", "right_shoulder", "left_hip"):
         assert turns[:, BALL_BODIES.index(body)].mean() < 0.12, body
     assert (retarget(fitted) - joints).norm(dim=-1).mean() < 0.005
@@ -47,7 +49,7 @@ def test_a_knee_that_bends_forwards_is_bent_the_right_way() -> None:
     wrong[:, knee] = 2 * middle - joints[:, knee] - torch.tensor([0.0, 0.0, 0.15])
     fitted = fit_humanoid(wrong)
     assert fitted.hinge_angles[0, HINGE_BODIES.index("left_knee")] < 0
-    thigh_turn = rotation_vector(
+    thigh_turn = quat_to_rotation_vector(
         quat_multiply(
             quat_inverse(fit_humanoid(joints).ball_rotations[:, BALL_BODIES.index("left_hip")]),
             fitted.ball_rotations[:, BALL_BODIES.index("left_hip")],

@@ -12,16 +12,8 @@ import pytest
 import torch
 
 from motions.humanoid.kinematics import BALL_BODIES, BODIES, BODY_INDEX, HINGE_BODIES, forward_kinematics
-from motions.humanoid.mocap import (
-    CLIP_NAMES,
-    ClipError,
-    clips_folder,
-    from_rotation_vector,
-    load_clip,
-    read_clip,
-    rotation_vector,
-)
-from motions.skeleton.rotations import quat_inverse, quat_multiply
+from motions.humanoid.mocap import CLIP_NAMES, ClipError, clips_folder, load_clip, read_clip
+from motions.skeleton.rotations import quat_from_rotation_vector, quat_inverse, quat_multiply, quat_to_rotation_vector
 
 # name: cyclic, frames, usual dt, duration, root travel, smallest and largest stored quaternion norm, largest joint gap
 # between last and first frame (root apart)
@@ -152,14 +144,16 @@ def test_pose_interpolates(tmp_path: Path) -> None:
     pose = read_clip(write_clip(tmp_path, [frame(0.4), bent])).pose(torch.tensor([0.1, 0.3]))
     assert pose.root_positions[:, 0].tolist() == pytest.approx([0.5, 1.5])
     assert pose.hinge_angles[:, 0].tolist() == pytest.approx([-0.25, -0.75])
-    torch.testing.assert_close(rotation_vector(pose.ball_rotations[:, 1])[:, 2], torch.tensor([0.3, 0.9]).double())
+    torch.testing.assert_close(
+        quat_to_rotation_vector(pose.ball_rotations[:, 1])[:, 2], torch.tensor([0.3, 0.9]).double()
+    )
 
 
 def test_velocities_have_their_frames(tmp_path: Path) -> None:
     """Root: world frame; joints: frame of the joint at the start of the interval; the short way round."""
     quarter = [math.cos(math.pi / 4), 0.0, 0.0, math.sin(math.pi / 4)]
     first, second = frame(0.5), frame(0.0)
-    turn = from_rotation_vector(torch.tensor([0.2, 0.0, 0.0], dtype=torch.float64))
+    turn = quat_from_rotation_vector(torch.tensor([0.2, 0.0, 0.0], dtype=torch.float64))
     for column in (4, 8):
         first[column : column + 4] = quarter
         after = quat_multiply(torch.tensor(quarter, dtype=torch.float64), turn)
@@ -203,7 +197,7 @@ def test_cycle_height_and_heading_are_kept_on_request() -> None:
         pose = clip.pose(torch.tensor([before, after], dtype=torch.float64), keep_heading=True)
         assert float(pose.root_positions.diff(dim=0)[:, [0, 2]].abs().max()) < 1e-6
         turn = quat_multiply(quat_inverse(pose.ball_rotations[0, 0]), pose.ball_rotations[1, 0])
-        gap = float(rotation_vector(turn).norm())
+        gap = float(quat_to_rotation_vector(turn).norm())
         assert gap == pytest.approx(float(clip.seam_gaps(keep_heading=True)[0]), abs=1e-5) and gap < 0.15
     assert float(clip.seam_gaps()[0]) > 0.3
 
@@ -229,7 +223,7 @@ def test_blended_seam_has_no_velocity_spike(name: str) -> None:
     def spike(played: Any) -> float:
         around = torch.arange(clip.duration - 0.1, clip.duration + 0.1, 1 / 60, dtype=torch.float64)
         balls = played.pose(around).ball_rotations
-        return float(rotation_vector(quat_multiply(quat_inverse(balls[:-1]), balls[1:])).norm(dim=-1).max())
+        return float(quat_to_rotation_vector(quat_multiply(quat_inverse(balls[:-1]), balls[1:])).norm(dim=-1).max())
 
     assert spike(blended) < 0.5 * spike(clip)
 
@@ -243,9 +237,9 @@ def test_blended_seam_bounds() -> None:
 
 def test_rotation_vectors_take_the_short_way() -> None:
     vectors = torch.tensor([[0.0, 0.0, 0.0], [1e-9, 0.0, 0.0], [0.3, -0.2, 3.0]], dtype=torch.float64)
-    quats = from_rotation_vector(vectors)
-    torch.testing.assert_close(rotation_vector(quats), vectors, atol=1e-12, rtol=1e-9)
-    torch.testing.assert_close(rotation_vector(-quats), vectors, atol=1e-12, rtol=1e-9)
+    quats = quat_from_rotation_vector(vectors)
+    torch.testing.assert_close(quat_to_rotation_vector(quats), vectors, atol=1e-12, rtol=1e-9)
+    torch.testing.assert_close(quat_to_rotation_vector(-quats), vectors, atol=1e-12, rtol=1e-9)
 
 
 @pytest.mark.parametrize("clip_name", ["walk", "run"])

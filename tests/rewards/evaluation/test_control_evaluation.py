@@ -11,12 +11,12 @@ from rewards.evaluation.character import (
     QUANTITIES,
     ExpertPolicy,
     HoldPose,
-    evaluate,
+    evaluate_characters,
     fixed_phases,
+    imitation_episodes,
     missed_targets,
     open_loop,
     push_recovery,
-    run_episodes,
     table_text,
     zero_action,
 )
@@ -27,7 +27,7 @@ WALK = DeepMimicSettings()
 
 
 def test_open_loop_walks_for_a_second_and_falls() -> None:
-    episodes = run_episodes(WALK, open_loop, fixed_phases(6), 150)
+    episodes = imitation_episodes(WALK, open_loop, fixed_phases(6), 150)
     means = episodes.mean()
     assert set(means) == set(QUANTITIES)
     assert 0.9 < means["survival_s"] < 1.5 and means["success"] == 0 and episodes.fell.all()
@@ -41,22 +41,22 @@ def test_open_loop_walks_for_a_second_and_falls() -> None:
 def test_standing_still_is_no_success_story() -> None:
     """The published policies of the guide survive by standing: here that shows in reward and errors."""
     calm = WALK.model_copy(update={"early_termination": False})
-    still = run_episodes(calm, HoldPose(), fixed_phases(4), 60)
-    moving = run_episodes(calm, open_loop, fixed_phases(4), 60)
+    still = imitation_episodes(calm, HoldPose(), fixed_phases(4), 60)
+    moving = imitation_episodes(calm, open_loop, fixed_phases(4), 60)
     assert still.mean()["success"] == 1.0
     assert still.mean()["joint_error_1s"] > 2 * moving.mean()["joint_error_1s"]
     assert still.mean()["normalised_return"] < moving.mean()["normalised_return"]
 
 
 def test_the_same_starts_give_the_same_numbers() -> None:
-    first, second = (run_episodes(WALK, open_loop, fixed_phases(3), 40).values for _ in range(2))
+    first, second = (imitation_episodes(WALK, open_loop, fixed_phases(3), 40).values for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert fixed_phases(4).tolist() == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_a_clip_that_ends_is_measured_against_its_own_length() -> None:
     kick = DeepMimicSettings(motion=("kick",), early_termination=False)
-    episodes = run_episodes(kick, open_loop, np.array([0.0, 0.5]), 600)
+    episodes = imitation_episodes(kick, open_loop, np.array([0.0, 0.5]), 600)
     assert episodes.steps.tolist() == [46, 23]
     assert np.allclose(episodes.values["normalised_return"], episodes.values["reward"])
     assert episodes.values["success"].tolist() == [1.0, 1.0]
@@ -78,7 +78,7 @@ def test_hold_pose_aims_at_the_start_in_both_action_modes(mode: str) -> None:
 def test_zero_action_is_the_open_loop_in_residual_mode_only() -> None:
     def mean(mode: str, policy: object) -> dict[str, float]:
         settings = DeepMimicSettings.model_validate({"action_mode": mode})
-        return run_episodes(settings, policy, fixed_phases(2), 30).mean()  # pyright: ignore[reportArgumentType]
+        return imitation_episodes(settings, policy, fixed_phases(2), 30).mean()  # pyright: ignore[reportArgumentType]
 
     assert mean("residual", zero_action) == mean("residual", open_loop)
     assert mean("absolute", zero_action)["joint_error_1s"] > 2 * mean("absolute", open_loop)["joint_error_1s"]
@@ -100,8 +100,10 @@ def test_pushes_are_tried_by_force_and_direction() -> None:
 def test_every_clip_of_a_task_is_evaluated_alone() -> None:
     both = DeepMimicSettings(motion=("walk", "kick"))
     settings = ControlEvaluationSettings(eval_episodes=2, eval_steps=8, eval_push_forces=())
-    evaluation = evaluate(both, {"expert": ExpertPolicy(DemonstrationSettings())}, settings)
-    alone = evaluate(DeepMimicSettings(motion=("kick",)), {"expert": ExpertPolicy(DemonstrationSettings())}, settings)
+    evaluation = evaluate_characters(both, {"expert": ExpertPolicy(DemonstrationSettings())}, settings)
+    alone = evaluate_characters(
+        DeepMimicSettings(motion=("kick",)), {"expert": ExpertPolicy(DemonstrationSettings())}, settings
+    )
     assert evaluation["motion"] == "walk" and evaluation["pushes"] == {}
     assert evaluation["other_clips"]["kick"]["policies"] == alone["policies"]
     assert "kick:" in table_text(evaluation)
@@ -111,7 +113,7 @@ def test_the_table_has_all_baselines_and_targets_name_what_is_missed() -> None:
     settings = ControlEvaluationSettings(
         eval_episodes=2, eval_steps=30, eval_push_forces=(100.0,), eval_push_directions=(0.0,)
     )
-    evaluation = evaluate(WALK, {"mine": open_loop}, settings)
+    evaluation = evaluate_characters(WALK, {"mine": open_loop}, settings)
     assert list(evaluation["policies"]) == ["mine", "open loop", "hold pose", "zero action"]
     assert evaluation["policies"]["mine"] == evaluation["policies"]["open loop"]
     assert len(evaluation["policies"]["mine"]["episodes"]["reward"]) == 2

@@ -20,12 +20,12 @@ from motions.skeleton.features import extract_features, recover_joints
 from motions.skeleton.skeletons import HUMANML3D, KIT
 from rewards.messages import RewardError
 from rewards.mixing import combine, term_weights
-from rewards.physics.tracking import TERMS, TrackingScorer
+from rewards.physics.tracking import TRACKING_TERMS, TrackingScorer
 from rewards.physics.tracking_reference import TrackingReference, UntrackableError, tracking_reference
-from rewards.physics.tracking_simulation import Track, Tracker
+from rewards.physics.tracking_simulation import Track, TrackingSimulator
 from rewards.scorers import build_scorers
 from rewards.settings import RewardSettings
-from rollouts.control.actor_critic import Controller, ControllerConfig, save_controller
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, save_controller
 from rollouts.messages import GroupMotions
 
 Motion = np.ndarray
@@ -59,12 +59,12 @@ def scored(*features: Motion, **options: Any) -> dict[str, np.ndarray]:
 
 
 def track_of(joints: np.ndarray, **options: Any) -> Track:
-    return Tracker(RewardSettings(**{**FAST, **options})).run([reference_of(joints)])[0]
+    return TrackingSimulator(RewardSettings(**{**FAST, **options})).run([reference_of(joints)])[0]
 
 
 def test_terms_are_finite_and_in_range() -> None:
     terms = scored(walking())
-    assert tuple(terms) == TERMS
+    assert tuple(terms) == TRACKING_TERMS
     assert all(values.shape == (1,) and np.isfinite(values).all() for values in terms.values())
     assert 0.0 < terms["tracking"][0] <= 1.0 and 0.0 < terms["tracked_fraction"][0] <= 1.0
     assert terms["tracking_failed"][0] == 0.0 and terms["tracking_speed_gate"][0] == 1.0
@@ -75,7 +75,7 @@ def test_a_reward_depends_on_its_motion_alone() -> None:
     together = scored(walking(), short, walking()[5:])
     swapped = scored(walking()[5:], walking(), short)
     alone = scored(short)
-    for name in TERMS:
+    for name in TRACKING_TERMS:
         np.testing.assert_array_equal(together[name][[2, 0, 1]], swapped[name], err_msg=name)
         np.testing.assert_array_equal(together[name][1:2], alone[name], err_msg=name)
     scorer = TrackingScorer(RewardSettings(**FAST), HUMANML3D)
@@ -87,7 +87,7 @@ def test_a_reward_depends_on_its_motion_alone() -> None:
 def test_what_no_body_can_do_is_tracked_worse() -> None:
     joints = joints_of(walking())
     generator = np.random.default_rng(0)
-    tracker = Tracker(RewardSettings(**FAST))
+    tracker = TrackingSimulator(RewardSettings(**FAST))
     motions = (
         joints,
         joints + generator.normal(0.0, 0.03, joints.shape),
@@ -203,7 +203,7 @@ def test_a_wider_tolerance_and_stronger_muscles_track_longer() -> None:
 def test_a_controller_can_track(tmp_path: Path) -> None:
     options = {"joints": "ball", "observation_blocks": ("root", "joints", "targets"), "target_steps": (1, 2)}
     task = ImitationTask(DeepMimicSettings(motion=("walk",), **options), 1)
-    controller = Controller(ControllerConfig(task.observation_size, 28, (8,)))
+    controller = ActorCritic(ActorCriticConfig(task.observation_size, 28, (8,)))
     save_controller(tmp_path, controller, task.schema, {})
     silent = track_of(joints_of(walking()), tracking_controller=str(tmp_path))
     plain = track_of(joints_of(walking()))
@@ -226,16 +226,16 @@ def test_a_controller_can_track(tmp_path: Path) -> None:
 def test_a_controller_tracks_in_its_own_physics_without_help(tmp_path: Path) -> None:
     trained = DeepMimicSettings(torque_scale=1.3, friction=0.7, pd="stable", motion=("run",))
     task = ImitationTask(trained, 1)
-    controller = Controller(ControllerConfig(task.observation_size, 28, (8,)))
+    controller = ActorCritic(ActorCriticConfig(task.observation_size, 28, (8,)))
     save_controller(tmp_path, controller, task.schema, {"task": trained.model_dump(mode="json")})
     settings = RewardSettings(use_tracking_reward=True, tracking_controller=str(tmp_path))
-    simulated = Tracker(settings).task_settings
+    simulated = TrackingSimulator(settings).task_settings
     assert (simulated.torque_scale, simulated.friction, simulated.pd) == (1.3, 0.7, "stable")
     assert simulated.physics_hz == trained.physics_hz and simulated.joints == "hinge"
     track = track_of(joints_of(walking()), tracking_controller=str(tmp_path), tracking_max_s=0.5)
     assert track.errors and not any(track.assists)
     asked = settings.model_copy(update={"tracking_torque_scale": 3.0, "tracking_root_force": 100.0})
-    assert Tracker(asked).task_settings.torque_scale == 3.0
+    assert TrackingSimulator(asked).task_settings.torque_scale == 3.0
     helped = track_of(
         joints_of(walking()), tracking_controller=str(tmp_path), tracking_max_s=0.5, tracking_root_force=100.0
     )

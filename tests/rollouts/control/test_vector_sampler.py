@@ -8,7 +8,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from rollouts.control.actor_critic import Controller, ControllerConfig
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler, run_episodes
 from tests.toys.control_toys import HORIZON, LIMIT, PlainReach, ReachVectorEnv
@@ -16,8 +16,8 @@ from tests.toys.control_toys import HORIZON, LIMIT, PlainReach, ReachVectorEnv
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 
 
-def controller(log_std: float = 0.0) -> Controller:
-    network = Controller(ControllerConfig(3, 1, (8,), initial_log_std=log_std), seed=1)
+def controller(log_std: float = 0.0) -> ActorCritic:
+    network = ActorCritic(ActorCriticConfig(3, 1, (8,), initial_log_std=log_std), seed=1)
     network.update_statistics(np.random.default_rng(0).normal(size=(50, 3)))
     return network
 

@@ -18,7 +18,7 @@ from motions.skeleton.skeletons import HUMANML3D, KIT
 from rollouts.devices import resolve_device
 from rollouts.diffusion.policy import DiffusionPolicy, Inpainting, WeightsError
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import gaussian_log_prob
+from rollouts.gaussians import gaussian_log_prob
 from rollouts.networks.mdm import MDM
 from rollouts.settings import AmpDtype, SamplingSettings
 from tests.toys.tiny_policy import CONFIG, NUM_FEATURES, NUM_STEPS, motion_noise, text_features, tiny_policy

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from rollouts.diffusion.policy import DiffusionPolicy, Inpainting
 from rollouts.diffusion.sampler import Samples, sample
-from rollouts.diffusion.transitions import gaussian_log_prob
 from rollouts.diffusion.windows import ancestral_positions, trained_positions, window_positions
+from rollouts.gaussians import gaussian_log_prob
 from rollouts.settings import SamplingSettings
 from tests.toys.tiny_policy import NUM_FEATURES, NUM_STEPS, motion_noise, text_features, tiny_policy
 

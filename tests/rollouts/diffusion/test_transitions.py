@@ -8,15 +8,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import (
-    StepCoefficients,
-    ddim_transition,
-    ddpm_transition,
-    gaussian_kl,
-    gaussian_log_prob,
-    masked_mean,
-    q_sample,
-)
+from rollouts.diffusion.transitions import StepCoefficients, ddim_transition, ddpm_transition, q_sample
+from rollouts.gaussians import gaussian_kl, gaussian_log_prob, masked_mean
 
 SCHEDULE = DiffusionSchedule("cosine", 10)
 N, T, D = 3, 5, 4

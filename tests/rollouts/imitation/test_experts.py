@@ -12,8 +12,8 @@ from envs.body.joint_coordinates import COORDINATES
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
 from envs.settings import DeepMimicSettings
 from jobs import balance
-from rewards.evaluation.character import fixed_phases, run_episodes
-from rollouts.control.actor_critic import Controller, ControllerConfig, save_controller
+from rewards.evaluation.character import fixed_phases, imitation_episodes
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, save_controller
 from rollouts.imitation.balance_feedback import (
     NUM_GAINS,
     BalanceGains,
@@ -95,9 +95,9 @@ def test_the_lower_ankle_stands() -> None:
 
 def test_the_gains_that_ship_keep_walk_up_longer_than_open_loop() -> None:
     phases = fixed_phases(6)
-    alone = run_episodes(WALK, ReferenceExpert().label, phases, 120).mean()["survival_s"]
+    alone = imitation_episodes(WALK, ReferenceExpert().label, phases, 120).mean()["survival_s"]
     expert = BalanceExpert(load_gains(GAINS_FOLDER / "walk.json"))
-    corrected = run_episodes(WALK, expert.label, phases, 120).mean()["survival_s"]
+    corrected = imitation_episodes(WALK, expert.label, phases, 120).mean()["survival_s"]
     assert alone < 1.6 and corrected > 2.0 * alone
 
 
@@ -143,7 +143,7 @@ def test_the_settings_choose_the_expert(tmp_path: Path) -> None:
     without = make_vector_env(DeepMimicSettings(motion=("backflip",)), 1)
     assert isinstance(build_expert(DemonstrationSettings(), without), ReferenceExpert)
     size = env.task.observation_size
-    teacher = Controller(ControllerConfig(size, 28, hidden_sizes=(4,), output_gain=1.0))
+    teacher = ActorCritic(ActorCriticConfig(size, 28, hidden_sizes=(4,), output_gain=1.0))
     save_controller(tmp_path, teacher, env.observation_schema)
     expert = build_expert(DemonstrationSettings(expert=str(tmp_path)), env)
     assert isinstance(expert, ControllerExpert)

@@ -9,12 +9,12 @@ from envs.settings import DeepMimicSettings
 from rollouts.imitation.inverse_dynamics import contact_consistent_torques
 from rollouts.imitation.refinement import Refinement as RefinementResult
 from rollouts.imitation.refinement import refine
-from rollouts.imitation.settings import DemonstrationSettings, Refinement
+from rollouts.imitation.settings import DemonstrationSettings, RefineMethod
 
 WALK = DeepMimicSettings(control_hz=15)
 
 
-def refined(method: Refinement, **changes: object) -> RefinementResult:
+def refined(method: RefineMethod, **changes: object) -> RefinementResult:
     values = {"refine_actions": True, "refine_method": method, "refine_iterations": 1, "refine_samples": 8, **changes}
     return refine(WALK, DemonstrationSettings.model_validate(values), seed=0)[0]
 
@@ -29,7 +29,7 @@ def test_feedback_lowers_the_joint_error_the_more_the_longer() -> None:
 
 
 @pytest.mark.parametrize("method", ["gradient", "mpc"])
-def test_the_simulator_is_asked_what_an_action_does(method: Refinement) -> None:
+def test_the_simulator_is_asked_what_an_action_does(method: RefineMethod) -> None:
     figures = refined(method).figures
     assert figures["reward_after"] > figures["reward_before"]
 

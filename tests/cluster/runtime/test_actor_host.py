@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from cluster.runtime.host import ActorHost, environment
+from cluster.runtime.actor_host import ActorHost, environment
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import CallFailed, Output, Role, flatten, unflatten
 
@@ -74,7 +74,7 @@ def test_the_stack_names_the_line_of_the_call_only() -> None:
     stack = host.stack()
     worker.release.set()
     thread.join()
-    assert "self.release.wait()" in stack and "cluster/runtime/host.py" not in stack
+    assert "self.release.wait()" in stack and "cluster/runtime/actor_host.py" not in stack
 
 
 def test_the_environment_pins_every_numeric_library() -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motions.base.errors import UserError
 from rollouts.messages import Trajectory
 
 
@@ -71,29 +72,29 @@ def require_trajectories(trajectories: Sequence[Trajectory], advantages: np.ndar
     """Check that trajectories fit each other, their advantages [P, N] and the learner's version.
 
     Raises:
-        ValueError: naming the group and what is wrong with it.
+        UserError: naming the group and what is wrong with it.
     """
     if not trajectories:
-        raise ValueError("the update has no trajectories")
+        raise UserError("the update has no trajectories")
     if advantages.ndim != 2 or len(advantages) != len(trajectories):
-        raise ValueError(f"advantages have shape {advantages.shape}; expected [{len(trajectories)} groups, samples]")
+        raise UserError(f"advantages have shape {advantages.shape}; expected [{len(trajectories)} groups, samples]")
     for group, trajectory in enumerate(trajectories):
         num_steps, num_samples = trajectory.states.shape[:2]
         if trajectory.policy_version != version:
-            raise ValueError(
+            raise UserError(
                 f"group {group} was rolled out by policy version {trajectory.policy_version}, "
                 f"the learner is at {version}"
             )
         if num_steps == 0:
-            raise ValueError(f"group {group} recorded no denoising step: nothing to train (trained_steps is empty)")
+            raise UserError(f"group {group} recorded no denoising step: nothing to train (trained_steps is empty)")
         if num_samples != advantages.shape[1]:
-            raise ValueError(f"group {group} has {num_samples} samples but {advantages.shape[1]} advantages")
+            raise UserError(f"group {group} has {num_samples} samples but {advantages.shape[1]} advantages")
         for name in ("states", "next_states", "log_probs"):
             if not np.isfinite(getattr(trajectory, name)).all():
-                raise ValueError(f"{name} of group {group} are not finite")
+                raise UserError(f"{name} of group {group} are not finite")
     if not np.isfinite(advantages).all():
         group, sample = np.argwhere(~np.isfinite(advantages))[0]
-        raise ValueError(f"the advantage of group {group}, sample {sample} is {advantages[group, sample]}")
+        raise UserError(f"the advantage of group {group}, sample {sample} is {advantages[group, sample]}")
 
 
 def split_groups(kept: Sequence[int], groups_per_window: int) -> list[list[int]]:

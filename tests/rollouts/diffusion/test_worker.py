@@ -12,8 +12,8 @@ from motions.data.prompts import Prompt, Segment
 from rollouts.diffusion.noise import initial_noise
 from rollouts.diffusion.policy import WeightsError
 from rollouts.diffusion.sampler import sample
-from rollouts.diffusion.transitions import gaussian_log_prob
 from rollouts.diffusion.worker import RolloutError, RolloutWorker
+from rollouts.gaussians import gaussian_log_prob
 from rollouts.messages import GroupMotions, PolicyVersion, TextCondition, Trajectory
 from tests.toys.tiny_policy import NUM_FEATURES, rollout_request, tiny_policy
 

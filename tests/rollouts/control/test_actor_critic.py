@@ -12,23 +12,21 @@ from safetensors.torch import load_file, save_file
 
 from rollouts.control.actor_critic import (
     CONTROLLER_FILE,
-    Controller,
-    ControllerConfig,
+    ActorCritic,
+    ActorCriticConfig,
     ControllerError,
-    action_entropy,
-    action_kl,
-    action_log_prob,
     load_controller,
     save_controller,
     schema_differences,
 )
 from rollouts.control.observation_statistics import ObservationStatistics
+from rollouts.gaussians import action_entropy, action_kl, action_log_prob
 
 SCHEMA = {"blocks": [["phase", 1], ["joints", 4]], "control_hz": 30}
 
 
-def controller(**options: object) -> Controller:
-    return Controller(ControllerConfig(observation_dim=5, action_dim=2, hidden_sizes=(8, 8), **options), seed=3)  # pyright: ignore[reportArgumentType]
+def controller(**options: object) -> ActorCritic:
+    return ActorCritic(ActorCriticConfig(observation_dim=5, action_dim=2, hidden_sizes=(8, 8), **options), seed=3)  # pyright: ignore[reportArgumentType]
 
 
 def some(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -92,7 +90,7 @@ def test_first_means_are_near_zero_and_the_seed_decides_the_weights() -> None:
     network, again = controller(), controller()
     assert float(network.act(some(50, 5)).abs().max()) < 0.1
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
-    other = Controller(network.config, seed=4)
+    other = ActorCritic(network.config, seed=4)
     assert not torch.equal(network.critic_parameters()[0], other.critic_parameters()[0])
 
 
@@ -128,7 +126,7 @@ def test_rescaling_the_critic_keeps_its_values() -> None:
 def test_bad_configurations_are_named(options: dict[str, object], message: str) -> None:
     values: dict[str, object] = {"observation_dim": 5, "action_dim": 2} | options
     with pytest.raises(ValueError, match=message):
-        Controller(ControllerConfig(**values))  # pyright: ignore[reportArgumentType]
+        ActorCritic(ActorCriticConfig(**values))  # pyright: ignore[reportArgumentType]
 
 
 def test_a_saved_controller_acts_alike(tmp_path: Path) -> None:

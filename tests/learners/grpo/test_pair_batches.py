@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from learners.grpo.pairs import PairBatch, micro_batches, num_pairs, split_groups
+from learners.grpo.pair_batches import PairBatch, micro_batches, num_pairs, split_groups
 from rollouts.messages import TextCondition, Trajectory
 
 
