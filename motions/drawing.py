@@ -1,8 +1,8 @@
-"""Draws motions as capsule figures on a ground grid: frames, contact sheets and GIFs, with Pillow alone.
+"""Draws motions as capsule figures on a ground grid: frames, contact sheets and GIFs, using Pillow alone.
 
-One orthographic camera for the whole motion, fixed so that its whole path fits (or following the body, at one scale);
-one metre is the same length in both directions. Left limbs are blue, right limbs orange, the trunk is dark; the path of
-the root lies on the ground and the body casts a shadow, so that floating and sinking feet are seen at once.
+The camera is orthographic and by default fixed so that the whole path fits; it can also follow the body at one scale.
+Left limbs are blue, right limbs orange, the trunk is dark. The path of the root is drawn on the ground and the body
+casts a shadow, so that floating and sinking feet are visible.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _FLOOR = np.array([1.0, 0.0, 1.0])
 _RIM = 0.03
 _HEAD_RADIUS = 0.105
 _LIMBS = {"knee": 0.105, "ankle": 0.09, "midfoot": 0.07, "foot": 0.07, "elbow": 0.08, "wrist": 0.068}
-"""Width in metres of the limbs' bones, by the joint they lead to; all other bones make the trunk."""
+"""Width in metres of the limbs' bones, by the joint at the end of the bone; all other bones belong to the trunk."""
 _TRUNK_WIDTH = 0.1
 _FOLLOW_SIGMA = 8.0
-"""Frames over which the path of a following camera is smoothed."""
+"""Standard deviation, in frames, of the filter that smooths the path of a camera that follows the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def draw_frames(
 
     Args:
         joints: [T, J, 3] positions, y up, in the skeleton's units.
-        caption: shown under every frame; `captions` instead gives each of the T frames its own (composite prompts).
+        caption: shown under every frame; `captions` gives each of the T frames its own instead (composite prompts).
         follow: move the camera along with the body, for motions that go far; the scale stays.
         camera: shares a view between motions; by default the one that fits this motion.
 
@@ -126,7 +126,7 @@ def contact_sheet(
 ) -> Image.Image:
     """`num_poses` frames evenly spread over a motion [T, J, 3], in rows, each with its time in seconds.
 
-    Raises ValueError as `draw_frames` does, and for `num_poses` or `columns` below 1.
+    Raises UserError as `draw_frames` does, and for `num_poses` or `columns` below 1.
     """
     if num_poses < 1 or columns < 1:
         raise UserError(f"num_poses is {num_poses}, columns is {columns}; both are at least 1")
@@ -146,10 +146,10 @@ def contact_sheet(
 
 
 def save_gif(frames: Sequence[Image.Image], path: str | Path, fps: float) -> None:
-    """Writes an endless animation; the file appears complete or not at all.
+    """Writes an animation that repeats forever; the file appears complete or not at all.
 
-    GIF counts time in hundredths of a second: delays are rounded so that they add up to the right total.
-    Raises ValueError for no frames or fps outside (0, 50] (viewers slow shorter delays down).
+    GIF stores delays in hundredths of a second; they are rounded so that the total duration is right. Raises UserError
+    for no frames or an fps outside (0, 50] (viewers slow down shorter delays).
     """
     if not frames:
         raise UserError("frames is empty: there is nothing to save")
@@ -157,7 +157,7 @@ def save_gif(frames: Sequence[Image.Image], path: str | Path, fps: float) -> Non
         raise UserError(f"fps is {fps}; legal: above 0, at most 50")
     ticks = [round(100.0 * index / fps) for index in range(len(frames) + 1)]
     delays = [10 * (end - start) for start, end in itertools.pairwise(ticks)]
-    # One palette for all frames: no flicker, smaller differences.
+    # One palette for all frames avoids flicker and makes the file smaller.
     palette = frames[len(frames) // 2].quantize(96, dither=Image.Dither.NONE)
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     buffer = io.BytesIO()
@@ -167,7 +167,7 @@ def save_gif(frames: Sequence[Image.Image], path: str | Path, fps: float) -> Non
 
 
 def _turn(points: np.ndarray, azimuth: float, elevation: float) -> np.ndarray:
-    """World to view: x right, y up, z towards the viewer. Azimuth 0 looks at the front of a figure that faces +z."""
+    """World to view coordinates: x right, y up, z towards the viewer. Azimuth 0 shows a figure facing +z from the front."""
     a, e = math.radians(azimuth), math.radians(elevation)
     around = np.array([[math.cos(a), 0.0, -math.sin(a)], [0.0, 1.0, 0.0], [math.sin(a), 0.0, math.cos(a)]])
     tilt = np.array([[1.0, 0.0, 0.0], [0.0, math.cos(e), -math.sin(e)], [0.0, math.sin(e), math.cos(e)]])
@@ -264,7 +264,7 @@ def _trunk_corners(skeleton: Skeleton) -> list[int]:
 
 
 def _draw_figure(draw: ImageDraw.ImageDraw, camera: Camera, pose: np.ndarray, skeleton: Skeleton) -> None:
-    """Limbs, trunk and head from far to near, each with a rim of paper around it."""
+    """Draws limbs, trunk and head from far to near, each outlined in the background colour."""
     _, depth = camera.project(pose)
     limbs = _limbs(skeleton)
     trunk = limbs[-1]
@@ -288,7 +288,7 @@ def _draw_figure(draw: ImageDraw.ImageDraw, camera: Camera, pose: np.ndarray, sk
 def _draw_head(
     draw: ImageDraw.ImageDraw, camera: Camera, neck: np.ndarray, head: np.ndarray, rim: float, colour: Colour
 ) -> None:
-    """A ball beyond the head joint; the neck has no rim, which would cut it off from the trunk."""
+    """Draws a ball beyond the head joint; the neck is not outlined, which would separate it from the trunk."""
     direction = (head - neck) / max(float(np.linalg.norm(head - neck)), 1e-9)
     middle = head + 0.05 * direction
     _capsule(draw, camera, middle, middle, 2 * _HEAD_RADIUS + rim, colour)
@@ -322,14 +322,14 @@ def _line(draw: ImageDraw.ImageDraw, camera: Camera, points: np.ndarray, colour:
 
 
 def _shaded(colour: Colour, depth: float) -> Colour:
-    """Lighter when further away, `depth` metres from the trunk."""
+    """The colour made lighter with distance; `depth` in metres from the trunk."""
     share = 0.35 * min(max(-depth, 0.0) / 0.3, 1.0)
     red, green, blue = (round(value + share * (paper - value)) for value, paper in zip(colour, BACKGROUND, strict=True))
     return red, green, blue
 
 
 def _write(picture: Image.Image, text: str) -> None:
-    """The caption at the bottom, wrapped to the width of the picture."""
+    """Writes the caption at the bottom, wrapped to the width of the picture."""
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(12)
     lines = [""]

@@ -1,7 +1,7 @@
-"""How text-motion models are measured: Guo et al.'s metrics on embeddings, and TMR's retrieval protocols.
+"""Metrics of text-to-motion models: those of Guo et al. (2022) on embeddings, and TMR's retrieval protocols.
 
-Everything is NumPy in float64 and takes embeddings or similarities, so any evaluator can be used. Randomness enters by
-argument: an index draw that was recorded, or a generator to draw with.
+All functions use NumPy in float64 on embeddings or similarities, so they serve any evaluator. Randomness is an
+argument: recorded indices, or a generator to draw them with.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def r_precision(text: np.ndarray, motion: np.ndarray, *, top_k: int = 3, pool_si
     """Share of texts whose own motion is among the 1, ..., `top_k` nearest of its pool; [top_k].
 
     Pools are consecutive rows, as an evaluator's batches of 32 are; an incomplete pool at the end is dropped.
-    Raises ValueError where there is no complete pool or `top_k` exceeds it.
+    Raises UserError where there is no complete pool or `top_k` exceeds it.
     """
     text, motion = _paired(text, motion)
     num_pools = len(text) // pool_size
@@ -57,7 +57,7 @@ def r_precision(text: np.ndarray, motion: np.ndarray, *, top_k: int = 3, pool_si
 def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     """FID of embeddings [N, d] and [M, d]: |dmu|^2 + tr(C1 + C2 - 2 sqrt(C1 C2)).
 
-    Raises ValueError for fewer than two rows, different widths, or a square root that is not real.
+    Raises UserError for fewer than two rows, different widths, or a square root that is not real.
     """
     real, generated = _embeddings("real", real), _embeddings("generated", generated)
     if real.shape[1] != generated.shape[1]:
@@ -75,13 +75,13 @@ def moments(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frechet_distance_of_moments(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:
-    """Frechet distance of two Gaussians, with the original's fallbacks.
+    """Frechet distance of two Gaussians, with the fallbacks of Guo et al.'s code.
 
-    A square root that is not finite (singular product) is taken again with 1e-6 added to both diagonals; an imaginary
-    part is dropped where its diagonal is below 1e-3, else ValueError.
+    If the square root is not finite (singular product) it is computed again with 1e-6 added to both diagonals. An
+    imaginary part is dropped where its diagonal is below 1e-3, else UserError is raised.
     """
     with warnings.catch_warnings():
-        # Fewer embeddings than numbers in one make the product singular; the square root exists all the same.
+        # With fewer embeddings than dimensions the product is singular; its square root exists all the same.
         warnings.simplefilter("ignore", LinAlgWarning)
         root = np.asarray(sqrtm(cov1 @ cov2))
     if not np.isfinite(root).all():
@@ -106,7 +106,7 @@ def diversity(
     """Mean distance of random pairs of embeddings [N, d].
 
     The two sides are independent draws without replacement, so a row may meet itself. Give `rng`, or the recorded
-    `indices` (then `num_pairs` is not used). Raises ValueError where N < num_pairs.
+    `indices` (then `num_pairs` is not used). Raises UserError where N < num_pairs.
     """
     array = _embeddings("embeddings", embeddings)
     first, second = _draw(len(array), num_pairs, rng, indices, "embeddings")
@@ -122,7 +122,7 @@ def multimodality(
 ) -> float:
     """Mean distance between motions of one text, from embeddings [texts, repeats, d].
 
-    All texts share the two draws of repeats; arguments as in `diversity`. Raises ValueError where repeats < num_pairs.
+    All texts share the two draws of repeats; arguments as in `diversity`. Raises UserError where repeats < num_pairs.
     """
     array = np.asarray(embeddings, dtype=np.float64)
     if array.ndim != 3:
@@ -141,8 +141,9 @@ def retrieval_metrics(
     """TMR's retrieval metrics of a similarity matrix [N, N], rows texts and columns motions.
 
     Args:
-        text_similarity: [N, N] cosines of the sentence embeddings. With it (the "threshold" protocol) any motion whose
-            text has a score cos/2 + 1/2 above `threshold` counts as right; without it ("normal") only the own one.
+        text_similarity: [N, N] cosines of the sentence embeddings. With it (protocol "threshold") every motion whose
+        text has a score cos/2 + 1/2 above `threshold` counts as correct; without it ("normal") only the text's own
+        motion.
         round_to: decimals of the result, None for none.
 
     Returns:
@@ -175,7 +176,7 @@ def grouped_retrieval_metrics(
     """TMR's "guo" protocol: retrieval within groups of consecutive rows, averaged, rounded to 2 decimals.
 
     `order` [N] permutes texts and motions first (`guo_order` is the published one); an incomplete group is dropped.
-    Raises ValueError where there is no complete group.
+    Raises UserError where there is no complete group.
     """
     scores = np.asarray(similarity, dtype=np.float64)
     indices = np.arange(len(scores)) if order is None else np.asarray(order)
@@ -188,14 +189,14 @@ def grouped_retrieval_metrics(
 
 
 def guo_order(num_pairs: int) -> np.ndarray:
-    """The published shuffle of TMR's grouped protocol, over clips sorted by id: NumPy's legacy generator, seed 0."""
+    """The published order of TMR's grouped protocol, for clips sorted by id: NumPy's legacy generator with seed 0."""
     order = np.arange(num_pairs)
     np.random.RandomState(0).shuffle(order)
     return order
 
 
 def _ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Rank from 0 of the best right column in each row [N]; ties share their mean rank."""
+    """Rank, counted from 0, of the best correct column in each row [N]; ties share their mean rank."""
     best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
     better = (scores > best).sum(axis=1)
     tied = (scores == best).sum(axis=1)

@@ -8,7 +8,7 @@ layer that wants `RewardSettings` takes the job's configuration as it is. These 
 from pydantic import BaseModel, ConfigDict
 
 BUILTIN = "builtin"
-"""Names what ships with kinetune: its motions, its policy, its TMR, its judge."""
+"""Value of an option that selects the motions, policy or TMR networks that come with kinetune."""
 
 
 class Settings(BaseModel):

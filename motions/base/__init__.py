@@ -1,1 +1,1 @@
-"""What every layer stands on: atomic writes and safe arrays of objects."""
+"""Shared by all layers: atomic file writes, the error a user can mend, and safe reading of object arrays."""

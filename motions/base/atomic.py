@@ -1,8 +1,8 @@
 """Files that are either complete or not there.
 
-Whoever writes a checkpoint, a manifest or a report writes it through `atomic_write`: the bytes go to a hidden temporary
-file in the same folder, are forced to the disk, and only then take the place of the old file with one rename. A killed
-process, a full disk or an exception half way leaves the old file as it was and no rubbish beside it.
+Checkpoints, manifests and reports are written through `atomic_write`: the bytes go to a hidden temporary file in the
+same folder, are flushed to the disk, and replace the old file with one rename. A killed process, a full disk or an
+exception leaves the old file unchanged and no temporary file behind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 
 class WriteError(OSError):
-    """A file could not be written. The message names the file and the reason; an older file of that name is untouched.
+    """A file could not be written. The message names the file and the reason; an older file of that name is unchanged.
 
     `errno` and `filename` are those of the failed call and of the file that was asked for.
     """
@@ -38,6 +38,7 @@ class _RecordingFile(io.FileIO):
     error: OSError | None = None
 
     def write(self, data, /) -> int:
+        """Writes `data` and keeps the OSError of a failure. Returns the number of bytes written."""
         try:
             return super().write(data)
         except OSError as error:
@@ -47,7 +48,7 @@ class _RecordingFile(io.FileIO):
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """Yield a binary file that becomes `path` when the block ends well, and vanishes when it does not.
+    """Yields a binary file that becomes `path` when the block ends normally and is removed when it raises.
 
     The folder must exist. The new file has the permissions a plain `open` would give it.
 
@@ -75,7 +76,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         cause = raw.error or error
-        # An OSError of the caller's own (a file it reads inside the block) is not ours to rename.
+        # An OSError that the caller's block raises for another file keeps its own type and message.
         if isinstance(cause, OSError) and (cause is raw.error or cause.filename in (None, str(temporary))):
             raise WriteError(target, cause) from cause
         raise

@@ -1,7 +1,7 @@
-"""Reads `.npy` files that hold Python objects without running what is in them.
+"""Reads `.npy` files that hold Python objects without executing code stored in them.
 
-`numpy.load` unpickles such files with full trust. Here the pickle may name nothing but NumPy's array machinery; the
-rest of it must be plain data (dictionaries, lists, strings, numbers, arrays).
+`numpy.load(allow_pickle=True)` runs any code that a pickle contains. Here a pickle may refer only to NumPy's array
+constructors; everything else must be plain data (dictionaries, lists, strings, numbers, arrays).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype")} | {
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
+        """The NumPy constructor of this name. Raises UnpicklingError for any other object."""
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}; only NumPy arrays and plain Python data (dict, list, str, numbers) are read"
@@ -30,7 +31,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_object_array(path: str | Path) -> object:
-    """What was given to `numpy.save` as a dictionary, a list or an object array: the 0-d array around it is taken off.
+    """The dictionary, list or object array that was given to `numpy.save`, without the 0-d array around it.
 
     Raises:
         UserError: no such file, not a `.npy` file, broken, or a pickle that names anything but arrays and plain data.

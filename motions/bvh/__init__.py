@@ -1,1 +1,1 @@
-"""BVH files: reading, joint names, import."""
+"""BVH motion capture: reading files, recognising joints by name, and importing captioned recordings as a dataset."""

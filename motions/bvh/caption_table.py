@@ -1,6 +1,6 @@
-"""Reads the table that says what happens in which motion file: columns `file, caption` and, optionally, `start, end`.
+"""Reads the table of captions of motion files: CSV columns `file, caption` and, optionally, `start, end`.
 
-Several rows for one stretch of a file are several captions of one clip; rows with other times are clips of their own.
+Rows with the same file and times are several captions of one clip; rows with other times are separate clips.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class CaptionedStretch:
 def read_caption_table(path: str | Path) -> list[CaptionedStretch]:
     """Reads a CSV file with a header; comma, semicolon or tab between the columns.
 
-    Raises ValueError naming file, line and column for unknown or missing columns, an empty file name or caption, a `#`
+    Raises UserError naming file, line and column for unknown or missing columns, an empty file name or caption, a `#`
     in a caption (HumanML3D's separator), times that are no numbers or not in order, and a table without rows.
     """
     path = Path(path)

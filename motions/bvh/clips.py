@@ -1,7 +1,7 @@
-"""From BVH files to clips of HumanML3D's 22 joints: resampled, upright, in metres.
+"""Converts BVH recordings to clips of HumanML3D's 22 joints: resampled, y up, in metres.
 
-Neither the up axis nor the unit is written in a BVH file. The up axis is the one from ankles to neck, over all frames
-of all clips together; the unit is the common one that makes the legs human. Both are reported, and both can be given.
+A BVH file states neither its up axis nor its unit. The up axis is taken as the one from ankles to neck, over all frames
+of all clips; the unit as the common one that gives legs of human length. Both are reported and can be given instead.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from motions.skeleton.skeletons import HUMANML3D
 AXES = ("x", "y", "z", "-x", "-y", "-z")
 
 UNITS = {"metres": 1.0, "centimetres": 0.01, "millimetres": 0.001, "inches": 0.0254, "CMU units": 0.056444}
-"""Metres per unit of the units that BVH files come in; CMU's is 1 / 0.45 inches."""
+"""Metres per unit of the units that BVH files commonly use; the CMU database's unit is 1 / 0.45 inches."""
 
 _LEG_METRES = (0.55, 1.15)
-"""Shortest and longest leg (hip to ankle) that is taken for a person's: no two of the units overlap within it."""
+"""Shortest and longest leg (hip to ankle, metres) accepted as human; within it no two of the units can be confused."""
 _HUMAN_LEG = float(np.abs(HUMANML3D.target_offsets[[4, 5, 7, 8]]).sum() / 2)
 _BACKWARDS = -0.3
-"""Mean cosine between feet and heading below which left and right are exchanged."""
+"""If the mean cosine between feet and heading is below this, left and right are taken to be exchanged."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Take:
 
 
 def first_time(bvh: Bvh) -> float:
-    """Seconds at which the motion begins: behind a first frame in rest pose, which is no part of it."""
+    """Seconds at which the motion begins: after the first frame if that one is a rest pose."""
     return bvh.frame_time if bvh.starts_in_rest_pose else 0.0
 
 
@@ -63,7 +63,7 @@ def take_frames(bvh: Bvh, take: Take, fps: float) -> slice:
 
 
 def find_up_axis(clips: Sequence[np.ndarray]) -> str:
-    """The axis of `AXES` along which necks are above ankles, over all frames of clips [F, 22, 3]."""
+    """The axis of `AXES` along which necks are above ankles, averaged over all frames of clips [F, 22, 3]."""
     neck, ankles = HUMANML3D.index("neck"), [HUMANML3D.index("left_ankle"), HUMANML3D.index("right_ankle")]
     rise = np.zeros(3)
     for joints in clips:
@@ -89,7 +89,7 @@ def turn_upright(joints: np.ndarray, up_axis: str) -> np.ndarray:
 def find_unit(joints: np.ndarray) -> tuple[str, float]:
     """Unit and metres per unit of a clip [F, 22, 3], by the length of its legs.
 
-    Where no common unit makes them human, they are scaled to HumanML3D's.
+    Where no common unit gives legs of human length, the clip is scaled to HumanML3D's leg length.
     """
     leg = leg_length(joints)
     for unit, metres in UNITS.items():
@@ -99,7 +99,7 @@ def find_unit(joints: np.ndarray) -> tuple[str, float]:
 
 
 def check_scale(name: str, joints: np.ndarray, metres_per_unit: float) -> None:
-    """Raises BvhError where a scale given by the user makes no person; `name` is the file's."""
+    """Raises BvhError where a scale given by the user gives legs of no human length; `name` is the file's."""
     leg = leg_length(joints) * metres_per_unit
     if not 0.5 * _LEG_METRES[0] <= leg <= 2.0 * _LEG_METRES[1]:
         unit, metres = find_unit(joints)

@@ -1,6 +1,6 @@
-"""Turns BVH files with captions into clips of HumanML3D features, and says what was done to them.
+"""Turns captioned BVH files into clips of HumanML3D features, and reports what was done to them.
 
-Files are read one by one, but their up axis is found over all of them: one clip of somebody on the floor does not tell.
+The up axis is found over all files together, because a single clip (of somebody lying, say) may not show it.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from motions.skeleton.mirroring import mirror_caption, mirror_joints
 from motions.skeleton.skeletons import HUMANML3D
 
 MIN_FRAMES = 40
-"""HumanML3D's shortest clip, two seconds; loaders leave out shorter ones."""
+"""HumanML3D's shortest clip, 2 seconds in frames; data loaders skip shorter ones."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What is kept of one file: its 22 joints, and the stretches of it that have captions."""
+    """One file's 22 joints and its captioned stretches."""
 
     file: str
-    """Path within the folder."""
+    """Path within the imported folder."""
     path: str
-    """For messages."""
+    """Full path, for messages."""
     joints: np.ndarray
     """[F, 22, 3] at HumanML3D's frame rate, upright, in metres."""
     stretches: tuple[tuple[CaptionedStretch, range], ...]
-    """With their frames of `joints`; the last frame only gives velocities."""
+    """Captioned stretches with their frames of `joints`; a stretch's last frame only serves to compute velocities."""
     mapping: str
-    """What was mapped, placed and left out."""
+    """Report of the joints that were mapped, placed and left out."""
     unit: str
     frame_time: float
-    """Of the file, seconds."""
+    """Frame time of the file, seconds."""
     first_time: float
-    """Seconds from the file's first frame to that of `joints`; above 0 where the file starts in rest pose."""
+    """Seconds from the file's first frame to that of `joints`; above 0 where the file starts with a rest pose."""
 
 
 @dataclass(frozen=True, eq=False)
 class Import:
-    """All files of an import; `up_axis` is that of the files."""
+    """All recordings of an import and the `up_axis` found for their files."""
 
     recordings: tuple[Recording, ...]
     up_axis: str
@@ -62,8 +62,8 @@ def read_recordings(
 ) -> Import:
     """Reads files of a folder, given by their paths within it, with the stretches of each that have captions.
 
-    Raises ValueError (BvhError) naming the file for a malformed one, joints that are not found, a stretch outside its
-    file or with too few frames, a scale that makes no person, feet that point backwards.
+    Raises BvhError naming the file if it is malformed, a joint is not found, a stretch lies outside the file or has too
+    few frames, a given scale gives no human leg length, or the feet point backwards.
     """
     mapping = load_mapping(settings.mapping) if settings.mapping else None
     raw = []

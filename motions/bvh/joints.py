@@ -1,8 +1,8 @@
 """Finds HumanML3D's 22 joints in a BVH hierarchy.
 
-Joints are recognised by name (`bvh_names`); a mapping by the user wins over that. What a file lacks - spine joints,
-collars, toes - is placed between joints that it has, always as a fixed linear combination; the report says what was
-mapped, placed and left out.
+Joints are recognised by name (`motions.bvh.names`); a mapping given by the user takes precedence. Joints that a file
+lacks (spine joints, collars, toes) are interpolated between joints that it has, always as a fixed linear combination;
+the report lists the joints that were mapped, placed and left out.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ REQUIRED_JOINTS = tuple(
     ["pelvis"]
     + [f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow") for side in ("left", "right")]
 )
-"""Joints that cannot be made up; also one of neck and head."""
+"""Joints that must be in the file because they cannot be interpolated; besides these, one of neck and head."""
 
-# Where the three spine joints lie on the way from pelvis to neck, as shares of its length.
+# Positions of the three spine joints between pelvis and neck, as fractions of that length.
 _SPINE = ("spine1", "spine2", "spine3")
 _SPINE_LENGTHS = np.array([np.linalg.norm(HUMANML3D.target_offsets[joint]) for joint in (3, 6, 9, 12)])
 _SPINE_SHARES = np.cumsum(_SPINE_LENGTHS)[:3] / _SPINE_LENGTHS.sum()
 _COLLAR_MIX = {"spine3": 0.24, "neck": 0.39, "shoulder": 0.37}
-"""A collar as a mixture of its neighbours, from HumanML3D's mean pose."""
+"""Weights of a collar joint between its neighbours, from HumanML3D's mean pose."""
 _NECK_SHARE = 0.68
-"""The neck on the way from upper spine to head."""
+"""Position of the neck between upper spine and head, as a fraction of that length."""
 _TOE_SHARE = 0.7
-"""The ball of the foot on the way from ankle to the foot's tip."""
+"""Position of the ball of the foot between ankle and tip of the foot, as a fraction of that length."""
 _LEAST_COLLAR = 0.08
-"""Least distance of a collar from the spine, as a share of the distance of the shoulders."""
+"""Least distance of a collar from the spine, as a fraction of the distance between the shoulders."""
 _COINCIDENT = 0.02
-"""Joints nearer to one another than this share of the leg are taken for one."""
+"""Joints closer together than this fraction of the leg length count as one joint."""
 
 
 @dataclass(frozen=True, eq=False)
 class JointMap:
-    """How the 22 joints follow from a file's nodes: joints = weights @ nodes."""
+    """How the 22 joints are computed from a file's nodes: joints = weights @ nodes."""
 
     weights: np.ndarray
     """[22, N] float64, rows sum to 1."""
     mapped: dict[str, str]
-    """HumanML3D joint -> joint of the file."""
+    """HumanML3D joint -> joint of the file that it is."""
     placed: dict[str, str]
-    """HumanML3D joint -> how it is made from others."""
+    """HumanML3D joint -> description of how it is interpolated."""
     left_out: tuple[str, ...]
     """Joints of the file that are not used."""
 
@@ -61,7 +61,7 @@ class JointMap:
         return np.einsum("jn,tnc->tjc", self.weights, nodes)
 
     def report(self) -> str:
-        """What was mapped, placed and left out, one line each."""
+        """Three lines: which joints were mapped, placed and left out."""
         mapped = ", ".join(f"{joint}={source}" for joint, source in self.mapped.items())
         placed = ", ".join(f"{joint} ({how})" for joint, how in self.placed.items())
         return "\n".join(
@@ -70,9 +70,9 @@ class JointMap:
 
 
 def load_mapping(path: str | Path) -> dict[str, str | None]:
-    """Reads a user's mapping, YAML or JSON: HumanML3D joint -> joint of the file, or null for "place it".
+    """Reads a user's mapping, YAML or JSON: HumanML3D joint -> joint of the file, or null to interpolate the joint.
 
-    Raises ValueError naming file and key for unknown joints, anything but names, and one name for two joints.
+    Raises UserError naming file and key for unknown joints, anything but names, and one name for two joints.
     """
     path = Path(path)
     try:
@@ -127,7 +127,7 @@ def map_joints(bvh: Bvh, mapping: Mapping[str, str | None] | None = None) -> Joi
 
 
 class _Placement:
-    """Builds the weights of one file's joint map; distances are those of its first frame."""
+    """Builds the weights of one file's joint map; distances are measured in the file's first frame."""
 
     def __init__(self, bvh: Bvh, found: dict[str, str], given: frozenset[str]) -> None:
         self.bvh = bvh
@@ -144,6 +144,7 @@ class _Placement:
         self.near = _COINCIDENT * float(np.linalg.norm(leg[0] - leg[1]) + np.linalg.norm(leg[1] - leg[2]))
 
     def run(self) -> JointMap:
+        """The joint map of the file. Raises BvhError where a chain has no joint to use as its end."""
         self.place_neck_and_head()
         self.place_spine()
         for side in ("left", "right"):
@@ -158,13 +159,14 @@ class _Placement:
         return JointMap(weights, mapped, placed, tuple(left_out))
 
     def place_neck_and_head(self) -> None:
+        """Interpolates whichever of neck and head the file lacks."""
         if "neck" not in self.rows:
             below = self.bvh.nodes[self.bvh.index(self.found["head"])].parent
             self.mix("neck", {below: 1.0 - _NECK_SHARE, self.bvh.index(self.found["head"]): _NECK_SHARE})
         self.place_end("head", "neck", 1.0)
 
     def place_spine(self) -> None:
-        """Three joints of the file as they are where it has just three; else equal shares of the way as HumanML3D's."""
+        """Uses the file's three spine joints if it has exactly three, else interpolates at HumanML3D's fractions."""
         missing = [joint for joint in _SPINE if joint not in self.rows]
         pelvis = self.bvh.index(self.found["pelvis"])
         top = self.bvh.index(self.found["neck" if "neck" in self.found else "head"])
@@ -195,7 +197,7 @@ class _Placement:
             self.placed[joint] = f"{share:.0%} of the way from pelvis to neck"
 
     def place_collar(self, side: str) -> None:
-        """A collar that lies on the spine or at the shoulder, as in CMU's files, is placed between its neighbours."""
+        """Interpolates a collar that coincides with the spine or the shoulder, as in files of the CMU database."""
         joint = f"{side}_collar"
         if joint in self.rows:
             width = float(np.linalg.norm(self.at("left_shoulder") - self.at("right_shoulder")))
@@ -210,7 +212,7 @@ class _Placement:
         self.placed[joint] = "between upper spine, neck and shoulder"
 
     def place_end(self, joint: str, base: str, share: float) -> None:
-        """A chain's last joint, if no name says it: the next joint behind `base`, or a share of the way to its end."""
+        """Finds a chain's last joint if no name identifies it: the next joint below `base`, or a point towards its end."""
         if joint in self.rows and (joint in self.given or not self.touches(self.at(joint), self.at(base))):
             return
         for node in self.descendants(self.bvh.index(self.found[base])):
@@ -228,7 +230,7 @@ class _Placement:
         )
 
     def descendants(self, node: int) -> Iterator[int]:
-        """Nodes below a node, parents first."""
+        """All nodes below a node, parents first."""
         below = {node}
         for index, each in enumerate(self.bvh.nodes):
             if each.parent in below:
@@ -236,7 +238,7 @@ class _Placement:
                 yield index
 
     def path(self, start: int, end: int) -> list[int]:
-        """Joints from below `start` (or from where the two chains meet) to above `end`."""
+        """Joints between `start` (or the joint where the two chains meet) and `end`, excluding both."""
         ancestors = {start}
         while (start := self.bvh.nodes[start].parent) >= 0:
             ancestors.add(start)
@@ -248,6 +250,7 @@ class _Placement:
         return path[::-1]
 
     def mix(self, joint: str, shares: dict[int, float]) -> None:
+        """Sets the weights of `joint` to `shares`, which maps indices of nodes to weights."""
         self.rows[joint] = sum(
             (share * self.unit(node) for node, share in shares.items()), start=np.zeros(len(self.rest))
         )
@@ -255,12 +258,15 @@ class _Placement:
         self.placed[joint] = f"between {names}"
 
     def touches(self, point: np.ndarray, other: np.ndarray) -> bool:
+        """Whether two points [3] are so close that they count as one joint."""
         return float(np.linalg.norm(point - other)) < self.near
 
     def at(self, joint: str) -> np.ndarray:
+        """Position [3] of a HumanML3D joint in the file's first frame."""
         return self.rows[joint] @ self.rest
 
     def unit(self, node: int) -> np.ndarray:
+        """Weights [N] that select one node."""
         row = np.zeros(len(self.bvh.nodes))
         row[node] = 1.0
         return row

@@ -1,9 +1,9 @@
-"""Recognises HumanML3D's joints by the names of a BVH file's joints, whatever the naming scheme.
+"""Recognises HumanML3D's joints by the names of a BVH file's joints, for the common naming schemes.
 
-A name says a side (Left, L_, l, .L, _l, " L ") and a part (UpLeg, Thigh, UpperLeg, Hip, ...) once prefixes such as
-`mixamorig:`, `Bip01 ` or `DEF-` are taken off. That covers CMU (BVH and ASF names), Mixamo, LaFAN1, SMPL, Xsens,
-Rokoko, 3ds Max Biped, Unreal, VRM, DAZ, Bandai-Namco and Blender's Rigify. Spine joints are not looked for: they are
-whatever lies between pelvis and neck.
+A name gives a side (Left, L_, l, .L, _l, " L ") and a part (UpLeg, Thigh, UpperLeg, Hip, ...) once prefixes such as
+`mixamorig:`, `Bip01 ` or `DEF-` are removed. That covers CMU (BVH and ASF names), Mixamo, LaFAN1, SMPL, Xsens, Rokoko,
+3ds Max Biped, Unreal, VRM, DAZ, Bandai-Namco and Blender's Rigify. Spine joints are not recognised by name: all joints
+between pelvis and neck are taken as the spine.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _SIDED_PARTS = {
     "elbow": ("elbow", "forearm", "lowerarm", "lowarm", "radius"),
     "wrist": ("wrist", "hand"),
 }
-"""What names call the joints of a limb, best first."""
+"""Names in use for the joints of a limb, most reliable first."""
 _SHOULDERS = ("shoulder", "shldr")
 _KNOWN_PARTS = frozenset(part for parts in _SIDED_PARTS.values() for part in parts) | set(_SHOULDERS)
 
 
 def joints_by_name(names: tuple[str, ...]) -> dict[str, str]:
-    """HumanML3D joint -> joint of the file, for all that the names of a file's joints tell; the root is first."""
+    """HumanML3D joint -> joint of the file, for all joints recognised by name; `names` begins with the root."""
     parts: dict[tuple[str, str], str] = {}
     for name, key in zip(names, _sides_and_parts(names), strict=True):
         parts.setdefault(key, name)
@@ -90,7 +90,7 @@ def _limbs(parts: Mapping[tuple[str, str], str], side: str) -> dict[str, str]:
 
 
 def _sides_and_parts(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Side ("left", "right" or "") and part ("upleg", "spine1", ...) that each name says."""
+    """Side ("left", "right" or "") and part ("upleg", "spine1", ...) that each name gives."""
     words = [_name_words(name) for name in names]
     if len(words) > 3 and all(len(each) > 1 and each[0] == words[0][0] for each in words) and words[0][0] not in _SIDES:
         words = [each[1:] for each in words]
@@ -110,7 +110,7 @@ def _name_words(name: str) -> list[str]:
 def _side_and_part(words: list[str]) -> tuple[str, str]:
     for place, word in enumerate(words):
         rest = words[:place] + words[place + 1 :]
-        # "L5" is a vertebra.
+        # "L5" is a vertebra, not a left joint.
         if word in _SIDES and any(other.isalpha() for other in rest):
             return _SIDES[word], "".join(rest)
     part = "".join(words)

@@ -1,9 +1,9 @@
-"""Reads BVH motion capture: any hierarchy, any channel order, joint positions at any time.
+"""Reads BVH motion capture files: any hierarchy, any channel order, joint positions at any time.
 
-What files in the wild do, and what is done here: joint names hold spaces (3ds Max), braces share a line with other
-words, keywords differ in case, every joint may have position channels (they replace its OFFSET, as they do for the
-root), a joint may have fewer than three rotations. Rotations between frames are slerped, so bones keep their lengths
-when a clip is resampled. A malformed file is an error that names the line.
+Variants that occur in practice are accepted: joint names with spaces (3ds Max), braces on a line with other words,
+keywords in any case, position channels in any joint (they replace its OFFSET, as in the root), joints with fewer than
+three rotations. Rotations between frames are interpolated spherically, so bones keep their lengths when a clip is
+resampled. A malformed file raises an error that names the line.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Node:
     parent: int
     offset: tuple[float, float, float]
     channels: tuple[str, ...]
-    """Such as `Xposition`, `Zrotation`, in the file's order."""
+    """Channel names such as `Xposition`, `Zrotation`, in the file's order."""
     is_end: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Bvh:
-    """A hierarchy and its frames.
+    """The hierarchy and the frames of a BVH file.
 
     Example:
         clip = read_bvh("walk.bvh")
@@ -52,13 +52,13 @@ class Bvh:
     nodes: tuple[Node, ...]
     """Parents before children; the root is first."""
     values: np.ndarray
-    """[F, C] float64, channels of all nodes in order; degrees and file units."""
+    """[F, C] float64, channels of all nodes in order; degrees and the file's length unit."""
     frame_time: float
-    """Seconds."""
+    """Seconds per frame."""
 
     @property
     def num_frames(self) -> int:
-        """F."""
+        """Number F of frames."""
         return len(self.values)
 
     @property
@@ -73,13 +73,13 @@ class Bvh:
 
     @property
     def starts_in_rest_pose(self) -> bool:
-        """True where the first frame, and not the second, has no rotation at all: no part of the motion (CMU)."""
+        """Whether the first frame, but not the second, has no rotation: a rest pose before the motion (CMU's files)."""
         columns = [channel.endswith("rotation") for node in self.nodes for channel in node.channels]
         still = [bool((np.abs(row[columns]) < 1e-9).all()) for row in self.values[:2]]
         return still == [True, False]
 
     def index(self, node_name: str) -> int:
-        """Index of a node by name; ValueError where there is none."""
+        """Index of a node by name. Raises ValueError where there is none."""
         return [node.name for node in self.nodes].index(node_name)
 
     def positions(self, times: np.ndarray) -> np.ndarray:
@@ -103,7 +103,7 @@ class Bvh:
     def _local_pose(self, times: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Translations [T, N, 3] and rotations [T, N, 4] relative to the parents."""
         place = np.clip(np.asarray(times, dtype=np.float64) / self.frame_time, 0.0, self.num_frames - 1)
-        # A time that was computed as a multiple of the frame time is that frame.
+        # A time computed as a multiple of the frame time must give exactly that frame, despite rounding.
         place = np.where(np.abs(place - np.rint(place)) < 1e-6, np.rint(place), place)
         before = np.floor(place).astype(np.int64)
         after = np.minimum(before + 1, self.num_frames - 1)
@@ -136,7 +136,7 @@ class Bvh:
 
 
 def read_bvh(path: str | Path) -> Bvh:
-    """Reads a file. Raises BvhError naming file and line."""
+    """Reads a BVH file. Raises BvhError naming file and line."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
@@ -146,7 +146,7 @@ def read_bvh(path: str | Path) -> Bvh:
 
 
 def parse_bvh(text: str, name: str) -> Bvh:
-    """Reads the text of a file; `name` stands in messages. Raises BvhError naming the line."""
+    """Parses the text of a BVH file; `name` is used in messages. Raises BvhError naming the line."""
     lines = text.splitlines()
     motion = next((number for number, line in enumerate(lines) if line.strip().upper() == "MOTION"), None)
     if motion is None:
@@ -164,7 +164,7 @@ def _words(line: str) -> list[str]:
 
 @dataclass
 class _Hierarchy:
-    """Recursive descent over the words of the HIERARCHY section; each word knows its line."""
+    """Recursive-descent parser of the HIERARCHY section; each word keeps its line number for messages."""
 
     name: str
     words: list[tuple[str, int]]
@@ -172,6 +172,7 @@ class _Hierarchy:
     nodes: list[Node] = field(default_factory=list)
 
     def read(self) -> tuple[Node, ...]:
+        """All nodes of the hierarchy, parents first."""
         self.expect("HIERARCHY")
         self.expect("ROOT")
         self.node(-1)
@@ -182,7 +183,7 @@ class _Hierarchy:
         return tuple(self.nodes)
 
     def node(self, parent: int) -> None:
-        """A joint from its name to its closing brace, and all that hangs on it."""
+        """Reads a joint and its children, from its name to its closing brace."""
         name = self.joint_name()
         index = len(self.nodes)
         self.nodes.append(Node(name, parent, self.offset(), self.channels(), False))
@@ -196,6 +197,7 @@ class _Hierarchy:
                 self.fail(f"expected JOINT, End Site or }} in joint {name!r}, found {word!r}")
 
     def end_site(self, parent: int) -> None:
+        """Reads an `End Site` block."""
         while self.take() != "{":  # "Site", or a name some exporters add
             pass
         suffix = sum(node.is_end and node.parent == parent for node in self.nodes)
@@ -204,6 +206,7 @@ class _Hierarchy:
         self.expect("}")
 
     def joint_name(self) -> str:
+        """Reads a joint's name, which may hold spaces."""
         first = self.place
         while self.take() != "{":
             pass
@@ -214,10 +217,12 @@ class _Hierarchy:
         return name
 
     def offset(self) -> tuple[float, float, float]:
+        """Reads a joint's OFFSET: x, y, z in the file's unit."""
         self.expect("OFFSET")
         return (self.number(), self.number(), self.number())
 
     def channels(self) -> tuple[str, ...]:
+        """Reads a joint's CHANNELS."""
         if self.peek().upper() != "CHANNELS":
             return ()
         self.expect("CHANNELS")
@@ -233,6 +238,7 @@ class _Hierarchy:
         return tuple(channels)
 
     def number(self) -> float:
+        """Reads a finite number."""
         word = self.take()
         try:
             value = float(word)
@@ -244,11 +250,13 @@ class _Hierarchy:
         return value
 
     def expect(self, keyword: str) -> None:
+        """Reads `keyword`, in any case."""
         if self.peek().upper() != keyword:
             self.fail(f"expected {keyword}, found {self.peek()!r}")
         self.place += 1
 
     def take(self) -> str:
+        """The next word, which is consumed."""
         word = self.peek()
         if word == "MOTION":
             self.fail("a } is missing before MOTION")
@@ -256,9 +264,11 @@ class _Hierarchy:
         return word
 
     def peek(self) -> str:
+        """The next word, which is not consumed; empty at the end."""
         return self.words[self.place][0]
 
     def fail(self, reason: str) -> NoReturn:
+        """Raises BvhError with the line of the current word."""
         raise BvhError(f"{self.name}:{self.words[self.place][1]}: {reason}")
 
 

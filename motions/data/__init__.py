@@ -1,1 +1,1 @@
-"""Datasets, captions and prompts."""
+"""Motions with captions: datasets on disk and built in, prompts, composite prompts, and batches."""

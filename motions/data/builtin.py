@@ -1,8 +1,9 @@
-"""Builds the built-in text-motion data from the 15 clips of `pybullet_data`: no download, seconds, always the same.
+"""Builds the built-in text-motion dataset from the 15 clips of `pybullet_data`, without a download, in seconds.
 
-Every clip is played at several speeds (cyclic clips on and on, their seam blended), retargeted, put on its feet, and
-cut into windows; each window starts in the direction +z and exists a second time in mirror image, with left and right
-swapped in its captions. The held-out windows of split "test" come from other speeds and start between the others.
+Every clip is played at several speeds (cyclic clips repeatedly, with a blended seam), retargeted to HumanML3D's
+skeleton, its feet planted on the floor, and cut into windows. Each window starts facing +z and has a mirrored copy,
+with left and right swapped in its captions. The held-out windows of split "test" come from other speeds and start
+between those of "train". The result is always the same.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ MAX_FRAMES = 196
 
 _SEAM_S = 0.3
 _STEADY_FRAMES = ((28, 44), (45, 79), (80, 120))
-"""Lengths of the windows of a steady clip: one short (for composites of many parts), one middle, one long."""
+"""Ranges of window lengths, in frames, for steady clips: short (for composites of many parts), middle and long."""
 
 Kind = Literal["steady", "event", "once"]
-"""steady: cut anywhere, it has no beginning or end; event: whole cycles from about their start; once: not cyclic."""
+"""steady: a window may start anywhere; event: windows hold whole cycles from about their start; once: not cyclic."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
     kind: Kind
     cycles: tuple[int, ...] = (1,)
-    """Numbers of repetitions that a window of an event may hold."""
+    """Numbers of repetitions that a window of kind `event` may hold."""
 
 
 _PLANS: dict[str, _Plan] = {
@@ -83,10 +84,10 @@ def build_builtin(names: Sequence[str] = CLIP_NAMES) -> dict[str, tuple[TextMoti
 
 
 def play(clip: MocapClip, times: np.ndarray, floor: float) -> np.ndarray:
-    """Joints [F, 22, 3] of a clip at `times` [F] seconds on HumanML3D's skeleton, on their feet on a floor at y = 0.
+    """Joints [F, 22, 3] of a clip at `times` [F] seconds on HumanML3D's skeleton, feet planted on a floor at y = 0.
 
-    The result is meant to be shown at HumanML3D's 20 frames per second, whatever the steps of `times`; `floor` is the
-    height that `clip_floor` found.
+    The result counts as F frames at HumanML3D's 20 frames per second, so the spacing of `times` sets the playback
+    speed; `floor` is the height returned by `clip_floor`.
     """
     joints = retarget(clip.pose(torch.from_numpy(times))).numpy()
     joints[..., 1] -= floor
@@ -94,13 +95,13 @@ def play(clip: MocapClip, times: np.ndarray, floor: float) -> np.ndarray:
 
 
 def clip_floor(clip: MocapClip) -> float:
-    """Height of the floor under a clip played at its own speed, metres on HumanML3D's skeleton."""
+    """Height of the floor under a clip played at its own speed, in metres on HumanML3D's skeleton."""
     times = torch.arange(0.0, clip.duration, 1.0 / HUMANML3D.fps, dtype=torch.float64)
     return floor_height(retarget(clip.pose(times)).numpy(), HUMANML3D.fps)
 
 
 def _windows(clip: MocapClip, held_out: bool) -> dict[str, np.ndarray]:
-    """Features of all windows of one clip and split by id."""
+    """Features of all windows of one clip and split, by id."""
     if clip.cyclic:
         clip = clip.with_blended_seam(min(_SEAM_S, clip.duration / 4))
     fps, floor = HUMANML3D.fps, clip_floor(clip)

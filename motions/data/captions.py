@@ -1,6 +1,7 @@
-"""The hand-written captions of the built-in clips, in three groups that share no caption.
+"""The hand-written captions of the built-in clips, in three groups that have no caption in common.
 
-`train` is for policies and the retrieval model that rewards them, `judge` for the independent judge, `test` is held out
+`train` is for policies and the TMR that rewards them, `judge` for the separate TMR that evaluates them, and `test` is
+held out
 from both. They live in `captions.yaml`, beside this file.
 """
 
@@ -40,8 +41,8 @@ def load_captions(path: Path = CAPTIONS_PATH) -> dict[str, ClipCaptions]:
     """Captions by clip name, for all built-in clips.
 
     Raises:
-        UserError: not YAML, a clip missing or unknown, a group missing, empty or unknown, or a caption twice (in
-            one group it would count double, in two it would leak).
+        UserError: not YAML, a clip missing or unknown, a group missing, empty or unknown, or a caption that occurs
+        twice (within a group it would be over-represented, in two groups it would leak into the evaluation).
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,8 +1,9 @@
-"""Sets of composite prompts from any dataset, in the form that text-to-motion GRPO uses.
+"""Sets of composite prompts from any dataset, in the format of the public project MDM-GRPO (jufan666/text-to-motion).
 
-K motions whose lengths add up to nearly the longest motion a policy makes, their captions joined to "First A, then B,
-finally C". Unlike the original builder, which draws K clips and hopes that they fit, the last one is drawn among those
-that do, so sets of four or five segments are found where they exist. Written as JSON lines, which `load_prompts` reads.
+A composite joins the captions of K motions to "First A, then B, finally C"; their lengths add up to nearly the longest
+motion that a policy generates. That project's builder draws K clips and rejects those that do not fit. Here the last
+clip is drawn among those that fit, so composites of four or five segments are found where they exist. They are written
+as JSON lines, which `load_prompts` reads.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from motions.data.prompts import MIN_SEGMENT_FRAMES
 from motions.data.text_motion import TextMotion
 
 _MAX_DRY_DRAWS = 2000
-"""Draws in a row without a new set of motions after which there are taken to be no more."""
+"""The search ends after this many consecutive draws without a new set of motions."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompositeRecord:
-    """One composite prompt: K sub-prompts, their lengths, and the motions whose lengths they are."""
+    """One composite prompt: K sub-prompts, their durations, and the ids of the motions they come from."""
 
     composite_prompt: str
     sub_prompts: tuple[str, ...]
     durations: tuple[float, ...]
-    """Seconds."""
+    """Duration of each segment, seconds."""
     durations_frames: tuple[int, ...]
     source_ids: tuple[str, ...]
     total_frames: int
@@ -86,9 +87,9 @@ def build_records(
 
 
 def write_records(path: str | Path, records: Sequence[CompositeRecord], metadata: dict[str, object]) -> None:
-    """Writes records as JSON lines after a line `{"metadata": ...}`; complete or not at all.
+    """Writes records as JSON lines after a first line `{"metadata": ...}`. The file appears complete or not at all.
 
-    `metadata` says where they come from (dataset, split, seed, options); its `fps` is checked when they are read.
+    `metadata` describes their origin (dataset, split, seed, options); its `fps` is checked when they are read.
     """
     rows = [{"metadata": metadata}, *(asdict(record) for record in records)]
     with atomic_write(path) as file:
@@ -96,7 +97,7 @@ def write_records(path: str | Path, records: Sequence[CompositeRecord], metadata
 
 
 def ordered_prompt(captions: Sequence[str]) -> str:
-    """The composite prompt of the original builder.
+    """The composite prompt in the wording of MDM-GRPO.
 
     Example:
         ordered_prompt(["a man walks.", "he kicks", "he sits"])   # "First a man walks, then he kicks, finally he sits"
@@ -108,7 +109,7 @@ def ordered_prompt(captions: Sequence[str]) -> str:
 def _choose(
     lengths: np.ndarray, count: int, target_length: int, tolerance: int, rng: np.random.Generator
 ) -> list[int] | None:
-    """Indices of motions, of ascending `lengths`, in a random order; None where the draw ran into a dead end."""
+    """Indices into the ascending `lengths`, in random order; None where no last motion fits the others."""
     chosen: list[int] = []
     room = target_length
     for later in range(count - 1, -1, -1):
@@ -121,7 +122,7 @@ def _choose(
             return None
         chosen.append(index)
         room -= int(lengths[index])
-    # The last one was chosen to fill the room that was left: do not let it always be the last to be seen.
+    # The last one was chosen to fill the remaining frames; shuffle, or it would always be the last segment.
     return [chosen[place] for place in rng.permutation(count)]
 
 

@@ -1,10 +1,10 @@
-"""Composite prompts and motions: two to five actions after each other, "a person walks forward, then kicks".
+"""Composite prompts and motions: two to five actions in sequence, "a person walks forward, then kicks".
 
-Parts are chosen so that each can begin where the last one ended (nobody walks off from lying on the floor) and the
-whole fits into the policy's frames. `join_motions` makes the motion to a composite prompt: each part goes on from where
-the last one stopped, facing where the body faced; the poses around a border are bent towards each other; then bones,
-feet and all features are made anew from the joints. (Features cannot simply be put in a row: their heading is smoothed
-inside a clip but not in its first frame, so the parts would turn against each other.)
+Parts are chosen so that each can begin where the previous one ends (nobody starts walking while lying on the floor) and
+the whole fits into the policy's frames. `join_motions` builds the motion of a composite prompt: each part continues at
+the place and in the direction where the previous one ended; poses near a border are blended; then bone lengths, foot
+contacts and all features are recomputed from the joints. (Feature vectors cannot simply be concatenated: HumanML3D
+smooths the heading within a clip except in its first frame, so the parts would be rotated against each other.)
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from motions.skeleton.features import FeatureLayout, extract_features, recover_j
 from motions.skeleton.skeletons import HUMANML3D, Skeleton
 
 BLEND_FRAMES = 7
-"""Frames on each side of a border over which the poses are bent."""
+"""Frames on each side of a border over which the poses are blended."""
 MAX_POSE_GAP_M = 0.35
-"""Mean distance of the joints, metres, up to which one pose can pass into another within the blend."""
+"""Largest mean distance of the joints, in metres, at which one pose can be blended into another."""
 MIN_PART_FRAMES = 16
 
 _FLAT = np.array([1.0, 0.0, 1.0])
@@ -42,14 +42,14 @@ _SUBJECT = re.compile(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Composite:
-    """A composite prompt and the motions, one per segment, of exactly the segments' lengths, it was made from."""
+    """A composite prompt and, for each of its segments, the motion of the same length that it was made from."""
 
     prompt: Prompt
     parts: tuple[TextMotion, ...]
 
 
 def join_captions(captions: Sequence[str]) -> str:
-    """One sentence for several actions: the first caption whole, the others without their subject where they have one.
+    """One sentence for several actions; the subject is kept in the first caption only.
 
     Example:
         join_captions(["a person walks forward", "someone kicks", "a man jumps"])
@@ -67,7 +67,7 @@ def join_captions(captions: Sequence[str]) -> str:
 class Composer:
     """Draws composites from the motions of one split. Equal generators give equal composites.
 
-    Raises ValueError for no items.
+    Raises UserError for no items.
     """
 
     def __init__(self, items: Sequence[TextMotion], skeleton: Skeleton, max_frames: int = MAX_FRAMES) -> None:
@@ -84,10 +84,10 @@ class Composer:
         self._ends = np.stack([_local_pose(item.features[-1], skeleton) for item in self.items])
 
     def draw(self, rng: np.random.Generator, num_segments: int | None = None) -> Composite:
-        """One composite of `num_segments` parts (2 to 5; by default 2, 3, 4 or 5, the shorter more often).
+        """One composite of `num_segments` parts (2 to 5; by default a random number, small ones more often).
 
-        Neighbouring parts come from different recordings. Where parts of these lengths and poses cannot be found, fewer
-        are tried; the frames that are left over stay unused.
+        Neighbouring parts come from different recordings. If no parts with fitting lengths and poses are found, fewer
+        are tried; remaining frames stay unused.
 
         Raises:
             UserError: `num_segments` is not in 2..5, or no two parts fit together.
@@ -107,11 +107,11 @@ class Composer:
         raise UserError(f"no {num_segments} of the {len(self.items)} motions fit together in {self.max_frames} frames")
 
     def _chain(self, rng: np.random.Generator, count: int) -> list[int] | None:
-        """Indices of parts that can follow each other, or None where this draw ran into a dead end."""
+        """Indices of parts that can follow each other, or None where this draw found no next part."""
         chain: list[int] = []
         room = self.max_frames
         for place in range(count):
-            # Leave every later part an equal share: early long ones would starve them.
+            # Reserve an equal share for every later part; otherwise long early parts would leave no room for them.
             later = count - place - 1
             fits = (self._lengths >= MIN_PART_FRAMES) & (self._lengths <= room - later * 2 * MIN_PART_FRAMES)
             if chain:
@@ -120,7 +120,8 @@ class Composer:
             candidates = np.flatnonzero(fits)
             if not len(candidates):
                 return None
-            # Recordings first, then their windows: a recording with many windows is not drawn more often.
+            # Draw a recording first, then one of its windows, so that recordings with many windows are not drawn more
+            # often.
             source = rng.choice(np.unique(self._sources[candidates]))
             chain.append(int(rng.choice(candidates[self._sources[candidates] == source])))
             room -= int(self._lengths[chain[-1]])
@@ -147,10 +148,10 @@ def compose_motions(composer: Composer, num_motions: int, rng: np.random.Generat
 def join_motions(parts: Sequence[np.ndarray], skeleton: Skeleton, *, blend_frames: int = BLEND_FRAMES) -> np.ndarray:
     """Features [sum of T_k, D] of motions [T_k, D] shown one after the other, float32.
 
-    Up to `blend_frames` on either side of each border (at most half a part) are bent towards the pose in the middle.
-    Feet are planted anew on HumanML3D's skeleton.
+    Up to `blend_frames` on either side of each border (at most half a part) are blended towards the pose at the border.
+    The feet are planted again on HumanML3D's skeleton.
 
-    Raises ValueError for no parts, a part of fewer than 4 frames, or a negative `blend_frames`.
+    Raises UserError for no parts, a part of fewer than 4 frames, or a negative `blend_frames`.
     """
     if not parts or min(len(part) for part in parts) < MIN_SEGMENT_FRAMES or blend_frames < 0:
         raise UserError(
@@ -164,7 +165,8 @@ def join_motions(parts: Sequence[np.ndarray], skeleton: Skeleton, *, blend_frame
         turn = _facing(bones[-1], skeleton) - _facing(_directions(after, skeleton)[0], skeleton)
         after = _turned(after - after[0, 0] * _FLAT, turn) + root[-1] * _FLAT
         next_root, next_bones = after[:, 0], _directions(after, skeleton)
-        # The last frame so far is where the part before would have gone next: the same moment as the first of `after`.
+        # The last frame so far extrapolates the earlier part by one frame: the same moment as the first frame of
+        # `after`.
         first, last = min(blend_frames, len(root) // 2), min(blend_frames, len(after) // 2)
         shares = np.concatenate([np.zeros(len(root) - 1 - first), 0.5 * _rise(first), -0.5 * _rise(last)[::-1]])
         shares = np.concatenate([shares, np.zeros(len(after) - last)])[:, None]
@@ -178,7 +180,7 @@ def join_motions(parts: Sequence[np.ndarray], skeleton: Skeleton, *, blend_frame
 
 
 def _joints_with_next(features: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Joints [T + 1, J, 3] float64: one frame more than features [T, D], from the velocities of the last."""
+    """Joints [T + 1, J, 3] float64 of features [T, D]; the last frame follows from the last velocities."""
     tensor = torch.from_numpy(features.astype(np.float64))
     joints = recover_joints(tensor, skeleton).numpy()
     half_angles, _ = recover_root(tensor)

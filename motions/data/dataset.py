@@ -41,10 +41,10 @@ logger = logging.getLogger(__name__)
 
 
 class MotionDataset:
-    """Motions with captions in splits, one skeleton, and the statistics of the training features.
+    """Motions with captions in splits, their skeleton, and the statistics of the training features.
 
-    Splits are read when they are first asked for, and kept. Every dataset has `train`; the built-in one has `judge`
-    (the same motions with other captions, for the judge that is never a reward) and `test`, folders what they list.
+    Splits are read on first use and kept. Every dataset has `train`; the built-in one also has `judge` (the same
+    motions with other captions, for the TMR that only evaluates) and `test`; folders have the splits that they list.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class MotionDataset:
     def items(self, split: str) -> tuple[TextMotion, ...]:
         """The motions of a split.
 
-        Raises ValueError for a split that the dataset does not have, and for what is wrong with its files.
+        Raises UserError for a split that the dataset does not have, and for what is wrong with its files.
         """
         if split not in self._readers:
             raise UserError(f"split {split!r}: dataset {self.name} has {', '.join(self._readers)}")
@@ -77,9 +77,9 @@ class MotionDataset:
         return self._items[split]
 
     def with_captions(self, count: int) -> MotionDataset:
-        """The dataset with the first `count` captions of every training motion; other splits stay.
+        """This dataset with only the first `count` captions of every training motion; other splits are unchanged.
 
-        Raises ValueError for a count below 1.
+        Raises UserError for a count below 1.
         """
         if count < 1:
             raise UserError(f"count is {count}; every motion needs at least one caption")
@@ -112,10 +112,10 @@ class MotionDataset:
         """Prompts made of a split's captions and the lengths of its motions.
 
         Args:
-            composite_share: share of prompts (rounded) with several segments; they are spread evenly among the others.
-            rng: by default a generator of seed 0. Equal generators give equal prompts.
-            num_segments: segments of the composite ones, 2 to 5; by default it varies.
-            max_frames: single prompts are cut to this length, composite ones chosen to fit.
+            composite_share: share of the prompts that have several segments (rounded); they are spread evenly.
+            rng: random generator; by default one of seed 0. Equal generators give equal prompts.
+            num_segments: number of segments of the composite prompts, 2 to 5; by default it varies.
+            max_frames: single prompts are cut to this length, composite ones are chosen to fit it.
 
         Raises:
             UserError: unknown split, a number or share out of range, or no motions that fit together.
@@ -138,9 +138,9 @@ class MotionDataset:
     def composites(
         self, split: str, num_motions: int, rng: np.random.Generator, *, max_frames: int = MAX_FRAMES
     ) -> tuple[TextMotion, ...]:
-        """Composite motions with their texts, for supervised training (about 20 ms each).
+        """Composite motions with their texts, for supervised training (about 20 ms each to compute).
 
-        Raises ValueError for an unknown split or where no two motions fit together.
+        Raises UserError for an unknown split or where no two motions fit together.
         """
         return compose_motions(Composer(self.items(split), self.skeleton, max_frames), num_motions, rng)
 
@@ -152,9 +152,9 @@ def _single_prompt(items: Sequence[TextMotion], rng: np.random.Generator, max_fr
 
 
 def load_dataset(source: str | Path) -> MotionDataset:
-    """The built-in dataset (`"builtin"`, made once per process) or a folder in HumanML3D's layout.
+    """The built-in dataset (`"builtin"`, built once per process) or a folder in HumanML3D's layout.
 
-    A folder's motions are read split by split when first asked for; what was missing or left out is logged.
+    A folder's motions are read split by split on first use; missing and left-out clips are logged.
 
     Raises:
         UserError: naming the file, where the folder is not such a dataset or one of its files is wrong.

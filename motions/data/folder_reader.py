@@ -2,13 +2,13 @@
 
     Mean.npy Std.npy              statistics of the training features
     new_joint_vecs/<id>.npy       [T, 263] or [T, 251] features
-    texts/<id>.txt                caption#word/POS word/POS#start#end, one a line, seconds; 0.0#0.0 is the whole clip
-    train.txt val.txt test.txt    one id a line; train.txt is needed
-    dataset.json                  optional: {"skeleton": "humanml3d"} or "kit"; else the width of the features tells
+    texts/<id>.txt                one caption a line: caption#word/POS word/POS#start#end (seconds; 0.0#0.0: whole clip)
+    train.txt val.txt test.txt    one id a line; train.txt is required
+    dataset.json                  optional: {"skeleton": "humanml3d"} or "kit"; by default the features' width decides
 
-As in MDM's loader, clips shorter than 40 frames (KIT: 24) or of 200 frames and more are left out, and a caption with
-times becomes a motion of its own, cut at int(seconds * fps). Clips named in a split list but absent from the disk are
-counted. `dataset_folder` writes such folders.
+As in MDM's data loader (Tevet et al. 2023), clips shorter than 40 frames (KIT: 24) or longer than 199 frames are left
+out, and a caption with times becomes a motion of its own, cut at int(seconds * fps). Clips that a split list names but
+that are not on disk are counted. `motions.data.folder_writer` writes such folders.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ class Caption:
 
     @property
     def is_whole(self) -> bool:
+        """Whether the caption describes the whole clip."""
         return self.start == 0.0 and self.end == 0.0
 
 
 class MotionFolder:
-    """A dataset folder; the statistics are read at once, splits when asked for.
+    """A dataset folder. The statistics are read at construction, splits when they are asked for.
 
-    Raises ValueError, naming the file, where the folder, its statistics, its training list or its `dataset.json` is
+    Raises UserError, naming the file, where the folder, its statistics, its training list or its `dataset.json` is
     missing or wrong.
     """
 
@@ -82,7 +83,7 @@ class MotionFolder:
     def read(self, split: str) -> tuple[tuple[TextMotion, ...], SplitReport]:
         """All motions of a split, in the order of its list, and what was left out.
 
-        Raises ValueError, naming the file, for a split without a list, features of a wrong shape or that are not
+        Raises UserError, naming the file, for a split without a list, features of a wrong shape or that are not
         finite, a malformed line of captions, or where nothing is left of the split.
         """
         if split not in self.splits:
@@ -113,11 +114,11 @@ class MotionFolder:
         return _TOO_SHORT[self.skeleton.name]
 
     def _cut(self, clip_id: str, features: np.ndarray, captions: list[Caption]) -> tuple[list[TextMotion], int]:
-        """The whole clip with its captions and one cut-out per caption with times; and how many were left out."""
+        """The whole clip with its captions, one cut-out per caption with times, and the number of those left out."""
         motions, left_out = [], 0
         if not self._shortest <= len(features) < TOO_LONG:
             return [], 1
-        # A mirrored copy, M<id>, shows the same recording.
+        # The mirrored copy of a clip, M<id>, comes from the same recording.
         source = clip_id.removeprefix("M")
         whole = tuple(caption.text for caption in captions if caption.is_whole)
         if whole:
@@ -165,9 +166,9 @@ class MotionFolder:
 
 
 def read_captions(path: Path) -> list[Caption]:
-    """The captions of one texts file. A time that is nan counts as 0, as upstream.
+    """The captions of one texts file. A time that is nan counts as 0, as in MDM's data loader.
 
-    Raises ValueError naming file and line where a line is not `caption#tokens#start#end` or a caption is empty, or
+    Raises UserError naming file and line where a line is not `caption#tokens#start#end` or a caption is empty, or
     where there is no caption at all.
     """
     captions = []

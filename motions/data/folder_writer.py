@@ -1,15 +1,15 @@
-"""Writes a dataset folder in HumanML3D's layout, all or nothing.
+"""Writes a dataset folder in HumanML3D's layout; it appears complete or not at all.
 
     new_joint_vecs/000000.npy    features [T, D] float32, physical; M000000.npy is the mirrored copy
     new_joints/000000.npy        joints [T, J, 3] float32
     texts/000000.txt             one line per caption: caption#word/POS ...#0.0#0.0
     Mean.npy, Std.npy            statistics of the training split, std averaged in feature groups
     train.txt, val.txt, test.txt, train_val.txt, all.txt    (no list for an empty split)
-    index.csv                    which file, and which seconds of it, each clip is
-    import_report.txt            what was done
+        index.csv                    source file of each clip, and which seconds of it
+        import_report.txt            what was done to the source files
     dataset.json                 {"skeleton": "humanml3d"}
 
-Part-of-speech tags need a tagger and are all OTHER; only the Guo et al. evaluator reads them.
+Part-of-speech tags would need a tagger and are all OTHER; only the evaluators of Guo et al. (2022) read them.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def write_dataset(folder: str | Path, skeleton: Skeleton, clips: Sequence[Folder
 
 
 def check_target(folder: Path) -> None:
-    """Raises ValueError where a dataset cannot be written to `folder` because something is there already."""
+    """Raises UserError where a dataset cannot be written to `folder` because something is there already."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"save_dir {folder} is a file")
     if folder.is_dir() and any(folder.iterdir()):
@@ -115,7 +115,7 @@ def _write_clip(folder: Path, clip_id: str, features: np.ndarray, captions: Iter
 
 @contextmanager
 def _temporary_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its place when the block ends well, and vanishes when it does not."""
+    """A temporary folder that is renamed to `target` when the block ends normally and removed when it raises."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     temporary.mkdir()

@@ -1,10 +1,10 @@
-"""Prompts: what a motion is asked to be, with its segments and their lengths in frames; and files of them.
+"""Prompts: the text of a motion to generate, with its segments and their lengths in frames; and files of them.
 
-Files that are read:
-* `.txt`: one prompt a line, its length after a bar (`a person walks forward | 4.5`, seconds); # starts a comment;
+Formats that are read:
+* `.txt`: one prompt a line, its length in seconds after a bar (`a person walks forward | 4.5`); # starts a comment;
 * `.jsonl`: one object a line, as `save_prompts` writes them or as described at `prompt_from_record`;
-* `.npy`: the composite datasets `composite_k{K}_{split}.npy` of text-to-motion GRPO, through an unpickler that admits
-  nothing but arrays and plain data.
+* `.npy`: the composite datasets `composite_k{K}_{split}.npy` of the public project MDM-GRPO (jufan666/text-to-motion),
+  read through an unpickler that admits only arrays and plain data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from motions.base.errors import UserError
 from motions.base.object_arrays import read_object_array
 
 MIN_SEGMENT_FRAMES = 4
-"""Shortest segment that has an embedding: one token of the motion encoders."""
+"""Shortest segment, in frames, that the motion encoders can embed: one token."""
 MAX_FRAMES = 196
 DEFAULT_SECONDS = 6.0
 
@@ -52,7 +52,7 @@ class Prompt:
 
     @property
     def num_frames(self) -> int:
-        """Length of the whole motion in frames."""
+        """Length of the whole motion, in frames."""
         return sum(segment.num_frames for segment in self.segments)
 
     @property
@@ -67,9 +67,9 @@ class Prompt:
 
 
 def seconds_to_frames(seconds: Sequence[float], fps: float) -> tuple[int, ...]:
-    """Frames of consecutive segments: the ends, not the lengths, are rounded, so that errors do not add up.
+    """Frames of consecutive segments. The end times are rounded, not the lengths, so that errors do not accumulate.
 
-    Raises ValueError for a length that is not a positive number or gives fewer than 4 frames.
+    Raises UserError for a length that is not a positive number or gives fewer than 4 frames.
 
     Example:
         seconds_to_frames([1.26, 1.26, 1.26], fps=20)   # (25, 25, 26)
@@ -77,7 +77,7 @@ def seconds_to_frames(seconds: Sequence[float], fps: float) -> tuple[int, ...]:
     lengths = np.asarray(seconds, dtype=np.float64)
     if lengths.ndim != 1 or not len(lengths) or not np.isfinite(lengths).all() or (lengths <= 0).any():
         raise UserError(f"durations are {list(seconds)}; expected one positive number of seconds per segment")
-    # Halves go up (numpy and Python round them to even, which depends on the neighbour).
+    # Halves are rounded up; rounding to even, as NumPy and Python do, would depend on the neighbouring segment.
     ends = np.floor(np.cumsum(lengths) * fps + 0.5 + 1e-9).astype(int)
     frames = np.diff(ends, prepend=0)
     if (frames < MIN_SEGMENT_FRAMES).any():
@@ -95,8 +95,9 @@ def load_prompts(
     """Reads a file of prompts.
 
     Args:
-        fps: frames per second of the motions to come; turns seconds into frames, and must be a composite file's own.
-        default_frames: length of a `.txt` or `.jsonl` prompt that gives none; by default 6 seconds, at most 196 frames.
+        fps: frames per second of the motions to generate; it converts seconds to frames and must equal a composite
+        file's own.
+        default_frames: length of `.txt` and `.jsonl` prompts without one; by default 6 seconds, at most 196 frames.
         num_segments: number of segments that every prompt must have, if given.
 
     Raises:
@@ -132,14 +133,14 @@ def save_prompts(path: str | Path, prompts: Sequence[Prompt]) -> None:
 
 
 def prompt_from_record(record: object, fps: float, default_frames: int) -> Prompt:
-    """A prompt from one of these, other keys being ignored:
+    """A prompt from a record of one of these forms; other keys are ignored:
 
     * `{"text": str, "num_frames": int}` or `"seconds"` instead, or neither;
     * `{"text": str, "segments": [{"text": str, "num_frames": int}, ...]}`, or `"seconds"` in every segment;
     * `{"composite_prompt": str, "sub_prompts": [str, ...], "durations_frames": [int, ...]}`, or `"durations"` in
       seconds; each sub-prompt may be a list of one string.
 
-    Raises ValueError where a key or type is wrong, a text empty, a segment under 4 frames, or the whole over 196.
+    Raises UserError where a key or type is wrong, a text empty, a segment under 4 frames, or the whole over 196.
     """
     if not isinstance(record, Mapping):
         raise UserError(f"expected an object, found {record!r:.80}")
@@ -237,7 +238,7 @@ def _text(record: Mapping[Any, Any], key: str) -> str:
 
 
 def _sub_prompt(item: object) -> str:
-    """A sub-prompt; some versions of the format wrap each into a list."""
+    """The text of a sub-prompt; some versions of the format wrap each one in a list."""
     if isinstance(item, list) and len(item) == 1:
         item = item[0]
     return _text({"sub_prompts": item}, "sub_prompts")

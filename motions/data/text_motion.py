@@ -1,6 +1,6 @@
 """A motion with its captions, and batches of them.
 
-Features are physical (not normalised) here and everywhere outside the policy.
+Features are physical (not normalised) here and everywhere outside the policy and the encoders of TMR.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class TextMotion:
     clip_id: str
     """Unique within a dataset."""
     source: str
-    """Recording that the motion was cut from; several motions share one."""
+    """Recording that the motion was cut from; several motions may share one."""
     features: np.ndarray
-    """[T, D] float32."""
+    """Motion features [T, D] float32."""
     captions: tuple[str, ...]
 
     @property
     def num_frames(self) -> int:
-        """T."""
+        """Number T of frames."""
         return len(self.features)
 
 
@@ -71,10 +71,10 @@ class CropRule:
 
 
 FULL_WINDOW = CropRule()
-"""The motion as it is, cut only where it is longer than allowed: for datasets whose items are windows already."""
+"""Use the whole motion, cut only if it is longer than allowed: for datasets whose items are windows already."""
 
 MDM_CROP = CropRule(unit=4, shorter_share=1 / 3)
-"""What MDM does with HumanML3D and KIT."""
+"""How MDM (Tevet et al. 2023) crops motions of HumanML3D and KIT-ML."""
 
 
 def sample_batch(
@@ -90,10 +90,10 @@ def sample_batch(
     """Draws `batch_size` motions with replacement, each with one of its captions.
 
     Args:
-        composites: motions that a draw takes, whole, with probability `composite_share` instead of one of `items`
-            (`MotionDataset.composites` makes some).
+        composites: motions that are drawn, uncropped, with probability `composite_share` instead of one of `items`
+        (`MotionDataset.composites` makes some).
 
-    Equal generators give equal batches. Raises ValueError for no items, sizes below 1, a share outside 0..1 or without
+    Equal generators give equal batches. Raises UserError for no items, sizes below 1, a share outside 0..1 or without
     composites, or a composite longer than `max_frames` (cutting it would make its text wrong).
     """
     if not items:

@@ -1,1 +1,1 @@
-"""The mocap humanoid: clips, kinematics, fitting, retargeting."""
+"""The DeepMimic humanoid: motion clips, kinematics, and conversion to and from HumanML3D's 22 joints."""

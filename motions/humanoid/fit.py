@@ -1,16 +1,14 @@
-"""Puts HumanML3D's 22 joints on the DeepMimic humanoid: `retarget.py` the other way round, from positions to rotations.
+"""Fits the DeepMimic humanoid to HumanML3D's 22 joints: the inverse of `retarget.py`, from positions to rotations.
 
-Positions do not say everything, so what is missing is chosen:
-
-* root and chest: the rotation that takes the rigid parts of the skeleton (hips and lower spine; neck, collars and
-  shoulders) nearest to where the joints are (Kabsch 1976), with the bones of `retarget.py` as the rest pose;
+Joint positions do not determine all rotations, so the rest is chosen:
+* root and chest: the rotation that best aligns the rigid parts of the skeleton (hips and lower spine; neck, collars and
+  shoulders) with the joints (Kabsch 1976), with the bones of `retarget.py` as the rest pose;
 * neck: without twist, from the direction of the head;
-* limbs: a bent knee or elbow shows the plane of its limb, and so the twist of hip or shoulder; a straight one does not,
-  and gets the twist-free rotation instead. A knee that bends the wrong way bends the right way here: the difference is
-  for the caller to see;
-* legs: the ankles are held at their scaled positions by two-bone inverse kinematics, because thigh and shin divide the
-  leg differently here;
-* ankles: along the foot; its roll is that of the ground near the ground and that of the shin above it.
+* limbs: a bent knee or elbow defines the plane of its limb, and so the twist of hip or shoulder; a straight one does
+  not and gets the twist-free rotation. A knee that bends backwards in the input bends forwards in the result;
+* legs: the ankles keep their scaled positions by two-bone inverse kinematics, because thigh and shin have other
+  proportions here;
+* ankles: pitch and yaw follow the foot; roll follows the ground near the ground and the shin above it.
 
 Input frame: x to the character's left, y up, z forward (HumanML3D), metres. Output: the frame of the clip files.
 """
@@ -37,11 +35,11 @@ from motions.skeleton.rotations import (
 from motions.skeleton.skeletons import HUMANML3D
 
 _PLANE_WEIGHT = 0.05
-"""Sine of the bend of a knee or elbow at which the plane it shows counts as much as the twist-free default."""
+"""Sine of the bend of a knee or elbow at which its limb's plane and the twist-free default have equal weight."""
 _TWIST_COSINE = 0.2
-"""A knee's plane counts less where it lies further than this cosine from the default, and not at all beyond 90 deg."""
+"""A knee's plane loses weight where its cosine to the default is below this, and has none beyond 90 degrees."""
 _FLAT_FOOT_HEIGHT, _FREE_FOOT_HEIGHT = 0.05, 0.20
-"""Heights of the ball of the foot (m) below which a sole is level sideways and above which it follows the shin."""
+"""Heights (m) of the ball of the foot below which the sole is level sideways and above which it follows the shin."""
 _X, _Y, _Z = torch.eye(3, dtype=torch.float64)
 
 
@@ -75,7 +73,7 @@ def fit_humanoid(joints: Tensor) -> Pose:
 
 
 def fit_clip(joints: np.ndarray, fps: float, name: str = "motion") -> MocapClip:
-    """A motion [F, 22, 3] (metres, F at least 2) as a clip that does not repeat, for everything that plays clips.
+    """Converts a motion [F, 22, 3] (metres, F at least 2) to a clip that does not repeat.
 
     Raises:
         UserError: another shape, fewer than 2 frames, or a frame that is not finite or has bones of no length.
@@ -107,7 +105,7 @@ def rest_bone(joint: str) -> Tensor:
 
 
 def _chest(points: Tensor) -> Tensor:
-    """World rotation [..., 4] of the chest, from everything rigid above the last joint of the spine."""
+    """World rotation [..., 4] of the chest, from all rigid points above the last joint of the spine."""
     rest = [rest_bone("neck")]
     for side in ("left", "right"):
         rest += [rest_bone(f"{side}_collar"), rest_bone(f"{side}_collar") + rest_bone(f"{side}_shoulder")]
@@ -116,7 +114,7 @@ def _chest(points: Tensor) -> Tensor:
 
 
 def _root(points: Tensor, chest: Tensor) -> Tensor:
-    """World rotation [..., 4] of the root, from hips and lowest spine joint; the latter leans with the chest."""
+    """World rotation [..., 4] of the root, from the hips and the lowest spine joint, which leans with the chest."""
     names = ("left_hip", "right_hip", "spine1")
     seen = torch.stack([_bone(points, "pelvis", name) for name in names], dim=-2)
     rest = torch.stack([rest_bone(name) for name in names])
@@ -132,7 +130,7 @@ def _leg(points: Tensor, side: str, hip: Tensor, root: Tensor) -> tuple[Tensor, 
     thigh, shin = (-BODIES[BODY_INDEX[f"{side}_{name}"]].offset[1] for name in ("knee", "ankle"))
     seen_hip, knee, ankle = (_joint(points, f"{side}_{name}") for name in ("hip", "knee", "ankle"))
     line = normalize(ankle - hip, dim=-1)
-    # The hinge axis points to the character's right: across upper and lower leg where the knee is bent.
+    # The hinge axis points to the character's right; a bent knee gives it as the cross product of upper and lower leg.
     seen = torch.linalg.cross(normalize(ankle - knee, dim=-1), normalize(knee - seen_hip, dim=-1))
     default = quat_rotate(_swing(root, -_Y, line), _Z)
     cosine = (normalize(seen, dim=-1) * default).sum(-1, keepdim=True)
@@ -163,7 +161,8 @@ def _foot(points: Tensor, side: str, shin: Tensor) -> Tensor:
     free = ((height - _FLAT_FOOT_HEIGHT) / (_FREE_FOOT_HEIGHT - _FLAT_FOOT_HEIGHT)).clamp(0.05, 1.0)
     along_shin = quat_rotate(shin, _Z)
     level = normalize(torch.linalg.cross(foot, _Y.expand_as(foot)), dim=-1)
-    # As much of the level direction as the shin agrees with: the toes of a crawling body may point backwards.
+    # The level direction counts only as far as the shin agrees with it: the toes of a crawling body may point
+    # backwards.
     level = (level * along_shin).sum(-1, keepdim=True) * level
     axis = normalize(beside(free * along_shin + (1.0 - free) * level, foot), dim=-1)
     rest = normalize(rest_bone(f"{side}_foot"), dim=-1)
@@ -184,7 +183,7 @@ def _kabsch(rest: Tensor, seen: Tensor) -> Tensor:
 def _swing(frame: Tensor, rest: Tensor, seen: Tensor) -> Tensor:
     """`frame` [..., 4] turned by the smallest rotation that takes its direction `rest` [3] to `seen` [..., 3]."""
     start, end = normalize(quat_rotate(frame, rest), dim=-1), normalize(seen, dim=-1)
-    # Exactly opposite directions have no smallest rotation: one about x or so is taken.
+    # Exactly opposite directions have no unique smallest rotation; one about an arbitrary axis is taken.
     opposite = (start * end).sum(-1, keepdim=True) < -1.0 + 1e-9
     end = torch.where(opposite, end + 1e-4 * quat_rotate(frame, _X if abs(rest[0]) < rest.norm() / 2 else _Z), end)
     return quat_multiply(quat_between(start, normalize(end, dim=-1)), frame)

@@ -1,8 +1,8 @@
-"""Feet and floor: where the floor is, which frames a foot stands in, and feet that stand where they stand.
+"""Feet and floor: the height of the floor, the frames in which a foot stands, and removal of foot sliding.
 
-Mocap feet slide and sink by centimetres. `plant_feet` finds the stretches in which the ball of a foot rests on the
-floor, gives each one place for all its frames, moves the rest of the path smoothly between those places, shifts the
-body by what both feet have in common and lets the legs take up the rest by two-bone inverse kinematics.
+Feet in motion capture slide and sink by centimetres. `plant_feet` finds the stretches in which the ball of a foot rests
+on the floor, gives it one place during each, moves the path between them smoothly, shifts the body by the common part
+of both feet's corrections, and adjusts the legs for the rest by two-bone inverse kinematics.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from motions.humanoid.retarget import place_ankle
 from motions.skeleton.skeletons import HUMANML3D, Skeleton
 
 _TOE_HEIGHT, _TOE_SPEED = 0.06, 1.2
-"""Metres above the floor and metres per second below which the ball of a foot stands."""
+"""Height above the floor (m) and speed (m/s) below which the ball of a foot counts as standing."""
 _LOWEST_PELVIS = 0.4
-"""A foot stands only while the pelvis is above this height: the toes of a crawling body may drag."""
+"""A foot can stand only while the pelvis is above this height (m): the toes of a crawling body may drag."""
 _SHORTEST_STANCE = 3
 _STANCE_SIGMA = 0.5
-"""Frames over which a foot comes to rest, so that knees do not jerk."""
+"""Standard deviation, in frames, of the filter with which a foot comes to rest, so that knees do not jerk."""
 _LOWEST = {"ankle": 0.035, "knee": 0.04, "elbow": 0.02, "wrist": 0.01, "head": 0.08, "trunk": 0.05}
 """Least height of joints above the floor, metres: half a limb's thickness."""
 _BODY_SIGMA = 3.0
-"""Frames over which the body's share in planting the feet is spread."""
+"""Standard deviation, in frames, of the filter on the body's share of the feet's corrections."""
 _LIFT_SIGMA = 2.0
-"""Frames over which lifting a sunken body is spread."""
+"""Standard deviation, in frames, of the filter on lifting a body that has sunk into the floor."""
 _ARM_LIFT = 0.03
-"""Metres by which the whole body is raised to get a hand or an elbow out of the floor."""
+"""Largest height (m) by which the whole body is raised to lift a hand or an elbow out of the floor."""
 
 
 def floor_height(joints: np.ndarray, fps: float) -> float:
     """Height of the floor under HumanML3D joints [F, 22, 3] whose nominal floor is 0, metres.
 
-    The median height of the lower ball of the foot while it rests; 0 for a clip in which the feet never do.
+    The median height of the lower ball of the foot while it rests; 0 for a clip in which neither foot rests.
     """
     heights = []
     for side in ("left", "right"):
@@ -57,9 +57,9 @@ def stances(joints: np.ndarray, side: str, fps: float) -> list[tuple[int, int]]:
 
 
 def plant_feet(joints: np.ndarray, fps: float) -> np.ndarray:
-    """The same motion [F, 22, 3] (metres, floor at 0) with feet that neither slide nor sink while they stand.
+    """The motion [F, 22, 3] (metres, floor at 0) with feet that neither slide nor sink while they stand.
 
-    A trunk or an arm that reaches into the floor is lifted out. Bone lengths are kept. Returns a new float64 array.
+    A trunk or an arm that is below the floor is lifted above it. Bone lengths are kept. Returns a new float64 array.
     """
     planted = np.array(joints, dtype=np.float64)
     planted[..., 1] += _lift(planted)[:, None]
@@ -69,7 +69,7 @@ def plant_feet(joints: np.ndarray, fps: float) -> np.ndarray:
         shifts[side] = _correction(toe, stances(planted, side, fps))
         ankles[side] = planted[:, HUMANML3D.index(f"{side}_ankle")] + shifts[side]
     common = (shifts["left"] + shifts["right"]) / 2
-    # The body follows the feet sideways; it goes down only as far as both feet do. It is heavy: it follows smoothly.
+    # The body follows the feet horizontally, and down only as far as both feet go; smoothly, because it is heavy.
     common[:, 1] = np.minimum(common[:, 1], 0.0)
     planted += gaussian_filter1d(common, _BODY_SIGMA, axis=0, mode="nearest")[:, None]
     for side in ("left", "right"):
@@ -83,7 +83,7 @@ def plant_feet(joints: np.ndarray, fps: float) -> np.ndarray:
 
 
 def foot_skate(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """Mean horizontal speed, m/s, of the feet's joints while they are on the floor; 0 where they never are.
+    """Foot skating: mean horizontal speed (m/s) of the feet's joints while they are on the floor; 0 if they never are.
 
     A joint of `joints` [F, J, 3] (data units, floor at 0) is on the floor where the contact features say so (its
     displacement per frame is below the skeleton's threshold) and it is below 5 cm (ball of the foot) or 10 cm (ankle).
@@ -97,13 +97,13 @@ def foot_skate(joints: np.ndarray, skeleton: Skeleton) -> float:
 
 
 def _correction(toe: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:
-    """What to add to a foot's path [F, 3] so that it stands still in every stance, at a median height of 0."""
+    """Correction [F, 3] to a foot's path so that it stands still in every stance, at a median height of 0."""
     correction = np.zeros_like(toe)
     if not ranges:
         return correction
     for start, end in ranges:
         correction[start:end] = toe[start:end].mean(axis=0) - toe[start:end]
-        # In height a stance moves as a whole: the heel is lifted and set down in it.
+        # Vertically a stance is shifted as a whole: within it the heel rises and comes down.
         correction[start:end, 1] = -np.median(toe[start:end, 1])
     correction[: ranges[0][0]] = correction[ranges[0][0]]
     correction[ranges[-1][1] :] = correction[ranges[-1][1] - 1]
@@ -115,9 +115,9 @@ def _correction(toe: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:
 
 
 def _lift(joints: np.ndarray) -> np.ndarray:
-    """How far to raise the body in each frame [F], smoothly, so that nothing but feet is in the floor.
+    """Height [F] by which to raise the body in each frame, smoothly, so that only feet are in the floor.
 
-    For the sake of the arms it is raised by a few centimetres at most; `_lift_arm` does the rest.
+    For the arms alone it is raised by a few centimetres at most; `_lift_arm` does the rest.
     """
     needed = np.zeros(len(joints))
     for index, name in enumerate(HUMANML3D.joint_names):
@@ -131,7 +131,7 @@ def _lift(joints: np.ndarray) -> np.ndarray:
 
 
 def _lift_arm(joints: np.ndarray, side: str) -> None:
-    """Turns upper arm and forearm up, in place, where elbow or wrist would be in the floor; lengths are kept."""
+    """Rotates upper arm and forearm up, in place, where elbow or wrist would be below the floor; lengths are kept."""
     chain = [HUMANML3D.index(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist")]
     for place, (parent, joint) in enumerate(itertools.pairwise(chain)):
         lowest = _LOWEST["elbow" if place == 0 else "wrist"]
@@ -148,7 +148,7 @@ def _lift_arm(joints: np.ndarray, side: str) -> None:
 
 
 def _resting(toe: np.ndarray, pelvis_height: np.ndarray, fps: float, speed_mps: float) -> np.ndarray:
-    """Frames [F] in which the ball of a foot, path [F, 3], is low and slow and may carry the body."""
-    # Central differences: a frame is judged by both its neighbours.
+    """Frames [F] in which the ball of a foot, path [F, 3], is low and slow enough to carry the body."""
+    # Central differences: both neighbouring frames count.
     speed = np.linalg.norm(np.gradient(toe[:, [0, 2]], axis=0), axis=-1) * fps
     return (toe[:, 1] < _TOE_HEIGHT) & (speed < speed_mps) & (pelvis_height > _LOWEST_PELVIS)

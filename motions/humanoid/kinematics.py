@@ -1,7 +1,7 @@
-"""The 45 kg humanoid of the DeepMimic clips: its bodies, and where they are for given rotations.
+"""The 45 kg humanoid of the DeepMimic clips: its bodies, and their positions for given joint rotations.
 
-Lengths in metres in the frame of the clip files: x forward, y up, z to the right-hand side. The numbers are those of
-Peng et al. 2018 (DeepMimic), which `pybullet_data` repeats at four times the size.
+Lengths in metres in the frame of the clip files: x forward, y up, z to the character's right. The numbers are those of
+DeepMimic (Peng et al. 2018), which `pybullet_data` repeats at four times the size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ JointKind = Literal["free", "ball", "hinge", "fixed"]
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One body and the joint that hangs it on its parent; `offset` is the joint's place in the parent's frame."""
+    """One body and the joint that connects it to its parent; `offset` [3] is the joint's position in the parent."""
 
     name: str
     parent: int
@@ -44,7 +44,7 @@ BODIES: tuple[Body, ...] = (
     Body("left_elbow", 12, "hinge", (0.0, -0.274788, 0.0)),
     Body("left_wrist", 13, "fixed", (0.0, -0.258947, 0.0)),
 )
-"""In the order of the columns of a clip file (whose wrists have none)."""
+"""All bodies, in the order of the columns of a clip file (which has none for the wrists)."""
 
 BODY_INDEX: dict[str, int] = {body.name: index for index, body in enumerate(BODIES)}
 
@@ -55,14 +55,14 @@ HINGE_BODIES: tuple[str, ...] = tuple(body.name for body in BODIES if body.joint
 """Bodies with one angle about their z axis, in file order: right knee, right elbow, left knee, left elbow (4)."""
 
 FOOT_HEIGHT = 0.05
-"""Height of the ankle joint above the sole of a flat foot."""
+"""Height of the ankle joint above the sole of a flat foot, metres."""
 
 
 def forward_kinematics(root_positions: Tensor, ball_rotations: Tensor, hinge_angles: Tensor) -> tuple[Tensor, Tensor]:
     """World positions and rotations of all bodies.
 
     Args:
-        root_positions: [..., 3].
+        root_positions: [..., 3] metres.
         ball_rotations: [..., 9, 4] unit quaternions w, x, y, z in the order of `BALL_BODIES`, local to the parent.
         hinge_angles: [..., 4] radians in the order of `HINGE_BODIES`; knees bend below 0, elbows above 0.
 
@@ -87,6 +87,6 @@ def forward_kinematics(root_positions: Tensor, ball_rotations: Tensor, hinge_ang
 
 
 def hinge_quaternions(angles: Tensor) -> Tensor:
-    """Quaternions [..., 4] of turns by `angles` [...] radians about the z axis."""
+    """Quaternions [..., 4] of rotations by `angles` [...] radians about the z axis."""
     zeros = torch.zeros_like(angles)
     return torch.stack((torch.cos(angles / 2), zeros, zeros, torch.sin(angles / 2)), dim=-1)

@@ -1,12 +1,13 @@
-"""Reads DeepMimic motion clips (JSON with rows of 44 numbers) and answers for any time: which pose, how fast.
+"""Reads DeepMimic motion clips (JSON with rows of 44 numbers) and gives pose and velocity at any time.
 
-Rotations stay quaternions; a clip is immutable; times are cumulative sums of the stored durations, so non-uniform clips
-play right. On load every quaternion is normalised (the stored ones have norms from .58 to 1.12) and neighbouring frames
-are put on the same side of the sphere. World frame of the files: y up, facing +x, the right-hand side is +z.
+Rotations stay quaternions and a clip is immutable. Times are cumulative sums of the stored durations, so clips with
+uneven durations play correctly. On load every quaternion is normalised (the stored ones have norms from .58 to 1.12)
+and signs are flipped so that neighbouring frames have non-negative dot products. World frame of the files: y up, facing
++x, z to the character's right.
 
 Example:
     clip = load_clip("walk")
-    pose = clip.pose(torch.arange(0, 5, 1 / 20))      # cyclic clips go on and on
+        pose = clip.pose(torch.arange(0, 5, 1 / 20))      # cyclic clips repeat
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class MocapClip:
 
     @property
     def num_frames(self) -> int:
+        """Number N of key frames."""
         return len(self.times)
 
     @property
@@ -108,7 +110,7 @@ class MocapClip:
 
     @property
     def cycle_offset(self) -> Tensor:
-        """Last minus first root position [3]: what one cycle adds to the root."""
+        """Last minus first root position [3]: the displacement of the root per cycle."""
         return self.root_positions[-1] - self.root_positions[0]
 
     @property
@@ -119,15 +121,15 @@ class MocapClip:
         return math.pi - (math.pi - yaw) % math.tau
 
     def phase(self, times: Tensor) -> Tensor:
-        """Share of the cycle [...] in [0, 1), for negative times too; a clip that does not repeat stops at its ends."""
+        """Fraction of the cycle [...] in [0, 1), also for negative times; other clips are clamped at their ends."""
         share = times.to(torch.float64) / self.duration
         return (share - torch.floor(share)) % 1.0 if self.cyclic else share.clamp(0.0, 1.0)
 
     def seam_gaps(self, *, keep_heading: bool = False) -> Tensor:
-        """Angles [13] between last and first frame: 9 ball rotations, 4 hinges.
+        """Angles [13] (radians) between last and first frame: 9 ball rotations, 4 hinges.
 
-        A large one is a jump, and a velocity spike, wherever a cyclic clip starts again. With `keep_heading` the
-        root's turn about the vertical is none.
+        A large angle is a jump, and a velocity spike, wherever a cyclic clip repeats. With `keep_heading` the root's
+        rotation about the vertical does not count.
         """
         turn = quat_multiply(quat_inverse(self.ball_rotations[0]), self._last_rotations(keep_heading))
         hinges = (self.hinge_angles[-1] - self.hinge_angles[0]).abs()
@@ -136,10 +138,10 @@ class MocapClip:
     def pose(self, times: Tensor, *, keep_height: bool = False, keep_heading: bool = False) -> Pose:
         """Poses at `times` [...] in seconds.
 
-        Positions and hinge angles are interpolated linearly, rotations spherically. Beyond its ends a cyclic clip goes
-        on from where the last cycle left the root (DeepMimic: horizontally; with `keep_height` its rise too, as
-        pybullet does; with `keep_heading` each cycle also starts facing where the last one ended), any other stands
-        still.
+        Positions and hinge angles are interpolated linearly, rotations spherically. Beyond its ends a cyclic clip
+        continues from where the last cycle left the root: horizontally, as in DeepMimic; with `keep_height` also
+        vertically, as in pybullet; with `keep_heading` each cycle also starts facing where the last one ended. Other
+        clips keep their first or last pose.
         """
         cycles, low, blend = self._locate(times)
         share = blend.unsqueeze(-1)
@@ -156,8 +158,8 @@ class MocapClip:
         return Pose(position, balls, hinges)
 
     def velocity(self, times: Tensor) -> Velocity:
-        """Velocities at `times` [...]: the linear blend of those of the two key frames around; zero outside a clip that
-        does not repeat."""
+        """Velocities at `times` [...]: those of the two neighbouring key frames, blended linearly; zero outside a clip
+        that does not repeat."""
         _, low, blend = self._locate(times)
         moving = torch.ones_like(blend)
         if not self.cyclic:
@@ -172,7 +174,8 @@ class MocapClip:
 
     @cached_property
     def frame_velocities(self) -> Velocity:
-        """Those of the N key frames: forward differences over the frame's duration; the last repeats the one before.
+        """Velocities of the N key frames: forward differences over the frame's duration; the last repeats the one
+        before.
 
         The duration stored in the last row (0 in most files) is never used.
         """
@@ -189,8 +192,8 @@ class MocapClip:
     def with_blended_seam(self, seconds: float, *, keep_heading: bool = False) -> MocapClip:
         """The same clip with the jump at its seam spread over `seconds` before and after it.
 
-        The end of the cycle is bent towards the mean of the two poses and so is the start, with a smooth weight.
-        Horizontal travel is left alone; so is the heading with `keep_heading`, for use with the same option of `pose`.
+        End and start of the cycle are blended smoothly towards the mean of the two poses. Horizontal travel is
+        unchanged; so is the heading with `keep_heading`, for use with the same option of `pose`.
 
         Raises:
             UserError: the clip does not repeat, or `seconds` is not in (0, duration / 2].
@@ -201,7 +204,7 @@ class MocapClip:
             raise UserError(f"seconds is {seconds}; legal for {self.name}: (0, {self.duration / 2:.3f}]")
         late = _smooth(1.0 - (self.duration - self.times) / seconds)
         early = _smooth(1.0 - self.times / seconds)
-        # Half of the correction, in the joint's own frame, is added before the seam and taken off after it.
+        # Half of the correction, in the joint's own frame, is added before the seam and subtracted after it.
         share = 0.5 * (late - early).unsqueeze(-1)
         end = self._last_rotations(keep_heading)
         gap = quat_to_rotation_vector(quat_multiply(quat_inverse(end), self.ball_rotations[0]))
@@ -212,14 +215,14 @@ class MocapClip:
         return replace(self, root_positions=positions, ball_rotations=same_side(balls), hinge_angles=hinges)
 
     def _last_rotations(self, keep_heading: bool) -> Tensor:
-        """Ball rotations [9, 4] of the last frame; with `keep_heading` the root is turned back by the cycle's turn."""
+        """Ball rotations [9, 4] of the last frame; with `keep_heading` the root is rotated back by the cycle's turn."""
         last = self.ball_rotations[-1].clone()
         if keep_heading:
             last[0] = quat_multiply(_yaw_quaternion(-self.cycle_yaw), last[0])
         return last
 
     def _locate(self, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cycle number, index of the key frame before (at most N - 2), and share of its interval, each [...]."""
+        """Cycle number, index of the previous key frame (at most N - 2), and fraction of its interval, each [...]."""
         times = times.to(torch.float64)
         cycles = torch.floor(times / self.duration) if self.cyclic else torch.zeros_like(times)
         inside = (times - cycles * self.duration).clamp(0.0, self.duration)
@@ -234,7 +237,7 @@ class MocapClip:
             offset = offset * offset.new_tensor([1.0, 0.0, 1.0])
         if not keep_heading:
             return _yaw_quaternion(0.0), count * offset
-        # One cycle moves p to turn(p - first) + first + offset. Repeat that, or undo it.
+        # One cycle moves p to turn(p - first) + first + offset. Apply that `count` times; negative counts invert it.
         first = self.root_positions[0] * self.root_positions.new_tensor([1.0, 0.0, 1.0])
         turn = _yaw_quaternion(self.cycle_yaw)
         place = first
@@ -248,7 +251,7 @@ class MocapClip:
 
 
 def clips_folder() -> Path:
-    """Where the installed `pybullet_data` keeps its clips; the physics engine is not imported.
+    """Folder in which the installed `pybullet_data` keeps its clips; the physics engine is not imported.
 
     Raises:
         ClipError: the package is not installed or has no such folder.
@@ -280,7 +283,7 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
 
     Raises:
         ClipError: no such file, a folder, not JSON, no frames, a row that is not 44 finite numbers, a duration that is
-            not positive (that of the last row has no meaning and is not looked at), or a quaternion of norm zero.
+            positive (that of the last row has no meaning and is not checked), or a quaternion of norm zero.
     """
     path = Path(path)
     try:
@@ -348,6 +351,6 @@ def _repeat_last(values: Tensor) -> Tensor:
 
 
 def _smooth(share: Tensor) -> Tensor:
-    """Smoothstep of `share` clipped to [0, 1]: no velocity jump where a blend starts."""
+    """Smoothstep of `share` clipped to [0, 1]: the velocity does not jump where a blend starts."""
     share = share.clamp(0.0, 1.0)
     return share * share * (3.0 - 2.0 * share)

@@ -1,8 +1,8 @@
-"""Puts the DeepMimic humanoid's motion on HumanML3D's 22 joints, with that skeleton's bone lengths, feet on the ground.
+"""Retargets the DeepMimic humanoid's motion to HumanML3D's 22 joints, with that skeleton's bone lengths.
 
 Bones take their directions from the humanoid's bodies; joints that it lacks (three in the spine, collars, toes, head)
-are placed by directions fixed to a body, the spine bending gradually. Ankles are held at their scaled source positions
-by two-bone inverse kinematics, because the target's thigh and shin divide the leg differently and feet would slide.
+have directions fixed to a body, the spine bending gradually. Ankles keep their scaled source positions by two-bone
+inverse kinematics: the target's thigh and shin have other proportions, and the feet would slide otherwise.
 
 Output frame: x to the character's left, y up, z forward, as in HumanML3D; metres; floor at y = 0.
 """
@@ -18,7 +18,7 @@ from motions.humanoid.mocap import Pose
 from motions.skeleton.rotations import quat_between, quat_rotate, quat_slerp
 from motions.skeleton.skeletons import HUMANML3D
 
-# Joint -> bodies whose rotations it is blended from (share of the second), and the bone's direction in their frame
+# Joint -> bodies whose rotations it is blended from (weight of the second), and the bone's direction in their frame
 # (x forward, y up, z right; shown for the right side).
 BONES: dict[str, tuple[str, str, float, tuple[float, float, float]]] = {
     "right_hip": ("root", "root", 0.0, (0.0, -0.83, 0.56)),
@@ -39,7 +39,7 @@ BONES: dict[str, tuple[str, str, float, tuple[float, float, float]]] = {
 BONE_LENGTHS = torch.from_numpy(HUMANML3D.target_offsets.copy()).norm(dim=-1)
 _PARENTS = HUMANML3D.parents
 MAX_REACH = 0.998
-"""Longest distance from hip to ankle as a share of the leg: a fully straight knee has no plane to bend in."""
+"""Longest distance from hip to ankle as a fraction of the leg: a fully straight knee defines no plane to bend in."""
 FILE_TO_WORLD = torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
 
 
@@ -51,21 +51,21 @@ def retarget(pose: Pose) -> Tensor:
     positions, turns = forward_kinematics(pose.root_positions, pose.ball_rotations, pose.hinge_angles)
     scale = leg_scale()
     joints = torch.zeros((*positions.shape[:-2], HUMANML3D.num_joints, 3), dtype=torch.float64)
-    # The middle of the hips stays where the humanoid's root is.
+    # The midpoint of the hips is put at the humanoid's root.
     drop = sum(_bone(turns, joint) for joint in ("left_hip", "right_hip")) / 2
     joints[..., 0, :] = scale * positions[..., BODY_INDEX["root"], :] - drop
     for joint in range(1, HUMANML3D.num_joints):
         joints[..., joint, :] = joints[..., _PARENTS[joint], :] + _bone(turns, HUMANML3D.joint_names[joint])
     for side in ("left", "right"):
         target = scale * positions[..., BODY_INDEX[f"{side}_ankle"], :]
-        # A hinge bends forward in the thigh's frame, also where the leg is too straight to show it.
+        # A knee bends forward in the thigh's frame, also where the leg is too straight to show it.
         forward = quat_rotate(turns[..., BODY_INDEX[f"{side}_hip"], :], target.new_tensor([1.0, 0.0, 0.0]))
         place_ankle(joints, side, target, forward)
     return joints @ FILE_TO_WORLD.T
 
 
 def leg_scale() -> float:
-    """Leg length of the target over the humanoid's."""
+    """Leg length of the target skeleton divided by the humanoid's."""
     target = sum(
         float(BONE_LENGTHS[HUMANML3D.index(name)]) for name in ("left_knee", "right_knee", "left_ankle", "right_ankle")
     )
@@ -79,8 +79,8 @@ def place_ankle(joints: Tensor, side: str, target: Tensor, forward: Tensor | Non
     """Moves one ankle of `joints` [..., 22, 3] to `target` [..., 3] in place: two-bone inverse kinematics.
 
     The hip stays, the foot keeps its direction, the knee points towards `forward` [..., 3]; without it the plane of the
-    leg turns with the line from hip to ankle. A target out of reach is approached as far as the leg goes, which leaves
-    the knee 3 cm in front of that line: a leg placed once shows its plane ever after.
+    leg turns with the line from hip to ankle. A target out of reach is approached up to `MAX_REACH` of the leg, which
+    leaves the knee 3 cm in front of that line, so that the leg still defines its plane.
     """
     hip_index, knee_index, ankle_index, foot_index = (
         HUMANML3D.index(f"{side}_{name}") for name in ("hip", "knee", "ankle", "foot")

@@ -1,11 +1,11 @@
-"""The motion feature vector of HumanML3D (263 numbers) and KIT-ML (251): joints to features and back.
+"""The motion features of HumanML3D (263 numbers per frame) and KIT-ML (251): conversion from joints and back.
 
-Every quirk of the original processing (Guo et al., CVPR 2022) is kept, since published models are trained on it:
+All peculiarities of the original processing (Guo et al. 2022) are kept, since published models are trained on it:
 * the yaw velocity is arcsin of a quaternion component, half the change of heading, and has the wrong sign in the frame
   where the heading passes 180 degrees;
-* inside inverse kinematics the hips are swapped, so the heading follows the shoulders against the hips; it is smoothed
-  (Gaussian, 20 frames) and the first frame's root rotation is the identity;
-* every chain starts at the root's rotation, also the arms that hang on the upper spine.
+* inside inverse kinematics left and right hip are exchanged, so the heading follows the shoulders against the hips; it
+  is smoothed (Gaussian, 20 frames) and the first frame's root rotation is the identity;
+* every kinematic chain starts at the root's rotation, also the arms, whose parent is the upper spine.
 
 Extraction runs on NumPy arrays, in float64, and returns float32. Recovery runs on torch tensors, batched and
 differentiable (rewards use it), in the tensor's own precision. Units are the data's: metres for HumanML3D.
@@ -26,12 +26,12 @@ from motions.skeleton import rotations
 from motions.skeleton.skeletons import Skeleton
 
 _HEADING_SIGMA = 20.0
-"""Standard deviation, in frames, of the filter on the heading."""
+"""Standard deviation, in frames, of the Gaussian filter on the heading."""
 
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """Where the parts of a feature vector of J joints lie; J = 22 gives 263 numbers, J = 21 gives 251."""
+    """Slices of a feature vector of J joints; J = 22 gives 263 numbers, J = 21 gives 251."""
 
     num_joints: int
 
@@ -72,12 +72,12 @@ class FeatureLayout:
 
     @property
     def width(self) -> int:
-        """D."""
+        """Width D of the feature vector."""
         return self.contacts.stop
 
     @property
     def groups(self) -> tuple[slice, ...]:
-        """The parts in order; HumanML3D averages the standard deviation within each."""
+        """The parts in order; HumanML3D averages the standard deviation within each one."""
         parts = (self.root_yaw, self.root_velocity, self.root_height, self.positions, self.rotations)
         return (*parts, self.velocities, self.contacts)
 
@@ -91,17 +91,17 @@ def extract_features(
     floor: float | None = None,
     continuous_heading: bool = False,
 ) -> np.ndarray:
-    """Feature vectors of a clip, as HumanML3D's processing makes them (specs section 4.2).
+    """Feature vectors of a clip, as computed by HumanML3D's processing (Guo et al. 2022).
 
     Args:
         joints: [F, J, 3] global positions, y up, F >= 2, at `skeleton.fps`, in data units.
-        retarget: give the clip the target skeleton's bones first; turn it off for joints that have them already.
+        retarget: first give the clip the target skeleton's bones; turn it off for joints that have them already.
         target_offsets: [J, 3] bones to retarget to; the skeleton's own by default.
-        floor: height of the floor; by default the lowest joint of the clip stands on it, as in HumanML3D. A clip cut
+        floor: height of the floor; by default that of the clip's lowest joint, as in HumanML3D. A clip cut
             from the middle of a jump needs its true floor.
-        continuous_heading: without HumanML3D's two jumps of the heading: the yaw velocity keeps its sign where the
-            heading passes 180 degrees, and the clip starts in the direction of the smoothed heading instead of in that
-            of its first pose (from which the second frame would jump, by 70 degrees in a dance).
+        continuous_heading: leave out HumanML3D's two jumps of the heading: the yaw velocity keeps its sign where the
+        heading passes 180 degrees, and the clip starts in the direction of the smoothed heading instead of that of its
+        first pose (from which the second frame would jump, by 70 degrees in a dance).
 
     Returns:
         [F - 1, D] float32.
@@ -124,9 +124,9 @@ def extract_features(
 
 
 def retarget_uniform(joints: np.ndarray, skeleton: Skeleton, target_offsets: np.ndarray | None = None) -> np.ndarray:
-    """Gives a clip the bones of the target skeleton, keeping every bone's direction; [F, J, 3] float64.
+    """Gives a clip the bone lengths of the target skeleton, keeping every bone's direction; [F, J, 3] float64.
 
-    The root's path is scaled by the ratio of leg lengths; the source's bone lengths are those of its first frame.
+    The root's path is scaled by the ratio of leg lengths; the source's bone lengths are measured in its first frame.
     """
     positions = _checked_joints(joints, skeleton)
     target = skeleton.target_offsets if target_offsets is None else np.asarray(target_offsets, dtype=np.float64)
@@ -144,9 +144,9 @@ def retarget_uniform(joints: np.ndarray, skeleton: Skeleton, target_offsets: np.
 
 
 def canonicalise(joints: np.ndarray, skeleton: Skeleton, *, floor: float | None = None) -> np.ndarray:
-    """Puts a clip on the floor, its first frame above the origin and facing +z; [F, J, 3] float64.
+    """Moves a clip onto the floor, its first frame above the origin and facing +z; [F, J, 3] float64.
 
-    The floor is at the height `floor` of the joints given, by default at the lowest joint.
+    The floor is at the given height `floor`, by default at the lowest joint.
     """
     positions = _checked_joints(joints, skeleton)
     lowest = positions[..., 1].min() if floor is None else floor
@@ -158,7 +158,7 @@ def canonicalise(joints: np.ndarray, skeleton: Skeleton, *, floor: float | None 
 
 
 def inverse_kinematics(joints: np.ndarray, skeleton: Skeleton, *, smooth_heading: bool) -> np.ndarray:
-    """Local rotations (w, x, y, z) of a clip, [F, J, 4] float64, with HumanML3D's quirks (see the module).
+    """Local rotations (w, x, y, z) of a clip, [F, J, 4] float64, with HumanML3D's peculiarities (see the module).
 
     Entry 0 is the rotation from the body's heading to +z, the inverse of a global orientation.
     """
@@ -199,8 +199,9 @@ def recover_root(features: Tensor) -> tuple[Tensor, Tensor]:
     """Heading and path of the root, from features [..., T, D].
 
     Returns:
-        half_angles [..., T]: the root quaternion of frame i is (cos, 0, sin, 0) of it, the rotation to +z;
-        positions [..., T, 3]. Frame 0 has heading 0 and stands above the origin.
+        half_angles [..., T]: the root quaternion of a frame, the rotation from its heading to +z, is (cos, 0, sin, 0)
+        of it;
+        positions [..., T, 3]. Frame 0 has heading 0 and is above the origin.
     """
     start = torch.zeros_like(features[..., :1, 0])
     half_angles = torch.cat((start, features[..., :-1, 0].cumsum(dim=-1)), dim=-1)
@@ -214,8 +215,8 @@ def recover_root(features: Tensor) -> tuple[Tensor, Tensor]:
 def recover_joints(features: Tensor, skeleton: Skeleton) -> Tensor:
     """Global joint positions [..., T, J, 3] of physical features [..., T, D], from the position part.
 
-    The original's `recover_from_ric`; differentiable, any leading dimensions, units of the data.
-    Raises ValueError where D is not the skeleton's.
+    The same as `recover_from_ric` of Guo et al.; differentiable, any leading dimensions, units of the data.
+    Raises UserError where D is not the skeleton's.
     """
     _check_width(features, skeleton)
     half_angles, root = recover_root(features)
@@ -231,8 +232,8 @@ def recover_joints_from_rotations(
 ) -> Tensor:
     """Global joint positions [..., T, J, 3] of features [..., T, D], from the 6D rotation part by forward kinematics.
 
-    The original's `recover_from_rot`; `target_offsets` [J, 3] are the bones to build on, the skeleton's own by default.
-    Raises ValueError where D is not the skeleton's.
+    The same as `recover_from_rot` of Guo et al.; `target_offsets` [J, 3] are the bones, by default the skeleton's own.
+    Raises UserError where D is not the skeleton's.
     """
     _check_width(features, skeleton)
     half_angles, root = recover_root(features)
@@ -270,7 +271,8 @@ def _assemble(positions: np.ndarray, quats: np.ndarray, skeleton: Skeleton) -> n
 
 def _ik_forward(joints: np.ndarray, skeleton: Skeleton, *, smooth: bool) -> np.ndarray:
     """Unit forward directions [F, 3] of joints [F, J, 3] as inverse kinematics sees them."""
-    # The original unpacks (right hip, left hip, ...) as (left hip, right hip, ...): kept.
+    # Guo et al.'s code unpacks (right hip, left hip, ...) as (left hip, right hip, ...); published features depend on
+    # it.
     swapped_left, swapped_right, right_shoulder, left_shoulder = np.moveaxis(
         joints[:, list(skeleton.face_joints)], 1, 0
     )

@@ -1,7 +1,7 @@
 """Left/right mirroring of joints, feature vectors and captions.
 
-Mirroring commutes with the feature extraction up to retargeting: the target skeleton is not quite symmetric, so mirror
-the joints before `extract_features` where they are at hand, for exact bones; the features otherwise.
+Mirroring commutes with the feature extraction except for retargeting, because the target skeleton is not quite
+symmetric. For exact bone lengths mirror the joints before `extract_features`; mirror features if you have no joints.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from motions.skeleton.skeletons import Skeleton
 
 _FLIP_X = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
 _FLIP_SIX = np.array([1.0, -1.0, -1.0, -1.0, 1.0, 1.0], dtype=np.float32)
-"""M R M for M = diag(-1, 1, 1) in 6D: of the first column y and z change sign, of the second one x."""
+"""Signs of M R M for M = diag(-1, 1, 1) in 6D form: y and z of the first column change sign, x of the second."""
 
 _SIDED = re.compile(
     r"\b(?:(?P<side>left|right)(?P<rest>wards?|most|hand(?:ed)?)?|(?P<counter>(?:counter|anti)[- ]?)?clockwise)\b",
@@ -58,8 +58,8 @@ def mirror_features(features: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 def mirror_caption(caption: str) -> str:
     """Swaps left with right and clockwise with counterclockwise, whole words only, keeping upper and lower case.
 
-    Compounds follow (leftward, right-handed, anti-clockwise); "upright" or "bright" stay. A "left" that means "went
-    away" or a "right" that means "correct" is swapped too, as in HumanML3D's own mirrored captions.
+    Compounds are included (leftward, right-handed, anti-clockwise); "upright" and "bright" stay. A "left" that means
+    "went away" or a "right" that means "correct" is swapped too, as in HumanML3D's own mirrored captions.
 
     Example:
         mirror_caption("Turns Left, then clockwise")   # "Turns Right, then counterclockwise"

@@ -1,7 +1,8 @@
 """Z-normalisation of feature vectors, with the statistics files of HumanML3D, the evaluators and TMR.
 
-Three sets of statistics are in use and must not be mixed: MDM trains with `Mean.npy`/`Std.npy` (std averaged within
-feature groups), the Guo et al. evaluators have their own pair, and TMR has `mean.pt`/`std.pt` (per feature, eps 1e-12).
+Three sets of statistics are in use and must not be mixed: MDM trains with `Mean.npy`/`Std.npy` (standard deviations
+averaged within feature groups), the evaluators of Guo et al. have their own pair, and TMR has `mean.pt`/`std.pt` (one
+standard deviation per feature, eps 1e-12).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 class Normalizer:
     """(x - mean) / (std + eps) and back, on NumPy arrays and torch tensors [..., D].
 
-    Raises ValueError at construction where the statistics are not two finite vectors of one width or a std is not
+    Raises UserError at construction where the statistics are not two finite vectors of one width or a std is not
     positive, and at use where the width differs.
 
     Example:
@@ -35,9 +36,9 @@ class Normalizer:
     """
 
     mean: np.ndarray
-    """[D] float32."""
+    """Mean per feature, [D] float32."""
     std: np.ndarray
-    """[D] float32."""
+    """Standard deviation per feature, [D] float32."""
     eps: float = 0.0
 
     def __post_init__(self) -> None:
@@ -59,16 +60,16 @@ class Normalizer:
 
     @property
     def num_features(self) -> int:
-        """D."""
+        """Number D of features."""
         return self.mean.size
 
     def normalize(self, x: Array) -> Array:
-        """Physical features [..., D] to normalised ones, same type, dtype and device."""
+        """Normalises physical features [..., D], keeping type, dtype and device."""
         mean, scale = self._statistics(x)
         return (x - mean) / scale
 
     def denormalize(self, x: Array) -> Array:
-        """Normalised features [..., D] to physical ones, same type, dtype and device."""
+        """Converts normalised features [..., D] to physical ones, keeping type, dtype and device."""
         mean, scale = self._statistics(x)
         return x * scale + mean
 
@@ -88,7 +89,7 @@ class Normalizer:
         """Statistics over all frames of clips [T, D].
 
         `grouped` averages the standard deviation within the parts of the vector, as HumanML3D does; without it every
-        feature has its own, as in TMR. Raises ValueError for no clips, a wrong width, or a feature that never changes.
+        feature has its own, as in TMR. Raises UserError for no clips, a wrong width, or a feature that never changes.
         """
         if not clips:
             raise UserError("clips is empty: no frames to take statistics from")
@@ -106,9 +107,9 @@ class Normalizer:
     def load(
         cls, mean_path: str | Path, std_path: str | Path, *, eps: float = 0.0, num_features: int | None = None
     ) -> Normalizer:
-        """Reads two statistics files, .npy or .pt (a tensor). Nothing is unpickled.
+        """Reads two statistics files, .npy or .pt (a tensor), without unpickling arbitrary objects.
 
-        Raises ValueError naming the file for another ending, another content or, given `num_features`, another width.
+        Raises UserError naming the file for another ending, another content or, given `num_features`, another width.
         """
         arrays = []
         for path in (Path(mean_path), Path(std_path)):

@@ -1,4 +1,4 @@
-"""Rotations on torch tensors: quaternions (w, x, y, z), matrices, and the 6-number form of motion features.
+"""Rotations on torch tensors: quaternions (w, x, y, z), matrices, and the 6D form that motion features use.
 
 Every function is batched over leading dimensions, keeps dtype and device, and is differentiable. Matrices act on column
 vectors. The 6D form (Zhou et al. 2019) is the first column of the matrix followed by its second column, which is how
@@ -88,7 +88,7 @@ def quat_to_matrix(quat: Tensor) -> Tensor:
 def matrix_to_quat(matrix: Tensor) -> Tensor:
     """Unit quaternions [..., 4] with w >= 0 of rotation matrices [..., 3, 3].
 
-    Of the four ways to divide, the one with the largest denominator is taken (Shepperd 1978), so no angle is singular.
+    Of the four formulas, the one with the largest denominator is used (Shepperd 1978), so no angle is singular.
     """
     m = matrix
     trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
@@ -131,7 +131,7 @@ def six_to_matrix(six: Tensor) -> Tensor:
 def euler_to_quat(degrees: Tensor, order: str) -> Tensor:
     """Quaternions [..., 4] of intrinsic Euler angles [..., n] in degrees, as BVH channels list them.
 
-    `order` names the n axes as written, e.g. "ZXY" is R = Rz Rx Ry. Raises ValueError for other letters or lengths.
+    `order` names the n axes as written, e.g. "ZXY" is R = Rz Rx Ry. Raises UserError for other letters or lengths.
     """
     if len(order) != degrees.shape[-1] or any(letter not in _AXES for letter in order):
         raise UserError(f"order={order!r}: expected {degrees.shape[-1]} letters of X, Y, Z")
@@ -147,7 +147,7 @@ def euler_to_quat(degrees: Tensor, order: str) -> Tensor:
 
 
 def quat_to_rotation_vector(quaternions: Tensor) -> Tensor:
-    """Axis times angle [..., 3] of unit quaternions [..., 4], the short way round (angle at most pi)."""
+    """Rotation vectors (axis times angle) [..., 3] of unit quaternions [..., 4], with an angle of at most pi."""
     quaternions = torch.where(quaternions[..., :1] < 0, -quaternions, quaternions)
     sine = quaternions[..., 1:].norm(dim=-1, keepdim=True)
     angle = 2.0 * torch.atan2(sine, quaternions[..., :1])
@@ -155,7 +155,7 @@ def quat_to_rotation_vector(quaternions: Tensor) -> Tensor:
 
 
 def quat_from_rotation_vector(vectors: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] of rotation vectors [..., 3]."""
+    """Unit quaternions [..., 4] of rotation vectors [..., 3], which are axis times angle."""
     angle = vectors.norm(dim=-1, keepdim=True)
-    # sinc is sin(pi x) / (pi x), which is 1 and not 0 / 0 at rest.
+    # torch.sinc(x) is sin(pi x) / (pi x), which is 1 at angle 0 where a quotient would be 0 / 0.
     return torch.cat((torch.cos(angle / 2), 0.5 * vectors * torch.sinc(angle / math.tau)), dim=-1)

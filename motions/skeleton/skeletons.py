@@ -16,7 +16,7 @@ from motions.base.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """Joints, how they hang together, and what the feature vector needs to know about them.
+    """Joints, their hierarchy, and the constants that the feature vector needs.
 
     Example:
         HUMANML3D.joint_names[15], HUMANML3D.num_features   # ("head", 263)
@@ -25,17 +25,17 @@ class Skeleton:
     name: str
     joint_names: tuple[str, ...]
     chains: tuple[tuple[int, ...], ...]
-    """Kinematic chains. Inverse kinematics starts each one at the root's rotation, also those that start elsewhere."""
+    """Kinematic chains. Inverse kinematics starts each one at the root's rotation, whichever joint it begins at."""
     raw_directions: np.ndarray
     """[J, 3] float64, unit direction of each bone (parent to joint) in the rest pose; zero for the root."""
     target_offsets: np.ndarray
-    """[J, 3] float64, bones of the skeleton that every motion is retargeted to, in data units."""
+    """[J, 3] float64, bone vectors of the skeleton that every motion is retargeted to, in data units."""
     face_joints: tuple[int, int, int, int]
-    """Right hip, left hip, right shoulder, left shoulder: they define where the body faces."""
+    """Right hip, left hip, right shoulder, left shoulder, which define the heading."""
     foot_joints: tuple[int, int, int, int]
     """Left ankle, left toe, right ankle, right toe: the order of the four contact features."""
     leg_joints: tuple[int, int]
-    """Knee and ankle whose bones give the scale between a source skeleton and this one."""
+    """Knee and ankle, whose bone lengths give the scale between a source skeleton and this one."""
     mirror_pairs: tuple[tuple[int, int], ...]
     """(left, right) joints that change places under mirroring."""
     fps: float
@@ -62,7 +62,7 @@ class Skeleton:
 
     @property
     def num_joints(self) -> int:
-        """J."""
+        """Number J of joints."""
         return len(self.joint_names)
 
     @property
@@ -72,12 +72,12 @@ class Skeleton:
 
     @property
     def parents(self) -> tuple[int, ...]:
-        """Parent of each joint, -1 for the root; read off the chains."""
+        """Parent of each joint, -1 for the root, derived from the chains."""
         parent_of = {child: parent for chain in self.chains for parent, child in pairwise(chain)}
         return tuple(parent_of.get(joint, -1) for joint in range(self.num_joints))
 
     def index(self, joint_name: str) -> int:
-        """Index of a joint by name. Raises ValueError naming the legal names."""
+        """Index of a joint by name. Raises UserError that lists the joints' names."""
         if joint_name not in self.joint_names:
             raise UserError(f"joint {joint_name!r}: {self.name} has {', '.join(self.joint_names)}")
         return self.joint_names.index(joint_name)
@@ -94,7 +94,7 @@ def _directions(bones: tuple[tuple[tuple[int, int, int], float], ...]) -> np.nda
     return np.array([direction for direction, _ in bones], dtype=np.float64)
 
 
-# Bone lengths in metres of the first frame of clip 000021, HumanML3D's reference.
+# Bone lengths in metres, from the first frame of clip 000021, HumanML3D's reference.
 _HUMANML3D_BONES = (
     (_NONE, 0.0),
     (_LEFT, 0.10307396948337555),
@@ -145,9 +145,9 @@ HUMANML3D = Skeleton(
     metres_per_unit=1.0,
 )
 
-# KIT's reference (first frame of clip 03950) is not public. Its released mean pose and the anthropometry of the MMM
-# model that KIT is recorded with (Winter: thigh .245, shank .246, upper arm .188, forearm .145 of the body height, 1000
-# units) give this stand-in; pass your own `target_offsets` to the extraction if you have the clip.
+# KIT-ML's reference (first frame of clip 03950) is not public. Its released mean pose and the anthropometry of the MMM
+# model that KIT-ML is recorded with (Winter: thigh .245, shank .246, upper arm .188, forearm .145 of the body height,
+# 1000 units) give this substitute; pass your own `target_offsets` to the extraction if you have the clip.
 _KIT_BONES = (
     (_NONE, 0.0),
     (_UP, 77.0),
@@ -174,7 +174,7 @@ _KIT_BONES = (
 
 KIT = Skeleton(
     name="kit",
-    # Sides as HumanML3D's processing names them (its raw directions of 5 and 11 point to +x all the same).
+    # Sides as HumanML3D's processing names them (although its raw directions of joints 5 and 11 point to +x).
     joint_names=(
         *("pelvis", "spine1", "spine2", "neck", "head", "right_shoulder", "right_elbow", "right_wrist"),
         *("left_shoulder", "left_elbow", "left_wrist", "right_hip", "right_knee", "right_ankle", "right_midfoot"),
@@ -203,7 +203,7 @@ _SKELETONS = {skeleton.name: skeleton for skeleton in (HUMANML3D, KIT)}
 
 
 def get_skeleton(name: str) -> Skeleton:
-    """A skeleton by name (`humanml3d` or its nickname `t2m`, `kit`). Raises ValueError for others."""
+    """A skeleton by name (`humanml3d` or its short name `t2m`, `kit`). Raises UserError for others."""
     resolved = {"t2m": "humanml3d", "humanml": "humanml3d"}.get(name, name)
     if resolved not in _SKELETONS:
         raise UserError(f"skeleton {name!r}: known are {', '.join(_SKELETONS)}")
