@@ -1,7 +1,7 @@
 """Gymnasium environments of the DeepMimic task; importing this package registers them.
 
-kinetune/DeepMimic-v0          MuJoCo, single and (as vector entry point) batched on `mujoco.rollout`
-kinetune/DeepMimicBullet-v0    the same task in PyBullet, single and (one after the other) in batches
+kinetune/DeepMimic-v0          MuJoCo; as a vector environment N characters per call of `mujoco.rollout`
+kinetune/DeepMimicBullet-v0    the same task in PyBullet; as a vector environment one character after the other
 """
 
 import gymnasium

@@ -1,8 +1,8 @@
 """Options of the DeepMimic task, the same for MuJoCo and PyBullet; imports neither torch, ray nor a physics engine.
 
-The defaults are the ones that learn: spring targets as offsets from the reference (action 0 is the open-loop expert),
-damping in the joints, 240 Hz physics under 30 Hz control, the reward of the authors' present code, a fall on any
-contact of a body that the clip keeps off the ground.
+The defaults are the combination that trains best: PD targets as offsets from the reference (action 0 is the open-loop
+expert), damping in the joints, 240 Hz physics under 30 Hz control, the reward of xbpeng/DeepMimic's present code, and
+termination when a body touches the ground that the clip keeps off it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class HumanoidSettings(Settings):
     """The character: how its joints are modelled and driven."""
 
     joints: JointModel = "hinge"
-    """3-dof joints as three stacked hinges x, y, z, or as ball joints, which have no singular pose (backflip, get-ups,
-    crawl)."""
+    """Model of 3-dof joints: three stacked hinges x, y, z, or ball joints, which have no singular pose (use them for
+    backflip, get-ups and crawl)."""
 
     pd: PDControl = "damping"
     """How a PD target becomes torque. `damping`: limited spring, damper inside the joint; stable at any rate, and the
     fastest. `actuator`: MuJoCo's position actuator with limited total force; chatters below 480 Hz. `stable`: stable PD
-    with limited total torque, solved in Python at every physics step; half the speed or less."""
+    (Tan et al. 2011) with limited total torque, solved in Python at every physics step; at most half the speed."""
 
     physics_hz: int = Field(default=240, ge=60, le=4800)
     """Physics steps per second; a multiple of `control_hz`."""
@@ -50,10 +50,10 @@ class HumanoidSettings(Settings):
     """Rotor inertia added to every joint axis, kg m^2."""
 
     torque_scale: float = Field(default=1.0, gt=0.0, le=10.0)
-    """Multiplies all torque limits: with `pd = damping` the damper is free, and fast clips saturate the spring."""
+    """Factor on all torque limits. With `pd` `damping` the limit excludes the damper, and fast clips reach it."""
 
     self_collision: bool = False
-    """Let the bodies collide with each other; upstream lets them pass."""
+    """Let the bodies of the character collide with each other; in xbpeng/DeepMimic they do not."""
 
     friction: float = Field(default=1.0, gt=0.0, le=5.0)
     """Sliding friction between bodies and ground."""
@@ -66,37 +66,36 @@ class HumanoidSettings(Settings):
 
 
 class ReferenceSettings(Settings):
-    """Which clips are imitated, and how a cycle joins the next."""
+    """The clips to imitate, and how their cycles are joined."""
 
     motion: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         default=("walk",), validation_alias=AliasChoices("motion", "mocap")
     )
-    """Clips to imitate: names such as `walk` or paths of DeepMimic motion files; several are drawn at each reset."""
+    """Clips to imitate: names such as `walk` or paths of DeepMimic motion files. With several, each reset draws one."""
 
     motion_weights: tuple[Annotated[float, Field(gt=0.0)], ...] | None = None
-    """Chance of each clip of `motion`, up to a common factor; by default all are equal."""
+    """Relative probability of each clip of `motion`; by default all are equal."""
 
     seam_blend_s: float = Field(default=0.1, ge=0.0)
     """Cyclic clips: seconds on either side of the seam over which the jump between last and first pose is spread."""
 
     keep_cycle_height: bool = False
-    """Let the root rise or sink from cycle to cycle as the clip's last frame does against its first; without
-    `seam_blend_s`, which levels cycles."""
+    """Let the root rise or sink from cycle to cycle by the difference between the clip's last and first frame; needs
+    `seam_blend_s` 0, as blending removes that difference."""
 
     root_sync: bool = True
-    """At the start of every cycle put the reference where the character is (horizontally): drift is forgiven once per
-    cycle."""
+    """At the start of every cycle move the reference horizontally to the character, so that drift does not add up."""
 
     lookahead_s: float | None = Field(default=None, ge=0.0, le=0.5)
-    """Residual actions and expert: how far ahead of now the target pose is; by default one control step."""
+    """How many seconds ahead the target pose of residual actions and expert is; by default one control step."""
 
     velocity_feedforward: bool = True
-    """Residual actions and expert: add Kd / Kp times the reference velocity, so that damping does not hold back."""
+    """Add Kd / Kp times the reference velocity to the target of residual actions and expert, to offset the damping."""
 
     @field_validator("motion", mode="before")
     @classmethod
     def _one_motion(cls, value: object) -> object:
-        """A single name needs no list; a command line may join several with commas."""
+        """Turns a single name, or names joined by commas, into a list."""
         return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -115,76 +114,75 @@ class ImitationRewardSettings(Settings):
     """The reward of a step: sum of weight times exp(-scale times error), divided by the sum of weights."""
 
     reward_preset: RewardPreset = "upstream"
-    """Errors, weights and scales of the authors' present code, of the paper, of pybullet's port or of MimicKit."""
+    """Errors, weights and scales: those of xbpeng/DeepMimic's present code (`upstream`), of its paper (Peng et al.
+    2018), of pybullet's port or of xbpeng/MimicKit."""
 
     pose_weight: float | None = Field(default=None, ge=0.0)
-    """Weight of the joint rotations; this and the following: by default what the preset says."""
+    """Weight of the joint rotations; the default of this and of the following weights and scales is the preset's."""
     velocity_weight: float | None = Field(default=None, ge=0.0)
     """Weight of the joints' angular velocities."""
     end_effector_weight: float | None = Field(default=None, ge=0.0)
     """Weight of the positions of hands and feet."""
     root_weight: float | None = Field(default=None, ge=0.0)
-    """Weight of the root's pose (with its velocity, except in MimicKit's reward)."""
+    """Weight of the root's pose (including its velocity, except in MimicKit's reward)."""
     root_velocity_weight: float | None = Field(default=None, ge=0.0)
-    """Weight of the root's velocity by itself."""
+    """Weight of the root's velocity as a separate term."""
     com_weight: float | None = Field(default=None, ge=0.0)
-    """Weight of the centre of mass: its velocity, or in the paper its position."""
+    """Weight of the centre of mass: of its velocity, or with the paper's reward of its position."""
 
     pose_scale: float | None = Field(default=None, gt=0.0)
-    """Scale of the joint rotations."""
+    """Scale of the joint rotations' error."""
     velocity_scale: float | None = Field(default=None, gt=0.0)
-    """Scale of the joints' angular velocities."""
+    """Scale of the error of the joints' angular velocities."""
     end_effector_scale: float | None = Field(default=None, gt=0.0)
-    """Scale of the positions of hands and feet."""
+    """Scale of the error of the positions of hands and feet."""
     root_scale: float | None = Field(default=None, gt=0.0)
-    """Scale of the root's pose."""
+    """Scale of the error of the root's pose."""
     root_velocity_scale: float | None = Field(default=None, gt=0.0)
-    """Scale of the root's velocity by itself."""
+    """Scale of the error of the root's velocity as a separate term."""
     com_scale: float | None = Field(default=None, gt=0.0)
-    """Scale of the centre of mass."""
+    """Scale of the error of the centre of mass."""
 
 
 class EpisodeSettings(Settings):
     """How an episode starts, is disturbed and ends."""
 
     reference_start: Literal["random", "fixed"] = "random"
-    """Start on the clip at a random time, or always at `start_phase`."""
+    """Where on the clip episodes start: at a random time, or always at `start_phase`."""
 
     start_phase: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Phase of the clip at which episodes with a fixed start begin."""
+    """Phase of the clip at which episodes start with `reference_start` `fixed`."""
 
     max_episode_s: float = Field(default=20.0, gt=0.0)
-    """Time limit; a clip that does not repeat also ends its episode. Both are truncation, not termination."""
+    """Time limit of an episode, seconds; the end of a clip that does not repeat also ends it. Both are truncation."""
 
     early_termination: bool = True
-    """End the episode, with reward 0, at a fall: contact of a body that must not touch the ground, or a pose too far
-    from the reference."""
+    """End the episode, with reward 0, at a fall: a body touches the ground that must not, or leaves the reference."""
 
     ground_bodies: Literal["auto"] | tuple[str, ...] = "auto"
-    """Bodies that may touch the ground without being a fall. `auto`: feet; hands too for cartwheel; all for roll, crawl
-    and the get-ups."""
+    """Bodies whose contact with the ground is no fall. `auto`: feet; with cartwheel also hands; with roll, crawl and
+    get-ups all."""
 
     max_body_deviation: float | None = Field(default=1.0, gt=0.0)
-    """Metres by which a body may be away from its place in the reference before that is a fall; null for any."""
+    """Metres by which a body may be away from its position in the reference without being a fall; null for no limit."""
 
     push_force: float = Field(default=0.0, ge=0.0, le=5000.0)
-    """Newtons of a horizontal push on `push_body`; 0 for none."""
+    """Force in newtons of horizontal pushes on `push_body`; 0 for none."""
 
     push_duration_s: float = Field(default=0.2, gt=0.0)
-    """Seconds that a push lasts."""
+    """Duration of a push, seconds."""
 
     push_interval_s: float = Field(default=4.0, gt=0.0)
-    """Seconds from one push to the next; the first comes at a random time within the first interval."""
+    """Seconds from one push to the next; the first begins at a random time within the first interval."""
 
     push_at_s: float | None = Field(default=None, ge=0.0)
-    """One single push per episode, at this time, instead of regular ones."""
+    """Give a single push per episode, at this time in seconds, instead of regular ones."""
 
     push_direction_deg: float | None = None
-    """Direction of pushes against the facing at that time, counter-clockwise (0 forward, 90 to the left); by default
-    random."""
+    """Direction of pushes in degrees counter-clockwise from the heading (90: to the left); by default random."""
 
     push_body: str = "chest"
-    """Body that is pushed."""
+    """Name of the body that is pushed."""
 
     @field_validator("ground_bodies", mode="before")
     @classmethod
@@ -207,25 +205,25 @@ class EpisodeSettings(Settings):
 
 
 class ControlInterfaceSettings(Settings):
-    """What a policy sees and what its actions mean."""
+    """What a policy observes and what its actions mean."""
 
     action_mode: ActionMode = "residual"
-    """`residual`: offset from the reference's own target (action 0 is the open-loop expert). `absolute`: the PD target
-    itself, centred on the clips' mean pose and scaled to their range."""
+    """`residual`: actions are offsets from the reference's PD target (action 0 is the open-loop expert). `absolute`:
+    they are the PD target itself, centred on the clips' mean pose and scaled to their range."""
 
     action_scale: float = Field(default=0.5, gt=0.0)
-    """Radians per unit of action: of every joint in residual mode, the least of any joint in absolute mode."""
+    """Radians per unit of action: for every joint in residual mode, the least for any joint in absolute mode."""
 
     action_bound: float = Field(default=3.0, gt=0.0)
-    """Actions are clipped to plus and minus this, in units."""
+    """Actions are clipped to plus and minus this, in units of `action_scale`."""
 
     observation_blocks: tuple[ObservationBlock, ...] = ("root", "joints", "key_positions", "phase", "targets")
-    """What is observed, in this order. root: height, rotation, velocities (13); joints: angles and rates (56);
-    key_positions: hands and feet from the root (12); bodies: places, rotations, velocities of all 15 bodies (225);
-    phase: sine and cosine (2); targets: reference poses ahead (37 each). All in the root's heading frame."""
+    """Parts of the observation, in order. root: height, rotation, velocities (13); joints: angles and rates (56);
+    key_positions: hands and feet relative to the root (12); bodies: positions, rotations, velocities of all 15 bodies
+    (225); phase: sine and cosine (2); targets: reference poses ahead (37 each). All in the root's heading frame."""
 
     target_steps: tuple[Annotated[int, Field(ge=0, le=60)], ...] = (1, 2, 3)
-    """Control steps ahead of the reference poses of the block `targets`."""
+    """How many control steps ahead the reference poses of the block `targets` are."""
 
     @field_validator("observation_blocks")
     @classmethod
@@ -244,7 +242,7 @@ class ControlInterfaceSettings(Settings):
 class DeepMimicSettings(
     HumanoidSettings, ReferenceSettings, ImitationRewardSettings, EpisodeSettings, ControlInterfaceSettings
 ):
-    """Everything that defines the task."""
+    """All options of the task."""
 
     nthread: int = Field(default=1, ge=1, le=256)
     """Threads of the batched physics; results do not depend on it."""

@@ -167,7 +167,7 @@ def save_gif(frames: Sequence[Image.Image], path: str | Path, fps: float) -> Non
 
 
 def _turn(points: np.ndarray, azimuth: float, elevation: float) -> np.ndarray:
-    """World to view coordinates: x right, y up, z towards the viewer. Azimuth 0 shows a figure facing +z from the front."""
+    """World to view coordinates: x right, y up, z towards the viewer. Azimuth 0 shows a figure facing +z frontally."""
     a, e = math.radians(azimuth), math.radians(elevation)
     around = np.array([[math.cos(a), 0.0, -math.sin(a)], [0.0, 1.0, 0.0], [math.sin(a), 0.0, math.cos(a)]])
     tilt = np.array([[1.0, 0.0, 0.0], [0.0, math.cos(e), -math.sin(e)], [0.0, math.sin(e), math.cos(e)]])

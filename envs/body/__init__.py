@@ -1,1 +1,1 @@
-"""The simulated humanoid: its model, its state, and what of it is tracked."""
+"""The simulated humanoid: its MuJoCo model, its state, and the quantities that are compared with the reference."""

@@ -1,9 +1,8 @@
-"""The heading frame of a character: its root's, with z up, so that x is where the root faces.
+"""The heading frame of a character: origin at its root, z up, x in the horizontal direction that the root faces.
 
-NumPy takes longer to set up a call with several axes, or with a stride, than to work through a single character's
-numbers; so vectors lie side by side in rows, and what varies along a row (which component, whether from the root) is in
-constant matrices that are multiplied in. All their products are with 0 or 1, and exact. (`dot` takes half the time of
-`@` on a single row.)
+For a single character NumPy's overhead per call exceeds the arithmetic, so vectors are laid side by side in rows, and
+what differs along a row (component, relative to the root or not) is encoded in constant matrices to multiply with. All
+their entries are 0, 1 or -1, so products are exact. (`dot` takes half the time of `@` on a single row.)
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 class Facing:
-    """Where n characters face: `directions` [n, 2], of any length, may change before every `update`.
+    """Headings of n characters from `directions` [n, 2], of any length, which may change before every `update`.
 
     Attributes:
         unit: [n, 3] cosine and sine of the heading, and 1; (1, 0, 1) where a direction has no length, as of a vertical
@@ -32,8 +31,8 @@ class Facing:
         self._cosine, self._sine = self.unit[:, 0], self.unit[:, 1]
 
     def update(self) -> None:
-        """Follows the directions."""
-        if len(self._directions) == 1:  # a tenth of the time that NumPy takes, to the same numbers
+        """Recomputes `unit` from the current directions."""
+        if len(self._directions) == 1:  # a tenth of NumPy's time, with the same result
             ((x, y),) = self._directions.tolist()
             norm = math.sqrt(x * x + y * y)
             self._cosine[0], self._sine[0] = (1.0, y) if norm < 1e-9 else (x / norm, y / norm)
@@ -47,17 +46,17 @@ class Facing:
 
 
 class Turner:
-    """Turns world vectors that lie side by side in rows into heading frames.
+    """Rotates world vectors that lie side by side in rows into heading frames.
 
     Args:
-        columns: of the rows, x, y and z of V vectors in turn.
-        from_root: [V] axes of each vector that are places from which the root's is taken away: "", "xy" or "xyz".
+        columns: [3 V] columns of the rows that hold x, y and z of V vectors in turn.
+        from_root: [V] axes in which a vector is a position relative to the root: "", "xy" or "xyz".
     """
 
     def __init__(self, columns: Sequence[int], from_root: Sequence[str]) -> None:
         size = len(columns)
         x, y = np.arange(0, size, 3), np.arange(1, size, 3)
-        # Turned is v * (cosine, cosine, 1) + w * (sine, -sine, 0), w being v with x and y exchanged.
+        # The result is v * (cosine, cosine, 1) + w * (sine, -sine, 0), where w is v with x and y exchanged.
         exchanged = np.arange(size)
         exchanged[x], exchanged[y] = y, x
         self._size = size
@@ -69,7 +68,7 @@ class Turner:
         self._factors[1, size + x], self._factors[1, size + y] = 1.0, -1.0
 
     def turned(self, rows: Array, root: Array, facing: Array) -> Array:
-        """[n, 3 V] of rows [n, C], root's places [n, 3] and `Facing.unit` [n, 3]."""
+        """Vectors [n, 3 V] in heading frames, from rows [n, C], root positions [n, 3] and `Facing.unit` [n, 3]."""
         both = rows.take(self._columns, axis=1)
         both -= root.dot(self._places)
         both *= facing.dot(self._factors)

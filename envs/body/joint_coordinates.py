@@ -1,14 +1,14 @@
-"""Joint coordinates [28]: their names, and how they follow from rotations and lead back to them.
+"""Joint coordinates [28]: their names, and conversion from and to rotations.
 
 They are in the order of the model's dofs: chest, neck, right shoulder, right elbow, left shoulder, left elbow, right
 hip, knee, ankle, left hip, knee, ankle; three numbers for a 3-dof joint, one for knees and elbows.
 
-With ball joints the three are the rotation vector from the joint's rest (`humanoid_model.rest_rotation`), their rates
+With ball joints the three are the rotation vector from the joint's rest (`mujoco_model.rest_rotation`), and their rates
 the angular velocity in the child's frame.
 
 With hinges they are intrinsic x-y-z Euler angles, R = Rx(a) Ry(b) Rz(c). With the angular velocity (p, q, r) in the
-child's frame, a' = (p cos c - q sin c) / cos b, b' = p sin c + q cos c, c' = r - a' sin b. Two triples give a rotation,
-plus whole turns: taken is the one nearest to the sample before (K samples of a clip), or to one that is given.
+child's frame, a' = (p cos c - q sin c) / cos b, b' = p sin c + q cos c, c' = r - a' sin b. Two triples (plus whole
+turns) give the same rotation; the one nearest to the previous sample, or to a given triple, is used.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ COORDINATES: tuple[str, ...] = tuple(
 NUM_COORDINATES = len(COORDINATES)
 
 SINGULAR_COSINE = 0.2
-"""Cosine of the middle Euler angle under which rates follow the angles instead of the angular velocity."""
+"""Cosine of the middle Euler angle below which rates follow the angles instead of the angular velocity."""
 
 _LEAST_COSINE = 1e-3
-"""Of the middle Euler angle: nearer to the singularity rates are those at this distance from it."""
+"""Smallest cosine of the middle Euler angle that rates are divided by, near the singularity."""
 
 
 _CERTAIN = 1.25
-"""Radians: triples with no angle farther away than this are the nearest ones there are (the bound is 2 pi / 5, as the
-other branch is half a turn away in the first and the last angle)."""
+"""Triples whose angles (radians) all differ by at most this are the nearest ones for sure; the bound is 2 pi / 5, as
+the other branch differs by half a turn in the first and the last angle."""
 
 
 def _places() -> tuple[list[int], NDArray[np.int64], list[int], list[int]]:
@@ -82,7 +82,7 @@ _RESTS: Array = np.array([rest_rotation(TRACKED_BODIES[row], "ball") for row in 
 
 
 def local_rotations(coordinates: Array, joints: JointModel) -> Array:
-    """Local rotations [n, 13, 4] of `TRACKED_BODIES` (the root's is none) for coordinates [n, 28]."""
+    """Local rotations [n, 13, 4] of `TRACKED_BODIES` (identity for the root) for coordinates [n, 28]."""
     rotations = np.zeros((len(coordinates), len(TRACKED_BODIES), 4))
     rotations[:, 0, 0] = 1.0
     rotations[:, _HINGE_ROWS] = _about(1, -coordinates[:, _HINGE_COLUMNS])
@@ -110,14 +110,13 @@ def joint_coordinates(rotations: Array, joints: JointModel, near: Array) -> Arra
 
 
 def nearest_hinges(coordinates: Array, near: Array) -> tuple[Array, Array] | None:
-    """How to write a pose, given as hinge coordinates [..., 28], as near as can be to `near` [..., 28].
+    """The representation of a pose, given as hinge coordinates [..., 28], that is nearest to `near` [..., 28].
 
-    Two walks through the same rotations may differ by whole turns and by the branch of the Euler angles: a character
-    that went on over the seam of a cycle, and the reference that began anew.
-
+    Two continuous motions through the same rotations may differ by whole turns and by the branch of the Euler angles: a
+    character that continued beyond the seam of a cycle, and the reference that started over.
     Returns:
-        shift, sign: [..., 28]. The pose is shift + sign * coordinates; changes of coordinates (rates, offsets) take the
-        sign alone. None where all is written so already.
+        shift, sign: [..., 28]. The pose is shift + sign * coordinates; differences of coordinates (rates, offsets) take
+            only the sign. None if the coordinates are the nearest ones already.
     """
     gap = coordinates - near
     if np.maximum.reduce(np.abs(gap, out=gap), axis=None) < _CERTAIN:
@@ -131,7 +130,7 @@ def nearest_hinges(coordinates: Array, near: Array) -> tuple[Array, Array] | Non
 
 
 def _nearest_triples(angles: Array, near: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Euler angles [..., 3] of the same rotations as near as can be to `near`, and where [...] the branch changed.
+    """The triples [..., 3] of the same rotations that are nearest to `near`, and where [...] the branch changed.
 
     (a, b, c) and (a + pi, pi - b, c + pi) are one rotation, as are whole turns of each angle.
     """
@@ -184,8 +183,8 @@ def hinge_coordinates(rotations: Array) -> Array:
 def hinge_coordinate_rates(key_times: Array, times: Array, coordinates: Array, velocities: Array) -> Array:
     """Rates [K, 28] at `times` [K] of hinge coordinates [K, 28], from angular velocities [K, 13, 3].
 
-    Near the singular pose, where no rates give the velocity, they are what the angles do: forward differences of key
-    frames, the last repeated, blended in between.
+    Near the singularity, where no rates give the velocity, they follow the angles: forward differences of key frames,
+    the last repeated, blended in between.
     """
     rates = np.empty_like(coordinates)
     column = 0
@@ -227,15 +226,15 @@ def ball_state(root: Array, rotations: Array, linear: Array, velocities: Array) 
 
 
 def _from_rest(name: str, rotations: Array) -> Array:
-    """Joint quaternions [K, 4] of local rotations: what is left after the joint's rest."""
+    """Joint quaternions [K, 4] relative to the joint's rest, from local rotations [K, 4]."""
     w, x, y, z = rest_rotation(name, "ball")
-    # Left multiplication with the conjugate of the rest.
+    # Left multiplication with the conjugate of the rest rotation.
     matrix = np.array([[w, x, y, z], [-x, w, z, -y], [-y, -z, w, x], [-z, y, -x, w]])
     return rotations @ matrix.T
 
 
 def _about(axis: int, angles: Array) -> Array:
-    """Quaternions [..., 4] of turns by `angles` [...] about a coordinate axis."""
+    """Quaternions [..., 4] of rotations by `angles` [...] about a coordinate axis."""
     turns = np.zeros((*angles.shape, 4))
     turns[..., 0], turns[..., 1 + axis] = np.cos(angles / 2), np.sin(angles / 2)
     return turns

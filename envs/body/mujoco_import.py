@@ -1,7 +1,7 @@
-"""MuJoCo with types for what we use of it: the package is a binary without stubs.
+"""MuJoCo with type annotations for the parts in use: the package is a binary without stubs.
 
-`mujoco` and `rollout` are the modules as they are; `Model` and `Data` name the fields that this project reads or
-writes. Arrays of `Data` are views of the engine's memory.
+`mujoco` and `rollout` are the modules themselves; `Model` and `Data` declare the fields that kinetune reads or writes.
+Arrays of `Data` are views of the engine's memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ rollout: Any = importlib.import_module("mujoco.rollout")
 
 
 class Model(Protocol):
-    """`mujoco.MjModel`; left unchanged once compiled, so many users share one."""
+    """Type of `mujoco.MjModel`; never changed after compilation, so many users share one."""
 
     nq: int
     nv: int
@@ -45,7 +45,7 @@ class Model(Protocol):
 
 
 class Data(Protocol):
-    """`mujoco.MjData`."""
+    """Type of `mujoco.MjData`, the state of one simulation."""
 
     time: float
     ncon: int

@@ -1,13 +1,13 @@
-"""The 45 kg humanoid of the DeepMimic clips as a MuJoCo model, written from its tables.
+"""The 45 kg humanoid of the DeepMimic clips as a MuJoCo model, generated from tables.
 
 Masses, shapes and gains are those of Peng et al. 2018 (the character and controller files of xbpeng/DeepMimic); offsets
-come from `motions.humanoid.kinematics`, turned to z up. qpos is the root's position (3) and quaternion (4), then per
+come from `motions.humanoid.kinematics`, rotated to z up. qpos is the root's position (3) and quaternion (4), then per
 joint, arms before legs, three hinge angles x, y, z (or a quaternion) and one angle for knees and elbows: 35 numbers
 with hinges, 43 with ball joints; nv is 34 and nu 28 for both.
 
-Knees and elbows turn about -y, which keeps the sign of the clips' angles. Ball joints of the shoulders have their zero
-halfway between an arm that hangs and one that is raised: a position actuator on a ball joint works on the rotation
-vector, which must stay clear of half a turn.
+Knees and elbows rotate about -y, which keeps the sign of the clips' angles. Ball joints of the shoulders have their
+zero halfway between a hanging and a raised arm: a position actuator on a ball joint works on the rotation vector, whose
+angle must stay clear of 180 degrees.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from motions.humanoid.kinematics import BODIES
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Shape, mass and controller of one body; lengths in metres, z up; `size` as MuJoCo wants it."""
+    """Shape, mass and controller of one body; lengths in metres, z up; `size` in MuJoCo's convention for the shape."""
 
     shape: str
     size: tuple[float, ...]
     centre: tuple[float, float, float]
     mass: float
     stiffness: float = 0.0
-    """Kp in N m / rad; Kd is a tenth of it."""
+    """Spring constant Kp in N m / rad; the damping constant Kd is a tenth of it."""
     torque_limit: float = 0.0
-    """N m about each axis."""
+    """Largest torque about each axis, N m."""
     color: str = "0.55 0.6 0.7 1"
 
 
@@ -65,7 +65,7 @@ PARTS: dict[str, Part] = {
         )
     },
 }
-"""By body of `motions.humanoid.kinematics.BODIES`."""
+"""Parts by name of the body in `motions.humanoid.kinematics.BODIES`."""
 
 DAMPING_RATIO = 0.1
 """Kd / Kp of every joint, in seconds."""
@@ -76,7 +76,7 @@ _SHOULDER_TILT = {
     "right_shoulder": (math.sqrt(0.5), -0.5, -0.5, 0.0),
     "left_shoulder": (math.sqrt(0.5), 0.5, -0.5, 0.0),
 }
-"""Arms level, halfway between forward and sideways."""
+"""Rest rotation of the shoulders' ball joints: arms level, halfway between forward and sideways."""
 
 
 _BODY_SENSORS = ("xaxis", "yaxis", "linvel", "angvel")
@@ -96,13 +96,13 @@ def build_humanoid_xml(settings: HumanoidSettings) -> str:
 
 
 def build_kinematics_xml(settings: HumanoidSettings, com: str | None, *, with_bodies: bool) -> str:
-    """The same character with sensors that tell its state as `envs.body.state` packs it, and no actuators.
+    """The same character, without actuators, with sensors that output its state as `envs.body.state` packs it.
 
-    In this order: rotation of the root, and of the joints against their parents; angular velocity of the root, and of
-    the joints' parents against their children (the opposite of the joints'), in the children's frames; velocity of the
-    root; centre of mass or its velocity (three idle numbers if neither); places of the bodies, and again those of hands
-    and feet; the root's axes, velocity and angular velocity; joint coordinates (of hinges; 28 idle numbers for balls)
-    and their rates; then, if asked for, axes and velocities of every body.
+    In this order: rotation of the root, and of the joints relative to their parents; angular velocity of the root, and
+    of the joints' parents relative to their children (the opposite of the joints'), in the children's frames; velocity
+    of the root; centre of mass or its velocity (three unused numbers if neither); positions of the bodies, and again
+    those of hands and feet; the root's axes, velocity and angular velocity; joint coordinates (of hinges; 28 unused
+    numbers for ball joints) and their rates; then, with `with_bodies`, axes and velocities of every body.
     """
     root = _character(settings)
     sensors = SubElement(root, "sensor")
@@ -140,7 +140,7 @@ def build_kinematics_xml(settings: HumanoidSettings, com: str | None, *, with_bo
 
 
 def _character(settings: HumanoidSettings) -> Element:
-    """Options, ground and bodies."""
+    """The MJCF tree: simulation options, ground and bodies."""
     root = Element("mujoco", {"model": "deepmimic_humanoid"})
     SubElement(root, "compiler", angle="radian", autolimits="true")
     integrator = "implicitfast" if settings.pd == "actuator" else "Euler"
@@ -150,7 +150,8 @@ def _character(settings: HumanoidSettings) -> Element:
     SubElement(world, "light", pos="0 0 4", dir="0 0 -1", mode="trackcom")
     SubElement(world, "geom", name="ground", type="plane", size="0 0 1", contype="1", conaffinity="0",
                friction=f"{settings.friction:g} 0.005 0.0001", material="ground")  # fmt: skip
-    # MuJoCo numbers joints by depth-first order of the text: arms before legs, as the chest is the root's first child.
+    # MuJoCo numbers joints depth first in the order of the text: arms before legs, as the chest is the root's first
+    # child.
     elements: dict[str, Element] = {}
     for body in BODIES:
         parent = world if body.parent < 0 else elements[BODIES[body.parent].name]
@@ -213,7 +214,7 @@ def _add_actuators(actuators: Element, joint: Element, settings: HumanoidSetting
 
 
 def rest_rotation(name: str, joints: str) -> tuple[float, float, float, float]:
-    """Local rotation of a body while its joint's own coordinates are 0."""
+    """Local rotation (w, x, y, z) of a body while its joint's own coordinates are 0."""
     return _SHOULDER_TILT.get(name, (1.0, 0.0, 0.0, 0.0)) if joints == "ball" else (1.0, 0.0, 0.0, 0.0)
 
 
@@ -227,10 +228,10 @@ def _compile(xml: str) -> Model:
 
 
 def build_humanoid(settings: HumanoidSettings) -> Model:
-    """The compiled model; one object per set of options in a process, to be left unchanged."""
+    """The compiled model. Calls with equal options share one object, which must not be changed."""
     return _compile(build_humanoid_xml(settings))
 
 
 def build_kinematics(settings: HumanoidSettings, com: str | None, *, with_bodies: bool) -> Model:
-    """The compiled model of `build_kinematics_xml`, likewise."""
+    """The compiled model of `build_kinematics_xml`, shared in the same way."""
     return _compile(build_kinematics_xml(settings, com, with_bodies=with_bodies))

@@ -13,7 +13,7 @@ _CONJUGATE = np.array([1.0, -1.0, -1.0, -1.0])
 
 
 def rotation_vector(rotations: Array) -> Array:
-    """Axis times angle [..., 3] of unit quaternions [..., 4], the short way round."""
+    """Rotation vectors (axis times angle) [..., 3] of unit quaternions [..., 4], with an angle of at most pi."""
     rotations = np.where(rotations[..., :1] < 0.0, -rotations, rotations)
     sine = np.linalg.norm(rotations[..., 1:], axis=-1, keepdims=True)
     angle = 2.0 * np.arctan2(sine, rotations[..., :1])
@@ -21,7 +21,7 @@ def rotation_vector(rotations: Array) -> Array:
 
 
 def rotation_matrices(rotations: Array) -> Array:
-    """[..., 3, 3] of unit quaternions [..., 4]."""
+    """Rotation matrices [..., 3, 3] of unit quaternions [..., 4]."""
     w, x, y, z = np.moveaxis(rotations, -1, 0)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -32,12 +32,12 @@ def rotation_matrices(rotations: Array) -> Array:
 
 
 def rotate_back(rotations: Array, vectors: Array) -> Array:
-    """World vectors [K, 3] in the frames of bodies with rotations [K, 4]."""
+    """World vectors [K, 3] expressed in the frames of bodies with rotations [K, 4]."""
     return np.einsum("kij,ki->kj", rotation_matrices(rotations), vectors)
 
 
 def euler_angles(matrices: Array) -> Array:
-    """Angles [..., 3] with R = Rx Ry Rz, the middle one in [-pi/2, pi/2]."""
+    """Euler angles [..., 3] with R = Rx Ry Rz, the middle one in [-pi/2, pi/2]."""
     first = np.arctan2(-matrices[..., 1, 2], matrices[..., 2, 2])
     middle = np.arcsin(np.clip(matrices[..., 0, 2], -1.0, 1.0))
     last = np.arctan2(-matrices[..., 0, 1], matrices[..., 0, 0])
@@ -45,7 +45,7 @@ def euler_angles(matrices: Array) -> Array:
 
 
 def continuous_euler(angles: Array) -> Array:
-    """The same rotations [K, 3] with every triple as near as can be to the one before.
+    """The same rotations [K, 3] as Euler angles, every triple as near as possible to the previous one.
 
     (a, b, c) and (a + pi, pi - b, c + pi) are one rotation, as are whole turns of each angle.
     """
@@ -59,7 +59,7 @@ def continuous_euler(angles: Array) -> Array:
 
 
 def matrix_columns(rotations: Array) -> Array:
-    """[..., 6] where unit quaternions [..., 4] take the x axis (3 numbers) and the y axis (3)."""
+    """Images [..., 6] of the x axis (3 numbers) and the y axis (3) under unit quaternions [..., 4]."""
     w, x, y, z = np.moveaxis(rotations, -1, 0)
     return np.stack(
         (
@@ -71,7 +71,7 @@ def matrix_columns(rotations: Array) -> Array:
 
 
 def euler_rates(angles: Array, velocities: Array) -> Array:
-    """Rates [..., 3] of angles [..., 3] (R = Rx Ry Rz) for angular velocities [..., 3] in the turned frame.
+    """Rates [..., 3] of angles [..., 3] (R = Rx Ry Rz) for angular velocities [..., 3] in the rotated frame.
 
     They grow without bound where the middle angle nears a quarter turn.
     """
@@ -88,7 +88,7 @@ def quaternion_of(vectors: Array) -> Array:
 
 
 def quaternion_product(left: Array, right: Array) -> Array:
-    """Hamilton products [..., 4]: turns by `right` first."""
+    """Hamilton products [..., 4]: rotates by `right` first."""
     lw, lx, ly, lz = left[..., 0], left[..., 1], left[..., 2], left[..., 3]
     rw, rx, ry, rz = right[..., 0], right[..., 1], right[..., 2], right[..., 3]
     product = np.empty(np.broadcast_shapes(left.shape, right.shape))
@@ -100,5 +100,5 @@ def quaternion_product(left: Array, right: Array) -> Array:
 
 
 def inverse(rotations: Array) -> Array:
-    """Unit quaternions [..., 4] of the opposite turns."""
+    """Inverses of unit quaternions [..., 4]."""
     return rotations * _CONJUGATE

@@ -1,11 +1,11 @@
-"""State of N simulated humanoids in the terms the task compares and observes, whatever simulated them.
+"""State of N simulated humanoids in the quantities that the task compares and observes, for any simulator.
 
-What is compared lies side by side in one array, in the layout the reference tables have too: an error is one
-subtraction, and a step of a single character few calls of NumPy, which is what it costs; so is every view of a part,
-which is why they are made once for a state that is read again and again.
+What is compared lies side by side in one array, in the same layout as the reference tables, so that an error is one
+subtraction. The step of a single character is limited by the number of NumPy calls; that is also why views of the parts
+are made once for a state that is read repeatedly.
 
-`KinematicsReader` reads it from MuJoCo states. A finished step's own sensors still show the state before it, so a
-second model, with a sensor for each number and no use for the physics, is put into every state and asked.
+`KinematicsReader` computes it from MuJoCo states. After a step MuJoCo's own sensors still show the previous state, so a
+second model, with a sensor for each number and no dynamics, is set to every state and evaluated.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Array = NDArray[np.float64]
 
 ROOT_VECTORS, COORDINATES, RATES, BODIES = slice(154, 166), slice(166, 194), slice(194, 222), slice(222, 402)
 """Columns after the packed ones: the root's x and y axis, its linear and its angular velocity; joint coordinates and
-their rates; and, if the observations show them, per body the axes and velocities."""
+their rates; and, if the observations include them, axes and velocities of every body."""
 
 
-# Hands and feet stand beside the root's vectors, so that one turn does for all.
+# Hands and feet are stored beside the root's vectors, so that one rotation serves both.
 _TURNER = Turner(range(POINTS.start, ROOT_VECTORS.stop), ["xy"] * len(END_EFFECTORS) + [""] * 4)
 
 
@@ -49,20 +49,20 @@ class CharacterState:
 
     Args:
         numbers: [N, 222 or 402] by the columns above, everything in the world. Kept, and changed in place: hands and
-            feet and the root's vectors are turned into its heading. After new numbers have been written, `update`.
+        feet and the root's vectors are rotated into its heading. Call `update` after writing new numbers.
 
     Attributes:
         packed: [N, 154], see `PACKED_SIZE`: local rotations, angular velocities, root velocity, centre of mass (its
-            position or velocity, as the reward's recipe says), body positions, hands and feet from the root.
+        position or velocity, as the reward recipe requires), body positions, hands and feet relative to the root.
         root_position: [N, 3]; `height`: [N, 1].
         body_positions: [N, 15, 3].
-        points: [N, 12] hands and feet: horizontally from the root in its heading, vertically above the ground.
-        root_vectors: [N, 12] in that heading: where the root's rotation takes the x and the y axis, its linear and its
-            angular velocity.
-        facing: where the root faces.
+        points: [N, 12] hands and feet: horizontally relative to the root in its heading frame, vertically above the
+        ground.
+        root_vectors: [N, 12] in the heading frame: x and y axis of the root, its linear and its angular velocity.
+        facing: heading of the root.
         coordinates: [N, 28] joint coordinates; `rates`: [N, 28].
-        body_vectors: [N, 15, 4, 3] in the world: where every body's rotation takes the x and the y axis, linear and
-            angular velocity of its origin; none of the 15 if there are no numbers for them.
+        body_vectors: [N, 15, 4, 3] in the world: x and y axis of every body, linear and angular velocity of its origin;
+        empty in the second axis if `numbers` has no columns for them.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class CharacterState:
         self.update()
 
     def update(self) -> None:
-        """Turns new numbers."""
+        """Processes new `numbers`: rotates them into the heading frame."""
         self.facing.update()
         self._turned[:] = _TURNER.turned(self.numbers, self.root_position, self.facing.unit)
 
@@ -109,10 +109,10 @@ class CharacterState:
         Args:
             rotations: [N, 13, 4], the root's in the world, the joints' local.
             velocities: [N, 13, 3] angular, the root's in the world, the joints' in their own frame.
-            root_linear: [N, 3].
+            root_linear: [N, 3] velocity of the root, m/s.
             coordinates, rates: [N, 28].
             body_positions: [N, 15, 3]. body_rotations: [N, 15, 4]. body_velocities: [N, 15, 6].
-            com: [N, 3] position or velocity of the centre of mass, None where the recipe does not ask.
+            com: [N, 3] position or velocity of the centre of mass, None if the reward recipe does not use it.
         """
         axes = matrix_columns(body_rotations)
         parts = (
@@ -125,35 +125,35 @@ class CharacterState:
 
     @property
     def rotations(self) -> Array:
-        """[N, 13, 4]: the root's in the world, the joints' local."""
+        """Rotations [N, 13, 4]: the root's in the world, the joints' local."""
         return self.packed[:, ROTATIONS].reshape(-1, 13, 4)
 
     @property
     def velocities(self) -> Array:
-        """[N, 13, 3] angular: the root's in the world, the joints' in their own frame."""
+        """Angular velocities [N, 13, 3]: the root's in the world, the joints' in their own frame."""
         return self.packed[:, VELOCITIES].reshape(-1, 13, 3)
 
     @property
     def root_linear(self) -> Array:
-        """[N, 3]."""
+        """Velocity [N, 3] of the root, m/s."""
         return self.packed[:, ROOT_LINEAR]
 
     @property
     def com(self) -> Array:
-        """[N, 3] position or velocity of the centre of mass, as the recipe says; 0 where it does not ask."""
+        """Position or velocity [N, 3] of the centre of mass, as the reward recipe requires; 0 if it does not use it."""
         return self.packed[:, COM]
 
     @property
     def heading(self) -> tuple[Array, Array]:
-        """Cosine and sine [N] of the direction that the root faces."""
+        """Cosine and sine [N] of the root's heading."""
         return self.facing.unit[:, 0], self.facing.unit[:, 1]
 
 
 class KinematicsReader:
-    """Reads `CharacterState` from qpos and qvel of the humanoid model.
+    """Computes a `CharacterState` from qpos and qvel of the humanoid model.
 
-    `com` says which of the centre of mass: "position", "velocity" or None; `with_bodies` whether axes and velocities of
-    all bodies are wanted.
+    `com` selects what is read of the centre of mass: "position", "velocity" or None; `with_bodies` adds axes and
+    velocities of all bodies.
     """
 
     def __init__(self, settings: DeepMimicSettings, com: str | None, *, with_bodies: bool) -> None:
@@ -161,20 +161,20 @@ class KinematicsReader:
         self._data: Data = mujoco.MjData(self._model)
         self._views = self._data.qpos, self._data.qvel, self._data.sensordata
         self._hinge = settings.joints == "hinge"
-        # The sensors would take the drifts of subtrees of the state before.
+        # The sensors would use the subtree velocities of the previous state.
         drifts = (mujoco.mj_subtreeVel,) if com == "velocity" else ()
         self._stages = (
             *(mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_comVel, *drifts),
             *(mujoco.mj_sensorPos, mujoco.mj_sensorVel),
         )
-        # Sensors tell how the parent turns against the child, in the child's frame: the joint's velocity is the
-        # opposite.
+        # The sensors give the rotation of the parent relative to the child, in the child's frame: the joint's velocity
+        # is the opposite.
         self._signs = np.ones(self._model.nsensordata)
         self._signs[VELOCITIES.start + 3 : VELOCITIES.stop] = -1.0
         self._layout = BallLayout()
 
     def read(self, qpos: Array, qvel: Array, into: CharacterState | None = None) -> CharacterState:
-        """The state of qpos [N, nq] and qvel [N, nv]; `into` is one of as many characters, to be overwritten."""
+        """The state of qpos [N, nq] and qvel [N, nv]; `into`, if given, is a state of N characters to overwrite."""
         model, data = self._model, self._data
         numbers = np.empty((len(qpos), len(self._signs))) if into is None else into.numbers
         own_qpos, own_qvel, sensors = self._views
@@ -201,11 +201,11 @@ class KinematicsReader:
 
 
 class BallLayout:
-    """Where the model with ball joints keeps its joints.
+    """Columns of the joints in the model with ball joints.
 
     Attributes:
-        quaternions: [8, 4] columns of qpos; ball_columns: [8, 3] of the coordinates that they become.
-        hinges: [4] columns of qpos; hinge_columns: [4] of the coordinates.
+        quaternions: [8, 4] columns of qpos; ball_columns: [8, 3] columns of the coordinates that they become.
+        hinges: [4] columns of qpos; hinge_columns: [4] columns of the coordinates.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What of a character's body is tracked: its rotations, velocities and points, and how they are packed."""
+"""The quantities of a character that are compared with the reference: rotations, velocities, points; how to pack them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ POINTS = slice(142, 154)
 
 
 PACKED_SIZE = 154
-"""A state or a reference as one row: local rotations [13, 4], angular velocities [13, 3], linear velocity of the root,
-position or velocity of the centre of mass, positions [15, 3] of `BODY_NAMES`, and hands and feet [4, 3] in the frame
-"root" of `end_effectors_in`; else as `TrackedState` has them."""
+"""Numbers of a state or a reference packed as one row: local rotations [13, 4], angular velocities [13, 3], linear
+velocity of the root, position or velocity of the centre of mass, positions [15, 3] of `BODY_NAMES`, and hands and feet
+[4, 3] in the frame "root" of `end_effectors_in`; conventions are those of `TrackedState`."""
 
 
 EFFECTOR_ROWS = [BODY_NAMES.index(name) for name in END_EFFECTORS]
@@ -48,7 +48,7 @@ EFFECTOR_COLUMNS = np.array([[BODIES_PART.start + 3 * row + axis for axis in ran
 
 @dataclass(frozen=True, slots=True)
 class TrackedState:
-    """What of N characters is compared. World z-up, metres, radians, seconds."""
+    """The compared quantities of N characters. World z-up, metres, radians, seconds."""
 
     rotations: Array
     """[N, 13, 4] unit quaternions w, x, y, z of `TRACKED_BODIES`: the root's in the world, the others' local."""
@@ -56,21 +56,21 @@ class TrackedState:
     """[N, 13, 3] angular velocities: the root's in the world, the others' relative to the parent in the joint's own
     (child) frame."""
     root_position: Array
-    """[N, 3]."""
+    """Position [N, 3] of the root in the world."""
     root_linear: Array
-    """[N, 3] velocity of the root in the world."""
+    """Velocity [N, 3] of the root in the world."""
     end_effectors: Array
-    """[N, 4, 3] of `END_EFFECTORS` in the recipe's frame: see `end_effectors_in`."""
+    """Positions [N, 4, 3] of `END_EFFECTORS` in the frame that the reward recipe uses: see `end_effectors_in`."""
     com: Array | None
-    """[N, 3] position or velocity of the centre of mass, as the recipe says; None while its weight is 0."""
+    """Position or velocity [N, 3] of the centre of mass, as the reward recipe requires; None while its weight is 0."""
 
 
 def end_effectors_in(
     frame: Literal["world", "root"], points: Array, root_position: Array, root_rotation: Array
 ) -> Array:
-    """World points [N, K, 3] as the recipe's frame wants them.
+    """World points [N, K, 3], expressed in `frame`.
 
-    `root`: horizontally from the root, turned into its heading; vertically above the ground (height 0).
+    `root`: horizontally relative to the root, in its heading frame; vertically above the ground (height 0).
     """
     if frame == "world":
         return points
@@ -80,9 +80,9 @@ def end_effectors_in(
 
 
 def heading(rotations: Array) -> tuple[Array, Array]:
-    """Cosine and sine [N] of the angle about z by which unit quaternions [N, 4] turn the x axis.
+    """Cosine and sine [N] of the angle about z by which unit quaternions [N, 4] rotate the x axis.
 
-    A root whose x axis is vertical has none; it gets 0.
+    A root whose x axis is vertical has no heading; its angle is 0.
     """
     w, x, y, z = rotations.T
     along, across = 1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z)

@@ -1,1 +1,1 @@
-"""The task in PyBullet."""
+"""The DeepMimic task simulated in PyBullet."""

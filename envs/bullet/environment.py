@@ -2,12 +2,12 @@
 
     env = gymnasium.make("kinetune/DeepMimicBullet-v0", motion="walk")
 
-Rules, actions, observations and rewards are those of `envs.task.imitation_task`; a controller of one environment fits
-the other. What differs is the physics: bullet3's model and contacts, always stable PD with limited total torque (so
-`pd`, `armature` and `nthread` say nothing here), joints without limits that stop an elbow. A tenth as fast as MuJoCo.
-With hinges, coordinates are the Euler angles nearest to those of the step before, as MuJoCo's are by nature.
+Rules, actions, observations and rewards are those of `envs.task.imitation_task`; a controller of one environment runs
+in the other. The physics differ: bullet3's model and contacts, always stable PD with limited total torque (so `pd`,
+`armature` and `nthread` have no effect), and no joint limits, so that an elbow can bend backwards. A tenth of MuJoCo's
+speed. With hinges, coordinates are the Euler angles nearest to those of the previous step, as MuJoCo's always are.
 
-Each instance has an engine client of its own, which `close()` gives back.
+Each instance has an engine client of its own, which `close()` releases.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
     """One character; see the module's docstring.
 
     Args:
-        settings: the task.
+        settings: options of the task.
         render_mode: `rgb_array` (pybullet's software renderer) or None.
-        options: single settings, as keywords.
+        options: single settings as keyword arguments.
 
     Raises:
-        ClipError, ValueError: see `envs.task.reference.ReferenceMotion`.
+        UserError: see `envs.task.reference.ReferenceMotion`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (gymnasium's own name and type)
@@ -64,16 +64,17 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
 
     @property
     def observation_schema(self) -> dict[str, Any]:
-        """What a controller's checkpoint records of this environment; plain JSON values."""
+        """What a controller's checkpoint records about this environment, as plain JSON values."""
         return self.task.schema
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32, dict[str, Any]]:
-        """Starts an episode; `options["phase"]` sets where on the clip, in [0, 1), `options["clip"]` on which.
+        """Starts an episode; `options["phase"]` in [0, 1) is where on the clip, `options["clip"]` the index of the
+        clip.
 
         Raises:
-            UserError: an unknown option, a phase outside [0, 1) or a clip that is not there.
+            UserError: an unknown option, a phase outside [0, 1) or an index without a clip.
         """
         super().reset(seed=seed)
         self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
@@ -85,7 +86,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         """One control step with an action [28].
 
         Raises:
-            UserError: wrong shape, not finite, or no episode has begun.
+            UserError: wrong shape, not finite, or `reset` has not been called.
         """
         before = self._begun()
         action = np.asarray(action)
@@ -97,7 +98,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         touching = self._humanoid.step(rotations, None if push is None else push[0])
         state = self._read(before.coordinates)
         diverged = not np.isfinite(state.packed).all()
-        # What broke down is compared and observed as it last was.
+        # If the simulation diverged, the last valid state is compared and observed.
         self._state = before if diverged else state
         outcome = self.task.advance(self._state, touching[None], np.array([diverged]))
         return (
@@ -113,11 +114,11 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         return self.task.expert_action()
 
     def observe(self) -> Float32:
-        """The observation [1, D] of now, as the last step or reset returned it (after `set_state`, say)."""
+        """The current observation [1, D], as the last step or reset returned it (useful after `set_state`)."""
         return self.task.observe(self._begun())
 
     def paper_observation(self) -> Array:
-        """What the paper, and bullet3's environment up to axes, observes of now: [197]."""
+        """The current observation [197] of the DeepMimic paper, as in bullet3's environment except for its axes."""
         self._begun()
         return paper_observation(float(self.task.phase[0]), self._humanoid.read())
 
@@ -131,10 +132,10 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on exactly where `state()` was taken, by this or another instance with the same settings.
+        """Continues exactly from `state()`, taken from this or another instance with the same settings.
 
         Raises:
-            UserError: it is of another kind.
+            UserError: the state is that of another kind of environment.
         """
         self.task.set_state(state["task"])
         self._humanoid.load(np.asarray(state["engine"], dtype=np.uint8).tobytes())
@@ -142,11 +143,11 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         self._state = self._read(np.asarray(state["coordinates"]))
 
     def render(self) -> NDArray[np.uint8] | None:
-        """An image [360, 480, 3] with `render_mode` rgb_array."""
+        """An image [360, 480, 3] if `render_mode` is rgb_array, else None."""
         return None if self.render_mode is None else self._humanoid.render(*RENDER_SIZE)
 
     def close(self) -> None:
-        """Frees the engine's client."""
+        """Releases the engine's client."""
         self._humanoid.close()
 
     def _begun(self) -> CharacterState:
@@ -159,7 +160,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
 
 
 def start_on_reference(humanoid: BulletHumanoid, task: ImitationTask) -> CharacterState:
-    """Puts the character where the only row of `task`, just started, begins; lifted out of the ground if need be."""
+    """Puts the character on the reference where the only row of `task` starts; raised if it is in the ground."""
     origin = np.zeros((1, 3))
     place = task.reference.state(task.clip, task.start_time, origin).tracked
     lifted, _ = task.start_states(_ROW)
@@ -170,7 +171,7 @@ def start_on_reference(humanoid: BulletHumanoid, task: ImitationTask) -> Charact
 
 
 def paper_observation(phase: float, links: LinkStates) -> Array:
-    """[197] at a phase."""
+    """The DeepMimic paper's observation [197] at a phase in [0, 1)."""
     return observe_as_paper(
         np.array([phase]),
         links.root_position[None],
@@ -183,11 +184,11 @@ def paper_observation(phase: float, links: LinkStates) -> Array:
 
 
 def character_state(links: LinkStates, task: ImitationTask, near: Array) -> CharacterState:
-    """The state of one character [1, ...] as the task takes it; joint angles are the ones nearest to `near` [1, 28]."""
+    """The state of one character [1, ...]; joint angles are the ones nearest to `near` [1, 28]."""
     kind = task.reference.joints
     rotations, velocities = links.joints[None], links.spins[None]
     coordinates = joint_coordinates(rotations, kind, near)
-    # The engine knows velocities of centres of mass; the task's are those of the bodies' origins.
+    # The engine gives velocities of centres of mass; the task uses those of the bodies' origins.
     drift = np.cross(links.angular, links.positions - links.places)
     com = links.com_velocity if task.reference.recipe.com_velocity else links.com_position
     return CharacterState.from_parts(

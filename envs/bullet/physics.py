@@ -1,13 +1,13 @@
 """One humanoid in PyBullet: `humanoid.urdf` at a quarter of its size, on a plane, driven by the engine's stable PD.
 
-The engine's world stays y-up, as the model is; everything that goes in or comes out is z-up (`envs.body.frames`). Each
-object has a client of its own in the DIRECT mode (pybullet's wrapper would look for a shared-memory server first), so
-several live in one process without seeing each other. A reset goes back to a stored state without contacts before the
-pose is set: what an episode does depends on nothing before it.
+The engine's world is y-up, as the model is; everything that goes in or comes out is z-up (`envs.body.frames`). Each
+object has its own client in DIRECT mode (pybullet's wrapper would look for a shared-memory server first), so that
+several are independent within one process. A reset restores a stored state without contacts before the pose is set, so
+an episode does not depend on earlier ones.
 
-The file is read as text: its CRLF line ends and the NUL at its end break XML parsers, and the engine warns on the
-process's standard output about every spherical joint, since none has an axis. Inertias are computed from shapes (those
-in the file are placeholders), as in bullet3's own environment. The model has no armature.
+The model file is read as text: its CRLF line ends and trailing NUL break XML parsers, and the engine prints a warning
+for every spherical joint, since none has an axis. Inertias are computed from shapes (those in the file are
+placeholders), as in bullet3's own environment. The model has no armature.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ _MASSES: Array = np.array([PARTS[name].mass for name in BODY_NAMES])
 
 
 class LinkStates:
-    """The 15 bodies of `BODY_NAMES`, world z-up: `positions` of their joints, `places` of their centres of mass,
-    `rotations`, `linear` (of the centres) and `angular` velocities; and of the 13 tracked ones local rotations `joints`
-    [13, 4] and angular velocities `spins` [13, 3], each in its own frame but for the root's."""
+    """State of the 15 bodies of `BODY_NAMES`, world z-up: `positions` of their joints, `places` of their centres of
+    mass, `rotations`, `linear` (of the centres) and `angular` velocities; and of the 13 tracked bodies the local
+    rotations `joints` [13, 4] and angular velocities `spins` [13, 3], the root's in the world, the others' in their own
+    frame."""
 
     def __init__(self, client: int, body: int) -> None:
         links = pybullet.getLinkStates(
@@ -78,17 +79,17 @@ class LinkStates:
 
     @property
     def com_position(self) -> Array:
-        """Centre of mass [3]."""
+        """Position [3] of the centre of mass of the whole character."""
         return _MASSES @ self.places / _MASSES.sum()
 
     @property
     def com_velocity(self) -> Array:
-        """Its velocity [3]."""
+        """Velocity [3] of the centre of mass of the whole character."""
         return _MASSES @ self.linear / _MASSES.sum()
 
 
 class BulletHumanoid:
-    """The character and its world.
+    """The character, the ground, and the engine client that simulates them.
 
     Example:
         humanoid = BulletHumanoid(DeepMimicSettings())
@@ -110,7 +111,7 @@ class BulletHumanoid:
         self._untouched = pybullet.saveState(physicsClientId=self._client)
 
     def reset(self, root_position: Array, rotations: Array, root_linear: Array, velocities: Array) -> None:
-        """Puts the character somewhere: position and velocity [3], rotations [13, 4], angular velocities [13, 3]."""
+        """Sets root position and velocity [3], rotations [13, 4] and angular velocities [13, 3] of the character."""
         client = self._open_client()
         pybullet.restoreState(stateId=self._untouched, physicsClientId=client)
         spins = to_y_up(velocities)
@@ -128,8 +129,8 @@ class BulletHumanoid:
     def step(self, targets: Array, push: Array | None) -> NDArray[np.bool_]:
         """One control step towards local rotations `targets` [13, 4] (the root's is ignored).
 
-        `push` on the centre of the push body is a force [3] in N, or [6] with a torque in N m. Returns which of the 15
-        bodies touched the ground.
+        `push` acts on the centre of the pushed body: a force [3] in N, or [6] with a torque in N m. Returns which of
+        the 15 bodies touched the ground, [15].
         """
         client = self._open_client()
         touching = np.zeros(len(BODY_NAMES), dtype=np.bool_)
@@ -163,24 +164,24 @@ class BulletHumanoid:
             pybullet.applyExternalTorque(self._body, self._push_link, torque, frame, physicsClientId=client)
 
     def read(self) -> LinkStates:
-        """The state after the last step, with kinematics brought up to date."""
+        """The state after the last step, with updated kinematics."""
         return LinkStates(self._open_client(), self._body)
 
     def lowest_point(self) -> float:
-        """Height of the character's lowest point over the ground (the boxes of shapes are tight but for tilted ones,
-        for which the engine is asked)."""
+        """Height of the character's lowest point above the ground. Bounding boxes give it, except for tilted boxes, for
+        which the engine is queried."""
         points = pybullet.getClosestPoints(self._body, self._ground, 100.0, physicsClientId=self._open_client())
         return min(point[8] for point in points)
 
     def save(self) -> bytes:
-        """Everything the engine knows, contacts included; for `load` in any process."""
+        """The engine's complete state, contacts included, for `load` in any process."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "state.bullet"
             pybullet.saveBullet(str(path), physicsClientId=self._open_client())
             return path.read_bytes()
 
     def load(self, content: bytes) -> None:
-        """Goes on from a saved state, to the same bits."""
+        """Continues from a saved state, bit for bit."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "state.bullet"
             path.write_bytes(content)
@@ -199,7 +200,7 @@ class BulletHumanoid:
         return np.asarray(image[2], dtype=np.uint8).reshape(height, width, 4)[..., :3].copy()
 
     def close(self) -> None:
-        """Gives the client back; more than once does no harm."""
+        """Releases the client; may be called repeatedly."""
         if self._client is not None:
             pybullet.disconnect(physicsClientId=self._client)
             self._client = None
@@ -211,7 +212,7 @@ class BulletHumanoid:
 
 
 def _load_world(client: int | None, settings: DeepMimicSettings) -> tuple[int, int]:
-    """Ids of ground and character."""
+    """Loads ground and character; returns their ids."""
     shape = pybullet.createCollisionShape(pybullet.GEOM_PLANE, planeNormal=(0.0, 1.0, 0.0), physicsClientId=client)
     look = pybullet.createVisualShape(
         pybullet.GEOM_BOX, halfExtents=(50.0, 0.01, 50.0), rgbaColor=(0.8, 0.84, 0.86, 1.0),
@@ -239,7 +240,7 @@ def _load_world(client: int | None, settings: DeepMimicSettings) -> tuple[int, i
             jointDamping=0.0, physicsClientId=client,
         )  # fmt: skip
     for link, hinge in zip(_JOINTS, _IS_HINGE, strict=True):
-        # The engine's own joint motors would hold every joint where it is.
+        # Disable the engine's default motors, which would hold every joint in place.
         if hinge:
             pybullet.setJointMotorControl2(
                 body, link, pybullet.VELOCITY_CONTROL, targetVelocity=0.0, force=0.0, physicsClientId=client
@@ -253,10 +254,10 @@ def _load_world(client: int | None, settings: DeepMimicSettings) -> tuple[int, i
 
 
 def humanoid_urdf() -> str:
-    """The model of `pybullet_data` as text that XML parsers read, with an axis for every spherical joint.
+    """The model of `pybullet_data` as text that XML parsers accept, with an axis for every spherical joint.
 
     Raises:
-        UserError: the package or the file is not there.
+        UserError: the package or the file is missing.
     """
     spec = importlib.util.find_spec("pybullet_data")
     if spec is None or spec.origin is None:
@@ -269,7 +270,7 @@ def humanoid_urdf() -> str:
 
 
 def _joint_values(rotations: Array) -> list[list[float]]:
-    """Positions of the 12 joints as the engine takes them, from local rotations [13, 4]."""
+    """Positions of the 12 joints in the engine's convention, from local rotations [13, 4]."""
     return [
         [-2.0 * math.atan2(rotations[row, 2], rotations[row, 0])] if hinge else _bullet_rotations(rotations[row])
         for row, hinge in zip(_TRACKED, _IS_HINGE, strict=True)
@@ -277,6 +278,6 @@ def _joint_values(rotations: Array) -> list[list[float]]:
 
 
 def _bullet_rotations(rotation: Array) -> list[float]:
-    """A z-up quaternion w, x, y, z as y-up x, y, z, w."""
+    """Converts a z-up quaternion w, x, y, z to y-up x, y, z, w."""
     x, y, z = to_y_up(rotation[1:]).tolist()
     return [x, y, z, float(rotation[0])]

@@ -1,9 +1,9 @@
-"""`kinetune/DeepMimicBullet-v0` in batches: N environments one after the other, behind MuJoCo's vector interface.
+"""`kinetune/DeepMimicBullet-v0` in batches: N environments stepped in turn, with the interface of MuJoCo's vector one.
 
     env = gymnasium.make_vec("kinetune/DeepMimicBullet-v0", num_envs=4, motion="walk")
 
-PyBullet steps one client at a time, so there is nothing to gain but the interface: what a controller must know
-(`observation_schema`), the expert, and states that can be saved. Row i is the single environment reset with seed + i.
+PyBullet steps one client at a time, so a batch is no faster; it offers the same interface (`observation_schema`, the
+expert, states that can be saved). Row i equals the single environment reset with seed + i.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Float32 = NDArray[np.float32]
 
 
 class DeepMimicBulletVectorEnv(SyncVectorEnv):
-    """N characters, each in an engine client of its own; options as of `DeepMimicBulletEnv`.
+    """N characters, each in its own engine client; options as in `DeepMimicBulletEnv`.
 
     Raises:
-        ClipError, ValueError: see `envs.task.reference.ReferenceMotion`.
+        UserError: see `envs.task.reference.ReferenceMotion`.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class DeepMimicBulletVectorEnv(SyncVectorEnv):
 
     @property
     def rows(self) -> list[DeepMimicBulletEnv]:
-        """The single environments."""
+        """The single environments, one per row."""
         return [env for env in self.envs if isinstance(env, DeepMimicBulletEnv)]
 
     @property
     def observation_schema(self) -> dict[str, Any]:
-        """What a controller's checkpoint records of these environments; plain JSON values."""
+        """What a controller's checkpoint records about these environments, as plain JSON values."""
         return self.rows[0].observation_schema
 
     def expert_action(self) -> Float32:
@@ -63,10 +63,10 @@ class DeepMimicBulletVectorEnv(SyncVectorEnv):
         return {"rows": [env.state() for env in self.rows], "ended": self._autoreset_envs.copy()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on exactly where `state()` was taken.
+        """Continues exactly from `state()`.
 
         Raises:
-            UserError: it is of another number of rows, or of another kind.
+            UserError: the state has another number of rows, or is that of another kind of environment.
         """
         if len(state["rows"]) != self.num_envs:
             raise UserError(f"state is of {len(state['rows'])} rows; legal: {self.num_envs}")

@@ -1,1 +1,1 @@
-"""The task in MuJoCo."""
+"""The DeepMimic task simulated in MuJoCo."""

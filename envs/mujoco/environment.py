@@ -1,11 +1,12 @@
-"""`kinetune/DeepMimic-v0`: one humanoid in MuJoCo that shall move as a clip does.
+"""`kinetune/DeepMimic-v0`: one humanoid in MuJoCo whose task is to imitate a motion clip.
 
     import envs
     env = gymnasium.make("kinetune/DeepMimic-v0", motion="walk")
     observation, info = env.reset(seed=0, options={"phase": 0.25})
     observation, reward, terminated, truncated, info = env.step(env.unwrapped.expert_action()[0])
 
-The same numbers as a row of `envs.mujoco.vector_environment` with the same seed and actions. Step infos are floats:
+It computes the same numbers as a row of `envs.mujoco.vector_environment` with equal seed and actions. Step infos are
+floats:
 `reward_<term>`, `joint_error` (rad), `root_error` (m), `body_error` (m), `phase`, `clip` (index into `motion`).
 """
 
@@ -40,10 +41,10 @@ _ROW = np.zeros(1, dtype=np.int64)
 
 
 class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
-    """One row of the task; options of `DeepMimicSettings` may be given by name.
+    """The DeepMimic task for one character; options of `DeepMimicSettings` may be given as keyword arguments.
 
     Raises:
-        ClipError, ValueError: see `envs.task.reference.ReferenceMotion`.
+        UserError: see `envs.task.reference.ReferenceMotion`.
     """
 
     def __init__(
@@ -66,16 +67,17 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
 
     @property
     def observation_schema(self) -> dict[str, Any]:
-        """What a controller's checkpoint records of this environment; plain JSON values."""
+        """What a controller's checkpoint records about this environment, as plain JSON values."""
         return self.task.schema
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32, dict[str, Any]]:
-        """Starts on the clip; `options["phase"]` in [0, 1) says where, `options["clip"]` on which.
+        """Starts an episode; `options["phase"]` in [0, 1) is where on the clip, `options["clip"]` the index of the
+        clip.
 
         Raises:
-            UserError: an unknown option, a phase outside [0, 1) or a clip that is not there.
+            UserError: an unknown option, a phase outside [0, 1) or an index without a clip.
         """
         super().reset(seed=seed)
         self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
@@ -87,7 +89,7 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         """One control step with an action [28].
 
         Raises:
-            UserError: wrong shape, or not finite.
+            UserError: wrong shape, or values that are not finite.
         """
         action = np.asarray(action)
         if action.shape != (NUM_COORDINATES,):
@@ -120,10 +122,10 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on exactly where `state()` was taken.
+        """Continues exactly from `state()`.
 
         Raises:
-            UserError: it is of another model.
+            UserError: the state is that of another model.
         """
         for name, mine in (("qpos", self._qpos), ("qvel", self._qvel)):
             if np.shape(state[name]) != mine.shape:
@@ -136,11 +138,11 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         self._read()
 
     def observe(self) -> Float32:
-        """The observation [1, D] of now, as the last step or reset returned it."""
+        """The current observation [1, D], as the last step or reset returned it."""
         return self.task.observe(self._state)
 
     def render(self) -> NDArray[np.uint8] | None:
-        """The picture [360, 480, 3] of now, with `render_mode` rgb_array; see `envs.mujoco.rendering`."""
+        """An image [360, 480, 3] of the current state if `render_mode` is rgb_array, else None."""
         if self.render_mode is None:
             return None
         if self._renderer is None:
@@ -148,7 +150,7 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         return self._renderer.draw(self._qpos[0])
 
     def close(self) -> None:
-        """Frees the engine's threads and the picture's context."""
+        """Ends the engine's threads and releases the rendering context."""
         self._physics.close()
         if self._renderer is not None:
             self._renderer.close()

@@ -1,8 +1,8 @@
-"""N humanoids in MuJoCo, one control step at a time: `mujoco.rollout` with threads that stay, or stable PD in Python.
+"""Control steps of N humanoids in MuJoCo: `mujoco.rollout` with persistent threads, or stable PD in Python.
 
-A control step is a pure function of (qpos, qvel, control): the solver's warm start begins at zero, so results depend
-neither on threads, nor on what shares the batch, nor on what came before; one character in a batch of one gives the
-same bits. Contacts count over the whole control interval, not only at its end.
+A control step is a pure function of (qpos, qvel, control): the solver's warm start is reset to zero, so results depend
+neither on threads, nor on the rest of the batch, nor on earlier steps; a batch of one gives the same bits. Contacts
+count over the whole control interval, not only at its end.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ Array = NDArray[np.float64]
 
 
 class StepOutcome(NamedTuple):
-    """What a control step left of n characters."""
+    """Result of a control step for n characters."""
 
     qpos: Array
     qvel: Array
     touching: NDArray[np.bool_]
     """[n, 15] whether each body of `BODY_NAMES` touched the ground at any physics step."""
     diverged: NDArray[np.bool_]
-    """[n] whether the simulation broke down, and the engine put its state back."""
+    """[n] whether the simulation diverged, so that the engine reset the character's state."""
 
 
 class Physics(Protocol):
-    """Takes n characters through one control step; `model` is the simulated one."""
+    """Advances n characters by one control step; `model` is the simulated one."""
 
     model: Model
 
     def step(self, qpos: Array, qvel: Array, targets: Array, push: Array | None) -> StepOutcome:
-        """PD targets [n, 28]; `push` on the push body: [n, 3] a force in N, or [n, 6] with a torque in N m."""
+        """Steps with PD targets [n, 28]; `push` on the push body: force [n, 3] in N, or [n, 6] with torque in N m."""
         ...
 
     def close(self) -> None:
-        """Ends the threads, if there are any."""
+        """Ends the engine's threads, if there are any."""
         ...
 
 
 class RolloutPhysics:
-    """Position actuators: the whole control interval of all characters is one call into the engine.
+    """Position actuators: one call into the engine simulates the whole control interval of all characters.
 
-    Setting up that call costs a single character more than stepping it by hand, which gives the same bits.
+    For a single character that call costs more than stepping in Python, so it is stepped by hand, with the same bits.
     """
 
     def __init__(self, settings: DeepMimicSettings) -> None:
@@ -65,7 +65,7 @@ class RolloutPhysics:
         self._one = _Views(self._datas[0], self._push_body)
 
     def step(self, qpos: Array, qvel: Array, targets: Array, push: Array | None) -> StepOutcome:
-        """See `Physics.step`."""
+        """One control step: see `Physics.step`."""
         if len(qpos) == 1 and (outcome := self._step_one(qpos, qvel, targets, push)):
             return outcome
         count, nq, nu = len(qpos), self.model.nq, self.model.nu
@@ -84,17 +84,17 @@ class RolloutPhysics:
             state=states, sensordata=sensors,
         )  # fmt: skip
         last = states[:, -1].copy()
-        # The engine answers NaN and explosions by starting over at time 0.
+        # On NaN or divergence the engine resets the state to time 0.
         diverged = ~(np.abs(last[:, 0] - self._span) < 1e-6)
         touching = np.logical_or.reduce(sensors > 0.0, axis=1)
         return StepOutcome(last[:, 1 : 1 + nq], last[:, 1 + nq :], touching, diverged)
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the engine's threads."""
         self._rollout.close()
 
     def _step_one(self, qpos: Array, qvel: Array, targets: Array, push: Array | None) -> StepOutcome | None:
-        """One character's step; None if the engine warns, for then the rollout knows how to end."""
+        """One character's step; None if the engine reports a problem, which the rollout then handles."""
         model, data, one = self.model, self._datas[0], self._one
         one.qpos[:], one.qvel[:], one.control[:], one.warmstart[:], one.wrench[:] = qpos, qvel, targets, 0.0, 0.0
         if push is not None:
@@ -124,7 +124,7 @@ class RolloutPhysics:
 
 
 class _Views:
-    """The engine's memory of one character as arrays with a leading axis of 1; made once, as each costs its time."""
+    """Views of the engine's memory of one character with a leading axis of 1, made once to save time."""
 
     def __init__(self, data: Data, push_body: int) -> None:
         self.qpos, self.qvel, self.control = data.qpos[None], data.qvel[None], data.ctrl[None]
@@ -135,13 +135,13 @@ class _Views:
 
 
 class StablePhysics:
-    """Stable PD (Tan, Liu, Turk 2011) at every physics step, each character in turn.
+    """Stable PD control (Tan, Liu, Turk 2011) at every physics step, each character in turn.
 
-    The damper acts on the velocity at the end of the step, the spring on the pose there as far as the present velocity
-    says: with e = Kp (target - q - h v) - Kd v, limited, the acceleration solves (M + h Kd) a = e - bias + passive, and
-    the torque is e - h Kd a, limited again. (Predicting with an unlimited e would brake every neighbour of a joint
-    whose spring saturates.) Constraint forces are left out of the prediction.
-    Ball joints compare rotations: the spring turns along the shortest arc to the target.
+    The damper acts on the velocity at the end of the step, the spring on the pose extrapolated to there with the
+    present velocity: with e = Kp (target - q - h v) - Kd v, limited, the acceleration solves (M + h Kd) a = e - bias +
+    passive, and the torque is e - h Kd a, limited again. (Predicting with an unlimited e would brake every neighbour of
+    a joint whose spring saturates.) Constraint forces are left out of the prediction. In ball joints the spring acts
+    along the shortest rotation to the target.
     """
 
     def __init__(self, settings: DeepMimicSettings) -> None:
@@ -155,11 +155,11 @@ class StablePhysics:
         self._damping = DAMPING_RATIO * self._stiffness
         self._limits: Array = settings.torque_scale * np.array([PARTS[name].torque_limit for name in names])
         self._layout = BallLayout() if settings.joints == "ball" else None
-        # Where each dof's own inertia stands in the sparse matrix: the last number of its row.
+        # Index of each dof's own inertia in the sparse matrix: the last entry of its row.
         self._diagonal = (self.model.M_rowadr + self.model.M_rownnz - 1)[6:]
 
     def step(self, qpos: Array, qvel: Array, targets: Array, push: Array | None) -> StepOutcome:
-        """See `Physics.step`."""
+        """One control step: see `Physics.step`."""
         count, model, data = len(qpos), self.model, self._data
         after_qpos, after_qvel = np.empty_like(qpos), np.empty_like(qvel)
         touching = np.zeros((count, len(BODY_NAMES)), dtype=bool)
@@ -179,7 +179,7 @@ class StablePhysics:
         return StepOutcome(after_qpos, after_qvel, touching, diverged)
 
     def close(self) -> None:
-        """There are no threads."""
+        """Does nothing: there are no threads."""
 
     def _torques(self, target: Array) -> Array:
         model, data, h = self.model, self._data, self._h
@@ -209,5 +209,5 @@ class StablePhysics:
 
 
 def make_physics(settings: DeepMimicSettings) -> Physics:
-    """What `settings.pd` asks for."""
+    """The physics that `settings.pd` selects."""
     return StablePhysics(settings) if settings.pd == "stable" else RolloutPhysics(settings)

@@ -1,7 +1,8 @@
-"""Pictures of the simulated humanoid for `render()`.
+"""Images of the simulated humanoid for `render()`.
 
-With `MUJOCO_GL` set (`egl` or `osmesa`: no screen needed) MuJoCo renders offscreen. Without it nothing is tried, since
-a GL library that is not there can end the process: the bodies are drawn here, as shaded outlines over a ground grid.
+If the environment variable `MUJOCO_GL` is set (`egl` or `osmesa` need no screen), MuJoCo renders. Otherwise MuJoCo's
+renderer is not used, since a missing GL library can end the process: the bodies are drawn with Pillow, as shaded
+outlines over a ground grid.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ _SUPERSAMPLING = 2
 
 
 class CharacterRenderer:
-    """Draws states of a MuJoCo model; the camera goes along with the character.
+    """Draws states of a MuJoCo model; the camera follows the character.
 
     Raises:
-        UserError: `MUJOCO_GL` is set, and MuJoCo finds no such library.
+        UserError: `MUJOCO_GL` is set, but MuJoCo cannot render with it.
     """
 
     def __init__(self, model: Model) -> None:
@@ -48,7 +49,7 @@ class CharacterRenderer:
                 raise UserError(f"MUJOCO_GL is {backend!r}, with which MuJoCo does not render: {error}") from error
 
     def draw(self, qpos: Array) -> Picture:
-        """The picture [360, 480, 3] of a state [nq]."""
+        """The image [360, 480, 3] of a state qpos [nq]."""
         self._data.qpos[:] = qpos
         if self._offscreen is None:
             mujoco.mj_kinematics(self._model, self._data)
@@ -61,7 +62,7 @@ class CharacterRenderer:
         return self._offscreen.render()
 
     def close(self) -> None:
-        """Frees the GL context, if there is one."""
+        """Releases the GL context, if there is one."""
         if self._offscreen is not None:
             self._offscreen.close()
             self._offscreen = None
@@ -74,7 +75,7 @@ class CharacterRenderer:
         for start, end in _ground_lines(self._data.qpos[:2]):
             eye.line(pen, start, end, 0.006, _GRID)
         geoms = range(1, self._model.ngeom)
-        for geom in geoms:  # shadows of a sun overhead
+        for geom in geoms:  # shadows, as of a light straight above
             ends, radius = self._outline(geom)
             flat = ends * (1.0, 1.0, 0.0)
             eye.line(pen, flat[0], flat[-1], radius, _SHADOW)
@@ -105,7 +106,7 @@ class CharacterRenderer:
 
 
 class _Eye:
-    """A perspective camera that looks at a place on the ground from one side."""
+    """A perspective camera that looks from one side at a point on the ground."""
 
     def __init__(self, place: Array, scale: int) -> None:
         azimuth, elevation = np.radians((_AZIMUTH, _ELEVATION))
@@ -118,11 +119,11 @@ class _Eye:
         self._scale = scale
 
     def depth(self, point: Array) -> float:
-        """Metres along the direction of sight."""
+        """Distance of a point along the viewing direction, metres."""
         return float((point - self._place) @ self._forward)
 
     def line(self, pen: ImageDraw.ImageDraw, start: Array, end: Array, radius: float, colour: Any) -> None:
-        """A line of that radius in metres, with round ends."""
+        """Draws a line of the given radius in metres, with round ends."""
         if min(self.depth(start), self.depth(end)) < _NEAR:
             return
         pixels = self._pixels(np.stack((start, end)))
@@ -134,7 +135,7 @@ class _Eye:
                 pen.ellipse((x - width, y - width, x + width, y + width), fill=colour)
 
     def hull(self, pen: ImageDraw.ImageDraw, corners: Array, grow: float, colour: Any) -> None:
-        """The outline of a convex body."""
+        """Draws the outline of a convex body given by its corners."""
         centre = corners.mean(axis=0)
         corners = centre + (corners - centre) * (1.0 + grow / np.abs(corners - centre).max())
         pen.polygon([(x, y) for x, y in _convex_hull(self._pixels(corners))], fill=colour)
@@ -148,7 +149,7 @@ class _Eye:
 
 
 def _ground_lines(place: Array) -> Iterator[tuple[Array, Array]]:
-    """The ground's grid of half metres around a place, in short pieces (those behind the camera are left out)."""
+    """The ground's grid of half metres around a point, in short pieces; those behind the camera are left out."""
     low = np.floor(2.0 * place) / 2.0 - 3.0
     steps = np.arange(0.0, 6.01, 0.5)
     for offset in steps:
@@ -163,7 +164,7 @@ def _ground_lines(place: Array) -> Iterator[tuple[Array, Array]]:
 
 
 def _convex_hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The corners around points (Andrew's monotone chain)."""
+    """Corners of the convex hull of points (Andrew's monotone chain)."""
 
     def half(ordered: list[tuple[float, float]]) -> list[tuple[float, float]]:
         chain: list[tuple[float, float]] = []

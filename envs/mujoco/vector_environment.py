@@ -1,15 +1,15 @@
-"""`kinetune/DeepMimic-v0` in batches: N characters per step on one call of `mujoco.rollout`.
+"""`kinetune/DeepMimic-v0` in batches: N characters per step in one call of `mujoco.rollout`.
 
     env = make_vector_env(DeepMimicSettings(motion=("walk",)), num_envs=64, seed=0)
     observations, infos = env.reset()
     observations, rewards, terminated, truncated, infos = env.step(env.expert_action())
 
-Row i draws from a generator seeded with seed + i, so it is the single environment reset with that seed. Step infos are
+Row i uses a generator seeded with seed + i, so it equals the single environment reset with that seed. Step infos are
 arrays over rows with gymnasium's masks: `reward_<term>`, `joint_error`, `root_error`, `body_error`, `phase`, `clip`.
 
-Autoreset, as `metadata["autoreset_mode"]` says: NEXT_STEP (gymnasium's default and what RLlib expects; the step after
-the end of an episode ignores its action and returns the first observation of the next, reward 0) or SAME_STEP (the
-step that ends it returns the next one's first observation, the last one is in `infos["final_obs"]`).
+`metadata["autoreset_mode"]` says how episodes restart: NEXT_STEP (the default of gymnasium, expected by RLlib; the step
+after the end of an episode ignores its action and returns the first observation of the next one, reward 0) or SAME_STEP
+(the step that ends an episode returns the next one's first observation; the last one is in `infos["final_obs"]`).
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ Flags = NDArray[np.bool_]
 
 
 class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
-    """N independent rows of the task; see the module's docstring.
+    """N independent characters; see the module's docstring.
 
     Args:
-        num_envs: N.
-        settings: the task.
-        seed: of row 0 at the first reset that names none; row i has seed + i. None draws one.
+        num_envs: number N of characters.
+        settings: options of the task.
+        seed: seed of row 0 at the first reset without one; row i has seed + i. None draws one at random.
         autoreset_mode: NEXT_STEP or SAME_STEP (or their names).
 
     Raises:
-        ClipError, ValueError: see `ReferenceMotion`.
+        UserError: see `ReferenceMotion`.
     """
 
     def __init__(
@@ -83,21 +83,21 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
 
     @property
     def observation_schema(self) -> dict[str, Any]:
-        """What a controller's checkpoint records of this environment; plain JSON values."""
+        """What a controller's checkpoint records about these environments, as plain JSON values."""
         return self.task.schema
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32, dict[str, Any]]:
-        """Starts all rows anew.
+        """Starts new episodes in all rows.
 
         Args:
-            seed: row i gets seed + i, or its own of a sequence; None goes on with the generators.
+            seed: row i gets seed + i, or entry i of a sequence; None continues with the present generators.
             options: `phase`: a number or [N], where on the clip to start, in [0, 1). `clip`: an index into `motion` or
-                [N], which clip. `reset_mask`: [N] bool, the rows to start anew, the others going on.
+            [N], which clip. `reset_mask`: [N] bool, the rows to restart while the others continue.
 
         Raises:
-            UserError: an unknown option, a wrong shape, a phase outside [0, 1) or a clip that is not there.
+            UserError: an unknown option, a wrong shape, a phase outside [0, 1) or an index without a clip.
         """
         options = dict(options or {})
         mask = np.asarray(options.pop("reset_mask", self._everyone), dtype=bool)
@@ -150,10 +150,10 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on exactly where `state()` was taken.
+        """Continues exactly from `state()`.
 
         Raises:
-            UserError: it is of another number of rows or another model.
+            UserError: the state has another number of rows or is that of another model.
         """
         for name, mine in (("qpos", self._qpos), ("qvel", self._qvel), ("ended", self._ended)):
             if np.shape(state[name]) != mine.shape:
@@ -165,12 +165,12 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
             generator.bit_generator.state = words
 
     def observe(self) -> Float32:
-        """The observations [N, D] of now, as the last step or reset returned them (after `set_state`, say)."""
+        """The current observations [N, D], as the last step or reset returned them (useful after `set_state`)."""
         return self.task.observe(self._reader.read(self._qpos, self._qvel))
 
     def root_state(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Root of all rows as MuJoCo has it: position and quaternion [N, 7]; world linear and local angular velocity
-        [N, 6]."""
+        """Root of all rows in MuJoCo's convention: position and quaternion [N, 7]; linear velocity in the world and
+        angular velocity in the root's frame [N, 6]."""
         return self._qpos[:, :7].copy(), self._qvel[:, :6].copy()
 
     def coordinates(self) -> NDArray[np.float64]:
@@ -178,7 +178,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         return self._reader.coordinates(self._qpos).copy()
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Ends the threads."""
+        """Ends the engine's threads."""
         self._physics.close()
 
     def _advance(self, actions: NDArray[Any], rows: Rows) -> tuple[CharacterState, Outcome]:
@@ -193,7 +193,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
     def _step_and_restart(
         self, actions: NDArray[Any]
     ) -> tuple[Float32, NDArray[np.float64], Flags, Flags, dict[str, Any]]:
-        """NEXT_STEP: rows whose episode had ended begin a new one, the others take their step."""
+        """Step for NEXT_STEP: rows whose episode has ended begin a new one, the others take their step."""
         restarting, going = np.flatnonzero(self._ended), np.flatnonzero(~self._ended)
         reward = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, dtype=bool), np.zeros(self.num_envs, dtype=bool)
@@ -210,7 +210,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         return self.observe(), reward, terminated, truncated, infos
 
     def _restart_now(self, ended: Flags, observations: Float32, infos: dict[str, Any]) -> None:
-        """SAME_STEP: the last observations move into the infos, the first ones of new episodes take their place."""
+        """Restart for SAME_STEP: last observations move into the infos, first ones of new episodes replace them."""
         rows = np.flatnonzero(ended)
         final = np.full(self.num_envs, None, dtype=object)
         for row in rows:
@@ -252,7 +252,7 @@ def step_info(task: ImitationTask, outcome: Outcome) -> dict[str, Any]:
 
 
 def resolve_settings(settings: DeepMimicSettings | None, options: dict[str, Any]) -> DeepMimicSettings:
-    """Settings with some options changed, or made of options alone.
+    """Settings with some options changed, or made from options alone.
 
     Raises:
         pydantic.ValidationError (a ValueError): an unknown option or an illegal value.
@@ -262,17 +262,17 @@ def resolve_settings(settings: DeepMimicSettings | None, options: dict[str, Any]
 
 
 def observation_space(task: ImitationTask) -> spaces.Box:
-    """Of one row: unbounded (positions and velocities have no natural bound), float32."""
+    """Observation space of one row: float32, unbounded (positions and velocities have no natural bound)."""
     return spaces.Box(-np.inf, np.inf, (task.observation_size,), np.float32)
 
 
 def action_space(settings: DeepMimicSettings) -> spaces.Box:
-    """Of one row: 28 numbers within `action_bound`."""
+    """Action space of one row: 28 numbers within `action_bound`."""
     return spaces.Box(-settings.action_bound, settings.action_bound, (NUM_COORDINATES,), np.float32)
 
 
 def make_reader(task: ImitationTask) -> KinematicsReader:
-    """Reads what the task asks for, and no more."""
+    """A reader of just the quantities that the task uses."""
     recipe = task.reference.recipe
     com = "velocity" if recipe.com_velocity else "position"
     return KinematicsReader(
@@ -281,7 +281,7 @@ def make_reader(task: ImitationTask) -> KinematicsReader:
 
 
 def read_starts(options: dict[str, Any], count: int) -> Starts:
-    """From `options["phase"]` and `options["clip"]`, each a number or one per row; the only options there are.
+    """Starts from `options["phase"]` and `options["clip"]`, each a number or one per row; other options are errors.
 
     Raises:
         UserError: another option, or another number of phases or clips.

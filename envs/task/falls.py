@@ -1,4 +1,4 @@
-"""When an episode has failed: bodies on the ground that may not touch it, or too far from the reference's."""
+"""Failure of an episode: a body touches the ground that must not, or is too far from its position in the reference."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ GROUND_BODIES: dict[str, tuple[str, ...]] = {
     "getup_facedown": BODY_NAMES,
     "getup_faceup": BODY_NAMES,
 }
-"""Bodies that may touch the ground in a clip; in all others only the feet."""
+"""Bodies that may touch the ground, by clip; in all other clips only the feet may."""
 
 
 class Falls:
-    """The rule for characters on the given clips.
+    """The rule for characters that imitate the given clips.
 
     Attributes:
-        forbidden: [C, 15] which bodies' contact with the ground is a fall.
+        forbidden: [C, 15] whether a body's contact with the ground is a fall, by clip.
     """
 
     def __init__(self, settings: DeepMimicSettings, clips: Sequence[MocapClip]) -> None:
@@ -41,10 +41,10 @@ class Falls:
         """Which of n characters have fallen.
 
         Args:
-            clip: [n] the clip of each.
+            clip: [n] index of each character's clip.
             touching: [n, 15] which bodies touched the ground.
-            diverged: [n] whether the simulation broke down: a fall in any case.
-            distances: [n, 15] of bodies from the reference's, metres.
+            diverged: [n] whether the simulation diverged, which always counts as a fall.
+            distances: [n, 15] of bodies from their positions in the reference, metres.
         """
         if not self._early:
             return diverged

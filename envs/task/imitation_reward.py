@@ -1,9 +1,9 @@
-"""How well a simulated humanoid imitates a reference: error terms and the reward made of them, for any simulator.
+"""How well a simulated humanoid imitates a reference: error terms and the reward computed from them, for any simulator.
 
 Pure NumPy on batches of N characters. The world is z-up (rotate y-up data first, `envs.body.frames.to_z_up`); the
-reference is that of the time *after* the step. Rotations are compared by geodesic angle, never by Euler or quaternion
-difference. Formulas: Peng et al. 2018 (DeepMimic) eq. 2-8, and the rewards of xbpeng/DeepMimic, bullet3's port and
-MimicKit, which differ in details:
+reference is that of the time *after* the step. Rotations are compared by geodesic angle, never by differences of Euler
+angles or quaternions. Formulas: Peng et al. 2018 (DeepMimic) eq. 2-8, and the rewards of xbpeng/DeepMimic, bullet3's
+port and xbpeng/MimicKit, which differ in details:
 
     term           error
     pose           weighted sum of squared angles between joint rotations
@@ -43,7 +43,7 @@ TERMS: tuple[str, ...] = ("pose", "velocity", "end_effector", "root", "root_velo
 
 _LIMB_WEIGHTS = (0.5, 0.3, 0.2, 0.3, 0.2)
 _UPSTREAM_JOINTS = (1.0, 0.5, 0.3, *_LIMB_WEIGHTS, *_LIMB_WEIGHTS)
-# bullet3 writes the normalised weights out, and cuts some short.
+# bullet3 writes the normalised weights as decimals, some of them truncated.
 _PYBULLET_RIGHT = (0.10416, 0.0625, 0.041666666666666671, 0.0625, 0.0416)
 _PYBULLET_LEFT = (0.10416, 0.0625, 0.0416, 0.0625, 0.0416)
 _PYBULLET_JOINTS = (0.20833, 0.10416, 0.0625, *_PYBULLET_RIGHT, *_PYBULLET_LEFT)
@@ -53,20 +53,21 @@ _MIMICKIT_JOINTS = (0.0, 1.0, 0.6, *_MIMICKIT_LIMB, *_MIMICKIT_LIMB)
 
 @dataclass(frozen=True, slots=True)
 class RewardRecipe:
-    """Which errors count, how much (`weights`) and how sharply (`scales`), each in the order of `TERMS`."""
+    """Definition of the errors, and of each term's weight (`weights`) and scale (`scales`) in the order of `TERMS`."""
 
     weights: tuple[float, float, float, float, float, float]
     scales: tuple[float, float, float, float, float, float]
     joint_weights: tuple[float, ...]
-    """[13] by body of `TRACKED_BODIES`."""
+    """Weights [13] of the joints by body of `TRACKED_BODIES`."""
     end_effector_frame: Literal["world", "root"]
     end_effector_mean: bool
     com_velocity: bool
     root_velocity_apart: bool = False
-    """The root's velocity is a term of its own, whatever its weight; otherwise it is in `root`."""
+    """Whether the root's velocity is a separate term, even with weight 0; otherwise it is part of `root`."""
 
     @property
     def needs_com(self) -> bool:
+        """Whether the centre of mass has a weight above 0."""
         return self.weights[TERMS.index("com")] > 0.0
 
 
@@ -112,7 +113,7 @@ REWARD_PRESETS: dict[RewardPreset, RewardRecipe] = {
 
 
 def reward_recipe(settings: ImitationRewardSettings) -> RewardRecipe:
-    """The preset with the settings' own weights and scales.
+    """The recipe of the preset, with the settings' own weights and scales where they are given.
 
     Raises:
         UserError: all weights are 0.
@@ -129,13 +130,13 @@ def reward_recipe(settings: ImitationRewardSettings) -> RewardRecipe:
         preset,
         weights=(w[0], w[1], w[2], w[3], w[4], w[5]),
         scales=(s[0], s[1], s[2], s[3], s[4], s[5]),
-        # Asked for in a preset without it, the velocity becomes a term, and must not count twice.
+        # If a preset does not have the velocity term and it is asked for, it becomes a term, and must not count twice.
         root_velocity_apart=preset.root_velocity_apart or w[TERMS.index("root_velocity")] > 0.0,
     )
 
 
 class ImitationReward:
-    """Callable form of a recipe, with its constants as arrays."""
+    """Computes errors and rewards of a recipe, with its constants as arrays."""
 
     def __init__(self, recipe: RewardRecipe) -> None:
         self.recipe = recipe
@@ -150,8 +151,8 @@ class ImitationReward:
         return self.compare(self._pack(state), self._pack(reference))[0]
 
     def compare(self, state: Array, reference: Array) -> tuple[Array, Array]:
-        """Errors [N, 6] of a state against a reference, both packed [N, 154], and how far they are apart [N, 28]: the
-        angles of 13 rotations, the distances of 15 bodies. Both arrays are overwritten by the next call."""
+        """Errors [N, 6] of a state against a reference, both packed [N, 154], and deviations [N, 28]: the angles of 13
+        rotations, the distances of 15 bodies. The next call overwrites both arrays."""
         if len(state) != len(self._room.squares):
             self._room = _Room(len(state))
         room = self._room
@@ -164,7 +165,7 @@ class ImitationReward:
         np.add(angles, angles, out=angles)
         np.subtract(state, reference, out=squares)
         np.multiply(squares, squares, out=squares)
-        # Quaternions are compared by angle: their columns hold the squared angles, and nothing else counts there.
+        # Quaternions are compared by angle: their columns hold the squared angles instead of differences.
         np.multiply(angles, angles, out=room.square_angles)
         squares.dot(self._shares, out=room.sums)
         np.sqrt(room.square_distances, out=room.distances)
@@ -179,7 +180,7 @@ class ImitationReward:
         return terms.dot(self._weights)
 
     def _error_shares(self) -> Array:
-        """[154, 6] what each squared difference (or squared angle) adds to each error."""
+        """Weights [154, 6] of each squared difference (or squared angle) in each error."""
         recipe, joint_weights = self.recipe, np.array(self.recipe.joint_weights)
         shares = np.zeros((PACKED_SIZE, len(TERMS)))
         shares[: len(TRACKED_BODIES), 0] = joint_weights
@@ -208,7 +209,7 @@ class ImitationReward:
 
 
 class _Room:
-    """Room for the comparison of n characters, and views of its parts."""
+    """Buffers for the comparison of n characters, and views of their parts."""
 
     def __init__(self, count: int) -> None:
         self.squares: Array = np.empty((count, PACKED_SIZE))
@@ -220,7 +221,7 @@ class _Room:
 
 
 def _rotation_shares() -> Array:
-    """[154, 13] what each product of two numbers adds to each rotation's product."""
+    """Weights [154, 13] of products of two numbers in each rotation's scalar product."""
     shares = np.zeros((PACKED_SIZE, len(TRACKED_BODIES)))
     shares[ROTATIONS] = np.repeat(np.eye(len(TRACKED_BODIES)), 4, axis=0)
     return shares
@@ -230,7 +231,7 @@ _ROTATION_SHARES = _rotation_shares()
 
 
 def _body_shares() -> Array:
-    """[154, 15] what each squared difference adds to each body's squared distance."""
+    """Weights [154, 15] of squared differences in each body's squared distance."""
     shares = np.zeros((PACKED_SIZE, len(BODY_NAMES)))
     shares[BODIES_PART] = np.repeat(np.eye(len(BODY_NAMES)), 3, axis=0)
     return shares

@@ -1,10 +1,10 @@
-"""The DeepMimic task for N characters at once, whatever simulates them: starts, targets, reward, falls, observations.
+"""The DeepMimic task for N characters, for any simulator: starts, targets, reward, falls, observations.
 
-A simulator's control step goes
+One control step of a simulator:
 
     targets = task.targets(actions, coordinates)      PD targets from actions, at the time before the step
-    ...                                               physics, for one control interval
-    outcome = task.advance(state, touching, diverged) time goes on; reward from the reference at the *new* time
+    ...                                               physics for one control interval
+    outcome = task.advance(state, touching, diverged) advances the time; reward from the reference at the *new* time
     observations = task.observe(state)
 
 for all rows or some of them. Rows are independent: row i has its own clip, time and random generator, so a batch of one
@@ -45,40 +45,40 @@ Rows = NDArray[np.int64] | slice
 ALL: slice = slice(None)
 
 WINDOW = 40
-"""Control steps that a single environment looks up at once."""
+"""Control steps for which a single environment looks up the reference at once."""
 
 
 FIGURES: tuple[str, ...] = (
     *(f"reward_{term}" for term in TERMS),
     *("joint_error", "root_error", "body_error", "phase"),
 )
-"""What is told of a step: the reward's terms before weighting (of the step into a fall too); mean angle between the 12
+"""Diagnostics of a step: the reward's terms before weighting (also of the step into a fall); mean angle between the 12
 joint rotations and the reference's, radians; distance of the root, and mean distance of the 15 bodies, from the
 reference's, metres; phase of the reference they were compared with."""
 
 
 class Outcome(NamedTuple):
-    """What a control step brought n characters."""
+    """Result of a control step for n characters."""
 
     reward: Array
-    """[n] in [0, 1]."""
+    """Rewards [n] in [0, 1]."""
     terminated: Flags
     truncated: Flags
     figures: Array
-    """[n, 10] by `FIGURES`."""
+    """Diagnostics [n, 10] in the order of `FIGURES`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """Where N rows shall start; what is None is drawn, or follows from the settings."""
+    """Where N rows start; None means drawn at random, or as the settings say."""
 
     phases: Array | None = None
-    """[N] in [0, 1)."""
+    """Phases [N] in [0, 1)."""
     clips: NDArray[np.int64] | None = None
-    """[N] indices into the clips."""
+    """Indices [N] of the clips."""
 
     def of(self, rows: NDArray[np.int64]) -> Starts:
-        """Those of some rows."""
+        """The starts of some rows."""
         return Starts(
             None if self.phases is None else self.phases[rows], None if self.clips is None else self.clips[rows]
         )
@@ -91,7 +91,7 @@ class ImitationTask:
     """State and rules of the task for `num_envs` rows; `clips` and `table_hz` as in `ReferenceMotion`.
 
     Raises:
-        ClipError, ValueError: see `ReferenceMotion`.
+        UserError: see `ReferenceMotion`.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class ImitationTask:
         self.steps = np.zeros(num_envs, dtype=np.int64)
         self.cycle = np.zeros(num_envs)
         self.origin = np.zeros((num_envs, 3))
-        """[N, 3] added to the positions of the clip's first cycle; moves at every cycle with `root_sync`."""
+        """[N, 3] added to the positions of the clip's first cycle; changes at every cycle with `root_sync`."""
         self.pushes = Pushes(settings, num_envs)
-        # What a single row has looked up for its next steps: a call of NumPy costs as much for one as for many.
+        # What a single row has looked up for its next steps: a NumPy call costs as much for one time as for many.
         self._window: Iterator[Moment] = iter(())
         self._prospect = self._look(ALL).prospect
-        # Whether the last `observe` of all rows found every hinge angle in the reference's branch.
+        # Whether the last `observe` of all rows found every hinge angle in the reference's branch of Euler angles.
         self._aligned = False
 
     @property
@@ -140,16 +140,16 @@ class ImitationTask:
 
     @property
     def phase(self) -> Array:
-        """[N] share of the cycle."""
+        """Phase [N]: the fraction of the cycle."""
         return self.reference.phase(self.clip, self.time)
 
     def start(
         self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], starts: Starts = ANYWHERE
     ) -> None:
-        """New episodes for some rows [n], each drawn from its own generator as far as `starts` of n does not say.
+        """Starts new episodes in rows [n]; what `starts` of n rows leaves open is drawn from each row's own generator.
 
         Raises:
-            UserError: a phase outside [0, 1), or a clip that is not there.
+            UserError: a phase outside [0, 1), or an index without a clip.
         """
         settings, reference, phases, clips = self.settings, self.reference, starts.phases, starts.clips
         if phases is not None and not ((phases >= 0.0) & (phases < 1.0)).all():
@@ -171,20 +171,20 @@ class ImitationTask:
         self._begin(rows)
 
     def start_at(self, rows: NDArray[np.int64], clips: NDArray[np.int64], times: Array) -> None:
-        """New episodes without pushes for some rows, on given clips (indices) and at given times [n] in seconds."""
+        """Starts episodes without pushes in some rows, on given clips (indices) and at given times [n] in seconds."""
         self.clip[rows], self.start_time[rows] = clips, times
         self.pushes.start[rows] = math.inf
         self._begin(rows)
 
     def start_states(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """MuJoCo's qpos and qvel on the clip for rows just started."""
+        """MuJoCo's qpos and qvel on the clip, for rows that have just been started."""
         return self.reference.start(self.clip[rows], self.start_time[rows])
 
     def targets(self, actions: NDArray[Any], coordinates: Array, rows: Rows = ALL) -> Array:
         """PD targets [n, 28] of actions [n, 28] for characters with joint coordinates [n, 28].
 
         Raises:
-            UserError: wrong shape, or not finite.
+            UserError: wrong shape, or values that are not finite.
         """
         if actions.shape != coordinates.shape:
             raise UserError(f"actions have shape {actions.shape}; legal: {coordinates.shape}")
@@ -194,7 +194,7 @@ class ImitationTask:
         offset = np.minimum(np.maximum(actions, -bound), bound) * self._action_range
         prospect = self._prospect_of(rows)
         base = prospect.aims if self._residual else self._action_centre
-        # A policy speaks in the reference's branch of angles, the springs pull in the character's own.
+        # A policy's actions use the reference's branch of Euler angles; the springs need the character's own.
         aligned = self._aligned and rows is ALL
         if self._hinges and not aligned and (rewritten := nearest_hinges(prospect.near, coordinates)):
             shift, sign = rewritten
@@ -202,7 +202,7 @@ class ImitationTask:
         return base + offset
 
     def in_reference_angles(self, coordinates: Array, rows: Rows = ALL) -> Array:
-        """Joint coordinates [n, 28] of the same poses, hinge angles in the branch that the reference has now."""
+        """Joint coordinates [n, 28] of the same poses, in the branch of Euler angles that the reference has now."""
         if self._hinges and (rewritten := nearest_hinges(coordinates, self._prospect.near[rows])):
             shift, sign = rewritten
             return shift + sign * coordinates
@@ -213,18 +213,18 @@ class ImitationTask:
         return self.action_to(self._prospect.aims[rows], rows)
 
     def action_to(self, coordinates: Array, rows: Rows = ALL) -> Float32:
-        """The action [n, 28] that aims at joint coordinates [n, 28], those of the reference's branch of angles."""
+        """The action [n, 28] whose target is joint coordinates [n, 28] in the reference's branch of Euler angles."""
         base = self._prospect.aims[rows] if self._residual else self._action_centre
         action = (coordinates - base) / self._action_range
         return np.clip(action, -self.settings.action_bound, self.settings.action_bound).astype(np.float32)
 
     def advance(self, state: CharacterState, touching: Flags, diverged: Flags, rows: Rows = ALL) -> Outcome:
-        """The step's end.
+        """Ends a control step: advances the time and computes reward, termination and truncation.
 
         Args:
-            state: n characters after it.
+            state: n characters after the step.
             touching: [n, 15] which bodies touched the ground during it.
-            diverged: [n] whether the simulation broke down.
+            diverged: [n] whether the simulation diverged.
         """
         self.steps[rows] += 1
         moment = next(self._window, None) or self._look(rows, state)
@@ -241,7 +241,7 @@ class ImitationTask:
     def observe(self, state: CharacterState, rows: Rows = ALL) -> Float32:
         """Observations [n, observation_size] float32 of characters at the rows' present time.
 
-        Hinge angles are shown as near to the reference's as the pose can be written: cycle after cycle the same.
+        Hinge angles are given in the representation nearest to the reference's, so they are the same in every cycle.
         """
         angles, rates, prospect = state.coordinates, state.rates, self._prospect_of(rows)
         rewritten = nearest_hinges(angles, prospect.near) if self._hinges else None
@@ -254,14 +254,14 @@ class ImitationTask:
     def push(self, heading: tuple[Array, Array], rows: Rows = ALL) -> Array | None:
         """Force [n, 3] on the push body for the coming control step; None while no row is pushed.
 
-        `heading` are cosine and sine [n] of where the characters face.
+        `heading` are cosine and sine [n] of the characters' headings.
         """
         elapsed = self.steps[rows].astype(np.float64) * self.control_s
         return self.pushes.forces(elapsed, heading, rows)
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What a controller must know of its inputs and outputs; plain JSON values."""
+        """Description of observations and actions for a controller, as plain JSON values."""
         settings = self.settings
         return {
             "task": "kinetune/DeepMimic",
@@ -284,7 +284,7 @@ class ImitationTask:
         return {name: array.copy() for name, array in self._arrays().items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on where `state()` was taken.
+        """Continues from `state()`.
 
         Raises:
             UserError: an array is missing or of another shape.
@@ -309,7 +309,7 @@ class ImitationTask:
         }
 
     def _action_units(self) -> tuple[Array, Array]:
-        """Centre and radians per unit [28] of actions."""
+        """Centre [28] of actions and radians [28] per unit."""
         scale = self.settings.action_scale
         if self.settings.action_mode == "residual":
             return np.zeros(NUM_COORDINATES), np.full(NUM_COORDINATES, scale)
@@ -318,7 +318,7 @@ class ImitationTask:
         return centre, np.maximum(scale, np.maximum(high - centre, centre - low))
 
     def _begin(self, rows: NDArray[np.int64]) -> None:
-        """Sets everything that an episode starts with but its place on the clip and its pushes."""
+        """Initialises all that an episode starts with except its position on the clip and its pushes."""
         self.steps[rows] = 0
         self.cycle[rows] = 0.0
         self.origin[rows] = 0.0
@@ -326,7 +326,7 @@ class ImitationTask:
         self._look_ahead(rows)
 
     def _ended(self, rows: Rows) -> Flags:
-        """[n] whether the time is over: the episode's, or that of a clip that does not repeat."""
+        """Whether the time limit of the episode, or the end of a clip that does not repeat, is reached, [n]."""
         steps = self.steps[rows]
         ended = steps >= self.max_steps
         if not self._all_cyclic:
@@ -335,13 +335,13 @@ class ImitationTask:
         return ended
 
     def _look_ahead(self, rows: Rows) -> None:
-        """Fetches what lies ahead of rows whose time has changed otherwise than by `advance`."""
+        """Looks up what policies see of the reference, for rows whose time was not changed by `advance`."""
         self._keep(self._look(rows).prospect, rows)
 
     def _look(self, rows: Rows, state: CharacterState | None = None) -> Moment:
-        """The reference at the rows' present time, where it is for these characters.
+        """The reference at the rows' present time, at its place in the world.
 
-        A single row keeps what it sees of its next steps, up to the one where its reference may move.
+        A single row keeps what it looked up for its next steps, up to the one where its reference may move.
         """
         clip, steps, origin = self.clip[rows], self.steps[rows], self.origin[rows]
         if self.num_envs == 1:
@@ -361,7 +361,7 @@ class ImitationTask:
         return self._prospect if rows is ALL else Prospect(*(array[rows] for array in self._prospect))
 
     def _keep(self, prospect: Prospect, rows: Rows) -> None:
-        """Makes it what lies ahead of these rows."""
+        """Stores what these rows' policies see of the reference."""
         self._aligned = False
         if self.num_envs == 1 or rows is ALL:
             self._prospect = prospect
@@ -370,7 +370,7 @@ class ImitationTask:
             mine[rows] = fresh
 
     def _sync_root(self, state: CharacterState, moment: Moment, rows: Rows) -> Array:
-        """Puts the reference of rows that begin a cycle where the characters are; the rows' origin [n, 3]."""
+        """Moves the reference of rows that begin a cycle to their characters; returns the rows' origin [n, 3]."""
         cycles = moment.cycles[: len(state.packed)]
         begun = cycles > self.cycle[rows]
         if begun.any():
@@ -382,7 +382,7 @@ class ImitationTask:
 
 
 def _apart_shares() -> Array:
-    """[28, 3] what angles [13] and distances [15] add to the errors of joints, root and bodies."""
+    """Weights [28, 3] of angles [13] and distances [15] in the mean errors of joints, root and bodies."""
     shares = np.zeros((len(TRACKED_BODIES) + len(BODY_NAMES), 3))
     shares[1 : len(TRACKED_BODIES), 0] = 1.0 / (len(TRACKED_BODIES) - 1)
     shares[len(TRACKED_BODIES), 1] = 1.0

@@ -1,11 +1,11 @@
-"""What a policy sees: named blocks of numbers, side by side, all in the heading frame of the character's root.
+"""Observations of a policy: named blocks of numbers, side by side, all in the heading frame of the character's root.
 
-root           13   height; where the root's rotation takes the x and the y axis; linear and angular velocity
-joints         56   joint coordinates and their rates; hinge angles as near to the reference's as they can be written
-key_positions  12   hands and feet: horizontally from the root, vertically above the ground
-bodies        225   per body: place from the root, two axes, linear and angular velocity
-phase           2   cosine and sine of the phase: a full turn per cycle, half a turn for a clip that ends
-targets        37   per step ahead: place of the reference's root from ours, its two axes, joint coordinates
+root           13   height; x and y axis of the root; linear and angular velocity
+joints         56   joint coordinates and their rates; hinge angles in the representation nearest to the reference's
+key_positions  12   hands and feet: horizontally relative to the root, vertically above the ground
+bodies        225   per body: position relative to the root, two axes, linear and angular velocity
+phase           2   cosine and sine of the phase: a full turn per cycle, half a turn for a clip that does not repeat
+targets        37   per step ahead: the reference's root relative to the character's, its two axes, joint coordinates
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _TARGET_SIZE = _VECTORS_SIZE + NUM_COORDINATES
 
 
 class ObservationBuilder:
-    """Puts the blocks of `settings.observation_blocks` together.
+    """Assembles the blocks of `settings.observation_blocks`.
 
     Attributes:
-        blocks: size by name, in order; size: of all.
+        blocks: size of each block by name, in order; size: their sum.
         target_steps: control steps ahead of the poses that are shown; none without the block `targets`.
     """
 
@@ -58,7 +58,7 @@ class ObservationBuilder:
         Args:
             state: n characters.
             joints: their joint coordinates [n, 28] and rates [n, 28], in the reference's branch of angles.
-            prospect: what they see of the reference; its targets are those of `target_steps`.
+            prospect: what the characters see of the reference; its targets are those of `target_steps`.
         """
         parts: list[Array] = []
         for name in self.blocks:
@@ -79,8 +79,8 @@ class ObservationBuilder:
         return numbers if self._order is None else numbers.take(self._order, axis=1)
 
     def _columns(self) -> NDArray[np.int64] | None:
-        """Where each number of an observation is among the parts: of the targets come all vectors, then all joints.
-        None where that is the order already."""
+        """Column of each number of an observation among its parts (of the targets first all vectors, then all joints);
+        None if that is the order already."""
         count, columns = len(self.target_steps), []
         for name, size in self.blocks.items():
             block = np.arange(size) + sum(len(part) for part in columns)
@@ -96,5 +96,5 @@ _BODIES = Turner(range(15 * len(BODY_NAMES)), ("xyz", "", "", "", "") * len(BODY
 
 
 def _body_rows(state: CharacterState) -> Array:
-    """[n, 225] of every body the place, two axes, linear and angular velocity."""
+    """Position, two axes, linear and angular velocity of every body, [n, 225]."""
     return np.concatenate((state.body_positions[:, :, None], state.body_vectors), axis=2).reshape(len(state.packed), -1)

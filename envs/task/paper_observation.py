@@ -1,7 +1,7 @@
-"""The 197 numbers that DeepMimic's paper observes (and bullet3's port of it), from the state of the 15 bodies.
+"""The 197 numbers observed in the DeepMimic paper (Peng et al. 2018) and bullet3's port, from the state of 15 bodies.
 
 phase, height of the root, 15 x (position 3, quaternion w >= 0 4), 15 x (velocity 3, angular velocity 3); positions are
-those of centres of mass relative to the root; everything but the phase is turned into the root's heading frame. World
+those of centres of mass relative to the root; everything but the phase is rotated into the root's heading frame. World
 z-up; the original's y-up numbers are these with vectors (x, y, z) written as (x, z, -y).
 """
 
@@ -43,7 +43,7 @@ def paper_observation(
         x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
         return np.stack((cosine * x + sine * y, cosine * y - sine * x, z), axis=-1)
 
-    # The turn by -heading about z as a quaternion; half angles from cosine and sine.
+    # The rotation by -heading about z as a quaternion; half angles from cosine and sine.
     half_cosine = np.sqrt((1.0 + cosine) / 2.0)
     half_sine = np.copysign(np.sqrt(np.maximum(1.0 - cosine, 0.0) / 2.0), -sine)
     w, x, y, z = np.moveaxis(rotations, -1, 0)

@@ -1,4 +1,4 @@
-"""Horizontal pushes that disturb an episode: when, where to and how hard."""
+"""Horizontal pushes that disturb an episode: their time, direction and force."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Rows = NDArray[np.int64] | slice
 
 
 class Pushes:
-    """The pushes of N rows.
+    """State of the pushes of N rows.
 
     Attributes:
         start: [N] seconds into the episode at which the (first) push begins; infinite for none.
-        direction: [N] radians against the heading, counter-clockwise.
-        force: [N, 3] N in the world of the push under way: it keeps the direction it began with.
+        direction: [N] radians counter-clockwise from the heading.
+        force: [N, 3] force in N, in the world, of the current push, which keeps its initial direction.
     """
 
     def __init__(self, settings: DeepMimicSettings, num_envs: int) -> None:
@@ -29,16 +29,16 @@ class Pushes:
         self.force = np.zeros((num_envs, 3))
 
     def plan(self, row: int, first: float, direction: float) -> None:
-        """Draws an episode's pushes from two numbers in [0, 1)."""
+        """Plans an episode's pushes from two random numbers in [0, 1), for time and direction."""
         settings = self._settings
         given = settings.push_direction_deg
         self.direction[row] = math.tau * direction if given is None else math.radians(given)
         self.start[row] = first * settings.push_interval_s if settings.push_at_s is None else settings.push_at_s
 
     def forces(self, elapsed: Array, heading: tuple[Array, Array], rows: Rows) -> Array | None:
-        """Forces [n, 3] for the control step that begins `elapsed` [n] s into the episodes; None if nobody is pushed.
+        """Forces [n, 3] for the control step that begins `elapsed` [n] s into the episodes; None if no row is pushed.
 
-        `heading` are cosine and sine [n] of where the characters face.
+        `heading` are cosine and sine [n] of the characters' headings.
         """
         settings = self._settings
         if settings.push_force <= 0.0:

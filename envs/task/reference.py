@@ -1,4 +1,4 @@
-"""The reference motion at any times: one lookup in its tables and one linear blend per query, whatever is asked."""
+"""The reference motion at any times: one lookup in dense tables and one linear interpolation per query."""
 
 from __future__ import annotations
 
@@ -43,78 +43,78 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class ReferenceState:
-    """What the reward and the termination compare at N times."""
+    """The quantities that reward and termination compare, at N times."""
 
     tracked: TrackedState
     body_positions: Array
-    """[N, 15, 3] of `BODY_NAMES`, world."""
+    """Positions [N, 15, 3] of `BODY_NAMES` in the world."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceTarget:
-    """Poses to aim at, at times [...]."""
+    """Target poses at times [...]."""
 
     root_position: Array
-    """[..., 3] world."""
+    """Position [..., 3] of the root in the world."""
     root_axes: Array
-    """[..., 6] where the root's rotation takes the x and the y axis."""
+    """x and y axis [..., 6] of the root."""
     coordinates: Array
-    """[..., 28]."""
+    """Joint coordinates [..., 28]."""
     rates: Array
-    """[..., 28] per second."""
+    """Rates of the joint coordinates [..., 28] per second."""
 
 
 _EACH_BODY = np.tile(np.eye(3), len(BODY_NAMES))
-"""[3, 45] puts a vector into the columns of every body: adding it to [N, 15, 3] would be many loops of three."""
+"""[3, 45] copies a vector to the columns of every body; adding it to [N, 15, 3] would be many short loops in NumPy."""
 
 
 class Prospect(NamedTuple):
-    """What policies see of the reference, and experts aim at, at N times."""
+    """What policies observe of the reference and experts aim at, at N times."""
 
     near: Array
-    """[N, 28] its joint coordinates a look ahead: in the same angles policies see and act."""
+    """Joint coordinates [N, 28] at `lookahead_s`; policies observe and act in this branch of Euler angles."""
     aims: Array
-    """[N, 28] the PD targets that lead there."""
+    """PD targets [N, 28] that lead to `near`."""
     circle: Array
-    """[N, 2] cosine and sine of the phase: a full turn per cycle, half a turn for a clip that does not repeat."""
+    """Cosine and sine [N, 2] of the phase: a full turn per cycle, half a turn for a clip that does not repeat."""
     vectors: Array
-    """[N, 9 S] at S times further ahead: of each the place and the two axes of the root."""
+    """[N, 9 S] at S later times: for each the position and the two axes of the root."""
     coordinates: Array
-    """[N, 28 S] likewise: joint coordinates in the angles of `near`."""
+    """[N, 28 S] at the same times: joint coordinates in the branch of `near`."""
 
     def move(self, origin: Array) -> None:
-        """Moves the places in place to where the reference began at `origin` [N, 3] instead of 0."""
+        """Moves positions in place to a reference that began at `origin` [N, 3] instead of 0."""
         for axis in range(3):
             places = self.vectors[:, axis :: COORDINATE_COLUMNS.start]
             places += origin[:, axis, None]
 
 
 class Moment(NamedTuple):
-    """All that the reference says of N times, with the first cycle's origin at 0; see `ReferenceMotion.look`."""
+    """All quantities of the reference at N times, with the first cycle's origin at 0; see `ReferenceMotion.look`."""
 
     packed: Array
-    """[N, 154]."""
+    """Packed states [N, 154]."""
     cycles: Array
-    """[N] whole cycles since time 0."""
+    """Number [N] of whole cycles since time 0."""
     phase: Array
-    """[N]."""
+    """Phase [N]: the fraction of the cycle."""
     prospect: Prospect
 
     def rows(self) -> Iterator[Moment]:
-        """The times one by one, as views [1, ...]."""
+        """The single times, as views [1, ...]."""
         prospects = map(Prospect, *(array[:, None] for array in self.prospect))
         return map(Moment, self.packed[:, None], self.cycles[:, None], self.phase[:, None], prospects)
 
 
 class _Samples:
-    """Rows of numbers [K, C], and what is between them."""
+    """Rows of samples [K, C], interpolated linearly."""
 
     def __init__(self, values: Array) -> None:
         self.values = values
         self._steps = np.diff(values, axis=0)
 
     def between(self, low: Index, share: Array) -> Array:
-        """Rows [..., C] at a share [...] of the way from row `low` [...] to the next."""
+        """Rows [..., C] interpolated at a fraction [...] between row `low` [...] and the next."""
         rows = self._steps.take(low, axis=0)
         rows *= share[..., None]
         rows += self.values.take(low, axis=0)
@@ -122,16 +122,16 @@ class _Samples:
 
 
 class ReferenceMotion:
-    """The clips of `settings.motion` for a character with joints of the given kind.
+    """The clips of `settings.motion`, for a character with joints of the given kind.
 
-    Times may be any numbers: a cyclic clip goes on forever both ways. `origin` [N, 3] is added to the positions of a
-    clip's first cycle.
+    Times may be any numbers: a cyclic clip repeats forever in both directions. `origin` [N, 3] is added to the
+    positions of a clip's first cycle.
 
     Args:
-        settings: which clips, and how their cycles join.
-        joints: by default those of the settings.
-        clips: instead of those that `settings.motion` names, each with the same chance.
-        table_hz: samples per second of the tables (at least).
+        settings: selects the clips and how their cycles are joined.
+        joints: kind of joints; by default that of the settings.
+        clips: used, with equal probability, instead of those that `settings.motion` names.
+        table_hz: samples per second of the tables, at least.
 
     Raises:
         ClipError: a clip is unknown or malformed.
@@ -168,7 +168,7 @@ class ReferenceMotion:
         if not self._keeps_height:
             offsets[:, 2] = 0.0
         self.offsets: Array = offsets * self.cyclic[:, None]
-        """[C, 3] by which a cycle moves the root."""
+        """Displacement [C, 3] of the root per cycle."""
         lengths = np.array([len(table.state) for table in tables])
         self._last: Index = lengths - 2
         self._starts: Index = np.cumsum(lengths) - lengths
@@ -177,20 +177,20 @@ class ReferenceMotion:
         self._target = _Samples(np.concatenate([table.target for table in tables]))
         self._start = _Samples(np.concatenate([table.start for table in tables]))
         self.lowest = [table.start[:, -1].copy() for table in tables]
-        """Of each clip, height of its lowest point over the ground at every sample; negative below it."""
+        """Of each clip, height of its lowest point above the ground at every sample; negative below it."""
 
     def phase(self, clip: Index, times: Array) -> Array:
-        """Share of the cycle [N]: in [0, 1), or in [0, 1] for a clip that does not repeat."""
+        """Fraction of the cycle [N]: in [0, 1), or in [0, 1] for a clip that does not repeat."""
         share = times / self.durations[clip]
         whole = share - np.floor(share)
         return whole if self._all_cyclic else np.where(self.cyclic[clip], whole, np.clip(share, 0.0, 1.0))
 
     def cycles(self, clip: Index, times: Array) -> Array:
-        """Whole cycles since time 0 [N]; 0 for a clip that does not repeat."""
+        """Number of whole cycles since time 0 [N]; 0 for a clip that does not repeat."""
         return np.floor(times / self.durations[clip]) * self.cyclic[clip]
 
     def state(self, clip: Index, times: Array, origin: Array) -> ReferenceState:
-        """What is compared at `times` [N]."""
+        """The compared quantities at `times` [N]."""
         packed = self.compared(clip, times, origin)
         recipe = self.recipe
         effectors = EFFECTOR_COLUMNS.ravel() if recipe.end_effector_frame == "world" else POINTS
@@ -205,21 +205,21 @@ class ReferenceMotion:
         return ReferenceState(tracked, packed[:, BODIES_PART].reshape(-1, len(BODY_NAMES), 3))
 
     def compared(self, clip: Index, times: Array, origin: Array) -> Array:
-        """Packed [N, 154] at `times` [N]."""
+        """The compared quantities at `times` [N], packed [N, 154]."""
         cycles, low, blend, _ = self._locate(clip, times)
         packed = self._compared(cycles, low, blend, clip)
         self.move(packed, origin)
         return packed
 
     def move(self, packed: Array, origin: Array) -> None:
-        """Moves packed rows [N, 154] in place to where the reference began at `origin` [N, 3] instead of 0."""
+        """Moves packed rows [N, 154] in place to a reference that began at `origin` [N, 3] instead of 0."""
         bodies = packed[:, BODIES_PART]
         bodies += origin.dot(_EACH_BODY)
         if not self.recipe.com_velocity:
             packed[:, COM] += origin
 
     def target(self, clip: Index, times: Array, origin: Array) -> ReferenceTarget:
-        """The poses at `times` [N]; after the end of a clip that does not repeat its last one, at rest."""
+        """The poses at `times` [N]; after the end of a clip that does not repeat, its last pose at rest."""
         cycles, low, blend, _ = self._locate(clip, times)
         row = self._targets(cycles, low, blend, clip, times)
         place = row[:, PLACE_COLUMNS]
@@ -227,14 +227,14 @@ class ReferenceMotion:
         return ReferenceTarget(place, row[:, AXES_COLUMNS], row[:, COORDINATE_COLUMNS], row[:, RATE_COLUMNS])
 
     def look(self, clip: Index, times: Array, ahead: Array) -> Moment:
-        """Everything at `times` [N]. `ahead` [2 + S]: 0, seconds to the expert's aim, seconds to the targets."""
+        """All quantities at `times` [N]. `ahead` [2 + S]: 0, seconds to the expert's aim, seconds to the targets."""
         both = times[:, None] + ahead
         column = clip[:, None]
         cycles, low, blend, share = self._locate(column, both)
         packed = self._compared(cycles[:, 0], low[:, 0], blend[:, 0], clip)
         rows = self._targets(cycles[:, 1:], low[:, 1:], blend[:, 1:], column, both[:, 1:])
         near, later = rows[:, 0, COORDINATE_COLUMNS], rows[:, 1:, COORDINATE_COLUMNS]
-        # Of those ahead some may lie behind the seam.
+        # Some of the times ahead may lie beyond the seam.
         if self.joints == "hinge" and later.size and (rewritten := nearest_hinges(later, near[:, None])):
             shift, sign = rewritten
             later *= sign
@@ -251,7 +251,7 @@ class ReferenceMotion:
         return Moment(packed, cycles[:, 0], phase, Prospect(near, aims, circle, vectors, coordinates))
 
     def start(self, clip: Index, times: Array) -> tuple[Array, Array]:
-        """MuJoCo's qpos [N, nq] and qvel [N, nv] on the clip, lifted out of the ground where a body sinks into it."""
+        """MuJoCo's qpos [N, nq] and qvel [N, nv] on the clip, raised where a body is below the ground."""
         _, low, blend, _ = self._locate(clip, times)
         row = self._start.between(low, blend)
         size = 35 if self.joints == "hinge" else 43
@@ -271,7 +271,7 @@ class ReferenceMotion:
         return coordinates.min(axis=0), coordinates.max(axis=0)
 
     def mean_coordinates(self) -> Array:
-        """Mean [28] of the joint coordinates, each clip counting by its chance."""
+        """Mean [28] of the joint coordinates, each clip weighted by its probability."""
         means = [
             self._target.values[start : start + last + 2, COORDINATE_COLUMNS].mean(axis=0)
             for start, last in zip(self._starts, self._last, strict=True)
@@ -279,7 +279,7 @@ class ReferenceMotion:
         return self.chances @ np.stack(means)
 
     def _locate(self, clip: Index, times: Array) -> tuple[Array, Index, Array, Array]:
-        """Cycle, row of the sample before, share of the way to the next, and phase, each like `times`."""
+        """Cycle, row of the previous sample, fraction of the way to the next, and phase, each shaped like `times`."""
         share = times / self.durations[clip]
         cycles = np.floor(share)
         if self._all_cyclic:
@@ -314,7 +314,7 @@ class ReferenceMotion:
 
 
 def _quaternion_columns() -> Index:
-    """[9, 4] columns of the ball model's qpos that are quaternions, the root's first."""
+    """Columns [9, 4] of the ball model's qpos that are quaternions, the root's first."""
     columns, column = [range(3, 7)], 7
     for name in JOINT_ORDER:
         if name in HINGE_BODIES:

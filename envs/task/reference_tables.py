@@ -1,9 +1,9 @@
 """The reference motion's clips as dense tables of samples.
 
-Clips stay quaternions (`motions.humanoid.mocap`); here each is sampled once at `TABLE_HZ`, from its first to its last
-key frame, with everything an environment compares, observes or commands: rotations, velocities, body positions, joint
-coordinates. The tables end at the seam of a cycle, so nothing is ever blended across it. Velocities follow the clip's
-definition (forward differences of key frames, blended in between), those of joint coordinates too.
+Clips are quaternions (`motions.humanoid.mocap`); here each is sampled once at `TABLE_HZ`, from its first to its last
+key frame, with everything that an environment compares, observes or commands: rotations, velocities, body positions,
+joint coordinates. The tables end at the seam of a cycle, so nothing is ever interpolated across it. Velocities, also
+those of joint coordinates, follow the clip's definition (forward differences of key frames, interpolated linearly).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from motions.humanoid.mocap import CLIP_NAMES, MocapClip, load_clip, read_clip
 Array = NDArray[np.float64]
 
 TABLE_HZ = 240.0
-"""Samples per second of the tables (at least), unless another rate is asked for."""
+"""Default number of samples per second of the tables, at least."""
 
 PLACE_COLUMNS, AXES_COLUMNS = slice(0, 3), slice(3, 9)
 COORDINATE_COLUMNS, RATE_COLUMNS = slice(9, 37), slice(37, 65)
-"""Of `Table.target`: the root's position, where its rotation takes the x and y axis, joint coordinates, their rates."""
+"""Columns of `Table.target`: after the root's position and its x and y axis, joint coordinates and their rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class Table:
     """K samples of one clip."""
 
     state: Array
-    """[K, 154] what is compared: packed states."""
+    """Packed states [K, 154]: the compared quantities."""
     target: Array
-    """[K, 65] what is aimed at, by the columns above."""
+    """Target poses [K, 65], by the columns above."""
     start: Array
     """[K, nq + nv + 1] MuJoCo's qpos and qvel, and the height of the lowest point."""
 
     @classmethod
     def build(cls, clip: MocapClip, joints: JointModel, com_velocity: bool, table_hz: float) -> Table:
-        """Samples a clip at `table_hz` or a little more; `com_velocity`: packed is the velocity of the centre of mass
-        instead of its place."""
+        """Samples a clip at `table_hz` or slightly more; `com_velocity` packs the velocity of the centre of mass instead
+        of its position."""
         count = max(2, math.ceil(clip.duration * table_hz - 1e-9) + 1)
         times = np.linspace(0.0, clip.duration, count)
         ends = torch.from_numpy(times).clamp(max=math.nextafter(clip.duration, 0.0))  # before the next cycle begins
@@ -80,7 +80,7 @@ class Table:
 def named_table(
     name: str, seam_blend_s: float, joints: JointModel, com_velocity: bool, table_hz: float
 ) -> tuple[MocapClip, Table]:
-    """A clip and its table; those of built-in clips are made once in a process."""
+    """A clip and its table; those of built-in clips are computed once per process."""
     if name in CLIP_NAMES:
         return _built_in_table(name, seam_blend_s, joints, com_velocity, table_hz)
     clip = open_clip(name, seam_blend_s)
@@ -104,7 +104,7 @@ def open_clip(name: str, seam_blend_s: float = 0.0) -> MocapClip:
 
 
 def _tracked_rotations(balls: Array, angles: Array) -> Array:
-    """[K, 13, 4] of `TRACKED_BODIES` from those of `BALL_BODIES` [K, 9, 4] and angles [K, 4] about -y."""
+    """Rotations [K, 13, 4] of `TRACKED_BODIES`, from those of `BALL_BODIES` [K, 9, 4] and angles [K, 4] about -y."""
     rotations = np.zeros((len(balls), len(TRACKED_BODIES), 4))
     for index, name in enumerate(BALL_BODIES):
         rotations[:, TRACKED_BODIES.index(name)] = balls[:, index]
@@ -143,7 +143,7 @@ def _kinematics(qpos: Array, qvel: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def lowest_point(model: Model, data: Data) -> float:
-    """Height of the lowest point of the character over the ground."""
+    """Height of the lowest point of the character above the ground, metres."""
     lowest = math.inf
     for geom in range(model.ngeom):
         kind, size, height = model.geom_type[geom], model.geom_size[geom], data.geom_xpos[geom, 2]

@@ -212,7 +212,7 @@ class _Placement:
         self.placed[joint] = "between upper spine, neck and shoulder"
 
     def place_end(self, joint: str, base: str, share: float) -> None:
-        """Finds a chain's last joint if no name identifies it: the next joint below `base`, or a point towards its end."""
+        """Finds the last joint of a chain without a name: the next joint below `base`, or a point towards its end."""
         if joint in self.rows and (joint in self.given or not self.touches(self.at(joint), self.at(base))):
             return
         for node in self.descendants(self.bvh.index(self.found[base])):
