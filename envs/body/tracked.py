@@ -1,4 +1,4 @@
-"""The quantities of a character that are compared with the reference: rotations, velocities, points; how to pack them."""
+"""The quantities of a character that are compared with the reference (rotations, velocities, points); their packing."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ class Table:
 
     @classmethod
     def build(cls, clip: MocapClip, joints: JointModel, com_velocity: bool, table_hz: float) -> Table:
-        """Samples a clip at `table_hz` or slightly more; `com_velocity` packs the velocity of the centre of mass instead
-        of its position."""
+        """Samples a clip at `table_hz` or slightly more; `com_velocity` packs the velocity of the centre of mass,
+        not its position."""
         count = max(2, math.ceil(clip.duration * table_hz - 1e-9) + 1)
         times = np.linspace(0.0, clip.duration, count)
         ends = torch.from_numpy(times).clamp(max=math.nextafter(clip.duration, 0.0))  # before the next cycle begins
