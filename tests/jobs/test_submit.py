@@ -156,7 +156,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "jobs" / "__init__.py").open("a") as file:
         file.write(f"\nimport os\nprint({MARK!r}, __file__, 'in a job' if {JOB_VARIABLE!r} in os.environ else '')\n")
     # Ray does not always forward what actors print: the module of the rollouts writes down where it lies instead.
-    with (folder / "rollouts" / "groups.py").open("a") as file:
+    with (folder / "rollouts" / "diffusion" / "worker.py").open("a") as file:
         file.write(f"\nopen({str(folder / 'rollouts.txt')!r}, 'w').write(__file__)\n")
     return folder
 
