@@ -1,1 +1,1 @@
-"""Policies and how they act: networks, schedules, samplers, text encoders, adapters, checkpoints, group rollouts."""
+"""Policies and how they act: diffusion policies that generate motions, and controllers of simulated characters."""

@@ -1,1 +1,1 @@
-"""Controllers of characters and how they act in vectorised environments."""
+"""Controllers of simulated characters, and sampling with them in vectorised environments."""

@@ -1,16 +1,16 @@
-"""Controllers of simulated characters: a Gaussian policy and a critic, two separate networks on one normalisation.
+"""Controllers of simulated characters: a Gaussian policy and a critic, two separate networks with the same inputs.
 
     observations o [..., O] raw  ->  z = clamp((o - mean) / std, +-5)
     policy: mean m = MLP(z) [..., A], state-independent log standard deviation s [A]; actions ~ N(m, exp(2 s))
     critic: V = value_mean + value_std * MLP(z) [...]
 
-Choices: the observation statistics are part of the controller and of its file, so cloning, TRPO and evaluation see the
-same numbers; policy and critic share no layer, since a shared one would let the critic's gradient move the policy
-outside its trust region; the critic predicts standardised returns, and changing the scale keeps what it predicts
-(PopArt, van Hasselt et al. 2016).
+Choices: the observation statistics are part of the controller and of its file, so that cloning, TRPO and evaluation
+normalise alike; policy and critic share no layer, since the critic's gradient would move shared layers outside the
+policy's trust region; the critic predicts standardised returns, and a change of their mean and standard deviation
+leaves its predictions unchanged (PopArt, van Hasselt et al. 2016).
 
-A saved controller is one file, `controller.safetensors`: weights and statistics, and in the metadata the configuration,
-the schema of the observations it was made for, and whatever the job adds. It is loaded strictly.
+A saved controller is one file, `controller.safetensors`: weights and statistics, with the configuration, the schema of
+the observations it was made for, and entries of the job in the metadata. Every tensor and entry must match on loading.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _METADATA = ("config", "schema", "extra")
 
 
 class ControllerError(UserError):
-    """A file is no controller, or not one for this environment; the message names the file and what differs."""
+    """A file is no controller, or none for this environment; the message names the file and what differs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActorCriticConfig:
-    """Shape of a controller.
+    """Sizes and options of a controller.
 
     Example:
         ActorCriticConfig(observation_dim=11, action_dim=3, hidden_sizes=(64, 64))
@@ -59,13 +59,13 @@ class ActorCriticConfig:
     activation: Activation = "tanh"
     initial_log_std: float = 0.0
     output_gain: float = 0.01
-    """Scale of the policy's output layer at the start: small, so that the first means are near 0."""
+    """Scale of the policy's initial output layer: small, so that the first means are near 0."""
     min_observation_std: float = 0.01
-    """Smallest divisor of an observation."""
+    """Smallest standard deviation by which an observation is divided."""
     unscaled_inputs: tuple[int, ...] = ()
-    """Observation entries that are not normalised (a phase)."""
+    """Indices of observations that are not normalised (such as a phase)."""
     normalize_observations: bool = True
-    """Off, none of them is."""
+    """Whether observations are normalised at all."""
 
     def __post_init__(self) -> None:
         if self.observation_dim < 1 or self.action_dim < 1:
@@ -81,11 +81,11 @@ class ActorCriticConfig:
 
 
 class ActorCritic(nn.Module):
-    """Policy, critic and statistics.
+    """Policy, critic and observation statistics of a controller.
 
     Example:
         controller = ActorCritic(ActorCriticConfig(11, 3), seed=0)
-        controller.update_statistics(observations)                       # [..., 11], between iterations
+            controller.update_statistics(observations)                       # [..., 11], between iterations
         actions = controller.act(observations, torch.randn(8, 3))        # without noise: the mean
     """
 
@@ -93,7 +93,7 @@ class ActorCritic(nn.Module):
     value_std: Tensor
 
     def __init__(self, config: ActorCriticConfig, seed: int = 0) -> None:
-        """A new controller: orthogonal weights from `seed`, zero biases; global random state is not used."""
+        """Creates a controller: orthogonal weights from `seed`, zero biases; global random state is not used."""
         super().__init__()
         self.config = config
         generator = torch.Generator().manual_seed(seed)
@@ -116,12 +116,12 @@ class ActorCritic(nn.Module):
         return mean if noise is None else mean + log_std.exp() * noise
 
     def value(self, observations: Tensor) -> Tensor:
-        """Expected discounted returns [...] for raw observations [..., O]."""
+        """Predicted discounted returns [...] for raw observations [..., O]."""
         standardised = self.critic(self.statistics(observations)).squeeze(-1)
         return standardised * self.value_std.float() + self.value_mean.float()
 
     def update_statistics(self, observations: Tensor | np.ndarray) -> None:
-        """Add raw observations [..., O] to the statistics; between iterations only.
+        """Adds raw observations [..., O] to the statistics. Call it between iterations only.
 
         Raises:
             UserError: another width, or a number is not finite.
@@ -130,7 +130,8 @@ class ActorCritic(nn.Module):
 
     @torch.no_grad()
     def rescale_value(self, mean: float, std: float) -> None:
-        """Standardise returns by `mean` and `std` from now on; what the critic predicts stays as it is.
+        """Sets the `mean` and `std` that standardise returns, and adjusts the critic so that its predictions stay the
+        same.
 
         Raises:
             UserError: not finite, or `std` is not above 0.
@@ -145,11 +146,11 @@ class ActorCritic(nn.Module):
         self.value_std.fill_(std)
 
     def policy_parameters(self) -> list[nn.Parameter]:
-        """What the trust region moves: the policy's weights and `log_std`."""
+        """The parameters that TRPO updates: the policy's weights and `log_std`."""
         return [*self.policy.parameters(), self.log_std]
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """The critic's weights."""
+        """The critic's parameters."""
         return list(self.critic.parameters())
 
 
@@ -162,7 +163,7 @@ def _mlp(config: ActorCriticConfig, outputs: int, gain: float, generator: torch.
 
 
 def _linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
-    # Without storage first: nn.Linear's own start would draw from the global generator.
+    # Without storage first: the default initialisation of nn.Linear would draw from the global generator.
     layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
     nn.init.orthogonal_(layer.weight, gain, generator=generator)
     nn.init.zeros_(layer.bias)
@@ -171,11 +172,11 @@ def _linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) 
 
 @dataclass(frozen=True, slots=True)
 class LoadedController:
-    """A controller in eval mode and what its file says about it."""
+    """A controller in eval mode and the contents of its file's metadata."""
 
     controller: ActorCritic
     schema: dict[str, Any]
-    """`observation_schema` of the environment it was made for."""
+    """`observation_schema` of the environment that the controller was made for."""
     extra: dict[str, Any]
     path: Path
 
@@ -186,17 +187,18 @@ def save_controller(
     schema: Mapping[str, Any],
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `controller.safetensors` into `folder` (made if absent), whole or not at all.
+    """Writes `controller.safetensors` into `folder` (created if absent); it appears complete or not at all.
 
     Args:
-        schema: what the observations are; compared when the controller is loaded for an environment. Plain JSON.
-        extra: anything else worth keeping, plain JSON.
+        schema: `observation_schema` of the environment, plain JSON; compared when the controller is loaded for another
+        one.
+        extra: further entries of the metadata, plain JSON.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
-        UserError: a weight is not finite, or schema or extra is no JSON.
+        UserError: a weight is not finite, or `schema` or `extra` is not JSON.
         WriteError: it cannot be written.
     """
     path = Path(folder) / CONTROLLER_FILE
@@ -214,10 +216,10 @@ def save_controller(
 
 
 def load_controller(path: str | Path, expected_schema: Mapping[str, Any] | None = None) -> LoadedController:
-    """Read what `save_controller` wrote; `path` is its folder or the file.
+    """Loads a controller that `save_controller` wrote; `path` is its folder or the file.
 
     Args:
-        expected_schema: `observation_schema` of the environment that the controller is to act in; None takes any.
+        expected_schema: `observation_schema` of the environment that the controller is to act in; None accepts any.
 
     Raises:
         ControllerError: no such file, another kind of file, names or shapes that do not fit, numbers not finite, or
@@ -229,7 +231,7 @@ def load_controller(path: str | Path, expected_schema: Mapping[str, Any] | None 
     tensors, contents = _read(file)
     schema, extra = contents["schema"], contents["extra"]
     if expected_schema is not None:
-        # Through JSON, as the saved one went: tuples are lists there.
+        # Through JSON, as the saved one was: tuples become lists.
         differences = schema_differences(schema, json.loads(json.dumps(dict(expected_schema))))
         if differences:
             raise ControllerError(f"{file} was made for other observations: {'; '.join(differences[:4])}")
@@ -253,7 +255,7 @@ def load_controller(path: str | Path, expected_schema: Mapping[str, Any] | None 
 
 
 def schema_differences(saved: Any, expected: Any, place: str = "") -> list[str]:
-    """Where two JSON values differ, one phrase each: `blocks.phase.size is 1 in the file, 9 here`."""
+    """Differences between two JSON values, one phrase each: `blocks.phase.size is 1 in the file, 9 here`."""
     name = place or "schema"
     if isinstance(saved, Mapping) and isinstance(expected, Mapping):
         found = []

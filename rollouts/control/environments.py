@@ -1,4 +1,4 @@
-"""Vector environments by gymnasium id: batched where the id has a vector entry point, one after the other if not."""
+"""Creates vector environments by gymnasium id: batched if the id has a vector entry point, otherwise in turn."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from motions.base.errors import UserError
 from rollouts.control.vector_sampler import spaces_of
 
 OWN_IDS = envs.__name__
-"""Importing it registers this project's own ids."""
+"""Module whose import registers kinetune's own ids."""
 
 
 def make_control_env(env_id: str, num_envs: int, options: Mapping[str, Any] | None = None) -> VectorEnv:
-    """`num_envs` environments of an id, such as `kinetune/DeepMimic-v0` or `Hopper-v5`.
+    """`num_envs` environments of an id such as `kinetune/DeepMimic-v0` or `Hopper-v5`.
 
     Args:
-        env_id: an id that is registered, or `package.module:id` where importing the module registers it.
+        env_id: a registered id, or `package.module:id` where importing the module registers it.
         options: keyword arguments of the environment.
 
     Raises:
-        UserError: unknown id (the nearest are named), options that it does not take, or spaces that a controller
-            cannot serve.
+        UserError: unknown id (similar ones are named), options that it does not accept, or spaces other than flat boxes
+        of floats.
     """
     module, _, env_id = env_id.rpartition(":")
     if module:
@@ -49,7 +49,7 @@ def make_control_env(env_id: str, num_envs: int, options: Mapping[str, Any] | No
 
 
 def observation_schema(env: VectorEnv) -> dict[str, Any]:
-    """What the observations of an environment are: its own schema, or id and widths."""
+    """Description of an environment's observations: its own schema if it has one, else its id and the widths."""
     schema = getattr(env.unwrapped, "observation_schema", None)
     if isinstance(schema, dict):
         return schema

@@ -1,9 +1,8 @@
-"""Running mean and variance of observations, exact over any split of the data.
+"""Running mean and variance of observations, independent of how the data are split into batches.
 
-Batches are merged by the pairwise formula of Chan, Golub and LeVeque (1979) in float64, so the result is the one of
-all observations at once, whatever the batches; variances cannot become negative. Statistics change only where `update`
-is called: between iterations, never inside one, so that the policy whose KL divergence was checked is the one that acts
-next.
+Batches are merged by the pairwise formula of Chan, Golub and LeVeque (1979) in float64, so the result is that of all
+observations at once, and variances cannot become negative. Statistics change only when `update` or `merge` is called:
+between iterations, so that the policy whose KL divergence was checked is the one that acts next.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ CLIP = 5.0
 class ObservationStatistics(nn.Module):
     """Count, mean and population variance of observations [O], as float64 buffers.
 
-    Before the first update observations pass as they are (mean 0, variance 1), clamped.
+    Before the first update observations are only clamped (mean 0, variance 1).
     """
 
     count: Tensor
@@ -32,7 +31,7 @@ class ObservationStatistics(nn.Module):
     _scaled: Tensor
 
     def __init__(self, size: int, min_std: float, unscaled: Sequence[int] = ()) -> None:
-        """Statistics of `size` numbers. Entries named by `unscaled` (a phase) are passed on as they are.
+        """Statistics of `size` numbers. Entries whose indices are in `unscaled` (such as a phase) are never changed.
 
         Raises:
             UserError: an entry of `unscaled` is outside [0, size).
@@ -50,9 +49,9 @@ class ObservationStatistics(nn.Module):
         self.register_buffer("_scaled", scaled, persistent=False)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(observations - mean) / std, clamped to +-5, unscaled entries as they are; any leading shape, float32.
+        """(observations - mean) / std, clamped to +-5, except for unscaled entries; any leading shape, float32.
 
-        The standard deviation is at least `min_std`: what hardly varies would be noise otherwise.
+        The standard deviation is at least `min_std`; otherwise noise in nearly constant entries would be amplified.
         """
         std = self.variance.sqrt().clamp_min(self.min_std).float()
         normalised = ((observations.float() - self.mean.float()) / std).clamp(-CLIP, CLIP)
@@ -60,10 +59,10 @@ class ObservationStatistics(nn.Module):
 
     @torch.no_grad()
     def update(self, observations: Tensor | np.ndarray) -> None:
-        """Add observations [..., O].
+        """Adds observations [..., O] to the statistics.
 
         Raises:
-            UserError: another width, or a number is not finite; nothing is changed then.
+            UserError: another width, or a number is not finite; the statistics are then unchanged.
         """
         data = torch.as_tensor(observations).to(self.mean)
         if data.shape[-1] != self.mean.numel():
@@ -79,15 +78,15 @@ class ObservationStatistics(nn.Module):
 
     @torch.no_grad()
     def merge(self, count: float, mean: Tensor, variance: Tensor, blend: float = 1.0) -> None:
-        """Add `count` observations of this mean [O] and population variance [O].
+        """Adds `count` observations with this mean [O] and population variance [O].
 
         Args:
-            blend: part of the way to the merged mean and variance; 1 is exact. The count rises in any case.
+            blend: fraction of the way to the merged mean and variance; 1 is exact. The count rises in any case.
         """
         total = self.count + count
         share = count / total
         shift = mean - self.mean
-        # With no data yet `share` is 1, so what the buffers held before has no weight.
+        # With no data yet `share` is 1, so the initial values of the buffers have no weight.
         merged = (1 - share) * self.variance + share * variance + share * (1 - share) * shift.square()
         self.variance.lerp_(merged, blend)
         self.mean.add_(blend * share * shift)

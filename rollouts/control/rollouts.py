@@ -1,4 +1,4 @@
-"""What was seen while a controller drove N environments for T steps, as flat arrays."""
+"""Recordings of N environments that a controller drove for T steps, as arrays."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class ControlRollout:
-    """T steps of N environments, in float32; the same for every autoreset mode of gymnasium.
+    """T steps of N environments in float32; the same for every autoreset mode of gymnasium.
 
-    Row t holds the state before step t. Where an episode ended, its last state is in `end_observations`, never in the
-    rows: those continue with the first state of the next episode.
+    Row t holds the state before step t. The last state of an episode is in `end_observations`, never in the rows: those
+    continue with the first state of the next episode.
     """
 
     observations: np.ndarray
-    """[T, N, O] raw."""
+    """Raw observations [T, N, O]."""
     actions: np.ndarray
-    """[T, N, A] as drawn, before the environment's bounds."""
+    """Actions [T, N, A] as sampled, before clipping to the environment's bounds."""
     means: np.ndarray
-    """[T, N, A] of the policy that drew them."""
+    """Means [T, N, A] of the policy that sampled them."""
     log_std: np.ndarray
-    """[A] of it."""
+    """Log standard deviations [A] of that policy."""
     rewards: np.ndarray
-    """[T, N]."""
+    """Rewards [T, N]."""
     terminated: np.ndarray
-    """[T, N] bool: the step ended the episode for good."""
+    """[T, N] bool: the step ended the episode in a terminal state (a fall)."""
     truncated: np.ndarray
-    """[T, N] bool: the step ended it for a time limit, not for good."""
+    """[T, N] bool: the step ended the episode by a time limit."""
     valid: np.ndarray
-    """[T, N] bool: False for steps that only reset an environment (gymnasium's NEXT_STEP); nothing is learned there."""
+    """[T, N] bool: False for steps that only reset an environment (gymnasium's NEXT_STEP); no training data."""
     last_observations: np.ndarray
-    """[N, O] after the last step."""
+    """Observations [N, O] after the last step."""
     end_indices: np.ndarray
     """[E, 2] int64: (t, n) of the steps that ended an episode, in order of t."""
     end_observations: np.ndarray
-    """[E, O] the states that they reached."""
+    """Observations [E, O] of the states that those steps reached."""
     expert_actions: np.ndarray | None = None
-    """[T, N, A] what the environment's expert would have done."""
+    """Actions [T, N, A] of the environment's open-loop expert in the same states, if recorded."""
     episode_returns: tuple[float, ...] = ()
-    """Sums of rewards of the episodes that ended here, from their beginning."""
+    """Sums of rewards of the episodes that ended during the recording, from their beginning."""
     episode_lengths: tuple[int, ...] = ()
-    """Their steps."""
+    """Numbers of steps of those episodes."""
     terms: dict[str, float] = field(default_factory=dict)
-    """Means over valid steps of what the environment tells about each step, such as its reward terms."""
+    """Means over valid steps of the numbers in the environment's step infos, such as reward terms."""
     seconds: float = 0.0
-    """Wall time of the sampling."""
+    """Wall-clock duration of the sampling."""
 
     @property
     def num_steps(self) -> int:
-        """Environment steps in it, resets not counted."""
+        """Number of environment steps, resets not counted."""
         return int(self.valid.sum())
 
     def columns(self, start: int, stop: int) -> ControlRollout:
-        """The environments from `start` to `stop`, as views; the episodes' sums stay with the whole."""
+        """The environments from `start` to `stop`, as views; statistics of episodes are not included."""
         part = slice(start, stop)
         chosen = (self.end_indices[:, 1] >= start) & (self.end_indices[:, 1] < stop)
         arrays = {

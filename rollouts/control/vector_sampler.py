@@ -1,8 +1,8 @@
-"""A controller drives a gymnasium vector environment and writes down what happens.
+"""Drives a gymnasium vector environment with a controller and records what happens.
 
-Choices: noise comes from a counter-based generator keyed by (seed, stream, iteration), so it needs no state of its own
-and a rollout repeats wherever its environments are in the same state; the networks run once per step for all
-environments; values and advantages are left to the learner, which computes them for whole batches.
+Choices: noise comes from a counter-based generator keyed by (seed, stream, iteration), so it has no state to save and a
+rollout is reproducible from the environments' state; the networks run once per step for all environments; values and
+advantages are computed by the learner, for whole batches.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ class RestorableEnv(Protocol):
     """A vector environment whose state can be saved: physics, time and random generators."""
 
     def state(self) -> dict[str, Any]:
-        """Everything, as arrays and plain values."""
+        """The complete state, as arrays and plain values."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from there."""
+        """Continues exactly from `state()`."""
         ...
 
 
 @runtime_checkable
 class ExpertEnv(Protocol):
-    """A vector environment that knows what its open-loop expert would do."""
+    """A vector environment with an open-loop expert."""
 
     def expert_action(self) -> np.ndarray:
-        """[N, A] in the present states."""
+        """The expert's actions [N, A] in the present states."""
         ...
 
 
 def spaces_of(env: VectorEnv) -> tuple[int, int]:
-    """Widths of observation and action.
+    """Widths of an environment's observations and actions.
 
     Raises:
-        UserError: they are no flat boxes of floats.
+        UserError: the spaces are not flat boxes of floats.
     """
     sizes = []
     for what, space in (("observation", env.single_observation_space), ("action", env.single_action_space)):
@@ -59,7 +59,7 @@ def spaces_of(env: VectorEnv) -> tuple[int, int]:
 
 
 class VectorSampler:
-    """Environments between two rollouts.
+    """Samples rollouts from vector environments whose episodes continue from one rollout to the next.
 
     Example:
         sampler = VectorSampler(env, seed=0)
@@ -67,15 +67,15 @@ class VectorSampler:
     """
 
     def __init__(self, env: VectorEnv, seed: int, stream: int = 0, record_expert: bool = False) -> None:
-        """Reset all environments.
+        """Resets all environments.
 
         Args:
-            seed: of noise and environments.
-            stream: number of the sampler among those with this seed.
-            record_expert: ask the environment's open-loop expert in every state.
+            seed: seed of noise and environments.
+            stream: number that distinguishes samplers with the same seed.
+            record_expert: also record the actions of the environment's open-loop expert.
 
         Raises:
-            UserError: unsuitable spaces, or there is no expert to record.
+            UserError: unsuitable spaces, or the environment has no expert to record.
         """
         spaces_of(env)
         if record_expert and not isinstance(env.unwrapped, ExpertEnv):
@@ -95,9 +95,9 @@ class VectorSampler:
         self.reset(0)
 
     def reset(self, key: int) -> None:
-        """Start new episodes everywhere, from random states that depend on seed, stream and `key` alone."""
+        """Starts new episodes in all environments, from random states that depend on seed, stream and `key` alone."""
         words = np.random.SeedSequence([self.seed, self.stream, key, 1]).generate_state(1)
-        # gymnasium gives environment i the seed + i; room is left above.
+        # gymnasium seeds environment i with seed + i; the multiplier leaves room for that.
         observations, _ = self.env.reset(seed=int(words[0]) >> 1)
         self._observations = np.array(observations, dtype=np.float32)
         self._resetting[:] = False
@@ -107,11 +107,11 @@ class VectorSampler:
     def collect(
         self, controller: ActorCritic, num_steps: int, iteration: int, deterministic: bool = False
     ) -> ControlRollout:
-        """Drive all environments for `num_steps` steps.
+        """Drives all environments for `num_steps` steps and returns the recording.
 
         Args:
             iteration: key of the noise.
-            deterministic: act by the mean.
+            deterministic: use the mean action.
         """
         started = time.perf_counter()
         recorder = _Recorder(num_steps, self.env.num_envs, *spaces_of(self.env))
@@ -134,7 +134,7 @@ class VectorSampler:
         return recorder.finish(self._observations, log_std, time.perf_counter() - started)
 
     def _step(self, recorder: _Recorder, t: int) -> None:
-        """One step of all environments: row t of the recorder, and where its episodes ended."""
+        """One step of all environments: fills row t of the recorder and records episodes that ended."""
         actions = np.clip(recorder.actions[t], self._low, self._high)
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
         valid = ~self._resetting
@@ -161,14 +161,14 @@ class VectorSampler:
 
     @property
     def restorable(self) -> bool:
-        """Whether the environments' state can be saved. If not, exact resume needs a `reset` at every checkpoint."""
+        """Whether the environments' state can be saved. If not, exact resume requires a `reset` at every checkpoint."""
         return isinstance(self.env.unwrapped, RestorableEnv)
 
     def state(self) -> dict[str, Any]:
-        """Everything between two rollouts, for `load`.
+        """The complete state between two rollouts, for `load`.
 
         Raises:
-            UserError: the environments cannot be saved.
+            UserError: the environments' state cannot be saved.
         """
         env = self.env.unwrapped
         if not isinstance(env, RestorableEnv):
@@ -182,10 +182,10 @@ class VectorSampler:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue where `state()` was taken.
+        """Continues exactly from `state()`.
 
         Raises:
-            UserError: the environments cannot be restored, or there are others in number.
+            UserError: the environments cannot be restored, or their number differs.
         """
         env = self.env.unwrapped
         if not isinstance(env, RestorableEnv):
@@ -200,7 +200,7 @@ class VectorSampler:
 
 
 def _mean_function(controller: ActorCritic) -> Callable[[np.ndarray], np.ndarray]:
-    """[N, O] -> mean action [N, A], with as little around the network as possible."""
+    """A function from observations [N, O] to mean actions [N, A] with little overhead around the network."""
     device = controller.log_std.device
 
     def mean(observations: np.ndarray) -> np.ndarray:
@@ -211,7 +211,7 @@ def _mean_function(controller: ActorCritic) -> Callable[[np.ndarray], np.ndarray
 
 
 class _Recorder:
-    """Arrays of a rollout while it is made."""
+    """Arrays of a rollout that is being recorded."""
 
     def __init__(self, num_steps: int, num_envs: int, observation_dim: int, action_dim: int) -> None:
         shape = (num_steps, num_envs)
@@ -229,6 +229,7 @@ class _Recorder:
         self._terms: dict[str, float] = {}
 
     def add_terms(self, infos: dict[str, Any], valid: np.ndarray) -> None:
+        """Adds the means over valid steps of the infos' numbers."""
         for name, value in infos.items():
             if isinstance(value, np.ndarray) and value.shape == valid.shape and value.dtype.kind == "f":
                 self._terms[name] = self._terms.get(name, 0.0) + float(value[valid].sum())
@@ -236,11 +237,13 @@ class _Recorder:
     def add_ends(
         self, t: int, ended: np.ndarray, observations: np.ndarray, returns: np.ndarray, lengths: np.ndarray
     ) -> None:
+        """Records last observations [N, O] of environments whose episode ended in step t, and the episodes' sums."""
         self._ends.append((t, ended, observations.astype(np.float32)))
         self._returns.extend(returns.tolist())
         self._lengths.extend(lengths.tolist())
 
     def finish(self, last_observations: np.ndarray, log_std: np.ndarray, seconds: float) -> ControlRollout:
+        """The finished rollout."""
         width = self.observations.shape[-1]
         indices = [np.stack([np.full(len(ended), t), ended], axis=1) for t, ended, _ in self._ends]
         num_valid = max(1, int(self.valid.sum()))
@@ -268,29 +271,29 @@ class _Recorder:
 
 @dataclass(frozen=True, slots=True)
 class Episodes:
-    """One episode of each of N environments, and all their S steps one behind the other."""
+    """One episode of each of N environments, and all their S steps concatenated."""
 
     returns: np.ndarray
-    """[N] sums of rewards."""
+    """Sums of rewards [N]."""
     lengths: np.ndarray
-    """[N] steps."""
+    """Numbers of steps [N]."""
     terminated: np.ndarray
-    """[N] bool: ended for good (a fall), not by a limit."""
+    """[N] bool: ended in a terminal state (a fall), not by a limit."""
     observations: np.ndarray
-    """[S, O] raw, episode by episode."""
+    """Raw observations [S, O], episode by episode."""
     actions: np.ndarray
-    """[S, A] as drawn."""
+    """Actions [S, A] as sampled."""
     rewards: np.ndarray
-    """[S]."""
+    """Rewards [S]."""
 
 
 def run_episodes(
     controller: ActorCritic, env: VectorEnv, seed: int, deterministic: bool = True, max_steps: int = 100_000
 ) -> Episodes:
-    """One whole episode of every environment, so that short ones are not preferred.
+    """Runs one complete episode of every environment; a fixed number of steps would favour short episodes.
 
     Args:
-        max_steps: episodes end here at the latest.
+        max_steps: limit for the length of an episode.
     """
     sampler = VectorSampler(env, seed)
     chunks: list[ControlRollout] = []

@@ -1,1 +1,1 @@
-"""Demonstrations: experts, labels and their refinement."""
+"""Demonstrations for behaviour cloning: experts, labelled states and the refinement of labels in simulation."""

@@ -1,10 +1,10 @@
-"""Balance: how a walking expert corrects its reference pose in proportion to how far the root has gone astray.
+"""Feedback of the balancing expert: offsets of its reference pose, proportional to the errors of the root.
 
 A linear feedback in the manner of SIMBICON (Yin et al. 2007) and of reduced-order feedback policies (Ding et al. 2015):
-the errors of the root's attitude, place and velocities against the reference, in the reference's heading frame, become
-offsets of the targets of hips, knees, ankles and chest. Stance and swing leg have gains of their own; which leg stands
-is read from the reference's feet. Left and right share all gains: errors are mirrored for the right leg and offsets
-mirrored back. Forward and backward errors move joints about y, sideways errors those about x and z.
+the errors of the root's attitude, position and velocities against the reference, in the reference's heading frame, are
+mapped to offsets of the PD targets of hips, knees, ankles and chest. Stance and swing leg have gains of their own;
+which leg is in stance follows from the reference's feet. Left and right share all gains: errors are mirrored for the
+right leg and offsets mirrored back. Forward and backward errors act on joint axes y, sideways errors on x and z.
 
     offset_leg = s G_stance f + (1 - s) G_swing f,    s in [0, 1] share of stance,    f = errors of this side
 """
@@ -28,30 +28,30 @@ Array = NDArray[np.float64]
 FORWARD_FEATURES: tuple[str, ...] = ("pitch", "pitch_rate", "x", "x_rate", "z", "z_rate")
 SIDEWAYS_FEATURES: tuple[str, ...] = ("roll", "roll_rate", "yaw", "yaw_rate", "y", "y_rate")
 LEG_JOINTS: tuple[str, ...] = ("hip_y", "knee", "ankle_y", "hip_x", "hip_z", "ankle_x")
-"""The first three get forward features, the others sideways ones."""
+"""Joint coordinates of a leg: the first three depend on forward features, the others on sideways ones."""
 CHEST_JOINTS: tuple[str, ...] = ("chest_y", "chest_x", "chest_z")
-"""The first gets forward features, the others sideways ones."""
+"""Joint coordinates of the chest: the first depends on forward features, the others on sideways ones."""
 
 NUM_GAINS = 6 * (2 * len(LEG_JOINTS) + len(CHEST_JOINTS))
 FORWARD_SCALES = np.array([0.2, 1.0, 0.1, 0.5, 0.05, 0.5])
 SIDEWAYS_SCALES = np.array([0.2, 1.0, 0.2, 1.0, 0.1, 0.5])
-"""An ordinary error of each feature (radians, metres, seconds): a gain is the offset in radians that it causes."""
+"""Typical error of each feature (radians, metres, m/s, rad/s): a gain is the offset in radians that it causes."""
 STANCE_HEIGHT_M = 0.06
-"""Height difference of the ankles at which one leg carries everything."""
+"""Height difference of the ankles (m) at which one leg carries all the weight."""
 OFFSET_LIMIT = 1.0
-"""Radians."""
+"""Largest offset of a joint, radians."""
 
 _MIRRORED = np.array([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
-"""Signs of the leg joints under mirroring: turns about x and z change it."""
+"""Signs of the leg joints under mirroring: rotations about x and z change sign."""
 
 
 class GainsError(UserError):
-    """A file holds no gains of this expert."""
+    """A file does not hold gains of the balancing expert."""
 
 
 @dataclass(frozen=True, slots=True)
 class BalanceGains:
-    """`stance` and `swing` [6, 6] (joint of `LEG_JOINTS`, feature), `chest` [3, 6]; radians per ordinary error."""
+    """`stance` and `swing` [6, 6] (joint of `LEG_JOINTS`, feature), `chest` [3, 6]; radians per typical error."""
 
     stance: Array
     swing: Array
@@ -59,26 +59,26 @@ class BalanceGains:
 
     @classmethod
     def from_vector(cls, vector: Array) -> BalanceGains:
-        """From `NUM_GAINS` numbers, for the search."""
+        """Gains from `NUM_GAINS` numbers, the vector that `jobs.balance` optimises."""
         rows = np.asarray(vector, dtype=np.float64).reshape(-1, 6)
         return cls(rows[:6], rows[6:12], rows[12:])
 
     def vector(self) -> Array:
-        """Inverse of `from_vector`."""
+        """The gains as one vector: the inverse of `from_vector`."""
         return np.concatenate([self.stance, self.swing, self.chest]).ravel()
 
 
 @dataclass(frozen=True, slots=True)
 class RootErrors:
-    """Simulated minus reference, in the reference's heading frame: `forward` [N, 6] and `sideways` [N, 6] in units of
-    `FORWARD_SCALES` and `SIDEWAYS_SCALES`."""
+    """Simulated minus reference state of the root, in the reference's heading frame: `forward` [N, 6] and `sideways`
+    [N, 6] in units of `FORWARD_SCALES` and `SIDEWAYS_SCALES`."""
 
     forward: Array
     sideways: Array
 
 
 def root_errors(state: TrackedState, reference: TrackedState) -> RootErrors:
-    """Errors of the root, for N characters."""
+    """Errors of the root for N characters."""
     turn = quaternion_product(state.rotations[:, 0], inverse(reference.rotations[:, 0]))
     cosine, sine = heading(reference.rotations[:, 0])
 
@@ -101,8 +101,8 @@ def balance_offsets(
     """Offsets [N, A] in radians of the PD targets `joints` (actuator names); those of other joints are 0.
 
     Args:
-        left_stance: [N] share of the weight on the left leg, in [0, 1].
-        stance, swing: [6, 6] or [N, 6, 6]; chest: [3, 6] or [N, 3, 6]: the gains.
+        left_stance: [N] fraction of the weight on the left leg, in [0, 1].
+        stance, swing: gains [6, 6] or [N, 6, 6]; chest: gains [3, 6] or [N, 3, 6].
     """
     offsets = np.zeros((len(left_stance), len(joints)))
     columns = {name: index for index, name in enumerate(joints)}
@@ -121,12 +121,12 @@ def balance_offsets(
 
 
 def stance_share(left_ankle_height: Array, right_ankle_height: Array) -> Array:
-    """Share of the weight on the left leg, from the heights [N] of the reference's ankles."""
+    """Fraction of the weight on the left leg, from the heights [N] of the reference's ankles."""
     return np.clip(0.5 + 0.5 * (right_ankle_height - left_ankle_height) / STANCE_HEIGHT_M, 0.0, 1.0)
 
 
 def load_gains(path: str | Path) -> BalanceGains:
-    """Reads what `save_gains` wrote.
+    """Reads a file that was written with `gains_text`.
 
     Raises:
         GainsError: no such file, not JSON, or tables of another shape.
@@ -145,7 +145,7 @@ def load_gains(path: str | Path) -> BalanceGains:
 
 
 def gains_text(gains: BalanceGains, note: str) -> str:
-    """The file's content, with what the rows and columns are."""
+    """Content of a file of gains, with descriptions of rows and columns."""
     tables = {name: np.round(getattr(gains, name), 4).tolist() for name in ("stance", "swing", "chest")}
     rows = {"leg_joints": LEG_JOINTS, "chest_joints": CHEST_JOINTS}
     columns = {"forward_features": FORWARD_FEATURES, "sideways_features": SIDEWAYS_FEATURES}

@@ -1,9 +1,9 @@
-"""What an expert would have done: states that somebody visited, labelled with the expert's actions.
+"""Demonstrations: visited states, labelled with an expert's actions.
 
-The data of cloning with DAgger (Ross et al. 2011): in round k the expert acts with probability beta_k and the clone
-otherwise, with noise on what is executed; every visited state gets the expert's clean action as its label; the data of
-all rounds are kept. A state and its label belong to the same instant, before the step (the seed of this project paired
-the state after a step with the action before it).
+They are the data of behaviour cloning with DAgger (Ross et al. 2011): in round k the expert acts with probability
+beta_k and the clone otherwise, with noise on the executed actions; every visited state is labelled with the expert's
+action without noise; the data of all rounds are kept. A state and its label belong to the same instant, before the
+step.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ import numpy as np
 from motions.base.errors import UserError
 
 ActionFunction = Callable[[np.ndarray], np.ndarray]
-"""Raw observations [N, O] -> actions [N, A]."""
+"""Maps raw observations [N, O] to actions [N, A]."""
 
 
 class ImitationEnv(Protocol):
-    """What is asked of a vector environment (`envs.mujoco.vector_environment`)."""
+    """The parts of `envs.mujoco.vector_environment.DeepMimicVectorEnv` that demonstrations use."""
 
     num_envs: int
     metadata: dict[str, Any]
 
     @property
     def task(self) -> Any:
-        """Has `phase` [N]."""
+        """The imitation task, which has `phase` [N]."""
         ...
 
     def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Observations [N, O] and infos."""
+        """Starts new episodes; returns observations [N, O] and infos."""
         ...
 
     def step(self, actions: np.ndarray, /) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Observations, rewards, terminated, truncated, infos; all with N rows."""
+        """One control step; returns observations, rewards, terminated, truncated, infos, all with N rows."""
         ...
 
 
 class Expert(Protocol):
-    """Labels the states in which an environment is."""
+    """Labels the present states of an environment."""
 
     def label(self, env: Any, observations: np.ndarray) -> np.ndarray:
         """Actions [N, A] for the environment's current states, whose observations are given."""
@@ -67,22 +67,22 @@ class Demonstrations:
         assert len(sizes) == 1, f"arrays of different lengths: {sizes}"
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """The fields, in order."""
+        """The fields, in order of declaration."""
         return self.observations, self.actions, self.weights, self.phases, self.blocks
 
     @classmethod
     def of(cls, arrays: Iterable[np.ndarray]) -> Demonstrations:
-        """From the fields in order."""
+        """Demonstrations from their fields, in order of declaration."""
         observations, actions, weights, phases, blocks = arrays
         return cls(observations, actions, weights, phases, blocks)
 
     def take(self, chosen: np.ndarray) -> Demonstrations:
-        """The samples of an index or mask."""
+        """The samples that an index array or a mask selects."""
         return Demonstrations.of(array[chosen] for array in self.arrays())
 
 
 def aggregate(parts: Sequence[Demonstrations]) -> Demonstrations:
-    """All samples of all rounds; block numbers of later parts are moved behind those of earlier ones."""
+    """All samples of several rounds; block numbers of later rounds are shifted to stay distinct."""
     start, joined = 0, []
     for part in parts:
         joined.append((*part.arrays()[:-1], part.blocks + start))
@@ -93,10 +93,10 @@ def aggregate(parts: Sequence[Demonstrations]) -> Demonstrations:
 def split_by_blocks(
     data: Demonstrations, val_split: float, rng: np.random.Generator
 ) -> tuple[Demonstrations, Demonstrations]:
-    """Training and validation data.
+    """Splits the data into training and validation data.
 
-    Whole time blocks are held out. The first and last tenth of a held-out block are dropped altogether, so that no
-    validation state is the neighbour of a training state.
+    Whole time blocks are held out. The first and last tenth of a held-out block are dropped, so that no validation
+    state is adjacent to a training state.
     """
     blocks, inverse = np.unique(data.blocks, return_inverse=True)
     if val_split == 0.0 or len(blocks) < 2:
@@ -104,7 +104,7 @@ def split_by_blocks(
     num_held = min(max(1, round(val_split * len(blocks))), len(blocks) - 1)
     held = np.zeros(len(blocks), dtype=bool)
     held[rng.permutation(len(blocks))[:num_held]] = True
-    # Position within the block: samples of a block are in the order of time.
+    # Position within the block: samples of a block are in chronological order.
     order = np.argsort(inverse, kind="stable")
     counts = np.bincount(inverse)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -128,15 +128,16 @@ def collect(
     rng: np.random.Generator,
     reward_weights: bool = False,
 ) -> Demonstrations:
-    """Rolls out a mixture of expert and actor from the environment's own (random) starts and labels every state.
+    """Rolls out a mixture of expert and actor from random starts of the environment and labels every state.
 
     Args:
-        actor: the clone; may be None with `beta` 1.
+        actor: the clone; may be None if `beta` is 1.
         beta: probability that the expert acts in a step of an environment.
-        noise_std: noise on the executed action in its own unit, a number or [A], redrawn every `noise_hold_steps`.
+        noise_std: standard deviation of the noise on executed actions, in their unit, a number or [A]; the noise is
+        redrawn every `noise_hold_steps`.
         block_steps: steps of a time block, see `split_by_blocks`.
-        rng: mixture and noise. The environments are seeded with a number drawn from it.
-        reward_weights: weigh a sample by the reward of its step instead of by 1.
+        rng: generator of mixture and noise. The environments' seed is drawn from it.
+        reward_weights: weight samples by the reward of their step instead of by 1.
 
     Raises:
         UserError: `beta` is below 1 and there is no actor.
@@ -161,7 +162,7 @@ def collect(
         phases = phase_of(env)
         after, rewards, terminated, truncated, _ = env.step((acted + noise).astype(np.float32))
         weights = np.asarray(rewards) if reward_weights else np.ones(num_envs)
-        # Where the environment only resets in this step, the action did nothing: that is no sample.
+        # In a step that only resets the environment the action has no effect: such a step is no sample.
         rows.append((observations, labels, weights, phases, episode.copy(), step - started, ~resting))
         done = np.logical_or(terminated, truncated)
         started[resting] = step
@@ -173,8 +174,7 @@ def collect(
 
 
 def next_step_reset(env: Any) -> bool:
-    """Whether the step after the end of an episode only resets (gymnasium's NEXT_STEP), so that its action is
-    ignored."""
+    """Whether the step after the end of an episode only resets (gymnasium's NEXT_STEP) and ignores its action."""
     mode = env.metadata.get("autoreset_mode", "")
     return "next" in str(getattr(mode, "value", mode)).lower()
 

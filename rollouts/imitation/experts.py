@@ -1,7 +1,7 @@
-"""Experts: functions of the environment's state that say what to do, for cloning and as open-loop baselines.
+"""Experts: functions that give an action for each state, used to label demonstrations and as open-loop baselines.
 
-`reference` aims at the reference pose with velocity feed-forward, `balance` adds a correction for the errors of the
-root, a trained controller can be the expert of another one, and `refined` adds a table by phase to any of them.
+`reference` aims at the reference pose with velocity feed-forward; `balance` adds a correction for the errors of the
+root; a trained controller can be the expert for another one; `refined` adds a table by phase to any of them.
 Corrections are radians of PD target; actions are in the environment's units.
 """
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 GAINS_FOLDER = Path(__file__).parent / "balance_gains"
-"""Gains that ship, one file per clip: `walk.json`, ..."""
+"""Folder of the gains that come with kinetune, one file per clip: `walk.json`, ..."""
 
 _LEFT_ANKLE, _RIGHT_ANKLE = BODY_NAMES.index("left_ankle"), BODY_NAMES.index("right_ankle")
 
 
 class ReferenceExpert:
-    """The reference target, whatever the state: the open-loop baseline."""
+    """The reference target, independent of the state: the open-loop baseline."""
 
     def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
-        """Actions [N, A]."""
+        """Actions [N, A] for the environment's present states."""
         return env.expert_action().astype(np.float64)
 
 
@@ -48,7 +48,7 @@ class BalanceExpert:
     """The reference target, corrected for the errors of the root; see `rollouts.imitation.balance_feedback`."""
 
     def __init__(self, gains: BalanceGains | Sequence[BalanceGains]) -> None:
-        """`gains`: for all environments, or one for each."""
+        """`gains`: one set for all environments, or one for each."""
         if isinstance(gains, BalanceGains):
             self._stance, self._swing, self._chest = gains.stance, gains.swing, gains.chest
         else:
@@ -68,13 +68,13 @@ class BalanceExpert:
 
 
 class ControllerExpert:
-    """The mean action of a trained controller."""
+    """Labels states with the mean action of a trained controller."""
 
     def __init__(self, controller: ActorCritic) -> None:
         self._controller = controller.eval()
 
     def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
-        """Actions [N, A]."""
+        """Actions [N, A] for the observations [N, O]."""
         return self._controller.act(torch.from_numpy(observations)).numpy().astype(np.float64)
 
 
@@ -86,7 +86,7 @@ class PhaseTable:
     cyclic: bool
 
     def at(self, phases: Array) -> Array:
-        """Corrections [N, A], linear between the entries."""
+        """Corrections [N, A], linearly interpolated between the entries."""
         count = len(self.offsets)
         place = np.asarray(phases, dtype=np.float64) * (count if self.cyclic else count - 1)
         low = np.floor(place).astype(np.int64)
@@ -103,7 +103,7 @@ class RefinedExpert:
         self._tables = tuple(tables)
 
     def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
-        """Actions [N, A]."""
+        """Actions [N, A] of the base expert plus the corrections at the present phases."""
         labels = self._base.label(env, observations)
         phases, clips = env.task.phase, env.task.clip
         for index, table in enumerate(self._tables):
@@ -113,22 +113,22 @@ class RefinedExpert:
 
 
 class ExpertByClip:
-    """Each environment's clip has an expert of its own."""
+    """Gives each clip an expert of its own."""
 
     def __init__(self, experts: Sequence[Expert]) -> None:
         self._experts = tuple(experts)
 
     def label(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
-        """Actions [N, A]."""
+        """Actions [N, A], each row by the expert of its clip."""
         labels = np.stack([expert.label(env, observations) for expert in self._experts])
         return labels[env.task.clip, np.arange(env.num_envs)]
 
 
 def build_expert(settings: DemonstrationSettings, env: DeepMimicVectorEnv) -> Expert:
-    """The expert that the settings name, without refinement.
+    """The expert that the settings select, without refinement.
 
     Raises:
-        UserError: no such controller, or one for other observations; a malformed file of gains.
+        UserError: there is no such controller, it was made for other observations, or the file of gains is malformed.
     """
     if settings.expert == "reference":
         return ReferenceExpert()
@@ -143,7 +143,7 @@ def build_expert(settings: DemonstrationSettings, env: DeepMimicVectorEnv) -> Ex
 
 
 def root_of(env: DeepMimicVectorEnv) -> TrackedState:
-    """The simulated roots, as far as `root_errors` reads a state: rotation, place and velocities."""
+    """The simulated roots with the quantities that `root_errors` uses: rotation, position and velocities."""
     pose, velocity = env.root_state()
     spin = np.einsum("nij,nj->ni", rotation_matrices(pose[:, 3:]), velocity[:, 3:])
     return TrackedState(

@@ -1,9 +1,10 @@
-"""Torques that a motion needs, if the ground only pushes and the root has no motor.
+"""Joint torques that a motion requires, given that the ground can only push and the root has no motor.
 
 For every phase of a clip the equation of motion  M a + c = S' tau + J' f  is solved for joint torques tau and forces f
-at the corners of the soles near the ground: least squares on torques and forces, the six root rows as nearly exact as
-forces allow that push (f_z >= 0) within a friction pyramid. What is left on the root is reported: a reference motion
-need not be possible. A bare inverse dynamics puts all of it into the root and, in stance, nothing into the ground.
+at the corners of the soles near the ground: least squares on torques and forces, with the six rows of the root
+satisfied as exactly as is possible with forces that push (f_z >= 0) within a friction pyramid. The remaining wrench on
+the root is reported: a reference motion need not be physically possible. Plain inverse dynamics assigns everything to
+the root and, in stance, nothing to the ground.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from envs.task.reference import ReferenceMotion
 Array = NDArray[np.float64]
 
 CONTACT_HEIGHT_M = 0.03
-"""A corner of a sole below this height carries force."""
+"""A corner of a sole below this height can carry force."""
 ROOT_PRECISION = 100.0
-"""Weight of the root's equation against that of small torques and forces."""
+"""Weight of the root's equation of motion relative to that of small torques and forces."""
 FORCE_COST = 0.05
-"""Weight of a newton against a newton metre."""
+"""Weight of one newton relative to one newton metre."""
 DIFFERENCE_S = 1.0 / 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class ConsistentTorques:
-    """For M phases: `torques` [M, 28] N m, `target_offsets` [M, 28] torques / Kp in radians; mean size of the root
-    wrench that stays unexplained, `root_force` N and `root_torque` N m, and the same without ground forces."""
+    """Result for M phases: `torques` [M, 28] N m, `target_offsets` [M, 28] torques / Kp in radians; mean size of the
+    unexplained wrench on the root, `root_force` N and `root_torque` N m, and the same without ground forces."""
 
     torques: Array
     target_offsets: Array
@@ -46,7 +47,7 @@ class ConsistentTorques:
 def contact_consistent_torques(settings: DeepMimicSettings, phases: Array) -> ConsistentTorques:
     """Torques at phases [M] of the settings' first clip.
 
-    Dampers in the joints are left out: the velocity feed-forward of the targets already cancels them.
+    The joints' damping is left out, because the velocity feed-forward of the targets cancels it.
     """
     model = build_humanoid(settings)
     data: Data = mujoco.MjData(model)
@@ -79,7 +80,7 @@ def contact_consistent_torques(settings: DeepMimicSettings, phases: Array) -> Co
 def _solve(
     model: Model, data: Data, qpos: Array, qvel: Array, acceleration: Array, friction: float
 ) -> tuple[Array, Array, Array]:
-    """Torques [28], the root wrench that is left [6], and the root wrench without any ground force [6]."""
+    """Torques [28], the unexplained wrench on the root [6], and the wrench on the root without ground forces [6]."""
     data.qpos[:], data.qvel[:] = qpos, qvel
     mujoco.mj_forward(model, data)
     inertia = np.zeros((model.nv, model.nv))
@@ -88,7 +89,7 @@ def _solve(
     rays = _force_rays(model, data, friction)
     if not len(rays):
         return needed[6:], needed[:6], needed[:6]
-    # Unknown: how much of each ray. Rows: the root's equation, small torques, small forces.
+    # Unknowns: coefficients of the rays. Rows: the root's equation, small torques, small forces.
     amount, _ = nnls(
         np.concatenate([ROOT_PRECISION * rays[:, :6].T, rays[:, 6:].T, FORCE_COST * np.eye(len(rays))]),
         np.concatenate([ROOT_PRECISION * needed[:6], needed[6:], np.zeros(len(rays))]),
@@ -98,7 +99,7 @@ def _solve(
 
 
 def _force_rays(model: Model, data: Data, friction: float) -> Array:
-    """Generalised forces [K, nv] of one newton along each edge of the friction pyramids of the corners that stand."""
+    """Generalised forces [K, nv] of one newton along each edge of the friction pyramids at corners in contact."""
     rays = []
     jacobian = np.zeros((3, model.nv))
     for name in ("right_ankle", "left_ankle"):

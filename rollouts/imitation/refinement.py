@@ -1,17 +1,18 @@
-"""Refined labels: corrections of the open-loop targets, by phase, that make the simulated character track better.
+"""Refines labels in simulation: offsets of the open-loop targets, by phase, that improve tracking.
 
 All methods start from states on the clip at M phases one control step apart, and return a `PhaseTable` of offsets in
-radians. A label and the error it is blamed for belong together: the action of phase t moves the state of t to that of
-t + 1, whose error is the one that counts (the guide's code pairs the state after a step with the action before it).
+radians. Each label is corrected by the error it causes: the action of phase t leads from the state at t to that at t +
+1, whose error counts. (`train_sft.py` of yelongshen/DeepMimic_mujoco pairs the state
+after a step with the action before it.)
 
-    feedback   iterative learning control: roll the labels out, add a share of the joint error each of them left
+    feedback   iterative learning control: roll the labels out, add a fraction of the joint error that each one left
     gradient   Gauss-Newton on the error after h steps; Jacobians by finite differences in the simulator
     mpc        average random perturbations by the reward of h steps (path-integral weights)
-    invdyn     torques / Kp of inverse dynamics that need no help: joint torques and foot forces together explain the
-               motion of the unactuated root (a bare `mj_inverse` leaves a wrench on it that no motor can supply)
+    invdyn     torques / Kp of an inverse dynamics without external help: joint torques and foot forces together explain
+               the motion of the unactuated root (plain `mj_inverse` leaves a wrench on it that no motor can supply)
 
-Labels are corrected all at once, although each was judged with its neighbours as they were: a pass is kept only as far
-as the mean reward from all phases rises with it (halving its step, or not at all).
+All labels are corrected at once, although each was evaluated with the old values of its neighbours. Therefore a pass is
+applied only as far as the mean reward from all phases rises (its step is halved, or it is discarded).
 """
 
 from __future__ import annotations
@@ -36,29 +37,29 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 JACOBIAN_STEP = 0.02
-"""Radians by which a target is moved for a finite difference."""
+"""Change of a target, in radians, for finite differences."""
 MAX_OFFSET = 0.5
-"""Radians: corrections stay within this."""
+"""Largest correction, radians."""
 ROOT_WEIGHT = 2.0
-"""Of the root's pose error (metres, radians) against that of a joint (radians) in `gradient`."""
+"""Weight of the root's pose error (metres, radians) relative to that of a joint (radians) in `gradient`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refinement:
-    """The table, and what it does: mean reward and joint error over `refine_horizon` steps from every phase, before and
-    after; `invdyn` adds the wrench on the root that no torque explains."""
+    """A table of corrections and its effect: mean reward and joint error over `refine_horizon` steps from every phase,
+    before and after; for `invdyn` also the unexplained wrench on the root."""
 
     table: PhaseTable
     figures: dict[str, float]
 
 
 def refine(task: DeepMimicSettings, settings: DemonstrationSettings, seed: int) -> list[Refinement]:
-    """Corrections for the reference labels of every clip of the task; the identity for `refine_method` none."""
+    """Corrections of the reference labels for every clip of the task; they are 0 with `refine_method` `none`."""
     return [_refine_clip(_one_clip(task, clip), settings, seed + index) for index, clip in enumerate(task.motion)]
 
 
 def phase_grid(env: DeepMimicVectorEnv) -> tuple[Array, bool]:
-    """Phases [M] one control step apart on the environment's only clip, and whether it repeats."""
+    """Phases [M] one control step apart on the environment's only clip, and whether the clip repeats."""
     reference = env.task.reference
     cyclic = bool(reference.cyclic[0])
     count = max(2, round(float(reference.durations[0]) * env.settings.control_hz))
@@ -66,7 +67,7 @@ def phase_grid(env: DeepMimicVectorEnv) -> tuple[Array, bool]:
 
 
 def _one_clip(task: DeepMimicSettings, clip: str) -> DeepMimicSettings:
-    """The task with this clip only, without pushes, and no end before the horizon."""
+    """The task with this clip alone, without pushes and without an end before the horizon."""
     return task.model_copy(
         update={"motion": (clip,), "motion_weights": None, "push_force": 0.0, "early_termination": False}
     )
@@ -124,7 +125,7 @@ def track(
     """Mean reward and joint error [N] over some steps from states on the clip.
 
     Args:
-        first_offsets: [N, A] radians that are added to the first action.
+        first_offsets: [N, A] radians added to the first action.
     """
     observations, _ = env.reset(seed=0, options={"phase": phases})
     units = action_units(env)
@@ -142,7 +143,7 @@ def track(
 def _feedback(
     task: DeepMimicSettings, settings: DemonstrationSettings, phases: Array, table: PhaseTable, rng: np.random.Generator
 ) -> PhaseTable:
-    """Every start is followed for `refine_horizon` steps; a label's errors are averaged over the starts."""
+    """Follows every start for `refine_horizon` steps and averages a label's errors over the starts."""
     env = make_vector_env(task, len(phases))
     expert = RefinedExpert(ReferenceExpert(), [table])
     observations, _ = env.reset(seed=0, options={"phase": phases})
@@ -167,7 +168,7 @@ def _gradient(
     """One Gauss-Newton step for every label: delta = rate (J'J + lambda)^-1 J' error."""
     count, size = table.offsets.shape
     env = make_vector_env(task, count * (size + 1))
-    # Of every start, one copy as it is and one for each target that is moved.
+    # For every start one unchanged copy, and one for each target that is perturbed.
     moves = np.tile(np.concatenate([np.zeros((1, size)), JACOBIAN_STEP * np.eye(size)]), (count, 1))
     track(env, RefinedExpert(ReferenceExpert(), [table]), np.repeat(phases, size + 1), settings.refine_horizon, moves)
     reached = _tracking_error(env).reshape(count, size + 1, -1)
@@ -177,7 +178,7 @@ def _gradient(
         jacobian = (outcomes[1:] - outcomes[0]).T / JACOBIAN_STEP
         normal = jacobian.T @ jacobian
         damping = 0.1 * np.trace(normal) / size * np.eye(size)
-        # The labels of the whole horizon move the state at its end: each corrects its part.
+        # All labels within the horizon affect its final state: each is corrected by its part.
         share = settings.refine_rate / settings.refine_horizon
         offsets[index] -= share * np.linalg.solve(normal + damping, jacobian.T @ outcomes[0])
     return _clipped(table, offsets)
@@ -186,7 +187,7 @@ def _gradient(
 def _mpc(
     task: DeepMimicSettings, settings: DemonstrationSettings, phases: Array, table: PhaseTable, rng: np.random.Generator
 ) -> PhaseTable:
-    """Perturbations of a label, averaged with weights exp(standardised mean reward of the horizon)."""
+    """Averages perturbations of a label with weights exp(standardised mean reward over the horizon)."""
     count, size = table.offsets.shape
     copies = settings.refine_samples + 1
     env = make_vector_env(task, count * copies)
@@ -203,13 +204,13 @@ def _mpc(
 
 
 def _tracking_error(env: DeepMimicVectorEnv) -> Array:
-    """Simulated minus reference [N, 34]: joint coordinates, then the root's place and rotation, weighted."""
+    """Simulated minus reference [N, 34]: joint coordinates, then the root's position and rotation, weighted."""
     task = env.task
     reference = task.reference.state(task.clip, task.time, task.origin).tracked
     target = task.reference.target(task.clip, task.time, task.origin)
     root = root_of(env)
     place = root.root_position - reference.root_position
-    # The vector part of a quaternion is half the angle.
+    # The vector part of a quaternion is about half the rotation vector.
     w, x, y, z = reference.rotations[:, 0].T
     inverse = np.stack([np.stack(row, axis=-1) for row in (
         (-x, w, z, -y), (-y, -z, w, x), (-z, y, -x, w)
@@ -221,12 +222,12 @@ def _tracking_error(env: DeepMimicVectorEnv) -> Array:
 
 
 def _entries(phases: Array, count: int) -> NDArray[np.int64]:
-    """Table entries nearest to phases [N]."""
+    """Indices of the table entries nearest to phases [N]."""
     return np.rint(phases * count).astype(np.int64) % count
 
 
 def _wrapped(angles: Array) -> Array:
-    """Angles in [-pi, pi)."""
+    """Angles wrapped to [-pi, pi)."""
     return (angles + np.pi) % (2.0 * np.pi) - np.pi
 
 

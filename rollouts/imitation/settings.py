@@ -1,6 +1,6 @@
-"""Options of cloning's expert and of the data it labels. Imports neither torch nor ray.
+"""Options of the cloned expert and of its demonstrations. Imports neither torch nor ray.
 
-Names are those of the DeepMimic guide's `train_sft.py` where it has one.
+Names follow `src/train_sft.py` of yelongshen/DeepMimic_mujoco where it has the option.
 """
 
 from __future__ import annotations
@@ -18,69 +18,67 @@ RefineMethod = Literal["feedback", "gradient", "mpc", "invdyn", "none"]
 
 
 class DemonstrationSettings(Settings):
-    """The expert and the data it labels."""
+    """The expert and its demonstrations."""
 
     expert: str = Field(default="balance", min_length=1)
-    """Who labels the states. `balance`: the reference pose with velocity feed-forward, corrected in proportion to the
-    errors of root attitude and velocity. `reference`: without the correction. Otherwise the folder of a trained
-    controller."""
+    """Which expert labels the states. `balance`: the reference pose with velocity feed-forward, corrected in proportion
+    to the errors of the root's attitude and velocity. `reference`: the same without correction. Any other value is the
+    folder of a trained controller."""
 
     balance_gains: Path | None = None
-    """File of feedback gains for `--expert balance`, as `python -m jobs.balance` writes it; by default the ones that
-    ship for the clip. A clip without any is labelled by the reference alone."""
+    """File of feedback gains for `--expert balance`, as written by `python -m jobs.balance`; by default the gains that
+    come with kinetune for the clip. A clip without gains is labelled by the reference alone."""
 
     lookahead: str | None = None
-    """Which reference pose is the label at time t: the one `lookahead` later. `0.033s` is in seconds, a plain number
-    (the guide's) counts control steps; fractions are interpolated. By default what the environment's `lookahead_s`
-    says, one control step."""
+    """How far ahead of a state the reference pose is that becomes its label. `0.033s` is in seconds; a plain number
+    counts control steps and may be a fraction. By default the environment's `lookahead_s`, one control step."""
 
     dagger_rounds: int = Field(default=3, ge=0)
-    """Rounds after the first, in which the clone itself acts more and more and the expert labels what it visits. 0:
-    the expert's own, noisy, rollouts only."""
+    """Number of DAgger rounds after the first; in them the clone acts more and more and the expert labels the states it
+    visits. 0 uses only rollouts of the expert with noise."""
 
     dagger_betas: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(default=(1.0, 0.5, 0.25, 0.0), min_length=1)
-    """Share of steps in which the expert acts, by round, the first included; the last value holds for further
-    rounds."""
+    """Fraction of steps in which the expert acts, by round, the first included; the last value holds for later ones."""
 
     num_demo_envs: int = Field(default=64, ge=1)
-    """Environments that collect data, over all workers together."""
+    """Number of environments that collect demonstrations, over all workers together."""
 
     demo_s: float = Field(default=8.0, gt=0)
-    """Seconds that each of them simulates in a round; after a fall it starts again at a random phase."""
+    """Seconds that each environment simulates per round; after a fall it restarts at a random phase."""
 
     demo_noise: float = Field(default=0.05, ge=0)
-    """Standard deviation of the noise on the executed actions, radians of PD target; labels stay clean. It brings the
-    data states off the motion, with the way back."""
+    """Standard deviation of the noise on executed actions, radians of PD target; labels have no noise. It adds states
+    off the motion, with labels that lead back."""
 
     demo_noise_hold_s: float = Field(default=0.1, gt=0)
-    """The noise is redrawn after so many seconds: held noise pushes further than white noise."""
+    """Seconds after which the noise is redrawn; held noise moves the character further than white noise."""
 
     label_weighting: Literal["uniform", "reward"] = "uniform"
-    """Weight of a sample in the loss: the same for all, or the step's reward, so that hopeless states count less."""
+    """Weight of a sample in the loss: the same for all, or the reward of its step, so that bad states count less."""
 
     refine_actions: bool = False
-    """Correct the expert's labels by simulation before they are cloned."""
+    """Refine the expert's labels in simulation before they are cloned."""
 
     refine_method: RefineMethod = "feedback"
-    """How. `feedback`: roll the labels out and add a share of the joint error each of them left (iterative learning).
-    `gradient`: Gauss-Newton on the tracking error after `refine_horizon` steps, with finite-difference Jacobians.
-    `mpc`: random perturbations, averaged by how well they track. `invdyn`: torques of inverse dynamics that agree
-    with the foot contacts, as offsets of the target. `none`: nothing."""
+    """Method of refinement. `feedback`: roll the labels out and add a fraction of the joint error that each one left
+    (iterative learning control). `gradient`: Gauss-Newton on the tracking error after `refine_horizon` steps, with
+    finite-difference Jacobians. `mpc`: random perturbations, averaged by their reward. `invdyn`: torques of inverse
+    dynamics consistent with the foot contacts, as offsets of the targets. `none`: no refinement."""
 
     refine_iterations: int = Field(default=3, ge=1)
-    """Passes of the refinement."""
+    """Number of passes of the refinement."""
 
     refine_rate: float = Field(default=0.5, gt=0, le=1)
-    """Share of the joint error (feedback) or of the Gauss-Newton step (gradient) that a pass adds."""
+    """Fraction of the joint error (feedback) or of the Gauss-Newton step (gradient) that a pass applies."""
 
     refine_samples: int = Field(default=20, ge=1)
-    """Perturbations per label and pass of `mpc`."""
+    """Number of perturbations per label and pass of `mpc`."""
 
     refine_noise: float = Field(default=0.1, gt=0)
-    """Standard deviation of those perturbations, radians."""
+    """Standard deviation of the perturbations of `mpc`, radians."""
 
     refine_horizon: int = Field(default=3, ge=1)
-    """Control steps after which `gradient` and `mpc` compare with the motion; the label acts in the first."""
+    """Control steps after which `gradient` and `mpc` compare with the motion; a label acts in the first of them."""
 
     @field_validator("lookahead")
     @classmethod
@@ -97,7 +95,7 @@ class DemonstrationSettings(Settings):
         return value
 
     def label_lookahead_s(self, control_hz: float) -> float | None:
-        """The lookahead in seconds; None: the environment's own."""
+        """The lookahead in seconds; None means the environment's own."""
         if self.lookahead is None:
             return None
         if self.lookahead.endswith("s"):
@@ -105,16 +103,16 @@ class DemonstrationSettings(Settings):
         return float(self.lookahead) / control_hz
 
     def beta(self, round_index: int) -> float:
-        """Share of expert steps in a round, counted from 0."""
+        """Fraction of expert steps in a round, counted from 0."""
         return self.dagger_betas[min(round_index, len(self.dagger_betas) - 1)]
 
 
 MAX_LOOKAHEAD_S = 0.5
-"""The bound of the environment's `lookahead_s`."""
+"""Largest `lookahead_s` of the environment, seconds."""
 
 
 class CloneTaskSettings(DeepMimicSettings, DemonstrationSettings):
-    """The task, the expert and its data."""
+    """Options of the task, the expert and its demonstrations."""
 
     @model_validator(mode="after")
     def _one_lookahead(self) -> Self:
@@ -130,7 +128,7 @@ class CloneTaskSettings(DeepMimicSettings, DemonstrationSettings):
 
     @property
     def task_settings(self) -> DeepMimicSettings:
-        """The environment's options, with `lookahead` in seconds."""
+        """The environment's options, with `lookahead` converted to seconds."""
         values = {name: getattr(self, name) for name in DeepMimicSettings.model_fields}
         if self.lookahead is not None:
             values["lookahead_s"] = self.label_lookahead_s(self.control_hz)

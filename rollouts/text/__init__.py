@@ -1,1 +1,1 @@
-"""Text encoders and the cache of their embeddings."""
+"""Text encoders, from prompts to embeddings, and the cache of the embeddings."""

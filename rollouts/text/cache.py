@@ -1,8 +1,9 @@
-"""Embeddings that were computed once: in memory up to a budget, and in a folder shared by jobs and processes.
+"""Cache of text embeddings: in memory up to a limit, and in a folder that jobs and processes share.
 
-A folder holds `<fingerprint>/<hash>.safetensors`, one file for each batch of new texts, never changed once written
-(atomically), so any number of processes read and write it without locks. An entry's key is the hash of what was asked
-for (pooled or tokens) and of the token numbers: texts that read the same share it. Other weights, another folder.
+A folder holds `<fingerprint>/<hash>.safetensors`, one file per batch of new texts, written atomically and never
+changed, so any number of processes read and write it without locks. The key of an entry is the hash of the kind of
+embedding (pooled or tokens) and of the token numbers, so texts with equal tokens share an entry. An encoder with other
+weights has another fingerprint and uses another folder.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class MemoryCache:
         return len(self._arrays)
 
     def get(self, key: tuple[str, str]) -> np.ndarray | None:
-        """The array, or None; it becomes the most recently used one."""
+        """The array, or None if it is absent; it becomes the most recently used one."""
         array = self._arrays.get(key)
         if array is not None:
             self._arrays.move_to_end(key)
         return array
 
     def put(self, key: tuple[str, str], array: np.ndarray) -> None:
-        """Keep a read-only view of an array, dropping the least recently used ones over the budget."""
+        """Stores a read-only view of an array, and drops the least recently used ones while over the limit."""
         view = array.view()
         view.flags.writeable = False
         if (old := self._arrays.pop(key, None)) is not None:
@@ -60,7 +61,7 @@ class MemoryCache:
 
 
 def entry_key(kind: str, ids: Iterable[int]) -> str:
-    """Name of an entry on disk: hash of what was asked for and of the token numbers."""
+    """Name of an entry on disk: hash of the kind of embedding and of the token numbers."""
     return hashlib.sha256(f"{kind} {' '.join(map(str, ids))}".encode()).hexdigest()
 
 
@@ -74,7 +75,7 @@ class DiskCache:
         self._file_of: dict[str, Path] = {}
 
     def get(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
-        """Those of the entries that are there."""
+        """The entries that exist, by key."""
         wanted = set(keys)
         if not wanted <= self._file_of.keys():
             self._look_for_new_files()
@@ -85,7 +86,7 @@ class DiskCache:
         return found
 
     def put(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Add entries, as one new file."""
+        """Adds entries, as one new file."""
         if not arrays:
             return
         name = hashlib.sha256(" ".join(sorted(arrays)).encode()).hexdigest()[:32]

