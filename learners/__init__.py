@@ -1,1 +1,1 @@
-"""How parameters change: GRPO, supervised diffusion training, retrieval training."""
+"""Training algorithms: GRPO, TRPO, behaviour cloning, and supervised training of diffusion policies and of TMR."""

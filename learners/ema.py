@@ -1,9 +1,9 @@
 """Exponential moving average of weights.
 
 avg = d * avg + (1 - d) * weight after every optimizer step (MDM: d = 0.9999 from step 0, no bias correction). With
-`warmup` the decay starts small, d_n = min(d, (1 + n) / (10 + n)) for the n-th update, so that a run of a few thousand
-steps does not carry its random start along. The average is kept in float32 beside the weights, which it never touches
-except inside `swapped`.
+`warmup` the decay of the n-th update is d_n = min(d, (1 + n) / (10 + n)), so that the random initial weights do not
+remain in the average of a run of a few thousand steps. The average is a float32 copy; the weights themselves change
+only inside `swapped`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from motions.base.errors import UserError
 
 
 class EMA:
-    """Average of a set of named parameters.
+    """Exponential moving average of named parameters.
 
     Example:
         ema = EMA(dict(network.named_parameters()), decay=0.9999)
@@ -29,7 +29,7 @@ class EMA:
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], decay: float, warmup: bool = False) -> None:
-        """Start the average at the parameters' values. `decay` is in [0, 1)."""
+        """Starts the average at the parameters' values. `decay` is in [0, 1)."""
         if not 0 <= decay < 1:
             raise UserError(f"EMA decay is {decay}; expected 0 <= decay < 1")
         self.decay = decay
@@ -40,7 +40,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the parameters' present values."""
+        """Moves the average towards the parameters' present values."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates)) if self.warmup else self.decay
         for name, value in self._parameters.items():
             self._average[name].mul_(decay).add_(value.detach().float(), alpha=1 - decay)
@@ -52,7 +52,7 @@ class EMA:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """The parameters hold their averages inside the block and get their own values back at its end."""
+        """Inside the block the parameters hold their averages; at its end they get their own values back."""
         own = {name: value.detach().clone() for name, value in self._parameters.items()}
         with torch.no_grad():
             for name, value in self._parameters.items():
@@ -65,12 +65,12 @@ class EMA:
                     value.copy_(own[name])
 
     def state(self) -> dict[str, Any]:
-        """Averages and the number of updates; copies on the CPU, loads with `weights_only=True`."""
+        """Averages and the number of updates: copies on the CPU, loadable with `weights_only=True`."""
         average = {name: value.cpu() for name, value in self.weights().items()}
         return {"average": average, "num_updates": self.num_updates}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over `state()` of another run.
+        """Restores the result of `state()`.
 
         Raises:
             UserError: names or shapes differ from the parameters'.
@@ -81,12 +81,12 @@ class EMA:
 
 @torch.no_grad()
 def copy_named(source: Mapping[str, Tensor], target: Mapping[str, Tensor], origin: str) -> None:
-    """Copy tensors by name into `target`, which must have the same names and shapes; nothing is copied otherwise.
+    """Copies tensors by name into `target`, which must have the same names and shapes; otherwise nothing is copied.
 
     Args:
         source: tensors to copy.
         target: tensors written in place.
-        origin: what `source` is, for the message.
+        origin: description of `source` for the error message.
 
     Raises:
         UserError: a name is missing or unknown, or a shape differs.

@@ -1,8 +1,8 @@
-"""Processes that train one network together, as a learner sees them: who am I, and two collective operations.
+"""Processes that train one network together, from a learner's point of view: rank, size and two collective operations.
 
-Choices: gradients are summed by hand, not by DDP, because a learner divides by the global weight of a batch, which no
-mean over equal shards gives; one process and many then differ by rounding only. Nothing here knows Ray: whoever
-starts the processes opens `torch.distributed`.
+Gradients are summed explicitly, not by DDP, because a learner divides by the global weight of a batch, which a mean
+over equal shards does not give; one process and many then differ by rounding only. Nothing here uses Ray: the code that
+starts the processes initialises `torch.distributed`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 
 class Workers(Protocol):
-    """A group of processes; every one of them must make the same calls in the same order."""
+    """A group of processes, all of which must make the same calls in the same order."""
 
     @property
     def rank(self) -> int:
@@ -28,26 +28,26 @@ class Workers(Protocol):
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         ...
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace every tensor by its sum over the processes, in place."""
+        """Replaces every tensor by its sum over the processes, in place."""
         ...
 
     def gather(self, array: np.ndarray) -> np.ndarray:
-        """The arrays [N, ...] of all processes, joined in the order of their ranks; N may differ."""
+        """The arrays [N, ...] of all processes, concatenated in the order of their ranks; N may differ."""
         ...
 
 
 class OneWorker:
-    """No group at all."""
+    """A group of one process."""
 
     rank = 0
     size = 1
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Nothing to add."""
+        """Does nothing: the sum over one process is the tensor itself."""
 
     def gather(self, array: np.ndarray) -> np.ndarray:
         """The array itself."""
@@ -55,20 +55,20 @@ class OneWorker:
 
 
 class ProcessGroup:
-    """The default group of `torch.distributed`, which must be open."""
+    """The default group of `torch.distributed`, which must be initialised."""
 
     @property
     def rank(self) -> int:
-        """Number of this process."""
+        """Number of this process, from 0."""
         return dist.get_rank()
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         return dist.get_world_size()
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """One collective for all tensors."""
+        """Sums all tensors in place in one collective call."""
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.all_reduce(flat)
         start = 0
@@ -77,7 +77,7 @@ class ProcessGroup:
             start += tensor.numel()
 
     def gather(self, array: np.ndarray) -> np.ndarray:
-        """Arrays travel as tensors padded to the longest."""
+        """Concatenates the processes' arrays; they are sent as tensors padded to the longest."""
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         dist.all_gather(counts, torch.tensor([len(array)]))
         longest = max(int(count) for count in counts)
@@ -90,14 +90,14 @@ class ProcessGroup:
 
 @dataclass(frozen=True, slots=True)
 class TrainContext:
-    """What a training function knows of its surroundings."""
+    """What a training function can use of its surroundings."""
 
     workers: Workers
     report: Callable[[Mapping[str, float], Path | None], None]
-    """Metrics, and a folder whose content becomes the checkpoint (None: metrics only). All workers must call it
-    together; the folder of rank 0 counts."""
+    """Reports metrics, and a folder whose content becomes the checkpoint (None: metrics only). All workers must call it
+    together; the folder of rank 0 is kept."""
     resume_from: Path | None
-    """Folder of the last checkpoint, after a restart."""
+    """Folder of the last checkpoint after a restart, else None."""
 
 
 TrainFunction = Callable[[TrainContext, Any], None]

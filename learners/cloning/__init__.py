@@ -1,1 +1,1 @@
-"""Behaviour cloning with DAgger."""
+"""Behaviour cloning of an expert, with DAgger."""

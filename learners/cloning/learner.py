@@ -1,12 +1,13 @@
-"""Cloning: a Gaussian controller fitted to an expert's actions by maximum likelihood, and its critic's warm start.
+"""Cloning: a Gaussian controller fitted to an expert's actions by maximum likelihood, and its critic's initial fit.
 
 Choices:
-1. The likelihood trains the standard deviation on the residuals too, with a floor on its logarithm: a std of 1, which
-   training on squared errors leaves behind, throws the clone off at the first sampled step of reinforcement learning.
-2. Observation statistics come from all data (`observe`), before the first step of a round; they do not move within
-   it, and the controller clips normalised observations in the same way for training and acting: one code path.
+1. The likelihood also fits the standard deviation to the residuals, with a lower bound on its logarithm: with a
+standard deviation of 1, which remains if only the squared error is trained, the first sampled steps of reinforcement
+learning make the character fall.
+2. Observation statistics are computed from all data (`observe`) before the first step of a round and do not change
+within it; the controller normalises and clips observations with the same code in training and in use.
 3. The weights with the best validation likelihood are kept.
-4. Many workers: every optimizer step's global batch is the same as one worker's; each works on its slice.
+4. With several workers the global batch of every optimizer step is the same as with one; each works on its slice.
 
 Symbols: a label, mu(s) mean, sigma std, w weight; loss = sum w (0.5 ((a - mu) / sigma)^2 + log sigma) / sum w, mean
 over action components.
@@ -31,17 +32,17 @@ from rollouts.devices import resolve_device
 from rollouts.imitation.demonstrations import Demonstrations, split_by_blocks
 
 FINAL_RATE = 0.1
-"""Share of the learning rate that is left at the end of a round."""
+"""Fraction of the learning rate that remains at the end of a round."""
 
 VALIDATIONS = 20
-"""Times that a round looks at the validation data, at most."""
+"""Largest number of evaluations on the validation data per round."""
 
 Report = Callable[[dict[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class CloneLoss:
-    """Sums over a batch, so that parts of it can be added: `loss` (differentiable), `squared_error` and `weight`."""
+    """Sums over a batch, to be added over its parts: `loss` (differentiable), `squared_error` and `weight`."""
 
     loss: Tensor
     squared_error: Tensor
@@ -52,8 +53,8 @@ def cloning_loss(mean: Tensor, log_std: Tensor, actions: Tensor, weights: Tensor
     """Weighted negative log-likelihood without its constant, summed over samples, mean over components.
 
     Args:
-        mean: [B, A].
-        log_std: [A] or [B, A].
+        mean: [B, A] of the policy.
+        log_std: [A] or [B, A] of the policy.
         actions: labels [B, A].
         weights: [B], not negative.
     """
@@ -65,7 +66,7 @@ def cloning_loss(mean: Tensor, log_std: Tensor, actions: Tensor, weights: Tensor
 
 
 class CloningLearner:
-    """Fits a controller to demonstrations, round by round; the optimizer starts afresh in each round."""
+    """Fits a controller to demonstrations, round by round; each round starts with a new optimizer."""
 
     def __init__(
         self, controller: ActorCritic, settings: CloningSettings, seed: int, workers: Workers | None = None
@@ -77,7 +78,7 @@ class CloningLearner:
         self._device = resolve_device(settings.cloning_device)
 
     def observe(self, data: Demonstrations) -> None:
-        """Add new data to the controller's observation statistics: each sample once, before the round's `fit`.
+        """Adds new data to the controller's observation statistics: each sample once, before the round's `fit`.
 
         Raises:
             UserError: observations are not finite.
@@ -89,11 +90,11 @@ class CloningLearner:
 
         Args:
             data: everything collected so far; the same on all workers.
-            round_index: number of the round; with the seed it decides split and batches.
-            report: gets `loss`, `rmse`, `val_loss`, `val_rmse`, `optimizer_steps` and `std` now and then.
+            round_index: number of the round; with the seed it determines split and batches.
+            report: called with `loss`, `rmse`, `val_loss`, `val_rmse`, `optimizer_steps` and `std` at each validation.
 
         Returns:
-            The figures of the weights that were kept.
+            The metrics of the weights that were kept.
 
         Raises:
             UserError: labels or observations are not finite, or there are no data.
@@ -195,7 +196,7 @@ def _on(data: Demonstrations, device: torch.device) -> _Tensors:
 
 @dataclass(frozen=True, slots=True)
 class CriticData:
-    """States [M, O], raw, and the discounted returns [M] that followed them."""
+    """Raw observations of states [M, O], and the discounted returns [M] that followed them."""
 
     observations: np.ndarray
     returns: np.ndarray
@@ -204,12 +205,12 @@ class CriticData:
 def discounted_returns(
     rewards: np.ndarray, ended: np.ndarray, values_after: np.ndarray, gamma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns [T, N] of time-major rewards [T, N], and which of them are known [T, N].
+    """Returns [T, N] of time-major rewards [T, N], and [T, N] whether each is known.
 
     Args:
-        ended: [T, N] bool, the episode ends with this step, by a fall or by time.
-        values_after: [T, N], what the state after the step is still worth: 0 after a fall, NaN where nobody knows
-            (the end of the time limit or of the data). A return that would contain it is not known.
+        ended: [T, N] bool, the episode ends with this step, by a fall or by a time limit.
+        values_after: [T, N] value of the state after the step: 0 after a fall, NaN where it is unknown (at the time
+        limit or at the end of the data). A return that depends on an unknown value is not known.
     """
     returns = np.zeros_like(rewards, dtype=np.float64)
     after = values_after[-1].astype(np.float64)
@@ -221,9 +222,9 @@ def discounted_returns(
 
 
 def fit_critic(controller: ActorCritic, data: CriticData, settings: CloningSettings, seed: int) -> dict[str, float]:
-    """Warm start: the critic learns the returns of the frozen policy, before reinforcement learning moves it.
+    """Fits the critic to the returns of the frozen policy, before reinforcement learning changes the policy.
 
-    Returns are standardised by their own mean and standard deviation (`rescale_value`).
+    Returns are standardised by their own mean and standard deviation (`ActorCritic.rescale_value`).
 
     Returns:
         `critic_loss` in standardised units and `explained_variance` on the data.

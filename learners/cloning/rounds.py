@@ -1,10 +1,10 @@
-"""What every worker of a cloning does: collect, label, train, round by round, then warm the critic.
+"""The work of every worker in behaviour cloning: collect, label and train in rounds, then fit the critic.
 
-Round k rolls out the mixture of expert and clone, adds the labelled states to all earlier ones and trains on the whole.
-Every worker runs its share of the environments; the data are gathered, so that all workers hold the same set. The same
-data give the same clone with one worker as with many, up to rounding; but the data themselves depend on the number of
-workers, as each draws its own noise and starting phases. After each round rank 0 leaves a checkpoint: clone, data and
-figures; a restarted group goes on from there.
+Round k rolls out the mixture of expert and clone, adds the labelled states to all earlier ones and trains on all of
+them. Every worker runs its share of the environments, and the data are gathered so that all workers hold the same set.
+Equal data give the same clone with one worker as with many, up to rounding; the data themselves depend on the number of
+workers, as each draws its own noise and starting phases. After each round rank 0 writes a checkpoint (clone, data and
+metrics) from which a restarted group continues.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROGRESS_FILE = "progress.json"
 
 
 def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
-    """The training function; `values` are `CloneRounds` as plain values."""
+    """The training function of each worker; `values` are the fields of `CloneRounds` as plain values."""
     from envs.mujoco.vector_environment import make_vector_env
     from learners.cloning.learner import CloningLearner
     from rollouts.imitation.demonstrations import aggregate
@@ -77,12 +77,12 @@ def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
 
 
 def share_of(count: int, workers: Workers) -> int:
-    """Environments of this worker; every one has at least one."""
+    """Number of environments of this worker, at least one."""
     return max(1, count // workers.size + (workers.rank < count % workers.size))
 
 
 def refinements(config: CloneRounds) -> dict[str, Refinement]:
-    """Corrections of the labels by clip, if they are asked for; every worker computes the same."""
+    """Corrections of the labels by clip, or none without `refine_actions`; every worker computes the same."""
     from rollouts.imitation.refinement import refine
 
     if not config.refine_actions or config.refine_method == "none":
@@ -103,7 +103,7 @@ def collect_round(
         acting(controller),
         beta=config.beta(index),
         num_steps=math.ceil(config.demo_s * hz),
-        # The noise is given in radians; in absolute mode a unit is another angle for each joint.
+        # The noise is given in radians; in absolute mode a unit of action is a different angle for each joint.
         noise_std=config.demo_noise / np.array(env.observation_schema["action_range"]),
         noise_hold_steps=max(1, round(config.demo_noise_hold_s * hz)),
         block_steps=max(2, round(config.val_block_s * hz)),
@@ -113,7 +113,7 @@ def collect_round(
 
 
 def acting(controller: ActorCritic) -> ActionFunction:
-    """The controller's mean actions as a function on arrays."""
+    """A function from observations to the controller's mean actions, both as arrays."""
     import torch
 
     def act(observations: np.ndarray) -> np.ndarray:
@@ -123,12 +123,12 @@ def acting(controller: ActorCritic) -> ActionFunction:
 
 
 def gather(data: Demonstrations, workers: Workers) -> Demonstrations:
-    """Everybody's samples, in the order of ranks."""
+    """The samples of all workers, in the order of their ranks."""
     from rollouts.imitation.demonstrations import Demonstrations
 
     if workers.size == 1:
         return data
-    # Blocks of different workers must not meet.
+    # Keep block numbers of different workers distinct.
     spaced = data.blocks * workers.size + workers.rank
     return Demonstrations.of(workers.gather(array) for array in (*data.arrays()[:-1], spaced))
 
@@ -136,7 +136,7 @@ def gather(data: Demonstrations, workers: Workers) -> Demonstrations:
 def warm_critic(
     config: CloneRounds, env: DeepMimicVectorEnv, controller: ActorCritic, workers: Workers
 ) -> dict[str, float]:
-    """Rollouts of the finished, noisy clone; every worker fits the same critic to all of them."""
+    """Rolls out the finished clone with its action noise; every worker fits the same critic to all rollouts."""
     from learners.cloning.learner import CriticData, fit_critic
 
     data = critic_rollouts(config, env, controller, workers.rank)
@@ -145,7 +145,7 @@ def warm_critic(
 
 
 def critic_rollouts(config: CloneRounds, env: DeepMimicVectorEnv, controller: ActorCritic, rank: int) -> CriticData:
-    """States and returns of the stochastic clone: what reinforcement learning will sample first."""
+    """States and returns of the clone with its action noise: what reinforcement learning will sample first."""
     from learners.cloning.learner import CriticData, discounted_returns
     from rollouts.control.vector_sampler import VectorSampler
 
@@ -154,7 +154,7 @@ def critic_rollouts(config: CloneRounds, env: DeepMimicVectorEnv, controller: Ac
     ended = rollout.terminated | rollout.truncated
     after = np.where(rollout.terminated, 0.0, np.nan)
     returns, known = discounted_returns(rollout.rewards, ended, after, config.critic_warm_gamma)
-    # A return is as good as known when what lies behind the end of the data is discounted away.
+    # A return counts as known when the unknown value after the data is discounted to almost nothing.
     horizon = math.ceil(math.log(0.05) / math.log(config.critic_warm_gamma))
     filled, _ = discounted_returns(rollout.rewards, ended, np.nan_to_num(after), config.critic_warm_gamma)
     far = np.arange(len(returns))[:, None] < len(returns) - horizon
@@ -165,7 +165,7 @@ def critic_rollouts(config: CloneRounds, env: DeepMimicVectorEnv, controller: Ac
 
 
 class _Run:
-    """What a checkpoint holds."""
+    """State of a cloning: what its checkpoints hold."""
 
     def __init__(self, config: CloneRounds, env: DeepMimicVectorEnv, refinement: dict[str, dict[str, float]]) -> None:
         self.config = config
@@ -178,7 +178,7 @@ class _Run:
         self.critic: dict[str, float] = {}
 
     def checkpoint(self, context: TrainContext, figures: dict[str, float]) -> None:
-        """Report the round's figures with everything a restart needs."""
+        """Reports the round's metrics, with a checkpoint of everything that a restart needs."""
         from rollouts.control.actor_critic import save_controller
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -195,7 +195,7 @@ class _Run:
             context.report({**figures, **self.critic, "round": self.num_rounds}, folder)
 
     def load(self, folder: Path) -> None:
-        """Go on after the last round of a checkpoint."""
+        """Continues after the last round of a checkpoint."""
         from rollouts.control.actor_critic import load_controller
         from rollouts.imitation.demonstrations import Demonstrations
 
@@ -208,7 +208,7 @@ class _Run:
 
 
 def new_clone(config: CloneRounds, schema: dict[str, Any]) -> ActorCritic:
-    """An untrained controller for the environment's observations; weights are a function of the seed."""
+    """An untrained controller for the environment's observations; its weights are a function of the seed."""
     from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 
     shape = ActorCriticConfig(

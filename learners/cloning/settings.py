@@ -1,6 +1,6 @@
-"""Options of the supervised training of cloning. Imports neither torch nor ray.
+"""Options of the supervised part of behaviour cloning. Imports neither torch nor ray.
 
-Names are those of the DeepMimic guide's `train_sft.py` where it has one.
+Names follow `src/train_sft.py` of yelongshen/DeepMimic_mujoco where it has the option.
 """
 
 from __future__ import annotations
@@ -18,56 +18,56 @@ class CloningSettings(Settings):
     """Supervised training of a controller on an expert's actions."""
 
     epochs: int = Field(default=100, ge=1)
-    """Passes over all data so far, in every round of data collection."""
+    """Passes over all data collected so far, in every round."""
 
     batch_size: int = Field(default=256, ge=1)
     """Samples per optimizer step, over all workers together."""
 
     learning_rate: float = Field(default=1e-3, gt=0, validation_alias=AliasChoices("learning_rate", "lr"))
-    """Adam's learning rate at the start of a round (also `--lr`); it falls to a tenth along a cosine."""
+    """Adam's learning rate at the start of a round (also `--lr`); it decreases to a tenth along a cosine."""
 
     max_optimizer_steps: int = Field(default=6000, ge=1)
-    """Optimizer steps of a round, at most: as the data grows with the rounds, the passes become fewer."""
+    """Largest number of optimizer steps per round; as the data grow with the rounds, fewer passes are made."""
 
     hidden_size: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(256,), min_length=1)
-    """Width of the hidden layers: one for all `num_layers`, or one for each."""
+    """Width of the hidden layers: one number for all `num_layers`, or one per layer."""
 
     num_layers: int = Field(default=2, ge=1)
-    """Hidden layers of the actor and of the critic."""
+    """Number of hidden layers of the policy and of the critic."""
 
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Nonlinearity of the hidden layers."""
 
     val_split: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the data that is held out, in whole blocks of `val_block_s` with a gap around them: neighbouring states
-    are nearly equal, and a random shuffle would put copies of the training data into the validation."""
+    """Fraction of the data that is held out for validation, in whole blocks of `val_block_s` with a gap around them. A
+    random split would put states nearly equal to the training data into the validation data."""
 
     val_block_s: float = Field(default=1.0, gt=0)
-    """Length of those blocks in seconds."""
+    """Length of the validation blocks, seconds."""
 
     log_std_floor: float = Field(default=-2.3, ge=-5, le=1)
-    """The clone's standard deviation is trained on its residuals (Gaussian likelihood), but its logarithm never falls
-    below this: reinforcement learning has to explore, and a std of 1 destroys a clone at the first sampled step."""
+    """Lower bound of the logarithm of the clone's standard deviation, which is fitted to the residuals (Gaussian
+    likelihood). Reinforcement learning needs some exploration, but a standard deviation of 1 makes the clone fall at
+    once."""
 
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's decoupled weight decay."""
 
     critic_warm_s: float = Field(default=20.0, ge=0)
-    """Seconds that every environment runs the finished clone for the critic's warm start. 0: the critic stays
-    untrained."""
+    """Seconds that every environment runs the finished clone to fit the critic. 0 leaves the critic untrained."""
 
     critic_warm_epochs: int = Field(default=20, ge=1)
-    """Passes over those rollouts."""
+    """Passes over the rollouts of `critic_warm_s`."""
 
     critic_warm_gamma: float = Field(default=0.99, gt=0, lt=1)
-    """Discount of the returns that the critic learns; give reinforcement learning the same one."""
+    """Discount of the returns that the critic is fitted to; use the same one in reinforcement learning."""
 
     cloning_device: str = Field(
         default="cpu",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         validation_alias=AliasChoices("cloning_device", "device"),
     )
-    """Where the supervised training runs (also `--device`). Simulation is on the CPU."""
+    """Device of the supervised training (also `--device`). The simulation runs on the CPU."""
 
     @model_validator(mode="after")
     def _one_width_per_layer(self) -> CloningSettings:
@@ -80,12 +80,12 @@ class CloningSettings(Settings):
 
     @property
     def layer_widths(self) -> tuple[int, ...]:
-        """Width of every hidden layer."""
+        """Width of each hidden layer."""
         return self.hidden_size * self.num_layers if len(self.hidden_size) == 1 else self.hidden_size
 
 
 class CloneRounds(CloneTaskSettings, CloningSettings):
-    """Everything that the rounds of a cloning depend on."""
+    """All options that the rounds of a cloning depend on."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, data and batches."""

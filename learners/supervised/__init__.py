@@ -1,1 +1,1 @@
-"""Supervised training of diffusion policies and retrieval models."""
+"""Supervised training of diffusion policies and of TMR."""

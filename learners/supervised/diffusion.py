@@ -1,8 +1,9 @@
 """Supervised diffusion training: the network learns to predict the clean motion from a noisy one.
 
-The objective is MDM's (Tevet et al. 2023, and its code): squared error over valid frames divided by their number, so
-that short clips weigh as much as long ones; optionally the error of frame differences, where the official code drops
-the last feature (it takes it for the root's row of a joint layout). t is uniform, the prediction is x0.
+The objective is that of MDM's code (Tevet et al. 2023): squared error over valid frames divided by their number, so
+that short clips weigh as much as long ones; optionally the error of frame differences, from which MDM's code excludes
+the last feature (it is written for a layout with joints, whose last row is the root). t is uniform; the prediction is
+x0.
 
 Randomness is a function of (seed, step), drawn on the CPU: the same batch at the same step gives the same update after
 a resume, without any generator state.
@@ -49,13 +50,13 @@ class SupervisedBatch:
     """[B, L] bool, True = real token; None for pooled embeddings."""
 
     def to(self, device: torch.device) -> SupervisedBatch:
-        """The batch on a device."""
+        """The batch, moved to a device."""
         mask = None if self.text_mask is None else self.text_mask.to(device)
         return SupervisedBatch(self.features.to(device), self.lengths.to(device), self.text.to(device), mask)
 
 
 def supervised_batch(batch: MotionBatch, normalizer: Normalizer, encoder: TextEncoder) -> SupervisedBatch:
-    """A batch of a dataset for the network: features normalised, then padded with zeros; texts as pooled embeddings.
+    """Prepares a batch of a dataset for the network: features normalised, then padded with zeros; texts embedded.
 
     Raises:
         UserError: a text is over the encoder's limit, or the features have another width than the statistics.
@@ -68,13 +69,13 @@ def supervised_batch(batch: MotionBatch, normalizer: Normalizer, encoder: TextEn
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """Terms of B clips, each [B]; all carry gradients."""
+    """Loss terms of B clips, each [B]; all carry gradients."""
 
     loss: Tensor
     """mse + lambda_vel * velocity_mse."""
     mse: Tensor
     velocity_mse: Tensor | None
-    """Error of frame differences; None without `lambda_vel`."""
+    """Mean squared error of frame differences, [B]; None if `lambda_vel` is 0."""
 
 
 def diffusion_loss(
@@ -90,18 +91,18 @@ def diffusion_loss(
     drop_text: Tensor | None = None,
     lambda_vel: float = 0.0,
 ) -> LossTerms:
-    """The official training loss, per clip.
+    """MDM's training loss, per clip.
 
     Args:
-        network: predicts x0; train or eval mode is the caller's choice.
-        schedule: the schedule the network is trained with.
+        network: predicts x0; the caller chooses train or eval mode.
+        schedule: the noise schedule that the network is trained with.
         x0: clean normalised motion [B, T, D].
         levels: noise level of each clip [B] int64, index into the schedule's tables (0 = least noise).
         noise: standard normal [B, T, D].
-        text: [B, L, E].
+        text: output of the text encoder [B, L, E].
         frame_mask: [B, T] bool, True = real frame, at least one each.
-        text_mask: [B, L] bool or None.
-        drop_text: [B] bool, True = train this clip without its text; None = none.
+        text_mask: [B, L] bool, True = real token; None = all are real.
+        drop_text: [B] bool, True = train this clip without its text; None = keep all texts.
         lambda_vel: weight of the velocity error; 0 leaves it out.
     """
     indices = levels.cpu().numpy()
@@ -124,7 +125,7 @@ def masked_square_error(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
 
 
 class SupervisedLearner:
-    """Trains a denoiser on clips with texts; keeps the average of its weights.
+    """Trains a denoiser on clips with texts and keeps an average of its weights.
 
     Example:
         learner = SupervisedLearner(network, schedule, settings, seed=0)
@@ -159,7 +160,7 @@ class SupervisedLearner:
         """One optimizer step on a batch.
 
         Returns:
-            loss, mse, velocity_mse (with `lambda_vel`), grad_norm, learning_rate, seconds_update.
+            Metrics: loss, mse, velocity_mse (with `lambda_vel`), grad_norm, learning_rate, seconds_update.
 
         Raises:
             DivergenceError: the loss or a gradient is not finite; weights, averages and step count are unchanged.
@@ -187,7 +188,7 @@ class SupervisedLearner:
         return metrics | {"grad_norm": grad_norm, "learning_rate": learning_rate, "seconds_update": seconds}
 
     def _loss(self, batch: SupervisedBatch) -> LossTerms:
-        """Loss of the batch in training mode, with the noise, levels, text drops and dropout of this step."""
+        """Loss of the batch in training mode; noise, levels, dropped texts and dropout are those of this step."""
         device = self.network.positions.device
         batch = batch.to(device)
         rng = np.random.default_rng([self.seed, self.num_steps])
@@ -230,7 +231,7 @@ class SupervisedLearner:
             self.network.train(was_training)
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed training needs; tensors and plain types, copies."""
+        """Everything that a resumed training needs: copies of tensors, and plain types."""
         return {
             "kind": "supervised",
             "parameters": {name: value.detach().cpu().clone() for name, value in self._parameters.items()},
@@ -241,10 +242,10 @@ class SupervisedLearner:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state()` was taken; the next updates are bit for bit those of the other run.
+        """Continues exactly from `state()`; the next updates are bit for bit those of the other run.
 
         Raises:
-            UserError: a state of another learner, model, seed or averaging choice.
+            UserError: the state has another kind of learner, model or seed, or differs in averaging.
         """
         if state.get("kind") != "supervised":
             raise UserError(f"this is the state of a {state.get('kind')!r} learner, not of a 'supervised' one")

@@ -1,16 +1,18 @@
-"""TMR training: text and motion encoders by contrast, with the motion VAE's terms beside it (Petrovich et al. 2023).
+"""Training of TMR (Petrovich et al. 2023): contrastive loss between text and motion encoders, plus the terms of a VAE.
 
     loss = lambda_recons * L_rec + lambda_kl * L_KL + lambda_latent * L_lat + lambda_contrastive * L_NCE
 
     L_rec   SmoothL1(decode(z_text), x) + SmoothL1(decode(z_motion), x), mean over the padded tensors
     L_KL    KL(t||m) + KL(m||t) + KL(m||N) + KL(t||N), mean over elements; t, m the two Gaussians, N the standard one
-    L_lat   SmoothL1(z_text, z_motion)
-    L_NCE   symmetric cross entropy of cos(z_text_i, z_motion_j) / temperature; a pair i != j is left out where the
-            captions mean the same (sentence cosine above 2 * sentence_threshold - 1) or text i is a caption of motion j
+        L_lat   SmoothL1(z_text, z_motion)
+        L_NCE   symmetric cross entropy of cos(z_text_i, z_motion_j) / temperature; a pair i != j is left out where the
+                captions mean the same (sentence cosine above 2 * sentence_threshold - 1) or text i is a caption of
+                motion j
 
-Choices: the losses are pure functions of given latents, so that they can be compared number by number with the
-original's; randomness is a function of (seed, step), drawn on the CPU, as in `learners/supervised/diffusion.py`.
-Leaving out further captions of a motion is ours: a small corpus puts several of them into one batch.
+    Choices: the losses are pure functions of given latents, so that they can be compared number by number with those of
+    TMR's code; randomness is a function of (seed, step), drawn on the CPU, as in `learners/supervised/diffusion.py`.
+    Unlike TMR's code, other captions of the same motion are no negatives: in a small corpus one batch often holds
+    several.
 
 Legend: B pairs, T frames, D features, L text tokens, E token width, S sentence width, d latent width.
 """
@@ -42,20 +44,20 @@ class RetrievalBatch:
     """B pairs of text and motion."""
 
     features: Tensor
-    """[B, T, D] float32, physical units; padding may hold anything."""
+    """[B, T, D] float32, physical units; padding may hold any values."""
     lengths: Tensor
-    """[B] int64; the longest fills T."""
+    """[B] int64, number of frames; the largest equals T."""
     tokens: Tensor
     """[B, L, E] float32, token embeddings of the text encoder."""
     token_lengths: Tensor
-    """[B] int64."""
+    """[B] int64, number of tokens."""
     sentences: Tensor
     """[B, S] float32, sentence embeddings of any norm."""
     describes: Tensor
     """[B, B] bool, text i (row) is a caption of motion j (column); true on the diagonal."""
 
     def to(self, device: torch.device) -> RetrievalBatch:
-        """The batch on a device."""
+        """The batch, moved to a device."""
         return RetrievalBatch(
             self.features.to(device),
             self.lengths.to(device),
@@ -68,7 +70,7 @@ class RetrievalBatch:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalLoss:
-    """The loss and its unweighted terms, scalars with gradients."""
+    """The loss and its unweighted terms: scalars with gradients."""
 
     loss: Tensor
     recons: Tensor
@@ -83,13 +85,13 @@ def sample_latent(distribution: Gaussian, noise: Tensor) -> Tensor:
 
 
 def not_negatives(sentences: Tensor, describes: Tensor | None, sentence_threshold: float) -> Tensor:
-    """Pairs (text i, motion j) [B, B] bool, off the diagonal, that belong together all the same.
+    """Pairs (text i, motion j), i != j, that match nevertheless and must not be negatives: [B, B] bool.
 
     Args:
-        sentences: [B, S] of any norm.
-        describes: [B, B] bool, text i is a caption of motion j; None: unknown.
-        sentence_threshold: in [0, 1]; a score cos / 2 + 1/2 above it means the same (the original's 0.8 is a cosine of
-            0.6). 1 filters nothing.
+        sentences: sentence embeddings [B, S] of any norm.
+        describes: [B, B] bool, text i is a caption of motion j; None if unknown.
+        sentence_threshold: in [0, 1]; captions with a score cos / 2 + 1/2 above it mean the same (TMR's 0.8 is a cosine
+        of 0.6). 1 excludes nothing.
     """
     unit = F.normalize(sentences, dim=1)
     same = unit @ unit.T > 2.0 * sentence_threshold - 1.0
@@ -101,7 +103,7 @@ def not_negatives(sentences: Tensor, describes: Tensor | None, sentence_threshol
 
 
 def contrastive_loss(text: Tensor, motion: Tensor, skipped: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE (eq. 2 of TMR) of latents [B, d]; `skipped` [B, B] pairs take no part."""
+    """Symmetric InfoNCE (eq. 2 of TMR) of latents [B, d]; `skipped` [B, B] bool are pairs to leave out."""
     scores = F.normalize(text, dim=1) @ F.normalize(motion, dim=1).T / temperature
     scores = scores.masked_fill(skipped, -torch.inf)
     target = torch.arange(len(scores), device=scores.device)
@@ -120,11 +122,11 @@ def retrieval_loss(
     """TMR's training loss.
 
     Args:
-        text, motion: the encoders' outputs.
+        text, motion: distributions that the encoders return.
         latents: sampled latents of text and motion, [B, d] each.
-        decoded: motions decoded from them, [B, T, D] each, zero in padding; None where `lambda_recons` is 0.
+        decoded: motions decoded from them, [B, T, D] each, zero in padding; None if `lambda_recons` is 0.
         reference: the normalised motion [B, T, D], zero in padding.
-        skipped: [B, B] bool, pairs that are no negatives.
+        skipped: [B, B] bool, pairs that are not used as negatives.
     """
     standard = Gaussian(torch.zeros_like(text.mu), torch.zeros_like(text.logvar))
     recons = torch.zeros_like(reference[0, 0, 0])
@@ -157,7 +159,7 @@ class RetrievalLearner:
     """
 
     def __init__(self, tmr: TMR, settings: RetrievalSettings, seed: int) -> None:
-        """Train `tmr`, which must have its decoder where reconstruction is part of the loss.
+        """Trains `tmr`, which must have its decoder if reconstruction is part of the loss.
 
         Raises:
             UserError: no decoder, and `lambda_recons` is not 0.
@@ -186,7 +188,7 @@ class RetrievalLearner:
         """One optimizer step.
 
         Returns:
-            loss, recons, kl, latent, contrastive, skipped_share (of pairs, because they are no negatives), grad_norm,
+            Metrics: loss, recons, kl, latent, contrastive, skipped_share (fraction of pairs left out), grad_norm,
             learning_rate, seconds_update.
 
         Raises:
@@ -220,7 +222,7 @@ class RetrievalLearner:
         }
 
     def _loss(self, batch: RetrievalBatch, skipped: Tensor) -> RetrievalLoss:
-        """Loss in training mode, with the dropout and the latent noise of this step."""
+        """Loss in training mode; dropout and latent noise are those of this step."""
         tmr, device = self.tmr, self.tmr.mean.device
         rng = np.random.default_rng([self.seed, self.num_steps])
         shape = (2, len(batch.lengths), tmr.config.latent_dim)
@@ -237,10 +239,10 @@ class RetrievalLearner:
         return retrieval_loss(text, motion, latents, decoded, reference, skipped, self.settings)
 
     def evaluate(self, batch: RetrievalBatch) -> dict[str, float]:
-        """Retrieval between the texts and motions of a held-out batch, with dropout off and mu as the embedding.
+        """Retrieval between the texts and motions of a held-out batch, without dropout and with mu as the embedding.
 
-        Any motion that a text describes counts as right. Returns `motions.metrics.retrieval_metrics` (t2m and m2t R01,
-        R02, R03, R05, R10 in percent, MedR) and the mean cosines of right and wrong pairs.
+        Every motion that a text describes counts as correct. Returns `motions.metrics.retrieval_metrics` (t2m and m2t
+        R01, R02, R03, R05, R10 in percent, MedR) and the mean cosines of matching and non-matching pairs.
         """
         was_training = self.tmr.training
         self.tmr.eval()
@@ -258,7 +260,7 @@ class RetrievalLearner:
         }
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed training needs; tensors and plain types, copies."""
+        """Everything that a resumed training needs: copies of tensors, and plain types."""
         return {
             "kind": "retrieval",
             "parameters": {name: value.detach().cpu().clone() for name, value in self._parameters.items()},
@@ -268,10 +270,10 @@ class RetrievalLearner:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state()` was taken; the next updates are bit for bit those of the other run.
+        """Continues exactly from `state()`; the next updates are bit for bit those of the other run.
 
         Raises:
-            UserError: a state of another learner, model or seed.
+            UserError: the state has another kind of learner, model or seed.
         """
         if state.get("kind") != "retrieval":
             raise UserError(f"this is the state of a {state.get('kind')!r} learner, not of a 'retrieval' one")

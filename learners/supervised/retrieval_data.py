@@ -1,9 +1,9 @@
-"""Batches for TMR training: motions as random windows with smooth noise, captions as token embeddings made once.
+"""Batches for TMR training: random windows of motions with smooth noise, and captions as precomputed token embeddings.
 
-Rewards judge segments of 16 to 60 frames of imperfect motion, so the judge is trained on windows and on motion with
-small flaws. What a random batch seldom holds is a pair that is hard to tell apart, "kicks with the left leg" and "with
-the right leg": part of a batch is drawn as near misses of the rest. Everything random comes from the generator that is
-given.
+Rewards score segments of 16 to 60 frames of imperfect motion, so TMR is trained on windows and on motions with small
+flaws. A random batch rarely holds pairs that are hard to distinguish, such as kicks with the left and with the right
+leg; therefore part of a batch consists of near misses: motions whose captions are similar to others in the batch. All
+randomness comes from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from rewards.tmr.network import pad_tokens
 _KNOT_FRAMES = 8
 """Frames between the knots of smooth noise."""
 _NEAREST = 3
-"""A near miss is one of so many captions nearest to a caption among those of other motions."""
+"""Near misses are drawn among this many captions of other motions that are nearest to a caption."""
 
 
 class CaptionEncoder(Protocol):
-    """The part of `rollouts.text.encoders.TextEncoder` that is used here."""
+    """The methods of `rollouts.text.encoders.TextEncoder` that are used here."""
 
     def encode_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token embeddings, [L_i, E] each."""
+        """Token embeddings [L_i, E] of each text."""
         ...
 
     def encode_pooled(self, texts: Sequence[str]) -> np.ndarray:
-        """Sentence embeddings, [N, S]."""
+        """Sentence embeddings [N, S] of the texts."""
         ...
 
 
 class RetrievalData:
-    """Pairs of text and motion from a split.
+    """Source of pairs of text and motion from a split.
 
     Example:
         data = RetrievalData(dataset.items("train"), encoder, settings, dataset.normalizer, max_frames=196)
@@ -55,10 +55,10 @@ class RetrievalData:
         normalizer: Normalizer,
         max_frames: int,
     ) -> None:
-        """Encode every distinct caption once.
+        """Encodes every distinct caption once.
 
         Raises:
-            UserError: no items, an item without captions, or a caption longer than the encoder takes.
+            UserError: no items, an item without captions, or a caption over the encoder's limit.
         """
         if not items:
             raise UserError("items is empty: there is nothing to train on")
@@ -83,7 +83,7 @@ class RetrievalData:
         self._directions = self._sentences / np.maximum(norms, 1e-12)
 
     def sample(self, rng: np.random.Generator) -> RetrievalBatch:
-        """`batch_size` motions drawn with replacement, each with one of its captions, cropped and made noisy."""
+        """`batch_size` motions drawn with replacement, each with one of its captions, cropped and with noise added."""
         size = self.settings.batch_size
         num_near = round(size * self.settings.near_miss_share / 2)
         chosen = [self.items[int(index)] for index in rng.integers(len(self.items), size=size - num_near)]
@@ -95,16 +95,16 @@ class RetrievalData:
             texts.append(near)
         longest = min(self.max_frames, max(item.num_frames for item in chosen))
         if rng.random() < self.settings.crop_share and longest > self.settings.min_crop_frames:
-            # One limit for the batch and not one for each motion: little of the batch is padding.
+            # One crop length for the batch instead of one per motion leaves less padding.
             longest = int(rng.integers(self.settings.min_crop_frames, longest + 1))
         return self._batch(chosen, texts, [self._augmented(item.features, longest, rng) for item in chosen])
 
     def pairs(self, rng: np.random.Generator, num_frames: int | None = None) -> RetrievalBatch:
-        """Pairs for evaluation: no caption and no motion twice, as many as there are.
+        """Pairs for evaluation: as many as possible without repeating a caption or a motion.
 
         Args:
-            rng: chooses motions and windows.
-            num_frames: show a random window of this length instead of the whole motion, where it is longer.
+            rng: generator that chooses motions and windows.
+            num_frames: length of a random window to use of motions that are longer; by default whole motions.
         """
         captions: dict[str, TextMotion] = {}
         for index in rng.permutation(len(self.items)):
@@ -120,7 +120,7 @@ class RetrievalData:
         return self._batch(list(captions.values()), list(captions), windows)
 
     def _near_miss(self, text: str, item: TextMotion, rng: np.random.Generator) -> str:
-        """A caption much like `text` that does not describe `item`; any caption where all of them do."""
+        """A caption similar to `text` that does not describe `item`; if all captions describe it, any of them."""
         similarity = self._directions @ self._directions[self._rows[text]]
         similarity[[self._rows[own] for own in item.captions]] = -np.inf
         count = min(_NEAREST, int(np.isfinite(similarity).sum()))
@@ -146,7 +146,7 @@ class RetrievalData:
         )
 
     def _augmented(self, features: np.ndarray, longest: int, rng: np.random.Generator) -> np.ndarray:
-        """A random window of a motion [T, D] of at most `longest` frames, with noise or without."""
+        """A random window, of at most `longest` frames, of a motion [T, D], with or without noise."""
         settings = self.settings
         length = min(len(features), longest)
         start = int(rng.integers(len(features) - length + 1))
@@ -158,8 +158,8 @@ class RetrievalData:
 
 
 def smooth_noise(num_frames: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise [T, width] of about unit variance that changes over tenths of a second: interpolated knots, and white
-    noise of a quarter of their size."""
+    """Noise [T, width] of about unit variance that varies over tenths of a second: interpolated knots, plus white noise
+    of a quarter of their size."""
     position = np.arange(num_frames) / _KNOT_FRAMES + rng.random()
     knots = rng.standard_normal((int(position[-1]) + 2, width))
     left = position.astype(int)

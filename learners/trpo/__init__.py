@@ -1,1 +1,1 @@
-"""Trust region policy optimisation (TRPO)."""
+"""Trust region policy optimisation (TRPO) of controllers."""

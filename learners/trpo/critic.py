@@ -1,8 +1,8 @@
-"""Fitting a critic: least squares on standardised returns with Adam over minibatches.
+"""Fits a critic: least squares on standardised returns with Adam over minibatches.
 
-Several learners hold parts of a batch. The order of all samples is drawn from a shared key, every learner computes the
-samples of a minibatch that it holds, and the gradients are summed: the fit is the one of a single learner, and all of
-them make the same number of calls.
+Several learners may each hold a part of a batch. The order of all samples is drawn from a shared key, every learner
+processes the samples of a minibatch that it holds, and the gradients are summed. The fit equals that of a single
+learner, and all learners make the same number of collective calls.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from learners.trpo.trust_region import Reduce, alone, flatten, split_like
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which samples of a batch a learner holds: `size` ones of `total`, from `start` on."""
+    """The part of a batch that a learner holds: `size` of `total` samples, beginning at `start`."""
 
     start: int
     size: int
@@ -28,10 +28,10 @@ class Share:
 
 
 class CriticFit:
-    """A critic's optimizer."""
+    """Fits a critic and keeps its optimizer between batches."""
 
     def __init__(self, network: nn.Module, learning_rate: float) -> None:
-        """`network`: inputs [B, I] -> standardised values [B, 1]."""
+        """`network` maps inputs [B, I] to standardised values [B, 1]."""
         self._network = network
         self._parameters = list(network.parameters())
         self._adam = torch.optim.Adam(self._parameters, lr=learning_rate, fused=True)
@@ -46,13 +46,13 @@ class CriticFit:
         generator: np.random.Generator,
         reduce: Reduce = alone,
     ) -> None:
-        """Passes over the batch.
+        """Makes `epochs` passes over the batch.
 
         Args:
-            inputs: [B, I] this learner's samples.
+            inputs: [B, I] of this learner's samples.
             targets: [B] standardised returns.
-            share: where they stand in the whole batch.
-            generator: of the order of the samples; the same for all learners.
+            share: position of these samples in the whole batch.
+            generator: draws the order of the samples; equal on all learners.
         """
         for _ in range(epochs):
             order = generator.permutation(share.total)
@@ -72,9 +72,9 @@ class CriticFit:
         self._adam.step()
 
     def state(self) -> dict[str, Any]:
-        """Adam's moments."""
+        """State of the optimizer: Adam's moments."""
         return self._adam.state_dict()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take over `state()`."""
+        """Restores the result of `state()`."""
         self._adam.load_state_dict(state)

@@ -4,8 +4,9 @@
     A_t     = delta_t + gamma lambda (1 - ended_t) A_{t+1},  ended = terminated or truncated
     return_t = A_t + V(s_t)
 
-`terminated_t` belongs to the transition t -> t+1 itself: a fall at t cuts the value behind t and nothing else. A time
-limit (truncation) and the end of the batch are no falls: the value of the state that was reached stands for the rest.
+`terminated_t` belongs to the transition t -> t+1 itself: a fall at t removes the value of the state after t and nothing
+else. After a time limit (truncation) or the end of the batch, the value of the state that was reached stands for the
+remaining return.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ def advantages_and_returns(
     """Advantages and returns, both [T, N] float64.
 
     Args:
-        rewards: [T, N], of the step from t to t+1.
+        rewards: [T, N] of the step from t to t+1.
         values: [T, N], V(s_t).
-        next_values: [T, N], V of the state each step really reached: where an episode ended, of its last state and not
-            of the first one of the next episode.
-        terminated: [T, N], the step ended the episode for good (a fall).
-        truncated: [T, N], the step ended it for a time limit.
+        next_values: [T, N], V of the state that each step reached: where an episode ended, of its last state and not of
+        the first one of the next episode.
+        terminated: [T, N], the step ended the episode in a terminal state (a fall).
+        truncated: [T, N], the step ended the episode by a time limit.
     """
     shapes = {array.shape for array in (rewards, values, next_values, terminated, truncated)}
     assert len(shapes) == 1, f"arrays of different shapes: {shapes}"

@@ -1,16 +1,17 @@
-"""TRPO around an `ActorCritic`: rollouts in, a better controller out.
+"""TRPO for an `ActorCritic`: improves a controller by its rollouts.
 
-The order of one update, each for a reason:
+The order of one update:
 
-    1. values, advantages, returns with the critic as it was while sampling
-    2. the policy must still be the one that sampled: its means are compared with the recorded ones
-    3. observation statistics take in the batch
-    4. the trust region step: the KL divergence that is limited is between the policy that sampled and the one that
-       acts next, new statistics included. If those alone would use up half of it, they move only part of the way.
-    5. the critic is fitted
+    1. compute values, advantages and returns with the critic as it was during sampling
+    2. check that the policy is still the one that sampled, by comparing its means with the recorded ones
+    3. add the batch to the observation statistics
+    4. take the trust region step. The KL divergence that is limited is between the policy that sampled and the one that
+    acts next, with the new statistics. If the statistics alone would use more than half of it, they change only part of
+    the way.
+    5. fit the critic
 
-Several learners hold different rollouts of one batch. They agree on sums through `reduce` and make the same decisions,
-so their controllers stay equal.
+Several learners may hold different rollouts of one batch. They exchange sums through `reduce` and make the same
+decisions, so their controllers stay equal.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ from rollouts.control.rollouts import ControlRollout
 from rollouts.gaussians import action_entropy, action_kl
 
 SYNC_TOLERANCE = 1e-3
-"""Largest |recorded - computed| mean action, in standard deviations, of a policy that is the one that sampled."""
+"""Largest |recorded - computed| mean action, in standard deviations, at which the policies count as the same."""
 
 STATISTICS_SHARE = 0.5
-"""Part of `max_kl` that new observation statistics may use up by themselves."""
+"""Largest fraction of `max_kl` that new observation statistics may use."""
 
 _BLENDS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.0)
 
@@ -70,7 +71,7 @@ class _Samples:
 
 
 class TRPOLearner:
-    """The controller and everything that TRPO keeps beside it.
+    """Trains a controller by TRPO and keeps the state of the training.
 
     Example:
         learner = TRPOLearner(controller, TRPOSettings(), seed=0)
@@ -86,12 +87,12 @@ class TRPOLearner:
         rank: int = 0,
         num_learners: int = 1,
     ) -> None:
-        """Train `controller` in place; its present state is the clone of `clone_kl_weight`.
+        """Trains `controller` in place; its present policy is the one that `clone_kl_weight` refers to.
 
         Args:
-            seed: of the order of the critic's samples.
+            seed: seed of the order of the critic's samples.
             reduce: sum over all learners.
-            rank: number of this one among `num_learners`.
+            rank: number of this learner among `num_learners`.
         """
         self.controller = controller
         self.settings = settings
@@ -103,14 +104,14 @@ class TRPOLearner:
         self._clone = copy.deepcopy(controller).requires_grad_(False) if settings.clone_kl_weight else None
 
     def update(self, rollouts: Sequence[ControlRollout]) -> dict[str, float]:
-        """One iteration on this learner's rollouts.
+        """Makes one iteration with this learner's rollouts.
 
         Returns:
-            Metrics, equal on all learners but for `seconds`.
+            Metrics, equal on all learners except for `seconds`.
 
         Raises:
             OutOfSyncError: another policy made the rollouts.
-            DivergenceError: something is not finite; nothing was changed.
+            DivergenceError: a number is not finite; nothing was changed.
         """
         samples = self._samples(rollouts)
         share = self._share(len(samples.actions))
@@ -138,7 +139,7 @@ class TRPOLearner:
         return metrics
 
     def state(self) -> dict[str, Any]:
-        """Everything, for `load`: tensors and plain values."""
+        """Everything that `load` needs, as tensors and plain values."""
         return {
             "controller": {name: value.clone() for name, value in self.controller.state_dict().items()},
             "critic": copy.deepcopy(self._critic.state()),
@@ -147,7 +148,7 @@ class TRPOLearner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue where `state()` was taken.
+        """Continues exactly from `state()`.
 
         Raises:
             UserError: the state is of a run with another `clone_kl_weight`.
@@ -169,7 +170,7 @@ class TRPOLearner:
 
     @torch.no_grad()
     def _samples(self, rollouts: Sequence[ControlRollout]) -> _Samples:
-        """Advantages of each rollout; then valid rows, environment by environment, of all of them."""
+        """The valid rows of all rollouts with their advantages, environment by environment."""
         device = self.controller.log_std.device
         columns: dict[str, list[np.ndarray]] = {}
         for rollout in rollouts:
@@ -219,7 +220,7 @@ class TRPOLearner:
         return self.controller.value(torch.tensor(observations, device=device)).cpu().numpy()
 
     def _require_finite(self, samples: _Samples) -> None:
-        """Before anything is changed, and on all learners alike, so that none waits for one that has raised."""
+        """Raises before anything is changed, and on all learners alike, so that none waits for one that has raised."""
         columns = {
             name: value
             for name in ("observations", "actions", "means", "values", "advantages", "expert_actions")
@@ -227,7 +228,7 @@ class TRPOLearner:
         }
         counts = self._sum(*(float((~value.isfinite()).sum()) for value in columns.values()))
         bad = [f"{name} ({count:.0f})" for name, count in zip(columns, counts, strict=True) if count]
-        # What comes first explains the rest: of observations that are not finite, nothing else is.
+        # Report the first cause: if observations are not finite, nothing computed from them is.
         if bad:
             raise DivergenceError(
                 f"iteration {self.iteration}: entries of the rollouts' {', '.join(bad)} are not finite; nothing was "
@@ -239,7 +240,7 @@ class TRPOLearner:
         mean, log_std = self.controller.distribution(samples.observations)
         apart = ((mean - samples.means).abs() * torch.exp(-samples.log_std)).max() if len(mean) else torch.zeros(())
         apart = torch.maximum(apart, (log_std - samples.log_std).abs().max())
-        # Compared as "not within", so that NaN is refused too.
+        # Written as "not within", so that NaN is refused too.
         if not float(apart) <= SYNC_TOLERANCE:
             raise OutOfSyncError(
                 f"iteration {self.iteration}: the learner's policy differs from the one that made the rollouts by "
@@ -255,7 +256,7 @@ class TRPOLearner:
 
     @torch.no_grad()
     def _update_statistics(self, samples: _Samples, share: Share) -> tuple[float, float]:
-        """How much of the way the statistics went, and the KL divergence this alone made."""
+        """Updates the statistics; returns the fraction of the way they moved and the KL divergence that this caused."""
         statistics = self.controller.statistics
         if 0 < self.settings.normalizer_steps <= float(statistics.count):
             return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""TRPO in one process: sample, update, repeat. RLlib's algorithm (`cluster/`) does the same with several of each."""
+"""TRPO in one process: sample, update, repeat. `cluster/rllib/` does the same with several samplers and learners."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rollouts.control.vector_sampler import VectorSampler
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """After one iteration."""
+    """State of a training after an iteration."""
 
     iteration: int
-    """Finished ones."""
+    """Number of finished iterations."""
     num_steps: int
-    """Environment steps so far."""
+    """Number of environment steps so far."""
     metrics: dict[str, float]
 
 
 class ControlTraining:
-    """A learner and a sampler in this process; `cluster.rllib.trpo.TRPO` offers the same methods.
+    """A learner and a sampler in this process; `cluster.rllib.trpo.TRPO` has the same methods.
 
     Example:
         training = ControlTraining(TRPOLearner(controller, settings, seed=0), VectorSampler(env, seed=0))
@@ -35,17 +35,17 @@ class ControlTraining:
     """
 
     def __init__(self, learner: TRPOLearner, sampler: VectorSampler) -> None:
-        """Train `learner.controller` in place on what `sampler` sees."""
+        """Trains `learner.controller` in place on the rollouts of `sampler`."""
         self.learner = learner
         self.sampler = sampler
         self.num_steps = 0
-        """Environment steps so far."""
+        """Number of environment steps so far."""
         self.last_metrics: dict[str, float] = {}
         self._reset_next = False
 
     @property
     def finished_iterations(self) -> int:
-        """Updates so far."""
+        """Number of updates so far."""
         return self.learner.iteration
 
     @property
@@ -54,7 +54,7 @@ class ControlTraining:
         return self.sampler.restorable
 
     def train(self) -> None:
-        """One rollout, one update; figures go to `last_metrics`."""
+        """Makes one rollout and one update; their metrics are in `last_metrics`."""
         if self._reset_next:
             self.sampler.reset(self.learner.iteration)
             self._reset_next = False
@@ -67,15 +67,15 @@ class ControlTraining:
         self.last_metrics = metrics
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Weights and statistics of the controller."""
+        """Weights and observation statistics of the controller."""
         return {name: value.numpy(force=True).copy() for name, value in self.learner.controller.state_dict().items()}
 
     def reset_environments(self) -> None:
-        """Start new episodes everywhere before the next rollout."""
+        """Starts new episodes in all environments before the next rollout."""
         self._reset_next = True
 
     def progress(self) -> dict[str, Any]:
-        """Counters and the environments' state, if they can be saved."""
+        """Counters and, if they can be saved, the environments' states."""
         return {
             "num_steps": self.num_steps,
             "reset_next": self._reset_next,
@@ -83,21 +83,21 @@ class ControlTraining:
         }
 
     def load_progress(self, progress: dict[str, Any]) -> None:
-        """Take over `progress()`."""
+        """Restores the result of `progress()`."""
         self.num_steps, self._reset_next = int(progress["num_steps"]), bool(progress["reset_next"])
         if progress["state"] is not None:
             self.sampler.load(progress["state"])
 
     def learner_state(self) -> dict[str, Any]:
-        """`TRPOLearner.state()`."""
+        """State of the learner: `TRPOLearner.state()`."""
         return self.learner.state()
 
     def load_learner_state(self, state: dict[str, Any]) -> None:
-        """Take over `learner_state()`."""
+        """Restores the result of `learner_state()`."""
         self.learner.load(state)
 
     def stop(self) -> None:
-        """Close the environments."""
+        """Closes the environments."""
         self.sampler.env.close()
 
 
@@ -107,13 +107,13 @@ def train_controller(
     num_steps: int,
     on_iteration: Callable[[Progress], None] = lambda progress: None,
 ) -> int:
-    """Train `learner.controller` in place for at least `num_steps` environment steps.
+    """Trains `learner.controller` in place for at least `num_steps` environment steps.
 
     Args:
-        on_iteration: called after each iteration: to report, to save, or to stop by an exception of its own.
+        on_iteration: called after each iteration; it may report, save, or stop the training by raising an exception.
 
     Returns:
-        Environment steps that were made.
+        Number of environment steps that were made.
     """
     training = ControlTraining(learner, sampler)
     while training.num_steps < num_steps:
@@ -123,7 +123,7 @@ def train_controller(
 
 
 def rollout_metrics(rollouts: Sequence[ControlRollout]) -> dict[str, float]:
-    """What the rollouts of one batch say: episodes that ended in it, rewards, the environment's own terms."""
+    """Metrics of the rollouts of one batch: finished episodes, rewards, the environment's own terms."""
     steps = sum(rollout.num_steps for rollout in rollouts)
     rewards = sum(float(rollout.rewards[rollout.valid].sum()) for rollout in rollouts)
     returns = [value for rollout in rollouts for value in rollout.episode_returns]

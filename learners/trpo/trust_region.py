@@ -9,12 +9,13 @@
     direction        x with (F + c I) x = g, by conjugate gradients
     full_step        x sqrt(2 delta / x.(F + c I)x)
 
-Steps: (1) g at the current parameters, (2) x, (3) the full step, (4) step sizes 1, b, b^2, ...: the first at which L
-has risen AND the KL divergence is within its limit; if there is none, the parameters are what they were, bit for bit.
+Steps: (1) compute g at the current parameters, (2) x, (3) the full step, (4) try step sizes 1, b, b^2, ...: the first
+at which L increases AND the KL divergence is within its limit is taken; if there is none, the parameters are restored
+bit for bit.
 
-`old` is the distribution recorded when the actions were drawn, never one that is computed again from the network that
-is being changed. Several learners hold parts of a batch: every mean is a sum over the own part divided by the size of
-the whole batch, then summed over the learners by `reduce`; their decisions then agree.
+`old` is the distribution recorded when the actions were sampled, never one recomputed from the network that is being
+changed. Several learners may hold parts of a batch: every mean is a sum over the learner's part divided by the size of
+the whole batch, then summed over the learners by `reduce`; so they all make the same decisions.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ from learners.trpo.settings import TRPOSettings
 from rollouts.gaussians import action_entropy, action_kl, action_log_prob
 
 Reduce = Callable[[Tensor], Tensor]
-"""Sum over all learners."""
+"""Sum of a tensor over all learners."""
 
 Product = Callable[[Tensor], Tensor]
-"""A symmetric positive matrix, as its product with a vector."""
+"""A symmetric positive definite matrix, represented by its product with a vector."""
 
 
 def alone(value: Tensor) -> Tensor:
-    """The sum over one learner."""
+    """The sum for a single learner: the value itself."""
     return value
 
 
 @dataclass(frozen=True, slots=True)
 class GaussianPolicy:
-    """mean = network(inputs) [B, A], one `log_std` [A] for all states."""
+    """Policy with mean = network(inputs) [B, A] and one `log_std` [A] for all states."""
 
     network: nn.Module
     log_std: nn.Parameter
@@ -52,18 +53,18 @@ class GaussianPolicy:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """What a step moves."""
+        """Parameters that a step changes."""
         return [*self.network.parameters(), *([self.log_std] if self.train_log_std else [])]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyBatch:
-    """One learner's part of a batch: B samples of `total` ones."""
+    """One learner's part of a batch: B of `total` samples."""
 
     inputs: Tensor
-    """[B, I] what the network reads."""
+    """Inputs of the network [B, I]."""
     actions: Tensor
-    """[B, A]."""
+    """Sampled actions [B, A]."""
     advantages: Tensor
     """[B], standardised over the whole batch."""
     old_mean: Tensor
@@ -71,20 +72,20 @@ class PolicyBatch:
     old_log_std: Tensor
     """[A] recorded at sampling."""
     total: int
-    """Samples of all learners."""
+    """Number of samples of all learners."""
     start: int = 0
-    """Place of the first of these samples among all of them."""
+    """Index of the first of these samples in the whole batch."""
     clone_mean: Tensor | None = None
-    """[B, A] of the policy that training started from."""
+    """Means [B, A] of the initial policy."""
     clone_log_std: Tensor | None = None
-    """[A]."""
+    """Log standard deviations [A] of the initial policy."""
     expert_actions: Tensor | None = None
-    """[B, A]."""
+    """Actions [B, A] of the open-loop expert."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtraTerms:
-    """Weights of what the objective holds besides the surrogate; of this iteration, decay included."""
+    """Weights of the objective's other terms in this iteration, decay included."""
 
     entropy: float = 0.0
     clone_kl: float = 0.0
@@ -93,23 +94,23 @@ class ExtraTerms:
 
 @dataclass(frozen=True, slots=True)
 class TrustRegionReport:
-    """What a step did."""
+    """Result of a trust region step."""
 
     accepted: bool
     step_fraction: float
-    """Part of the full step that was taken."""
+    """Fraction of the full step that was taken."""
     gain: float
-    """Rise of the objective."""
+    """Increase of the objective."""
     expected_gain: float
-    """What the gradient promised for the full step."""
+    """Increase that the gradient predicts for the full step."""
     kl: float
     """Mean KL(old || new) after the step."""
     kl_before: float
-    """The same before the step: above 0 where the observation statistics have changed since sampling."""
+    """The same before the step: above 0 if the observation statistics have changed since sampling."""
     gradient_norm: float
     cg_iterations: int
     cg_residual: float
-    """|(F + c I) x - g| / |g|."""
+    """Relative residual |(F + c I) x - g| / |g| of the conjugate gradients."""
 
 
 def trust_region_step(
@@ -119,10 +120,10 @@ def trust_region_step(
     extra: ExtraTerms | None = None,
     reduce: Reduce = alone,
 ) -> TrustRegionReport:
-    """Improve the policy in place.
+    """Improves the policy in place.
 
     Raises:
-        DivergenceError: objective or gradient is not finite; the policy is as before.
+        DivergenceError: objective or gradient is not finite; the policy is unchanged.
     """
     extra = extra or ExtraTerms()
     parameters = policy.parameters
@@ -157,7 +158,7 @@ def trust_region_step(
 
 
 def _objective(policy: GaussianPolicy, batch: PolicyBatch, extra: ExtraTerms) -> tuple[Tensor, Tensor]:
-    """This learner's share of the objective and of the mean KL(old || new)."""
+    """This learner's part of the objective and of the mean KL(old || new)."""
     mean, log_std = policy.network(batch.inputs), policy.log_std
     old_log_prob = action_log_prob(batch.actions, batch.old_mean, batch.old_log_std)
     ratio = torch.exp(action_log_prob(batch.actions, mean, log_std) - old_log_prob)
@@ -169,7 +170,8 @@ def _objective(policy: GaussianPolicy, batch: PolicyBatch, extra: ExtraTerms) ->
         objective = objective - extra.clone_kl * action_kl(mean, log_std, batch.clone_mean, batch.clone_log_std).sum()
     if extra.cloning:
         assert batch.expert_actions is not None
-        # The deviation is taken as it is: this term is about the mean, and would only shrink exploration otherwise.
+        # The standard deviation is a constant here: the term is about the mean and would otherwise only reduce
+        # exploration.
         likelihood = action_log_prob(batch.expert_actions, mean, log_std.detach())
         objective = objective + extra.cloning * likelihood.sum() / mean.shape[-1]
     kl = action_kl(batch.old_mean, batch.old_log_std, mean, log_std).sum()
@@ -186,14 +188,14 @@ def _line_search(
     before: float,
     settings: TRPOSettings,
 ) -> tuple[float, float, float]:
-    """Part of the step that was taken, rise of the objective, KL; the policy is left there, or at `start`."""
+    """Fraction of the step taken, increase of the objective, KL; the policy is left there, or at `start`."""
     parameters = policy.parameters
     for attempt in range(settings.line_search_steps):
         fraction = settings.line_search_shrink**attempt
         unflatten(start + fraction * full_step, parameters)
         with torch.no_grad():
             after, kl = reduce(torch.stack(_objective(policy, batch, extra))).tolist()
-        # Comparisons with NaN are false, so a step into nowhere is refused here too.
+        # Comparisons with NaN are false, so a step to NaN is refused too.
         if after > before and kl <= settings.max_kl * settings.kl_tolerance:
             return fraction, after - before, kl
     unflatten(start, parameters)
@@ -203,8 +205,8 @@ def _line_search(
 def fisher_product(
     policy: GaussianPolicy, batch: PolicyBatch, settings: TRPOSettings, reduce: Reduce = alone
 ) -> Product:
-    """v -> (F + damping I) v at the policy's current parameters, F averaged over every n-th sample."""
-    # Counted over all learners: which samples are used must not depend on how the batch is shared.
+    """The map v -> (F + damping I) v at the policy's current parameters, F averaged over every n-th sample."""
+    # Counted over all learners, so that the samples in use do not depend on how the batch is divided.
     inputs = batch.inputs[-batch.start % settings.fisher_subsample :: settings.fisher_subsample]
     total = float(reduce(torch.tensor(float(len(inputs)), device=inputs.device)))
     build = _gauss_newton if settings.fisher_product == "gauss_newton" else _double_backward
@@ -224,8 +226,8 @@ def _double_backward(policy: GaussianPolicy, inputs: Tensor, total: float) -> Pr
 def _gauss_newton(policy: GaussianPolicy, inputs: Tensor, total: float) -> Product:
     """J' diag(1 / std^2) J v for the mean's parameters, 2 v for each log_std: the Fisher matrix of this family.
 
-    J' u is linear in u, so J v is its derivative by u along v: no forward pass is repeated, and a product costs two
-    thirds of one by double backward, whatever the size.
+    J' u is linear in u, so J v is its derivative with respect to u along v: no forward pass is repeated, and a product
+    costs two thirds of one by double backward for any size.
     """
     parameters = list(policy.network.parameters())
     size = sum(parameter.numel() for parameter in parameters)
@@ -239,7 +241,7 @@ def _gauss_newton(policy: GaussianPolicy, inputs: Tensor, total: float) -> Produ
         directions = split_like(vector[:size], parameters)
         change = torch.autograd.grad(transposed, probe, directions, retain_graph=True)[0]
         backward = torch.autograd.grad(mean, parameters, precision * change / total, retain_graph=True)
-        # Over all learners the shares of the log_std's constant curvature add up to 1.
+        # The constant curvature in log_std is divided among the learners, so that the sum over them is correct.
         return torch.cat([flatten(backward), 2.0 * share * vector[size:]])
 
     return product
@@ -247,19 +249,19 @@ def _gauss_newton(policy: GaussianPolicy, inputs: Tensor, total: float) -> Produ
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """Where the conjugate gradients ended."""
+    """Result of the conjugate gradients."""
 
     direction: Tensor
     iterations: int
     residual: float
-    """Norm of what is left of the right-hand side."""
+    """Norm of the residual of the linear system."""
 
 
 def conjugate_gradients(product: Product, target: Tensor, max_iterations: int, residual_limit: float) -> Solution:
-    """Solve `product(x) = target` from x = 0 (Nocedal and Wright, algorithm 5.2).
+    """Solves `product(x) = target` from x = 0 (Nocedal and Wright, algorithm 5.2).
 
-    Ends after `max_iterations`, at a squared residual of `residual_limit`, or before a direction of non-positive or
-    non-finite curvature, where the quadratic model has no minimum (rounding, a policy gone flat).
+    Stops after `max_iterations`, at a squared residual of `residual_limit`, or before a direction of non-positive or
+    non-finite curvature, where the quadratic model has no minimum (because of rounding or a degenerate policy).
     """
     x = torch.zeros_like(target)
     residual, direction = target.clone(), target.clone()
@@ -280,18 +282,18 @@ def conjugate_gradients(product: Product, target: Tensor, max_iterations: int, r
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
-    """One vector."""
+    """Concatenates tensors to one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 def split_like(vector: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The vector's parts, shaped like `tensors`."""
+    """Parts of the vector, shaped like `tensors`."""
     parts = vector.split([tensor.numel() for tensor in tensors])
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 @torch.no_grad()
 def unflatten(vector: Tensor, tensors: Sequence[Tensor]) -> None:
-    """Write a vector's parts into `tensors`."""
+    """Writes the parts of a vector into `tensors`."""
     for part, tensor in zip(split_like(vector, tensors), tensors, strict=True):
         tensor.copy_(part)
