@@ -6,16 +6,36 @@ Where pytest-xdist distributes tests, all that start Ray clusters go to one proc
 from __future__ import annotations
 
 import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from tests.toys.ray_cluster import ray_cluster as ray_cluster
+from tests.toys.tiny_models import clip_folder as clip_folder
+from tests.toys.tiny_models import distilbert_folder as distilbert_folder
 from tests.toys.tiny_models import tiny_models as tiny_models
+
+if TYPE_CHECKING:
+    from cluster.runtime.connect import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
+LOGICAL_CPUS = 8
+
+# Read by Ray's processes when they start, those of tests' own clusters too.
+os.environ |= {
+    # By default metrics appear after ten seconds,
+    "RAY_metrics_report_interval_ms": "1000",
+    # workers are nice to whatever else the machine does, which makes tests wait for it,
+    "RAY_worker_niceness": "0",
+    # and a cluster starts a worker for each of its CPUs, whether or not it will be used.
+    "RAY_prestart_worker_first_driver": "0",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,3 +53,40 @@ def parity_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no parity fixtures in {folder} (set KINETUNE_PARITY)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Connection]:
+    """A connected local cluster with 8 logical CPUs; ended with the session."""
+    from cluster.runtime.connect import connect
+    from cluster.settings import ClusterSettings
+
+    settings = ClusterSettings(ray_address="local", object_store_mb=200, dashboard=False)
+    with connect(settings, LOGICAL_CPUS) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's program."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    return path
+
+
+@contextmanager
+def limited(num_bytes: int) -> Iterator[None]:
+    """Make writes past `num_bytes` fail in the kernel (EFBIG)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """`with file_size_limit(1000):` is a disk that fills up while a file is written."""
+    return limited

@@ -59,7 +59,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         self.task = ImitationTask(self.settings, 1)
         self.observation_space = observation_space(self.task)
         self.action_space = action_space(self.settings)
-        self._humanoid = BulletHumanoid(self.settings)
+        self.humanoid = BulletHumanoid(self.settings)
         self._state: CharacterState | None = None
 
     @property
@@ -78,7 +78,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         """
         super().reset(seed=seed)
         self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
-        self._state = start_on_reference(self._humanoid, self.task)
+        self._state = start_on_reference(self.humanoid, self.task)
         infos = {"phase": float(self.task.phase[0]), "clip": int(self.task.clip[0])}
         return self.task.observe(self._state)[0], infos
 
@@ -95,7 +95,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         targets = self.task.targets(action[None], before.coordinates)
         push = self.task.push(before.heading) if self.settings.push_force > 0.0 else None
         rotations = local_rotations(targets, self.task.reference.joints)[0]
-        touching = self._humanoid.step(rotations, None if push is None else push[0])
+        touching = self.humanoid.step(rotations, None if push is None else push[0])
         state = self._read(before.coordinates)
         diverged = not np.isfinite(state.packed).all()
         # If the simulation diverged, the last valid state is compared and observed.
@@ -120,12 +120,12 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
     def paper_observation(self) -> Array:
         """The current observation [197] of the DeepMimic paper, as in bullet3's environment except for its axes."""
         self._begun()
-        return paper_observation(float(self.task.phase[0]), self._humanoid.read())
+        return paper_observation(float(self.task.phase[0]), self.humanoid.read())
 
     def state(self) -> dict[str, Any]:
         """Everything that determines the future, for `set_state`: arrays and plain values."""
         return {
-            "engine": np.frombuffer(self._humanoid.save(), dtype=np.uint8),
+            "engine": np.frombuffer(self.humanoid.save(), dtype=np.uint8),
             "coordinates": self._begun().coordinates.copy(),
             "task": self.task.state(),
             "generator": self.np_random.bit_generator.state,
@@ -138,17 +138,17 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
             UserError: the state is that of another kind of environment.
         """
         self.task.set_state(state["task"])
-        self._humanoid.load(np.asarray(state["engine"], dtype=np.uint8).tobytes())
+        self.humanoid.load(np.asarray(state["engine"], dtype=np.uint8).tobytes())
         self.np_random.bit_generator.state = state["generator"]
         self._state = self._read(np.asarray(state["coordinates"]))
 
     def render(self) -> NDArray[np.uint8] | None:
         """An image [360, 480, 3] if `render_mode` is rgb_array, else None."""
-        return None if self.render_mode is None else self._humanoid.render(*RENDER_SIZE)
+        return None if self.render_mode is None else self.humanoid.render(*RENDER_SIZE)
 
     def close(self) -> None:
         """Releases the engine's client."""
-        self._humanoid.close()
+        self.humanoid.close()
 
     def _begun(self) -> CharacterState:
         if self._state is None:
@@ -156,7 +156,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         return self._state
 
     def _read(self, near: Array) -> CharacterState:
-        return character_state(self._humanoid.read(), self.task, near)
+        return character_state(self.humanoid.read(), self.task, near)
 
 
 def start_on_reference(humanoid: BulletHumanoid, task: ImitationTask) -> CharacterState:

@@ -112,7 +112,7 @@ class BulletHumanoid:
 
     def reset(self, root_position: Array, rotations: Array, root_linear: Array, velocities: Array) -> None:
         """Sets root position and velocity [3], rotations [13, 4] and angular velocities [13, 3] of the character."""
-        client = self._open_client()
+        client = self.open_client()
         pybullet.restoreState(stateId=self._untouched, physicsClientId=client)
         spins = to_y_up(velocities)
         root = _bullet_rotations(rotations[0])
@@ -132,7 +132,7 @@ class BulletHumanoid:
         `push` acts on the centre of the pushed body: a force [3] in N, or [6] with a torque in N m. Returns which of
         the 15 bodies touched the ground, [15].
         """
-        client = self._open_client()
+        client = self.open_client()
         touching = np.zeros(len(BODY_NAMES), dtype=np.bool_)
         values = _joint_values(targets)
         wrench = None if push is None else to_y_up(push.reshape(-1, 3)).tolist()
@@ -157,7 +157,7 @@ class BulletHumanoid:
 
     def _push(self, wrench: list[list[float]]) -> None:
         """Applies a force, and a torque if there is one, for the next step of the engine."""
-        client, frame = self._open_client(), pybullet.WORLD_FRAME
+        client, frame = self.open_client(), pybullet.WORLD_FRAME
         state = pybullet.getLinkState(self._body, self._push_link, computeForwardKinematics=1, physicsClientId=client)
         pybullet.applyExternalForce(self._body, self._push_link, wrench[0], state[0], frame, physicsClientId=client)
         for torque in wrench[1:]:
@@ -165,19 +165,19 @@ class BulletHumanoid:
 
     def read(self) -> LinkStates:
         """The state after the last step, with updated kinematics."""
-        return LinkStates(self._open_client(), self._body)
+        return LinkStates(self.open_client(), self._body)
 
     def lowest_point(self) -> float:
         """Height of the character's lowest point above the ground. Bounding boxes give it, except for tilted boxes, for
         which the engine is queried."""
-        points = pybullet.getClosestPoints(self._body, self._ground, 100.0, physicsClientId=self._open_client())
+        points = pybullet.getClosestPoints(self._body, self._ground, 100.0, physicsClientId=self.open_client())
         return min(point[8] for point in points)
 
     def save(self) -> bytes:
         """The engine's complete state, contacts included, for `load` in any process."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "state.bullet"
-            pybullet.saveBullet(str(path), physicsClientId=self._open_client())
+            pybullet.saveBullet(str(path), physicsClientId=self.open_client())
             return path.read_bytes()
 
     def load(self, content: bytes) -> None:
@@ -185,11 +185,11 @@ class BulletHumanoid:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "state.bullet"
             path.write_bytes(content)
-            pybullet.restoreState(fileName=str(path), physicsClientId=self._open_client())
+            pybullet.restoreState(fileName=str(path), physicsClientId=self.open_client())
 
     def render(self, width: int, height: int) -> NDArray[np.uint8]:
         """An image [height, width, 3] by the engine's software renderer, from the side, following the character."""
-        client = self._open_client()
+        client = self.open_client()
         (x, y, z), _ = pybullet.getBasePositionAndOrientation(self._body, physicsClientId=client)
         target = (x, max(0.8, 0.8 * y), z)
         view = pybullet.computeViewMatrix((x + 1.0, target[1] + 0.5, z + 3.0), target, (0.0, 1.0, 0.0))
@@ -205,7 +205,12 @@ class BulletHumanoid:
             pybullet.disconnect(physicsClientId=self._client)
             self._client = None
 
-    def _open_client(self) -> int:
+    def open_client(self) -> int:
+        """PyBullet's number of this simulation.
+
+        Raises:
+            UserError: after `close`.
+        """
         if self._client is None:
             raise UserError("this environment is closed")
         return self._client

@@ -174,7 +174,7 @@ class TRPOLearner:
         device = self.controller.log_std.device
         columns: dict[str, list[np.ndarray]] = {}
         for rollout in rollouts:
-            values, advantages, returns = self._advantages(rollout)
+            values, advantages, returns = self.advantages(rollout)
             arrays = {
                 "observations": rollout.observations,
                 "actions": rollout.actions,
@@ -197,8 +197,8 @@ class TRPOLearner:
         log_std = torch.tensor(rollouts[0].log_std, device=device)
         return _Samples(**{"expert_actions": None, **tensors}, log_std=log_std)
 
-    def _advantages(self, rollout: ControlRollout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Values, advantages and returns [T, N]."""
+    def advantages(self, rollout: ControlRollout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values, advantages and returns [T, N] of a rollout, by the critic as it is."""
         values, last, ends = (
             self._values(array) for array in (rollout.observations, rollout.last_observations, rollout.end_observations)
         )

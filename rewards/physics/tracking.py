@@ -102,7 +102,7 @@ class TrackingScorer:
                 references.append(self._reference(joints.numpy(), f"sample {index}"))
         tracks = iter(self._tracker.run([reference for reference in references if reference is not None]))
         rows = [
-            self._terms(reference, None if reference is None else next(tracks), gate)
+            tracking_terms(reference, None if reference is None else next(tracks), gate, self.settings)
             for reference, gate in zip(references, gates, strict=True)
         ]
         seconds = (time.perf_counter() - start) / max(1, len(groups))
@@ -132,32 +132,35 @@ class TrackingScorer:
         except UntrackableError:
             return None
 
-    def _terms(self, reference: TrackingReference | None, track: Track | None, gate: float) -> dict[str, float]:
-        """Terms of one motion; without a track, those of one that cannot be tracked."""
-        terms = dict.fromkeys(TRACKING_TERMS, 0.0) | {"tracking_speed_gate": gate}
-        if reference is None or track is None:
-            return terms | {"tracking_fall": 1.0, "tracking_assist": 1.0, "tracking_failed": 1.0}
-        settings, tracked = self.settings, track.tracked_fraction
-        accuracy = float(np.exp(-np.array(track.errors) / settings.tracking_error_scale).sum()) / track.num_steps
-        slip = float(np.mean(track.slips)) if track.slips else 0.0
-        assist = sum(track.assists) / track.num_steps + (1.0 - tracked)
-        score = (
-            settings.tracking_survival_weight * tracked
-            + (1.0 - settings.tracking_survival_weight) * accuracy
-            - settings.tracking_slip_weight * slip
-            - settings.tracking_assist_weight * assist
-        )
-        return terms | {
-            "tracking": 0.0 if track.diverged else gate * min(1.0, max(0.0, score)),
-            "tracked_fraction": tracked,
-            "tracking_accuracy": accuracy,
-            "tracking_fall": float(track.lost),
-            "tracking_error_m": float(np.mean(track.errors)) if track.errors else 0.0,
-            "tracking_root_error_m": float(np.mean(track.root_errors)) if track.root_errors else 0.0,
-            "tracking_slip_mps": slip,
-            "tracking_assist": assist,
-            "tracking_contact_f1": track.contact_f1,
-            "tracking_penetration_m": reference.penetration,
-            "tracking_floor_shift_m": reference.floor_shift,
-            "tracking_failed": float(track.diverged),
-        }
+
+def tracking_terms(
+    reference: TrackingReference | None, track: Track | None, gate: float, settings: RewardSettings
+) -> dict[str, float]:
+    """`TRACKING_TERMS` of one motion; without a track, those of one that cannot be tracked."""
+    terms = dict.fromkeys(TRACKING_TERMS, 0.0) | {"tracking_speed_gate": gate}
+    if reference is None or track is None:
+        return terms | {"tracking_fall": 1.0, "tracking_assist": 1.0, "tracking_failed": 1.0}
+    tracked = track.tracked_fraction
+    accuracy = float(np.exp(-np.array(track.errors) / settings.tracking_error_scale).sum()) / track.num_steps
+    slip = float(np.mean(track.slips)) if track.slips else 0.0
+    assist = sum(track.assists) / track.num_steps + (1.0 - tracked)
+    score = (
+        settings.tracking_survival_weight * tracked
+        + (1.0 - settings.tracking_survival_weight) * accuracy
+        - settings.tracking_slip_weight * slip
+        - settings.tracking_assist_weight * assist
+    )
+    return terms | {
+        "tracking": 0.0 if track.diverged else gate * min(1.0, max(0.0, score)),
+        "tracked_fraction": tracked,
+        "tracking_accuracy": accuracy,
+        "tracking_fall": float(track.lost),
+        "tracking_error_m": float(np.mean(track.errors)) if track.errors else 0.0,
+        "tracking_root_error_m": float(np.mean(track.root_errors)) if track.root_errors else 0.0,
+        "tracking_slip_mps": slip,
+        "tracking_assist": assist,
+        "tracking_contact_f1": track.contact_f1,
+        "tracking_penetration_m": reference.penetration,
+        "tracking_floor_shift_m": reference.floor_shift,
+        "tracking_failed": float(track.diverged),
+    }

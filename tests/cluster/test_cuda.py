@@ -23,12 +23,20 @@ from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import PolicyVersion, Trajectory, Weights
 from rollouts.networks.mdm import MDM, MDMConfig
 from rollouts.settings import AmpDtype
-from tests.jobs.test_jobs import grpo_words
-from tests.learners.grpo.test_grpo_learner import advantages, equal, make_learner, make_policy, roll_out, train
-from tests.learners.supervised import test_supervised
 from tests.toys.cluster_runs import final_state
 from tests.toys.small_tmr import WordEncoder, prompt_of, random_group, small_tmr
-from tests.toys.tiny_models import TinyModels, pretrain_config
+from tests.toys.tiny_learners import (
+    SCHEDULE,
+    SINES,
+    advantages,
+    equal,
+    make_learner,
+    make_policy,
+    roll_out,
+    sine_batch,
+    train,
+)
+from tests.toys.tiny_models import TinyModels, grpo_words, pretrain_config
 from tests.toys.tiny_policy import motion_noise, rollout_request, text_features, tiny_policy
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -176,14 +184,14 @@ def test_rewards_are_those_of_the_cpu() -> None:
 
 def test_supervised_training_is_that_of_the_cpu_and_leaves_the_generators_alone() -> None:
     settings = SupervisedSettings(learning_rate=3e-3, num_steps=100, avg_model_beta=0.9)
-    config = dataclasses.replace(test_supervised.CONFIG, dropout=0.0)
+    config = dataclasses.replace(SINES, dropout=0.0)
     losses = {}
     torch.cuda.manual_seed(3)
     expected = torch.rand(1, device="cuda")
     torch.cuda.manual_seed(3)
     for device in ("cpu", "cuda"):
-        learner = SupervisedLearner(MDM(config).to(device), test_supervised.SCHEDULE, settings, 0)
-        losses[device] = [learner.update(test_supervised.batch(step))["loss"] for step in range(20)]
+        learner = SupervisedLearner(MDM(config).to(device), SCHEDULE, settings, 0)
+        losses[device] = [learner.update(sine_batch(step))["loss"] for step in range(20)]
     np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-2)
     assert torch.equal(torch.rand(1, device="cuda"), expected)
 

@@ -17,9 +17,16 @@ from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import SFTConfig
 from learners.cloning.rounds import new_clone
 from rollouts.control.actor_critic import load_controller, save_controller
-from tests.jobs.test_sft import SMALL
+from tests.toys.cloning_toys import SMALL_RUN
 
-TINY = {**SMALL, "dagger_rounds": 0, "runtime": "local", "num_timesteps": 256, "steps_per_batch": 128, "num_envs": 4}
+TINY = {
+    **SMALL_RUN,
+    "dagger_rounds": 0,
+    "runtime": "local",
+    "num_timesteps": 256,
+    "steps_per_batch": 128,
+    "num_envs": 4,
+}
 TINY |= {"critic_warmup_batches": 0}
 
 

@@ -17,7 +17,6 @@ from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import GENERATE_GUIDE
 from jobs.configs.generate import GenerateConfig
 from rollouts.text.encoders import PromptTooLongError
-from tests.jobs.report.test_report import chromium as chromium
 from tests.toys.tiny_models import TinyModels
 
 

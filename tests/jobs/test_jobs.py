@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,18 +26,15 @@ from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
 from motions.data.prompts import Prompt, Segment, load_prompts, save_prompts
 from motions.settings import Settings
-from motions.skeleton.skeletons import HUMANML3D, Skeleton
+from motions.skeleton.skeletons import HUMANML3D
 from rewards.evaluation.text import evaluate_policy, load_judge
 from rewards.evaluation.text import generate as generate_motions
-from rewards.messages import RewardError, RewardTerms
 from rewards.scorers import build_scorers
-from rewards.settings import RewardSettings
 from rewards.tmr.checkpoints import save_tmr
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
-from rollouts.messages import GroupMotions
 from rollouts.settings import PolicySettings, SamplingSettings
 from tests.toys.small_tmr import CONFIG, prompt_of, small_tmr
-from tests.toys.tiny_models import TinyModels, pretrain_config, retrieval_config
+from tests.toys.tiny_models import TinyModels, grpo_words, pretrain_config, retrieval_config
 
 JOBS: dict[str, type[Settings]] = {
     "jobs.grpo": GRPOConfig,
@@ -53,30 +49,6 @@ JOBS: dict[str, type[Settings]] = {
 @pytest.fixture
 def models(tiny_models: TinyModels) -> TinyModels:
     return tiny_models
-
-
-def grpo_words(models: TinyModels, folder: Path, **changes: object) -> list[str]:
-    """A command line of `jobs.grpo`; a value of None leaves an option out."""
-    values: dict[str, object] = {
-        "dataset": models.dataset,
-        "model_path": models.policy,
-        "tmr_checkpoint_path": models.tmr,
-        "judge_path": models.judge,
-        "runtime": "local",
-        "num_steps": 2,
-        "batch_size": 2,
-        "group_size": 3,
-        "num_prompts": 4,
-        "num_eval_prompts": 3,
-        "num_eval_samples": 2,
-        "sampling_steps": 4,
-        "max_motion_length": 96,
-        "learning_rate": 1e-2,
-        "use_dense_reward": True,
-        "use_physics_reward": True,
-        "save_dir": folder,
-    }
-    return [f"--{name}={value}" for name, value in (values | changes).items() if value is not None]
 
 
 def run_grpo(*words: str) -> int:
@@ -279,24 +251,6 @@ def test_a_measurement_that_fails_leaves_the_trained_policy(
     assert all(torch.equal(again[name], value) for name, value in trained.items())
 
 
-class FickleScorer:
-    """A reward that fails for one prompt as soon as the policy has learnt something."""
-
-    name = "fickle"
-
-    @classmethod
-    def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> FickleScorer:
-        return cls()
-
-    def score(self, motions: GroupMotions) -> RewardTerms:
-        if motions.prompt.text == "jumps" and motions.policy_version > 0:
-            raise RewardError("it cannot see this")
-        return RewardTerms(self.name, {self.name: np.ones(len(motions.features), np.float32)}, 0.0)
-
-    def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
-        return [self.score(group) for group in groups]
-
-
 def test_prompts_from_files_need_no_held_out_data_and_lost_groups_are_not_compared(
     models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -310,7 +264,7 @@ def test_prompts_from_files_need_no_held_out_data_and_lost_groups_are_not_compar
         "prompts_path": tmp_path / "train.jsonl",
         "eval_prompts_path": tmp_path / "held_out.jsonl",
         "composite_k_segments": 3,  # About composite_data_path and the data's own; these files mix.
-        "extra_rewards": "tests.jobs.test_jobs:FickleScorer",
+        "extra_rewards": "tests.toys.rewards:FickleScorer",
         "on_reward_error": "drop_group",
     }
     assert run_grpo(*grpo_words(models, folder, **files)) == 0
@@ -369,7 +323,7 @@ def write_prompts(path: Path, *prompts: list[tuple[str, int]]) -> None:
 def save_kit_tmr(folder: Path) -> None:
     """A retrieval model of KIT's features."""
     tmr = small_tmr(config=replace(CONFIG, num_features=251, fps=12.5))
-    tmr.text_encoder_name = "tests.rewards.tmr.test_semantic:WordModel"
+    tmr.text_encoder_name = "tests.toys.small_tmr:WordModel"
     save_tmr(folder, tmr)
 
 

@@ -21,25 +21,11 @@ from learners.workers import OneWorker
 from motions.humanoid.mocap import clips_folder
 from rollouts.control.actor_critic import load_controller
 from rollouts.imitation.demonstrations import Demonstrations
-
-SMALL: dict[str, Any] = {
-    "num_demo_envs": 4,
-    "demo_s": 1.0,
-    "dagger_rounds": 1,
-    "epochs": 4,
-    "hidden_size": (16,),
-    "critic_warm_s": 1.0,
-    "critic_warm_epochs": 2,
-    "eval_episodes": 2,
-    "eval_steps": 20,
-    "eval_push_forces": (100.0,),
-    "eval_push_directions": (0.0,),
-    "eval_push_at_s": 0.1,
-}
+from tests.toys.cloning_toys import SMALL_RUN
 
 
 def small(folder: Path, **changes: Any) -> SFTConfig:
-    return SFTConfig.model_validate({"save_path": folder / "clone", "runtime": "local", **SMALL, **changes})
+    return SFTConfig.model_validate({"save_path": folder / "clone", "runtime": "local", **SMALL_RUN, **changes})
 
 
 def test_a_cloning_leaves_a_controller_its_curves_and_an_evaluation(tmp_path: Path) -> None:

@@ -18,8 +18,6 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
 from rollouts.text.encoders import PromptTooLongError
-from tests.rollouts.text.test_text_encoders import clip_folder as clip_folder
-from tests.rollouts.text.test_text_encoders import distilbert_folder as distilbert_folder
 from tests.toys.tiny_models import TinyModels, pretrain_config, retrieval_config
 
 

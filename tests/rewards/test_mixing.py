@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from motions.skeleton.skeletons import Skeleton
 from rewards.messages import RewardError, RewardTerms
 from rewards.mixing import combine, mix, term_weights
 from rewards.settings import RewardSettings, parse_extra_reward
-from rollouts.messages import GroupMotions
 
 SEMANTIC = RewardTerms(
     "semantic", {"semantic": np.array([0.5, 0.25], np.float32), "r_pos": np.ones(2, np.float32)}, 0.1
 )
 PHYSICS = RewardTerms("physics", {"physics": np.array([1.0, 0.5], np.float32)}, 0.1)
-
-
-class Height:
-    """An extra reward for the tests: the mean root height."""
-
-    name = "height"
-
-    @classmethod
-    def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> Height:
-        return cls()
-
-    def score(self, motions: GroupMotions) -> RewardTerms:
-        return RewardTerms(self.name, {self.name: motions.features[:, :, 3].mean(axis=1)}, 0.0)
-
-    def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
-        return [self.score(group) for group in groups]
 
 
 def test_total_is_the_weighted_sum_and_terms_are_kept() -> None:
@@ -53,7 +33,7 @@ def test_physics_that_is_not_used_weighs_nothing() -> None:
 
 
 def test_extra_rewards_add_their_main_term() -> None:
-    settings = RewardSettings(extra_rewards=("tests.rewards.test_mixing:Height=-0.5",))
+    settings = RewardSettings(extra_rewards=("tests.toys.rewards:Height=-0.5",))
     assert term_weights(settings)["height"] == -0.5
     height = RewardTerms("height", {"height": np.array([1.0, 2.0])}, 0.0)
     np.testing.assert_allclose(combine([SEMANTIC, height], settings, "walks").total, [0.0, -0.75])

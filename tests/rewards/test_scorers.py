@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from motions.skeleton.features import extract_features
-from motions.skeleton.skeletons import HUMANML3D, Skeleton
-from rewards.messages import RewardTerms
+from motions.skeleton.skeletons import HUMANML3D
 from rewards.mixing import combine
 from rewards.physics.kinematic import PhysicsScorer
 from rewards.scorers import Scorer, build_scorers, extra_scorers, load_scorer_class
@@ -19,54 +17,23 @@ from rewards.settings import RewardSettings
 from rewards.tmr.checkpoints import save_tmr
 from rewards.tmr.scorer import SemanticScorer
 from rollouts.messages import GroupMotions
+from tests.toys.rewards import MeanFeature
 from tests.toys.small_tmr import prompt_of, small_tmr
 from tests.toys.synthetic_motion import walking_joints
 
 PROMPT = prompt_of(("walks forward", 24), ("turns around", 16))
 
 
-class MeanFeature:
-    """An extra reward whose class name is not its name."""
-
-    name = "brightness"
-
-    def __init__(self, offset: float) -> None:
-        self.offset = offset
-
-    @classmethod
-    def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> MeanFeature:
-        return cls(settings.beta_s + skeleton.fps)
-
-    def score(self, motions: GroupMotions) -> RewardTerms:
-        means = [motion[:length].mean() for motion, length in zip(motions.features, motions.lengths, strict=True)]
-        return RewardTerms(self.name, {self.name: np.array(means, np.float32) + self.offset}, 0.0)
-
-    def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
-        return [self.score(group) for group in groups]
-
-
-class Semantic(MeanFeature):
-    """Takes a built-in name."""
-
-    name = "semantic"
-
-
-class NoScorer:
-    """Lacks everything but a name."""
-
-    name = "nothing"
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> RewardSettings:
     tmr = small_tmr()
-    tmr.text_encoder_name = "tests.rewards.tmr.test_semantic:WordModel"
+    tmr.text_encoder_name = "tests.toys.small_tmr:WordModel"
     save_tmr(tmp_path, tmr)
     return RewardSettings(
         tmr_checkpoint_path=str(tmp_path),
         use_dense_reward=True,
         use_physics_reward=True,
-        extra_rewards=("tests.rewards.test_scorers:MeanFeature=0.5",),
+        extra_rewards=("tests.toys.rewards:MeanFeature=0.5",),
     )
 
 
@@ -118,13 +85,13 @@ def test_every_scorer_keeps_the_order_of_unequal_samples(settings: RewardSetting
 
 def test_extra_rewards_that_are_none() -> None:
     with pytest.raises(ValueError, match="lacks from_settings, score, score_many"):
-        load_scorer_class("tests.rewards.test_scorers:NoScorer")
+        load_scorer_class("tests.toys.rewards:NoScorer")
     with pytest.raises(ValueError, match="No module named 'nowhere'"):
         load_scorer_class("nowhere:Thing")
     with pytest.raises(ValueError, match="no attribute 'Absent'"):
-        load_scorer_class("tests.rewards.test_scorers:Absent")
+        load_scorer_class("tests.toys.rewards:Absent")
     with pytest.raises(ValueError, match="'semantic' is taken"):
-        build_scorers(RewardSettings(extra_rewards=("tests.rewards.test_scorers:Semantic",)), HUMANML3D)
-    twice = ("tests.rewards.test_scorers:MeanFeature", "tests.rewards.test_scorers:MeanFeature=2")
+        build_scorers(RewardSettings(extra_rewards=("tests.toys.rewards:Semantic",)), HUMANML3D)
+    twice = ("tests.toys.rewards:MeanFeature", "tests.toys.rewards:MeanFeature=2")
     with pytest.raises(ValueError, match="'brightness' is taken"):
         extra_scorers(RewardSettings(extra_rewards=twice))

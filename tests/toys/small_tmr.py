@@ -42,6 +42,25 @@ class WordEncoder:
         return np.stack([tokens.mean(axis=0) for tokens in self.encode_tokens(texts)])
 
 
+class WordModel:
+    """The same words as a `rollouts.text.models.TextModel`, so that the settings can name them."""
+
+    dim, max_tokens, max_positions, fingerprint = 6, 16, 16, WordEncoder.fingerprint
+
+    def __init__(self, path: str | None) -> None:
+        self.words: list[str] = []
+
+    def tokenize(self, text: str) -> list[int]:
+        self.words.extend(text.split())
+        return [self.words.index(word) for word in text.split()]
+
+    def tokens(self, ids: list[int]) -> np.ndarray:
+        return WordEncoder().encode_tokens([" ".join(self.words[index] for index in ids)])[0]
+
+    def pooled(self, ids: list[int]) -> np.ndarray:
+        return self.tokens(ids).mean(axis=0)
+
+
 def _vector(word: str) -> np.ndarray:
     seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
     return np.random.default_rng(seed).standard_normal(6).astype(np.float32)

@@ -4,10 +4,13 @@ make real ones: most of what a test of a job would otherwise cost is the encodin
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from jobs import pretrain, train_retrieval
 from jobs.configs.pretrain import PretrainConfig
@@ -15,7 +18,13 @@ from jobs.configs.retrieval import RetrievalConfig
 from motions.data.dataset import load_dataset
 from motions.data.folder_writer import FolderClip, write_dataset
 
+# Reading the types of all of its models would take the type checker a minute.
+transformers: Any = importlib.import_module("transformers")
+
 SOURCES = ("walk", "run", "dance_b", "punch", "kick", "jump")
+WORDS = ["a", "person", "walks", "forward", "jump", "in", "circle", "then", "sits", "down", "on", "chair", ","]
+"""The vocabulary of `distilbert_folder`."""
+
 NUM_FRAMES = 42
 """Of each clip. A folder's clips of fewer than 40 are skipped, as MDM does; two fit into the 96 frames of the tests."""
 
@@ -74,6 +83,30 @@ def retrieval_config(dataset: Path, folder: Path, **changes: object) -> Retrieva
     return RetrievalConfig.model_validate(values | changes)
 
 
+def grpo_words(models: TinyModels, folder: Path, **changes: object) -> list[str]:
+    """A command line of `jobs.grpo`; a value of None leaves an option out."""
+    values: dict[str, object] = {
+        "dataset": models.dataset,
+        "model_path": models.policy,
+        "tmr_checkpoint_path": models.tmr,
+        "judge_path": models.judge,
+        "runtime": "local",
+        "num_steps": 2,
+        "batch_size": 2,
+        "group_size": 3,
+        "num_prompts": 4,
+        "num_eval_prompts": 3,
+        "num_eval_samples": 2,
+        "sampling_steps": 4,
+        "max_motion_length": 96,
+        "learning_rate": 1e-2,
+        "use_dense_reward": True,
+        "use_physics_reward": True,
+        "save_dir": folder,
+    }
+    return [f"--{name}={value}" for name, value in (values | changes).items() if value is not None]
+
+
 def write_tiny_dataset(folder: Path) -> None:
     """Two short clips of each source with two captions, and one held-out clip with one."""
     builtin = load_dataset("builtin")
@@ -99,3 +132,44 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     train_retrieval.run(retrieval_config(models.dataset, models.tmr))
     train_retrieval.run(retrieval_config(models.dataset, models.judge, num_steps=1, seed=77))
     return models
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer CLIP with random weights and a byte tokenizer, saved whole as the published one is; read only."""
+    folder = tmp_path_factory.mktemp("clip")
+    letters = "abcdefghijklmnopqrstuvwxyz,"
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    transformers.CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
+    end = vocabulary["<|endoftext|>"]
+    text = {
+        "vocab_size": len(pieces),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "projection_dim": 24,
+    }
+    text |= {"num_attention_heads": 4, "eos_token_id": end, "bos_token_id": end - 1, "pad_token_id": end}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    vision |= {"image_size": 32, "patch_size": 16}
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def distilbert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer DistilBERT with random weights and a vocabulary of a few words; read only."""
+    folder = tmp_path_factory.mktemp("distilbert")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    transformers.BertTokenizer(vocab={p: n for n, p in enumerate(pieces)}).save_pretrained(folder)
+    config = transformers.DistilBertConfig(
+        vocab_size=len(pieces), dim=32, hidden_dim=64, n_layers=2, n_heads=4, max_position_embeddings=64
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.DistilBertModel(config).save_pretrained(folder)
+    return folder

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
-import ray
 import torch
 from ray import tune
 
@@ -61,13 +62,18 @@ def state_of(learner: Any, _: Any = None) -> np.ndarray:
     return flat(learner.module["default_policy"].get_state())
 
 
+def process_of(_: Any) -> int:
+    return os.getpid()
+
+
 def trained(config: TRPOConfig, iterations: int = ITERATIONS, kill_before: int | None = None) -> np.ndarray:
     with algorithm(config) as built:
         for iteration in range(iterations):
             if iteration == kill_before:
                 group = built.env_runner_group
                 assert group is not None
-                ray.kill(group._worker_manager.actors()[2], no_restart=False)
+                [pid] = group.foreach_env_runner(process_of, remote_worker_ids=[2], local_env_runner=False)
+                os.kill(pid, signal.SIGKILL)
             built.train()
         if config.num_learners:
             assert built.learner_group is not None

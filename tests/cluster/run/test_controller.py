@@ -211,12 +211,12 @@ class _LosingRuntime(LocalRuntime):
 
     def __init__(self, deaths: dict[str, int]) -> None:
         super().__init__()
-        self._deaths = dict(deaths)
+        self.deaths = dict(deaths)
 
     def submit(self, role: str, method: str, *args: Any, num_outputs: int = 1, label: str = "") -> Call:
-        if self._deaths.get(method, 0) == 0:
+        if self.deaths.get(method, 0) == 0:
             return super().submit(role, method, *args, num_outputs=num_outputs, label=label)
-        self._deaths[method] -= 1
+        self.deaths[method] -= 1
         call = Call(role, method, args, label, num_outputs)
         call.failure, call.state = ActorLost(f"learner-0 was lost in {label}"), "failed"
         return call
@@ -231,7 +231,8 @@ def test_a_learner_that_dies_at_the_start_or_the_end_is_built_again(tmp_path: Pa
     with ToyRun(tmp_path / "new", runtime=functools.partial(_LosingRuntime, {"load": 1}), resume=True) as controller:
         assert controller.step == 3
         controller.run()
-        controller.runtime._deaths["evaluation"] = 1  # type: ignore[attr-defined]
+        assert isinstance(controller.runtime, _LosingRuntime)
+        controller.runtime.deaths["evaluation"] = 1
         final = controller.final_policy()
     assert final_state(tmp_path / "whole") == final_state(tmp_path / "new")
     assert final.number == whole.number
@@ -244,7 +245,8 @@ def test_a_learner_that_keeps_dying_at_the_start_or_the_end_fails_the_run(tmp_pa
         pass
     with ToyRun(tmp_path / "run", runtime=functools.partial(_LosingRuntime, {}), num_steps=2) as controller:
         controller.run()
-        controller.runtime._deaths["evaluation"] = 9  # type: ignore[attr-defined]
+        assert isinstance(controller.runtime, _LosingRuntime)
+        controller.runtime.deaths["evaluation"] = 9
         with pytest.raises(RunFailed, match="after 2 steps: the learner died 3 times here: learner-0 was lost in"):
             controller.final_policy()
     late = ToyRun(tmp_path / "run", runtime=functools.partial(_LosingRuntime, {"load": 9}), num_steps=4, resume=True)

@@ -38,37 +38,42 @@ def numerics() -> tuple[int, bool]:
     return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
 
 
-def hosted(threads: int, deterministic: bool) -> ActorHost:
-    host = ActorHost("worker-0", Worker, threads, deterministic)
+def hosted(threads: int, deterministic: bool) -> tuple[ActorHost, Worker]:
+    """A host and the object that it built."""
+    built: list[Worker] = []
+
+    def factory() -> Worker:
+        built.append(Worker())
+        return built[0]
+
+    host = ActorHost("worker-0", factory, threads, deterministic)
     host.build()
-    return host
+    return host, built[0]
 
 
 @pytest.mark.parametrize(("threads", "deterministic"), [(2, True), (1, False)])
 def test_numerics_are_set_around_a_call_and_put_back(threads: int, deterministic: bool) -> None:
     before = numerics()
-    host = hosted(threads, deterministic)
+    host, worker = hosted(threads, deterministic)
     inside, stats = host.call("numerics", "label", 1, ())
     assert inside == (threads, deterministic or before[1])
-    assert isinstance(host._object, Worker) and host._object.built_with == inside
+    assert worker.built_with == inside
     assert numerics() == before
     assert (stats.actor, stats.label) == ("worker-0", "label") and stats.seconds >= 0
 
 
 def test_several_outputs_are_a_tuple_of_that_length() -> None:
-    host = hosted(1, True)
+    host, _ = hosted(1, True)
     assert host.call("pair", "", 2, ())[:2] == (1, 2)
     with pytest.raises(TypeError, match=r"Worker.pair must return a tuple of 3 values"):
         host.call("pair", "", 3, ())
 
 
 def test_the_stack_names_the_line_of_the_call_only() -> None:
-    host = hosted(1, True)
+    host, worker = hosted(1, True)
     assert "between two calls" in host.stack()
     thread = threading.Thread(target=host.call, args=("wait", "", 1, ()))
     thread.start()
-    worker = host._object
-    assert isinstance(worker, Worker)
     while "in wait" not in host.stack():
         pass
     stack = host.stack()

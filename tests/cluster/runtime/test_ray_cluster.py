@@ -34,7 +34,7 @@ def test_what_was_on_a_lost_node_is_made_again_and_code_reaches_the_nodes(tmp_pa
     python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
     done = subprocess.run(
-        [python, ROOT / "tests/toys/node_loss.py", ROOT],
+        [python, Path(__file__).with_name("node_loss.py"), ROOT],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

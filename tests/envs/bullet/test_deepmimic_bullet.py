@@ -84,7 +84,7 @@ def test_a_held_pose_settles() -> None:
     coordinates = generator.uniform(-0.3, 0.3, (1, 28))
     coordinates[0, [9, 13]] += 0.5  # elbows bend one way only
     start, target = (local_rotations(values, "hinge")[0] for values in (0 * coordinates, np.abs(coordinates)))
-    pybullet.setGravity(0.0, 0.0, 0.0, physicsClientId=humanoid._client)
+    pybullet.setGravity(0.0, 0.0, 0.0, physicsClientId=humanoid.open_client())
     start[[4, 9]] = target[[4, 9]]
     target[[4, 9]] = local_rotations(np.full((1, 28), -0.4), "hinge")[0][[4, 9]]  # knees
     humanoid.reset(np.array([0.0, 0.0, 5.0]), start, np.zeros(3), np.zeros((13, 3)))
@@ -169,7 +169,7 @@ def test_the_feet_start_on_the_ground(env: DeepMimicBulletEnv) -> None:
     heights = []
     for phase in np.arange(10) / 10:
         env.reset(seed=0, options={"phase": float(phase)})
-        heights.append(env._humanoid.lowest_point())
+        heights.append(env.humanoid.lowest_point())
     assert min(heights) > -0.002 and max(heights) < 0.08
 
 

@@ -23,7 +23,6 @@ from jobs.report.character import (
 )
 from jobs.report.control_page import ScoreColumn, ScoreRow, score_table
 from jobs.report.from_control import clone_charts, read_control_document, trpo_charts, write_control_report
-from tests.jobs.report.test_report import chromium as chromium
 
 WALK = DeepMimicSettings()
 

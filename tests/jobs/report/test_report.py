@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,14 +173,6 @@ def test_motions_that_are_not_finite_are_refused(run_directory: Path) -> None:
     broken = Comparison("broken", [], np.full((4, 22, 3), np.nan), np.zeros((4, 22, 3)), "", "")
     with pytest.raises(ValueError, match="not finite"):
         render(ReportDocument(**{**document.__dict__, "comparisons": [broken]}))
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    return path
 
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -16,91 +15,22 @@ from learners.grpo.learner import GRPOLearner
 from learners.grpo.settings import GRPOSettings
 from learners.grpo.update import UPDATE_STAGES, RatioError
 from learners.optimizer import DivergenceError
-from motions.data.prompts import Prompt, Segment
-from motions.skeleton.normalization import Normalizer
-from motions.skeleton.skeletons import HUMANML3D
-from rollouts.checkpoints.adapters import add_lora
-from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.worker import RolloutWorker
 from rollouts.gaussians import gaussian_log_prob
-from rollouts.messages import GroupMotions, RolloutRequest, TextCondition, Trajectory, Weights
-from rollouts.networks.mdm import MDM, MDMConfig
-from rollouts.settings import PolicySettings, SamplingSettings
-
-WIDTH = HUMANML3D.num_features
-CONFIG = MDMConfig(latent_dim=16, ff_size=24, num_layers=1, num_heads=2, text_dim=4, max_positions=40, mask_frames=True)
-
-
-def make_policy(lora: bool = True, **sampling: Any) -> DiffusionPolicy:
-    network = MDM(CONFIG)
-    if lora:
-        add_lora(network, PolicySettings.model_validate({"model_path": "unused", "lora_r": 4, "lora_alpha": 8}))
-    settings = SamplingSettings.model_validate({"device": "cpu", "guidance_scale": 1.5, **sampling})
-    normalizer = Normalizer(np.zeros(WIDTH, np.float32), np.ones(WIDTH, np.float32))
-    return DiffusionPolicy(network, DiffusionSchedule("cosine", 6), normalizer, HUMANML3D, settings)
-
-
-def make_learner(policy: DiffusionPolicy | None = None, **settings: Any) -> GRPOLearner:
-    defaults = {"group_size": 4, "learning_rate": 1e-3, "kl_penalty": 0.1, "micro_batch_size": 5}
-    return GRPOLearner(policy or make_policy(), GRPOSettings.model_validate({**defaults, **settings}))
-
-
-def roll_out(
-    learner: GRPOLearner,
-    step: int,
-    frames: tuple[int, ...] = (6, 6, 4),
-    trained: tuple[int, ...] = (1, 2),
-    num: int = 4,
-) -> tuple[list[GroupMotions], list[Trajectory]]:
-    """One group for each number of frames."""
-    worker = RolloutWorker(make_policy_like(learner.policy))
-    version = learner.version()
-    results = []
-    for index, num_frames in enumerate(frames):
-        text = np.random.default_rng(index).standard_normal((1, 4), np.float32)
-        prompt = Prompt(f"prompt {index}", (Segment(f"prompt {index}", num_frames),))
-        request = RolloutRequest(
-            step=step,
-            prompt_index=index,
-            prompt=prompt,
-            condition=TextCondition(text),
-            num_samples=num,
-            seed=7,
-            stochastic_steps=(1, 2, 3),
-            trained_steps=trained,
-            share_initial_noise=True,
-            policy_version=version.number,
-        )
-        results.append(worker.run(request, version))
-    motions, trajectories = zip(*results, strict=True)
-    return list(motions), list(trajectories)
-
-
-def make_policy_like(policy: DiffusionPolicy) -> DiffusionPolicy:
-    """A rollout actor's policy: the same base in another object."""
-    return copy.deepcopy(policy)
-
-
-def advantages(num_groups: int = 3, num: int = 4, seed: int = 0) -> np.ndarray:
-    rewards = np.random.default_rng(seed).standard_normal((num_groups, num))
-    return group_advantages(rewards, GRPOSettings()).values
-
-
-def train(learner: GRPOLearner, num_updates: int = 1, first: int = 0) -> list[dict[str, float]]:
-    metrics = []
-    for step in range(first, first + num_updates):
-        _, trajectories = roll_out(learner, step)
-        metrics.append(learner.update(trajectories, advantages(seed=step)))
-    return metrics
+from rollouts.messages import Trajectory, Weights
+from rollouts.networks.mdm import MDM
+from tests.toys.tiny_learners import (
+    WIDTH,
+    advantages,
+    equal,
+    make_learner,
+    make_policy,
+    roll_out,
+    train,
+)
 
 
 def distance(a: Weights, b: Weights) -> float:
     return max(float(np.abs(a[name] - b[name]).max()) for name in a)
-
-
-def equal(a: Weights, b: Weights) -> bool:
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("lora", [True, False])

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions, learning_rate_factor
 from learners.supervised.diffusion import (
-    SupervisedBatch,
     SupervisedLearner,
     diffusion_loss,
     masked_square_error,
@@ -25,27 +24,12 @@ from rollouts.checkpoints.mdm_naming import from_official_state_dict
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.mdm import MDM, MDMConfig
 from rollouts.text.encoders import load_text_encoder
-
-CONFIG = MDMConfig(
-    num_features=6, latent_dim=16, ff_size=32, num_layers=1, num_heads=2, text_dim=5, max_positions=40, mask_frames=True
-)
-SCHEDULE = DiffusionSchedule("cosine", 10)
+from tests.toys.tiny_learners import SCHEDULE, SINES, sine_batch
 
 
 def learner(seed: int = 0, **changes: Any) -> SupervisedLearner:
     settings = {"learning_rate": 3e-3, "num_steps": 100, "avg_model_beta": 0.9, **changes}
-    return SupervisedLearner(MDM(CONFIG), SCHEDULE, SupervisedSettings.model_validate(settings), seed)
-
-
-def batch(seed: int = 0, size: int = 6) -> SupervisedBatch:
-    """Sines whose frequency the text tells."""
-    rng = np.random.default_rng(seed)
-    lengths = torch.from_numpy(rng.integers(4, 9, size))
-    kind = rng.integers(0, 5, size)
-    frames = np.arange(8)[None, :, None] * (kind[:, None, None] + 1) * 0.3 + np.arange(6)
-    features = torch.from_numpy(np.sin(frames).astype(np.float32))
-    features *= (torch.arange(8) < lengths[:, None]).unsqueeze(2)
-    return SupervisedBatch(features, lengths, torch.eye(5)[kind][:, None])
+    return SupervisedLearner(MDM(SINES), SCHEDULE, SupervisedSettings.model_validate(settings), seed)
 
 
 def weights(trained: SupervisedLearner) -> dict[str, Tensor]:
@@ -107,7 +91,7 @@ def test_velocity_error_leaves_the_last_feature_out() -> None:
         def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             return answer
 
-    network = Constant(CONFIG)
+    network = Constant(SINES)
     x0, mask = torch.zeros(1, 8, 6), torch.ones(1, 8, dtype=torch.bool)
     answer = torch.zeros(1, 8, 6)
     answer[..., 5] = torch.arange(8.0)
@@ -126,9 +110,9 @@ def test_velocity_error_leaves_the_last_feature_out() -> None:
 
 def test_training_lowers_the_loss_and_text_helps() -> None:
     trained = learner(learning_rate=1e-2, cond_mask_prob=0.2)
-    losses = [trained.update(batch(step, 16))["loss"] for step in range(200)]
+    losses = [trained.update(sine_batch(step, 16))["loss"] for step in range(200)]
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
-    held_out = batch(1000, 64)
+    held_out = sine_batch(1000, 64)
     with trained.averaged(), torch.no_grad():
         levels, noise = torch.full((64,), 9), torch.from_numpy(batch_noise(64))
         mask = torch.arange(8) < held_out.lengths[:, None]
@@ -148,7 +132,7 @@ def test_texts_are_dropped_with_the_given_probability() -> None:
     for probability in (0.0, 1.0):
         trained = learner(cond_mask_prob=probability)
         before = trained.network.embed_text.weight.clone()
-        trained.update(batch())
+        trained.update(sine_batch())
         moved.append(not torch.equal(before, trained.network.embed_text.weight))
     assert moved == [True, False]
 
@@ -159,8 +143,8 @@ def test_text_noise_keeps_texts_from_being_learnt_by_heart() -> None:
     for text_noise in (0.0, 1.0):
         trained = learner(learning_rate=1e-2, text_noise=text_noise)
         for step in range(150):
-            trained.update(batch(step, 16))
-        given = batch(1000, 64)
+            trained.update(sine_batch(step, 16))
+        given = sine_batch(1000, 64)
         errors = []
         for text in (given.text, given.text.roll(1, 2)):
             mask = torch.arange(8) < given.lengths[:, None]
@@ -192,16 +176,16 @@ def test_resume_is_bit_exact(schedule: str, tmp_path: Path) -> None:
     options = {"lr_schedule": schedule, "warmup_steps": 3, "ema_warmup": True, "max_grad_norm": 0.5}
     whole = learner(**options)
     for step in range(3):
-        whole.update(batch(step))
+        whole.update(sine_batch(step))
     torch.save(whole.state(), tmp_path / "state.pt")
     torch.manual_seed(1)  # global random state has no say
-    whole.update(batch(3))
-    whole.update(batch(4))
+    whole.update(sine_batch(3))
+    whole.update(sine_batch(4))
     torch.manual_seed(2)
     resumed = learner(**options)
     resumed.load(torch.load(tmp_path / "state.pt", weights_only=True))
-    resumed.update(batch(3))
-    resumed.update(batch(4))
+    resumed.update(sine_batch(3))
+    resumed.update(sine_batch(4))
     assert same(weights(whole), weights(resumed))
     with whole.averaged(), resumed.averaged():
         assert same(weights(whole), weights(resumed))
@@ -212,28 +196,28 @@ def test_update_keeps_the_global_generator() -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    learner().update(batch())
+    learner().update(sine_batch())
     assert torch.equal(torch.rand(1), expected)
 
 
 def test_other_seed_gives_other_weights() -> None:
     first, second = learner(seed=0), learner(seed=1)
-    first.update(batch())
-    second.update(batch())
+    first.update(sine_batch())
+    second.update(sine_batch())
     assert not same(weights(first), weights(second))
 
 
 def test_averaged_weights_are_used_inside_the_block_only() -> None:
     trained = learner()
     for step in range(3):
-        trained.update(batch(step))
+        trained.update(sine_batch(step))
     live = weights(trained)
     with trained.averaged():
         assert not trained.network.training
         assert not same(live, weights(trained))
     assert same(live, weights(trained))
     plain = learner(avg_model_beta=0.0)
-    plain.update(batch())
+    plain.update(sine_batch())
     live = weights(plain)
     with plain.averaged():
         assert same(live, weights(plain))
@@ -241,9 +225,9 @@ def test_averaged_weights_are_used_inside_the_block_only() -> None:
 
 def test_poisoned_batch_is_an_error_and_touches_nothing() -> None:
     trained = learner()
-    trained.update(batch())
+    trained.update(sine_batch())
     before, state = weights(trained), trained.state()
-    bad = batch()
+    bad = sine_batch()
     bad.features[2, 0, 0] = float("nan")
     with pytest.raises(DivergenceError, match="loss is nan, first in clip 2"):
         trained.update(bad)

@@ -170,7 +170,7 @@ def test_the_value_after_the_last_step_stands_for_the_rest(terminal: bool) -> No
         rollout = replace(rollout, terminated=np.arange(5)[:, None].repeat(8, 1) == 4)
     learner = TRPOLearner(network, SETTINGS.model_copy(update={"gae_lambda": 0.0}), seed=0)
     with torch.no_grad():
-        values, advantages, returns = learner._advantages(rollout)
+        values, advantages, returns = learner.advantages(rollout)
         following = network.value(torch.from_numpy(rollout.last_observations)).numpy()
     assert np.abs(following).min() > 1.0
     expected = rollout.rewards[-1] + (0.0 if terminal else 0.9) * following - values[-1]

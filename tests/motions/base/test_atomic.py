@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 
 from motions.base.atomic import WriteError, atomic_write
-
-
-@contextmanager
-def file_size_limit(num_bytes: int) -> Iterator[None]:
-    """Make writes past `num_bytes` fail in the kernel (EFBIG): a disk that fills up while a file is written."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -62,7 +50,9 @@ def test_the_callers_own_file_error_keeps_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", ["bytes", "torch"])
-def test_full_disk_is_one_error_that_names_the_file(tmp_path: Path, write: str) -> None:
+def test_full_disk_is_one_error_that_names_the_file(
+    tmp_path: Path, write: str, file_size_limit: Callable[[int], AbstractContextManager[None]]
+) -> None:
     target = tmp_path / "model000000007.pt"
     target.write_bytes(b"old")
     with (

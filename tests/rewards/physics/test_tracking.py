@@ -20,7 +20,7 @@ from motions.skeleton.features import extract_features, recover_joints
 from motions.skeleton.skeletons import HUMANML3D, KIT
 from rewards.messages import RewardError
 from rewards.mixing import combine, term_weights
-from rewards.physics.tracking import TRACKING_TERMS, TrackingScorer
+from rewards.physics.tracking import TRACKING_TERMS, TrackingScorer, tracking_terms
 from rewards.physics.tracking_reference import TrackingReference, UntrackableError, tracking_reference
 from rewards.physics.tracking_simulation import Track, TrackingSimulator
 from rewards.scorers import build_scorers
@@ -112,12 +112,11 @@ def test_standing_still_earns_nothing() -> None:
 
 def test_falling_at_once_earns_nothing() -> None:
     settings = RewardSettings(**FAST)
-    scorer = TrackingScorer(settings, HUMANML3D)
     early = Track(60, errors=[0.01], root_errors=[0.01], assists=[0.0], lost=True)
     whole = Track(60, errors=[0.01] * 60, root_errors=[0.01] * 60, assists=[0.0] * 60)
     reference = reference_of(joints_of(walking()))
-    assert scorer._terms(reference, early, 1.0)["tracking"] == 0.0
-    assert scorer._terms(reference, whole, 1.0)["tracking"] > 0.9
+    assert tracking_terms(reference, early, 1.0, settings)["tracking"] == 0.0
+    assert tracking_terms(reference, whole, 1.0, settings)["tracking"] > 0.9
 
 
 def test_a_motion_that_cannot_be_simulated_counts_as_failed() -> None:
@@ -125,9 +124,9 @@ def test_a_motion_that_cannot_be_simulated_counts_as_failed() -> None:
     leap[20, 1:3] = 50.0  # A jump of tens of metres from frame to frame.
     terms = scored(leap, walking())
     assert terms["tracking"][0] == 0.0 and terms["tracking_failed"].tolist() == [1.0, 0.0]
-    scorer = TrackingScorer(RewardSettings(**FAST), HUMANML3D)
     broken = Track(60, errors=[0.01] * 30, root_errors=[0.0], assists=[0.0], lost=True, diverged=True)
-    assert scorer._terms(reference_of(joints_of(walking())), broken, 1.0)["tracking"] == 0.0
+    reference = reference_of(joints_of(walking()))
+    assert tracking_terms(reference, broken, 1.0, RewardSettings(**FAST))["tracking"] == 0.0
     broken_features = walking().copy()
     broken_features[3, 3] = np.nan
     with pytest.raises(RewardError, match="not finite"):
@@ -147,14 +146,13 @@ def test_the_floor_is_found_but_hovering_is_kept() -> None:
 
 
 def test_a_larger_shift_to_the_floor_can_be_allowed() -> None:
-    hovering = joints_of(walking()) + np.array([0.0, 0.3, 0.0])
-    shifts = []
-    for metres in (0.0, 0.2, 0.5):
-        scorer = TrackingScorer(RewardSettings(**FAST, tracking_max_floor_shift=metres), HUMANML3D)
-        reference = scorer._reference(hovering, "sample 0")
-        assert reference is not None
-        shifts.append(reference.floor_shift)
-    assert shifts[:2] == [0.0, -0.2] and -0.4 < shifts[2] < -0.2
+    hovering = walking().copy()
+    hovering[:, [3, *range(5, 4 + 63, 3)]] += 0.3  # The heights of the root and of the other joints.
+    shifts = [
+        float(scored(hovering, tracking_max_floor_shift=metres)["tracking_floor_shift_m"][0])
+        for metres in (0.0, 0.2, 0.5)
+    ]
+    assert shifts[:2] == pytest.approx([0.0, -0.2]) and -0.4 < shifts[2] < -0.2
 
 
 def test_time_is_limited() -> None:
@@ -181,8 +179,7 @@ def test_each_weight_counts() -> None:
     settings = RewardSettings(**FAST, tracking_slip_weight=0.0, tracking_assist_weight=0.0)
 
     def value(**options: float) -> float:
-        scorer = TrackingScorer(settings.model_copy(update=options), HUMANML3D)
-        return scorer._terms(reference, track, 1.0)["tracking"]
+        return tracking_terms(reference, track, 1.0, settings.model_copy(update=options))["tracking"]
 
     assert value() == pytest.approx(0.5 + 0.5 * np.exp(-1.0))
     assert value(tracking_survival_weight=0.0) == pytest.approx(np.exp(-1.0))

@@ -19,7 +19,7 @@ from rewards.tmr.similarity import cosine, euclidean
 from rollouts.messages import GroupMotions
 from rollouts.settings import CheckpointSettings
 from rollouts.text.encoders import PromptTooLongError
-from tests.toys.small_tmr import CONFIG, WordEncoder, prompt_of, random_group, small_tmr
+from tests.toys.small_tmr import CONFIG, WordEncoder, WordModel, prompt_of, random_group, small_tmr
 
 WALK_KICK = prompt_of(("walks forward", 20), ("kicks high", 14), ("sits down", 9))
 WALK = prompt_of(("walks forward", 30))
@@ -201,28 +201,9 @@ def test_what_does_not_fit_is_refused() -> None:
         Embedder(small_tmr(), other)
 
 
-class WordModel:
-    """The same words as a `rollouts.text.models.TextModel`, so that the settings can name them."""
-
-    dim, max_tokens, max_positions, fingerprint = 6, 16, 16, WordEncoder.fingerprint
-
-    def __init__(self, path: str | None) -> None:
-        self.words: list[str] = []
-
-    def tokenize(self, text: str) -> list[int]:
-        self.words.extend(text.split())
-        return [self.words.index(word) for word in text.split()]
-
-    def tokens(self, ids: list[int]) -> np.ndarray:
-        return WordEncoder().encode_tokens([" ".join(self.words[index] for index in ids)])[0]
-
-    def pooled(self, ids: list[int]) -> np.ndarray:
-        return self.tokens(ids).mean(axis=0)
-
-
 def test_settings_name_the_weights(tmp_path: Path) -> None:
     tmr = small_tmr(4, with_decoder=True)
-    tmr.text_encoder_name = "tests.rewards.tmr.test_semantic:WordModel"
+    tmr.text_encoder_name = "tests.toys.small_tmr:WordModel"
     save_tmr(tmp_path, tmr)
     weights = tmp_path / "last_weights"
     by_folder = RewardSettings(tmr_checkpoint_path=str(tmp_path))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,6 @@ from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.mdm import MDM, MDMConfig
 from rollouts.settings import PolicySettings, SamplingSettings
-from tests.motions.base.test_atomic import file_size_limit
 
 CONFIG = MDMConfig(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, text_dim=8, max_positions=32)
 
@@ -261,7 +262,9 @@ def test_merged_weights_compute_what_the_adapters_do() -> None:
     assert (output(network()) - output(model)).abs().max() > 1e-2
 
 
-def test_full_disk_keeps_the_old_adapter(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_adapter(
+    tmp_path: Path, file_size_limit: Callable[[int], AbstractContextManager[None]]
+) -> None:
     first, second = adapted(seed=1), adapted(seed=2)
     save_adapter(tmp_path, first)
     with file_size_limit(4000), pytest.raises(WriteError, match=r"adapter_model\.safetensors: File too large"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from rollouts.checkpoints.model_args import ModelArgs, ModelArgsError
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.mdm import MDM, MDMConfig
 from rollouts.settings import PolicySettings, SamplingSettings
-from tests.motions.base.test_atomic import file_size_limit
 
 CONFIG = MDMConfig(latent_dim=16, ff_size=24, num_layers=2, text_dim=12, max_positions=64)
 CPU = SamplingSettings(device="cpu")
@@ -178,7 +178,9 @@ def test_half_precision_halves_the_file(tmp_path: Path) -> None:
     torch.testing.assert_close(output(load_mdm(half).network), output(network()), atol=2e-2, rtol=0)
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint(
+    tmp_path: Path, file_size_limit: Callable[[int], AbstractContextManager[None]]
+) -> None:
     path = save_mdm(tmp_path, 3, network(0), our_args(), normalizer())
     before = path.read_bytes()
     with file_size_limit(30_000), pytest.raises(WriteError, match=r"cannot write .*model000000003\.pt: File too large"):
