@@ -1,1 +1,27 @@
-"""Training algorithms: GRPO, TRPO, behaviour cloning, and supervised training of diffusion policies and of TMR."""
+"""How parameters change: GRPO, TRPO, cloning, and supervised training of policies and retrieval models.
+
+Losses are pure functions; a learner holds parameters and optimizer, and offers `update`, `state` and `load`. The names
+below are this layer's public interface, as in `from learners import GRPOLearner`.
+"""
+
+from typing import TYPE_CHECKING
+
+from motions.base.public_names import lazy_names
+
+if TYPE_CHECKING:
+    from learners.cloning.learner import CloningLearner as CloningLearner
+    from learners.grpo.advantages import Advantages as Advantages
+    from learners.grpo.advantages import group_advantages as group_advantages
+    from learners.grpo.learner import GRPOLearner as GRPOLearner
+    from learners.grpo.loss import GRPOInputs as GRPOInputs
+    from learners.grpo.loss import GRPOTerms as GRPOTerms
+    from learners.grpo.loss import grpo_loss as grpo_loss
+    from learners.grpo.settings import GRPOSettings as GRPOSettings
+    from learners.supervised.diffusion import SupervisedLearner as SupervisedLearner
+    from learners.supervised.diffusion import diffusion_loss as diffusion_loss
+    from learners.supervised.retrieval import RetrievalLearner as RetrievalLearner
+    from learners.trpo.learner import TRPOLearner as TRPOLearner
+    from learners.trpo.settings import TRPOSettings as TRPOSettings
+    from learners.trpo.trust_region import trust_region_step as trust_region_step
+else:
+    __getattr__ = lazy_names(__name__)

@@ -1,0 +1,150 @@
+"""Pages of the reference, made while the site is built (a hook of MkDocs): they cannot drift from the code.
+
+* `reference/options/JOB.md`: every option of a job, from its configuration model.
+* `reference/api/LAYER.md`: the public names of a layer, whose docstrings mkdocstrings renders.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from jobs.command_line.flags import REQUIRED, Flag, flags_of
+from jobs.command_line.main import preset_names
+from motions.base.public_names import public_names
+
+JOBS = {
+    "grpo": "jobs.configs.grpo:GRPOConfig",
+    "generate": "jobs.configs.generate:GenerateConfig",
+    "pretrain": "jobs.configs.pretrain:PretrainConfig",
+    "train_retrieval": "jobs.configs.retrieval:RetrievalConfig",
+    "import_motion": "jobs.import_motion:ImportConfig",
+    "demo": "jobs.demo:DemoConfig",
+    "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
+    "sft": "jobs.configs.sft:SFTConfig",
+    "trpo": "jobs.configs.trpo:TRPOJobConfig",
+    "balance": "jobs.balance:BalanceConfig",
+}
+"""Job -> its configuration model."""
+LAYERS = ("motions", "envs", "rollouts", "rewards", "learners", "cluster")
+
+OPTIONS_INTRODUCTION = """# Commands
+
+Every job is a command, `python -m jobs.NAME [options]`. `--help` prints what the pages of this section show: all
+options with their legal values and defaults, made from the same models.
+
+Values are taken from the defaults, then from `--preset`, then from `--config`, then from the options of the command
+line; each later one wins. These options belong to every job:
+
+`--preset NAME|PATH.yaml`
+:   Start from a preset, given by name or as a file.
+
+`--config PATH.yaml`
+:   Read options from a file, such as the `config.yaml` of an earlier run.
+
+`--dry_run`
+:   Check the settings and say what would run, without starting it.
+
+`--debug`
+:   Show the whole traceback of an error.
+
+`--help`
+:   List every option.
+
+A switch is turned on by its name and off by `--no_` before the name. A dash and an underscore are the same in a name.
+Exit codes: 0 for success, 2 for a mistake in the options or files that were given.
+
+| command | what it does | presets |
+|---|---|---|
+"""
+API_INTRODUCTION = """# Python
+
+The code is cut into layers, each a top-level package; imports point down only. A layer's `__init__.py` re-exports its
+public names, the ones that your own reward, dataset or script imports:
+
+```python
+from motions import HUMANML3D, Prompt
+from rewards import RewardTerms
+```
+
+Names are imported when they are first used: `import motions` loads neither torch nor Ray. Everything else in a layer is
+internal and may change.
+
+| layer | what it holds |
+|---|---|
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the generated pages."""
+    pages = {"options/index.md": OPTIONS_INTRODUCTION, "api/index.md": API_INTRODUCTION}
+    for job, place in JOBS.items():
+        doc = inspect.getdoc(importlib.import_module(f"jobs.{job}")) or ""
+        presets = ", ".join(f"`{name}`" for name in preset_names(f"jobs.{job}"))
+        pages["options/index.md"] += f"| [jobs.{job}]({job}.md) | {doc.splitlines()[0]} | {presets} |\n"
+        pages[f"options/{job}.md"] = options_page(job, load(place), doc)
+    for layer in LAYERS:
+        doc = inspect.getdoc(importlib.import_module(layer)) or ""
+        pages["api/index.md"] += f"| [{layer}]({layer}.md) | {doc.splitlines()[0]} |\n"
+        pages[f"api/{layer}.md"] = api_page(layer, doc)
+    for name, text in pages.items():
+        files.append(File.generated(config, f"reference/{name}", content=text))
+    return files
+
+
+def load(place: str) -> Any:
+    """The object that `package.module:Name` names."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def options_page(job: str, model: Any, doc: str) -> str:
+    """Every option of a job under the heading of its group."""
+    parts = [f"# jobs.{job}", markdown(doc)]
+    flags = list(flags_of(model).values())
+    order = {group: index for index, group in reversed(list(enumerate(flag.group for flag in flags)))}
+    for group, members in groupby(sorted(flags, key=lambda flag: order[flag.group]), key=lambda flag: flag.group):
+        parts += [f"## {group}", *map(option, members)]
+    return "\n\n".join(parts) + "\n"
+
+
+def option(flag: Flag) -> str:
+    """One option: its spellings, what it means, legal values and default."""
+    also = "".join(f", `--{alias}`" for alias in flag.aliases)
+    default = "required" if flag.default == REQUIRED else f"default: `{flag.default}`"
+    values = f"{escaped(flag.legal)}; {default}"
+    return f"#### `--{flag.name}`{also} {{: #{flag.name} }}\n\n{markdown(flag.doc)}\n\n{values}\n{{: .option-values }}"
+
+
+def api_page(layer: str, doc: str) -> str:
+    """The public names of a layer, by module."""
+    parts = [f"# {layer}", markdown(doc)]
+    names = public_names(layer)
+    for module, members in groupby(sorted(names, key=lambda name: (names[name], name)), key=names.__getitem__):
+        parts.append(f"## {module} {{: #module-{module.replace('.', '-')} }}")
+        parts += [f"::: {module}.{name}" for name in members]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(text: str) -> str:
+    """A docstring as Markdown: what stands outside of code is escaped."""
+    blocks = []
+    for block in text.split("\n\n"):
+        blocks.append(block if block.startswith("    ") else escaped(block))
+    return "\n\n".join(blocks)
+
+
+def escaped(text: str) -> str:
+    """Text whose `*`, `_` and `<` mean themselves, except inside backticks."""
+    pieces = re.split(r"(`[^`]*`)", text)
+    return "".join(piece if piece.startswith("`") else re.sub(r"([*_<])", r"\\\1", piece) for piece in pieces)
