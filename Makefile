@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: .venv demo test lint clean
+.PHONY: .venv demo test lint docs clean
 
 .venv: .venv/installed
 
@@ -24,6 +24,11 @@ lint: .venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+# The site, into site/: open site/index.html. The build needs no network and neither do the pages.
+docs: .venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "documentation: site/index.html"
 
 clean:
 	rm -rf .venv
