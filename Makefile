@@ -27,7 +27,7 @@ lint: .venv
 
 # The site, into site/: open site/index.html. The build needs no network and neither do the pages.
 docs: .venv
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "documentation: site/index.html"
 
 clean:

@@ -1,4 +1,4 @@
-"""Numbers of a step from what was measured; pure functions. Names are `group/name`, as in docs/design.md."""
+"""Numbers of a step from what was measured; pure functions. Names are `group/name`, as in docs/reference/file_formats.md."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# Behind the first place, which MkDocs takes off the path once it has loaded this hook.
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
 from jobs.command_line.flags import REQUIRED, Flag, flags_of
 from jobs.command_line.main import preset_names

@@ -94,7 +94,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         Args:
             seed: row i gets seed + i, or entry i of a sequence; None continues with the present generators.
             options: `phase`: a number or [N], where on the clip to start, in [0, 1). `clip`: an index into `motion` or
-            [N], which clip. `reset_mask`: [N] bool, the rows to restart while the others continue.
+                [N], which clip. `reset_mask`: [N] bool, the rows to restart while the others continue.
 
         Raises:
             UserError: an unknown option, a wrong shape, a phase outside [0, 1) or an index without a clip.

@@ -1,7 +1,7 @@
 """Reads a run directory and writes its `report.html`.
 
 The page is a pure function of the folder, so it can be written at any time: while the run goes on, at its end, or later
-from a copy. What a run leaves for it is listed in docs/design.md.
+from a copy. What a run leaves for it is listed in docs/reference/file_formats.md.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def load_prompts(
 
     Args:
         fps: frames per second of the motions to generate; it converts seconds to frames and must equal a composite
-        file's own.
+            file's own.
         default_frames: length of `.txt` and `.jsonl` prompts without one; by default 6 seconds, at most 196 frames.
         num_segments: number of segments that every prompt must have, if given.
 

@@ -91,7 +91,7 @@ def sample_batch(
 
     Args:
         composites: motions that are drawn, uncropped, with probability `composite_share` instead of one of `items`
-        (`MotionDataset.composites` makes some).
+            (`MotionDataset.composites` makes some).
 
     Equal generators give equal batches. Raises UserError for no items, sizes below 1, a share outside 0..1 or without
     composites, or a composite longer than `max_frames` (cutting it would make its text wrong).

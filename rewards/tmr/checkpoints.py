@@ -61,7 +61,9 @@ def load_tmr(
 
     Args:
         path: a folder or a single file; exclusive with the component files.
-        text_encoder, motion_encoder, motion_decoder: component files.
+        text_encoder: file of this component; with `motion_encoder` it replaces `path`.
+        motion_encoder: file of this component.
+        motion_decoder: file of this component.
         stats: folder with `mean.pt` and `std.pt`; by default looked for beside the weights.
         text_encoder_name: overrides the name in `config.json`.
         with_decoder: also build the decoder; an error where the weights have none.

@@ -49,7 +49,7 @@ def _swaying_joints(shift: float) -> np.ndarray:
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
-    """A small finished run, written as docs/design.md says."""
+    """A small finished run, written as docs/reference/file_formats.md says."""
     samples = tmp_path / "samples"
     samples.mkdir()
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
