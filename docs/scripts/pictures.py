@@ -14,12 +14,14 @@ import os
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("MUJOCO_GL", "egl")
+plt.switch_backend("svg")
 
 from envs.body.mujoco_import import mujoco  # noqa: E402
 from envs.body.mujoco_model import build_humanoid_xml  # noqa: E402
@@ -71,11 +73,6 @@ def draw_motions(run: Path) -> None:
 
 def draw_reward() -> None:
     """Held-out reward by update, one stochastic step against all."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
     curves = json.loads((RESULTS / "stochastic_steps.json").read_text())["held_out_total"]
     plt.rcParams |= {"svg.hashsalt": "kinetune", "font.family": "sans-serif", "font.size": 11}
     figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")

@@ -17,8 +17,8 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-# Behind the first place, which MkDocs takes off the path once it has loaded this hook.
-sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
+ROOT = str(Path(__file__).resolve().parents[2])
+sys.path.insert(0, ROOT)
 
 from jobs.command_line.flags import REQUIRED, Flag, flags_of
 from jobs.command_line.main import preset_names
@@ -88,6 +88,8 @@ internal and may change.
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages."""
+    # MkDocs has put the path back after it had loaded this hook.
+    sys.path.insert(0, ROOT)
     pages = {"options/index.md": OPTIONS_INTRODUCTION, "api/index.md": API_INTRODUCTION}
     for job, place in JOBS.items():
         doc = inspect.getdoc(importlib.import_module(f"jobs.{job}")) or ""
