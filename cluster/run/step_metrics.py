@@ -1,4 +1,7 @@
-"""Numbers of a step from what was measured; pure functions. Names are `group/name`, as in docs/reference/file_formats.md."""
+"""Numbers of a step from what was measured; pure functions. Names are `group/name`.
+
+docs/reference/file_formats.md lists them.
+"""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from mkdocs.structure.files import File, Files
 ROOT = str(Path(__file__).resolve().parents[2])
 sys.path.insert(0, ROOT)
 
-from jobs.command_line.flags import REQUIRED, Flag, flags_of
-from jobs.command_line.main import preset_names
-from motions.base.public_names import public_names
+from jobs.command_line.flags import REQUIRED, Flag, flags_of  # noqa: E402
+from jobs.command_line.main import preset_names  # noqa: E402
+from motions.base.public_names import public_names  # noqa: E402
 
 JOBS = {
     "grpo": "jobs.configs.grpo:GRPOConfig",

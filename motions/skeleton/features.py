@@ -100,8 +100,8 @@ def extract_features(
         floor: height of the floor; by default that of the clip's lowest joint, as in HumanML3D. A clip cut
             from the middle of a jump needs its true floor.
         continuous_heading: leave out HumanML3D's two jumps of the heading: the yaw velocity keeps its sign where the
-            heading passes 180 degrees, and the clip starts in the direction of the smoothed heading instead of that of its
-            first pose (from which the second frame would jump, by 70 degrees in a dance).
+            heading passes 180 degrees, and the clip starts in the direction of the smoothed heading instead of that of
+            its first pose (from which the second frame would jump, by 70 degrees in a dance).
 
     Returns:
         [F - 1, D] float32.
