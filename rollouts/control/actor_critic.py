@@ -191,7 +191,7 @@ def save_controller(
 
     Args:
         schema: `observation_schema` of the environment, plain JSON; compared when the controller is loaded for another
-        one.
+            one.
         extra: further entries of the metadata, plain JSON.
 
     Returns:

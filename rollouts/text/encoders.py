@@ -172,7 +172,7 @@ def load_text_encoder(
         name: `minilm`, `clip`, `distilbert` (or `bert`, its name in MDM), or `package.module:Class`.
         path: local folder, or hub id for clip and distilbert; None for the installed package or the default hub id.
         max_tokens: longest text in tokens; None for the encoder's limit (minilm 256, clip 22 as in MDM, distilbert
-        512).
+            512).
         truncate: truncate longer texts, as MDM does, instead of raising an error.
         cache_dir: folder of embeddings shared between processes and runs; None caches in memory only.
 
