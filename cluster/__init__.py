@@ -1,4 +1,4 @@
-"""Everything Ray: connection, plan, supervised actors, the training loop, run directories, progress and metrics.
+"""Execution of runs on Ray: connection, plan, supervised actors, the training loop, run directories and metrics.
 
 The same loop runs on a Ray cluster or in one process, to the same bits. The names below are this layer's public
 interface, as in `from cluster import LocalRuntime`.

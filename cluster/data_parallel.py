@@ -1,11 +1,11 @@
 """Supervised training on Ray Train: the same function on several workers, with restarts from the last checkpoint.
 
-The function gets a `TrainContext`: its `workers` (collectives over `torch.distributed`, opened by Ray Train), and
-`report`, which sends metrics to Ray Train and to the nodes' metrics endpoints (`ray_kinetune_training`) and, with a
-folder, makes a checkpoint. A worker that dies takes its
-group down; Ray Train starts the group again and the function finds its last checkpoint in `context.resume_from`.
+The training function gets a `TrainContext`: its `workers` (collective operations over `torch.distributed`, which Ray
+Train initialises), and `report`, which sends metrics to Ray Train and to the nodes' metrics endpoints
+(`ray_kinetune_training`) and makes a checkpoint of a folder if one is given. When a worker dies, its whole group ends;
+Ray Train starts the group again, and the function finds its last checkpoint in `context.resume_from`.
 
-Without Ray (`runtime: local`) the function is called as it is: one worker, the same context.
+Without Ray (`runtime: local`) the function is called directly, with one worker and the same kind of context.
 """
 
 from __future__ import annotations
@@ -28,24 +28,23 @@ logger = logging.getLogger(__name__)
 
 
 POLL_INTERVAL = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-"""How often Ray Train looks at its workers, seconds; its own default, 2, is a long time for trainings of minutes."""
+"""Environment variable for the interval (s) at which Ray Train polls workers; its default, 2, slows short runs."""
 
 
 class TrainingFailed(UserError):  # noqa: N818 - names what happened
-    """The training function raised, or its workers died too often."""
+    """The training function raised an error, or its workers died more often than `max_failures`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """Where the last checkpoint is, and the last metrics."""
+    """Path of the last checkpoint, and the last metrics."""
 
     checkpoint: Path | None
     metrics: dict[str, float]
 
 
 def train_here(function: TrainFunction, config: Any, folder: Path) -> TrainingResult:
-    """Call the function in this process, without Ray; checkpoints replace each other in `folder`, and one that is
-    there is where it goes on."""
+    """Calls the function in this process, without Ray; each checkpoint replaces the last in `folder` and is resumed."""
     latest: dict[str, float] = {}
     kept, fresh = folder / "checkpoint", folder / "checkpoint.new"
 
@@ -73,14 +72,14 @@ def train_on_ray(
     threads: int = 1,
     max_failures: int = 0,
 ) -> TrainingResult:
-    """Run the function on the connected cluster with Ray Train and wait for its end.
+    """Runs the function on the connected cluster with Ray Train and waits for its end.
 
     Args:
-        folder: storage of Ray Train's run `name`; on several nodes one that all of them see.
-        max_failures: restarts of the whole group from its last checkpoint.
+        folder: storage of Ray Train's run `name`; with several nodes it must be visible to all of them.
+        max_failures: number of restarts of the whole group from its last checkpoint.
 
     Raises:
-        TrainingFailed: with the message of what the function raised.
+        TrainingFailed: with the message of the error in the training function.
     """
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -116,14 +115,14 @@ def train_on_ray(
 
 
 def _loop(function: TrainFunction, threads: int, run: str, loop_config: dict[str, Any]) -> None:
-    """What every worker runs."""
+    """The loop that Ray Train runs in every worker."""
     import ray.train
     from ray.train import CheckpointConsistencyMode
 
     from cluster.records.gauges import Gauges
 
-    # Else every report of every worker is a line on the console: the logger that writes it is named after its file, so
-    # that Ray Train's own log level does not apply to it.
+    # Otherwise every report of every worker prints a line: the logger that writes it is named after its file, so Ray
+    # Train's own log level does not apply to it.
     logging.getLogger().setLevel(logging.WARNING)
     context = ray.train.get_context()
     workers: Workers = ProcessGroup() if context.get_world_size() > 1 else OneWorker()
@@ -138,7 +137,7 @@ def _loop(function: TrainFunction, threads: int, run: str, loop_config: dict[str
         checkpoint = ray.train.Checkpoint.from_directory(str(source)) if has_checkpoint else None
         ray.train.report(dict(metrics), checkpoint=checkpoint)
         if source is not None:
-            # Reports are processed later; a checkpoint must outlive whatever happens from here on.
+            # Reports are processed later, when the source folder may have changed; the checkpoint is therefore a copy.
             ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
 
     before = ray.train.get_checkpoint()
@@ -151,7 +150,7 @@ def _loop(function: TrainFunction, threads: int, run: str, loop_config: dict[str
 
 
 def _last_cause(error: BaseException) -> str:
-    """The innermost message, without the traces of Ray's processes."""
+    """The innermost error message, without the stack traces of Ray's processes."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip()

@@ -142,8 +142,8 @@ def retrieval_metrics(
 
     Args:
         text_similarity: [N, N] cosines of the sentence embeddings. With it (protocol "threshold") every motion whose
-        text has a score cos/2 + 1/2 above `threshold` counts as correct; without it ("normal") only the text's own
-        motion.
+            text has a score cos/2 + 1/2 above `threshold` counts as correct; without it ("normal") only the text's own
+            motion.
         round_to: decimals of the result, None for none.
 
     Returns:

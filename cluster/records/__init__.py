@@ -1,1 +1,1 @@
-"""What a run leaves: its directory, metrics, trackers, gauges, curves."""
+"""Records of a run: its directory, metrics, trackers, Prometheus gauges and curves."""

@@ -1,9 +1,9 @@
-"""Metrics at the Prometheus endpoint of every Ray node, while the run goes.
+"""Publishes metrics of a running job at the Prometheus endpoint of every Ray node.
 
-Choices: Ray accepts letters, digits and underscores only, so `reward/tmr` becomes `kinetune_reward{name="tmr"}` (Ray
-puts `ray_` before it); the part before the slash is the metric, the rest a tag, and a dashboard can plot all rewards
-with one query. What the run does now is a one-hot gauge over the phases, seeded with 0, so that idle hardware can be
-joined to a phase.
+Ray accepts only letters, digits and underscores, so `reward/tmr` becomes `kinetune_reward{name="tmr"}` (Ray adds the
+prefix `ray_`): the part before the slash is the metric, the rest a tag, so that one query plots all rewards. The
+current phase of the run is a one-hot gauge over all phases, initially 0, so that idle hardware can be related to a
+phase.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ STEP = f"{PREFIX}step"
 
 
 class Gauges:
-    """One run's series; needs a connected driver.
+    """The Prometheus series of one run; requires a connected driver.
 
     Args:
         run: value of the `run` tag of every series.
-        phases: all phases there are.
+        phases: names of all phases.
     """
 
     def __init__(self, run: str, phases: Sequence[str]) -> None:
@@ -36,13 +36,13 @@ class Gauges:
         self._step.set(0, {"run": run})
 
     def set_phase(self, phase: str | None) -> None:
-        """Move the 1 to a phase; None: no phase."""
+        """Sets the gauge of a phase to 1 and the others to 0; None means no phase."""
         assert phase is None or phase in self._phases, phase
         for name in self._phases:
             self._phase.set(float(name == phase), {"run": self._run, "name": name})
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Set the gauges of some metrics."""
+        """Sets the gauges of the given metrics."""
         self._step.set(step, {"run": self._run})
         for key, value in metrics.items():
             metric, tag = split_name(key)

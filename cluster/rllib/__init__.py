@@ -1,1 +1,1 @@
-"""TRPO on RLlib."""
+"""TRPO as an algorithm of Ray RLlib."""

@@ -1,10 +1,9 @@
-"""RLlib's EnvRunner that makes rollouts as flat arrays.
+"""RLlib's EnvRunner that records rollouts as arrays.
 
 RLlib's own runner keeps one Python episode object per environment, appends to its lists at every step and passes each
-step through two connector pipelines: see `benchmarks/trpo.py --profile` for what that costs. This one steps the vector
-environment and writes into arrays. What it does for a `SampleRequest` depends on nothing but the request (and, for
-environments that cannot be saved, on the requests before it): a request whose runner died is answered to the same bits
-by the runner's successor.
+step through two connector pipelines (`benchmarks/trpo.py --profile` shows the cost). This one steps the vector
+environment and writes into arrays. Its answer to a `SampleRequest` depends only on the request (and, for environments
+that cannot be saved, on earlier requests), so if a runner dies, its successor gives the same bits.
 """
 
 from __future__ import annotations
@@ -26,36 +25,36 @@ from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler
 
 FRESH = -1
-"""`iteration` of a runner that has sampled nothing."""
+"""`iteration` of a runner that has not sampled yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """One rollout of one runner."""
+    """Request for one rollout of one runner."""
 
     iteration: int
-    """Keys the noise; the runner's environments must be where the iteration before left them."""
+    """Keys the noise; the environments must be in the state after the previous iteration."""
     num_steps: int
     weights: dict[str, np.ndarray]
     state: dict[str, Any] | None
-    """`VectorSampler.state()` after the iteration before; None at the start, and for environments without one."""
+    """`VectorSampler.state()` after the previous iteration; None at the start, and for environments without one."""
     reset: bool
     """Start new episodes first."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleAnswer:
-    """What a runner made of it."""
+    """Result of a `SampleRequest`."""
 
     stream: int
     """Number of the runner."""
     rollout: ControlRollout
     state: dict[str, Any] | None
-    """Where its environments are now."""
+    """State of the environments after the rollout."""
 
 
 class ControlEnvRunner(EnvRunner, Checkpointable):
-    """`num_envs_per_env_runner` environments and a controller."""
+    """`num_envs_per_env_runner` environments and a controller that drives them."""
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
@@ -65,7 +64,7 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
         self.make_module()
 
     def make_env(self) -> None:
-        """The vector environment of `config.env`, with `config.env_config` as its options."""
+        """Creates the vector environment `config.env` with the options `config.env_config`."""
         self.vector_env: VectorEnv = make_control_env(
             str(self.config.env), self.config.num_envs_per_env_runner or 1, dict(self.config.env_config)
         )
@@ -75,19 +74,19 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
         )
 
     def make_module(self) -> None:
-        """The controller; its weights come with every request."""
+        """Creates the controller; its weights come with every request."""
         spec = self.config.get_rl_module_spec(env=self.vector_env, spaces=self.get_spaces(), inference_only=True)
         module = spec.build()
         assert isinstance(module, ActorCriticModule)
         self.module = module
 
     def rollout(self, request: SampleRequest) -> SampleAnswer:
-        """Answer a request."""
+        """Answers a request with a rollout."""
         self.module.set_state(request.weights)
         if request.reset:
             self._sampler.reset(request.iteration)
         elif self._iteration != request.iteration - 1:
-            # This runner replaces one that died, or an answer got lost and the request came again.
+            # This runner replaces one that died, or an answer was lost and its request was sent again.
             if request.state is not None:
                 self._sampler.load(request.state)
             elif request.iteration > 0:
@@ -97,16 +96,17 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
         return SampleAnswer(self._stream, rollout, self._sampler.state() if self._sampler.restorable else None)
 
     def sample(self, *, num_timesteps: int | None = None, **kwargs: Any) -> list[ControlRollout]:
-        """RLlib's entry: the next rollout with the present weights."""
+        """RLlib's interface: the next rollout with the present weights."""
         wanted = num_timesteps or trpo_settings(self.config).steps_per_batch
         steps = -(-wanted // self.vector_env.num_envs)
         self._iteration += 1
         return [self._sampler.collect(self.module.controller, steps, self._iteration)]
 
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a function with this runner; what it raises reaches the caller.
+        """Calls a function with this runner; exceptions reach the caller.
 
-        RLlib's own waits a minute and ends the process, so that a fault of the environment looks like a lost machine.
+        RLlib's own method waits a minute and ends the process, so that an error of the environment looks like a lost
+        machine.
         """
         return func(self, *args, **kwargs)
 
@@ -121,7 +121,7 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
         }
 
     def get_metrics(self) -> dict[str, Any]:
-        """RLlib's reduced metrics; the rollouts' own travel with them."""
+        """Empty metrics for RLlib; those of rollouts are part of the rollouts."""
         return self.metrics.reduce()
 
     def get_state(
@@ -131,29 +131,29 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Weights; environments belong to the algorithm's state."""
+        """Weights of the controller; environments belong to the algorithm's state."""
         if not self._check_component(COMPONENT_RL_MODULE, components, not_components):
             return {}
         return {COMPONENT_RL_MODULE: self.module.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Weights, if the state has any."""
+        """Loads the weights, if the state has any."""
         weights = state.get(COMPONENT_RL_MODULE)
         if weights is not None:
             self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """How RLlib would build it again."""
+        """Arguments with which RLlib can construct the runner again."""
         return (), {"config": self.config}
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        """The module."""
+        """Names and objects that RLlib checkpoints: the module."""
         return [(COMPONENT_RL_MODULE, self.module)]
 
     def assert_healthy(self) -> None:
-        """Environment and module stand."""
+        """Checks that environment and module exist."""
         assert self.vector_env.num_envs > 0 and self.module is not None
 
     def stop(self) -> None:
-        """Close the environments."""
+        """Closes the environments."""
         self.vector_env.close()

@@ -1,10 +1,10 @@
-"""RLlib's Learner: one thin call around `learners.trpo.learner.TRPOLearner`.
+"""RLlib's Learner, a thin wrapper around `learners.trpo.learner.TRPOLearner`.
 
-RLlib's own update loop (connectors, minibatches, one optimizer per module, DDP) has no place for second-order steps:
-hooks of DDP do not fire for `torch.autograd.grad`, and double backward through its wrapper is not supported. So the
-module stays unwrapped and everything is summed by hand, in the same order on every learner: counts, gradients,
-Fisher-vector products, objective and divergence of the line search, gradients of the critic. All learners then take
-the same decisions and keep the same weights.
+RLlib's own update loop (connectors, minibatches, one optimizer per module, DDP) does not support second-order steps:
+hooks of DDP do not run for `torch.autograd.grad`, and double backward through its wrapper is not supported. Therefore
+the module is not wrapped and sums are explicit, in the same order on every learner: counts, gradients, Fisher-vector
+products, objective and divergence of the line search, gradients of the critic. All learners thus make the same
+decisions and keep the same weights.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from rollouts.control.rollouts import ControlRollout
 
 
 class TRPOTorchLearner(TorchLearner):
-    """A learner of one controller."""
+    """RLlib learner that trains one controller by TRPO."""
 
     def build(self) -> None:
-        """Build the module, give all learners the weights of the first, and make its `TRPOLearner`."""
+        """Builds the module, copies the first learner's weights to all, and creates the `TRPOLearner`."""
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         assert isinstance(module, ActorCriticModule)
@@ -42,10 +42,10 @@ class TRPOTorchLearner(TorchLearner):
         self._trpo = TRPOLearner(module.controller, settings, seed, sum_over_learners, rank, number)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """None: the policy has no optimizer, and the critic's belongs to `TRPOLearner`."""
+        """Configures nothing: the policy has no optimizer, and the critic's belongs to `TRPOLearner`."""
 
     def compute_loss_for_module(self, **kwargs: Any) -> Any:
-        """Not called: `update` has no first-order loss.
+        """Never called, as `update` has no first-order loss.
 
         Raises:
             NotImplementedError: always.
@@ -53,12 +53,12 @@ class TRPOTorchLearner(TorchLearner):
         raise NotImplementedError("a trust region step is no gradient step on one loss")
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """Never: see the module's docstring."""
+        """Does nothing; the module's docstring gives the reason."""
 
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, *, training_data: TrainingData, timesteps: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> Any:
-        """One iteration on rollouts, which travel in the place of RLlib's episodes.
+        """Makes one iteration on rollouts, which are passed in place of RLlib's episodes.
 
         Returns:
             RLlib's reduced metrics, under the module's id.
@@ -73,11 +73,11 @@ class TRPOTorchLearner(TorchLearner):
         return self.metrics.reduce()
 
     def last_state(self) -> dict[str, Any]:
-        """`TRPOLearner.state()`."""
+        """State of the learner: `TRPOLearner.state()`."""
         return self._trpo.state()
 
     def load_last_state(self, state: dict[str, Any]) -> None:
-        """Take over `last_state()`."""
+        """Restores the result of `last_state()`."""
         self._trpo.load(state)
 
     def _get_optimizer_state(self) -> dict[str, Any]:
@@ -88,10 +88,10 @@ class TRPOTorchLearner(TorchLearner):
 
 
 def sum_over_learners(value: Tensor) -> Tensor:
-    """The sum of a tensor over the learners of this process group; the same bits on each."""
+    """The sum of a tensor over the learners of this process group, with the same bits on each."""
     total = value.detach().clone().contiguous()
     if torch.distributed.get_backend() == "nccl":
-        # Counts are made on the CPU, which NCCL does not serve.
+        # Counts are CPU tensors, which NCCL does not support.
         total = total.cuda()
     torch.distributed.all_reduce(total)
     return total.to(value.device)

@@ -1,4 +1,4 @@
-"""RLlib's RLModule around an `ActorCritic`, so that RLlib can carry, save and run it."""
+"""RLlib's RLModule for an `ActorCritic`, so that RLlib can transfer, save and run it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SHAPE = (
     *("hidden_sizes", "activation", "initial_log_std", "output_gain"),
     *("min_observation_std", "unscaled_inputs", "normalize_observations"),
 )
-"""Keys of `model_config`: fields of ActorCriticConfig, the file of a controller to start from, a seed for a new one."""
+"""Keys of `model_config`: fields of ActorCriticConfig, file of a controller to start from, seed for a new one."""
 
 
 class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
-    """One controller; its observation statistics are buffers and travel with the weights."""
+    """One controller; its observation statistics are buffers and are transferred with the weights."""
 
     controller: ActorCritic
 
     def setup(self) -> None:
-        """Build or load the controller that `model_config` describes."""
+        """Builds or loads the controller that `model_config` describes."""
         options: Mapping[str, Any] = self.model_config
         observation_space, action_space = self.observation_space, self.action_space
         assert observation_space is not None and action_space is not None
@@ -54,15 +54,15 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
         return {Columns.ACTION_DIST_INPUTS: torch.cat([mean, log_std.expand_as(mean)], dim=-1)}
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
-        """Expected returns [B]."""
+        """Predicted returns [B]."""
         return self.controller.value(batch[Columns.OBS])
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Weights and statistics as NumPy arrays; all of them, whatever part is asked for."""
+        """Weights and statistics as NumPy arrays; always all of them, also if RLlib asks for a part."""
         return actor_critic_arrays(self.controller)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over `get_state()`. RLlib's own would round the float64 statistics to float32."""
+        """Restores the result of `get_state()`. RLlib's own method would round the float64 statistics to float32."""
         load_arrays(self.controller, state)
 
 
@@ -72,15 +72,15 @@ def actor_critic_arrays(controller: ActorCritic) -> dict[str, np.ndarray]:
 
 
 def load_arrays(controller: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
-    """Take over `actor_critic_arrays`, strictly."""
-    # The object store's arrays are read-only, which from_numpy does not like.
+    """Loads the result of `actor_critic_arrays`; names and shapes must match."""
+    # Arrays from the object store are read-only, which from_numpy warns about.
     controller.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
 
 
 def trpo_settings(config: AlgorithmConfig) -> TRPOSettings:
-    """TRPO's options among the attributes of a `TRPOConfig`.
+    """The options of `TRPOSettings` among the attributes of a `TRPOConfig`.
 
     Raises:
-        UserError: one is out of its bounds.
+        UserError: an option is out of its bounds.
     """
     return TRPOSettings.model_validate({name: getattr(config, name) for name in TRPOSettings.model_fields})

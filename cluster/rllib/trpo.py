@@ -7,11 +7,11 @@
     algorithm = config.build_algo()
     result = algorithm.train()
 
-A runner that dies is restarted by Ray, and its request is sent again: a rollout is a function of its request, so where
+A runner that dies is restarted by Ray, and its request is sent again: a rollout is a function of its request, so if
 environments can be saved (`state`/`set_state`) the result has the same bits as without the death. `get_state` holds the
 learner with its critic's optimizer, the step counter and the runners' environments; noise and shuffling are keyed by
-seed and iteration and need no state. For environments that cannot be saved, call `reset_environments` wherever a
-checkpoint is taken: the run that goes on and the run that is resumed then both start new episodes there.
+seed and iteration and need no state. For environments that cannot be saved, call `reset_environments` at every
+checkpoint: then both the continued and the resumed run start new episodes there.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ RESTORE_TIMEOUT_S = 120.0
 
 
 class RunnersLost(RuntimeError):  # noqa: N818 - says what happened
-    """Env runners died and did not come back in time."""
+    """Env runners died and were not restarted in time."""
 
 
 class TRPOConfig(AlgorithmConfig):
-    """Configuration; every field of `TRPOSettings` is an option of `training()`."""
+    """Configuration of `TRPO`; every field of `TRPOSettings` is an option of `training()`."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or TRPO)
@@ -65,13 +65,13 @@ class TRPOConfig(AlgorithmConfig):
         self.env_runner_cls = ControlEnvRunner
         self.restart_failed_env_runners = True
         self.runner_timeout_s = 600.0
-        """A runner that works on one rollout for longer is replaced."""
-        # RLlib would ask every runner for its connectors' states, which these have not.
+        """Seconds after which a runner that still works on one rollout is replaced."""
+        # RLlib would ask every runner for the states of its connectors; these runners have none.
         self.broadcast_env_runner_states = False
         self.merge_env_runner_states = False
 
     def training(self, **options: Any) -> TRPOConfig:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Set options of TRPO by the names of `TRPOSettings`, and `runner_timeout_s`; others are RLlib's."""
+        """Sets options of `TRPOSettings` and `runner_timeout_s` by name; others are passed to RLlib."""
         names = {*TRPOSettings.model_fields, "runner_timeout_s"}
         own = {name: options.pop(name) for name in list(options) if name in names}
         super().training(**options)
@@ -80,12 +80,12 @@ class TRPOConfig(AlgorithmConfig):
         return self
 
     def validate(self) -> None:
-        """Check RLlib's options and ours.
+        """Checks the options of RLlib and of TRPO.
 
         Raises:
-            UserError: one is out of its bounds, or several modules are asked for.
+            UserError: an option is out of its bounds, or there are several modules.
         """
-        # With runners of its own the driver needs no environments.
+        # The driver needs no environments when it has runners.
         self.create_local_env_runner = not self.num_env_runners
         super().validate()
         trpo_settings(self)
@@ -95,24 +95,24 @@ class TRPOConfig(AlgorithmConfig):
             raise UserError("TRPO trains one controller; multi-agent configurations are not supported")
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The controller."""
+        """Specification of the RLModule: a controller."""
         return RLModuleSpec(module_class=ActorCriticModule)
 
     def get_default_learner_class(self) -> type[TRPOTorchLearner]:
-        """The learner."""
+        """The class of the learners."""
         return TRPOTorchLearner
 
 
 class TRPO(Algorithm):
-    """See the module's docstring."""
+    """TRPO on RLlib; see the module's docstring."""
 
     @classmethod
     def get_default_config(cls) -> AlgorithmConfig:
-        """Defaults."""
+        """The default configuration, a `TRPOConfig`."""
         return TRPOConfig()
 
     def setup(self, config: AlgorithmConfig) -> None:
-        """Build runners and learners."""
+        """Builds runners and learners."""
         super().setup(config)
         self._finished = 0
         self._num_steps = 0
@@ -121,7 +121,7 @@ class TRPO(Algorithm):
         self.last_metrics: dict[str, float] = {}
 
     def training_step(self) -> None:
-        """One rollout of every runner, one update."""
+        """Makes one rollout in every runner and one update."""
         started = time.perf_counter()
         rollouts = self._sample()
         sampled = time.perf_counter()
@@ -148,12 +148,12 @@ class TRPO(Algorithm):
 
     @property
     def num_steps(self) -> int:
-        """Environment steps so far."""
+        """Number of environment steps so far."""
         return self._num_steps
 
     @property
     def finished_iterations(self) -> int:
-        """Updates so far."""
+        """Number of updates so far."""
         return self._finished
 
     def weights(self) -> dict[str, Any]:
@@ -166,11 +166,11 @@ class TRPO(Algorithm):
         return bool(self._states) and all(state is not None for state in self._states.values())
 
     def reset_environments(self) -> None:
-        """Start new episodes everywhere before the next rollout."""
+        """Starts new episodes in all environments before the next rollout."""
         self._reset_next = True
 
     def _sample(self) -> list[ControlRollout]:
-        """A rollout of every runner, in their order; runners that died are waited for and asked again."""
+        """One rollout of every runner, in their order; waits for runners that died and asks them again."""
         group = self.env_runner_group
         assert group is not None
         weights = self.weights()
@@ -195,14 +195,14 @@ class TRPO(Algorithm):
         return [self._note(answers[i]).rollout for i in range(number)]
 
     def _ask(self, group: EnvRunnerGroup, asked: list[int], reference: Any) -> list[SampleAnswer]:
-        """Answers of the runners that live and answer in time; the others are ended, so that Ray replaces them.
+        """Answers of the runners that are alive and answer in time; the others are killed, so that Ray replaces them.
 
         Raises:
-            Exception: what was raised in a runner; it would be raised again at the next try.
+            Exception: the error raised in a runner; a retry would raise it again.
         """
         if not asked:
             return []
-        # Not `group.foreach_env_runner`: it logs errors of the environment and goes on without the runner.
+        # Not `group.foreach_env_runner`: it logs errors of the environment and continues without the runner.
         manager = group._worker_manager
         results = manager.foreach_actor(
             lambda runner, _ref=reference: answer(runner, _ref),
@@ -225,7 +225,7 @@ class TRPO(Algorithm):
         return answers
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        """Take runners that Ray has restarted into the group again; requests bring everything they need."""
+        """Adds runners that Ray has restarted to the group; requests contain everything that they need."""
         return env_runner_group.probe_unhealthy_env_runners()
 
     def _request(self, stream: int, number: int, weights: dict[str, Any]) -> SampleRequest:
@@ -256,12 +256,12 @@ class TRPO(Algorithm):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """RLlib's state and ours."""
+        """RLlib's state together with that of runners and learners."""
         state = super().get_state(components, not_components=not_components, **kwargs)
         return state | {TRPO_STATE: self.progress()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over `get_state()`."""
+        """Restores the result of `get_state()`."""
         super().set_state(state)
         if TRPO_STATE in state:
             self.load_progress(state[TRPO_STATE])
@@ -276,39 +276,39 @@ class TRPO(Algorithm):
         }
 
     def load_progress(self, progress: dict[str, Any]) -> None:
-        """Take over `progress()`. Runners that stand elsewhere are moved there by the next requests."""
+        """Restores the result of `progress()`; the next requests bring the runners to those states."""
         self._finished, self._num_steps = int(progress["finished"]), int(progress["num_steps"])
         self._states = dict(progress["states"])
         self._reset_next = bool(progress["reset_next"])
 
     def learner_state(self) -> dict[str, Any]:
-        """`TRPOLearner.state()` of the first learner; all have the same."""
+        """State of the first learner, `TRPOLearner.state()`; all learners have the same."""
         return self._learners.get_state()[COMPONENT_LEARNER]["optimizer"]
 
     def load_learner_state(self, state: dict[str, Any]) -> None:
-        """Give all learners the state of `learner_state`."""
+        """Restores the result of `learner_state()` on all learners."""
         reference = ray.put(state)
         self._learners.foreach_learner(lambda learner, _ref=reference: load_state(learner, _ref))
 
 
 def answer(runner: Any, reference: Any) -> SampleAnswer:
-    """Runs in the runner's process: its own request out of those of all."""
+    """Answers the runner's own one of all requests; runs in the runner's process."""
     return runner.rollout(ray.get(reference)[runner.worker_index - 1])
 
 
 def load_state(learner: Any, reference: Any) -> None:
-    """Runs in the learner's process."""
+    """Restores a learner's state; runs in the learner's process."""
     learner.load_last_state(ray.get(reference))
 
 
 def learner_metrics(results: Sequence[Any]) -> dict[str, float]:
-    """Metrics of the first learner; all have the same. RLlib's own have no slash in their names."""
+    """Metrics of the first learner; all learners have the same. Names without a slash are RLlib's own and left out."""
     values = results[0][DEFAULT_MODULE_ID]
     return {name: float(value.peek()) for name, value in values.items() if "/" in name}
 
 
 def split_rollouts(rollouts: Sequence[ControlRollout], number: int) -> list[list[ControlRollout]]:
-    """Environments in `number` runs of about equal length, in order.
+    """Divides the environments into `number` consecutive parts of about equal size.
 
     Raises:
         UserError: there are fewer environments than learners.

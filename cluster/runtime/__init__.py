@@ -1,1 +1,1 @@
-"""Where calls run: in this process or in Ray actors."""
+"""Where calls run: in this process or in Ray actors, with the same interface and the same results."""

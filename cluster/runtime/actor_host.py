@@ -1,8 +1,8 @@
-"""The object of a role with the process settings it needs; no Ray in here.
+"""Holds the object of a role in a process with suitable numeric settings; does not use Ray.
 
-Choices: numeric threads and deterministic kernels are set around every call and put back, because the same class serves
-as an actor (its own process) and inside the caller's process (`LocalRuntime`). PyTorch is configured only once somebody
-imported it: an actor without torch starts four times faster.
+Numeric threads and deterministic kernels are set for each call and restored afterwards, because the same class serves
+as an actor (in its own process) and inside the caller's process (`LocalRuntime`). PyTorch is configured only once it
+has been imported: an actor without torch starts four times faster.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any
 from cluster.runtime.protocol import CallStats, Factory, Shape, unflatten
 
 _CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-"""Deterministic matrix products on CUDA need a fixed workspace."""
+"""Environment variable and value: deterministic matrix products on CUDA require a fixed workspace."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """Where an object lives."""
+    """Description of the process that holds an object."""
 
     pid: int
     error_log: str | None
-    """File that gets its stderr, on that machine; None where the system does not tell."""
+    """File that receives the process's stderr, on that machine; None if unknown."""
 
 
 class ActorHost:
@@ -45,10 +45,10 @@ class ActorHost:
         self._object: object = None
 
     def build(self) -> ProcessInfo:
-        """Build the object. Not part of the constructor, so that Ray hands over what the factory raised as it is.
+        """Builds the object. Not part of the constructor, so that Ray passes on the factory's exception unchanged.
 
         Raises:
-            Whatever the factory raises.
+            Exception: any exception of the factory.
         """
         self._thread_id = threading.get_ident()
         with self._numerics():
@@ -57,11 +57,11 @@ class ActorHost:
         return ProcessInfo(os.getpid(), os.path.realpath(stderr) if stderr.exists() else None)
 
     def call(self, method: str, label: str, num_outputs: int, shape: Shape, *parts: Any) -> tuple[Any, ...]:
-        """The method's outputs, then `CallStats`.
+        """Calls a method; returns its outputs, followed by `CallStats`.
 
         Raises:
             TypeError: the method does not return a tuple of `num_outputs`.
-            Whatever the method raises.
+            Exception: any exception of the method.
         """
         self._thread_id = threading.get_ident()
         started = time.time()
@@ -75,10 +75,10 @@ class ActorHost:
         return *result, stats
 
     def stack(self) -> str:
-        """What the thread of the current call is doing; answered from another thread."""
+        """Stack of the thread that runs the current call; called from another thread."""
         frame = sys._current_frames().get(self._thread_id)
         frames = traceback.extract_stack(frame) if frame else []
-        # Only what the object itself does: above it are Ray and this file.
+        # Show only the object's own frames: those above belong to Ray and to this file.
         ours = [i for i, entry in enumerate(frames) if entry.filename == __file__ and entry.name in ("build", "call")]
         return "".join(traceback.format_list(frames[ours[-1] + 1 :])) if ours else "  between two calls\n"
 
@@ -90,7 +90,7 @@ class ActorHost:
 
 @contextmanager
 def thread_count(threads: int) -> Iterator[None]:
-    """PyTorch's threads inside the block."""
+    """Sets the number of PyTorch's threads inside the block."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield
@@ -105,9 +105,9 @@ def thread_count(threads: int) -> Iterator[None]:
 
 @contextmanager
 def deterministic_kernels(wanted: bool) -> Iterator[None]:
-    """PyTorch's deterministic kernels inside the block; an operation without one raises RuntimeError.
+    """Requires deterministic kernels of PyTorch inside the block; an operation without one raises RuntimeError.
 
-    Warning instead is no choice: attention then keeps gradients that differ from run to run on a GPU.
+    PyTorch's option to warn instead is not enough: with it attention's gradients still differ from run to run on a GPU.
     """
     torch = sys.modules.get("torch")
     if torch is None or not wanted:
@@ -116,7 +116,7 @@ def deterministic_kernels(wanted: bool) -> Iterator[None]:
     os.environ.setdefault(*_CUBLAS_WORKSPACE)
     before = torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory
-    # Not `use_deterministic_algorithms`: that imports the compiler, a second of work in every actor.
+    # Not `use_deterministic_algorithms`: it imports the compiler, which takes a second in every actor.
     torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False
     try:
@@ -127,7 +127,7 @@ def deterministic_kernels(wanted: bool) -> Iterator[None]:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Environment variables of an actor's process, read by the numeric libraries when they are loaded."""
+    """Environment variables for an actor's process, which the numeric libraries read when they are loaded."""
     count = str(threads)
     names: Sequence[str] = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     return dict([*((name, count) for name in names), _CUBLAS_WORKSPACE, ("TOKENIZERS_PARALLELISM", "false")])

@@ -1,8 +1,8 @@
-"""The one file that makes Ray actors of the plain classes.
+"""Makes Ray actors of plain classes; the only module that does.
 
-Choices: Ray restarts nothing by itself (`max_restarts=0`); the pool replaces a dead actor, so that there is one kind of
-death, one place that counts it, and one that re-submits. Calls may overtake each other while their inputs are missing:
-a reward whose rollout is late must not hold up the next one. A second thread answers `stack` while a call runs.
+Ray restarts nothing by itself (`max_restarts=0`); the pool replaces a dead actor, so that one place detects, counts and
+handles deaths. Calls may overtake each other while their inputs are missing: a reward whose rollout is late must not
+delay the next one. A second thread answers `stack` while a call runs.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ class HostActor:
 
     @ray.method
     def build(self) -> ProcessInfo:
-        """See `ActorHost.build`."""
+        """Builds the object: see `ActorHost.build`."""
         return self._host.build()
 
-    # Ray's types end at methods with ten fixed arguments; `Actor.call` below has the types of this one.
+    # Ray's types end at methods with ten fixed arguments; `Actor.call` below is typed like this method.
     def call(self, method: str, label: str, num_outputs: int, shape: Shape, *parts: Any) -> tuple[Any, ...]:
-        """See `ActorHost.call`."""
+        """Calls a method: see `ActorHost.call`."""
         return self._host.call(method, label, num_outputs, shape, *parts)
 
     @ray.method(concurrency_group=CONTROL)
     def stack(self) -> str:
-        """See `ActorHost.stack`."""
+        """Stack of the current call: see `ActorHost.stack`."""
         return self._host.stack()
 
     def __repr__(self) -> str:
-        """What Ray puts before the actor's lines in the log."""
+        """Prefix that Ray puts before the actor's lines in the log."""
         return self._name
 
 
 class Actor:
-    """A running `HostActor`, with types."""
+    """Typed handle of a running `HostActor`."""
 
     def __init__(self, role: Role, name: str, group: PlacementGroup, bundle: int) -> None:
         self.name = name
-        # Ray's types do not know `concurrency_groups`, nor that a proxy is a handle.
+        # Ray's types know neither `concurrency_groups` nor that the proxy is a handle.
         decorate: Any = ray.remote
         remote = decorate(concurrency_groups={CONTROL: 1})(HostActor).options(
             num_cpus=role.num_cpus,
@@ -69,21 +69,21 @@ class Actor:
         self._proxy: ActorProxy[HostActor] = self._actor
 
     def build(self) -> ray.ObjectRef[ProcessInfo]:
-        """Begin to build the object."""
+        """Starts to build the object."""
         return self._proxy.build.remote()
 
     def call(self, method: str, label: str, num_outputs: int, shape: Shape, parts: list[Any]) -> list[ray.ObjectRef]:
-        """Begin a call; references of the outputs, then of the statistics."""
+        """Starts a call; returns references of the outputs, followed by that of the statistics."""
         options = self._actor.call.options(num_returns=num_outputs + 1, name=label)
         return options.remote(method, label, num_outputs, shape, *parts)
 
     def stack(self) -> str:
-        """Where the current call is, or why that cannot be told."""
+        """Stack of the current call, or the reason why it is unavailable."""
         try:
             return ray.get(self._proxy.stack.remote(), timeout=STACK_TIMEOUT_S)
         except (GetTimeoutError, RayError) as error:
             return f"no stack: {type(error).__name__}"
 
     def kill(self) -> None:
-        """End the process; its calls fail with `ActorDiedError`."""
+        """Kills the process; its calls fail with `ActorDiedError`."""
         ray.kill(self._actor)

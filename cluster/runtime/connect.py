@@ -1,16 +1,16 @@
-"""Connects to a Ray cluster, or starts one, and ends what it started.
+"""Connects to a Ray cluster, or starts one, and shuts down what it started.
 
-Choices:
-1. A process that is connected already (a notebook, a test, a Tune trial) is left as it is.
-2. Inside a submitted job: plain `ray.init()`. The job brought its address and its code; resources or a second runtime
-   environment given here would be refused by Ray.
-3. An address: the working directory is uploaded (minus what .rayignore and .gitignore name) and our packages with it,
-   because the other machines do not have them. The size is measured first.
-4. Else a cluster of its own, with token authentication left as Ray sets it, and with as many logical CPUs as the plan
-   needs even if there are fewer cores: a laptop then takes turns instead of refusing.
+Cases:
+1. The process is connected already (a notebook, a test, a Tune trial): it is left as it is.
+2. Inside a submitted job: plain `ray.init()`. The job has brought its address and code; Ray would reject resources or a
+second runtime environment.
+3. With an address: the working directory is uploaded (without what .rayignore and .gitignore name), and kinetune's
+packages with it, because the other machines do not have them. The size is checked first.
+4. Otherwise a new cluster is started on this machine, with token authentication as Ray configures it and with as many
+logical CPUs as the plan needs, even if there are fewer cores, so that a small machine works through the calls in turn.
 
-Workers find our packages and the user's own modules in the uploaded directory; on a cluster of our own they get the
-driver's module path.
+Workers find kinetune's packages and the user's own modules in the uploaded directory; on a new local cluster they get
+the driver's module path.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ ANSWER_TIMEOUT_S = 10.0
 
 
 class ConnectionFailed(UserError):  # noqa: N818 - names what happened
-    """No cluster at the address, or the code cannot be sent there."""
+    """There is no cluster at the address, or the code cannot be uploaded to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connected driver."""
+    """Information about a connected driver."""
 
     started: bool
-    """The cluster is ours and ends with the connection."""
+    """Whether the cluster was started here and ends with the connection."""
     resources: dict[str, float]
     """`ray.cluster_resources()` at the start."""
     metrics_urls: tuple[str, ...]
-    """Prometheus endpoints of the nodes, as far as they are up."""
+    """Prometheus endpoints of the nodes that are up."""
 
 
 @contextmanager
 def connect(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[Connection]:
-    """Connect for the duration of the block.
+    """Connects for the duration of the block.
 
     Args:
-        settings: where the cluster is.
-        needed_cpus: logical CPUs a cluster of our own gets at least.
+        settings: address of the cluster, or options for a new one.
+        needed_cpus: least number of logical CPUs for a new cluster.
 
     Raises:
         ConnectionFailed: no cluster answers, or the upload is too large.
@@ -88,7 +88,7 @@ def connect(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[
 
 
 def module_path() -> list[str]:
-    """Folders of this driver's module path that are no part of the Python installation; ours is the first."""
+    """Folders of this driver's module path outside the Python installation; kinetune's is the first."""
     folders = [os.path.abspath(entry) for entry in sys.path]
     installed = (sys.prefix + os.sep, sys.base_prefix + os.sep)
     own = [folder for folder in folders if os.path.isdir(folder) and not folder.startswith(installed)]
@@ -96,7 +96,7 @@ def module_path() -> list[str]:
 
 
 def upload(working_directory: Path) -> dict[str, Any]:
-    """The runtime environment that brings a working directory and our packages to other machines.
+    """The runtime environment that sends a working directory and kinetune's packages to other machines.
 
     Raises:
         ConnectionFailed: it is larger than `MAX_UPLOAD_MB`.
@@ -121,7 +121,7 @@ def upload_megabytes(folder: Path) -> float:
         nonlocal total
         total += path.stat().st_size if path.is_file() else 0
 
-    # The walk of Ray's own upload, so that the figure is the one it acts on.
+    # Uses the file walk of Ray's own upload, so that the size is the one that Ray checks.
     _dir_travel(folder, [], measure, include_gitignore=True, logger=logger)
     return total / 1e6
 
@@ -139,15 +139,15 @@ def _start(settings: ConnectionSettings, needed_cpus: float) -> None:
 
 
 def attach(address: str) -> None:
-    """Connect to the cluster at an address (`host:port`, or Ray's `auto`) and send it our code.
+    """Connects to the cluster at an address (`host:port`, or Ray's `auto`) and uploads the code.
 
     Raises:
-        ConnectionFailed: nobody answers there, or the code is too large.
+        ConnectionFailed: there is no answer, or the code is too large.
     """
     host, _, port = address.rpartition(":")
     try:
         if port.isdecimal():
-            # Ray itself would try for minutes.
+            # Ray itself would retry for minutes.
             socket.create_connection((host, int(port)), ANSWER_TIMEOUT_S).close()
         ray.init(address=address, runtime_env=upload(Path.cwd()), logging_level=logging.WARNING)
     except (OSError, RuntimeError) as error:

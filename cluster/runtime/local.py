@@ -1,8 +1,8 @@
 """The runtime without Ray: plain calls in this process, one object per role.
 
-Choices: a call runs inside `submit`. Every value that crosses goes through pickle with out-of-band buffers, as it does
-in Ray's object store: receivers get their own objects over read-only arrays, so a reward that writes into its input
-fails here too, and no state leaks. Deadlines do not apply: nothing here could be killed.
+A call runs inside `submit`. All values pass through pickle with out-of-band buffers, as in Ray's object store:
+receivers get their own objects over read-only arrays, so a reward that writes into its input fails here too, and no
+state is shared. Deadlines do not apply, because a call in this process cannot be killed.
 """
 
 from __future__ import annotations
@@ -22,23 +22,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A value as bytes; arrays loaded from it are views on immutable buffers."""
+    """A pickled value; arrays loaded from it are views of immutable buffers."""
 
     data: bytes
     buffers: list[bytes]
 
     @classmethod
     def of(cls, value: Any) -> _Stored:
+        """Pickles a value."""
         buffers: list[pickle.PickleBuffer] = []
         data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         return cls(data, [bytes(buffer.raw()) for buffer in buffers])
 
     def load(self) -> Any:
+        """The value, unpickled."""
         return pickle.loads(self.data, buffers=self.buffers)
 
 
 class LocalRuntime:
-    """`Runtime` in this process."""
+    """Implementation of `Runtime` in this process."""
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -47,17 +49,17 @@ class LocalRuntime:
         self._spans: list[CallStats] = []
 
     def start(self, roles: Sequence[Role]) -> None:
-        """Build one object per role; see `Runtime.start`."""
+        """Builds one object per role; see `Runtime.start`."""
         for role in roles:
             self._roles[role.name] = role
             self._hosts[role.name] = self._build(role)
 
     def put(self, value: Any) -> Output:
-        """See `Runtime.put`."""
+        """Stores a value: see `Runtime.put`."""
         return Output(None, 0, _Stored.of(value))
 
     def submit(self, role: str, method: str, *args: Any, num_outputs: int = 1, label: str = "") -> Call:
-        """Run the call at once; see `Runtime.submit`."""
+        """Runs the call immediately; see `Runtime.submit`."""
         call = Call(role, method, args, label or f"{role}.{method}", num_outputs)
         limit = self._roles[role].max_attempts if self._roles[role].retry_errors else 1
         while not call.finished:
@@ -65,11 +67,11 @@ class LocalRuntime:
         return call
 
     def wait(self, calls: Collection[Call]) -> Iterator[Call]:
-        """Everything has finished already; see `Runtime.wait`."""
+        """Yields the calls, which have all finished; see `Runtime.wait`."""
         yield from calls
 
     def result(self, output: Output) -> Any:
-        """See `Runtime.result`."""
+        """The value of an output: see `Runtime.result`."""
         if output.call is None:
             return output.handle.load()
         if output.call.failure is not None:
@@ -77,16 +79,16 @@ class LocalRuntime:
         return output.call.handles[output.index].load()
 
     def rebuild(self, role: str) -> None:
-        """See `Runtime.rebuild`."""
+        """Replaces a role's object: see `Runtime.rebuild`."""
         self._hosts[role] = self._build(self._roles[role])
 
     def spans(self) -> list[CallStats]:
-        """See `Runtime.spans`."""
+        """Finished calls: see `Runtime.spans`."""
         spans, self._spans = self._spans, []
         return spans
 
     def close(self) -> None:
-        """Forget all objects."""
+        """Drops all objects."""
         self._hosts.clear()
 
     def _build(self, role: Role) -> ActorHost:
@@ -111,7 +113,7 @@ class LocalRuntime:
             outputs = self._hosts[call.role].call(call.method, call.label, call.num_outputs, shape, *values)
             handles = [_Stored.of(value) for value in outputs[:-1]]
         except BaseException as error:
-            # A supervisor hands over whatever a call raised; an interrupt is not the call's.
+            # Like a supervisor, pass on any exception of the call; an interrupt is not one of the call.
             if not isinstance(error, Exception):
                 raise
             if call.attempts < limit:
@@ -122,7 +124,7 @@ class LocalRuntime:
             _fail(call, CallFailed(message, error))
         else:
             call.handles, call.stats, call.state = handles, outputs[-1], "done"
-            # Inputs may go: else every version would hold all steps before it.
+            # Drop the inputs; otherwise every policy version would keep all earlier steps in memory.
             call.args = ()
             call.finished_at = time.monotonic()
             self._spans.append(outputs[-1])

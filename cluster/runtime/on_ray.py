@@ -1,17 +1,18 @@
 """The runtime on Ray: supervised calls to actors.
 
-A call waits, is dispatched to an actor, and is done or failed; everything happens in the driver's thread, inside
-`submit` and `wait`. What can go wrong, and what is done about it:
+A call waits, is dispatched to an actor, and finishes or fails; all bookkeeping happens in the driver's thread, inside
+`submit` and `wait`. Faults and how they are handled:
 
-    the actor dies            its calls go back to the queue with the same arguments, calls chained on them too; a new
-                              actor is started. Counted against the call that was running; `max_attempts` ends it
-    the actor hangs           no progress for `timeout_s`: the actor is killed, which is the case above; the message
+    an actor dies             its calls, and those chained on them, return to the queue with the same arguments, and a
+                              new actor is started. Counted as an attempt of the call that was running, up to
+                              `max_attempts`
+    an actor hangs            no progress for `timeout_s`: the actor is killed, and the case above applies; the message
                               names actor, call, queue and the line of code
-    the call raises           tried again if the role says so, else final; calls chained on it fail with it
-    an output is lost         (a node died) the call that made it is made again, then those that needed it
-    an actor with state dies  its calls fail with `ActorLost`; the controller rebuilds and reloads it
+    a call raises             tried again if the role allows it, else final; calls chained on it fail with it
+    an output is lost         (a node died) the call that made it is repeated, then those that needed it
+    a stateful actor dies     its calls fail with `ActorLost`; the controller rebuilds the actor and restores its state
 
-Calls of stateless roles are pure functions of their arguments, so none of this changes a bit.
+Calls of stateless roles are pure functions of their arguments, so none of this changes results.
 """
 
 from __future__ import annotations
@@ -33,18 +34,19 @@ from cluster.settings import ClusterSettings, PlacementStrategy
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.5
-"""Longest sleep between two looks at the deadlines."""
+"""Longest time between two checks of the deadlines."""
 SMALLEST_BUNDLE = 0.001
-"""Ray wants a bundle to hold something, even for an actor that reserves nothing."""
+"""CPUs of a placement bundle for an actor that reserves nothing; Ray does not allow empty bundles."""
 
 
 class RayRuntime:
-    """`Runtime` on the Ray cluster this process is connected to (see cluster/runtime/connect.py).
+    """Implementation of `Runtime` on the Ray cluster that this process is connected to (see
+    cluster/runtime/connect.py).
 
     Args:
         placement_strategy: Ray's strategy for the placement group of all actors.
-        start_timeout_s: time for the placement group to be reserved.
-        stall_timeout_s: silence after which the log tells what everybody does.
+        start_timeout_s: time limit for reserving the placement group.
+        stall_timeout_s: time without progress after which the log describes what every actor is doing.
     """
 
     def __init__(
@@ -62,17 +64,17 @@ class RayRuntime:
         self._active: list[Call] = []
         """Calls that wait or are dispatched, oldest first."""
         self._stale: list[ray.ObjectRef] = []
-        """References of abandoned tries; their errors are read so that Ray does not report them as unhandled."""
+        """References of abandoned attempts; their errors are read so that Ray does not report them as unhandled."""
         self._spans: list[CallStats] = []
         self._last_progress = time.monotonic()
 
     @classmethod
     def from_settings(cls, settings: ClusterSettings) -> RayRuntime:
-        """The runtime a configuration asks for."""
+        """The runtime that a configuration describes."""
         return cls(settings.placement_strategy, settings.start_timeout_s, settings.stall_timeout_s)
 
     def start(self, roles: Sequence[Role]) -> None:
-        """Reserve one place per actor, place and build them all; see `Runtime.start`."""
+        """Reserves one bundle per actor, then places and builds all actors; see `Runtime.start`."""
         assert self._group is None, "started twice"
         bundles = [
             {"CPU": max(role.num_cpus, SMALLEST_BUNDLE), **({"GPU": role.num_gpus} if role.num_gpus else {})}
@@ -95,18 +97,18 @@ class RayRuntime:
         self._await_built(list(self._pools.values()))
 
     def put(self, value: Any) -> Output:
-        """See `Runtime.put`."""
+        """Stores a value: see `Runtime.put`."""
         return Output(None, 0, ray.put(value))
 
     def submit(self, role: str, method: str, *args: Any, num_outputs: int = 1, label: str = "") -> Call:
-        """See `Runtime.submit`."""
+        """Starts a call: see `Runtime.submit`."""
         call = Call(role, method, args, label or f"{role}.{method}", num_outputs)
         self._active.append(call)
         self._dispatch()
         return call
 
     def wait(self, calls: Collection[Call]) -> Iterator[Call]:
-        """See `Runtime.wait`."""
+        """Yields calls as they finish: see `Runtime.wait`."""
         pending = list(dict.fromkeys(calls))
         self._last_progress = time.monotonic()
         while pending:
@@ -117,7 +119,7 @@ class RayRuntime:
                 self._step()
 
     def result(self, output: Output) -> Any:
-        """See `Runtime.result`."""
+        """The value of an output: see `Runtime.result`."""
         if output.call is None:
             return ray.get(output.handle)
         while True:
@@ -130,7 +132,7 @@ class RayRuntime:
                 self._make_again(output.call)
 
     def rebuild(self, role: str) -> None:
-        """See `Runtime.rebuild`."""
+        """Replaces all actors of a role: see `Runtime.rebuild`."""
         pool = self._pools[role]
         for call in [call for call in self._active if call.role == role]:
             self._fail(call, ActorLost(f"{call.label}: all {role} actors are rebuilt"))
@@ -140,12 +142,12 @@ class RayRuntime:
         self._await_built([pool])
 
     def spans(self) -> list[CallStats]:
-        """See `Runtime.spans`."""
+        """Finished calls: see `Runtime.spans`."""
         spans, self._spans = self._spans, []
         return spans
 
     def close(self) -> None:
-        """Kill all actors and give their places back."""
+        """Kills all actors and releases their resources."""
         for call in list(self._active):
             self._take_back(call)
         self._drain_stale()
@@ -159,7 +161,7 @@ class RayRuntime:
             self._group = None
 
     def describe(self) -> str:
-        """What every actor is doing and how much waits, in one line."""
+        """What every actor is doing and how many calls wait, in one line."""
         now = time.monotonic()
         parts = []
         for name, pool in self._pools.items():
@@ -171,7 +173,7 @@ class RayRuntime:
             parts.append(f"{self._num_waiting(name)} waiting for {name}")
         return "; ".join(parts)
 
-    # One look at the world: what finished, what can be dispatched, who is over time.
+    # One pass of the event loop: finished calls, calls to dispatch, deadlines.
 
     def _step(self) -> None:
         num_active = len(self._active)
@@ -180,7 +182,7 @@ class RayRuntime:
         building = {m.building: (p, m) for p in self._pools.values() for m in p.members if m.building is not None}
         refs = [*pending, *building]
         if not refs:
-            # Calls whose inputs failed were failed by the dispatch itself.
+            # Calls whose inputs failed were already failed during dispatch.
             assert len(self._active) < num_active, f"nothing runs and nothing can: {self.describe()}"
             return
         ray.wait(refs, num_returns=1, timeout=TICK_S, fetch_local=False)
@@ -218,10 +220,10 @@ class RayRuntime:
         call.state, call.actor, call.dispatched_at = "dispatched", member, time.monotonic()
         member.running.append(call)
 
-    # What became of a call.
+    # Outcomes of a call.
 
     def _settle(self, call: Call) -> None:
-        """Take note of a dispatched call whose statistics are ready: done, or failed one way or another."""
+        """Handles a dispatched call whose statistics are ready: it finished, or failed in one of several ways."""
         try:
             stats: CallStats = ray.get(call.handles[-1])
         except RayTaskError as error:
@@ -232,7 +234,8 @@ class RayRuntime:
             call.stats, call.state, call.finished_at = stats, "done", time.monotonic()
             call.handles.pop()
             if self._pools[call.role].role.stateful:
-                # It is never made again, so its inputs may go: else every version would hold all steps before it.
+                # It is never repeated, so drop its inputs; otherwise every version would keep all earlier steps in
+                # memory.
                 call.args = ()
             call.actor.running.remove(call)
             call.actor.last_progress = call.finished_at
@@ -240,7 +243,7 @@ class RayRuntime:
             self._spans.append(stats)
 
     def _settle_raised(self, call: Call, error: RayTaskError) -> None:
-        # A call fails with the error of a failed input. That is the input's failure: settle it first.
+        # A call also fails with the error of a failed input. That is the input's failure: handle it first.
         for producer in call.producers:
             if producer.state == "dispatched" and ray.wait([producer.handles[-1]], timeout=0)[0]:
                 self._settle(producer)
@@ -271,7 +274,7 @@ class RayRuntime:
         self._fail(call, CallFailed(message, cause))
 
     def _make_again(self, call: Call) -> None:
-        """Put a done call whose output is lost back into the queue."""
+        """Returns a finished call whose output is lost to the queue."""
         role = self._pools[call.role].role
         call.attempts += 1
         if role.stateful or call.attempts >= role.max_attempts:
@@ -284,7 +287,7 @@ class RayRuntime:
         self._active.insert(0, call)
 
     def _take_back(self, call: Call) -> None:
-        """Undo a dispatch, and those of the calls that wait for this one's outputs."""
+        """Reverts the dispatch of a call, and of the calls that wait for its outputs."""
         for dependent in list(self._active):
             if dependent.state == "dispatched" and call in dependent.producers:
                 self._take_back(dependent)
@@ -299,10 +302,10 @@ class RayRuntime:
         call.failure, call.state, call.finished_at = failure, "failed", time.monotonic()
         self._active.remove(call)
 
-    # What became of an actor.
+    # Death of an actor.
 
     def _lose(self, member: Member, reason: str) -> None:
-        """Handle the death of an actor: keep what it finished, re-submit the rest, start another one."""
+        """Handles the death of an actor: keeps what it finished, re-submits the rest, starts a new one."""
         pool = self._pools[next(name for name, pool in self._pools.items() if member in pool.members)]
         for call in list(member.running):
             if call.state == "dispatched" and ray.wait([call.handles[-1]], timeout=0)[0] and _succeeded(call):
@@ -371,7 +374,7 @@ class RayRuntime:
             return
         ready, self._stale = ray.wait(self._stale, num_returns=len(self._stale), timeout=0, fetch_local=False)
         for ref in ready:
-            # The try was given up; what came of it is of no interest.
+            # The attempt was abandoned; its outcome does not matter.
             with suppress(RayError):
                 ray.get(ref)
 

@@ -1,8 +1,8 @@
-"""The actors of one role: placed, built, chosen for the next call, replaced when they die.
+"""The actors of one role: placement, construction, choice for the next call, replacement after death.
 
-Choices: a call is bound to an actor as late as possible (`max_in_flight` per actor), so that a slow actor gets less; a
-call chained on one that still runs is bound at once to the least loaded actor, since it costs nothing while it waits
-and can begin without the controller. A replaced actor gets the same place in the placement group and a new name.
+A call is assigned to an actor as late as possible (`max_in_flight` per actor), so that a slow actor gets fewer calls; a
+call chained on a running one is assigned at once to the least loaded actor, since it costs nothing while it waits and
+can begin without the controller. A replacement gets the same bundle of the placement group and a new name.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ class Member:
     bundle: int
     actor: Actor
     building: ray.ObjectRef[ProcessInfo] | None
-    """Pending while the object is built; None once it stands."""
+    """Pending while the object is being built; None once it exists."""
     spawned_at: float
     process: ProcessInfo | None = None
     running: list[Call] = field(default_factory=list)
-    """Calls given to it, oldest first."""
+    """Calls assigned to it, oldest first."""
     last_progress: float = 0.0
-    """When it last finished something."""
+    """Time at which it last finished something."""
     restarts: int = 0
     failed_starts: int = 0
-    """Deaths in a row before it stood."""
+    """Consecutive deaths before its object was built."""
 
     @property
     def name(self) -> str:
-        """Such as `rollout-0`, and `rollout-0.1` after one replacement."""
+        """Name such as `rollout-0`, or `rollout-0.1` after one replacement."""
         return self.actor.name
 
     @property
     def ready(self) -> bool:
-        """It can take calls."""
+        """Whether it can take calls."""
         return self.building is None
 
     def runnable(self) -> list[Call]:
-        """Its calls whose inputs exist, oldest first: the first one is what it works on."""
+        """Its calls whose inputs exist, oldest first: it works on the first one."""
         return [call for call in self.running if all(producer.state == "done" for producer in call.producers)]
 
     def busy_since(self) -> float | None:
-        """Since when it had work and finished nothing."""
+        """Time since which it has had work and finished nothing."""
         waits = [
             max([call.dispatched_at, *(producer.finished_at for producer in call.producers)])
             for call in self.runnable()
@@ -67,7 +67,7 @@ class Member:
         return max(self.last_progress, min(waits)) if waits else None
 
     def last_words(self) -> str:
-        """End of its stderr, where this machine can read it."""
+        """The end of its stderr, if this machine can read it."""
         if self.process is None or self.process.error_log is None or not Path(self.process.error_log).is_file():
             return ""
         with open(self.process.error_log, encoding="utf-8", errors="replace") as file:
@@ -76,12 +76,12 @@ class Member:
 
 
 class Pool:
-    """Actors of one role.
+    """The actors of one role.
 
     Args:
-        role: what to build.
+        role: describes the objects to build.
         group: the placement group of all actors of the runtime.
-        first_bundle: this pool's first place in it.
+        first_bundle: index of this pool's first bundle in the group.
     """
 
     def __init__(self, role: Role, group: PlacementGroup, first_bundle: int) -> None:
@@ -92,17 +92,17 @@ class Pool:
             self.members.append(self._spawn(index, first_bundle + index))
 
     def pick(self, chained: bool) -> Member | None:
-        """The actor for the next call, None if the call has to wait."""
+        """The actor for the next call, or None if the call has to wait."""
         candidates = [member for member in self.members if member.ready]
         if not chained:
             candidates = [member for member in candidates if len(member.running) < self.role.max_in_flight]
         return min(candidates, key=lambda member: len(member.running), default=None)
 
     def check_built(self, member: Member) -> bool:
-        """Settle a `building` reference that is ready; False if the actor died and was replaced.
+        """Handles a `building` reference that is ready; returns False if the actor died and was replaced.
 
         Raises:
-            StartError: building raised, or the actor died too often while it was built.
+            StartError: building raised an error, or the actor died too often while it was built.
         """
         assert member.building is not None
         try:
@@ -125,7 +125,7 @@ class Pool:
         return True
 
     def replace(self, member: Member, reason: str) -> None:
-        """Put a new actor in a dead one's place; its calls must have been taken away."""
+        """Puts a new actor in the place of a dead one, whose calls must have been removed."""
         assert not member.running
         member.actor.kill()
         old = member.name
@@ -136,10 +136,10 @@ class Pool:
         logger.warning("%s is replaced by %s: %s", old, member.name, reason)
 
     def check_start_deadline(self, need_all: bool) -> None:
-        """Complain about actors that are not built in time: any of them, or only if none of the role stands.
+        """Checks the time limit for building actors: for every actor, or only if none of the role has been built.
 
         Raises:
-            StartError: over `start_timeout_s`.
+            StartError: the limit `start_timeout_s` is exceeded.
         """
         if not need_all and any(member.ready for member in self.members):
             return
@@ -152,7 +152,7 @@ class Pool:
                 )
 
     def kill(self) -> None:
-        """End all actors."""
+        """Kills all actors."""
         for member in self.members:
             member.actor.kill()
 
@@ -163,15 +163,15 @@ class Pool:
 
 
 def describe(error: RayError) -> str:
-    """The sentence of a Ray error that says what happened."""
+    """The sentence of a Ray error that describes what happened."""
     text = str(error)
     if isinstance(error, RayActorError):
-        # The lines before are ids; the hints behind are the same for every death.
+        # The earlier lines are ids; the hints at the end are the same for every death.
         text = text.rsplit("\n", 1)[-1].partition(" Some common causes")[0]
     return " ".join(text.split())
 
 
 def describe_resources(resources: Mapping[str, float]) -> str:
-    """CPUs, GPUs and memory of a Ray resource dictionary in words."""
+    """CPUs, GPUs and memory of a dictionary of Ray resources, as text."""
     memory = resources.get("memory", 0.0) / 2**30
     return f"{resources.get('CPU', 0.0):g} CPU, {resources.get('GPU', 0.0):g} GPU, {memory:.1f} GiB memory"

@@ -1,10 +1,10 @@
-"""How the controller reaches the plain classes: roles, calls, and the two runtimes' common promise.
+"""How the controller calls plain classes: roles, calls, and the interface of both runtimes.
 
-A role is a class to build and how many of it; a call names a role, a method and its arguments; an argument may be an
-output of an earlier call, which need not have finished: the two are chained and no value passes through the caller.
-`LocalRuntime` (cluster/runtime/local.py) makes plain calls in this process, `RayRuntime` (cluster/runtime/on_ray.py)
-makes supervised calls to actors. Both isolate values alike - a receiver gets its own objects over read-only arrays -
-and give the same bits.
+A role is a class to build and the number of its objects; a call names a role, a method and its arguments. An argument
+may be an output of an earlier call, which need not have finished: the calls are then chained, and the value does not
+pass through the caller. `LocalRuntime` (cluster/runtime/local.py) makes plain calls in this process, `RayRuntime`
+(cluster/runtime/on_ray.py) makes supervised calls to actors. Both isolate values in the same way (a receiver gets its
+own objects over read-only arrays) and give the same bits.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, Literal, Protocol
 from motions.base.errors import UserError
 
 Factory = Callable[[], object]
-"""Builds the object of a role, in the process where it will live. It must pickle: a module-level function, or
+"""Builds the object of a role, in the process that will hold it. It must be picklable: a module-level function, or
 `functools.partial` of one with settings as arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A kind of actor.
+    """A kind of actor: how to build it, how many, and which resources and limits it has.
 
     Example:
         Role("rollout", functools.partial(build_rollout_worker, settings), count=3, num_cpus=1.0)
@@ -36,13 +36,14 @@ class Role:
     threads: int = 1
     deterministic: bool = True
     stateful: bool = False
-    """Its calls change it (a learner): they are not repeated on another actor; its death is reported as `ActorLost`."""
+    """Whether calls change the object (a learner): then they are not repeated on another actor, and its death is
+    reported as `ActorLost`."""
     retry_errors: bool = False
-    """A call that raises is tried again (a remote reward may recover); otherwise the first exception is final."""
+    """Whether a call that raises is tried again (a remote reward may recover); else the first exception is final."""
     timeout_s: float = 600.0
-    """A call that keeps its actor longer than this without any progress is given up, and its actor killed."""
+    """An actor that makes no progress with a call for longer than this is killed."""
     start_timeout_s: float = 300.0
-    """Time to be placed and built."""
+    """Time limit for placing and building an actor."""
     max_in_flight: int = 2
     max_attempts: int = 3
 
@@ -59,7 +60,7 @@ class CallStats:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the call."""
+        """Wall-clock duration of the call."""
         return self.stopped - self.started
 
 
@@ -76,16 +77,16 @@ class Call:
     stats: CallStats | None = None
     failure: CallFailed | None = None
     attempts: int = 0
-    """How often it was tried and the try counted against it."""
+    """Number of attempts that count against `max_attempts`."""
     handles: list[Any] = field(default_factory=list)
-    """One per output, then one for the statistics; what they are is the runtime's business."""
+    """One per output, then one for the statistics; their type depends on the runtime."""
     actor: Any = None
     dispatched_at: float = 0.0
     finished_at: float = 0.0
 
     @property
     def finished(self) -> bool:
-        """Done or failed for good."""
+        """Whether the call is done or has finally failed."""
         return self.state in ("done", "failed")
 
     @property
@@ -100,7 +101,7 @@ class Call:
 
     @property
     def producers(self) -> list[Call]:
-        """Calls whose outputs this one takes."""
+        """Calls whose outputs are arguments of this one."""
         calls = [part.call for part in flatten(self.args)[1] if isinstance(part, Output) and part.call is not None]
         return list(dict.fromkeys(calls))
 
@@ -115,9 +116,9 @@ class Output:
 
 
 class CallFailed(RuntimeError):  # noqa: N818 - names what happened, as concurrent.futures' exceptions do
-    """A call that will not be tried again. The message names the call, the actor and the reason.
+    """A call failed and will not be tried again. The message names the call, the actor and the reason.
 
-    `cause` is the exception the called method raised, if it was that.
+    `cause` is the exception that the called method raised, if that was the reason.
     """
 
     def __init__(self, message: str, cause: BaseException | None = None) -> None:
@@ -126,7 +127,7 @@ class CallFailed(RuntimeError):  # noqa: N818 - names what happened, as concurre
 
 
 class ActorLost(CallFailed):
-    """An actor with state died: what it knew is gone, and somebody has to restore it."""
+    """A stateful actor died: its state is lost, and the caller has to restore it."""
 
 
 class StartError(UserError):
@@ -135,44 +136,44 @@ class StartError(UserError):
 
 @dataclass(slots=True)
 class Counters:
-    """What the supervision did so far."""
+    """Counts of what the supervision has done so far."""
 
     retries: int = 0
-    """Calls that were tried again."""
+    """Number of calls that were tried again."""
     restarts: int = 0
-    """Actors that were replaced."""
+    """Number of actors that were replaced."""
 
 
 class Runtime(Protocol):
-    """Where calls run. Not thread-safe; used by one controller."""
+    """Interface for running calls. Not thread-safe; used by one controller."""
 
     counters: Counters
 
     def start(self, roles: Sequence[Role]) -> None:
-        """Build the objects of all roles.
+        """Builds the objects of all roles.
 
         Raises:
-            StartError: one cannot be placed or built.
+            StartError: an object cannot be placed or built.
         """
         ...
 
     def put(self, value: Any) -> Output:
-        """Store a value once that many calls will take."""
+        """Stores a value once, so that many calls can take it."""
         ...
 
     def submit(self, role: str, method: str, *args: Any, num_outputs: int = 1, label: str = "") -> Call:
-        """Begin a call. An argument may be an `Output`, or a list with `Output`s in it.
+        """Starts a call. An argument may be an `Output`, or a list with `Output`s in it.
 
-        A method with `num_outputs` above 1 returns a tuple of that length. Never raises for what the call does.
+        A method with `num_outputs` above 1 returns a tuple of that length. Errors of the call are not raised here.
         """
         ...
 
     def wait(self, calls: Collection[Call]) -> Iterator[Call]:
-        """Yield each call when it has finished (see `Call.failure`). Outputs stay where they are."""
+        """Yields each call when it has finished (see `Call.failure`). Outputs stay where they are."""
         ...
 
     def result(self, output: Output) -> Any:
-        """Wait for an output and fetch it.
+        """Waits for an output and fetches its value.
 
         Raises:
             CallFailed: the call failed.
@@ -180,19 +181,19 @@ class Runtime(Protocol):
         ...
 
     def rebuild(self, role: str) -> None:
-        """Replace all objects of a stateful role by new ones.
+        """Replaces all objects of a stateful role by new ones.
 
         Raises:
-            StartError: one cannot be placed or built.
+            StartError: an object cannot be placed or built.
         """
         ...
 
     def spans(self) -> list[CallStats]:
-        """Calls that finished since this was last asked."""
+        """Calls that finished since the last request."""
         ...
 
     def close(self) -> None:
-        """End everything this runtime started. Safe to call twice."""
+        """Ends everything that this runtime started. May be called repeatedly."""
         ...
 
 

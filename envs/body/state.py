@@ -49,20 +49,20 @@ class CharacterState:
 
     Args:
         numbers: [N, 222 or 402] by the columns above, everything in the world. Kept, and changed in place: hands and
-        feet and the root's vectors are rotated into its heading. Call `update` after writing new numbers.
+            feet and the root's vectors are rotated into its heading. Call `update` after writing new numbers.
 
     Attributes:
         packed: [N, 154], see `PACKED_SIZE`: local rotations, angular velocities, root velocity, centre of mass (its
-        position or velocity, as the reward recipe requires), body positions, hands and feet relative to the root.
+            position or velocity, as the reward recipe requires), body positions, hands and feet relative to the root.
         root_position: [N, 3]; `height`: [N, 1].
         body_positions: [N, 15, 3].
         points: [N, 12] hands and feet: horizontally relative to the root in its heading frame, vertically above the
-        ground.
+            ground.
         root_vectors: [N, 12] in the heading frame: x and y axis of the root, its linear and its angular velocity.
         facing: heading of the root.
         coordinates: [N, 28] joint coordinates; `rates`: [N, 28].
         body_vectors: [N, 15, 4, 3] in the world: x and y axis of every body, linear and angular velocity of its origin;
-        empty in the second axis if `numbers` has no columns for them.
+            empty in the second axis if `numbers` has no columns for them.
     """
 
     __slots__ = (

@@ -210,7 +210,7 @@ def discounted_returns(
     Args:
         ended: [T, N] bool, the episode ends with this step, by a fall or by a time limit.
         values_after: [T, N] value of the state after the step: 0 after a fall, NaN where it is unknown (at the time
-        limit or at the end of the data). A return that depends on an unknown value is not known.
+            limit or at the end of the data). A return that depends on an unknown value is not known.
     """
     returns = np.zeros_like(rewards, dtype=np.float64)
     after = values_after[-1].astype(np.float64)

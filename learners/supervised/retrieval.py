@@ -91,7 +91,7 @@ def not_negatives(sentences: Tensor, describes: Tensor | None, sentence_threshol
         sentences: sentence embeddings [B, S] of any norm.
         describes: [B, B] bool, text i is a caption of motion j; None if unknown.
         sentence_threshold: in [0, 1]; captions with a score cos / 2 + 1/2 above it mean the same (TMR's 0.8 is a cosine
-        of 0.6). 1 excludes nothing.
+            of 0.6). 1 excludes nothing.
     """
     unit = F.normalize(sentences, dim=1)
     same = unit @ unit.T > 2.0 * sentence_threshold - 1.0

@@ -33,7 +33,7 @@ def advantages_and_returns(
         rewards: [T, N] of the step from t to t+1.
         values: [T, N], V(s_t).
         next_values: [T, N], V of the state that each step reached: where an episode ended, of its last state and not of
-        the first one of the next episode.
+            the first one of the next episode.
         terminated: [T, N], the step ended the episode in a terminal state (a fall).
         truncated: [T, N], the step ended the episode by a time limit.
     """

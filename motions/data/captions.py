@@ -42,7 +42,7 @@ def load_captions(path: Path = CAPTIONS_PATH) -> dict[str, ClipCaptions]:
 
     Raises:
         UserError: not YAML, a clip missing or unknown, a group missing, empty or unknown, or a caption that occurs
-        twice (within a group it would be over-represented, in two groups it would leak into the evaluation).
+            twice (within a group it would be over-represented, in two groups it would leak into the evaluation).
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

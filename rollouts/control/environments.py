@@ -27,7 +27,7 @@ def make_control_env(env_id: str, num_envs: int, options: Mapping[str, Any] | No
 
     Raises:
         UserError: unknown id (similar ones are named), options that it does not accept, or spaces other than flat boxes
-        of floats.
+            of floats.
     """
     module, _, env_id = env_id.rpartition(":")
     if module:

@@ -134,7 +134,7 @@ def collect(
         actor: the clone; may be None if `beta` is 1.
         beta: probability that the expert acts in a step of an environment.
         noise_std: standard deviation of the noise on executed actions, in their unit, a number or [A]; the noise is
-        redrawn every `noise_hold_steps`.
+            redrawn every `noise_hold_steps`.
         block_steps: steps of a time block, see `split_by_blocks`.
         rng: generator of mixture and noise. The environments' seed is drawn from it.
         reward_weights: weight samples by the reward of their step instead of by 1.
