@@ -1,1 +1,1 @@
-"""Measured claims: each module states its targets and, with --check, exits 1 when one is missed."""
+"""Measured claims: each module states its targets and, with --check, exits with status 1 if one is missed."""

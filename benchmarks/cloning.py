@@ -1,16 +1,16 @@
-"""How many steps cloning saves: TRPO from a clone against TRPO alone, on the same clip with the same options.
+"""How many steps cloning saves: TRPO from a clone against TRPO from a new network, on one clip with the same options.
 
     python -m benchmarks.cloning --motion walk --num_timesteps 600000 [--json PATH] [--png PATH] [--check]
     python -m benchmarks.cloning --motion walk --num_timesteps 600000 --action_mode absolute
 
-Further options are those of `jobs.deepmimic`. With residual actions (its default) a new network's mean is the open-loop
-expert, so that TRPO alone starts with much of what a clone knows; with `--action_mode absolute` it has to find the
-motion. Both networks have the same shape; the new one begins with the least standard deviation that a clone may have
-(`--log_std_floor`).
+Further options are those of `jobs.deepmimic`. With residual actions (its default) the mean action of a new network is
+nearly the open-loop expert's, so that TRPO alone starts with much of what a clone has learned; with `--action_mode
+absolute` it has to find the motion by itself. Both networks have the same shape; the new one begins with the smallest
+standard deviation that a clone may have (`--log_std_floor`).
 
-Returns are means over the episodes that ended in the last five iterations. The level is the best that TRPO alone
-reaches; the target is that TRPO from the clone reaches it in a quarter of the steps that it took. The steps in which
-experts labelled states for the cloning are added to those of the clone's TRPO. With --check, a miss is exit code 1.
+Returns are means over the episodes that ended in the last five iterations. The level is the best return of TRPO alone;
+the target is that TRPO from the clone reaches it in a quarter of the steps. The steps in which experts labelled states
+for the cloning count as steps of the clone. With --check, a missed target gives exit code 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Curve = list[tuple[float, float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains both and returns the exit code."""
+    """Trains both networks and returns the exit code."""
     options, config = parse_arguments(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.save_dir or Path(scratch)
@@ -59,14 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def clone(config: DeepMimicConfig, folder: Path) -> int:
-    """Clones into `clone/`; the number of states that were labelled for it."""
+    """Clones into `clone/`; returns the number of states that were labelled."""
     deepmimic.clone(config, folder)
     records = (folder / "clone" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return int(json.loads(records[-1])["samples"])
 
 
 def alone(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
-    """The same TRPO for a new network of the clone's shape and first standard deviation."""
+    """The configuration of TRPO for a new network of the clone's shape and initial standard deviation."""
     values = deepmimic.trpo_config(config, folder).model_dump() | {"load_sft_pretrain": None}
     shape = {"hidden_size": config.hidden_size[0], "num_layers": config.num_layers, "activation": config.activation}
     return TRPOJobConfig.model_validate(
@@ -75,7 +75,7 @@ def alone(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
 
 
 def train(config: TRPOJobConfig) -> Curve:
-    """Trains, and reads its returns by environment steps."""
+    """Trains, and returns the curve of returns by environment steps."""
     trpo.run(config)
     lines = [json.loads(line) for line in (config.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     found = [line for line in lines if "rollout/return" in line]
@@ -84,7 +84,7 @@ def train(config: TRPOJobConfig) -> Curve:
 
 
 def compare(curves: dict[str, Curve], labelled: int) -> dict[str, float]:
-    """The level that TRPO alone reaches, the steps both took to it, and their ratio; 0 where the clone never does."""
+    """The level that TRPO alone reaches, the steps of both to it, and their ratio; 0 if the clone never reaches it."""
     alone_steps, level = max(curves[ALONE], key=lambda point: point[1])
     reached = [steps for steps, value in curves[CLONED] if value >= level]
     cloned_steps = reached[0] + labelled if reached else float("inf")
@@ -100,7 +100,7 @@ def compare(curves: dict[str, Curve], labelled: int) -> dict[str, float]:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, DeepMimicConfig]:
-    """The options, and those of the job."""
+    """The benchmark's options and the job's."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cloning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

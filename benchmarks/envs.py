@@ -1,18 +1,19 @@
-"""Speed of the DeepMimic environments, against bare physics and pybullet's own environment in the same process.
+"""Speed of the DeepMimic environments, compared with bare physics and pybullet's own environment in the same process.
 
     python -m benchmarks.envs [--repeats 15] [--seconds 0.7] [--json PATH] [--check]
 
-Work: control steps (30 Hz, 240 Hz physics, clip walk) under the open-loop expert's targets with noise, by CPU-second of
-this process, so that other work on the machine counts as little as it can. Contenders take short turns, for its speed
-drifts; the first turn of each is dropped, its figure is the median of the others, a ratio that of the turns' ratios:
+Work: control steps (30 Hz, 240 Hz physics, clip walk) with the open-loop expert's targets plus noise, per CPU-second of
+this process, which other work on the machine affects least. The contenders run in short turns, because the speed of a
+machine drifts; the first turn of each is discarded, its result is the median of the others, and a ratio is the median
+of the turns' ratios:
 
     raw       `mj_step` of the same model, 8 physics steps a call, nothing else; restarted on the clip every 0.8 s
     batched   `DeepMimicVectorEnv` with 64 rows: observations, rewards, falls, resets
-    single    `DeepMimicEnv`, likewise
+    single    `DeepMimicEnv` with the same work
     pybullet  bullet3's `pybullet_envs.deep_mimic`: 197 observations, reward, falls, resets, 8 physics steps
 
 Targets: batched at least 0.75 of raw and single at least 0.5, in control steps per CPU-second; both at least 6 times
-pybullet. With --check, a missed target is exit code 1 and named on the last line.
+pybullet. With --check, a missed target gives exit code 1 and is named on the last line.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ NUM_ENVS = 64
 NOISE = 0.2
 """Standard deviation of the actions, in units of 0.5 rad."""
 RAW_STEPS = 24
-"""Control steps after which raw goes back onto the clip: as long as the environments' episodes last."""
+"""Control steps after which raw restarts on the clip: about the length of the environments' episodes."""
 TARGETS = {("batched", "raw"): 0.75, ("single", "raw"): 0.5, ("batched", "pybullet"): 6.0, ("single", "pybullet"): 6.0}
 
 Contender = Callable[[], int]
-"""Does some work; how many control steps it was."""
+"""Does some work and returns its number of control steps."""
 
 
 def raw_contender(settings: DeepMimicSettings) -> Contender:
@@ -85,7 +86,7 @@ def raw_contender(settings: DeepMimicSettings) -> Contender:
 
 
 def batched_contender(settings: DeepMimicSettings) -> Contender:
-    """The vector environment."""
+    """The vector environment with its resets."""
     env = make_vector_env(settings, NUM_ENVS, seed=0)
     env.reset()
     noise = NOISE * np.random.default_rng(0).standard_normal((97, NUM_ENVS, NUM_COORDINATES)).astype(np.float32)
@@ -102,7 +103,7 @@ def batched_contender(settings: DeepMimicSettings) -> Contender:
 
 
 def single_contender(settings: DeepMimicSettings) -> Contender:
-    """The plain environment, reset by hand."""
+    """The single environment, reset explicitly."""
     env = DeepMimicEnv(settings)
     env.reset(seed=0)
     noise = NOISE * np.random.default_rng(0).standard_normal((997, NUM_COORDINATES)).astype(np.float32)
@@ -121,8 +122,8 @@ def single_contender(settings: DeepMimicSettings) -> Contender:
 
 
 def pybullet_contender() -> Contender:
-    """bullet3's environment on the same clip. Its parent package needs the dead `gym` when it is imported, so it is
-    given a stand-in that only has a path."""
+    """bullet3's environment on the same clip. Its parent package imports the discontinued `gym`, so it is replaced by
+    an empty module that only has a path."""
     import pybullet
     import pybullet_data
     from pybullet_utils import bullet_client
@@ -158,7 +159,7 @@ def pybullet_contender() -> Contender:
 
 
 def measure(contenders: dict[str, Contender], repeats: int, seconds: float) -> dict[str, dict[str, list[float]]]:
-    """Control steps per second by contender and clock ("cpu", "wall"), one number a turn."""
+    """Control steps per second by contender and clock ("cpu", "wall"), one number per turn."""
     speeds: dict[str, dict[str, list[float]]] = {name: {"cpu": [], "wall": []} for name in contenders}
     for turn in range(repeats + 1):
         for name, run in contenders.items():
@@ -174,7 +175,7 @@ def measure(contenders: dict[str, Contender], repeats: int, seconds: float) -> d
 
 
 def report(speeds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """Medians and spreads by contender; ratios are medians of the turns' ratios."""
+    """Medians and ranges by contender; ratios are medians of the turns' ratios."""
     figures: dict[str, Any] = {
         name: {
             "cpu_median": statistics.median(clocks["cpu"]),
@@ -196,7 +197,7 @@ def report(speeds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
 
 
 def missed_targets(ratios: dict[str, float]) -> list[str]:
-    """One phrase for every missed target, with the margin."""
+    """One phrase per missed target, with the difference."""
     return [
         f"{ours} / {theirs} {ratio:.3f} of {target} ({ratio - target:+.3f})"
         for (ours, theirs), target in TARGETS.items()
@@ -205,7 +206,7 @@ def missed_targets(ratios: dict[str, float]) -> list[str]:
 
 
 def environment() -> dict[str, Any]:
-    """What a figure depends on besides the code."""
+    """Versions and hardware that the results depend on besides the code."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "commit": commit.stdout.strip() or None,
@@ -217,6 +218,7 @@ def environment() -> dict[str, Any]:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line's options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.envs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -233,7 +235,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures, prints, writes; the exit code."""
+    """Measures, prints and writes the results; returns the exit code."""
     options = parse_arguments(arguments)
     settings = DeepMimicSettings()
     contenders = {

@@ -1,14 +1,14 @@
-"""Which part of a GRPO gradient is signal: do samples that were drawn independently agree about it?
+"""How much of a GRPO gradient is signal: the agreement of gradients from independent samples.
 
     python -m benchmarks.gradient_agreement [--prompts 64] [--draws 4] [--json PATH]
     python -m benchmarks.gradient_agreement --sampling_steps 6 --group_size 48
 
 Further options are those of `jobs.grpo`; the preset is `demo`. For every denoising step that can be stochastic, alone,
-and for every way to normalise advantages, the gradient of the mean of A * log pi is taken at the base weights, for the
-same prompts with independent draws of noise. Printed is the mean cosine of two draws' gradients, by the group of layers
-that adapters of `--lora_target_spec all` sit on: near 0 an update of so many prompts is noise and moves the policy at
-random, near 1 it is signal. Samples of a group start from one noise. `std` is the mean standard deviation of the total
-reward within a group.
+and for every normalisation of advantages, the gradient of the mean of A * log pi is computed at the base weights, for
+the same prompts with independent draws of noise. The result is the mean cosine of two draws' gradients, by the group of
+layers that adapters of `--lora_target_spec all` are on: near 0 an update with this number of prompts is noise and moves
+the policy at random, near 1 it is signal. Samples of a group share their initial noise. `std` is the mean standard
+deviation of the total reward within a group.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def policy_gradients(
 ) -> dict[str, Gradient]:
     """Gradient of the sum of A * log pi of one recorded step per sample, for each set of advantages [P, N].
 
-    Trajectories are groups that start from one noise: their samples share one state.
+    Trajectories are groups that share their initial noise, so that their samples share one state.
     """
     parameters = policy.trainable_parameters()
     sums = {name: {key: torch.zeros_like(value) for key, value in parameters.items()} for name in advantages}
@@ -139,18 +139,18 @@ def policy_gradients(
 
 
 def of_layers(gradient: Gradient, layers: Sequence[str]) -> Tensor:
-    """The part of a gradient that belongs to the adapters of some layers, as one vector."""
+    """The part of a gradient that belongs to the adapters of the given layers, as one vector."""
     return torch.cat([value.flatten() for key, value in gradient.items() if set(key.split(".")) & set(layers)])
 
 
 def agreement(vectors: Sequence[Tensor]) -> float:
-    """Mean cosine of two different ones of some vectors."""
+    """Mean cosine over pairs of different vectors."""
     pairs = itertools.combinations(vectors, 2)
     return float(torch.stack([torch.nn.functional.cosine_similarity(*pair, dim=0) for pair in pairs]).mean())
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, GRPOConfig]:
-    """The options, and those of the job."""
+    """The benchmark's options and the job's."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gradient_agreement",
         description=__doc__,

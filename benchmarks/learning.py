@@ -1,18 +1,17 @@
-"""Whether GRPO learns: the demonstration's training for several seeds, measured on held-out captions.
+"""Whether GRPO learns: the training of the demonstration for several seeds, measured on held-out captions.
 
     python -m benchmarks.learning --seeds 3 [--json PATH] [--save_dir DIR] [--runtime local] [--check]
 
-Each seed is one run of `jobs.grpo` with preset `demo`; evaluation prompts and noise are the same for all of them, so
-the base policy is too. Targets, for every seed:
-
+Each seed is one run of `jobs.grpo` with preset `demo`; evaluation prompts and noise are the same for all of them, and
+hence the base policy's results. Targets, for every seed:
     total reward     rises by at least 0.5 of the base policy's standard deviation within a prompt, and the paired 95 %
                      confidence interval of the rise (bootstrap over prompts) lies above 0
-    judge_matching   the matching score of a judge that never was a reward rises
-    fid              at most 1.1 times the base's, in the judge's embedding against held-out real windows
+    judge_matching   the matching score of a TMR that is never used as a reward rises
+    fid              at most 1.1 times the base's, in that TMR's embedding against held-out real windows
     joint_speed_mps  within 20 % of the base's
     diversity_m      at least 0.8 times the base's, mean joint distance between samples of one prompt
 
-With --check, a missed target is exit code 1 and named on the last line.
+With --check, a missed target gives exit code 1 and is named on the last line.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(preset: str, overrides: Mapping[str, object]) -> dict[str, Any]:
-    """One run of a preset with other values for some options; its evaluation with seconds and configuration."""
+    """One run of a preset with changed options; returns its evaluation with seconds and configuration."""
     config = cli.load_preset(GRPOConfig, preset, "jobs.grpo", **overrides)
     folder = config.save_dir
     started = time.perf_counter()
@@ -84,7 +83,7 @@ def train(preset: str, overrides: Mapping[str, object]) -> dict[str, Any]:
 
 
 def missed_targets(result: Mapping[str, Any]) -> list[str]:
-    """One phrase for every target that a run missed, with the margin."""
+    """One phrase for every target that a run missed, with the difference."""
     rows = result["rows"]
     rise = (rows["total"]["after"] - rows["total"]["before"]) / result["within_group_std"]
     low = rows["total"]["interval"][0]
@@ -112,7 +111,7 @@ def missed_targets(result: Mapping[str, Any]) -> list[str]:
 
 
 def print_result(result: Mapping[str, Any]) -> None:
-    """One line per quantity of a run."""
+    """Prints one line per quantity of a run."""
     print(f"seed {result['seed']}: {result['seconds']:.0f} s, base within-group std {result['within_group_std']:.4f}")
     for name, row in result["rows"].items():
         interval = "" if row["interval"] is None else f"  95 % {row['interval'][0]:+.4f} to {row['interval'][1]:+.4f}"
@@ -120,7 +119,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Writes results with the commit that made them."""
+    """Writes the results with the commit that produced them."""
     done = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
@@ -129,7 +128,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options."""
+    """The benchmark's options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.learning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

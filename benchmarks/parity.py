@@ -3,11 +3,11 @@
     python -m benchmarks.parity --fixtures DIR
 
 Runs the check of every .pt and .npz file in DIR (formats are recognised by content, see benchmarks/fixtures) and prints
-one line per quantity: `name  max_abs_error  tolerance  ok`. What is not built yet is listed as pending and counts
-neither way. The last line sums up or names what was missed.
+one line per quantity: `name  max_abs_error  tolerance  ok`. Parts that are not implemented yet are listed as pending
+and count as neither met nor missed. The last line is a summary or names the missed quantities.
 
-Target: every quantity within its tolerance. Exit code 1 where one is not, where a file cannot be read or is of no known
-format, and where DIR holds no fixtures.
+Target: every quantity within its tolerance. The exit code is 1 if one is not, if a file cannot be read or has no known
+format, or if DIR holds no fixtures.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ ENDINGS = (".pt", ".npz")
 
 
 class FixtureError(ValueError):
-    """A file that is no fixture, or a fixture whose content is not as its format says."""
+    """A file is no fixture, or its content does not match its format."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Checks a folder and returns the exit code."""
+    """Checks all fixtures of a folder and returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.parity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fixture_files(folder: Path) -> list[Path]:
-    """The fixtures of a folder, by name. Raises FixtureError where there are none."""
+    """The fixtures of a folder, sorted by name. Raises FixtureError if there are none."""
     if not folder.is_dir():
         raise FixtureError(f"{folder}: no such folder")
     paths = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and path.is_file())
@@ -73,7 +73,7 @@ def fixture_files(folder: Path) -> list[Path]:
 
 
 def load_fixture(path: Path) -> Fixture:
-    """Reads a file without unpickling anything but tensors and plain types. Raises FixtureError naming the file."""
+    """Reads a file, unpickling only tensors and plain types. Raises FixtureError naming the file."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
@@ -87,7 +87,7 @@ def load_fixture(path: Path) -> Fixture:
 
 
 def check_file(path: Path) -> Iterator[Quantity | Pending]:
-    """Every quantity of one file. Raises FixtureError where it cannot be read, recognised or followed."""
+    """All quantities of one file. Raises FixtureError if it cannot be read or recognised, or its check fails."""
     fixture = load_fixture(path)
     entry = find_format(fixture)
     if entry is None:

@@ -1,7 +1,7 @@
-"""MDM as a plain user writes it: torch's own transformer modules, sequence first. The yardstick of `sampling.py`.
+"""MDM in a straightforward implementation: torch's own transformer modules, sequence first. Baseline of `sampling.py`.
 
-Same weights and same numbers as `rollouts.networks.mdm.MDM` (a test compares them), none of its shortcuts: embeddings
-are computed in every forward, and guidance is two forwards.
+It has the same weights and results as `rollouts.networks.mdm.MDM` (a test compares them) without its optimisations:
+embeddings are computed in every forward, and guidance takes two forwards.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rollouts.networks.mdm import MDMConfig, positional_table
 
 
 class PlainMDM(nn.Module):
-    """`trans_enc` out of `nn.TransformerEncoderLayer`."""
+    """The architecture `trans_enc`, built from `nn.TransformerEncoderLayer`."""
 
     positions: Tensor
 
@@ -34,7 +34,7 @@ class PlainMDM(nn.Module):
         self.register_buffer("positions", positional_table(config.max_positions, width), persistent=False)
 
     def load_official(self, state: Mapping[str, Tensor]) -> None:
-        """Fills the modules from a state dict under official names."""
+        """Loads the weights of a state dict with MDM's parameter names."""
         prefixes = {
             "input": "input_process.poseEmbedding",
             "text": "embed_text",

@@ -1,22 +1,23 @@
-"""Speed of sampling at the official size, against a plain loop of torch's own modules in the same process.
+"""Speed of sampling at the size of MDM's published model, compared with a loop of torch's own modules.
 
     python -m benchmarks.sampling [--repeats 3] [--json PATH] [--check]
 
 Work: 4 motions of 196 frames, 512 x 8 layers (17.9 M random weights), 50 ancestral DDPM steps, guidance 2.5.
 Contenders, interleaved run by run, the first run of each dropped:
 
-    plain   two float32 forwards a step of `nn.TransformerEncoder`, as a plain user writes it (`plain_mdm.py`)
-    fp32    kinetune's sampler: one batched forward a step, embeddings computed once
-    bf16    the same with `amp_dtype` bf16
+        plain   two float32 forwards a step of `nn.TransformerEncoder`, a straightforward implementation
+        (`plain_mdm.py`)
+        fp32    kinetune's sampler: one batched forward a step, embeddings computed once
+        bf16    the same with `amp_dtype` bf16
 
-A contender's speed is the ratio of minimal process times (wall times on a GPU): on a shared machine they repeat within
-2 %, where wall times vary threefold. Wall times stand next to it: minimum and median of whole runs, and `steps`, which
-is the number of steps times the first decile of all step times.
+    A contender's speed is the ratio of minimal process times (wall times on a GPU): on a shared machine they repeat
+    within 2 %, while wall times vary threefold. Wall times are listed too: minimum and median of whole runs, and
+    `steps`, which is the number of steps times the first decile of all step times.
 
-Targets: fp32 at least 1.05 times as fast as plain with samples that differ by at most 1e-4, bf16 at least 2.5 times as
-fast, its deviation reported. With --check, a missed target is exit code 1 and named on the last line. A CPU bounds bf16
-by its units: Zen 4 multiplies bfloat16 at twice its float32 rate (224 and 112 GFLOP/s a core), and the 57 GFLOP of a
-guided step then take 0.26 core-seconds, where plain needs 0.65.
+    Targets: fp32 at least 1.05 times as fast as plain with samples that differ by at most 1e-4; bf16 at least 2.5 times
+    as fast, its deviation reported. With --check, a missed target gives exit code 1 and is named on the last line. On a
+    CPU bf16 is limited by the arithmetic units: Zen 4 multiplies bfloat16 at twice its float32 rate (224 and 112
+    GFLOP/s a core), and the 57 GFLOP of a guided step then take 0.26 core-seconds, where plain needs 0.65.
 """
 
 from __future__ import annotations
@@ -55,19 +56,19 @@ SPEED_TARGETS = {"fp32": 1.05, "bf16": 2.5}
 MAX_DIFFERENCE = 1e-4
 
 Contender = Callable[[Callable[[int], Tensor]], Tensor]
-"""Samples with the noise of each position, which it asks for once a step, in order."""
+"""Samples with the noise of each position, which it requests once per step, in order."""
 
 
 @dataclass
 class Timing:
-    """What was measured of one contender over its runs, in seconds."""
+    """Measured times of one contender over its runs, in seconds."""
 
     wall: list[float] = field(default_factory=list)
     process: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
 
     def quiet(self, num_steps: int) -> float:
-        """Whole run at the first decile of the step times."""
+        """Time of a whole run at the first decile of the step times."""
         return float(np.quantile(self.steps, 0.1)) * num_steps
 
 
@@ -79,7 +80,7 @@ class Problem:
     text: Tensor
     start: Tensor
     noises: Tensor
-    """[steps, batch, frames, features]."""
+    """Noise [steps, batch, frames, features] of each step."""
     device: torch.device
 
 
@@ -97,7 +98,7 @@ def make_problem(config: MDMConfig, num_steps: int, device: torch.device, frames
 
 
 def plain_contender(problem: Problem, schedule: DiffusionSchedule) -> Contender:
-    """The yardstick: two forwards a step, then the DDPM posterior."""
+    """The baseline: two forwards a step, then the DDPM posterior."""
     network = PlainMDM(problem.network.config).to(problem.device).eval()
     network.load_official(to_official_state_dict(problem.network))
     text = problem.text[:, 0]
@@ -138,7 +139,7 @@ def our_contender(problem: Problem, schedule: DiffusionSchedule, amp_dtype: str)
 
 
 def time_run(run: Contender, problem: Problem, timing: Timing | None) -> Tensor:
-    """One sampling; steps are timed between requests for noise."""
+    """Samples once; steps are timed between requests for noise."""
     stamps: list[float] = []
 
     def noise(position: int) -> Tensor:
@@ -171,7 +172,7 @@ def measure(problem: Problem, schedule: DiffusionSchedule, repeats: int) -> tupl
 
 
 def deviation(ours: Tensor, plain: Tensor) -> dict[str, float]:
-    """Largest and root mean square difference of normalised features, and the latter as a share of the samples' own."""
+    """Largest and root mean square difference of normalised features, and the latter relative to the samples' own."""
     difference = (ours - plain).double()
     rms = difference.square().mean().sqrt()
     return {
@@ -203,7 +204,7 @@ def report(timings: dict[str, Timing], samples: dict[str, Tensor], num_steps: in
 
 
 def missed_targets(figures: dict[str, Any]) -> list[str]:
-    """One phrase for every missed target, with the margin."""
+    """One phrase per missed target, with the difference."""
     missed = [
         f"{name} {figures[name]['speed']:.3f}x of {target}x ({figures[name]['speed'] - target:+.3f})"
         for name, target in SPEED_TARGETS.items()
@@ -216,7 +217,7 @@ def missed_targets(figures: dict[str, Any]) -> list[str]:
 
 
 def environment(device: torch.device, threads: int) -> dict[str, Any]:
-    """What a figure depends on besides the code."""
+    """Versions and hardware that the results depend on besides the code."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "commit": commit.stdout.strip() or None,
@@ -232,7 +233,7 @@ def environment(device: torch.device, threads: int) -> dict[str, Any]:
 
 
 def print_table(figures: dict[str, Any]) -> None:
-    """One line per contender, in seconds; then the deviations."""
+    """Prints one line per contender, in seconds; then the deviations."""
     header = ("speed", "process", "median", "wall", "median", "speed", "steps", "speed")
     print(" " * 6 + "".join(f"{title:>9}" for title in header))
     for name, line in figures.items():
@@ -253,7 +254,7 @@ def print_table(figures: dict[str, Any]) -> None:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """Command line; the shapes are fixed except for the number of steps, for quick trials."""
+    """The command line's options; the shapes are fixed except for the number of steps, for quick trials."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.sampling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -271,7 +272,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None, config: MDMConfig | None = None, frames: int = FRAMES) -> int:
-    """Measures, prints, writes; the exit code. Tests pass a small `config` and few `frames`."""
+    """Measures, prints and writes; returns the exit code. Tests pass a small `config` and few `frames`."""
     options = parse_arguments(arguments)
     previous = torch.get_num_threads()
     torch.set_num_threads(options.threads)

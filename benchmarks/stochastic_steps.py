@@ -1,8 +1,8 @@
-"""How many denoising steps should be stochastic and trained: held-out curves of all of them against a short window.
+"""How many denoising steps should be stochastic and trained: held-out curves with all of them and with a short window.
 
     python -m benchmarks.stochastic_steps [--num_steps 40] [--runtime local] [--save_dir DIR]
 
-Runs `jobs.grpo` with preset `demo` twice, with the same seed, prompts and evaluation: as it is (of three denoising
+Runs `jobs.grpo` with preset `demo` twice, with the same seed, prompts and evaluation: unchanged (of three denoising
 steps the first is stochastic and trained) and with `--sde_window 0` (every step but the noiseless last one). Writes
 `docs/results/stochastic_steps.json` and `.png`.
 """
@@ -26,7 +26,7 @@ VARIANTS: dict[str, dict[str, object]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs both and writes JSON and PNG."""
+    """Runs both and writes JSON and PNG; returns the exit code."""
     options = parse_arguments(arguments)
     weights = ensure_weights(Path("runs/weights"))
     curves = {}
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options."""
+    """The benchmark's options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.stochastic_steps",
         description=__doc__,

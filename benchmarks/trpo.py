@@ -1,4 +1,4 @@
-"""TRPO against sb3-contrib's TRPO in the same run: returns, wall time, CPU time.
+"""TRPO compared with sb3-contrib's TRPO in the same run: returns, wall-clock time, CPU time.
 
     python -m benchmarks.trpo [--steps 100000] [--seeds 0 1 2] [--json PATH] [--check] [--profile]
 
@@ -7,23 +7,24 @@ in each process. Contenders, one process each, in turn:
 
     sb3     sb3-contrib's TRPO with its defaults: batches of 2048 steps of one environment
     ours    kinetune's TRPO on RLlib (`cluster/rllib/trpo.py`): batches of 8 environments, 1024 steps on Hopper, 2048
-            on the pendulum, there with 20 passes of the critic instead of 10; standard deviation exp(-0.5) at the
-            start. Ray's own start is not timed, the building of the algorithm is. `--env_runners N` samples in N
+            on the pendulum, there with 20 passes of the critic instead of 10; initial standard deviation exp(-0.5).
+            The start of Ray is not timed, the construction of the algorithm is. `--env_runners N` samples in N
             processes instead of the driver
 
-Both have the same trust region: sb3 averages its KL divergence over the entries of an action too, so that its limit of
-0.01 and its damping of 0.1 are 0.01 A and 0.1 A for an action of A entries; ours gets those. `--same` also gives ours
-sb3's batches, deviation and passes.
+Both have the same trust region: sb3 averages its KL divergence over the components of an action too, so that its limit
+of 0.01 and its damping of 0.1 correspond to 0.01 A and 0.1 A for an action of A components, which ours uses. `--same`
+also gives ours sb3's batches, standard deviation and passes.
 
 `train` is the mean return of the last 100 training episodes (ours: of means over batches), `evaluation` that of 10
-episodes with the mean action. CPU time is of the contender's process (env runners are processes of their own).
+episodes with the mean action. CPU time is that of the contender's process (env runners are other processes).
 
-Targets, per task: our mean over seeds is at least the least of sb3's seeds, in training and in evaluation (less 1 %,
-where those seeds differ by less than 1 %: they all reach the most there is); the median over seeds of the ratio of wall
-times is at most 0.6. With --check, a missed target is exit code 1 and named on the last line.
+Targets, per task: our mean over seeds is at least the minimum over sb3's seeds, in training and in evaluation (less 1 %
+if those seeds differ by less than 1 %, which means that all of them reach the maximum of the task); the median over
+seeds of the ratio of wall-clock times is at most 0.6. With --check, a missed target gives exit code 1 and is named on
+the last line.
 
-`--profile` says where the time goes: shares of sampling and update of ours, and the sampling speed of RLlib's own
-`SingleAgentEnvRunner` (episodes and connectors) beside our runner's (arrays), same environments and network.
+`--profile` shows where the time goes: fractions of sampling and update of ours, and the sampling speed of RLlib's own
+`SingleAgentEnvRunner` (episodes and connectors) and of our runner (arrays), with the same environments and network.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ TASKS = ("Hopper-v5", "InvertedDoublePendulum-v5")
 CONTENDERS = ("sb3", "ours")
 WALL_TARGET = 0.6
 SATURATION = 0.01
-"""InvertedDoublePendulum-v5 ends at 9,330 to 9,360 of 10,000, by how still it stands; seeds of one contender differ
-less."""
+"""Relative difference below which returns count as saturated: InvertedDoublePendulum-v5 ends at 9,330 to 9,360 of
+10,000, and the seeds of one contender differ by less."""
 NUM_ENVS = 8
 OURS: dict[str, dict[str, Any]] = {
     "Hopper-v5": {"steps_per_batch": 1024, "initial_log_std": -0.5},
@@ -61,7 +62,7 @@ LIBRARIES = ("gymnasium", "mujoco", "numpy", "ray", "sb3-contrib", "stable-basel
 
 
 def run_sb3(task: str, seed: int, steps: int) -> dict[str, Any]:
-    """sb3-contrib with its defaults."""
+    """Trains sb3-contrib's TRPO with its defaults."""
     import numpy as np
     from sb3_contrib import TRPO
     from stable_baselines3.common.evaluation import evaluate_policy
@@ -78,7 +79,7 @@ def run_sb3(task: str, seed: int, steps: int) -> dict[str, Any]:
 
 
 def run_ours(task: str, seed: int, steps: int, env_runners: int, same: bool) -> dict[str, Any]:
-    """kinetune on RLlib."""
+    """Trains kinetune's TRPO on RLlib."""
     import numpy as np
 
     from cluster.runtime.connect import connect
@@ -128,7 +129,7 @@ def our_config(task: str, seed: int, steps: int, env_runners: int, same: bool = 
 
 
 def action_entries(task: str) -> int:
-    """Width of a task's actions."""
+    """Number of components of a task's actions."""
     import gymnasium
 
     env = gymnasium.make(task)
@@ -139,24 +140,24 @@ def action_entries(task: str) -> int:
 
 
 class Clock:
-    """Wall and CPU time since its making."""
+    """Measures wall-clock and CPU time since its construction."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), cpu_seconds()
 
     def read(self) -> dict[str, float]:
-        """Seconds."""
+        """Elapsed times in seconds."""
         return {"wall": time.perf_counter() - self._wall, "cpu": cpu_seconds() - self._cpu}
 
 
 def cpu_seconds() -> float:
-    """Of this process."""
+    """CPU seconds of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 def profile(task: str, repeats: int = 3) -> dict[str, float]:
-    """Environment steps per CPU-second of RLlib's own env runner and of ours, in turn; the best of each."""
+    """Environment steps per CPU-second of RLlib's env runner and of ours, in turn; the best of each."""
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
@@ -172,7 +173,7 @@ def profile(task: str, repeats: int = 3) -> dict[str, float]:
         for name, runner in (("rllib_runner", theirs), ("our_runner", ours)):
             started = cpu_seconds()
             runner.sample(num_timesteps=BATCH)
-            # The first round warms up.
+            # The first round is a warm-up.
             if repeat:
                 speeds[name] = max(speeds.get(name, 0.0), BATCH / (cpu_seconds() - started))
     theirs.stop()
@@ -181,7 +182,7 @@ def profile(task: str, repeats: int = 3) -> dict[str, float]:
 
 
 def in_process(arguments: Sequence[str]) -> dict[str, Any]:
-    """Run this module again in a process of its own; its last line is JSON."""
+    """Runs this module in another process, whose last line of output is JSON."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.trpo", *arguments],
@@ -197,7 +198,7 @@ def in_process(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def measure(tasks: Sequence[str], seeds: Sequence[int], steps: int, extra: Sequence[str]) -> dict[str, Any]:
-    """Figures by task, contender and seed; `extra` are options of ours."""
+    """Results by task, contender and seed; `extra` are options of ours."""
     figures: dict[str, Any] = {task: {name: {} for name in CONTENDERS} for task in tasks}
     for task in tasks:
         for seed in seeds:
@@ -214,7 +215,7 @@ def measure(tasks: Sequence[str], seeds: Sequence[int], steps: int, extra: Seque
 
 
 def summary(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """What is judged, by task."""
+    """The compared quantities, by task."""
     table = {}
     for task, contenders in figures.items():
         sb3, ours = contenders["sb3"], contenders["ours"]
@@ -232,14 +233,14 @@ def summary(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def least_return(returns: Sequence[float]) -> float:
-    """What is asked of ours, given the returns of sb3's seeds; one seed alone says nothing about saturation."""
+    """The required return, given the returns of sb3's seeds; a single seed does not show saturation."""
     least, most = min(returns), max(returns)
     saturated = len(returns) > 1 and most - least < SATURATION * abs(most)
     return least - SATURATION * abs(least) if saturated else least
 
 
 def missed_targets(table: dict[str, dict[str, float]]) -> list[str]:
-    """One phrase for every missed target, with the margin."""
+    """One phrase per missed target, with the difference."""
     missed = []
     for task, entry in table.items():
         for what in ("train", "evaluation"):
@@ -253,7 +254,7 @@ def missed_targets(table: dict[str, dict[str, float]]) -> list[str]:
 
 
 def print_table(table: dict[str, dict[str, float]]) -> None:
-    """One line per task."""
+    """Prints one line per task."""
     print(f"{'':28}{'train':>18}{'evaluation':>20}{'wall':>8}{'CPU':>7}{'rollout':>9}{'update':>8}")
     print(f"{'mean over seeds':28}{'sb3':>9}{'ours':>9}{'sb3':>11}{'ours':>9}{'ratio':>8}{'ratio':>7}")
     for task, entry in table.items():
@@ -265,7 +266,7 @@ def print_table(table: dict[str, dict[str, float]]) -> None:
 
 
 def about() -> dict[str, Any]:
-    """What a figure depends on besides the code."""
+    """Versions and hardware that the results depend on besides the code."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "commit": commit.stdout.strip() or None,
@@ -278,7 +279,7 @@ def about() -> dict[str, Any]:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Command line."""
+    """The command line's options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.trpo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -300,7 +301,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def one(options: argparse.Namespace) -> dict[str, Any]:
-    """What a process of `in_process` does."""
+    """The work of a process that `in_process` starts."""
     import torch
 
     torch.set_num_threads(1)
@@ -313,7 +314,7 @@ def one(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints, writes; the exit code."""
+    """Measures, prints and writes; returns the exit code."""
     options = parse_arguments(arguments)
     if options.contender:
         print(json.dumps(one(options)))
