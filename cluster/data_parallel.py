@@ -22,7 +22,7 @@ from typing import Any
 
 from cluster.runtime.actor_host import environment, thread_count
 from learners.workers import OneWorker, ProcessGroup, TrainContext, TrainFunction, Workers
-from motions.base.errors import UserError
+from motions.base.errors import RemoteError
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ POLL_INTERVAL = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 """Environment variable for the interval (s) at which Ray Train polls workers; its default, 2, slows short runs."""
 
 
-class TrainingFailed(UserError):  # noqa: N818 - names what happened
+class TrainingFailed(RemoteError):  # noqa: N818 - names what happened
     """The training function raised an error, or its workers died more often than `max_failures`."""
 
 
@@ -109,7 +109,8 @@ def train_on_ray(
     try:
         result = trainer.fit()
     except TrainingFailedError as error:
-        raise TrainingFailed(_last_cause(error)) from error
+        cause = _raised_by_a_worker(error)
+        raise TrainingFailed(_last_cause(error), cause) from error
     checkpoint = Path(result.checkpoint.path) if result.checkpoint else None
     return TrainingResult(checkpoint, dict(result.metrics or {}))
 
@@ -147,6 +148,13 @@ def _loop(function: TrainFunction, threads: int, run: str, loop_config: dict[str
         else:
             with before.as_directory() as path:
                 function(TrainContext(workers, report, Path(path)), loop_config["config"])
+
+
+def _raised_by_a_worker(error: BaseException) -> BaseException | None:
+    """What the training function raised; None where a worker died or Ray Train itself failed."""
+    failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
+    # A death is told by errors of Ray's own.
+    return next((one for one in failures.values() if not type(one).__module__.startswith("ray.")), None)
 
 
 def _last_cause(error: BaseException) -> str:

@@ -52,7 +52,7 @@ class RunDirectoryError(UserError):
     """The directory cannot be used as asked; the message says why and what to do."""
 
 
-class CheckpointWriteError(OSError):
+class CheckpointWriteError(OSError, UserError):
     """A checkpoint could not be written; the previous one is intact."""
 
 
@@ -367,7 +367,7 @@ def _append(path: Path, record: Mapping[str, Any]) -> None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
     except OSError as error:
-        raise WriteError(path, error) from error
+        raise WriteError.of(path, error) from error
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ from cluster.rllib.learner import TRPOTorchLearner
 from cluster.rllib.module import ActorCriticModule, trpo_settings
 from learners.trpo.settings import TRPOSettings
 from learners.trpo.training import rollout_metrics
-from motions.base.errors import UserError
+from motions.base.errors import RemoteError, UserError
 from rollouts.control.rollouts import ControlRollout
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ RETRY_TICK_S = 0.2
 RESTORE_TIMEOUT_S = 120.0
 
 
-class RunnersLost(RuntimeError):  # noqa: N818 - says what happened
+class RunnersLost(RemoteError):  # noqa: N818 - says what happened
     """Env runners died and were not restarted in time."""
 
 

@@ -37,14 +37,14 @@ from cluster.run.learner_service import UpdateReport
 from cluster.run.roles import LEARNER, ROLLOUT, reward_role
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, Output, Role, Runtime
 from cluster.settings import RunSettings
-from motions.base.errors import UserError
+from motions.base.errors import RemoteError
 from rewards.messages import Mixed, RewardError, RewardTerms
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
 
 logger = logging.getLogger(__name__)
 
 
-class RunFailed(UserError):  # noqa: N818 - names what happened
+class RunFailed(RemoteError):  # noqa: N818 - names what happened
     """The run cannot go on; the message names step, call and reason. It can be resumed once that is mended."""
 
 
@@ -148,7 +148,7 @@ class Controller:
             except ActorLost as lost:
                 self._recover(lost)
             except CallFailed as failed:
-                raise RunFailed(f"after {self.step} steps: {failed}") from failed
+                raise RunFailed(f"after {self.step} steps: {failed}", failed.cause) from failed
 
     def judge(self, requests: Sequence[RolloutRequest], version: Output) -> list[ScoredGroup]:
         """Roll out and score requests with some version, through the same actors as training.
@@ -159,7 +159,7 @@ class Controller:
         try:
             return self.collect(self.dispatch(requests, version, "judgement"), "judgement")
         except CallFailed as failed:
-            raise RunFailed(str(failed)) from failed
+            raise RunFailed(str(failed), failed.cause) from failed
 
     def final_policy(self) -> PolicyVersion:
         """The policy that a finished run evaluates and exports; from the last commit where the learner is lost.
@@ -173,7 +173,7 @@ class Controller:
             except ActorLost as lost:
                 self._recover(lost)
             except CallFailed as failed:
-                raise RunFailed(f"after {self.step} steps: {failed}") from failed
+                raise RunFailed(f"after {self.step} steps: {failed}", failed.cause) from failed
 
     def motions(self, group: ScoredGroup) -> GroupMotions:
         """The motions of a group, from where they were made.
@@ -184,7 +184,7 @@ class Controller:
         try:
             return self.runtime.result(group.motions)
         except CallFailed as failed:
-            raise RunFailed(str(failed)) from failed
+            raise RunFailed(str(failed), failed.cause) from failed
 
     def dispatch(self, requests: Sequence[RolloutRequest], version: Output, purpose: str) -> list[PendingGroup]:
         """Submit rollouts, each with the rewards chained on it; `purpose` names them in messages."""
@@ -353,7 +353,7 @@ class Controller:
         except ActorLost:
             raise
         except CallFailed as failed:
-            raise RunFailed(str(failed)) from failed
+            raise RunFailed(str(failed), failed.cause) from failed
         self.step = self._directory.step
         if manifest is not None and self._version_number != manifest.policy_version:
             raise RunFailed(

@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.runtime_env.packaging import _dir_travel
+from ray.exceptions import RayError, RayTaskError
 
+from cluster.runtime.pool import describe, raised_by
+from cluster.runtime.protocol import CallFailed
 from cluster.runtime.ray_job import in_ray_job
 from cluster.settings import ConnectionSettings
 from motions.base.errors import UserError
@@ -66,7 +68,20 @@ def connect(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[
 
     Raises:
         ConnectionFailed: no cluster answers, or the upload is too large.
+        CallFailed: an error of Ray inside the block: a process that a library started (RLlib's) raised or died.
     """
+    try:
+        with _connected(settings, needed_cpus) as connection:
+            yield connection
+    except RayTaskError as error:
+        cause = raised_by(error)
+        raise CallFailed(f"{type(cause).__name__}: {cause}", cause) from error
+    except RayError as error:
+        raise CallFailed(describe(error)) from error
+
+
+@contextmanager
+def _connected(settings: ConnectionSettings, needed_cpus: float) -> Iterator[Connection]:
     if ray.is_initialized():
         yield _describe(started=False)
         return
@@ -115,6 +130,8 @@ def upload(working_directory: Path) -> dict[str, Any]:
 
 def upload_megabytes(folder: Path) -> float:
     """Size of the files of a folder that neither .gitignore nor .rayignore names, in MB."""
+    from ray._private.runtime_env.packaging import _dir_travel
+
     total = 0
 
     def measure(path: Path) -> None:

@@ -98,7 +98,7 @@ class LocalRuntime:
         except BaseException as error:
             if not isinstance(error, Exception):
                 raise
-            raise StartError(f"{role.name} could not be built: {type(error).__name__}: {error}") from error
+            raise StartError(f"{role.name} could not be built: {type(error).__name__}: {error}", error) from error
         return host
 
     def _try(self, call: Call, limit: int) -> None:

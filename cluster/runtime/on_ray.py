@@ -27,7 +27,7 @@ import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from cluster.runtime.pool import Member, Pool, describe, describe_resources
+from cluster.runtime.pool import Member, Pool, describe, describe_resources, raised_by
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, CallStats, Counters, Output, Role, StartError, flatten
 from cluster.settings import ClusterSettings, PlacementStrategy
 
@@ -264,14 +264,16 @@ class RayRuntime:
         role = self._pools[call.role].role
         call.attempts += 1
         call.actor.last_progress = time.monotonic()
-        cause = error.cause if isinstance(error.cause, BaseException) else error
+        cause = raised_by(error)
         if role.retry_errors and call.attempts < role.max_attempts:
             logger.warning("%s raised %s on %s; trying again", call.label, cause, call.actor.name)
             self.counters.retries += 1
             self._take_back(call)
             return
         message = f"{call.label} failed on {call.actor.name}: {type(cause).__name__}: {cause}"
-        self._fail(call, CallFailed(message, cause))
+        failure = CallFailed(message, cause)
+        failure.__cause__ = error  # It has the traceback of the other process.
+        self._fail(call, failure)
 
     def _make_again(self, call: Call) -> None:
         """Returns a finished call whose output is lost to the queue."""

@@ -108,8 +108,9 @@ class Pool:
         try:
             member.process = ray.get(member.building)
         except RayTaskError as error:
-            cause = error.cause
-            raise StartError(f"{member.name} could not be built: {type(cause).__name__}: {cause}") from error
+            cause = raised_by(error)
+            message = f"{member.name} could not be built: {type(cause).__name__}: {cause}"
+            raise StartError(message, cause) from error
         except RayError as error:
             member.failed_starts += 1
             reason = describe(error)
@@ -160,6 +161,11 @@ class Pool:
         name = f"{self.role.name}-{index}" + (f".{restarts}" if restarts else "")
         actor = Actor(self.role, name, self._group, bundle)
         return Member(bundle, actor, actor.build(), time.monotonic(), restarts=restarts)
+
+
+def raised_by(error: RayTaskError) -> BaseException:
+    """What was raised in the other process, without Ray's wrapping."""
+    return error.cause if isinstance(error.cause, BaseException) else error
 
 
 def describe(error: RayError) -> str:

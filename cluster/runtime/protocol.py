@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from motions.base.errors import UserError
+from motions.base.errors import RemoteError
 
 Factory = Callable[[], object]
 """Builds the object of a role, in the process that will hold it. It must be picklable: a module-level function, or
@@ -115,22 +115,15 @@ class Output:
     handle: Any = None
 
 
-class CallFailed(RuntimeError):  # noqa: N818 - names what happened, as concurrent.futures' exceptions do
-    """A call failed and will not be tried again. The message names the call, the actor and the reason.
-
-    `cause` is the exception that the called method raised, if that was the reason.
-    """
-
-    def __init__(self, message: str, cause: BaseException | None = None) -> None:
-        super().__init__(message)
-        self.cause = cause
+class CallFailed(RemoteError):  # noqa: N818 - names what happened, as concurrent.futures' exceptions do
+    """A call failed and will not be tried again. The message names the call, the actor and the reason."""
 
 
 class ActorLost(CallFailed):
     """A stateful actor died: its state is lost, and the caller has to restore it."""
 
 
-class StartError(UserError):
+class StartError(RemoteError):
     """The cluster is too small, or an actor could not be placed or built; the message names what is missing."""
 
 

@@ -1,7 +1,9 @@
 """A settings model as a command line: flags, presets, files, `--help`, `--dry_run`, and errors a person can act on.
 
 Values are taken from the model's defaults, then `--preset`, then `--config`, then the flags; each later one wins. A
-mistake is told in one line per mistake with exit code 2 and no traceback; `--debug` shows where it was raised.
+mistake is told in one line per mistake with exit code 2 and no traceback; `--debug` shows where it was raised. An
+error that the user cannot mend keeps its traceback, which is also written to `error.log` in the job's folder, and ends
+the process with Python's exit code 1.
 
     from jobs import cli
     if __name__ == "__main__":
@@ -12,7 +14,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -22,8 +27,10 @@ from pydantic import ValidationError
 
 from jobs.command_line.flags import Flag, GuideFlag, UsageError, flags_of, names_of, nearest, read_flags
 from jobs.command_line.help_text import help_text
+from motions.base.errors import is_mendable
 from motions.settings import Settings
 
+ERROR_LOG = "error.log"
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -67,44 +74,50 @@ def main(
     guide: Mapping[str, GuideFlag] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Runs a job from the command line and returns its exit code: 0, 2 for a mistake of the user, 130 when interrupted.
+    """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 130 if interrupted.
 
     Args:
         doc: the job module's docstring, shown by `--help`.
         job: the module's name, such as `jobs.grpo`.
         plan: for `--dry_run`: prints what would run and checks everything that can be checked without starting. It
-            raises `ValueError` when the run cannot start. Without it the resolved settings are printed.
+            raises `UserError` when the run cannot start. Without it the resolved settings are printed.
         guide: options of other guides that are no settings here.
         argv: the words behind the module's name; `sys.argv[1:]` if not given.
+
+    Raises:
+        Whatever is a mistake in the code; with `--debug` also what the user can mend.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if any(word in ("--help", "-h") for word in words):
         print(help_text(config, doc, job, preset_names(job)))
         return 0
+    settings = None
     try:
         command = parse(config, words, job, guide)
+        settings = command.settings
         for note in command.notes:
             print(f"note: {note}", file=sys.stderr)
         if command.dry_run and plan is None:
-            print(settings_yaml(command.settings))
+            print(settings_yaml(settings))
         elif command.dry_run and plan is not None:
-            plan(command.settings)
+            plan(settings)
         else:
-            run(command.settings)
+            run(settings)
     except UsageError as error:
         for line in error.lines:
             print(f"error: {line}", file=sys.stderr)
         print(f"python -m {job} --help lists every option", file=sys.stderr)
         return 2
-    except (ValueError, OSError) as error:
-        # Every layer raises ValueError, or lets the system's OSError pass, for what the user can mend.
-        if "--debug" in words:
-            raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BaseException as error:
+        if is_mendable(error) and "--debug" not in words:
+            print(f"error: {_one_line(error)}", file=sys.stderr)
+            return 2
+        if isinstance(error, Exception) and not is_mendable(error):
+            _write_error_log(settings, job, words)
+        raise
     return 0
 
 
@@ -241,6 +254,21 @@ def _error_line(detail: dict[str, Any], sources: _Sources, flags: Mapping[str, F
     if detail["type"] == "value_error":
         return f"--{name} {shown}{behind}: {message}"
     return f"--{name} {shown}{behind}: expected {flags[name].legal}"
+
+
+def _write_error_log(settings: Settings | None, job: str, words: Sequence[str]) -> None:
+    """Adds the error being handled to `error.log` in the job's folder.
+
+    Only where something is in the folder: several jobs want theirs new or empty, and would refuse to be tried again.
+    """
+    folders = (getattr(settings, name, None) for name in ("folder", "save_dir", "save_path"))
+    folder = next((folder for folder in folders if isinstance(folder, Path)), None)
+    with suppress(OSError):
+        if folder is not None and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            with open(folder / ERROR_LOG, "a", encoding="utf-8") as file:
+                command = shlex.join(["python", "-m", job, *words])
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S %z')} {command}\n{traceback.format_exc()}\n")
+            print(f"this is a bug; it is written to {folder / ERROR_LOG} too", file=sys.stderr)
 
 
 def _one_line(error: BaseException) -> str:

@@ -23,13 +23,13 @@ class WriteError(OSError):
     `errno` and `filename` are those of the failed call and of the file that was asked for.
     """
 
-    def __init__(self, path: Path, cause: OSError) -> None:
-        reason = cause.strerror or str(cause)
-        super().__init__(cause.errno or errno.EIO, reason, str(path))
-        self.message = f"cannot write {path}: {reason}; nothing was overwritten"
+    @classmethod
+    def of(cls, path: Path, cause: OSError) -> WriteError:
+        """The error about `path` that a failed call makes."""
+        return cls(cause.errno or errno.EIO, cause.strerror or str(cause), str(path))
 
     def __str__(self) -> str:
-        return self.message
+        return f"cannot write {self.filename}: {self.strerror}; nothing was overwritten"
 
 
 class _RecordingFile(io.FileIO):
@@ -64,7 +64,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except OSError as error:
-        raise WriteError(target, error) from error
+        raise WriteError.of(target, error) from error
     raw = _RecordingFile(descriptor, "wb")
     try:
         with io.BufferedWriter(raw, buffer_size=1 << 20) as file:
@@ -78,7 +78,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         cause = raw.error or error
         # An OSError that the caller's block raises for another file keeps its own type and message.
         if isinstance(cause, OSError) and (cause is raw.error or cause.filename in (None, str(temporary))):
-            raise WriteError(target, cause) from cause
+            raise WriteError.of(target, cause) from cause
         raise
 
 

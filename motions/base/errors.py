@@ -1,8 +1,38 @@
-"""The one kind of error that a user can mend."""
+"""Errors that a user can mend, and how to tell them from bugs."""
+
+import errno
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class UserError(ValueError):
     """A file, an option or a machine is not as a run needs it, and the message says what to do.
 
-    The command line prints it as one line, without traceback. Any other exception is a bug and keeps its traceback.
+    The command line prints it as one line, without traceback. Any other exception is a bug and keeps its traceback
+    (see `is_mendable`).
     """
+
+
+class RemoteError(RuntimeError):
+    """Something failed that another process did for this one (an actor, a training worker).
+
+    `cause` is what was raised there; None where nothing was: the machine is too small, a process was killed or hung.
+    """
+
+    def __init__(self, message: str, cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.__cause__ = cause
+
+
+def is_mendable(error: BaseException) -> bool:
+    """Whether a user can mend an error, so that its message is enough.
+
+    True for a `UserError`, for a system error that names a file (missing, not readable) or is the disk's (full), and
+    for a `RemoteError` that has such a cause or none.
+    """
+    if isinstance(error, RemoteError):
+        return error.cause is None or is_mendable(error.cause)
+    if isinstance(error, UserError):
+        return True
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,19 @@ import torch.multiprocessing as mp
 from cluster.data_parallel import TrainingFailed, train_here, train_on_ray
 from cluster.runtime.connect import Connection
 from learners.workers import ProcessGroup
+from motions.base.errors import is_mendable
 from tests.toys.train_toys import die_then_complain, two_steps
 
 
 @pytest.mark.ray
 def test_a_dead_worker_costs_a_restart_and_a_mistake_is_told(ray_cluster: Connection, tmp_path: Path) -> None:
-    with pytest.raises(TrainingFailed, match="resumed at 1: no such clip"):
+    with pytest.raises(TrainingFailed, match="resumed at 1: no such clip") as caught:
         train_on_ray(
             die_then_complain, "no such clip", tmp_path, name="toy", num_workers=1, cpus_per_worker=1, max_failures=1
         )
+    # It raises a ValueError, which is a mistake in the code.
+    assert isinstance(caught.value.cause, ValueError) and not is_mendable(caught.value)
+    assert "in die_then_complain\n" in "".join(traceback.format_exception(caught.value))
 
 
 def test_without_ray_it_is_a_plain_call_that_resumes(tmp_path: Path) -> None:

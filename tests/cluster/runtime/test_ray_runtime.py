@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
+from cluster.runtime.connect import connect
 from cluster.runtime.on_ray import RayRuntime
 from cluster.runtime.protocol import ActorLost, CallFailed, Role, StartError
+from cluster.settings import ConnectionSettings
+from motions.base.atomic import WriteError
+from motions.base.errors import UserError, is_mendable
 from tests.toys.cluster_toys import broken, strike
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -66,6 +73,9 @@ class Worker:
 
     def fail(self, message: str) -> None:
         raise KeyError(message)
+
+    def refuse(self, error: Exception) -> None:
+        raise error
 
 
 @contextmanager
@@ -139,6 +149,30 @@ def test_an_exception_is_final_and_named_and_ends_what_depends_on_it(runtime: Ra
     assert failing.failure is not None and isinstance(failing.failure.cause, KeyError)
     assert "score of prompt 3 failed on worker-" in str(failing.failure) and "no such joint" in str(failing.failure)
     assert dependent.failure is failing.failure and failing.attempts == 1
+    # A mistake in the code keeps the other process's traceback.
+    assert not is_mendable(failing.failure)
+    assert "in fail\n" in "".join(traceback.format_exception(failing.failure))
+
+
+def test_what_a_user_can_mend_is_so_from_another_process_too(runtime: RayRuntime) -> None:
+    for mistake in (UserError("no such clip"), WriteError(errno.ENOSPC, "No space left on device", "x.npy")):
+        failing = runtime.submit("worker", "refuse", mistake)
+        list(runtime.wait([failing]))
+        assert failing.failure is not None and is_mendable(failing.failure)
+        assert f"{type(mistake).__name__}: {mistake}" in str(failing.failure)
+
+
+@pytest.mark.parametrize(("mistake", "mendable"), [(UserError("no clip"), True), (TypeError("no clip"), False)])
+def test_an_error_in_a_process_of_a_library_is_told_as_one_of_ours(mistake: Exception, mendable: bool) -> None:
+    actor: Any = ray.remote(Worker)
+    actor = actor.options(num_cpus=0.1).remote()
+    with (
+        pytest.raises(CallFailed, match=f"^{type(mistake).__name__}: no clip$") as caught,
+        connect(ConnectionSettings()),
+    ):
+        ray.get(actor.refuse.remote(mistake))
+    assert is_mendable(caught.value) is mendable
+    assert "in refuse\n" in "".join(traceback.format_exception(caught.value))
 
 
 def test_threads_are_pinned_in_the_process(runtime: RayRuntime) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +14,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from jobs.command_line import main as cli
 from jobs.command_line.flags import GuideFlag, UsageError
+from motions.base.errors import RemoteError, UserError
 from motions.settings import Settings
 
 
@@ -175,9 +179,15 @@ def test_options_of_other_guides() -> None:
 def run_main(*argv: str) -> int:
     def run(config: ToolConfig) -> None:
         if config.num_cuts == 9:
-            raise ValueError("num_cuts 9: the blade\n  breaks")
+            raise UserError("num_cuts 9: the blade\n  breaks")
         if config.num_cuts == 8:
-            raise RuntimeError("a fault of ours")
+            raise ValueError("a fault of ours")
+        if config.num_cuts == 7:
+            (config.save_dir / "nowhere").read_text()
+        if config.num_cuts == 6:
+            raise RemoteError("cut 6 failed: TypeError", TypeError("in another process"))
+        if config.num_cuts == 5:
+            raise RemoteError("cut 5 failed: UserError: no blade", UserError("no blade"))
         print(f"cut {config.num_cuts}")
 
     return cli.main(ToolConfig, run, "Cuts.\n\n    python -m jobs.tool", "jobs.tool", argv=argv, plan=print)
@@ -190,13 +200,58 @@ def test_exit_codes_and_streams(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.splitlines()[0] == "error: --num_cuts 1: expected integer >= 2"
     assert run_main("--save_dir", "out", "--cuts", "9") == 2
     assert capsys.readouterr().err == "error: num_cuts 9: the blade breaks\n"
-    with pytest.raises(ValueError, match="breaks"):
+    with pytest.raises(UserError, match="breaks"):
         run_main("--save_dir", "out", "--cuts", "9", "--debug")
-    with pytest.raises(RuntimeError):  # a fault of ours keeps its traceback
+    with pytest.raises(ValueError, match="a fault of ours"):
         run_main("--save_dir", "out", "--cuts", "8")
+    with pytest.raises(RemoteError, match="cut 6"):
+        run_main("--save_dir", "out", "--cuts", "6")
+    capsys.readouterr()
+    assert run_main("--save_dir", "out", "--cuts", "5") == 2
+    assert capsys.readouterr().err == "error: cut 5 failed: UserError: no blade\n"
+    assert run_main("--save_dir", "out", "--cuts", "7") == 2
+    assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: 'out/nowhere'\n"
     capsys.readouterr()
     assert run_main("--save_dir", "out", "--cuts", "9", "--dry_run") == 0
     assert "num_cuts=9" in capsys.readouterr().out
+
+
+def test_a_mistake_in_the_code_is_written_to_the_folder_of_the_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(cuts: str, folder: Path) -> None:
+        with pytest.raises((ValueError, RemoteError)):
+            run_main("--save_dir", str(folder), "--cuts", cuts)
+
+    for folder in (tmp_path / "missing", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        fail("8", folder)
+        # Jobs that want a new or an empty folder can be tried again.
+        assert not folder.exists() or not list(folder.iterdir())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").touch()
+    capsys.readouterr()
+    fail("8", tmp_path / "run")
+    assert f"written to {tmp_path / 'run/error.log'}" in capsys.readouterr().err
+    fail("6", tmp_path / "run")
+    log = (tmp_path / "run/error.log").read_text()
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} python -m jobs.tool --save_dir", log)
+    assert "in run\n" in log and "ValueError: a fault of ours" in log
+    assert "TypeError: in another process" in log and "RemoteError: cut 6 failed" in log
+    assert run_main("--save_dir", str(tmp_path / "run"), "--cuts", "9") == 2
+    assert (tmp_path / "run/error.log").read_text() == log
+
+
+def test_a_mistake_in_the_code_has_its_own_exit_status() -> None:
+    program = """
+import sys
+from tests.jobs.command_line.test_cli import run_main
+sys.exit(run_main(*sys.argv[1:]))
+"""
+    for cuts, status, where in (("8", 1, "Traceback"), ("9", 2, "error: num_cuts 9"), ("4", 0, "")):
+        words = [sys.executable, "-c", program, "--save_dir", "out", "--cuts", cuts]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == status and done.stderr.startswith(where)
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import stat
 import subprocess
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from motions.base.atomic import WriteError, atomic_write
+from motions.base.errors import is_mendable
 
 
 def test_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -66,6 +68,14 @@ def test_full_disk_is_one_error_that_names_the_file(
             torch.save({"weight": torch.zeros(1_000_000)}, file)
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["model000000007.pt"]
+
+
+def test_a_failed_write_reaches_another_process_whole(tmp_path: Path) -> None:
+    with pytest.raises(WriteError) as caught, atomic_write(tmp_path / "nowhere/x.pt"):
+        pass
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(again, WriteError) and is_mendable(again)
+    assert (str(again), again.errno, again.filename) == (str(caught.value), errno.ENOENT, caught.value.filename)
 
 
 def test_no_space_left_on_a_real_full_file_system(tmp_path: Path) -> None:
