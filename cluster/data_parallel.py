@@ -81,7 +81,14 @@ def train_on_ray(
     Raises:
         TrainingFailed: with the message of the error in the training function.
     """
-    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train import (
+        CheckpointConfig,
+        FailureConfig,
+        LoggingConfig,
+        RunConfig,
+        ScalingConfig,
+        TrainingFailedError,
+    )
     from ray.train.torch import TorchConfig, TorchTrainer
 
     os.environ.setdefault(*POLL_INTERVAL)
@@ -104,8 +111,6 @@ def train_on_ray(
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    from ray.train import TrainingFailedError
-
     try:
         result = trainer.fit()
     except TrainingFailedError as error:

@@ -240,7 +240,9 @@ def test_a_measurement_that_fails_leaves_the_trained_policy(
     words = grpo_words(models, tmp_path / "run", num_steps=1, num_prompts=2, num_eval_prompts=1)
     with monkeypatch.context() as patch:
         patch.setattr("rewards.evaluation.text.measure", broken)
-        assert run_grpo(*words) == 2
+        with pytest.raises(ValueError, match="the measurement is broken"):
+            run_grpo(*words)
+    assert "in broken\n" in (tmp_path / "run" / "error.log").read_text()
     assert (tmp_path / "run" / "adapter").is_dir()
     trained = weights_of(tmp_path / "run" / "model_final.pt")
     assert not (tmp_path / "run" / "evaluation.json").exists()
