@@ -1,4 +1,4 @@
-"""What a scorer returns."""
+"""Results of scorers: named terms for each motion, and the mixed rewards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from motions.base.errors import UserError
 
 
 class RewardError(UserError):
-    """A reward raised or is not finite; the message names the reward, the term, the prompt and the sample."""
+    """A reward raised an error or is not finite; the message names the reward, the term, the prompt and the sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class RewardTerms:
 
     scorer: str
     terms: dict[str, np.ndarray]
-    """name -> [N] float32; every value finite."""
+    """Term name -> [N] float32; every value is finite."""
     seconds: float
 
 
@@ -33,10 +33,10 @@ class Mixed(Protocol):
 
     @property
     def total(self) -> np.ndarray:
-        """[N]."""
+        """Total rewards [N] of the group."""
         ...
 
     @property
     def terms(self) -> dict[str, np.ndarray]:
-        """Every term by name, [N]."""
+        """Values [N] of every term by name."""
         ...

@@ -1,4 +1,4 @@
-"""R_total = beta_s * R_sem + beta_p * R_phy + beta_t * R_track (+ weight * extra); every term is kept beside it."""
+"""R_total = beta_s * R_sem + beta_p * R_phy + beta_t * R_track (+ weight * extra); the terms are kept beside it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class MixedRewards:
     """The rewards of the N motions of one group."""
 
     total: np.ndarray
-    """[N] float32."""
+    """Total rewards [N] float32."""
     terms: dict[str, np.ndarray]
     """Every term of every scorer by name, [N] float32."""
 
 
 def term_weights(settings: RewardSettings) -> dict[str, float]:
-    """Weight in the total by term. Terms that are not named here have none; a physics reward that is off has 0."""
+    """Weight of each term in the total; absent terms have none, and a physics reward that is off has 0."""
     weights = {"semantic": settings.beta_s, "physics": settings.beta_p if settings.use_physics_reward else 0.0}
     if settings.use_tracking_reward:
         weights[TRACKING] = settings.beta_t
@@ -48,11 +48,11 @@ def mix(terms: Mapping[str, np.ndarray], settings: RewardSettings) -> np.ndarray
 
 
 def combine(results: Sequence[RewardTerms], settings: RewardSettings, prompt_text: str) -> MixedRewards:
-    """Merge what the scorers returned for one group, and mix it.
+    """Merges the terms that the scorers returned for one group, and mixes them.
 
     Raises:
-        RewardError: a term is not finite or not [N], two scorers use one name, or a weighted term is missing. Whether
-            that stops the run or drops the group is the caller's policy (`on_reward_error`).
+        RewardError: a term is not finite or not [N], two scorers use the same name, or a weighted term is missing. The
+            caller decides by `on_reward_error` whether that stops the run or drops the group.
     """
     if not results:
         raise RewardError(f"no scorer returned anything for prompt {prompt_text!r}")

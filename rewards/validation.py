@@ -1,4 +1,4 @@
-"""Checks around a scorer: sound motions go in, finite terms of the right size come out."""
+"""Checks before and after a scorer: its motions must be valid, and its terms finite and of the right size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rollouts.messages import GroupMotions
 
 
 def check_motions(scorer: str, motions: GroupMotions, num_features: int, min_frames: int) -> None:
-    """Refuse motions that cannot be judged.
+    """Raises an error for motions that cannot be scored.
 
     Raises:
         RewardError: wrong shape or width, a length outside min_frames..T, or a valid frame that is not finite.
@@ -32,10 +32,10 @@ def check_motions(scorer: str, motions: GroupMotions, num_features: int, min_fra
 
 
 def check_terms(scorer: str, terms: Mapping[str, np.ndarray], prompt_text: str, num_samples: int) -> None:
-    """Refuse terms that are not [N] or not finite, naming reward, term, prompt and sample.
+    """Raises an error for terms that are not [N] or not finite, naming reward, term, prompt and sample.
 
     Raises:
-        RewardError: see above.
+        RewardError: a term has another shape or a value that is not finite.
     """
     for term, values in terms.items():
         where = f"reward {scorer!r}, term {term!r}, prompt {prompt_text!r}"

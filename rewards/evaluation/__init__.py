@@ -1,1 +1,1 @@
-"""Evaluation of policies and characters, and comparisons of evaluations."""
+"""Evaluation of text-to-motion policies and of controllers, and comparison of evaluations."""

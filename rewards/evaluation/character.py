@@ -1,23 +1,23 @@
-"""How well a policy imitates: rewards, survival and tracking errors from fixed starts, beside policies that do nothing.
+"""Evaluation of controllers: rewards, survival and tracking errors from fixed starts, next to trivial policies.
 
-One number cannot be trusted here: a policy that stands still survives, one that falls at once tracks well until then.
-So every policy is started from the same phases on the clip and gets, for each episode,
+No single number suffices: a policy that stands still survives, and one that falls at once tracks well until then.
+Therefore every policy is started from the same phases of the clip and gets, for each episode,
 
-    reward              mean imitation reward of the steps it lived, in [0, 1]
-    normalised_return   sum of rewards over the steps the episode could have had, in [0, 1]: a fall costs all the rest
+    reward              mean imitation reward of the steps before the fall or end, in [0, 1]
+    normalised_return   sum of rewards over the possible number of steps, in [0, 1]: after a fall rewards count as 0
     survival_s          seconds until the fall or the end
-    success             no fall for the whole episode
-    joint_error         mean angle between the joints and the reference's, radians, of the steps it lived
-    joint_error_1s      the same of the first second only: who lives longer is not blamed for what comes later
-    root_error          metres from the reference's root, after once-per-cycle re-anchoring if the task has it
+    success             no fall during the whole episode
+    joint_error         mean angle between the joints and the reference's, radians, over the steps before the fall
+    joint_error_1s      the same over the first second only, which is comparable between long and short episodes
+    root_error          metres from the reference's root; with `root_sync` the reference moves once per cycle
     body_error          mean over the 15 bodies, metres
 
-and the same table for: `open loop` (the reference target with velocity feed-forward), `hold pose` (the targets of the
-first moment for ever) and `zero action` (in residual mode that is the open loop). Pushes come from the same starts.
+and the same table for: `open loop` (the reference target with velocity feed-forward), `hold pose` (the initial targets
+throughout) and `zero action` (in residual mode the same as open loop). Pushes are tested from the same starts.
 
-Whatever a controller was trained with, it is judged by the same rules (`judged`): a fall ends the episode, by the
-clip's own ground bodies and the default deviation, and the reward is the default one. Its interface and its physics
-stay what they were; physics that are not the default are named beside the figures (`unusual`).
+All controllers are evaluated by the same rules (`judged`), independent of their training: a fall ends the episode, by
+the clip's own ground bodies and the default deviation, and the reward is the default one. Interface and physics remain
+the controller's own; physics other than the default are listed with the results (`unusual`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rollouts.imitation.settings import DemonstrationSettings
 
 CharacterPolicy = Callable[["DeepMimicVectorEnv", np.ndarray], np.ndarray]
-"""The environment and its observations [N, O] -> actions [N, A]."""
+"""Maps the environment and its observations [N, O] to actions [N, A]."""
 
 QUANTITIES = (
     *("reward", "normalised_return", "survival_s", "success"),
@@ -47,15 +47,15 @@ QUANTITIES = (
 )
 ERRORS = ("joint_error", "root_error", "body_error")
 RECOVERY_S = 5.0
-"""An episode that goes on for so long after a push has recovered."""
+"""Seconds without a fall after a push that count as recovery."""
 PUSH_DURATION_S = 0.2
 PRECISION = 6
 
 
 @dataclass(frozen=True, slots=True)
 class ImitationEpisodes:
-    """N episodes: every quantity of `QUANTITIES` [N], `fell` [N] and `steps` [N]; `qpos` [T, N, nq] if recorded, where
-    row 0 is the start, and `reference_qpos` of the same times."""
+    """N episodes: every quantity of `QUANTITIES` [N], `fell` [N] and `steps` [N]; if recorded, states `qpos` [T, N,
+    nq], beginning with the start, and `reference_qpos` at the same times."""
 
     values: dict[str, np.ndarray]
     fell: np.ndarray
@@ -64,20 +64,20 @@ class ImitationEpisodes:
     reference_qpos: np.ndarray | None = None
 
     def mean(self) -> dict[str, float]:
-        """Means over the episodes."""
+        """Means of all quantities over the episodes."""
         return {name: float(values.mean()) for name, values in self.values.items()}
 
 
 def fixed_phases(count: int) -> np.ndarray:
-    """Starts [count] evenly spread over the clip."""
+    """Phases [count] evenly spread over the clip, beginning with 0."""
     return np.arange(count) / count
 
 
 def judged(task: DeepMimicSettings) -> DeepMimicSettings:
-    """A task under the rules that every controller is judged by: the defaults of reward, episode and falls.
+    """A task with the rules by which every controller is evaluated: the defaults of reward, episode and falls.
 
-    What remains is the controller's own: clips (absolute actions are in units of all of them), interface, physics. The
-    ground bodies remain for clips from files: only of the built-in ones is it known what may touch the ground.
+    The controller's own clips (which define the units of absolute actions), interface and physics remain. For clips
+    from files the ground bodies remain too, as their defaults are known for built-in clips only.
     """
     from envs.settings import ControlInterfaceSettings, DeepMimicSettings, HumanoidSettings, ReferenceSettings
     from motions.humanoid.mocap import CLIP_NAMES
@@ -90,7 +90,7 @@ def judged(task: DeepMimicSettings) -> DeepMimicSettings:
 
 
 def unusual(task: DeepMimicSettings) -> dict[str, Any]:
-    """Physics, reference and ground bodies of a task that are not the defaults: they make a clip easier or harder."""
+    """Physics, reference and ground bodies of a task that differ from the defaults and make a clip easier or harder."""
     from envs.settings import HumanoidSettings
 
     names = (*HumanoidSettings.model_fields, "seam_blend_s", "keep_cycle_height", "ground_bodies")
@@ -107,12 +107,12 @@ def imitation_episodes(
     clip: int = 0,
     record: bool = False,
 ) -> ImitationEpisodes:
-    """One episode from every phase on one of the task's clips, until the fall or for `num_steps`.
+    """One episode from every phase on one of the task's clips, until a fall or for `num_steps`.
 
     Args:
-        task: its pushes act; its time limit is replaced by `num_steps`.
+        task: options of the task, including pushes; its time limit is replaced by `num_steps`.
         clip: index into the task's clips.
-        record: keep the states, for pictures.
+        record: keep the states, for drawing.
     """
     from envs.mujoco.vector_environment import make_vector_env
 
@@ -130,7 +130,7 @@ def imitation_episodes(
         observations, rewards, terminated, truncated, infos = env.step(actions)
         steps += living
         sums["reward"] += np.where(living, rewards, 0.0)
-        # The step into the fall has no pose worth comparing: it counts as time and as reward 0.
+        # The pose of the step into the fall is not compared: the step counts as time and as reward 0.
         for name in ERRORS:
             sums[name] += np.where(living & ~terminated, infos.get(name, 0.0), 0.0)
         if step < task.control_hz:
@@ -158,7 +158,7 @@ def imitation_episodes(
 
 
 def possible_steps(env: DeepMimicVectorEnv, phases: np.ndarray, num_steps: int, clip: int) -> np.ndarray:
-    """Steps [N] that episodes from these phases of a clip have at most: one that does not repeat ends."""
+    """Largest number of steps [N] of episodes from these phases of a clip; one that does not repeat ends earlier."""
     reference = env.task.reference
     if reference.cyclic[clip]:
         return np.full(len(phases), num_steps)
@@ -167,7 +167,7 @@ def possible_steps(env: DeepMimicVectorEnv, phases: np.ndarray, num_steps: int, 
 
 
 def controller_policy(controller: ActorCritic) -> CharacterPolicy:
-    """The mean action: noise is for training."""
+    """The controller's mean action, without noise."""
     import torch
 
     def act(env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
@@ -177,39 +177,39 @@ def controller_policy(controller: ActorCritic) -> CharacterPolicy:
 
 
 def open_loop(env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
-    """The reference target with velocity feed-forward, whatever happens."""
+    """The reference target with velocity feed-forward, independent of the state."""
     return env.expert_action()
 
 
 def zero_action(env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
-    """Zeros."""
+    """Actions [N, A] of zeros."""
     return np.zeros((env.num_envs, len(env.observation_schema["action_range"])))
 
 
 class HoldPose:
-    """The targets of the first moment for ever."""
+    """The PD targets of the first step, throughout the episode."""
 
     def __init__(self) -> None:
         self._pose: np.ndarray | None = None
 
     def __call__(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
-        """Actions [N, A] that aim at the pose of the first call."""
+        """Actions [N, A] whose target is the pose of the first call."""
         if self._pose is None:
             self._pose = env.coordinates()
         return env.task.action_to(env.task.in_reference_angles(self._pose))
 
 
 def baselines() -> dict[str, CharacterPolicy]:
-    """Policies that every table has, by name."""
+    """The trivial policies of every table, by name."""
     return {"open loop": open_loop, "hold pose": HoldPose(), "zero action": zero_action}
 
 
 def push_recovery(
     task: DeepMimicSettings, policy: CharacterPolicy, settings: ControlEvaluationSettings, clip: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Share of episodes that recovered, by force (`100 N`) and direction in degrees, with their mean under `all`.
+    """Fraction of episodes that recovered, by force (`100 N`) and direction in degrees; `all` is the mean per force.
 
-    An episode that falls before the push comes has not recovered either.
+    An episode that ends in a fall before the push counts as not recovered.
     """
     phases = fixed_phases(settings.eval_episodes)
     until = settings.eval_push_at_s + PUSH_DURATION_S + RECOVERY_S
@@ -232,14 +232,14 @@ def push_recovery(
 
 
 class ExpertPolicy:
-    """The expert that labels a cloning's data, without refinement, as a policy; built for the environment it meets."""
+    """The expert that labels demonstrations, without refinement, as a policy; built for the first call's environment."""
 
     def __init__(self, settings: DemonstrationSettings) -> None:
         self._settings = settings
         self._experts: dict[tuple[str, ...], Expert] = {}
 
     def __call__(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
-        """Actions [N, A]."""
+        """Actions [N, A] of the expert."""
         from rollouts.imitation.experts import build_expert
 
         motion = env.settings.motion
@@ -254,16 +254,16 @@ def evaluate_characters(
     settings: ControlEvaluationSettings,
     clips: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """All of the evaluation as plain values.
+    """The complete evaluation as plain values.
 
     Args:
-        task: under the rules of `judged`, whatever its own are.
-        clips: those of its `motion` to try, by default all.
+            task: options of the task; its rules are replaced by those of `judged`.
+            clips: clips of the task's `motion` to evaluate, by default all.
 
-    Returns:
-        For the first clip: `policies` by name with `mean` and `episodes`, and `pushes` of the first policy; the task's
-        own pushes are off. `other_clips`: the same by name of the other clips, without pushes. `unusual`: physics
-        that are not the default.
+        Returns:
+            For the first clip: `policies` by name with `mean` and `episodes`, and `pushes` of the first policy; the
+                task's own pushes are off. `other_clips`: the same for the other clips by name, without pushes.
+                `unusual`: physics that differ from the default.
     """
     task = judged(task)
     first, *others = [task.motion.index(clip) for clip in clips or task.motion]
@@ -298,7 +298,7 @@ def _evaluate_clip(
 
 
 def table_text(evaluation: Mapping[str, Any]) -> str:
-    """The evaluation as a table of text, one for every clip."""
+    """The evaluation as text, one table per clip."""
     width = max(len(name) for name in evaluation["policies"])
     head = " ".join(f"{name:>17}" for name in QUANTITIES)
     unlike = [f"{name} {value}" for name, value in evaluation.get("unusual", {}).items()]
@@ -317,7 +317,7 @@ def table_text(evaluation: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A promise about the first policy: the quantity must be at least `least`."""
+    """A required result of the first policy: the quantity must be at least `least`."""
 
     name: str
     least: float
@@ -333,17 +333,17 @@ WALK_TARGETS: tuple[Target, ...] = (
     Target("normalised return", 0.7, _mean_of("normalised_return")),
     Target("recovery from 100 N for 0.2 s", 0.8, lambda evaluation: evaluation["pushes"]["100 N"]["all"]),
 )
-"""What a trained walk must do, from 20 fixed phases over 20 s; recovery is over all directions of the push."""
+"""Required results of a controller for `walk`, from 20 fixed phases over 20 s; recovery is over all push directions."""
 
 
 def missed_targets(evaluation: Mapping[str, Any], targets: Sequence[Target] = WALK_TARGETS) -> list[str]:
-    """One phrase for each target that is missed: `normalised return 0.512 < 0.7`."""
+    """One phrase per missed target, such as `normalised return 0.512 < 0.7`."""
     values = [(target, target.value(evaluation)) for target in targets]
     return [f"{target.name} {value:.3f} < {target.least:g}" for target, value in values if not value >= target.least]
 
 
 def evaluation_json(evaluation: Mapping[str, Any]) -> bytes:
-    """The file `evaluation.json`."""
+    """Content of the file `evaluation.json`."""
     return (json.dumps(evaluation, indent=1) + "\n").encode()
 
 
@@ -352,7 +352,7 @@ def _qpos(env: DeepMimicVectorEnv) -> np.ndarray:
 
 
 def _reference_qpos(env: DeepMimicVectorEnv) -> np.ndarray:
-    """MuJoCo states [N, nq] of the reference at the present time, never re-anchored to the character."""
+    """MuJoCo states [N, nq] of the reference at the present time, never moved to the character."""
     task = env.task
     times = task.reference.phase(task.clip, task.time) * task.reference.durations[task.clip]
     qpos, _ = task.reference.start(task.clip, np.minimum(times, np.nextafter(task.reference.durations[task.clip], 0.0)))

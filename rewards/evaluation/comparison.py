@@ -1,10 +1,10 @@
-"""Whether a later policy is better than an earlier one on the same prompts and seeds.
+"""Compares the evaluation of a policy with that of an earlier one on the same prompts and seeds.
 
 Choices:
 
-1. Samples are paired: the same prompt and starting noise before and after.
-2. Confidence intervals are bootstrapped over prompts: samples of one prompt are not independent of each other.
-3. What one number cannot pair (FID) has no interval.
+1. Samples are paired: the same prompt and initial noise before and after.
+2. Confidence intervals are bootstrapped over prompts, because samples of one prompt are not independent.
+3. A quantity without values per sample (FID) has no interval.
 
 Legend: P prompts, S samples per prompt.
 """
@@ -62,12 +62,12 @@ MEANINGS: dict[str, tuple[str, Better]] = {
     "tracking_speed_gate": ("Factor of R_track against frozen motion", "neutral"),
     "tracking_failed": ("Share of motions that could not be simulated", "lower"),
 }
-"""What a quantity means and which way is better; the order is the report's."""
+"""Meaning of each quantity and the direction that is better; in the order of the report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One quantity before and after, with the paired 95 % interval of its change where there is one."""
+    """One quantity before and after, with the paired 95 % interval of its change if there is one."""
 
     name: str
     before: float
@@ -76,16 +76,16 @@ class Change:
 
     @property
     def difference(self) -> float:
-        """After minus before."""
+        """Value after minus value before."""
         return self.after - self.before
 
     @property
     def ratio(self) -> float:
-        """After over before."""
+        """Value after divided by value before."""
         return self.after / self.before
 
     def row(self) -> dict[str, Any]:
-        """The report's row of `evaluation.json`."""
+        """The quantity's row in `evaluation.json` and in the report."""
         meaning, better = MEANINGS.get(self.name, (f"Reward term {self.name}", "higher"))
         interval = None if self.interval is None else list(self.interval)
         return {
@@ -99,13 +99,13 @@ class Change:
 
 
 def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray | None = None) -> list[Change]:
-    """Every quantity of two evaluations, the mixed reward first.
+    """Compares every quantity of two evaluations, the mixed reward first.
 
     Args:
-        real_embeddings: [M, d] of the judge on held-out real windows, for the FID.
+        real_embeddings: [M, d] of held-out real windows, for the FID.
 
     Raises:
-        UserError: the two evaluations are of other prompts or numbers of samples.
+        UserError: the evaluations have different prompts or numbers of samples.
     """
     if before.prompts != after.prompts or before.terms["total"].shape != after.terms["total"].shape:
         raise UserError("only evaluations of the same prompts and samples can be compared")
@@ -123,11 +123,11 @@ def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray |
 
 
 def shared_places(before: Collection[int], after: Collection[int]) -> list[int]:
-    """Places of the prompts that have a group both before and after, in order: with `on_reward_error drop_group` a
-    reward may have failed on one side only, and what has no partner cannot be paired.
+    """Indices of the prompts that have a group both before and after, in order. With `on_reward_error drop_group` a
+    reward may have failed on one side only, and the prompt cannot be paired.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such prompt.
     """
     places = sorted(set(before) & set(after))
     if not places:
@@ -162,7 +162,7 @@ def write_evaluation(
     """Writes `evaluation.json`, `samples/before.npz`, `samples/after.npz` and `samples/prompts.jsonl`.
 
     Args:
-        sampler: how the motions were drawn, in words.
+        sampler: description of the sampling settings, for the report.
     """
     from motions.data.prompts import save_prompts
 

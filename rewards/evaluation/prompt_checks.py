@@ -1,7 +1,7 @@
-"""What the prompts of a GRPO run have to fit into, checked before anything starts.
+"""Checks the prompts of a GRPO run against all length limits before anything starts.
 
-A prompt that is too long for the network, the dense reward or a text encoder would end the run at the step that draws
-it, hours later.
+A prompt that is too long for the network, the dense reward or a text encoder would otherwise end the run at the step
+that uses it, possibly hours later.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptLimits:
-    """What every prompt has to fit into."""
+    """Limits that every prompt must satisfy."""
 
     max_frames: int
-    """Of the network: one less than its positional table has rows (`pos_embed_max_len`)."""
+    """Limit of the network, in frames: one less than the rows of its positional table (`pos_embed_max_len`)."""
     rewards: RewardSettings
-    """Whether segments are judged one by one, and up to which frame."""
+    """Determine whether segments are scored one by one, and how many frames of a motion are used."""
     reward_encoder: TokenEncoder
-    """Reads the texts of the semantic reward."""
+    """Encodes the texts of the semantic reward."""
     judge_encoder: TokenEncoder | None
-    """Reads the texts of all segments, where there is a judge."""
+    """Encodes the texts of all segments for the evaluating TMR; None if there is none."""
 
 
 def check_prompts(source: str, prompts: Sequence[Prompt], limits: PromptLimits) -> None:
-    """
+    """Raises an error for the first prompt that exceeds a limit.
+
     Args:
-        source: where the prompts are from, for the message.
+        source: where the prompts come from, for the message.
 
     Raises:
-        UserError: names source, prompt, value and limit of the first one that does not fit.
+        UserError: names source, prompt, value and limit.
     """
     from rewards.tmr.scorer import judged_texts
 

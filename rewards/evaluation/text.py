@@ -1,12 +1,12 @@
-"""How good a policy is on held-out prompts: fixed seeds, the reward's terms, and an independent judge.
+"""Evaluation of a text-to-motion policy on held-out prompts: fixed seeds, reward terms, and an independent TMR.
 
 Choices:
 
-1. A policy is judged by its deterministic sampler (no stochastic steps, own starting noise for every sample), so two
-   policies get the same noise for the same (prompt, sample) and their differences are paired.
-2. Beside the reward's own terms there is a judge, a retrieval model that never was a reward. Its matching score is the
-   mean over segments of cos(text, motion of the segment); FID is taken between its embeddings of generated segments
-   and of held-out real windows.
+1. A policy is evaluated with its deterministic sampler (no stochastic steps, its own initial noise for every sample),
+so two policies get the same noise for the same (prompt, sample) and their differences are paired.
+2. Besides the reward's own terms there is a judge: a TMR that is never used as a reward. Its matching score is the mean
+over segments of cos(text, motion of the segment); FID compares its embeddings of generated segments and of held-out
+real windows.
 
 Legend: P prompts, S samples per prompt, T frames, J joints, d judge's latent width.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything measured on one policy.
+    """All measurements of one policy.
 
     Example:
         Evaluation(prompts, groups, {"total": np.ones((P, S), np.float32)}, diversity_m, segment_embeddings)
@@ -73,13 +73,13 @@ def evaluate_policy(
     num_samples: int,
     seed: int,
 ) -> Evaluation:
-    """Samples every prompt `num_samples` times with the deterministic sampler, in this process, and measures.
+    """Samples every prompt `num_samples` times with the deterministic sampler, in this process, and evaluates.
 
     Args:
         encoder: the policy's text encoder.
-        scorers: the rewards by name, mixed as `settings` says.
-        judge: embeds texts and motions; not one of the rewards.
-        seed: keys the starting noise, with the prompt's place and the sample's.
+        scorers: the rewards by name, mixed according to `settings`.
+        judge: TMR that embeds texts and motions; must not be one of the rewards.
+        seed: with the indices of prompt and sample, the key of the initial noise.
 
     Raises:
         UserError: there is no prompt.
@@ -97,14 +97,14 @@ def evaluate_policy(
 def measure(
     groups: Sequence[GroupMotions], rewards: Sequence[Mixed], skeleton: Skeleton, judge: Embedder | None
 ) -> Evaluation:
-    """Everything about the motions of P prompts and their rewards.
+    """Evaluates the motions of P prompts and their rewards.
 
     Raises:
         UserError: there is no group.
     """
     if not groups:
         raise UserError("evaluation needs at least one prompt")
-    # A term that only some prompts have has no mean over prompts; the physics reward's joint speed is measured below.
+    # A term that only some prompts have has no mean over prompts; the physics reward's joint speed is computed below.
     shared = [name for name in rewards[0].terms if all(name in mixed.terms for mixed in rewards)]
     shared = [name for name in shared if name != "joint_speed"]
     terms = {name: np.stack([mixed.terms[name] for mixed in rewards]) for name in shared}
@@ -122,7 +122,7 @@ def measure(
 
 
 def judge_group(judge: Embedder, group: GroupMotions) -> tuple[np.ndarray, np.ndarray]:
-    """The judge's matching score of each motion [S], and its embeddings of all their segments [S * segments, d]."""
+    """The judge's matching score of each motion [S], and its embeddings of all segments [S * segments, d]."""
     texts = judge.embed_texts([segment.text for segment in group.prompt.segments])
     clips = [
         motion[start : min(end, int(length))]
@@ -141,7 +141,7 @@ def joint_speed_mps(joints: np.ndarray, lengths: np.ndarray, fps: float) -> np.n
 
 
 def group_diversity_m(joints: np.ndarray, lengths: np.ndarray) -> float:
-    """Mean distance in metres between root-relative joints over all pairs of samples, in the frames both have.
+    """Mean distance in metres between root-relative joints over all pairs of samples, in the frames that both have.
 
     Args:
         joints: [S, T, J, 3] metres; joint 0 is the root.
@@ -175,10 +175,10 @@ def generate(
     *,
     stochastic: bool = False,
 ) -> list[GroupMotions]:
-    """`num_samples` motions of each prompt, a function of policy, prompts and seed.
+    """`num_samples` motions of each prompt, as a function of policy, prompts and seed.
 
     Args:
-        stochastic: noise in every step; otherwise in the start only.
+        stochastic: draw noise in every step; otherwise only the initial noise.
 
     Raises:
         UserError: there is no prompt.
@@ -200,15 +200,15 @@ def generate(
 
 
 def load_judge(path: str, skeleton: Skeleton, texts: CheckpointSettings | None = None) -> Embedder | None:
-    """The judge that `judge_path` names: `builtin`, a TMR's folder or file, or `none`.
+    """The judge that `judge_path` selects: `builtin`, the folder or file of a TMR, or `none`.
 
     Args:
-        skeleton: of the motions it judges.
-        texts: as for `rewards.tmr.scorer.load_embedder`.
+        skeleton: skeleton of the motions.
+        texts: options of the text encoder, as in `rewards.tmr.scorer.load_embedder`.
 
     Raises:
         TMRCheckpointError: the files; see `rewards.tmr.checkpoints.load_tmr`.
-        UserError: it was trained on other features than the skeleton's.
+        UserError: it was trained on features of another skeleton.
     """
     from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
     from rewards.tmr.scorer import load_embedder

@@ -1,1 +1,1 @@
-"""Physics rewards: kinematic terms, and tracking in a simulator."""
+"""Physics rewards: kinematic terms, and tracking by a simulated humanoid."""

@@ -1,23 +1,25 @@
-"""The physics reward, in metres and seconds: feet that stand must not slide, joints must not shake.
+"""The physics reward, in metres and seconds: penalises sliding of standing feet and jerky joints.
 
     R_phy = gate * exp(-lambda_skate * L_skate - lambda_jerk * max(L_jerk, jerk_floor) - lambda_contact * L_contact)
 
     L_skate    sum over valid frames and feet of c * relu(v - v0)^2 / max(sum of c, 1): squared sliding speed, (m/s)^2
     L_jerk     mean over valid frames and joints of |third difference| * fps^3, in units of jerk_scale
-    L_contact  share of standing feet (by height) that the motion's own contact features deny; contact_source model only
+    L_contact  fraction of standing feet (by height) that the motion's own contact features deny; contact_source model
+    only
     gate       min(1, mean joint speed / min_joint_speed)
 
-Choices against reward hacking: a frozen motion neither slides nor shakes, so the gate takes its reward to 0; being
-smoother than jerk_floor earns nothing, so moving slower does not pay above the gate either; the joint speed is
-reported beside the reward. Contact from the motion's own channel could be escaped by predicting none, hence L_contact.
+Measures against reward hacking: a frozen motion neither slides nor shakes, so the gate reduces its reward to 0; less
+jerk than jerk_floor earns nothing more, so slowing down does not pay above the gate either; the joint speed is reported
+besides the reward. Sliding could be hidden by predicting no contact in the motion's own contact features, hence
+L_contact.
 
 Contact of a foot over one frame step, by height: at both ends the joint is lower than its threshold above the floor
-(5th percentile of the four foot joints' heights), and its vertical speed is small. A toe passes the floor by a
-centimetre in walking, at 3 m/s: a low foot that fast is taken for swinging while the other foot stands, and for sliding
-when neither does. The joint positions come from the features (yaw and root displacement integrated), times the
-skeleton's metres per unit.
+(5th percentile of the four foot joints' heights), and its vertical speed is small. In walking a toe passes a centimetre
+above the floor at 3 m/s: a low foot at that speed counts as swinging if the other foot stands, and as sliding if it
+does not. The joint positions come from the features (yaw and root displacement integrated), times the skeleton's metres
+per unit.
 
-The constants of the settings are measured, see `jerk_scale` and `min_joint_speed` there. Legend: N motions, T frames,
+The constants of the settings are measured; see `jerk_scale` and `min_joint_speed` there. Legend: N motions, T frames,
 J joints, 4 feet (left ankle, left toe, right ankle, right toe).
 """
 
@@ -39,11 +41,11 @@ from rewards.validation import check_motions, check_terms
 from rollouts.messages import GroupMotions
 
 MIN_FRAMES = 4
-"""A third difference needs four frames."""
+"""Shortest motion in frames: a third difference needs four."""
 FLOOR_QUANTILE = 0.05
 BENCHMARK_HEIGHT_M = 0.05
 BENCHMARK_SPEED_MPS = 0.5
-"""The field's skating ratio: a foot under 5 cm that slides more than 2.5 cm per frame at 20 fps."""
+"""Speed threshold of the common skating ratio: a foot below 5 cm that slides more than 2.5 cm per frame at 20 fps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def mean_joint_speed(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Ten
 
 
 def skating_ratio(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
-    """Share [N] of frame steps in which a toe under 5 cm slides faster than 0.5 m/s (the field's benchmark figure)."""
+    """Fraction [N] of frame steps in which a toe below 5 cm slides faster than 0.5 m/s, as commonly reported."""
     toes = [1, 3]
     low = foot_heights(joints, lengths, skeleton)[:, :, toes] < BENCHMARK_HEIGHT_M
     sliding = low[:, 1:] & low[:, :-1] & (foot_speeds(joints, skeleton)[:, :, toes] > BENCHMARK_SPEED_MPS)
@@ -126,12 +128,12 @@ def skating_ratio(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor
 def physics_terms(
     joints: Tensor, lengths: Tensor, skeleton: Skeleton, settings: RewardSettings, claimed: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """The physics reward and everything it is made of, each [N] float64.
+    """The physics reward and all terms it consists of, each [N] float64.
 
     Args:
         joints: [N, T, J, 3] float64, metres.
         lengths: [N] valid frames, at least 4.
-        claimed: [N, T, 4] the motion's own contact features; needed where `contact_source` is `model`.
+        claimed: [N, T, 4] the motion's own contact features; required if `contact_source` is `model`.
     """
     valid = torch.arange(joints.shape[1] - 1) < (lengths - 1)[:, None]
     geometric = contact_by_height(joints, lengths, skeleton, settings)
@@ -165,7 +167,7 @@ def physics_terms(
 
 
 class PhysicsScorer:
-    """R_phy and its parts.
+    """Scorer for R_phy and its parts.
 
     Terms: physics, skate, jerk, joint_speed, speed_gate, skating_ratio, contact_share, and contact_denied with
     `contact_source model`.
@@ -182,7 +184,7 @@ class PhysicsScorer:
 
     @classmethod
     def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> PhysicsScorer:
-        """Nothing to load."""
+        """Creates the scorer; it has no weights to load."""
         return cls(settings, skeleton)
 
     def score(self, motions: GroupMotions) -> RewardTerms:
@@ -194,7 +196,7 @@ class PhysicsScorer:
         start = time.perf_counter()
         check_motions(self.name, motions, self.skeleton.num_features, MIN_FRAMES)
         lengths = np.minimum(motions.lengths, self.settings.max_motion_length)
-        # Padding may hold anything: it is zeroed first, and what is computed over it is masked.
+        # Padding may hold any values: it is zeroed first, and results on it are masked.
         inside = np.arange(int(lengths.max())) < lengths[:, None]
         features = np.where(inside[:, :, None], motions.features[:, : inside.shape[1]].astype(np.float64), 0.0)
         values = torch.from_numpy(features)
@@ -206,7 +208,7 @@ class PhysicsScorer:
         return RewardTerms(self.name, terms, time.perf_counter() - start)
 
     def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
-        """Terms of several groups; each is a batch of its own, which is all the speed there is to have here."""
+        """Terms of several groups, each computed as its own batch (a common batch would not be faster)."""
         return [self.score(group) for group in groups]
 
 

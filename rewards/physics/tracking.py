@@ -1,18 +1,18 @@
-"""The tracking reward: a simulated humanoid follows the motion; what it cannot follow is no motion of a body.
+"""The tracking reward: how well a simulated humanoid can follow the motion, as a measure of physical plausibility.
 
     R_track = gate * clip(w tracked + (1 - w) accuracy - lambda_slip slip - lambda_assist assist, 0, 1)
 
-    tracked    share of the motion until it is lost (see `tracking_simulation`); w is tracking_survival_weight
+    tracked    fraction of the motion until it is lost (see `tracking_simulation`); w is tracking_survival_weight
     accuracy   mean over the whole motion of exp(-body error / tracking_error_scale); 0 after it is lost
     slip       mean speed of simulated feet on the ground, m/s
-    assist     mean share of the help at the root that was used, in [0, 1]; it counts as 1 after the motion is lost
+    assist     mean used fraction of the external wrench at the root, in [0, 1]; 1 after the motion is lost
     gate       min(1, mean joint speed / min_joint_speed), as in the physics reward
 
-Choices against reward hacking: standing still is tracked best of all, so the gate takes its reward to 0; falling at
-once has small errors, so lost frames count as inaccurate and as helped; a motion that hovers is lowered by
-`tracking_max_floor_shift` at most, and falls from where it hovers; a motion that breaks the simulation, or cannot be
-put on the humanoid, gets 0 and is counted in `tracking_failed`; only the first `tracking_max_s` seconds are simulated.
-The reward of a motion depends on nothing else: not on the other motions of its group, nor on their order.
+Measures against reward hacking: standing still is easiest to track, so the gate reduces its reward to 0; errors are
+small until an immediate fall, so lost frames count as inaccurate and fully assisted; a motion that floats is lowered by
+at most `tracking_max_floor_shift`, and starts in the air otherwise; a motion that makes the simulation diverge, or that
+cannot be fitted to the humanoid, gets 0 and is counted in `tracking_failed`; only the first `tracking_max_s` seconds
+are simulated. The reward of a motion does not depend on the other motions of its group or on their order.
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ TRACKING_TERMS = (
     "tracking_speed_gate",
     "tracking_failed",
 )
-"""tracking is R_track; tracking_fall is 1 where the motion was lost; errors are those of the tracked part (mean over
-bodies, and the root); penetration is the depth of the motion itself in the floor, floor_shift how far it was raised."""
+"""Terms of the tracking reward. tracking is R_track; tracking_fall is 1 if the motion was lost; errors are those of the
+tracked part (mean over bodies, and the root); penetration is the depth of the motion itself in the floor, floor_shift
+how far it was raised."""
 
 
 class TrackingScorer:
-    """R_track and what it is made of, see `TRACKING_TERMS`.
+    """Scorer for R_track and its parts, `TRACKING_TERMS`.
 
     Example:
         TrackingScorer(RewardSettings(use_tracking_reward=True), HUMANML3D).score(motions).terms["tracking"]   # [N]
@@ -77,7 +78,7 @@ class TrackingScorer:
 
     @classmethod
     def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> TrackingScorer:
-        """Compiles the humanoid and loads the controller, if there is one."""
+        """Compiles the humanoid and loads the controller if there is one."""
         return cls(settings, skeleton)
 
     def score(self, motions: GroupMotions) -> RewardTerms:
@@ -89,7 +90,7 @@ class TrackingScorer:
         return self.score_many([motions])[0]
 
     def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
-        """Terms of several groups; all of their motions are simulated side by side."""
+        """Terms of several groups; all their motions are simulated in one batch."""
         start = time.perf_counter()
         references: list[TrackingReference | None] = []
         gates: list[float] = []
@@ -136,7 +137,7 @@ class TrackingScorer:
 def tracking_terms(
     reference: TrackingReference | None, track: Track | None, gate: float, settings: RewardSettings
 ) -> dict[str, float]:
-    """`TRACKING_TERMS` of one motion; without a track, those of one that cannot be tracked."""
+    """`TRACKING_TERMS` of one motion; without a track, those of a motion that cannot be tracked."""
     terms = dict.fromkeys(TRACKING_TERMS, 0.0) | {"tracking_speed_gate": gate}
     if reference is None or track is None:
         return terms | {"tracking_fall": 1.0, "tracking_assist": 1.0, "tracking_failed": 1.0}

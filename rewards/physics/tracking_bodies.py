@@ -1,4 +1,4 @@
-"""The simulated humanoids of the tracker, in either engine: n characters that start on their motions and take steps."""
+"""The simulated humanoids of the tracking reward in either engine: n characters that start on their motions."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ Flags = NDArray[np.bool_]
 
 
 class Bodies(Protocol):
-    """n characters of a task whose rows have just been started."""
+    """n simulated characters of a task whose rows have just been started."""
 
     state: CharacterState
 
     def step(self, targets: Array, wrench: Array | None) -> tuple[Flags, Flags]:
         """One control step towards PD targets [n, 28] with a wrench [n, 6] at the root.
 
-        Returns which bodies touched the ground [n, 15], and which characters broke down [n].
+        Returns which bodies touched the ground [n, 15], and which characters diverged [n].
         """
         ...
 
     def keep(self, going: Flags) -> None:
-        """Leaves out the others."""
+        """Removes all other characters from the simulation."""
         ...
 
     def close(self) -> None:
-        """Frees the engine."""
+        """Releases the engine."""
         ...
 
 
 class MujocoBodies:
-    """All of them in one call of the engine."""
+    """All characters in one call of MuJoCo."""
 
     def __init__(self, task: ImitationTask) -> None:
         self._physics = make_physics(task.settings)
@@ -50,25 +50,25 @@ class MujocoBodies:
         self.state = self._reader.read(self._qpos, self._qvel)
 
     def step(self, targets: Array, wrench: Array | None) -> tuple[Flags, Flags]:
-        """See `Bodies.step`."""
+        """One control step: see `Bodies.step`."""
         after = self._physics.step(self._qpos, self._qvel, targets, wrench)
         self._qpos, self._qvel = after.qpos, after.qvel
         self.state = self._reader.read(after.qpos, after.qvel)
         return after.touching, after.diverged
 
     def keep(self, going: Flags) -> None:
-        """See `Bodies.keep`."""
+        """Removes characters: see `Bodies.keep`."""
         if not going.all():
             self._qpos, self._qvel = self._qpos[going], self._qvel[going]
             self.state = self._reader.read(self._qpos, self._qvel)
 
     def close(self) -> None:
-        """See `Bodies.close`."""
+        """Releases the engine: see `Bodies.close`."""
         self._physics.close()
 
 
 class BulletBodies:
-    """One character: the engine has no batches."""
+    """A single character in PyBullet, which has no batches."""
 
     def __init__(self, task: ImitationTask) -> None:
         assert task.num_envs == 1
@@ -77,15 +77,15 @@ class BulletBodies:
         self.state = start_on_reference(self._humanoid, task)
 
     def step(self, targets: Array, wrench: Array | None) -> tuple[Flags, Flags]:
-        """See `Bodies.step`."""
+        """One control step: see `Bodies.step`."""
         rotations = local_rotations(targets, self._task.reference.joints)[0]
         touching = self._humanoid.step(rotations, None if wrench is None else wrench[0])
         self.state = character_state(self._humanoid.read(), self._task, self.state.coordinates)
         return touching[None], np.array([not np.isfinite(self.state.packed).all()])
 
     def keep(self, going: Flags) -> None:
-        """See `Bodies.keep`; with one character there is nothing to leave out."""
+        """Does nothing, as there is one character only."""
 
     def close(self) -> None:
-        """See `Bodies.close`."""
+        """Releases the engine: see `Bodies.close`."""
         self._humanoid.close()

@@ -1,4 +1,4 @@
-"""A generated motion as a reference for simulation: on the humanoid, on the floor, with what it needs at every step.
+"""Converts a generated motion to a reference for simulation: on the humanoid, on the floor, with velocities.
 
 Legend: S control steps of a motion, 15 bodies of `envs.settings.BODY_NAMES`; world z-up, metres.
 """
@@ -23,51 +23,52 @@ from motions.humanoid.mocap import MocapClip
 Array = NDArray[np.float64]
 
 MAX_SPEED_MPS = 15.0
-"""A root faster than this is no motion of a body; nothing is simulated."""
+"""Root speed above which a motion is implausible and is not simulated."""
 FLOOR_QUANTILE = 0.05
-"""The floor is where the lowest points of this share of the frames are."""
+"""The floor is at this quantile, over the frames, of the height of the lowest point."""
 CONTROL_HZ = 30
 
 
 class UntrackableError(UserError):
-    """A motion that cannot be put on the humanoid at all."""
+    """A motion cannot be converted to the humanoid."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackingReference:
-    """One motion; the arrays are those of the times 0, 1/30, ... up to the end of the last whole control step."""
+    """One motion; arrays hold the times 0, 1/30, ... up to the end of the last whole control step."""
 
     clip: MocapClip
     bodies: Array
-    """[S + 1, 15, 3] positions of the bodies' joints."""
+    """Positions [S + 1, 15, 3] of the bodies' joints."""
     heights: Array
-    """[S + 1, 15] of each body's lowest point over the floor."""
+    """Height [S + 1, 15] of each body's lowest point above the floor."""
     root_rotation: Array
-    """[S + 1, 4]."""
+    """Rotation [S + 1, 4] of the root, w, x, y, z."""
     root_linear: Array
-    """[S + 1, 3] m/s."""
+    """Velocity [S + 1, 3] of the root, m/s."""
     root_angular: Array
-    """[S + 1, 3] rad/s, world."""
+    """Angular velocity [S + 1, 3] of the root in the world, rad/s."""
     floor_shift: float
     """Metres by which the motion was raised."""
 
     @property
     def num_steps(self) -> int:
+        """Number S of control steps."""
         return len(self.bodies) - 1
 
     @property
     def penetration(self) -> float:
-        """Depth of the deepest point in the floor, metres."""
+        """Depth of the lowest point below the floor, metres."""
         return float(max(0.0, -self.heights.min()))
 
 
 def tracking_reference(
     joints: Array, fps: float, name: str, *, max_seconds: float, max_floor_shift: float
 ) -> TrackingReference:
-    """Puts a motion of HumanML3D joints [F, 22, 3] (metres) on the humanoid.
+    """Converts a motion of HumanML3D joints [F, 22, 3] (metres) to a reference of the humanoid.
 
     Raises:
-        UntrackableError: it has bones of no length, is not finite, lasts less than a control step, or its root moves
+        UntrackableError: it has bones of no length, is not finite, is shorter than a control step, or its root is
             faster than `MAX_SPEED_MPS`.
     """
     frames = joints[: max(2, int(max_seconds * fps) + 1)]

@@ -1,13 +1,12 @@
-"""Lets simulated humanoids track motions until they have lost them.
+"""Simulates humanoids that track motions until they lose them.
 
-Every motion starts on its first frame, with its velocities, lifted out of the floor where it sinks into it. Then only
-forces act: PD targets from the motion itself (pose ahead with velocity feed-forward) or from a trained controller, and,
-where it is allowed, a limited wrench at the root that pulls towards the reference, the use of which is measured. A
-motion is lost when the bodies are too far from their places (mean distance: a lagging hand is no fall), when a body
-other than a foot touches the floor though it is clear of it in the reference, or when the simulation breaks down. A row
-depends on nothing but its motion: not on what shares the batch.
-
-A controller tracks in the physics that it was trained in and without help, except where options say otherwise.
+Every motion starts on its first frame, with its velocities, raised where it is below the floor. Then only forces act:
+PD targets from the motion itself (the pose ahead, with velocity feed-forward) or from a trained controller, and, if
+allowed, a limited external wrench at the root that pulls towards the reference and whose use is measured. A motion is
+lost when the bodies are too far from their positions (mean distance: a lagging hand is no fall), when a body other than
+a foot touches the floor that is clear of it in the reference, or when the simulation diverges. A row depends on its
+motion alone, not on the rest of the batch. A controller tracks in the physics that it was trained in and without the
+external wrench, except where options say otherwise.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ Flags = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
 CLEARANCE_M = 0.15
-"""A body whose lowest point is higher than this over the floor in the reference must not touch it."""
+"""A body whose lowest point is higher than this above the floor in the reference must not touch the floor."""
 STANDING_M = 0.03
-"""A foot whose lowest point is below this in the reference stands."""
+"""A foot whose lowest point is lower than this in the reference counts as standing."""
 _FEET = [BODY_NAMES.index("left_ankle"), BODY_NAMES.index("right_ankle")]
 _TABLE_HZ = float(CONTROL_HZ)
-# Spring and damper of the wrench at the root. It is held for a control step (1/30 s), and at first has only the light
-# root to move, not the body: stronger dampers make it chatter.
+# Spring and damper of the wrench at the root. It is constant during a control step (1/30 s) and at first accelerates
+# only the light root, not the whole body; stronger dampers would make it oscillate.
 _SPRING_N, _DAMPER_N = 1125.0, 450.0
 _SPRING_NM, _DAMPER_NM = 400.0, 25.0
 _PHYSICS_OPTIONS = {"physics_hz": "tracking_physics_hz", "torque_scale": "tracking_torque_scale"}
@@ -50,40 +49,41 @@ _PHYSICS_OPTIONS = {"physics_hz": "tracking_physics_hz", "torque_scale": "tracki
 
 @dataclass(slots=True)
 class Track:
-    """How one motion was tracked; per control step before it was lost."""
+    """How one motion was tracked; lists have one entry per control step before it was lost."""
 
     num_steps: int
-    """Control steps of the whole motion."""
+    """Number of control steps of the whole motion."""
     errors: list[float] = field(default_factory=list)
-    """Mean distance of the 15 bodies from their places, metres."""
+    """Mean distance of the 15 bodies from their reference positions, metres."""
     root_errors: list[float] = field(default_factory=list)
-    """Metres."""
+    """Distance of the root from its reference position, metres."""
     slips: list[float] = field(default_factory=list)
-    """Mean horizontal speed of feet on the ground, m/s, in steps in which one is."""
+    """Mean horizontal speed of feet on the ground, m/s, for steps in which there are any."""
     assists: list[float] = field(default_factory=list)
-    """Share of the wrench that was used, in [0, 1]."""
+    """Used fraction of the allowed wrench, in [0, 1]."""
     stands: list[tuple[int, int, int]] = field(default_factory=list)
-    """Feet that stand in the simulation, in the reference, and in both."""
+    """Number of feet that stand in the simulation, in the reference, and in both."""
     lost: bool = False
     diverged: bool = False
 
     @property
     def tracked_fraction(self) -> float:
+        """Fraction of the motion before it was lost."""
         return len(self.errors) / self.num_steps
 
     @property
     def contact_f1(self) -> float:
-        """Agreement about which feet stand; 1 where none does in either."""
+        """F1 score of the standing feet, simulation against reference; 1 if no foot stands in either."""
         here, there, both = np.sum(self.stands, axis=0) if self.stands else (0, 0, 0)
         return float(2 * both / (here + there)) if here + there else 1.0
 
 
 class TrackingSimulator:
-    """The simulated humanoid, with or without a controller; `task_settings` say in which physics.
+    """The simulated humanoid, with or without a controller; `task_settings` are the options of its physics.
 
     Raises:
-        ControllerError: the controller cannot be read, or does not fit the observations that it says it needs.
-        UserError: its actions are absolute targets, whose meaning depends on the clips it was trained on.
+        ControllerError: the controller cannot be read, or does not fit the observations that its file describes.
+        UserError: its actions are absolute targets, whose meaning depends on the clips that it was trained on.
     """
 
     def __init__(self, settings: TrackingRewardSettings) -> None:
@@ -98,7 +98,7 @@ class TrackingSimulator:
             loaded = load_controller(settings.tracking_controller)
             self._controller, schema = loaded.controller, loaded.schema
             options = _interface(settings.tracking_controller, schema)
-            # It balances by itself, in the physics that it knows: the defaults are for open-loop targets.
+            # It balances by itself, in the physics that it was trained in; the defaults are for open-loop targets.
             physics = _trained_physics(loaded.extra) | {
                 name: value for name, value in physics.items() if _asked_for(settings, _PHYSICS_OPTIONS[name])
             }
@@ -118,7 +118,7 @@ class TrackingSimulator:
         self._schema = schema
 
     def run(self, references: Sequence[TrackingReference]) -> list[Track]:
-        """Tracks every motion from its beginning; the results are in their order."""
+        """Tracks every motion from its beginning; results are in the order of the motions."""
         if self._settings.tracking_engine == "bullet":
             return [track for reference in references for track in self._run([reference])]
         return self._run(references) if references else []
@@ -157,17 +157,17 @@ class TrackingSimulator:
         return task
 
     def _actions(self, task: ImitationTask, state: CharacterState, rows: Rows) -> NDArray[np.float32]:
-        """[n, 28]; without a controller the open-loop targets, which are action 0."""
+        """Actions [n, 28]; without a controller 0, the open-loop targets."""
         if self._controller is None:
             return np.zeros((len(rows), NUM_COORDINATES), dtype=np.float32)
         observations = torch.from_numpy(task.observe(state, rows))
-        # One row at a time: a matrix product's bits depend on how many rows it has.
+        # One row at a time: the bits of a matrix product depend on its number of rows.
         return torch.stack([self._controller.act(row) for row in observations]).numpy()
 
     def _wrench(
         self, state: CharacterState, references: Sequence[TrackingReference], step: int
     ) -> tuple[Array | None, Array]:
-        """Force and torque [n, 6] at the root, and the share [n] of what is allowed that they use."""
+        """Force and torque [n, 6] at the root, and the fraction [n] of the allowed amount that they use."""
         if not self._assisted:
             return None, np.zeros(len(references))
         place = np.stack([reference.bodies[step, 0] for reference in references])
@@ -192,12 +192,12 @@ def _judge(
     tracks: Sequence[Track],
     used: Array,
 ) -> Flags:
-    """Notes how a control step went; returns which rows [n] go on."""
+    """Records the result of a control step; returns which rows [n] continue."""
     going = np.zeros(len(references), dtype=np.bool_)
     before, after = (state.body_positions for state in states)
     for index, (reference, track) in enumerate(zip(references, tracks, strict=True)):
         distances = np.linalg.norm(after[index] - reference.bodies[step], axis=-1)
-        # Contact counts over the whole step, so the reference's bodies at either end of it may excuse it.
+        # Contact counts over the whole step, so the reference's pose at either end of it may justify the contact.
         near_floor = reference.heights[step - 1 : step + 1].min(axis=0) < CLEARANCE_M
         near_floor[_FEET] = True
         track.diverged = bool(diverged[index]) or not np.isfinite(distances).all()
@@ -218,12 +218,12 @@ def _judge(
 
 
 def _asked_for(settings: TrackingRewardSettings, option: str) -> bool:
-    """Whether an option is not at its default (a run's file names all of them, so being set says nothing)."""
+    """Whether an option differs from its default (a run's file lists all options, so presence means nothing)."""
     return getattr(settings, option) != type(settings).model_fields[option].default
 
 
 def _trained_physics(extra: dict[str, Any]) -> dict[str, object]:
-    """The character that a controller was trained with, as far as its file tells."""
+    """Options of the humanoid that a controller was trained with, as far as its file states them."""
     saved = extra.get("task")
     if not isinstance(saved, dict):
         return {}
@@ -251,7 +251,7 @@ def _interface(path: str, schema: dict[str, object]) -> dict[str, object]:
 
 
 def _limited(vectors: Array, limit: float) -> tuple[Array, Array]:
-    """Vectors [n, 3] cut to a length of at most `limit`, and their lengths [n] as a share of it."""
+    """Vectors [n, 3] limited to a length of at most `limit`, and their lengths [n] as a fraction of it."""
     lengths = np.linalg.norm(vectors, axis=1)
     if limit == 0.0:
         return np.zeros_like(vectors), np.zeros(len(vectors))

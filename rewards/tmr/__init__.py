@@ -1,1 +1,1 @@
-"""Rewards of text-to-motion retrieval (TMR)."""
+"""The semantic reward: similarity of text and motion by TMR (Petrovich et al. 2023)."""

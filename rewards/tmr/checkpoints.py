@@ -1,4 +1,4 @@
-"""TMR weights on disk: the strict load of what `rewards.tmr.components` accepts, and the one layout that is written.
+"""Loads TMR weights strictly from the formats of `rewards.tmr.components`, and saves them in TMR's own layout.
 
 Every tensor must match. Sizes follow from the shapes; only the number of heads does not (config.json beside the
 weights, else 4 as published).
@@ -26,11 +26,11 @@ _OFFICIAL_TEXT_DIM = 768
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What a load matched. Nothing can be missing: a missing or unexpected tensor is an error."""
+    """Counts of a load. There are no missing tensors: a missing or unexpected tensor is an error."""
 
     source: str
     matched: dict[str, int]
-    """component -> number of tensors loaded, e.g. {"text_encoder": 75, "motion_encoder": 75}."""
+    """Component -> number of tensors loaded, such as {"text_encoder": 75, "motion_encoder": 75}."""
     ignored: tuple[str, ...]
     """Keys of a Lightning checkpoint that belong to none of the three components."""
 
@@ -61,12 +61,12 @@ def load_tmr(
 
     Args:
         path: a folder or a single file; exclusive with the component files.
-        text_encoder: file of this component; with `motion_encoder` it replaces `path`.
-        motion_encoder: file of this component.
-        motion_decoder: file of this component.
+        text_encoder: file of the text encoder; with `motion_encoder` it replaces `path`.
+        motion_encoder: file of the motion encoder.
+        motion_decoder: file of the motion decoder.
         stats: folder with `mean.pt` and `std.pt`; by default looked for beside the weights.
         text_encoder_name: overrides the name in `config.json`.
-        with_decoder: also build the decoder; an error where the weights have none.
+        with_decoder: also build the decoder; an error if the weights have none.
 
     Raises:
         TMRCheckpointError: missing file, other kind of network, missing or unexpected tensor, wrong shape, not finite.

@@ -1,16 +1,17 @@
-"""Components of a TMR in files: what is accepted, and how it is recognised.
+"""Reads the components of a TMR from files: formats that are accepted, and how they are recognised.
 
-Accepted (all with `weights_only=True`):
+Accepted (all loaded with `weights_only=True`):
 
-* a run folder of the original: `last_weights/{text_encoder,motion_encoder,motion_decoder}.pt`, each a plain state dict;
-  or that `last_weights` folder itself; or the files one by one (raw, or wrapped under `model`, `state_dict` or the
+* a run folder of TMR's code: `last_weights/{text_encoder,motion_encoder,motion_decoder}.pt`, each a plain state dict;
+  or that `last_weights` folder itself; or single files (a plain state dict, or one under `model`, `state_dict` or the
   component's name);
 * a Lightning checkpoint: `state_dict` with `text_encoder.`, `motion_encoder.`, `motion_decoder.` prefixes;
 * one file with the components by name, with or without a `_state_dict` suffix, or dotted under `model`.
 
-Components are recognised by their keys, never by a file's name alone: public reward code loads TMR files into the
-recurrent evaluator of Guo et al. with `strict` off, matches nothing, and rewards with a random network. Here a file
-of that evaluator is refused by name, and every value must be finite.
+Components are recognised by their keys, never by a file's name alone: the public project MDM-GRPO
+(jufan666/text-to-motion) loads TMR files into the recurrent evaluator of Guo et al. with `strict` off, so that nothing
+matches and the reward comes from a random network. Here a file of that evaluator is rejected by name, and every value
+must be finite.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from motions.base.errors import UserError
 
 State = dict[str, Tensor]
 COMPONENTS = ("text_encoder", "motion_encoder", "motion_decoder")
-# The reward guide's third file is called movement encoder; with genuine TMR weights it is the motion decoder.
+# MDM-GRPO calls its third file the movement encoder; with genuine TMR weights it is the motion decoder.
 _NAMES = {name: name for name in COMPONENTS} | {"movement_encoder": "motion_decoder"}
 _WRAPPERS = ("state_dict", "model")
 
 
 class TMRCheckpointError(UserError):
-    """A file is not (all of) a TMR; the message names the file, what it is, and what was expected."""
+    """A file is not a (complete) TMR; the message names the file, what it is, and what was expected."""
 
 
 def describe_state(state: Mapping[str, Any]) -> str:
-    """Name what a state dict is, from its keys."""
+    """Describes what a state dict is, from its keys."""
 
     def has(*prefixes: str) -> bool:
         return any(str(key).startswith(prefixes) for key in state)
@@ -70,7 +71,7 @@ def read_components(path: Path) -> tuple[dict[str, State], tuple[str, ...]]:
 def read_component_files(
     text: str | Path | None, motion: str | Path | None, decoder: str | Path | None
 ) -> tuple[dict[str, State], tuple[str, ...]]:
-    """As `read_components`, of files one by one; the decoder's may be left out."""
+    """Like `read_components`, from one file per component; the decoder's may be omitted."""
     if text is None or motion is None:
         missing = "text_encoder" if text is None else "motion_encoder"
         raise TMRCheckpointError(f"TMR: no {missing} file given; both encoders are needed")

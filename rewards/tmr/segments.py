@@ -1,4 +1,4 @@
-"""The segment-dense semantic reward: each segment must look like its own text and not like the others'.
+"""The dense semantic reward: each segment should match its own text and not the other segments' texts.
 
 Pure functions in float64. Symbols, with N motions of one prompt and K segments:
 
@@ -8,8 +8,8 @@ Pure functions in float64. Symbols, with N motions of one prompt and K segments:
     r_neg[n]                  R_neg = mean_k max_j relu(s_kj - B_kj)
     semantic[n]               R_sem = R_pos - alpha * R_neg
 
-B is an adaptive margin: resembling another text is punished only beyond the resemblance of the two texts. Text-text
-similarities are usually the higher ones, so R_neg is often 0; `margin_active` says how often it is not.
+B is an adaptive margin: similarity to another text is penalised only beyond the similarity of the two texts. Text-text
+similarities are usually larger, so R_neg is often 0; `margin_active` is the fraction of pairs where it is not.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class DenseReward:
     r_pos: np.ndarray
     r_neg: np.ndarray
     margin_active: np.ndarray
-    """Share of the (segment, other text) pairs whose margin is exceeded; 0 with one segment."""
+    """Fraction of the (segment, other text) pairs whose margin is exceeded; 0 with one segment."""
     logic_accuracy: np.ndarray
-    """Share of segments whose most similar text is their own (Logic-Acc); 1 with one segment."""
+    """Fraction of segments whose most similar text is their own (Logic-Acc of MDM-GRPO); 1 with one segment."""
 
 
 def dense_reward(similarity: np.ndarray, text_similarity: np.ndarray, alpha: float) -> DenseReward:
@@ -48,7 +48,7 @@ def dense_reward(similarity: np.ndarray, text_similarity: np.ndarray, alpha: flo
         )
     other = ~np.eye(num_segments, dtype=bool)
     own = np.diagonal(similarity, axis1=1, axis2=2)
-    # j = k contributes 0 by definition (B_kk is the largest similarity there is), free of rounding this way.
+    # j = k contributes 0 by definition (B_kk is the largest possible similarity); computed this way without rounding.
     excess = np.where(other, np.maximum(similarity - text_similarity, 0.0), 0.0)
     r_pos = own.mean(axis=1)
     r_neg = excess.max(axis=2).mean(axis=1)
@@ -60,8 +60,8 @@ def dense_reward(similarity: np.ndarray, text_similarity: np.ndarray, alpha: flo
 def segment_ranges(prompt: Prompt, lengths: np.ndarray, max_frames: int) -> np.ndarray:
     """Half-open frame ranges [N, K, 2] of a prompt's segments in N motions of `lengths` [N] frames.
 
-    A motion ends at its length or at `max_frames`, whichever comes first; segments end there too, and none is ever
-    stretched into padding. Frames after the last segment belong to none.
+    A motion ends at its length or at `max_frames`, whichever is earlier; segments end there too and never extend into
+    padding. Frames after the last segment belong to no segment.
 
     Raises:
         UserError: a segment has fewer than 4 frames left.
@@ -87,7 +87,7 @@ def cut(features: np.ndarray, ranges: np.ndarray) -> list[np.ndarray]:
 
 
 def pad(clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Clips of unequal length -> zero-padded [M, T, D] float32 and lengths [M] int64."""
+    """Pads clips of unequal length with zeros: [M, T, D] float32, and their lengths [M] int64."""
     lengths = np.array([len(clip) for clip in clips], dtype=np.int64)
     padded = np.zeros((len(clips), int(lengths.max()), clips[0].shape[1]), dtype=np.float32)
     for row, clip in zip(padded, clips, strict=True):

@@ -1,4 +1,4 @@
-"""How alike two embeddings are: cosine, or a euclidean distance turned into a reward. Pure, float64."""
+"""Similarity of embeddings: cosine, or a reward computed from the euclidean distance. Pure functions in float64."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def euclidean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def distance_reward(distance: np.ndarray, settings: RewardSettings) -> np.ndarray:
     """Reward of a distance d: linear 1 - clamp(d / max, 0, 1), exponential exp(-d / scale), sigmoid(-d / scale).
 
-    The public code's exponential form went through a min-max over the batch after that; it made a sample's reward
-    depend on its neighbours and is left out.
+    MDM-GRPO (jufan666/text-to-motion) additionally rescales the exponential form by minimum and maximum over the batch;
+    that would make a sample's reward depend on the others and is left out.
     """
     if settings.tmr_normalization == "linear":
         return 1.0 - np.clip(distance / settings.tmr_max_distance, 0.0, 1.0)
@@ -34,7 +34,7 @@ def distance_reward(distance: np.ndarray, settings: RewardSettings) -> np.ndarra
 
 
 def similarity(left: np.ndarray, right: np.ndarray, settings: RewardSettings) -> np.ndarray:
-    """The similarity that `reward_type` and `tmr_similarity_type` ask for, [..., n, m]."""
+    """The similarity that `reward_type` and `tmr_similarity_type` select, [..., n, m]."""
     if settings.tmr_similarity_type == "cosine":
         return cosine(left, right)
     return distance_reward(euclidean(left, right), settings)
