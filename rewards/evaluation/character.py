@@ -232,7 +232,7 @@ def push_recovery(
 
 
 class ExpertPolicy:
-    """The expert that labels demonstrations, without refinement, as a policy; built for the first call's environment."""
+    """The expert that labels demonstrations, without refinement, as a policy; built at the first call."""
 
     def __init__(self, settings: DemonstrationSettings) -> None:
         self._settings = settings
