@@ -105,6 +105,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Keeps the name of an option in one piece: a browser would break the line behind its dashes."""
+    return re.sub(
+        r"<code>([^<]*)</code>",
+        lambda code: "<code>" + re.sub(r"--\w+", r'<span class="option-name">\g<0></span>', code[1]) + "</code>",
+        html,
+    )
+
+
 def load(place: str) -> Any:
     """The object that `package.module:Name` names."""
     module, _, name = place.partition(":")
