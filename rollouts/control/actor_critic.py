@@ -85,7 +85,7 @@ class ActorCritic(nn.Module):
 
     Example:
         controller = ActorCritic(ActorCriticConfig(11, 3), seed=0)
-            controller.update_statistics(observations)                       # [..., 11], between iterations
+        controller.update_statistics(observations)                          # [..., 11], between iterations
         actions = controller.act(observations, torch.randn(8, 3))        # without noise: the mean
     """
 
