@@ -61,27 +61,31 @@ class BalanceConfig(DeepMimicSettings):
 
 def run(config: BalanceConfig) -> None:
     """Searches, and writes the file."""
+    from cmaes import CMA
+
     from envs.mujoco.vector_environment import make_vector_env
-    from learners.cloning.evolution import EvolutionStrategy
     from motions.base.atomic import atomic_write
     from rollouts.imitation.balance_feedback import NUM_GAINS, BalanceGains, gains_text, load_gains
 
     first = np.zeros(NUM_GAINS) if config.start is None else load_gains(config.start).vector()
-    strategy = EvolutionStrategy(first, config.sigma, config.population, config.seed)
+    strategy = CMA(first, config.sigma, seed=config.seed, population_size=config.population)
     task = DeepMimicSettings.model_validate({name: getattr(config, name) for name in DeepMimicSettings.model_fields})
     env = make_vector_env(task, config.population * config.starts, seed=0)
     for generation in range(config.generations):
-        samples = strategy.ask()
+        samples = np.stack([strategy.ask() for _ in range(config.population)])
         share = min(1.0, 2.0 * generation / config.generations)
         horizon_s = config.first_horizon_s + share * (config.horizon_s - config.first_horizon_s)
         gains = [BalanceGains.from_vector(sample) for sample in samples for _ in range(config.starts)]
         rng = np.random.default_rng([config.seed, generation])
         values, seconds = try_gains(env, gains, config, round(horizon_s * config.control_hz), rng)
-        strategy.tell(samples, values.reshape(config.population, config.starts).mean(axis=1))
+        means = values.reshape(config.population, config.starts).mean(axis=1)
+        assert np.isfinite(means).all()
+        # It minimises.
+        strategy.tell(list(zip(samples, -means, strict=True)))
         if generation % 10 == 9 or generation == config.generations - 1:
             print(
                 f"generation {generation + 1}/{config.generations}: return {values.mean():.1f}, survival "
-                f"{seconds.mean():.2f} s of {horizon_s:.1f} s, sigma {strategy.sigma:.4f}",
+                f"{seconds.mean():.2f} s of {horizon_s:.1f} s, spread {samples.std(axis=0).mean():.4f}",
                 flush=True,
             )
             note = cli.command_of(config, "jobs.balance")

@@ -31,7 +31,7 @@ class EMA:
     def __init__(self, parameters: Mapping[str, Tensor], decay: float, warmup: bool = False) -> None:
         """Starts the average at the parameters' values. `decay` is in [0, 1)."""
         if not 0 <= decay < 1:
-            raise UserError(f"EMA decay is {decay}; expected 0 <= decay < 1")
+            raise ValueError(f"EMA decay is {decay}; expected 0 <= decay < 1")
         self.decay = decay
         self.warmup = warmup
         self.num_updates = 0

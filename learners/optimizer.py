@@ -70,6 +70,8 @@ class Optimizer:
         self.options = options
         self.num_steps = 0
         self._parameters = dict(parameters)
+        # By hand, not torch.amp.GradScaler: that skips a step in silence and shrinks without end, while a learner here
+        # must hear of it to compute the gradients again, and a norm that overflows counts as well.
         self._loss_scale = _FIRST_LOSS_SCALE if loss_scaling else 1.0
         self._steps_at_scale = 0
         self._scaling = loss_scaling

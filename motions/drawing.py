@@ -20,7 +20,6 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter1d
 
 from motions.base.atomic import atomic_write
-from motions.base.errors import UserError
 from motions.skeleton.skeletons import Skeleton
 
 Colour = tuple[int, int, int]
@@ -102,11 +101,11 @@ def draw_frames(
         camera: shares a view between motions; by default the one that fits this motion.
 
     Raises:
-        UserError: wrong shape, no frames, values that are not finite, or another number of captions than frames.
+        ValueError: wrong shape, no frames, values that are not finite, or another number of captions than frames.
     """
     points = _checked(joints, skeleton) * skeleton.metres_per_unit
     if captions is not None and len(captions) != len(points):
-        raise UserError(f"captions has {len(captions)} entries for {len(points)} frames")
+        raise ValueError(f"captions has {len(captions)} entries for {len(points)} frames")
     texts = list(captions) if captions is not None else [caption] * len(points)
     cameras = _cameras(points, size, azimuth, elevation, follow, camera)
     return [_draw(points[: index + 1], points, skeleton, cameras[index], text) for index, text in enumerate(texts)]
@@ -126,10 +125,10 @@ def contact_sheet(
 ) -> Image.Image:
     """`num_poses` frames evenly spread over a motion [T, J, 3], in rows, each with its time in seconds.
 
-    Raises UserError as `draw_frames` does, and for `num_poses` or `columns` below 1.
+    Raises ValueError as `draw_frames` does, and for `num_poses` or `columns` below 1.
     """
     if num_poses < 1 or columns < 1:
-        raise UserError(f"num_poses is {num_poses}, columns is {columns}; both are at least 1")
+        raise ValueError(f"num_poses is {num_poses}, columns is {columns}; both are at least 1")
     points = _checked(joints, skeleton) * skeleton.metres_per_unit
     cameras = _cameras(points, size, azimuth, elevation, follow, None)
     chosen = np.unique(np.linspace(0, len(points) - 1, num_poses).round().astype(int))
@@ -148,13 +147,13 @@ def contact_sheet(
 def save_gif(frames: Sequence[Image.Image], path: str | Path, fps: float) -> None:
     """Writes an animation that repeats forever; the file appears complete or not at all.
 
-    GIF stores delays in hundredths of a second; they are rounded so that the total duration is right. Raises UserError
+    GIF stores delays in hundredths of a second; they are rounded so that the total duration is right. Raises ValueError
     for no frames or an fps outside (0, 50] (viewers slow down shorter delays).
     """
     if not frames:
-        raise UserError("frames is empty: there is nothing to save")
+        raise ValueError("frames is empty: there is nothing to save")
     if not 0.0 < fps <= 50.0:
-        raise UserError(f"fps is {fps}; legal: above 0, at most 50")
+        raise ValueError(f"fps is {fps}; legal: above 0, at most 50")
     ticks = [round(100.0 * index / fps) for index in range(len(frames) + 1)]
     delays = [10 * (end - start) for start, end in itertools.pairwise(ticks)]
     # One palette for all frames avoids flicker and makes the file smaller.
@@ -177,9 +176,9 @@ def _turn(points: np.ndarray, azimuth: float, elevation: float) -> np.ndarray:
 def _checked(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     points = np.asarray(joints, dtype=np.float64)
     if points.ndim != 3 or points.shape[1:] != (skeleton.num_joints, 3) or not len(points):
-        raise UserError(f"joints have shape {points.shape}; expected [T, {skeleton.num_joints}, 3] with T at least 1")
+        raise ValueError(f"joints have shape {points.shape}; expected [T, {skeleton.num_joints}, 3] with T at least 1")
     if not np.isfinite(points).all():
-        raise UserError("joints hold values that are not finite")
+        raise ValueError("joints hold values that are not finite")
     return points
 
 

@@ -11,8 +11,6 @@ import warnings
 import numpy as np
 from scipy.linalg import LinAlgWarning, sqrtm
 
-from motions.base.errors import UserError
-
 Indices = tuple[np.ndarray, np.ndarray]
 """Two index vectors of one length: the pairs whose distance is averaged."""
 
@@ -23,7 +21,7 @@ def distance_matrix(text: np.ndarray, motion: np.ndarray) -> np.ndarray:
     """Euclidean distances [N, M] of text embeddings [N, d] (rows) and motion embeddings [M, d] (columns)."""
     text, motion = _embeddings("text", text), _embeddings("motion", motion)
     if text.shape[1] != motion.shape[1]:
-        raise UserError(f"text embeddings have width {text.shape[1]}, motion embeddings {motion.shape[1]}")
+        raise ValueError(f"text embeddings have width {text.shape[1]}, motion embeddings {motion.shape[1]}")
     squares = (text**2).sum(1)[:, None] + (motion**2).sum(1)[None] - 2.0 * text @ motion.T
     return np.sqrt(np.maximum(squares, 0.0))
 
@@ -38,14 +36,14 @@ def r_precision(text: np.ndarray, motion: np.ndarray, *, top_k: int = 3, pool_si
     """Share of texts whose own motion is among the 1, ..., `top_k` nearest of its pool; [top_k].
 
     Pools are consecutive rows, as an evaluator's batches of 32 are; an incomplete pool at the end is dropped.
-    Raises UserError where there is no complete pool or `top_k` exceeds it.
+    Raises ValueError where there is no complete pool or `top_k` exceeds it.
     """
     text, motion = _paired(text, motion)
     num_pools = len(text) // pool_size
     if num_pools == 0:
-        raise UserError(f"{len(text)} pairs do not fill one pool of {pool_size}")
+        raise ValueError(f"{len(text)} pairs do not fill one pool of {pool_size}")
     if not 1 <= top_k <= pool_size:
-        raise UserError(f"top_k={top_k}: expected 1 to pool_size={pool_size}")
+        raise ValueError(f"top_k={top_k}: expected 1 to pool_size={pool_size}")
     hits = np.zeros(top_k)
     for pool in range(num_pools):
         rows = slice(pool * pool_size, (pool + 1) * pool_size)
@@ -57,14 +55,14 @@ def r_precision(text: np.ndarray, motion: np.ndarray, *, top_k: int = 3, pool_si
 def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     """FID of embeddings [N, d] and [M, d]: |dmu|^2 + tr(C1 + C2 - 2 sqrt(C1 C2)).
 
-    Raises UserError for fewer than two rows, different widths, or a square root that is not real.
+    Raises ValueError for fewer than two rows, different widths, or a square root that is not real.
     """
     real, generated = _embeddings("real", real), _embeddings("generated", generated)
     if real.shape[1] != generated.shape[1]:
-        raise UserError(f"real embeddings have width {real.shape[1]}, generated ones {generated.shape[1]}")
+        raise ValueError(f"real embeddings have width {real.shape[1]}, generated ones {generated.shape[1]}")
     for name, array in (("real", real), ("generated", generated)):
         if len(array) < 2:
-            raise UserError(f"{name} has {len(array)} rows, a covariance needs at least 2")
+            raise ValueError(f"{name} has {len(array)} rows, a covariance needs at least 2")
     return frechet_distance_of_moments(*moments(real), *moments(generated))
 
 
@@ -78,7 +76,7 @@ def frechet_distance_of_moments(mean1: np.ndarray, cov1: np.ndarray, mean2: np.n
     """Frechet distance of two Gaussians, with the fallbacks of Guo et al.'s code.
 
     If the square root is not finite (singular product) it is computed again with 1e-6 added to both diagonals. An
-    imaginary part is dropped where its diagonal is below 1e-3, else UserError is raised.
+    imaginary part is dropped where its diagonal is below 1e-3, else ValueError is raised.
     """
     with warnings.catch_warnings():
         # With fewer embeddings than dimensions the product is singular; its square root exists all the same.
@@ -90,7 +88,7 @@ def frechet_distance_of_moments(mean1: np.ndarray, cov1: np.ndarray, mean2: np.n
     if np.iscomplexobj(root):
         imaginary = float(np.abs(np.imag(np.diagonal(root))).max())
         if not imaginary < 1e-3:
-            raise UserError(f"square root of the covariance product has an imaginary part of {imaginary:.3g}")
+            raise ValueError(f"square root of the covariance product has an imaginary part of {imaginary:.3g}")
         root = np.real(root)
     difference = mean1 - mean2
     return float(difference @ difference + np.trace(cov1) + np.trace(cov2) - 2.0 * np.trace(root))
@@ -106,7 +104,7 @@ def diversity(
     """Mean distance of random pairs of embeddings [N, d].
 
     The two sides are independent draws without replacement, so a row may meet itself. Give `rng`, or the recorded
-    `indices` (then `num_pairs` is not used). Raises UserError where N < num_pairs.
+    `indices` (then `num_pairs` is not used). Raises ValueError where N < num_pairs.
     """
     array = _embeddings("embeddings", embeddings)
     first, second = _draw(len(array), num_pairs, rng, indices, "embeddings")
@@ -122,11 +120,11 @@ def multimodality(
 ) -> float:
     """Mean distance between motions of one text, from embeddings [texts, repeats, d].
 
-    All texts share the two draws of repeats; arguments as in `diversity`. Raises UserError where repeats < num_pairs.
+    All texts share the two draws of repeats; arguments as in `diversity`. Raises ValueError where repeats < num_pairs.
     """
     array = np.asarray(embeddings, dtype=np.float64)
     if array.ndim != 3:
-        raise UserError(f"embeddings have shape {array.shape}, expected [texts, repeats, d]")
+        raise ValueError(f"embeddings have shape {array.shape}, expected [texts, repeats, d]")
     first, second = _draw(array.shape[1], num_pairs, rng, indices, "repeats")
     return float(np.linalg.norm(array[:, first] - array[:, second], axis=2).mean())
 
@@ -152,13 +150,13 @@ def retrieval_metrics(
     """
     scores = np.asarray(similarity, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
-        raise UserError(f"similarity has shape {scores.shape}, expected [N, N]")
+        raise ValueError(f"similarity has shape {scores.shape}, expected [N, N]")
     if not np.isfinite(scores).all():
-        raise UserError("similarity is not finite")
+        raise ValueError("similarity is not finite")
     same = np.eye(len(scores), dtype=bool)
     if text_similarity is not None:
         if np.shape(text_similarity) != scores.shape:
-            raise UserError(f"text_similarity has shape {np.shape(text_similarity)}, expected {scores.shape}")
+            raise ValueError(f"text_similarity has shape {np.shape(text_similarity)}, expected {scores.shape}")
         same = same | (np.asarray(text_similarity) > 2.0 * threshold - 1.0)
     metrics: dict[str, float] = {}
     for direction, rows, right in (("t2m", scores, same), ("m2t", scores.T, same.T)):
@@ -176,13 +174,13 @@ def grouped_retrieval_metrics(
     """TMR's "guo" protocol: retrieval within groups of consecutive rows, averaged, rounded to 2 decimals.
 
     `order` [N] permutes texts and motions first (`guo_order` is the published one); an incomplete group is dropped.
-    Raises UserError where there is no complete group.
+    Raises ValueError where there is no complete group.
     """
     scores = np.asarray(similarity, dtype=np.float64)
     indices = np.arange(len(scores)) if order is None else np.asarray(order)
     num_groups = len(indices) // group_size
     if num_groups == 0:
-        raise UserError(f"{len(indices)} pairs do not fill one group of {group_size}")
+        raise ValueError(f"{len(indices)} pairs do not fill one group of {group_size}")
     groups = [indices[start * group_size : (start + 1) * group_size] for start in range(num_groups)]
     results = [retrieval_metrics(scores[np.ix_(group, group)], round_to=None) for group in groups]
     return {name: round(float(np.mean([result[name] for result in results])), 2) for name in results[0]}
@@ -205,26 +203,26 @@ def _ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _draw(size: int, num_pairs: int, rng: np.random.Generator | None, indices: Indices | None, what: str) -> Indices:
     if (rng is None) == (indices is None):
-        raise UserError("give either rng or indices")
+        raise ValueError("give either rng or indices")
     if indices is not None:
         return np.asarray(indices[0]), np.asarray(indices[1])
     assert rng is not None
     if not 1 <= num_pairs <= size:
-        raise UserError(f"num_pairs={num_pairs}: expected 1 to the number of {what}, {size}")
+        raise ValueError(f"num_pairs={num_pairs}: expected 1 to the number of {what}, {size}")
     return rng.choice(size, num_pairs, replace=False), rng.choice(size, num_pairs, replace=False)
 
 
 def _embeddings(name: str, array: np.ndarray) -> np.ndarray:
     checked = np.asarray(array, dtype=np.float64)
     if checked.ndim != 2 or not len(checked):
-        raise UserError(f"{name} has shape {checked.shape}, expected [N, d]")
+        raise ValueError(f"{name} has shape {checked.shape}, expected [N, d]")
     if not np.isfinite(checked).all():
-        raise UserError(f"{name} is not finite")
+        raise ValueError(f"{name} is not finite")
     return checked
 
 
 def _paired(text: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     text, motion = _embeddings("text", text), _embeddings("motion", motion)
     if text.shape != motion.shape:
-        raise UserError(f"text embeddings have shape {text.shape}, motion embeddings {motion.shape}")
+        raise ValueError(f"text embeddings have shape {text.shape}, motion embeddings {motion.shape}")
     return text, motion

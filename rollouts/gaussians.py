@@ -13,8 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from motions.base.errors import UserError
-
 
 def gaussian_log_prob(x_prev: Tensor, mean: Tensor, std: Tensor, mask: Tensor | None) -> Tensor:
     """log N(x_prev; mean, std^2 I), mean over valid elements: [N] float32.
@@ -28,7 +26,7 @@ def gaussian_log_prob(x_prev: Tensor, mean: Tensor, std: Tensor, mask: Tensor | 
         mask: [N, T] bool, True = real frame; None = all are real.
 
     Raises:
-        UserError: a std is 0 (a deterministic step has no density).
+        ValueError: a std is 0 (a deterministic step has no density).
     """
     _require_density(std)
     squares = (_at_least_fp32(x_prev.detach()) - _at_least_fp32(mean)).square()
@@ -65,7 +63,7 @@ def _at_least_fp32(values: Tensor) -> Tensor:
 
 def _require_density(std: Tensor) -> None:
     if bool((std <= 0).any()):
-        raise UserError(
+        raise ValueError(
             "std is 0: a deterministic step (the last one, or one outside the SDE window) has no density; "
             "score stochastic positions only"
         )

@@ -1,25 +1,24 @@
-"""Training curves as a PNG, drawn with Pillow: one panel per quantity, or several runs in one panel.
+"""Training curves as a PNG, drawn by matplotlib: one panel per quantity, or several runs in one panel.
 
 The file names are the ones users of MDM look for: `training_curves_latest.png` beside the checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from motions.base.atomic import atomic_write
-from motions.base.errors import UserError
 
 if TYPE_CHECKING:
-    from PIL.ImageDraw import ImageDraw
+    from matplotlib.axes import Axes
 
-PANEL = (480, 260)
-MARGIN = (64, 34, 16, 30)
-"""Left, top, right, bottom of a panel's plot, pixels."""
+PANEL_INCHES = (6.0, 3.0)
+DPI = 120
 INK, GRID, CURVE, RAW = "#222222", "#e4e4e4", "#0b7a75", "#b9dcda"
 SERIES = (CURVE, "#c2410c", "#4338ca", "#a16207")
 """Colours of runs in one panel."""
@@ -29,19 +28,21 @@ def draw_curves(path: Path, curves: Mapping[str, Sequence[tuple[float, float]]])
     """Writes a PNG with one panel per curve; `curves` maps a title to its (step, value) points.
 
     Raises:
-        UserError: no curve has a point.
+        ValueError: no curve has a point.
     """
-    from PIL import Image, ImageDraw
-
     drawn = {title: np.asarray(points, dtype=np.float64) for title, points in curves.items() if len(points)}
     if not drawn:
-        raise UserError(f"{path}: there is no point to draw")
-    picture = Image.new("RGB", (PANEL[0], PANEL[1] * len(drawn)), "white")
-    canvas = ImageDraw.Draw(picture)
-    for row, (title, points) in enumerate(drawn.items()):
-        _draw_panel(canvas, title, points[np.isfinite(points).all(axis=1)], row * PANEL[1])
-    with atomic_write(path) as file:
-        picture.save(file, format="PNG")
+        raise ValueError(f"{path}: there is no point to draw")
+    with _panels(path, list(drawn)) as panels:
+        for panel, points in zip(panels, drawn.values(), strict=True):
+            finite = points[np.isfinite(points).all(axis=1)]
+            if not len(finite):
+                panel.text(0.5, 0.5, "no finite value", color=INK, ha="center", va="center", transform=panel.transAxes)
+                panel.set(xticks=[], yticks=[])
+                continue
+            _draw_line(panel, finite, RAW, 1.0)
+            mean = smooth(finite[:, 1], max(1, len(finite) // 20))
+            _draw_line(panel, np.stack([finite[:, 0], mean], axis=1), CURVE, 1.8)
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
@@ -56,64 +57,38 @@ def draw_comparison(path: Path, title: str, runs: Mapping[str, Sequence[tuple[fl
     """Writes a PNG with the curves of up to four runs in one panel; `runs` maps a label to its (step, value) points.
 
     Raises:
-        UserError: no runs or more than four, or a run without a point.
+        ValueError: no runs or more than four, or a run without a point.
     """
-    from PIL import Image, ImageDraw
-
     series = {label: np.asarray(points, dtype=np.float64) for label, points in runs.items()}
     if not 1 <= len(series) <= len(SERIES) or not all(len(points) for points in series.values()):
-        raise UserError(f"{path}: expected 1 to {len(SERIES)} runs with points, got {[*map(len, series.values())]}")
-    picture = Image.new("RGB", (PANEL[0], PANEL[1] + 16 * len(series)), "white")
-    canvas = ImageDraw.Draw(picture)
-    plot = _draw_axes(canvas, title, np.concatenate([*series.values()]), 0)
-    for row, ((label, points), colour) in enumerate(zip(series.items(), SERIES, strict=False)):
-        _draw_line(canvas, plot(points), colour, 2)
-        y = PANEL[1] + 16 * row
-        canvas.line([(MARGIN[0], y + 6), (MARGIN[0] + 18, y + 6)], fill=colour, width=3)
-        canvas.text((MARGIN[0] + 26, y), label, fill=INK)
+        raise ValueError(f"{path}: expected 1 to {len(SERIES)} runs with points, got {[*map(len, series.values())]}")
+    with _panels(path, [title]) as [panel]:
+        for (label, points), colour in zip(series.items(), SERIES, strict=False):
+            _draw_line(panel, points, colour, 1.8, label)
+        panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+
+
+@contextmanager
+def _panels(path: Path, titles: Sequence[str]) -> Iterator[list[Axes]]:
+    """Panels below each other, each with its title and a grid; the picture is written when the block ends well."""
+    # Slow to import, and actors draw nothing.
+    from matplotlib.figure import Figure
+
+    # A figure without pyplot: no global state, and no window system is looked for.
+    figure = Figure((PANEL_INCHES[0], PANEL_INCHES[1] * len(titles)), DPI, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.1)
+    panels = list(figure.subplots(len(titles), squeeze=False)[:, 0])
+    for panel, title in zip(panels, titles, strict=True):
+        panel.set_title(title, loc="left", fontsize=10, color=INK)
+        panel.grid(axis="y", color=GRID)
+        panel.tick_params(labelsize=8, colors=INK, length=0)
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        panel.spines[["left", "right", "top"]].set_visible(False)
+    yield panels
     with atomic_write(path) as file:
-        picture.save(file, format="PNG")
+        figure.savefig(file, format="png")
 
 
-def _draw_panel(canvas: ImageDraw, title: str, points: np.ndarray, top: int) -> None:
-    if not len(points):
-        canvas.text((MARGIN[0], top + 10), title, fill=INK)
-        canvas.text((MARGIN[0], top + MARGIN[1]), "no finite value", fill=INK)
-        return
-    plot = _draw_axes(canvas, title, points, top)
-    mean = np.stack([points[:, 0], smooth(points[:, 1], max(1, len(points) // 20))], axis=1)
-    for series, colour, width in ((points, RAW, 1), (mean, CURVE, 2)):
-        _draw_line(canvas, plot(series), colour, width)
-
-
-def _draw_axes(
-    canvas: ImageDraw, title: str, points: np.ndarray, top: int
-) -> Callable[[np.ndarray], list[tuple[float, float]]]:
-    """Title, grid and numbers for points [M, 2]; returns the map from (step, value) to pixels."""
-    left, upper = MARGIN[0], top + MARGIN[1]
-    right, lower = PANEL[0] - MARGIN[2], top + PANEL[1] - MARGIN[3]
-    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
-    x1, y1 = (x1 if x1 > x0 else x0 + 1), (y1 if y1 > y0 else y0 + 1e-9)
-    canvas.text((left, top + 10), title, fill=INK)
-    for share in (0.0, 0.5, 1.0):
-        y = lower - share * (lower - upper)
-        canvas.line([(left, y), (right, y)], fill=GRID)
-        canvas.text((6, y - 6), f"{y0 + share * (y1 - y0):.4g}", fill=INK)
-    canvas.text((left, lower + 8), f"{x0:.0f}", fill=INK)
-    canvas.text((right - 40, lower + 8), f"{x1:.0f}", fill=INK)
-
-    def plot(series: np.ndarray) -> list[tuple[float, float]]:
-        xs = left + (series[:, 0] - x0) / (x1 - x0) * (right - left)
-        ys = lower - (series[:, 1] - y0) / (y1 - y0) * (lower - upper)
-        return list(zip(xs.tolist(), ys.tolist(), strict=True))
-
-    return plot
-
-
-def _draw_line(canvas: ImageDraw, pixels: list[tuple[float, float]], colour: str, width: int) -> None:
-    """A line through pixels; a dot where there is one only."""
-    if len(pixels) == 1:
-        (x, y) = pixels[0]
-        canvas.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
-    else:
-        canvas.line(pixels, fill=colour, width=width)
+def _draw_line(panel: Axes, points: np.ndarray, colour: str, width: float, label: str = "") -> None:
+    """A line through points [M, 2]; a dot where there is one only."""
+    panel.plot(*points.T, color=colour, linewidth=width, label=label, marker="o" if len(points) == 1 else "", ms=4)

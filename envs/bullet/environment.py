@@ -25,7 +25,6 @@ from envs.mujoco.vector_environment import action_space, observation_space, read
 from envs.settings import DeepMimicSettings
 from envs.task.imitation_task import ImitationTask
 from envs.task.paper_observation import paper_observation as observe_as_paper
-from motions.base.errors import UserError
 
 Array = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -43,7 +42,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         options: single settings as keyword arguments.
 
     Raises:
-        UserError: see `envs.task.reference.ReferenceMotion`.
+        ValueError: see `envs.task.reference.ReferenceMotion`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (gymnasium's own name and type)
@@ -53,7 +52,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
     ) -> None:
         self.settings = resolve_settings(settings, options)
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise UserError(f"render_mode is {render_mode!r}; legal: null, {', '.join(self.metadata['render_modes'])}")
+            raise ValueError(f"render_mode is {render_mode!r}; legal: null, {', '.join(self.metadata['render_modes'])}")
         self.render_mode = render_mode
         self.metadata = self.metadata | {"render_fps": self.settings.control_hz}
         self.task = ImitationTask(self.settings, 1)
@@ -74,7 +73,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         clip.
 
         Raises:
-            UserError: an unknown option, a phase outside [0, 1) or an index without a clip.
+            ValueError: an unknown option, a phase outside [0, 1) or an index without a clip.
         """
         super().reset(seed=seed)
         self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
@@ -86,12 +85,12 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         """One control step with an action [28].
 
         Raises:
-            UserError: wrong shape, not finite, or `reset` has not been called.
+            ValueError: wrong shape, not finite, or `reset` has not been called.
         """
         before = self._begun()
         action = np.asarray(action)
         if action.shape != (NUM_COORDINATES,):
-            raise UserError(f"action has shape {action.shape}; legal: ({NUM_COORDINATES},)")
+            raise ValueError(f"action has shape {action.shape}; legal: ({NUM_COORDINATES},)")
         targets = self.task.targets(action[None], before.coordinates)
         push = self.task.push(before.heading) if self.settings.push_force > 0.0 else None
         rotations = local_rotations(targets, self.task.reference.joints)[0]
@@ -135,7 +134,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         """Continues exactly from `state()`, taken from this or another instance with the same settings.
 
         Raises:
-            UserError: the state is that of another kind of environment.
+            ValueError: the state is that of another kind of environment.
         """
         self.task.set_state(state["task"])
         self.humanoid.load(np.asarray(state["engine"], dtype=np.uint8).tobytes())
@@ -152,7 +151,7 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
 
     def _begun(self) -> CharacterState:
         if self._state is None:
-            raise UserError("no episode has begun: call reset() first")
+            raise ValueError("no episode has begun: call reset() first")
         return self._state
 
     def _read(self, near: Array) -> CharacterState:

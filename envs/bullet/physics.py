@@ -209,10 +209,10 @@ class BulletHumanoid:
         """PyBullet's number of this simulation.
 
         Raises:
-            UserError: after `close`.
+            ValueError: after `close`.
         """
         if self._client is None:
-            raise UserError("this environment is closed")
+            raise ValueError("this environment is closed")
         return self._client
 
 

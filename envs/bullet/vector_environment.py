@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from envs.bullet.environment import DeepMimicBulletEnv
 from envs.mujoco.vector_environment import resolve_settings
 from envs.settings import DeepMimicSettings
-from motions.base.errors import UserError
 
 Float32 = NDArray[np.float32]
 
@@ -27,7 +26,7 @@ class DeepMimicBulletVectorEnv(SyncVectorEnv):
     """N characters, each in its own engine client; options as in `DeepMimicBulletEnv`.
 
     Raises:
-        UserError: see `envs.task.reference.ReferenceMotion`.
+        ValueError: see `envs.task.reference.ReferenceMotion`.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class DeepMimicBulletVectorEnv(SyncVectorEnv):
         **options: Any,
     ) -> None:
         if num_envs < 1:
-            raise UserError(f"num_envs is {num_envs}; legal: at least 1")
+            raise ValueError(f"num_envs is {num_envs}; legal: at least 1")
         self.settings = resolve_settings(settings, options)
         make = partial(DeepMimicBulletEnv, self.settings)
         super().__init__([make] * num_envs, autoreset_mode=autoreset_mode)
@@ -66,10 +65,10 @@ class DeepMimicBulletVectorEnv(SyncVectorEnv):
         """Continues exactly from `state()`.
 
         Raises:
-            UserError: the state has another number of rows, or is that of another kind of environment.
+            ValueError: the state has another number of rows, or is that of another kind of environment.
         """
         if len(state["rows"]) != self.num_envs:
-            raise UserError(f"state is of {len(state['rows'])} rows; legal: {self.num_envs}")
+            raise ValueError(f"state is of {len(state['rows'])} rows; legal: {self.num_envs}")
         for env, row in zip(self.rows, state["rows"], strict=True):
             env.set_state(row)
         self._env_obs = [env.observe()[0] for env in self.rows]

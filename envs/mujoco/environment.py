@@ -33,7 +33,6 @@ from envs.mujoco.vector_environment import (
 )
 from envs.settings import DeepMimicSettings
 from envs.task.imitation_task import ImitationTask
-from motions.base.errors import UserError
 
 Float32 = NDArray[np.float32]
 
@@ -44,14 +43,14 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
     """The DeepMimic task for one character; options of `DeepMimicSettings` may be given as keyword arguments.
 
     Raises:
-        UserError: see `envs.task.reference.ReferenceMotion`.
+        ValueError: see `envs.task.reference.ReferenceMotion`.
     """
 
     def __init__(
         self, settings: DeepMimicSettings | None = None, *, render_mode: str | None = None, **options: Any
     ) -> None:
         if render_mode not in (None, "rgb_array"):
-            raise UserError(f"render_mode is {render_mode!r}; legal: null, rgb_array")
+            raise ValueError(f"render_mode is {render_mode!r}; legal: null, rgb_array")
         self.settings = resolve_settings(settings, options)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.settings.control_hz}
         self.render_mode = render_mode
@@ -77,7 +76,7 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         clip.
 
         Raises:
-            UserError: an unknown option, a phase outside [0, 1) or an index without a clip.
+            ValueError: an unknown option, a phase outside [0, 1) or an index without a clip.
         """
         super().reset(seed=seed)
         self.task.start(_ROW, [self.np_random], read_starts(dict(options or {}), 1))
@@ -89,11 +88,11 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         """One control step with an action [28].
 
         Raises:
-            UserError: wrong shape, or values that are not finite.
+            ValueError: wrong shape, or values that are not finite.
         """
         action = np.asarray(action)
         if action.shape != (NUM_COORDINATES,):
-            raise UserError(f"action has shape {action.shape}; legal: ({NUM_COORDINATES},)")
+            raise ValueError(f"action has shape {action.shape}; legal: ({NUM_COORDINATES},)")
         targets = self.task.targets(action[None], self._state.coordinates)
         push = self.task.push(heading(self._qpos[:, 3:7])) if self.settings.push_force > 0.0 else None
         after = self._physics.step(self._qpos, self._qvel, targets, push)
@@ -125,11 +124,11 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         """Continues exactly from `state()`.
 
         Raises:
-            UserError: the state is that of another model.
+            ValueError: the state is that of another model.
         """
         for name, mine in (("qpos", self._qpos), ("qvel", self._qvel)):
             if np.shape(state[name]) != mine.shape:
-                raise UserError(f"state has {name} of shape {np.shape(state[name])}; legal: {mine.shape}")
+                raise ValueError(f"state has {name} of shape {np.shape(state[name])}; legal: {mine.shape}")
         self.task.set_state(state["task"])
         self._qpos, self._qvel = np.array(state["qpos"]), np.array(state["qvel"])
         generator = seeding.np_random(0)[0]

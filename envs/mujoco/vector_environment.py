@@ -30,7 +30,6 @@ from envs.body.tracked import heading
 from envs.mujoco.physics import make_physics
 from envs.settings import DeepMimicSettings
 from envs.task.imitation_task import ALL, ANYWHERE, FIGURES, ImitationTask, Outcome, Rows, Starts
-from motions.base.errors import UserError
 
 Float32 = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -46,7 +45,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: NEXT_STEP or SAME_STEP (or their names).
 
     Raises:
-        UserError: see `ReferenceMotion`.
+        ValueError: see `ReferenceMotion`.
     """
 
     def __init__(
@@ -60,11 +59,11 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         self.closed = True  # until there is something to close: the base class closes on deletion
         if num_envs < 1:
-            raise UserError(f"num_envs is {num_envs}; legal: at least 1")
+            raise ValueError(f"num_envs is {num_envs}; legal: at least 1")
         self.settings = resolve_settings(settings, options)
         self._mode = AutoresetMode(autoreset_mode)
         if self._mode == AutoresetMode.DISABLED:
-            raise UserError("autoreset_mode is DISABLED; legal: NEXT_STEP, SAME_STEP")
+            raise ValueError("autoreset_mode is DISABLED; legal: NEXT_STEP, SAME_STEP")
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": self._mode, "render_modes": [], "render_fps": self.settings.control_hz}
         self._physics = make_physics(self.settings)
@@ -97,13 +96,13 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
                 [N], which clip. `reset_mask`: [N] bool, the rows to restart while the others continue.
 
         Raises:
-            UserError: an unknown option, a wrong shape, a phase outside [0, 1) or an index without a clip.
+            ValueError: an unknown option, a wrong shape, a phase outside [0, 1) or an index without a clip.
         """
         options = dict(options or {})
         mask = np.asarray(options.pop("reset_mask", self._everyone), dtype=bool)
         starts = read_starts(options, self.num_envs)
         if mask.shape != (self.num_envs,):
-            raise UserError(f"reset_mask has shape {mask.shape}; legal: ({self.num_envs},)")
+            raise ValueError(f"reset_mask has shape {mask.shape}; legal: ({self.num_envs},)")
         rows = np.flatnonzero(mask)
         if seed is not None:
             fresh = _generators(seed, self.num_envs)
@@ -118,11 +117,11 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         """One control step of all rows with actions [N, 28].
 
         Raises:
-            UserError: wrong shape, or an action that is not finite.
+            ValueError: wrong shape, or an action that is not finite.
         """
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs, NUM_COORDINATES):
-            raise UserError(f"actions have shape {actions.shape}; legal: ({self.num_envs}, {NUM_COORDINATES})")
+            raise ValueError(f"actions have shape {actions.shape}; legal: ({self.num_envs}, {NUM_COORDINATES})")
         if self._ended.any():
             return self._step_and_restart(actions)
         state, outcome = self._advance(actions, ALL)
@@ -153,11 +152,11 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         """Continues exactly from `state()`.
 
         Raises:
-            UserError: the state has another number of rows or is that of another model.
+            ValueError: the state has another number of rows or is that of another model.
         """
         for name, mine in (("qpos", self._qpos), ("qvel", self._qvel), ("ended", self._ended)):
             if np.shape(state[name]) != mine.shape:
-                raise UserError(f"state has {name} of shape {np.shape(state[name])}; legal: {mine.shape}")
+                raise ValueError(f"state has {name} of shape {np.shape(state[name])}; legal: {mine.shape}")
         self.task.set_state(state["task"])
         self._qpos[:], self._qvel[:] = state["qpos"], state["qvel"]
         self._ended = np.array(state["ended"])
@@ -284,16 +283,16 @@ def read_starts(options: dict[str, Any], count: int) -> Starts:
     """Starts from `options["phase"]` and `options["clip"]`, each a number or one per row; other options are errors.
 
     Raises:
-        UserError: another option, or another number of phases or clips.
+        ValueError: another option, or another number of phases or clips.
     """
     if unknown := options.keys() - {"phase", "clip"}:
-        raise UserError(f"unknown reset option {min(unknown)!r}; legal: 'phase', 'clip'")
+        raise ValueError(f"unknown reset option {min(unknown)!r}; legal: 'phase', 'clip'")
     values: dict[str, NDArray[Any] | None] = dict.fromkeys(("phase", "clip"))
     for name, kind in (("phase", np.float64), ("clip", np.int64)):
         if options.get(name) is not None:
             given = np.asarray(options[name], dtype=kind)
             if given.shape not in ((), (count,)):
-                raise UserError(f"{name} has shape {given.shape}; legal: one number or ({count},)")
+                raise ValueError(f"{name} has shape {given.shape}; legal: one number or ({count},)")
             values[name] = np.broadcast_to(given, (count,))
     return Starts(values["phase"], values["clip"])
 
@@ -305,5 +304,5 @@ def _generators(seed: int | Sequence[int | None] | None, count: int) -> list[np.
     else:
         seeds = seed
     if len(seeds) != count:
-        raise UserError(f"seed has {len(seeds)} entries; legal: {count}")
+        raise ValueError(f"seed has {len(seeds)} entries; legal: {count}")
     return [seeding.np_random(value)[0] for value in seeds]

@@ -149,13 +149,13 @@ class ImitationTask:
         """Starts new episodes in rows [n]; what `starts` of n rows leaves open is drawn from each row's own generator.
 
         Raises:
-            UserError: a phase outside [0, 1), or an index without a clip.
+            ValueError: a phase outside [0, 1), or an index without a clip.
         """
         settings, reference, phases, clips = self.settings, self.reference, starts.phases, starts.clips
         if phases is not None and not ((phases >= 0.0) & (phases < 1.0)).all():
-            raise UserError(f"phase is {phases.tolist()}; legal: [0, 1)")
+            raise ValueError(f"phase is {phases.tolist()}; legal: [0, 1)")
         if clips is not None and not ((clips >= 0) & (clips < len(reference.clips))).all():
-            raise UserError(f"clip is {clips.tolist()}; legal: 0 to {len(reference.clips) - 1}")
+            raise ValueError(f"clip is {clips.tolist()}; legal: 0 to {len(reference.clips) - 1}")
         for index, (row, generator) in enumerate(zip(rows, generators, strict=True)):
             chance, share, first_push, direction = generator.random(4)
             clip = min(bisect_right(self._shares, chance), len(reference.clips) - 1)
@@ -184,10 +184,11 @@ class ImitationTask:
         """PD targets [n, 28] of actions [n, 28] for characters with joint coordinates [n, 28].
 
         Raises:
-            UserError: wrong shape, or values that are not finite.
+            ValueError: wrong shape.
+            UserError: values that are not finite.
         """
         if actions.shape != coordinates.shape:
-            raise UserError(f"actions have shape {actions.shape}; legal: {coordinates.shape}")
+            raise ValueError(f"actions have shape {actions.shape}; legal: {coordinates.shape}")
         if not math.isfinite(np.add.reduce(actions, axis=None, dtype=np.float64)):
             raise UserError(f"action of environment {int(np.argwhere(~np.isfinite(actions))[0, 0])} is not finite")
         bound = self.settings.action_bound
@@ -287,12 +288,12 @@ class ImitationTask:
         """Continues from `state()`.
 
         Raises:
-            UserError: an array is missing or of another shape.
+            ValueError: an array is missing or of another shape.
         """
         for name, mine in self._arrays().items():
             value = np.asarray(state.get(name))
             if value.shape != mine.shape:
-                raise UserError(f"state has {name} of shape {value.shape}; legal: {mine.shape}")
+                raise ValueError(f"state has {name} of shape {value.shape}; legal: {mine.shape}")
             mine[:] = value
         self._look_ahead(ALL)
 

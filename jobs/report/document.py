@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 
-from motions.base.errors import UserError
 from motions.skeleton.skeletons import Skeleton
 
 Verdict = Literal["good", "bad", "neutral"]
@@ -108,7 +107,7 @@ def render(document: ReportDocument) -> str:
     """The page as HTML text.
 
     Raises:
-        UserError: a comparison has joints of another shape than [T, J, 3] or positions that are not finite.
+        ValueError: a comparison has joints of another shape than [T, J, 3] or positions that are not finite.
     """
     data = {
         "skeleton": skeleton_data(document.skeleton),
@@ -254,12 +253,12 @@ def motion_data(joints: np.ndarray, num_joints: int) -> dict[str, object]:
     The unit is a millimetre, and more for motions that leave the 32 m that int16 can hold.
 
     Raises:
-        UserError: another shape, or positions that are not finite.
+        ValueError: another shape, or positions that are not finite.
     """
     if joints.ndim != 3 or joints.shape[1:] != (num_joints, 3):
-        raise UserError(f"comparison joints have shape {joints.shape}; expected [T, {num_joints}, 3]")
+        raise ValueError(f"comparison joints have shape {joints.shape}; expected [T, {num_joints}, 3]")
     if not np.isfinite(joints).all():
-        raise UserError("comparison joints are not finite")
+        raise ValueError("comparison joints are not finite")
     unit_m = max(0.001, float(np.abs(joints).max(initial=0.0)) / 32767)
     counts = np.rint(joints / unit_m).astype("<i2")
     return {"num_frames": len(joints), "joints": base64.b64encode(counts.tobytes()).decode("ascii"), "unit_m": unit_m}

@@ -26,7 +26,6 @@ from torch import Tensor
 from learners.cloning.settings import CloningSettings
 from learners.trpo.critic import CriticFit, Share
 from learners.workers import OneWorker, Workers
-from motions.base.errors import UserError
 from rollouts.control.actor_critic import ActorCritic
 from rollouts.devices import resolve_device
 from rollouts.imitation.demonstrations import Demonstrations, split_by_blocks
@@ -97,13 +96,13 @@ class CloningLearner:
             The metrics of the weights that were kept.
 
         Raises:
-            UserError: labels or observations are not finite, or there are no data.
+            ValueError: labels or observations are not finite, or there are no data.
         """
         for name, array in (("observations", data.observations), ("actions", data.actions)):
             if not np.isfinite(array).all():
-                raise UserError(f"{name} of the demonstrations are not finite")
+                raise ValueError(f"{name} of the demonstrations are not finite")
         if not len(data):
-            raise UserError("there are no demonstrations")
+            raise ValueError("there are no demonstrations")
         rng = np.random.default_rng([self._seed, round_index])
         train, held = split_by_blocks(data, self._settings.val_split, rng)
         self.controller.to(self._device)
@@ -230,10 +229,10 @@ def fit_critic(controller: ActorCritic, data: CriticData, settings: CloningSetti
         `critic_loss` in standardised units and `explained_variance` on the data.
 
     Raises:
-        UserError: there are no data, or they are not finite.
+        ValueError: there are no data, or they are not finite.
     """
     if not len(data.returns) or not np.isfinite(data.returns).all():
-        raise UserError(f"the critic needs finite returns; got {len(data.returns)}, not all finite or none")
+        raise ValueError(f"the critic needs finite returns; got {len(data.returns)}, not all finite or none")
     mean, std = float(data.returns.mean()), max(float(data.returns.std()), 1e-3)
     controller.rescale_value(mean, std)
     observations = torch.from_numpy(np.ascontiguousarray(data.observations, dtype=np.float32))

@@ -57,7 +57,7 @@ def group_advantages(
         terms: weighted terms, needed if `settings.advantage_terms` is `each`.
 
     Raises:
-        UserError: not two-dimensional, fewer than two samples, not finite, or terms missing or of another shape.
+        ValueError: not two-dimensional, fewer than two samples, not finite, or terms missing or of another shape.
     """
     rewards = _checked("rewards", rewards)
     if settings.advantage_terms == "each":
@@ -100,23 +100,23 @@ def _normalised(rewards: np.ndarray, settings: GRPOSettings) -> tuple[np.ndarray
 def _checked(name: str, rewards: np.ndarray) -> np.ndarray:
     rewards = np.asarray(rewards, np.float64)
     if rewards.ndim != 2 or rewards.shape[0] < 1 or rewards.shape[1] < 2:
-        raise UserError(f"{name} have shape {rewards.shape}; expected [groups, samples] with at least two samples")
+        raise ValueError(f"{name} have shape {rewards.shape}; expected [groups, samples] with at least two samples")
     if not np.isfinite(rewards).all():
         group, sample = np.argwhere(~np.isfinite(rewards))[0]
         value = rewards[group, sample]
-        raise UserError(f"{name}[{group}, {sample}] is {value}: rewards must be finite before advantages are computed")
+        raise ValueError(f"{name}[{group}, {sample}] is {value}: rewards must be finite before advantages are computed")
     return rewards
 
 
 def _checked_terms(terms: Mapping[str, WeightedTerm] | None, shape: tuple[int, ...]) -> dict[str, WeightedTerm]:
     """Terms with a weight, as float64."""
     if terms is None:
-        raise UserError("advantage_terms is 'each': group_advantages needs the weighted reward terms")
+        raise ValueError("advantage_terms is 'each': group_advantages needs the weighted reward terms")
     used = {}
     for name, term in terms.items():
         rewards = _checked(f"rewards of term {name!r}", term.rewards)
         if rewards.shape != shape:
-            raise UserError(f"reward term {name!r} has shape {rewards.shape}; the total has {shape}")
+            raise ValueError(f"reward term {name!r} has shape {rewards.shape}; the total has {shape}")
         if term.weight != 0:
             used[name] = WeightedTerm(term.weight, rewards)
     if not used:

@@ -52,10 +52,10 @@ class GRPOLearner:
                 of it if it has none. It keeps its own copy in memory.
 
         Raises:
-            UserError: nothing is trainable, or policy and reference have different numbers of denoising steps.
+            ValueError: nothing is trainable, or policy and reference have different numbers of denoising steps.
         """
         if reference is not None and reference.num_steps != policy.num_steps:
-            raise UserError(f"the reference has {reference.num_steps} denoising steps, the policy {policy.num_steps}")
+            raise ValueError(f"the reference has {reference.num_steps} denoising steps, the policy {policy.num_steps}")
         self.policy = policy
         self.settings = settings
         self.number = 0
@@ -96,7 +96,7 @@ class GRPOLearner:
         Raises:
             RatioError: the first ratio is further than `ratio_tolerance` from 1. No weight was changed.
             DivergenceError: a loss or gradient is not finite. The step that found it changed no weight.
-            UserError: trajectories that do not fit each other or the learner.
+            ValueError: trajectories that do not fit each other or the learner.
         """
         require_trajectories(trajectories, advantages, self.number)
         kept = list(range(len(trajectories)))

@@ -72,29 +72,29 @@ def require_trajectories(trajectories: Sequence[Trajectory], advantages: np.ndar
     """Check that trajectories fit each other, their advantages [P, N] and the learner's version.
 
     Raises:
-        UserError: naming the group and what is wrong with it.
+        ValueError: naming the group and what is wrong with it; UserError where its numbers are not finite.
     """
     if not trajectories:
-        raise UserError("the update has no trajectories")
+        raise ValueError("the update has no trajectories")
     if advantages.ndim != 2 or len(advantages) != len(trajectories):
-        raise UserError(f"advantages have shape {advantages.shape}; expected [{len(trajectories)} groups, samples]")
+        raise ValueError(f"advantages have shape {advantages.shape}; expected [{len(trajectories)} groups, samples]")
     for group, trajectory in enumerate(trajectories):
         num_steps, num_samples = trajectory.states.shape[:2]
         if trajectory.policy_version != version:
-            raise UserError(
+            raise ValueError(
                 f"group {group} was rolled out by policy version {trajectory.policy_version}, "
                 f"the learner is at {version}"
             )
         if num_steps == 0:
-            raise UserError(f"group {group} recorded no denoising step: nothing to train (trained_steps is empty)")
+            raise ValueError(f"group {group} recorded no denoising step: nothing to train (trained_steps is empty)")
         if num_samples != advantages.shape[1]:
-            raise UserError(f"group {group} has {num_samples} samples but {advantages.shape[1]} advantages")
+            raise ValueError(f"group {group} has {num_samples} samples but {advantages.shape[1]} advantages")
         for name in ("states", "next_states", "log_probs"):
             if not np.isfinite(getattr(trajectory, name)).all():
                 raise UserError(f"{name} of group {group} are not finite")
     if not np.isfinite(advantages).all():
         group, sample = np.argwhere(~np.isfinite(advantages))[0]
-        raise UserError(f"the advantage of group {group}, sample {sample} is {advantages[group, sample]}")
+        raise ValueError(f"the advantage of group {group}, sample {sample} is {advantages[group, sample]}")
 
 
 def split_groups(kept: Sequence[int], groups_per_window: int) -> list[list[int]]:

@@ -58,10 +58,10 @@ class RetrievalData:
         """Encodes every distinct caption once.
 
         Raises:
-            UserError: no items, an item without captions, or a caption over the encoder's limit.
+            UserError: an item without captions, or a caption over the encoder's limit.
         """
         if not items:
-            raise UserError("items is empty: there is nothing to train on")
+            raise ValueError("items is empty: there is nothing to train on")
         for item in items:
             if not item.captions:
                 raise UserError(f"motion {item.clip_id} has no captions")

@@ -52,7 +52,7 @@ STATISTICS_SHARE = 0.5
 _BLENDS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.0)
 
 
-class OutOfSyncError(UserError):
+class OutOfSyncError(ValueError):
     """Rollouts were made by another policy than the learner's."""
 
 
@@ -185,7 +185,7 @@ class TRPOLearner:
             }
             if self.settings.cloning_weight:
                 if rollout.expert_actions is None:
-                    raise UserError("cloning_weight needs rollouts with the expert's actions")
+                    raise ValueError("cloning_weight needs rollouts with the expert's actions")
                 arrays["expert_actions"] = rollout.expert_actions
             rows = rollout.valid.swapaxes(0, 1)
             for name, array in arrays.items():

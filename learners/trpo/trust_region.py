@@ -281,6 +281,10 @@ def conjugate_gradients(product: Product, target: Tensor, max_iterations: int, r
     return Solution(x, iterations, math.sqrt(squared))
 
 
+# By hand, not torch.nn.utils.parameters_to_vector and vector_to_parameters: the first refuses gradients that are not
+# contiguous, the second makes all parameters views of one vector, which safetensors does not write.
+
+
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
     """Concatenates tensors to one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motions.base.errors import UserError
 from motions.bvh.joints import JointMap
 from motions.bvh.reader import Bvh, BvhError
 from motions.skeleton.skeletons import HUMANML3D
@@ -76,7 +75,7 @@ def find_up_axis(clips: Sequence[np.ndarray]) -> str:
 def turn_upright(joints: np.ndarray, up_axis: str) -> np.ndarray:
     """Turns positions [..., 3] so that `up_axis` becomes y; a rotation, so left stays left."""
     if up_axis not in AXES:
-        raise UserError(f"up_axis={up_axis!r}: expected one of {', '.join(AXES)}")
+        raise ValueError(f"up_axis={up_axis!r}: expected one of {', '.join(AXES)}")
     sign = -1.0 if up_axis.startswith("-") else 1.0
     up = "xyz".index(up_axis[-1])
     matrix = np.zeros((3, 3))

@@ -14,7 +14,6 @@ from typing import Literal
 
 import yaml
 
-from motions.base.errors import UserError
 from motions.humanoid.mocap import CLIP_NAMES
 
 CaptionGroup = Literal["train", "judge", "test"]
@@ -41,16 +40,16 @@ def load_captions(path: Path = CAPTIONS_PATH) -> dict[str, ClipCaptions]:
     """Captions by clip name, for all built-in clips.
 
     Raises:
-        UserError: not YAML, a clip missing or unknown, a group missing, empty or unknown, or a caption that occurs
+        ValueError: not YAML, a clip missing or unknown, a group missing, empty or unknown, or a caption that occurs
             twice (within a group it would be over-represented, in two groups it would leak into the evaluation).
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
+        raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict) or set(content) != set(CLIP_NAMES):
         found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise UserError(f"{path} has clips {found}; expected {', '.join(CLIP_NAMES)}")
+        raise ValueError(f"{path} has clips {found}; expected {', '.join(CLIP_NAMES)}")
     captions: dict[str, ClipCaptions] = {}
     seen: dict[str, str] = {}
     for clip in CLIP_NAMES:
@@ -59,7 +58,7 @@ def load_captions(path: Path = CAPTIONS_PATH) -> dict[str, ClipCaptions]:
             for text in texts:
                 place = f"{clip}.{group}"
                 if text in seen:
-                    raise UserError(f"{path}: {text!r} is a caption of {seen[text]} and of {place}")
+                    raise ValueError(f"{path}: {text!r} is a caption of {seen[text]} and of {place}")
                 seen[text] = place
         captions[clip] = ClipCaptions(groups["train"], groups["judge"], groups["test"])
     return captions
@@ -67,11 +66,11 @@ def load_captions(path: Path = CAPTIONS_PATH) -> dict[str, ClipCaptions]:
 
 def _groups(path: Path, clip: str, content: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(content, dict) or set(content) != set(CAPTION_GROUPS):
-        raise UserError(f"{path}: {clip} must have the groups {', '.join(CAPTION_GROUPS)} and no others")
+        raise ValueError(f"{path}: {clip} must have the groups {', '.join(CAPTION_GROUPS)} and no others")
     groups: dict[str, tuple[str, ...]] = {}
     for group in CAPTION_GROUPS:
         texts = content[group]
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
-            raise UserError(f"{path}: {clip}.{group} must be a list of captions")
+            raise ValueError(f"{path}: {clip}.{group} must be a list of captions")
         groups[group] = tuple(texts)
     return groups

@@ -56,7 +56,7 @@ def join_captions(captions: Sequence[str]) -> str:
         # "a person walks forward, then kicks, and finally jumps"
     """
     if not captions:
-        raise UserError("captions is empty: there is nothing to join")
+        raise ValueError("captions is empty: there is nothing to join")
     sentence = captions[0].strip().rstrip(".")
     for number, caption in enumerate(captions[1:], start=2):
         link = "and finally" if number == len(captions) and number > 2 else "then"
@@ -67,12 +67,12 @@ def join_captions(captions: Sequence[str]) -> str:
 class Composer:
     """Draws composites from the motions of one split. Equal generators give equal composites.
 
-    Raises UserError for no items.
+    Raises UserError where `max_frames` is too short for two parts.
     """
 
     def __init__(self, items: Sequence[TextMotion], skeleton: Skeleton, max_frames: int = MAX_FRAMES) -> None:
         if not items:
-            raise UserError("items is empty: there is nothing to compose")
+            raise ValueError("items is empty: there is nothing to compose")
         if max_frames < 2 * MIN_PART_FRAMES:
             raise UserError(f"max_frames is {max_frames}; two parts need at least {2 * MIN_PART_FRAMES}")
         self.items = tuple(items)
@@ -90,7 +90,7 @@ class Composer:
         are tried; remaining frames stay unused.
 
         Raises:
-            UserError: `num_segments` is not in 2..5, or no two parts fit together.
+            UserError: no two parts fit together.
         """
         if num_segments is None:
             num_segments = int(rng.choice([2, 3, 4, 5], p=[0.4, 0.3, 0.2, 0.1]))
@@ -98,7 +98,7 @@ class Composer:
         elif 2 <= num_segments <= 5:
             attempts = (num_segments,)
         else:
-            raise UserError(f"num_segments is {num_segments}; legal: 2 to 5")
+            raise ValueError(f"num_segments is {num_segments}; legal: 2 to 5")
         for count in attempts:
             for _ in range(50):
                 chain = self._chain(rng, count)
@@ -151,10 +151,10 @@ def join_motions(parts: Sequence[np.ndarray], skeleton: Skeleton, *, blend_frame
     Up to `blend_frames` on either side of each border (at most half a part) are blended towards the pose at the border.
     The feet are planted again on HumanML3D's skeleton.
 
-    Raises UserError for no parts, a part of fewer than 4 frames, or a negative `blend_frames`.
+    Raises ValueError for no parts, a part of fewer than 4 frames, or a negative `blend_frames`.
     """
     if not parts or min(len(part) for part in parts) < MIN_SEGMENT_FRAMES or blend_frames < 0:
-        raise UserError(
+        raise ValueError(
             f"parts have {[len(part) for part in parts]} frames, blend_frames is {blend_frames}; expected at least one "
             f"part, each of {MIN_SEGMENT_FRAMES} or more frames, and no negative blend"
         )

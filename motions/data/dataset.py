@@ -79,10 +79,10 @@ class MotionDataset:
     def with_captions(self, count: int) -> MotionDataset:
         """This dataset with only the first `count` captions of every training motion; other splits are unchanged.
 
-        Raises UserError for a count below 1.
+        Raises ValueError for a count below 1.
         """
         if count < 1:
-            raise UserError(f"count is {count}; every motion needs at least one caption")
+            raise ValueError(f"count is {count}; every motion needs at least one caption")
 
         def train() -> tuple[TextMotion, ...]:
             return tuple(replace(item, captions=item.captions[:count]) for item in self.items("train"))
@@ -118,11 +118,11 @@ class MotionDataset:
             max_frames: single prompts are cut to this length, composite ones are chosen to fit it.
 
         Raises:
-            UserError: unknown split, a number or share out of range, or no motions that fit together.
+            ValueError: unknown split, a number or share out of range, or no motions that fit together.
         """
         items = self.items(split)
         if num_prompts < 1 or not 0.0 <= composite_share <= 1.0:
-            raise UserError(
+            raise ValueError(
                 f"num_prompts is {num_prompts}, composite_share is {composite_share}; legal: at least 1, 0 to 1"
             )
         rng = rng or np.random.default_rng(0)

@@ -57,9 +57,9 @@ class CropRule:
 
     def __post_init__(self) -> None:
         if self.unit < 1:
-            raise UserError(f"unit is {self.unit}; legal: 1 or more")
+            raise ValueError(f"unit is {self.unit}; legal: 1 or more")
         if not 0.0 <= self.shorter_share <= 1.0:
-            raise UserError(f"shorter_share is {self.shorter_share}; legal: 0 to 1")
+            raise ValueError(f"shorter_share is {self.shorter_share}; legal: 0 to 1")
 
     def draw(self, num_frames: int, max_frames: int, rng: np.random.Generator) -> tuple[int, int]:
         """First frame and length of a window of a motion of `num_frames`, at most `max_frames` long."""
@@ -93,13 +93,13 @@ def sample_batch(
         composites: motions that are drawn, uncropped, with probability `composite_share` instead of one of `items`
             (`MotionDataset.composites` makes some).
 
-    Equal generators give equal batches. Raises UserError for no items, sizes below 1, a share outside 0..1 or without
-    composites, or a composite longer than `max_frames` (cutting it would make its text wrong).
+    Equal generators give equal batches. Raises ValueError for no items or sizes below 1, UserError for a share outside
+    0..1 or without composites, or a composite longer than `max_frames` (cutting it would make its text wrong).
     """
     if not items:
-        raise UserError("items is empty: there is nothing to draw from")
+        raise ValueError("items is empty: there is nothing to draw from")
     if batch_size < 1 or max_frames < 1:
-        raise UserError(f"batch_size is {batch_size}, max_frames is {max_frames}; both are at least 1")
+        raise ValueError(f"batch_size is {batch_size}, max_frames is {max_frames}; both are at least 1")
     if not 0.0 <= composite_share <= 1.0 or (composite_share and not composites):
         raise UserError(f"composite_share is {composite_share} with {len(composites)} composites; legal: 0 to 1")
     windows, texts = [], []

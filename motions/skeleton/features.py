@@ -107,7 +107,7 @@ def extract_features(
         [F - 1, D] float32.
 
     Raises:
-        UserError: shape, fewer than two frames, values that are not finite, or a bone of zero length.
+        UserError: fewer than two frames, values that are not finite, or a bone of zero length.
     """
     positions = _checked_joints(joints, skeleton)
     if retarget:
@@ -131,7 +131,7 @@ def retarget_uniform(joints: np.ndarray, skeleton: Skeleton, target_offsets: np.
     positions = _checked_joints(joints, skeleton)
     target = skeleton.target_offsets if target_offsets is None else np.asarray(target_offsets, dtype=np.float64)
     if target.shape != (skeleton.num_joints, 3):
-        raise UserError(f"target_offsets has shape {target.shape}, expected {(skeleton.num_joints, 3)}")
+        raise ValueError(f"target_offsets has shape {target.shape}, expected {(skeleton.num_joints, 3)}")
     knee, ankle = skeleton.leg_joints
     parents = skeleton.parents
     source_leg = sum(np.linalg.norm(positions[0, joint] - positions[0, parents[joint]]) for joint in (knee, ankle))
@@ -216,7 +216,7 @@ def recover_joints(features: Tensor, skeleton: Skeleton) -> Tensor:
     """Global joint positions [..., T, J, 3] of physical features [..., T, D], from the position part.
 
     The same as `recover_from_ric` of Guo et al.; differentiable, any leading dimensions, units of the data.
-    Raises UserError where D is not the skeleton's.
+    Raises ValueError where D is not the skeleton's.
     """
     _check_width(features, skeleton)
     half_angles, root = recover_root(features)
@@ -233,7 +233,7 @@ def recover_joints_from_rotations(
     """Global joint positions [..., T, J, 3] of features [..., T, D], from the 6D rotation part by forward kinematics.
 
     The same as `recover_from_rot` of Guo et al.; `target_offsets` [J, 3] are the bones, by default the skeleton's own.
-    Raises UserError where D is not the skeleton's.
+    Raises ValueError where D is not the skeleton's.
     """
     _check_width(features, skeleton)
     half_angles, root = recover_root(features)
@@ -304,7 +304,7 @@ def _turn_back(half_angles: Tensor, x: Tensor, z: Tensor) -> tuple[Tensor, Tenso
 def _checked_joints(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     positions = np.asarray(joints, dtype=np.float64)
     if positions.ndim != 3 or positions.shape[1:] != (skeleton.num_joints, 3):
-        raise UserError(f"joints have shape {positions.shape}, expected [F, {skeleton.num_joints}, 3]")
+        raise ValueError(f"joints have shape {positions.shape}, expected [F, {skeleton.num_joints}, 3]")
     if len(positions) < 2:
         raise UserError(f"joints have {len(positions)} frames, at least 2 are needed for velocities")
     if not np.isfinite(positions).all():
@@ -325,4 +325,4 @@ def _check_bones(joints: np.ndarray, skeleton: Skeleton) -> None:
 def _check_width(features: Tensor, skeleton: Skeleton) -> None:
     if features.ndim < 2 or features.shape[-1] != skeleton.num_features:
         shape = tuple(features.shape)
-        raise UserError(f"features have shape {shape}, expected [..., T, {skeleton.num_features}] for {skeleton.name}")
+        raise ValueError(f"features have shape {shape}, expected [..., T, {skeleton.num_features}] for {skeleton.name}")

@@ -10,7 +10,6 @@ import re
 
 import numpy as np
 
-from motions.base.errors import UserError
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.skeletons import Skeleton
 
@@ -27,7 +26,7 @@ _SIDED = re.compile(
 def mirror_joints(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Global joint positions [..., J, 3] seen in a mirror: x changes sign, left and right joints change places."""
     if joints.shape[-2:] != (skeleton.num_joints, 3):
-        raise UserError(f"joints have shape {joints.shape}, expected [..., {skeleton.num_joints}, 3]")
+        raise ValueError(f"joints have shape {joints.shape}, expected [..., {skeleton.num_joints}, 3]")
     return joints[..., _partners(skeleton), :] * _FLIP_X.astype(joints.dtype)
 
 
@@ -37,7 +36,7 @@ def mirror_features(features: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     Equal to extracting features from the mirrored joints without retargeting.
     """
     if features.shape[-1] != skeleton.num_features:
-        raise UserError(f"features have shape {features.shape}, expected [..., {skeleton.num_features}]")
+        raise ValueError(f"features have shape {features.shape}, expected [..., {skeleton.num_features}]")
     layout = FeatureLayout(skeleton.num_joints)
     partners = _partners(skeleton)
     without_root = partners[1:] - 1

@@ -27,8 +27,8 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 class Normalizer:
     """(x - mean) / (std + eps) and back, on NumPy arrays and torch tensors [..., D].
 
-    Raises UserError at construction where the statistics are not two finite vectors of one width or a std is not
-    positive, and at use where the width differs.
+    Raises ValueError at construction where the statistics are not two finite vectors of one width, and at use where
+    the width differs; UserError where a std is not positive (a feature that never changes).
 
     Example:
         normalizer = Normalizer.load("Mean.npy", "Std.npy")
@@ -47,16 +47,16 @@ class Normalizer:
             array.flags.writeable = False
             object.__setattr__(self, name, array)
             if array.ndim != 1 or array.size == 0:
-                raise UserError(f"{name} has shape {array.shape}, expected one number per feature")
+                raise ValueError(f"{name} has shape {array.shape}, expected one number per feature")
             if not np.isfinite(array).all():
-                raise UserError(f"{name}[{int(np.argmin(np.isfinite(array)))}] is not finite")
+                raise ValueError(f"{name}[{int(np.argmin(np.isfinite(array)))}] is not finite")
         if self.mean.shape != self.std.shape:
-            raise UserError(f"mean has {self.mean.size} numbers but std has {self.std.size}")
+            raise ValueError(f"mean has {self.mean.size} numbers but std has {self.std.size}")
         if not (self.std > 0).all():
             index = int(np.argmax(self.std <= 0))
             raise UserError(f"std[{index}] is {self.std[index]}, expected a positive number")
         if not self.eps >= 0:
-            raise UserError(f"eps is {self.eps}, expected 0 or more")
+            raise ValueError(f"eps is {self.eps}, expected 0 or more")
 
     @property
     def num_features(self) -> int:
@@ -75,7 +75,7 @@ class Normalizer:
 
     def _statistics(self, x: Array) -> tuple[Array, Array]:
         if x.ndim == 0 or x.shape[-1] != self.num_features:
-            raise UserError(f"features have shape {tuple(x.shape)}, the statistics have width {self.num_features}")
+            raise ValueError(f"features have shape {tuple(x.shape)}, the statistics have width {self.num_features}")
         scale = self.std + np.float32(self.eps)
         if isinstance(x, torch.Tensor):
             mean = torch.tensor(self.mean, dtype=x.dtype, device=x.device)
@@ -89,13 +89,14 @@ class Normalizer:
         """Statistics over all frames of clips [T, D].
 
         `grouped` averages the standard deviation within the parts of the vector, as HumanML3D does; without it every
-        feature has its own, as in TMR. Raises UserError for no clips, a wrong width, or a feature that never changes.
+        feature has its own, as in TMR. Raises ValueError for no clips or a wrong width, UserError for a
+        feature that never changes.
         """
         if not clips:
-            raise UserError("clips is empty: no frames to take statistics from")
+            raise ValueError("clips is empty: no frames to take statistics from")
         for index, clip in enumerate(clips):
             if clip.ndim != 2 or clip.shape[1] != skeleton.num_features or not len(clip):
-                raise UserError(f"clip {index} has shape {clip.shape}, expected [T, {skeleton.num_features}]")
+                raise ValueError(f"clip {index} has shape {clip.shape}, expected [T, {skeleton.num_features}]")
         frames = np.concatenate(clips).astype(np.float64)
         std = frames.std(axis=0)
         if grouped:

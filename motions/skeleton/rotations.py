@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from motions.base.errors import UserError
-
 _AXES = {"X": 0, "Y": 1, "Z": 2}
 
 
@@ -131,10 +129,10 @@ def six_to_matrix(six: Tensor) -> Tensor:
 def euler_to_quat(degrees: Tensor, order: str) -> Tensor:
     """Quaternions [..., 4] of intrinsic Euler angles [..., n] in degrees, as BVH channels list them.
 
-    `order` names the n axes as written, e.g. "ZXY" is R = Rz Rx Ry. Raises UserError for other letters or lengths.
+    `order` names the n axes as written, e.g. "ZXY" is R = Rz Rx Ry. Raises ValueError for other letters or lengths.
     """
     if len(order) != degrees.shape[-1] or any(letter not in _AXES for letter in order):
-        raise UserError(f"order={order!r}: expected {degrees.shape[-1]} letters of X, Y, Z")
+        raise ValueError(f"order={order!r}: expected {degrees.shape[-1]} letters of X, Y, Z")
     half = torch.deg2rad(degrees) / 2
     quat = torch.zeros((*degrees.shape[:-1], 4), dtype=degrees.dtype, device=degrees.device)
     quat[..., 0] = 1.0

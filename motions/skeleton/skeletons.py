@@ -47,7 +47,7 @@ class Skeleton:
         for name in ("raw_directions", "target_offsets"):
             array = np.array(getattr(self, name), dtype=np.float64)
             if array.shape != (self.num_joints, 3):
-                raise UserError(f"{self.name}: {name} has shape {array.shape}, expected {(self.num_joints, 3)}")
+                raise ValueError(f"{self.name}: {name} has shape {array.shape}, expected {(self.num_joints, 3)}")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 
@@ -77,9 +77,9 @@ class Skeleton:
         return tuple(parent_of.get(joint, -1) for joint in range(self.num_joints))
 
     def index(self, joint_name: str) -> int:
-        """Index of a joint by name. Raises UserError that lists the joints' names."""
+        """Index of a joint by name. Raises ValueError that lists the joints' names."""
         if joint_name not in self.joint_names:
-            raise UserError(f"joint {joint_name!r}: {self.name} has {', '.join(self.joint_names)}")
+            raise ValueError(f"joint {joint_name!r}: {self.name} has {', '.join(self.joint_names)}")
         return self.joint_names.index(joint_name)
 
 

@@ -105,10 +105,10 @@ def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray |
         real_embeddings: [M, d] of held-out real windows, for the FID.
 
     Raises:
-        UserError: the evaluations have different prompts or numbers of samples.
+        ValueError: the evaluations have different prompts or numbers of samples.
     """
     if before.prompts != after.prompts or before.terms["total"].shape != after.terms["total"].shape:
-        raise UserError("only evaluations of the same prompts and samples can be compared")
+        raise ValueError("only evaluations of the same prompts and samples can be compared")
     changes = [_paired(name, values, after.terms[name]) for name, values in before.terms.items()]
     changes.append(_paired("diversity_m", before.diversity_m[:, None], after.diversity_m[:, None]))
     generated = [evaluation.segment_embeddings for evaluation in (before, after)]

@@ -82,7 +82,7 @@ def evaluate_policy(
         seed: with the indices of prompt and sample, the key of the initial noise.
 
     Raises:
-        UserError: there is no prompt.
+        ValueError: there is no prompt.
         RewardError: a reward fails or is not finite.
     """
     from rewards.mixing import combine
@@ -100,10 +100,10 @@ def measure(
     """Evaluates the motions of P prompts and their rewards.
 
     Raises:
-        UserError: there is no group.
+        ValueError: there is no group.
     """
     if not groups:
-        raise UserError("evaluation needs at least one prompt")
+        raise ValueError("evaluation needs at least one prompt")
     # A term that only some prompts have has no mean over prompts; the physics reward's joint speed is computed below.
     shared = [name for name in rewards[0].terms if all(name in mixed.terms for mixed in rewards)]
     shared = [name for name in shared if name != "joint_speed"]
@@ -181,7 +181,7 @@ def generate(
         stochastic: draw noise in every step; otherwise only the initial noise.
 
     Raises:
-        UserError: there is no prompt.
+        ValueError: there is no prompt.
         RolloutError: a prompt without frames, or motions that are not finite.
         PromptTooLongError: a prompt is over the text encoder's limit.
     """
@@ -191,7 +191,7 @@ def generate(
     from rollouts.messages import PolicyVersion
 
     if not prompts:
-        raise UserError("there is no prompt")
+        raise ValueError("there is no prompt")
     worker = RolloutWorker(policy)
     version = PolicyVersion(0, policy.weights())
     steps = ancestral_positions(policy.num_steps) if stochastic else ()

@@ -257,7 +257,7 @@ class TMR(nn.Module):
         """Physical features [B, T, D] with `lengths` [B] -> Gaussian; mu is the embedding.
 
         Raises:
-            UserError: width other than the model's, or a length outside 1..T.
+            ValueError: width other than the model's, or a length outside 1..T.
         """
         _check_sequence("motion", features, lengths, self.config.num_features)
         return self.motion_encoder(self.normalize(features, lengths), length_mask(lengths, features.shape[1]))
@@ -266,7 +266,7 @@ class TMR(nn.Module):
         """Token embeddings [B, L, E] with `lengths` [B] -> Gaussian; mu is the embedding.
 
         Raises:
-            UserError: width other than the model's, or a length outside 1..L.
+            ValueError: width other than the model's, or a length outside 1..L.
         """
         _check_sequence("text", tokens, lengths, self.config.text_dim)
         return self.text_encoder(tokens, length_mask(lengths, tokens.shape[1]))
@@ -289,10 +289,10 @@ def pad_tokens(tokens: list[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 def _check_sequence(kind: str, values: Tensor, lengths: Tensor, width: int) -> None:
     if values.ndim != 3 or values.shape[2] != width:
-        raise UserError(f"TMR {kind}: shape {tuple(values.shape)}, this model takes [B, L, {width}]")
+        raise ValueError(f"TMR {kind}: shape {tuple(values.shape)}, this model takes [B, L, {width}]")
     if lengths.shape != values.shape[:1]:
-        raise UserError(f"TMR {kind} lengths: shape {tuple(lengths.shape)}, needs ({values.shape[0]},)")
+        raise ValueError(f"TMR {kind} lengths: shape {tuple(lengths.shape)}, needs ({values.shape[0]},)")
     if int(lengths.min()) < 1 or int(lengths.max()) > values.shape[1]:
-        raise UserError(
+        raise ValueError(
             f"TMR {kind} lengths: {int(lengths.min())}..{int(lengths.max())}, legal are 1..{values.shape[1]}"
         )

@@ -39,11 +39,11 @@ def dense_reward(similarity: np.ndarray, text_similarity: np.ndarray, alpha: flo
     """R_sem and its parts from s [N, K, K] and B [K, K].
 
     Raises:
-        UserError: shapes that do not fit.
+        ValueError: shapes that do not fit.
     """
     num_segments = text_similarity.shape[0]
     if similarity.shape[1:] != (num_segments, num_segments) or text_similarity.shape != (num_segments, num_segments):
-        raise UserError(
+        raise ValueError(
             f"similarity {similarity.shape} and text_similarity {text_similarity.shape}: need [N,K,K], [K,K]"
         )
     other = ~np.eye(num_segments, dtype=bool)
@@ -70,7 +70,7 @@ def segment_ranges(prompt: Prompt, lengths: np.ndarray, max_frames: int) -> np.n
     ranges = np.minimum(boundaries, np.minimum(lengths, max_frames).reshape(-1, 1, 1))
     frames = ranges[:, :, 1] - ranges[:, :, 0]
     if frames.size == 0:
-        raise UserError(f"prompt {prompt.text!r} has no segments")
+        raise ValueError(f"prompt {prompt.text!r} has no segments")
     if frames.min() < MIN_SEGMENT_FRAMES:
         sample, segment = np.unravel_index(int(frames.argmin()), frames.shape)
         raise UserError(

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from motions.base.atomic import atomic_write
-from motions.base.errors import UserError
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 from rollouts.checkpoints.file_kinds import SUPPORTED_KIND, CheckpointError, describe_contents, read_torch_file
@@ -161,12 +160,12 @@ def save_mdm(
         dtype: float16 halves the file; loading gives float32 in any case.
 
     Raises:
-        UserError: `args` describes another network, or the statistics have another width.
+        ValueError: `args` describes another network, or the statistics have another width.
         WriteError: the disk is full or the folder not writable; older files are untouched.
     """
     _require_same_model(args, network.config)
     if normalizer.num_features != network.config.num_features:
-        raise UserError(
+        raise ValueError(
             f"the statistics have {normalizer.num_features} numbers, the network {network.config.num_features} features"
         )
     state = _official_state(network, None, dtype)
@@ -374,4 +373,4 @@ def _require_same_model(args: ModelArgs, config: MDMConfig) -> None:
     for name, (said, found) in pairs.items():
         # An official file leaves out what official code hard-codes; it is read off the weights again.
         if said is not None and said != found:
-            raise UserError(f"args.{name} is {said!r}, the network has {found!r}")
+            raise ValueError(f"args.{name} is {said!r}, the network has {found!r}")

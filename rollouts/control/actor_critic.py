@@ -134,10 +134,10 @@ class ActorCritic(nn.Module):
         same.
 
         Raises:
-            UserError: not finite, or `std` is not above 0.
+            ValueError: not finite, or `std` is not above 0.
         """
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-            raise UserError(f"returns cannot be standardised by mean {mean}, standard deviation {std}")
+            raise ValueError(f"returns cannot be standardised by mean {mean}, standard deviation {std}")
         last = self.critic[-1]
         assert isinstance(last, nn.Linear)
         last.weight.mul_(self.value_std.float() / std)
@@ -198,7 +198,7 @@ def save_controller(
         Path of the file.
 
     Raises:
-        UserError: a weight is not finite, or `schema` or `extra` is not JSON.
+        ValueError: a weight is not finite, or `schema` or `extra` is not JSON.
         WriteError: it cannot be written.
     """
     path = Path(folder) / CONTROLLER_FILE
@@ -208,7 +208,7 @@ def save_controller(
     try:
         metadata = {name: json.dumps(contents[name], allow_nan=False) for name in _METADATA}
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: schema and extra must be plain JSON: {error}") from error
+        raise ValueError(f"{path}: schema and extra must be plain JSON: {error}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(save(tensors, metadata))

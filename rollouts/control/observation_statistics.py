@@ -34,12 +34,12 @@ class ObservationStatistics(nn.Module):
         """Statistics of `size` numbers. Entries whose indices are in `unscaled` (such as a phase) are never changed.
 
         Raises:
-            UserError: an entry of `unscaled` is outside [0, size).
+            ValueError: an entry of `unscaled` is outside [0, size).
         """
         super().__init__()
         outside = [index for index in unscaled if not 0 <= index < size]
         if outside:
-            raise UserError(f"unscaled_inputs names {outside}; observations have entries 0 to {size - 1}")
+            raise ValueError(f"unscaled_inputs names {outside}; observations have entries 0 to {size - 1}")
         self.min_std = min_std
         scaled = torch.ones(size, dtype=torch.bool)
         scaled[list(unscaled)] = False
@@ -62,11 +62,12 @@ class ObservationStatistics(nn.Module):
         """Adds observations [..., O] to the statistics.
 
         Raises:
-            UserError: another width, or a number is not finite; the statistics are then unchanged.
+            ValueError: another width.
+            UserError: a number is not finite; the statistics are then unchanged.
         """
         data = torch.as_tensor(observations).to(self.mean)
         if data.shape[-1] != self.mean.numel():
-            raise UserError(f"observations have {data.shape[-1]} entries; the statistics are of {self.mean.numel()}")
+            raise ValueError(f"observations have {data.shape[-1]} entries; the statistics are of {self.mean.numel()}")
         data = data.reshape(-1, self.mean.numel())
         if len(data) == 0:
             return

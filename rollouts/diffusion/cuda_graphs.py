@@ -48,6 +48,7 @@ class ForwardGraphs:
     """Graphs of one denoiser by variant and shapes, the least recently used ones dropped. Gradients do not pass."""
 
     def __init__(self) -> None:
+        # By hand, not cachetools.LRUCache: a graph is dropped after a synchronisation and together with its count.
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
         self._runs: Counter[Hashable] = Counter()
         self._held: dict[str, DenoiserWeights] = {}

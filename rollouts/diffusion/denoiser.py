@@ -22,7 +22,6 @@ from typing import Protocol, TypeGuard, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from motions.base.errors import UserError
 from rollouts.diffusion.cuda_graphs import DenoiserWeights, ForwardGraphs
 from rollouts.networks.mdm import MDM
 
@@ -99,11 +98,11 @@ class Denoiser:
         """Inside, the network acts with its base weights.
 
         Raises:
-            UserError: the network has no adapters.
+            ValueError: the network has no adapters.
         """
         adapted = self._find_adapters()
         if adapted is None:
-            raise UserError("the network has no adapters; with full fine-tuning the reference is a second policy")
+            raise ValueError("the network has no adapters; with full fine-tuning the reference is a second policy")
         layers = adapted.layers.values()
         enabled = [layer for layer in layers if not layer.disable_adapters]
         trainable = {parameter: parameter.requires_grad for parameter in adapted.parameters}

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 _DTYPES: dict[AmpDtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class WeightsError(UserError):
+class WeightsError(ValueError):
     """Weights that do not belong to this policy, or hold numbers that are not finite."""
 
 
@@ -184,7 +184,7 @@ class DiffusionPolicy:
         """The reference policy: inside, the same network acts with its base weights.
 
         Raises:
-            UserError: the network has no adapters, so there is no reference to fall back to.
+            ValueError: the network has no adapters, so there is no reference to fall back to.
         """
         return self._denoiser.adapters_disabled()
 
@@ -235,7 +235,7 @@ class DiffusionPolicy:
         """Table indices [N] of a position or of one position per sample."""
         positions = position.cpu().numpy() if isinstance(position, Tensor) else np.full(num_samples, position)
         if positions.shape != (num_samples,) or positions.min() < 0 or positions.max() >= self.num_steps:
-            raise UserError(
+            raise ValueError(
                 f"position is {positions.tolist()}; expected {num_samples} positions from 0 to {self.num_steps - 1}"
             )
         return self.num_steps - 1 - positions

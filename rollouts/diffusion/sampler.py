@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from motions.base.errors import UserError
 from rollouts.diffusion.policy import DiffusionPolicy, EmbeddedCondition, Inpainting
 from rollouts.gaussians import gaussian_log_prob
 
@@ -63,7 +62,7 @@ def sample(
             has its Gaussian, and cost one forward until then.
 
     Raises:
-        UserError: positions out of range, not increasing, or trained without being stochastic.
+        ValueError: positions out of range, not increasing, or trained without being stochastic.
     """
     _require_positions(policy, stochastic, trained)
     noisy, recorded = frozenset(stochastic), frozenset(trained)
@@ -109,12 +108,12 @@ def _require_positions(policy: DiffusionPolicy, stochastic: Sequence[int], train
     last = policy.num_steps - 1
     for name, positions in (("stochastic_steps", stochastic), ("trained_steps", trained)):
         if list(positions) != sorted(set(positions)):
-            raise UserError(f"{name} is {tuple(positions)}; positions have to increase")
+            raise ValueError(f"{name} is {tuple(positions)}; positions have to increase")
         if positions and not (positions[0] >= 0 and positions[-1] < last):
-            raise UserError(
+            raise ValueError(
                 f"{name} is {tuple(positions)}; of {policy.num_steps} steps, positions 0 to {last - 1} can be "
                 "stochastic (the last one is noiseless)"
             )
     loose = sorted(set(trained) - set(stochastic))
     if loose:
-        raise UserError(f"trained_steps has {loose}, which are not stochastic: a deterministic step has no density")
+        raise ValueError(f"trained_steps has {loose}, which are not stochastic: a deterministic step has no density")

@@ -136,7 +136,7 @@ class DiffusionSchedule:
     def index(self, position: int) -> int:
         """Table index of a position of the denoising sequence (0 = noisiest)."""
         if not 0 <= position < self.num_steps:
-            raise UserError(f"position is {position}; the schedule has positions 0 to {self.num_steps - 1}")
+            raise ValueError(f"position is {position}; the schedule has positions 0 to {self.num_steps - 1}")
         return self.num_steps - 1 - position
 
     def respaced(self, spacing: Respacing) -> DiffusionSchedule:

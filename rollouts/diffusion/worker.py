@@ -20,7 +20,7 @@ from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest, Traje
 
 
 class RolloutError(UserError):
-    """A rollout cannot be run, or made numbers that are not finite; the message names prompt, step and version."""
+    """A rollout made numbers that are not finite; the message names prompt, step and version."""
 
 
 class RolloutWorker:
@@ -88,11 +88,11 @@ class RolloutWorker:
 
 def _require_runnable(request: RolloutRequest, version: PolicyVersion) -> None:
     if request.num_samples < 1:
-        raise RolloutError(f"num_samples is {request.num_samples} for {_described(request)}; at least 1 is needed")
+        raise ValueError(f"num_samples is {request.num_samples} for {_described(request)}; at least 1 is needed")
     if request.prompt.num_frames < 1:
-        raise RolloutError(f"{_described(request)} has {request.prompt.num_frames} frames; at least 1 is needed")
+        raise ValueError(f"{_described(request)} has {request.prompt.num_frames} frames; at least 1 is needed")
     if request.policy_version != version.number:
-        raise RolloutError(
+        raise ValueError(
             f"{_described(request)} asks for policy version {request.policy_version}, the weights are {version.number}"
         )
 

@@ -14,8 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from motions.base.errors import UserError
-
 ActionFunction = Callable[[np.ndarray], np.ndarray]
 """Maps raw observations [N, O] to actions [N, A]."""
 
@@ -140,10 +138,10 @@ def collect(
         reward_weights: weight samples by the reward of their step instead of by 1.
 
     Raises:
-        UserError: `beta` is below 1 and there is no actor.
+        ValueError: `beta` is below 1 and there is no actor.
     """
     if beta < 1.0 and actor is None:
-        raise UserError(f"beta is {beta}: someone else than the expert must act, and no actor is given")
+        raise ValueError(f"beta is {beta}: someone else than the expert must act, and no actor is given")
     observations, _ = env.reset(seed=int(rng.integers(2**31)))
     rows: list[tuple[np.ndarray, ...]] = []
     num_envs = env.num_envs

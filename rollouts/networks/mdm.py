@@ -116,7 +116,7 @@ class MDM(nn.Module):
     def encode_text(self, text: Tensor, drop_text: Tensor | None = None) -> Tensor:
         """[B, L, E] -> [B, L, latent]. A dropped text is zero before the projection: the null condition is its bias."""
         if text.ndim != 3 or text.shape[2] != self.config.text_dim:
-            raise UserError(f"text has shape {tuple(text.shape)}; expected [batch, tokens, {self.config.text_dim}]")
+            raise ValueError(f"text has shape {tuple(text.shape)}; expected [batch, tokens, {self.config.text_dim}]")
         if drop_text is not None:
             text = text.masked_fill(drop_text.view(-1, 1, 1), 0.0)
         return self.embed_text(text)
@@ -144,7 +144,7 @@ class MDM(nn.Module):
         Runs in the precision of the weights of `input_proj`; the result keeps it.
         """
         if x.ndim != 3 or x.shape[2] != self.config.num_features:
-            raise UserError(f"motion has shape {tuple(x.shape)}; expected [batch, frames, {self.config.num_features}]")
+            raise ValueError(f"motion has shape {tuple(x.shape)}; expected [batch, frames, {self.config.num_features}]")
         if x.shape[1] < 1 or x.shape[1] >= self.config.max_positions:
             raise UserError(f"motion has {x.shape[1]} frames; legal are 1 to {self.config.max_positions - 1}")
         dtype = self.input_proj.weight.dtype
@@ -178,7 +178,7 @@ class EncoderBackbone(nn.Module):
     ) -> Tensor:
         """frames [B, T, d], text [B, 1, d], time [B, d], positions [P, d], frame_mask [B, T] -> [B, T, d]."""
         if text.shape[1] != 1 or text_mask is not None:
-            raise UserError(f"trans_enc takes one pooled text embedding, not {text.shape[1]} tokens or a token mask")
+            raise ValueError(f"trans_enc takes one pooled text embedding, not {text.shape[1]} tokens or a token mask")
         sequence = torch.cat([text + time.unsqueeze(1), frames], dim=1)
         # Row 0 of the table belongs to the condition, frame 0 has row 1.
         sequence = dropout(sequence + positions[: sequence.shape[1]])

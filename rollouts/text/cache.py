@@ -35,6 +35,7 @@ class MemoryCache:
     def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
         self.budget_bytes = budget_bytes
         self.num_bytes = 0
+        # By hand, not cachetools.LRUCache: that refuses a value above the budget, here the newest always stays.
         self._arrays: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
 
     def __len__(self) -> int:

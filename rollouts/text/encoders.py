@@ -100,7 +100,7 @@ class TextEncoder:
 
     def _encode(self, kind: Kind, texts: Sequence[str]) -> list[np.ndarray]:
         if isinstance(texts, str):
-            raise UserError(f"texts is the single string {texts!r}; give a list of texts")
+            raise ValueError(f"texts is the single string {texts!r}; give a list of texts")
         found: dict[str, np.ndarray] = {}
         missing: dict[str, list[int]] = {}
         for text in texts:

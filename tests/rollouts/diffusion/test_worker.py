@@ -111,12 +111,12 @@ def test_recorded_log_probs_are_those_of_the_behaviour_policy() -> None:
 
 
 def test_requests_that_cannot_be_run() -> None:
-    with pytest.raises(RolloutError, match="num_samples is 0"):
+    with pytest.raises(ValueError, match="num_samples is 0"):
         roll(num_samples=0)
     empty = Prompt("stands", (Segment("stands", 0),))
-    with pytest.raises(RolloutError, match="'stands' of step 4 has 0 frames"):
+    with pytest.raises(ValueError, match="'stands' of step 4 has 0 frames"):
         roll(prompt=empty)
-    with pytest.raises(RolloutError, match="asks for policy version 2, the weights are 0"):
+    with pytest.raises(ValueError, match="asks for policy version 2, the weights are 0"):
         RolloutWorker(tiny_policy()).run(rollout_request(policy_version=2), VERSION)
     with pytest.raises(ValueError, match="64 frames; legal are 1 to 63"):
         roll(prompt=Prompt("walks", (Segment("walks", 64),)))
