@@ -1,4 +1,4 @@
-"""What a person runs: one module per job, presets, the demo, the report."""
+"""Commands: one module per job, with presets, configurations and the report."""
 
 import importlib.util
 from pathlib import Path
@@ -7,16 +7,17 @@ LAYERS = ("cluster", "envs", "learners", "motions", "rewards", "rollouts")
 
 
 def check_layers() -> None:
-    """Refuses to go on with somebody else's `rewards` or `envs`, of which a folder beside a script is enough.
+    """Checks that each layer is imported from beside this folder, not from another package of the same name.
 
-    Here and not in `cli.py`, for the configurations import the layers before a command line is read.
+    A folder called `rewards` or `envs` beside a script would be enough to hide ours. The check is here because the
+    configurations import the layers before a command line is read.
 
     Raises:
         ImportError: a layer would be imported from another place than beside this folder.
     """
     root = Path(__file__).resolve().parent.parent
     for layer in LAYERS:
-        # Looks for the package without importing it.
+        # Finds the package without importing it.
         spec = importlib.util.find_spec(layer)
         places = list(spec.submodule_search_locations or ()) if spec is not None else []
         if [Path(place).resolve() for place in places] != [root / layer]:

@@ -1,4 +1,4 @@
-"""From a motion clip to a controller that imitates it: clone, DAgger, TRPO, evaluation and report, as one job.
+"""The complete pipeline from a motion clip to a controller that imitates it: cloning, TRPO, evaluation and report.
 
     python -m jobs.deepmimic --motion walk --save_dir runs/walk
     python -m jobs.deepmimic --motion run --num_timesteps 4000000 --num_env_runners 2 --save_dir runs/run
@@ -6,10 +6,10 @@
     ray job submit --working-dir . -- python -m jobs.deepmimic --motion walk --save_dir /abs/path
 
 `--save_dir` gets `clone/` and `trpo/` (each with its `controller.safetensors` and `metrics.jsonl`), `evaluation.json`
-(trained controller and clone beside open loop, held pose and zero action, from fixed starts, with pushes) and
-`report.html`. `--resume` continues after a stop, or with more `--num_timesteps`. `--task evaluate` replays a
-controller, by default the one that ships in docs/results/; with `--check` it exits with 1 if walk misses a target and
-names it on its last line.
+(trained controller and clone next to open loop, held pose and zero action, from fixed starts, with pushes) and
+`report.html`. `--resume` continues after a stop, or with a larger `--num_timesteps`. `--task evaluate` evaluates a
+controller, by default the one in docs/results/ that comes with kinetune; with `--check` the exit status is 1 if walk
+misses a target, which is named on the last line.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ STAGES = "stages.json"
 IMITATION_PHASES = (0.0, 0.35, 0.7)
 IMITATION_S = 10.0
 EVALUATION_OPTIONS = (*ControlEvaluationSettings.model_fields, "video_s")
-"""Options of the last stage alone."""
+"""Options that affect only the last stage."""
 CHECKED_MOTION = "walk"
 CHECKED_S = 20.0
 CHECKED_PUSH = 100.0
 CHECKED = ("eval_episodes", "eval_push_directions", "eval_push_at_s")
-"""What `--check` measures with: episodes of 20 s, pushes of 100 N, and the defaults of these options; other numbers
-would be another promise."""
+"""Options that `--check` requires at their defaults, with episodes of 20 s and pushes of 100 N, because the targets are
+defined for these numbers."""
 
 
 def run(config: DeepMimicConfig) -> None:
-    """Does what `--task` says."""
+    """Runs the task that `--task` names."""
     if config.task == "train":
         train(config)
     elif config.task == "evaluate":
@@ -67,7 +67,7 @@ def run(config: DeepMimicConfig) -> None:
 
 
 def plan(config: DeepMimicConfig) -> None:
-    """What would be done, with everything checked that can be without starting."""
+    """Prints what would be done, and checks everything that can be checked without starting."""
     if config.task == "evaluate":
         print(cli.settings_yaml(config))
         loaded = load(config)
@@ -84,7 +84,7 @@ def plan(config: DeepMimicConfig) -> None:
 
 
 def train(config: DeepMimicConfig) -> None:
-    """All stages on one connection to the cluster; finished ones are skipped when a run is resumed."""
+    """Runs all stages on one connection to the cluster; finished ones are skipped when a run is resumed."""
     import os
     from contextlib import nullcontext
 
@@ -95,10 +95,10 @@ def train(config: DeepMimicConfig) -> None:
     assert config.save_dir is not None
     again = outdated_stages(config)
     directory = RunDirectory.open(directory_settings(config), config, ",".join(config.motion))
-    # Libraries read it when they are imported, in the processes that this one starts.
+    # Read by libraries when they are imported, in the processes that this one starts.
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
     try:
-        # The directory now holds the new options: what they make outdated must be noted before anything can go wrong.
+        # The directory holds the new options now: record which stages they outdate before anything can fail.
         stages = _Stages(directory.path)
         stages.forget(*again)
         with connect(config, needed_cpus(config)) if config.runtime == "ray" else nullcontext():
@@ -112,7 +112,7 @@ def train(config: DeepMimicConfig) -> None:
 
 
 def trial(values: dict[str, Any]) -> dict[str, float]:
-    """One trial of a Ray Tune sweep: a whole run, in a folder of its own below `save_dir`, and its scores.
+    """One trial of a Ray Tune sweep: a complete run in its own folder below `save_dir`; returns its scores.
 
     Example:
         space = {"save_dir": "/data/sweep", "motion": "walk", "max_kl": tune.loguniform(0.003, 0.03)}
@@ -129,14 +129,14 @@ def trial(values: dict[str, Any]) -> dict[str, float]:
 
 
 def needed_cpus(config: DeepMimicConfig) -> float:
-    """CPUs that the hungriest stage reserves, and one for the driver of TRPO."""
+    """CPUs that the stage with the largest demand reserves, and one for the driver of TRPO."""
     learners = config.num_learners * config.cpus_per_learner
     reinforcement = config.num_env_runners * config.cpus_per_env_runner + learners + 1
     return max(config.num_workers * config.cpus_per_worker, reinforcement)
 
 
 def outdated_stages(config: DeepMimicConfig) -> tuple[str, ...]:
-    """Stages that a run in this folder finished with other options than it is now given; none without a run."""
+    """Stages that an earlier run in this folder finished with options that have changed since; none without a run."""
     import yaml
 
     assert config.save_dir is not None
@@ -150,7 +150,7 @@ def outdated_stages(config: DeepMimicConfig) -> tuple[str, ...]:
 
 
 class _Stages:
-    """Which stages are finished, and how long they took: `stages.json`."""
+    """Records which stages are finished, and how long they took, in `stages.json`."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / STAGES
@@ -158,7 +158,7 @@ class _Stages:
         self._seconds: dict[str, float] = json.loads(text)
 
     def run(self, name: str, stage: Callable[[], None]) -> None:
-        """Run a stage unless it is finished."""
+        """Runs a stage unless it is finished."""
         if name in self._seconds:
             print(f"{name}: finished before")
             return
@@ -169,7 +169,7 @@ class _Stages:
         self._write()
 
     def forget(self, *names: str) -> None:
-        """Have these stages run again; they go on from what they left."""
+        """Marks stages to be run again; they continue from their last state."""
         self._seconds = {name: seconds for name, seconds in self._seconds.items() if name not in names}
         self._write()
 
@@ -181,7 +181,7 @@ class _Stages:
 
 
 def directory_settings(config: DeepMimicConfig) -> RunSettings:
-    """The run directory's options."""
+    """The options of the run directory."""
     from cluster.settings import RunSettings
 
     assert config.save_dir is not None
@@ -192,28 +192,28 @@ def directory_settings(config: DeepMimicConfig) -> RunSettings:
 
 
 def clone_config(config: DeepMimicConfig, folder: Path) -> SFTConfig:
-    """The cloning's options; its evaluation is left to the pipeline's."""
+    """The options of the cloning; its evaluation is part of the pipeline's."""
     shared = {name: getattr(config, name) for name in SFTConfig.model_fields if name in type(config).model_fields}
     place = {"save_path": folder / "clone", "resume": config.resume, "overwrite": False, "evaluate": False}
     return SFTConfig.model_validate({**shared, **place})
 
 
 def clone(config: DeepMimicConfig, folder: Path) -> None:
-    """Stage 1: `clone/`."""
+    """Stage 1, cloning, in `clone/`."""
     from jobs import sft
 
     sft.run(clone_config(config, folder))
 
 
 def reinforce(config: DeepMimicConfig, folder: Path) -> None:
-    """Stage 2: `trpo/`, from the clone."""
+    """Stage 2, reinforcement learning from the clone, in `trpo/`."""
     from jobs.character.trpo_training import train as train_by_trpo
 
     train_by_trpo(trpo_config(config, folder))
 
 
 def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
-    """The options of the reinforcement learning; the clone brings the shape of the network."""
+    """The options of the reinforcement learning; the shape of the network is the clone's."""
     from jobs.configs.trpo import ActorCriticSettings
     from jobs.trpo import config_from
 
@@ -225,7 +225,7 @@ def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
 
 
 def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
-    """Stage 3: `evaluation.json`, and what the report shows of the motions."""
+    """Stage 3: writes `evaluation.json`, and the motions that the report shows."""
     from rewards.evaluation.character import ExpertPolicy, controller_policy
     from rollouts.control.actor_critic import load_controller
 
@@ -237,12 +237,12 @@ def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
 
 
 def evaluate_controller(config: DeepMimicConfig) -> None:
-    """`--task evaluate`.
+    """The task `evaluate`: evaluates a trained controller.
 
     Raises:
-        UserError: no such controller, or one for other observations; an option that would change the rules;
-            `--check` with other numbers than its own.
-        SystemExit: 1, with `--check`, when a target is missed.
+        UserError: there is no such controller, it was made for other observations, an option would change the rules of
+            the evaluation, or `--check` is used with other numbers than its own.
+        SystemExit: 1, with `--check`, if a target is missed.
     """
     from jobs.report.from_control import write_control_report
     from rewards.evaluation.character import controller_policy, missed_targets
@@ -266,7 +266,7 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
 
 
 def require_checked_numbers(config: DeepMimicConfig, task: DeepMimicSettings) -> None:
-    """Raises ValueError where `--check` is asked to measure something that has no targets."""
+    """Raises UserError if `--check` would measure something without targets."""
     steps = round(CHECKED_S * task.control_hz)
     if config.eval_steps != steps:
         raise UserError(
@@ -285,7 +285,7 @@ def load(config: DeepMimicConfig) -> LoadedController:
     """The controller to evaluate.
 
     Raises:
-        UserError: none ships for the clip, or the file is no controller.
+        UserError: none comes with kinetune for the clip, or the file is no controller.
     """
     from rollouts.control.actor_critic import load_controller
 
@@ -298,14 +298,14 @@ def load(config: DeepMimicConfig) -> LoadedController:
 
 
 def task_of(config: DeepMimicConfig, loaded: LoadedController) -> tuple[DeepMimicSettings, tuple[str, ...]]:
-    """The task to judge a controller in, and the clips of it to try.
+    """The task in which to evaluate a controller, and the clips to use.
 
-    It is the one that the controller was trained for, as far as its file tells, changed where options ask for it. All
-    clips of the training stay in it: absolute actions are in units of them all.
+    The task is the one that the controller was trained for, as far as its file states it, with the changes that options
+    ask for. All clips of the training remain in it, because they define the units of absolute actions.
 
     Raises:
-        UserError: the controller was made for other observations than this task has, or an option would change the
-            rules that every controller is judged by.
+        UserError: the controller was made for other observations than this task's, or an option would change the rules
+            by which all controllers are evaluated.
     """
     from envs.mujoco.vector_environment import make_vector_env
     from envs.settings import DeepMimicSettings
@@ -347,7 +347,7 @@ def show_evaluation(
     folder: Path | None,
     clips: Sequence[str],
 ) -> dict[str, Any]:
-    """Evaluates, prints the table, and writes what the report needs."""
+    """Evaluates, prints the table, and writes the files that the report needs."""
     from motions.base.atomic import atomic_write
     from rewards.evaluation.character import evaluate_characters, evaluation_json, judged, table_text
 

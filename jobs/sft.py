@@ -1,14 +1,14 @@
-"""Clones a character controller from motion clips: supervised training on an expert, with DAgger, on Ray Train.
+"""Clones a controller from motion clips: supervised training on an expert, with DAgger, on Ray Train.
 
     python -m jobs.sft --mocap walk --save_path runs/walk_clone
     python -m jobs.sft --mocap my_clip.txt --epochs 50 --hidden_size 256 128 --refine_actions --save_path runs/mine
     ray job submit --working-dir . -- python -m jobs.sft --mocap walk --num_workers 4 --save_path /abs/path
 
-The expert aims at the reference pose one control step ahead with velocity feed-forward and corrects the balance; its
-noisy rollouts are the first data, then the clone acts more and more (`--dagger_betas`) and the expert labels what it
-visits. `--save_path` gets `controller.safetensors` with observation statistics and schema, which `jobs.trpo
---load_sft_pretrain` and `jobs.deepmimic` continue from, and `evaluation.json`: the clone beside open loop, held
-pose and zero action from fixed starts.
+The expert aims at the reference pose one control step ahead with velocity feed-forward and corrects the balance. The
+first demonstrations are its rollouts with noise; then the clone acts more and more (`--dagger_betas`) and the expert
+labels the states that it visits. `--save_path` gets `controller.safetensors` with observation statistics and schema,
+from which `jobs.trpo --load_sft_pretrain` and `jobs.deepmimic` continue, and `evaluation.json`: the clone next to open
+loop, held pose and zero action from fixed starts.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def plan(config: SFTConfig) -> None:
 
 
 def run_settings(config: SFTConfig) -> RunSettings:
-    """The run directory's options."""
+    """The options of the run directory."""
     from cluster.settings import RunSettings
 
     free = ("max_failures", "num_workers", "cpus_per_worker")
@@ -96,10 +96,10 @@ def run_settings(config: SFTConfig) -> RunSettings:
 
 
 def train(config: SFTConfig, directory: RunDirectory) -> TrainingResult:
-    """The cloning itself, on Ray Train or in this process.
+    """Runs the cloning, on Ray Train or in this process.
 
     Raises:
-        UserError: what a worker raised; too few resources.
+        UserError: a worker raised an error, or there are too few resources.
     """
     from cluster.data_parallel import train_here, train_on_ray
     from cluster.runtime.connect import connect
@@ -138,7 +138,7 @@ def adopt(directory: RunDirectory, result: TrainingResult) -> list[dict[str, flo
 
 
 def evaluate_clone(config: SFTConfig, folder: Path) -> None:
-    """Writes and prints `evaluation.json`."""
+    """Writes `evaluation.json` and prints it."""
     from motions.base.atomic import atomic_write
     from rewards.evaluation.character import (
         ExpertPolicy,

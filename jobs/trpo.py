@@ -5,9 +5,9 @@
     python -m jobs.trpo --task evaluate --motion walk --save_dir runs/walk --num_eval_episodes 20
     python -m jobs.trpo --task sample --env_id Hopper-v5 --load_model_path runs/hopper --stochastic_policy
 
-`--save_dir` gets `controller.safetensors` (weights, observation statistics and what the observations are),
-`metrics.jsonl`, `training_curves_latest.png` and `checkpoints/`. `--resume` continues to the same bits: learner,
-noise, environments.
+`--save_dir` gets `controller.safetensors` (weights, observation statistics and schema of the observations),
+`metrics.jsonl`, `training_curves_latest.png` and `checkpoints/`. `--resume` continues bit for bit, including noise and
+environments.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ TRPO_GUIDE: dict[str, GuideFlag] = {
 
 
 def run(config: TRPOJobConfig) -> None:
-    """What `task` says."""
-    # Libraries read it when they are imported, in this process and in those that it starts.
+    """Runs the task that `task` names."""
+    # Read by libraries when they are imported, in this process and in those that it starts.
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
     if config.task == "train":
         from jobs.character.trpo_training import train
@@ -47,10 +47,10 @@ def run(config: TRPOJobConfig) -> None:
 
 
 def play(config: TRPOJobConfig) -> None:
-    """`--task evaluate` and `--task sample`.
+    """The tasks `evaluate` and `sample`: runs whole episodes of a controller.
 
     Raises:
-        UserError: no controller there, or one for other observations.
+        UserError: there is no controller, or it was made for other observations.
     """
     import torch
 
@@ -80,7 +80,7 @@ def play(config: TRPOJobConfig) -> None:
 
 
 def summary(episodes: Episodes) -> dict[str, float]:
-    """Figures of whole episodes; a return says little without the length, so the reward per step stands beside it."""
+    """Scores of whole episodes; the reward per step is included because a return depends on the length."""
     lengths = episodes.lengths
     return {
         "return_mean": float(episodes.returns.mean()),
@@ -93,7 +93,7 @@ def summary(episodes: Episodes) -> dict[str, float]:
 
 
 def samples_file(episodes: Episodes) -> bytes:
-    """`samples.npz`: observations [S, O], actions [S, A], rewards [S]; returns, lengths, terminated [N]."""
+    """Content of `samples.npz`: observations [S, O], actions [S, A], rewards [S]; returns, lengths, terminated [N]."""
     import numpy as np
 
     buffer = io.BytesIO()
@@ -110,7 +110,7 @@ def samples_file(episodes: Episodes) -> bytes:
 
 
 def plan(config: TRPOJobConfig) -> None:
-    """`--dry_run`: builds environment and controller, prints the algebra of a batch, starts nothing.
+    """For `--dry_run`: builds environment and controller, prints the sizes of a batch, and starts nothing.
 
     Raises:
         UserError: the run cannot start.
@@ -125,7 +125,7 @@ def plan(config: TRPOJobConfig) -> None:
 
 
 def config_from(values: dict[str, Any], **changes: Any) -> TRPOJobConfig:
-    """The configuration that shares options with another job's, for pipelines."""
+    """The configuration with the options that it shares with another job's, for pipelines."""
     shared = {name: values[name] for name in TRPOJobConfig.model_fields if name in values}
     return TRPOJobConfig.model_validate(shared | changes)
 

@@ -1,4 +1,4 @@
-"""Where tensors live."""
+"""Devices on which tensors are computed: selection, transfer, seeding, and their arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CPU_QUERIES = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device a settings string names; `auto` is the first GPU, or the CPU where there is none.
+    """The device that a settings string names; `auto` is the first GPU, or the CPU if there is none.
 
     Raises:
         UserError: the machine has no such device.
@@ -31,13 +31,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def moved(values: np.ndarray, device: torch.device) -> Tensor:
-    """A small array on a device. A GPU is not waited for, so that work can be queued ahead of it."""
+    """A small array, copied to a device without waiting for a GPU, so that work can be queued ahead of it."""
     return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """The device's global generator, from which dropout draws, seeded inside the block and given back at its end."""
+    """Seeds the device's global generator, which dropout uses, inside the block and restores it at the end."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if device.type == "cpu":
             torch.default_generator.manual_seed(seed)
@@ -50,7 +50,7 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 def multiplies(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a device has units for products of a half precision. A CPU without them emulates it, many times slower
-    than float32 (`python -m benchmarks.sampling`). Where torch cannot tell, it is taken to have them."""
+    than float32 (`python -m benchmarks.sampling`). If torch cannot tell, True is returned."""
     if device.type != "cpu" or dtype not in _CPU_QUERIES:
         return True
     query = getattr(torch.ops.mkldnn, _CPU_QUERIES[dtype], None)

@@ -1,4 +1,4 @@
-"""Where metrics go besides the run directory: TensorBoard or Weights & Biases, imported when they are asked for."""
+"""Sends metrics to TensorBoard or Weights & Biases, which are imported only when they are used."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ class Tracker(Protocol):
     """Receives the metrics of every step."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record metrics of a step; steps never go back, and a step may be logged in parts."""
+        """Records metrics of a step; steps never decrease, and a step may be logged in parts."""
         ...
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Writes what is buffered, and closes the tracker."""
         ...
 
 
 def make_tracker(settings: TrackerSettings, config: Mapping[str, Any], folder: Path, step: int) -> Tracker | None:
-    """The tracker that `train_platform_type` names.
+    """The tracker that `train_platform_type` selects, or None.
 
     Args:
         config: all options of the run.
         folder: the run directory.
-        step: finished updates; what was recorded beyond them is replaced.
+        step: number of finished updates; records beyond them are replaced.
 
     Raises:
         UserError: Weights & Biases cannot start (not logged in, no network).
@@ -41,26 +41,26 @@ def make_tracker(settings: TrackerSettings, config: Mapping[str, Any], folder: P
 
 
 class TensorBoardTracker:
-    """Event files in `tensorboard/`."""
+    """Writes event files into `tensorboard/`."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # Events of steps that are done again are hidden.
+        # Hide the events of steps that will be repeated.
         self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """See `Tracker.log`."""
+        """Records metrics: see `Tracker.log`."""
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """Ends the recording: see `Tracker.close`."""
         self._writer.close()
 
 
 class WandBTracker:
-    """A Weights & Biases run. Its id lies in `wandb_id.txt`, so that a resumed run continues the same page."""
+    """A Weights & Biases run. Its id is stored in `wandb_id.txt`, so that a resumed run continues the same page."""
 
     def __init__(self, settings: TrackerSettings, config: Mapping[str, Any], folder: Path) -> None:
         import wandb
@@ -85,10 +85,10 @@ class WandBTracker:
         self._run.define_metric("*", step_metric="step")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """See `Tracker.log`."""
-        # An axis of our own: its built-in one cannot go back when a run is resumed at an earlier step.
+        """Records metrics: see `Tracker.log`."""
+        # Its built-in step axis cannot go back when a run is resumed at an earlier step, so another axis is used.
         self._run.log({**metrics, "step": step})
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """Ends the recording: see `Tracker.close`."""
         self._run.finish()

@@ -1,1 +1,1 @@
-"""A run: plan, session, controller."""
+"""Training runs: the controller of a GRPO run, its learner, plan and metrics."""

@@ -1,7 +1,7 @@
-"""What a run does, as the controller sees it: batches, rewards, advantages, and what is exported.
+"""Parts of a run that depend on the algorithm: batches, rewards, advantages, and exports.
 
-The controller knows no algorithm. GRPO, or one's own, is an `Algorithm` of plain functions and a learner
-(`cluster/run/learner_service.py`).
+The controller itself is independent of the algorithm. GRPO, or an algorithm of your own, is an `Algorithm` of plain
+functions and a learner (`cluster/run/learner_service.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from rollouts.messages import PolicyVersion, RolloutRequest
 
 
 class BatchSource(Protocol):
-    """Where requests come from."""
+    """Source of the rollout requests."""
 
     def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
-        """The groups of a training step (counted from 0): a function of the arguments alone."""
+        """The groups of a training step (counted from 0), as a function of the arguments alone."""
         ...
 
     def evaluation(self, policy_version: int) -> list[RolloutRequest]:
@@ -30,22 +30,22 @@ class BatchSource(Protocol):
 
 
 class StepAdvantages(Protocol):
-    """Advantages of one step."""
+    """Advantages of one step, with metrics."""
 
     @property
     def values(self) -> np.ndarray:
-        """[P, N]."""
+        """Advantages [P, N] of the groups' samples."""
         ...
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What is worth knowing about them."""
+        """Metrics of the advantages, by name."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """What a run does; see the fields.
+    """The functions that make up an algorithm.
 
     Example:
         Algorithm(batches, ("semantic", "physics"), partial(combine_terms, settings), partial(advantages_of, settings))
@@ -55,11 +55,11 @@ class Algorithm:
     scorers: tuple[str, ...]
     """Names of the scorers; each scores every group."""
     combine: Callable[[Sequence[RewardTerms], str], Mixed]
-    """(what the scorers returned for one group, its prompt's text) -> rewards; `RewardError` for what is not finite."""
+    """Maps the scorers' results for a group and its prompt's text to rewards; `RewardError` if one is not finite."""
     advantages: Callable[[np.ndarray, dict[str, np.ndarray]], StepAdvantages]
-    """(totals [P, N], terms that all groups have [P, N] by name) -> advantages."""
+    """Maps totals [P, N], and the terms [P, N] that all groups have by name, to advantages."""
     on_reward_error: Literal["fail", "drop_group"] = "fail"
     export: Callable[[PolicyVersion, Path], None] | None = None
     """Writes the policy's files into a checkpoint's folder."""
     after_evaluation: Callable[[int], None] | None = None
-    """Called with the step when an evaluation is on record."""
+    """Called with the step after an evaluation has been recorded."""

@@ -1,7 +1,7 @@
-"""What a run will need, before anything starts: actors, resources, batch algebra, message sizes, memory.
+"""Computes what a run needs before anything starts: actors, resources, batch sizes, message sizes, memory.
 
-Pure arithmetic, so that `--dry_run` answers at once and without Ray; `Plan.shortage` compares it with what a cluster
-has. Message sizes are exact (they follow from the shapes), memory is an estimate and says so.
+It is pure arithmetic, so `--dry_run` is fast and needs no Ray; `Plan.shortage` compares it with a cluster's resources.
+Message sizes are exact (they follow from the shapes), memory is an estimate.
 """
 
 from __future__ import annotations
@@ -29,74 +29,74 @@ class Workload:
     """
 
     num_prompts: int
-    """Groups of a step (P)."""
+    """Number P of groups per step."""
     group_size: int
-    """Samples of a group (N)."""
+    """Number N of samples per group."""
     trained_steps: int
-    """Recorded denoising steps of a sample (S)."""
+    """Number S of recorded denoising steps per sample."""
     denoising_steps: int
     guided: bool
-    """Classifier-free guidance: two sequences through the network for every sample and step."""
+    """Whether classifier-free guidance runs two sequences through the network for every sample and step."""
     max_frames: int
     num_features: int
     text_elements: int
-    """Floats of one encoded text."""
+    """Number of floats of one encoded text."""
     model_parameters: int
     trainable_parameters: int
     num_epochs: int = 1
     groups_per_optimizer_step: int = 0
-    """Groups of one optimizer step; 0: all."""
+    """Groups per optimizer step; 0 means all."""
     micro_batch_size: int = 32
-    """(Sample, step) pairs of one forward and backward."""
+    """(Sample, step) pairs per forward and backward."""
     num_eval_groups: int = 0
-    """Groups of one evaluation."""
+    """Number of groups of an evaluation."""
 
     @property
     def samples(self) -> int:
-        """Samples of a step, P * N."""
+        """Number of samples per step, P * N."""
         return self.num_prompts * self.group_size
 
     @property
     def pairs(self) -> int:
-        """(Sample, step) pairs of a step, P * N * S."""
+        """Number of (sample, step) pairs per step, P * N * S."""
         return self.samples * self.trained_steps
 
     @property
     def optimizer_steps(self) -> int:
-        """Optimizer steps of one update."""
+        """Number of optimizer steps per update."""
         window = self.groups_per_optimizer_step or self.num_prompts
         return self.num_epochs * ceil(self.num_prompts / window)
 
     @property
     def micro_batches(self) -> int:
-        """Forward and backward passes of one optimizer step (the last one of an update may have fewer)."""
+        """Number of forward and backward passes per optimizer step (the last one of an update may have fewer)."""
         window = min(self.groups_per_optimizer_step or self.num_prompts, self.num_prompts)
         return ceil(window * self.group_size * self.trained_steps / self.micro_batch_size)
 
     @property
     def motion_bytes(self) -> int:
-        """`GroupMotions` of one group."""
+        """Size of the `GroupMotions` of one group."""
         return self.group_size * (self.max_frames * self.num_features * FLOAT_BYTES + 8)
 
     @property
     def trajectory_bytes(self) -> int:
-        """`Trajectory` of one group: states before and after each recorded step, log-probabilities."""
+        """Size of the `Trajectory` of one group: states before and after each recorded step, log-probabilities."""
         state = self.max_frames * self.num_features * FLOAT_BYTES
         return self.group_size * self.trained_steps * (2 * state + FLOAT_BYTES) + self.request_bytes
 
     @property
     def request_bytes(self) -> int:
-        """`RolloutRequest` of one group: the encoded text is nearly all of it."""
+        """Size of the `RolloutRequest` of one group, which is mostly the encoded text."""
         return self.text_elements * FLOAT_BYTES
 
     @property
     def version_bytes(self) -> int:
-        """`PolicyVersion`."""
+        """Size of a `PolicyVersion`."""
         return self.trainable_parameters * FLOAT_BYTES
 
     @property
     def step_bytes(self) -> int:
-        """Object store in use at the end of a step's rollouts, with the old and the new weights."""
+        """Use of the object store at the end of a step's rollouts, with the old and the new weights."""
         return self.num_prompts * (self.motion_bytes + self.trajectory_bytes) + 2 * self.version_bytes
 
 
@@ -109,12 +109,12 @@ class Plan:
 
     @property
     def num_cpus(self) -> float:
-        """CPUs of all actors."""
+        """Number of CPUs that all actors reserve."""
         return sum(role.count * role.num_cpus for role in self.roles)
 
     @property
     def num_gpus(self) -> float:
-        """GPUs of all actors."""
+        """Number of GPUs that all actors reserve."""
         return sum(role.count * role.num_gpus for role in self.roles)
 
     @property
@@ -123,11 +123,11 @@ class Plan:
         load = self.workload
         total = sum(role.count for role in self.roles) * PROCESS_MB * 10**6 + load.step_bytes
         total += sum(role.count * load.model_parameters * FLOAT_BYTES for role in self.roles if not _is_reward(role))
-        # Gradient and two Adam moments.
+        # Gradient and the two moments of Adam.
         return total + 3 * load.trainable_parameters * FLOAT_BYTES
 
     def needs(self) -> dict[str, float]:
-        """What the cluster must have, in Ray's names and units."""
+        """Required resources in Ray's names and units."""
         return {
             "CPU": self.num_cpus,
             "GPU": self.num_gpus,
@@ -136,7 +136,7 @@ class Plan:
         }
 
     def shortage(self, resources: Mapping[str, float]) -> list[str]:
-        """One line per resource the cluster has too little of, with the missing amount and what to change."""
+        """One line per resource that the cluster lacks, with the missing amount and what to change."""
         lines = []
         for name, needed in self.needs().items():
             there = resources.get(name, 0.0)
@@ -149,7 +149,8 @@ class Plan:
         return lines
 
     def check(self, resources: Mapping[str, float]) -> None:
-        """
+        """Checks that the cluster is large enough.
+
         Raises:
             StartError: the cluster is too small; names what is missing.
         """
@@ -225,7 +226,7 @@ def _size(num_bytes: float) -> str:
 
 
 def cluster_resources(settings: ClusterSettings, plan: Plan) -> dict[str, float]:
-    """Resources, in Ray's names, of the cluster the run would join, or of this machine if it would start its own."""
+    """Resources, in Ray's names, of the cluster that the run would join, or of this machine if it would start one."""
     from cluster.runtime.ray_job import in_ray_job
 
     joins = settings.ray_address != "local"
@@ -241,7 +242,7 @@ def cluster_resources(settings: ClusterSettings, plan: Plan) -> dict[str, float]
     memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     store = 0.3 * memory if settings.object_store_mb is None else settings.object_store_mb * 1e6
     return {
-        # Cores are shared where the plan asks for more than there are.
+        # A cluster on this machine shares its cores if the plan needs more than there are.
         "CPU": max(float(os.cpu_count() or 1), plan.num_cpus),
         "GPU": float(torch.cuda.device_count()),
         "memory": memory,

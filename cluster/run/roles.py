@@ -24,9 +24,9 @@ def training_roles(
     """Roles for the controller.
 
     Args:
-        settings: counts, resources, threads, deadlines.
+        settings: counts, resources, threads, time limits.
         rollout: builds an object with `run(request, version) -> (GroupMotions, Trajectory)`.
-        scorers: name -> builds an object with `score(motions) -> RewardTerms`.
+        scorers: name -> builder of an object with `score(motions) -> RewardTerms`.
         learner: builds an object with `update`, `version`, `state`, `load` (see `learner_service.Learner`).
     """
     common = functools.partial(

@@ -22,13 +22,13 @@ class StackedRewards:
     """Rewards of P groups of N samples."""
 
     total: np.ndarray
-    """[P, N]."""
+    """Total rewards [P, N]."""
     terms: dict[str, np.ndarray]
-    """Terms that all groups have, [P, N]."""
+    """Values [P, N] of the terms that all groups have, by name."""
 
 
 def stacked(groups: Sequence[Mixed]) -> StackedRewards:
-    """Rewards of groups of one size as arrays."""
+    """Rewards of groups of equal size as arrays."""
     shared = [name for name in groups[0].terms if all(name in group.terms for group in groups)]
     terms = {name: np.stack([group.terms[name] for group in groups]) for name in shared}
     return StackedRewards(np.stack([group.total for group in groups]), terms)
@@ -54,10 +54,11 @@ def evaluation(groups: Sequence[Mixed]) -> dict[str, float]:
 
 
 def timings(calls: Sequence[Call], started: float, roles: Mapping[str, Role]) -> dict[str, float]:
-    """Where the time of the rollout phase went.
+    """How the time of the rollout phase was spent.
 
-    `seconds/rollout` ends with the last rollout, `seconds/reward` is what rewards took after that; `hidden_share` is
-    the part of all reward work that ran while rollouts did, `utilization` the busy share of the rollout actors.
+    `seconds/rollout` ends with the last rollout; `seconds/reward` is the time that rewards took after that;
+    `hidden_share` is the fraction of all reward work that ran during rollouts; `utilization` is the busy fraction of
+    the rollout actors.
     """
     rollouts = [call for call in calls if call.role == ROLLOUT]
     scores = [call for call in calls if call.role != ROLLOUT and call.stats is not None]
@@ -74,7 +75,7 @@ def timings(calls: Sequence[Call], started: float, roles: Mapping[str, Role]) ->
 
 
 def supervision(counters: Counters, dropped_groups: int) -> dict[str, float]:
-    """What went wrong so far and was mended, and groups of this step that were left out."""
+    """Counts of faults that were repaired so far, and of groups of this step that were dropped."""
     return {
         "cluster/retries": float(counters.retries),
         "cluster/restarts": float(counters.restarts),

@@ -1,1 +1,1 @@
-"""What the jobs of physics characters share."""
+"""Code shared by the jobs that train controllers of simulated characters."""

@@ -1,4 +1,4 @@
-"""`--task train` of `jobs.trpo`: an algorithm, a run directory, and everybody who wants to know."""
+"""The task `train` of `jobs.trpo`: sets up training, run directory and telemetry, and runs them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FREE = frozenset(
 
 
 class Training(Protocol):
-    """What trains: `cluster.rllib.trpo.TRPO`, or `learners.trpo.training.ControlTraining` without Ray."""
+    """Interface of a training: `cluster.rllib.trpo.TRPO`, or `learners.trpo.training.ControlTraining` without Ray."""
 
     last_metrics: dict[str, float]
 
@@ -70,11 +70,11 @@ class Training(Protocol):
 
 
 def train(config: TRPOJobConfig) -> None:
-    """Train, or continue a training, and leave `controller.safetensors` in the run's folder.
+    """Starts or resumes a training, which writes `controller.safetensors` into the run's folder.
 
     Raises:
-        RunDirectoryError: the folder cannot be used as asked.
-        UserError: the controller to start from is for other observations, or options do not fit.
+        RunDirectoryError: the folder cannot be used as requested.
+        UserError: the controller to start from was made for other observations, or options contradict each other.
     """
     import torch
 
@@ -117,7 +117,7 @@ class Loop:
         schema: dict[str, Any],
         network: ActorCritic,
     ) -> None:
-        """`network` has the shape of the trained controller and carries its weights to the files."""
+        """`network` has the shape of the trained controller; it is used to write weights to files."""
         self._config = config
         self._training = training
         self._directory = directory
@@ -126,7 +126,7 @@ class Loop:
         self._network = network
 
     def run(self) -> None:
-        """Until `num_timesteps` are made."""
+        """Trains until `num_timesteps` environment steps are made."""
         training, config = self._training, self._config
         while training.num_steps < config.num_timesteps:
             with self._telemetry.phase("rollout"):
@@ -144,7 +144,7 @@ class Loop:
         print(f"{training.num_steps} steps, {training.finished_iterations} iterations: {file}")
 
     def save(self, step: int) -> None:
-        """Commit a checkpoint; curves and the controller go to the folder too."""
+        """Commits a checkpoint, and writes curves and controller to the folder."""
         if not self._training.restorable:
             self._training.reset_environments()
         state = {"learner": self._training.learner_state(), "progress": to_tensors(self._training.progress())}
@@ -153,7 +153,7 @@ class Loop:
         self._draw()
 
     def export(self, folder: Path) -> Path:
-        """Write the present controller."""
+        """Writes the present controller; returns its path."""
         from rollouts.control.actor_critic import save_controller
 
         load_weights(self._network, self._training.weights())
@@ -176,15 +176,15 @@ class Loop:
 
 
 def load_weights(network: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
-    """Arrays of `Training.weights` into a network of the same shape."""
+    """Loads the result of `Training.weights` into a network of the same shape."""
     import torch
 
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
 
 
 def directory_settings(config: TRPOJobConfig) -> RunSettings:
-    """The run directory's options."""
-    # A controller to start from brings its shape: what the options say about one changes no result.
+    """The options of the run directory."""
+    # A controller to start from brings its shape, so the options for the shape do not change results.
     ignored = ActorCriticSettings.model_fields if config.load_sft_pretrain else ()
     return RunSettings(
         save_dir=config.folder,
@@ -197,13 +197,13 @@ def directory_settings(config: TRPOJobConfig) -> RunSettings:
 
 
 def num_iterations(config: TRPOJobConfig) -> int:
-    """About how many there will be: steps that only reset environments are not counted as steps."""
+    """Approximate number of iterations: steps that only reset environments do not count as steps."""
     per_iteration = -(-config.steps_per_batch // config.num_envs) * config.num_envs
     return math.ceil(config.num_timesteps / per_iteration)
 
 
 def needed_cpus(config: TRPOJobConfig) -> float:
-    """CPUs that actors reserve."""
+    """CPUs that the actors reserve."""
     return config.num_env_runners * config.cpus_per_env_runner + config.num_learners * config.cpus_per_learner
 
 
@@ -211,7 +211,7 @@ def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
     """The environment's schema, and the controller that training starts from.
 
     Raises:
-        UserError: no such environment, or the controller to start from does not fit.
+        UserError: there is no such environment, or the controller to start from does not fit it.
     """
     from rollouts.control.actor_critic import load_controller
     from rollouts.control.environments import make_control_env, observation_schema
@@ -227,7 +227,7 @@ def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
 
 
 def new_actor_critic(config: TRPOJobConfig, env: VectorEnv) -> ActorCritic:
-    """Random weights."""
+    """A controller with random weights."""
     from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
     from rollouts.control.vector_sampler import spaces_of
 
@@ -235,7 +235,7 @@ def new_actor_critic(config: TRPOJobConfig, env: VectorEnv) -> ActorCritic:
 
 
 def controller_shape(config: TRPOJobConfig) -> dict[str, Any]:
-    """Fields of `ActorCriticConfig`."""
+    """Fields of `ActorCriticConfig` for a new controller."""
     return {
         "hidden_sizes": (config.hidden_size,) * config.num_layers,
         "activation": config.activation,
@@ -246,7 +246,7 @@ def controller_shape(config: TRPOJobConfig) -> dict[str, Any]:
 
 @contextmanager
 def open_training(config: TRPOJobConfig, network: ActorCritic) -> Iterator[Training]:
-    """Builds what trains, and ends it."""
+    """Builds the training, and stops it when the block ends."""
     training = local_training(config, network) if config.runtime == "local" else rllib_training(config)
     try:
         yield training
@@ -255,7 +255,7 @@ def open_training(config: TRPOJobConfig, network: ActorCritic) -> Iterator[Train
 
 
 def local_training(config: TRPOJobConfig, network: ActorCritic) -> Training:
-    """One process without Ray."""
+    """A training in one process, without Ray."""
     import copy
 
     from learners.trpo.learner import TRPOLearner
@@ -269,7 +269,7 @@ def local_training(config: TRPOJobConfig, network: ActorCritic) -> Training:
 
 
 def rllib_training(config: TRPOJobConfig) -> Training:
-    """RLlib's algorithm."""
+    """A training by RLlib's algorithm."""
     from cluster.rllib.trpo import TRPO
 
     built = rllib_config(config).build_algo()
@@ -278,7 +278,7 @@ def rllib_training(config: TRPOJobConfig) -> Training:
 
 
 def rllib_config(config: TRPOJobConfig) -> Any:
-    """The job's options as RLlib's; for Tune: `tune.Tuner(TRPO, param_space=rllib_config(config).training(...))`."""
+    """The job's options for RLlib, and for Tune: `tune.Tuner(TRPO, param_space=rllib_config(config).training(...))`."""
     from cluster.rllib.module import LOAD_PATH, SEED
     from cluster.rllib.trpo import TRPOConfig
 
@@ -305,12 +305,12 @@ def rllib_config(config: TRPOJobConfig) -> Any:
 
 
 def trpo_settings_of(config: TRPOJobConfig) -> TRPOSettings:
-    """TRPO's options alone."""
+    """The job's options that belong to TRPO."""
     return TRPOSettings.model_validate({name: getattr(config, name) for name in TRPOSettings.model_fields})
 
 
 def to_tensors(value: Any) -> Any:
-    """Arrays to tensors, all the way down: what `torch.load(weights_only=True)` reads."""
+    """Converts arrays to tensors in nested containers, for `torch.load(weights_only=True)`."""
     import torch
 
     if isinstance(value, np.ndarray):
@@ -323,7 +323,7 @@ def to_tensors(value: Any) -> Any:
 
 
 def to_arrays(value: Any) -> Any:
-    """Tensors to arrays, all the way down."""
+    """Converts tensors to arrays in nested containers."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -334,11 +334,11 @@ def to_arrays(value: Any) -> Any:
 
 
 def describe(config: TRPOJobConfig) -> str:
-    """What a training would do, for `--dry_run`.
+    """Description of the training, for `--dry_run`.
 
     Raises:
-        RunDirectoryError: the folder cannot be used as asked.
-        UserError: no such environment, or a controller that does not fit.
+        RunDirectoryError: the folder cannot be used as requested.
+        UserError: there is no such environment, or the controller does not fit it.
     """
     opening = inspect(directory_settings(config))
     schema, network = prepare(config)

@@ -1,1 +1,1 @@
-"""Settings models as command lines."""
+"""Command lines for configuration models: flags, presets, files, `--help` and error messages."""

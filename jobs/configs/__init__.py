@@ -1,1 +1,1 @@
-"""One configuration model per job."""
+"""The configuration models, one module per job."""

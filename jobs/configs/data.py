@@ -1,6 +1,6 @@
-"""The configuration of each job: one flat model made of the layers' settings groups and the job's own.
+"""Options of the data; each job's configuration combines the layers' settings groups with its own.
 
-Imports neither torch nor ray: a laptop without either validates a command line, and `--help` answers at once.
+Imports neither torch nor ray, so a machine without them can check a command line, and `--help` is fast.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from motions.base.errors import UserError
 from motions.settings import BUILTIN, Settings
 
 MDM_DATASETS = {"humanml": "dataset/HumanML3D", "kit": "dataset/KIT-ML"}
-"""MDM's dataset names and the folders it reads them from."""
+"""MDM's dataset names and the folders that it reads them from."""
 
 
 class DataSettings(Settings):
     """Motions and captions."""
 
     dataset: str = BUILTIN
-    """`builtin` (real mocap that ships with pybullet, retargeted), a folder in HumanML3D's layout, or MDM's names
+    """`builtin` (motion capture that comes with pybullet, retargeted), a folder in HumanML3D's layout, or MDM's names
     `humanml` and `kit`, whose folder is `data_dir`."""
 
     data_dir: Path | None = None
-    """Folder of `--dataset humanml` or `kit`; by default the one MDM uses, `dataset/HumanML3D` or `dataset/KIT-ML`."""
+    """Folder of `--dataset humanml` or `kit`; by default MDM's, `dataset/HumanML3D` or `dataset/KIT-ML`."""
 
     @field_validator("data_dir", mode="before")
     @classmethod
     def _empty_is_default(cls, value: object) -> object:
-        """MDM's command line says '' for the default."""
+        """On MDM's command line '' means the default."""
         return None if value == "" else value
 
     @model_validator(mode="after")
@@ -43,7 +43,7 @@ class DataSettings(Settings):
 
     @property
     def data_source(self) -> str:
-        """What `motions.data.dataset.load_dataset` reads."""
+        """Argument for `motions.data.dataset.load_dataset`."""
         if self.dataset not in MDM_DATASETS:
             return self.dataset
         return str(self.data_dir or MDM_DATASETS[self.dataset])

@@ -1,7 +1,7 @@
-"""Pictures of the simulated humanoid: joints for the page's player, and animations beside the reference.
+"""Pictures of the simulated humanoid: joints for the page's player, and animations of policy and reference.
 
-Animations are rendered by MuJoCo where a GL library exists (EGL or OSMesa, no screen needed) and drawn by
-`motions.drawing` where none does; whoever asks learns which it was.
+Animations are rendered by MuJoCo if there is a GL library (EGL or OSMesa, no screen needed), otherwise drawn by
+`motions.drawing`; the functions return which one was used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _EXTRA_POINTS: dict[str, tuple[str, tuple[float, float, float]]] = {
     "right_foot": ("right_ankle", (0.1335, 0.0, -0.0225)),
     "left_foot": ("left_ankle", (0.1335, 0.0, -0.0225)),
 }
-"""Ends of bodies that have no joint: body and place in its frame, metres."""
+"""End points of bodies without a joint there: body and position in its frame, metres."""
 
 _BACKENDS = ("egl", "osmesa")
 SIZE = (320, 320)
@@ -89,27 +89,27 @@ def joint_points(model: Model, qpos: np.ndarray) -> np.ndarray:
             body, place = _EXTRA_POINTS.get(name, (name, (0.0, 0.0, 0.0)))
             number = model.body(body).id
             points[frame, index] = data.xpos[number] + data.xmat[number].reshape(3, 3) @ np.array(place)
-    # z up and facing +x -> y up and facing +z, left stays left.
+    # From z up, facing +x to y up, facing +z; left stays left.
     return points[..., [1, 2, 0]]
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedMotion:
-    """One character's states [T, nq] and what to write under them."""
+    """One character's states [T, nq], and the label under them."""
 
     label: str
     qpos: np.ndarray
 
 
 def save_video(path: Path, model_xml: str, takes: Sequence[RecordedMotion], fps: float) -> Renderer:
-    """An endless animation (WebP) of the takes side by side, `VIDEO_FPS` frames a second.
+    """Writes an endless animation (WebP) of the takes side by side, `VIDEO_FPS` frames a second.
 
     Args:
         model_xml: the character in MuJoCo's format.
         fps: states per second of the takes.
 
     Returns:
-        Who made the pictures.
+        The renderer that was used.
     """
     from envs.body.mujoco_import import mujoco
 
@@ -136,9 +136,9 @@ def save_video(path: Path, model_xml: str, takes: Sequence[RecordedMotion], fps:
 
 
 def render_offscreen(model_xml: str, states: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """Pictures [T, H, W, 3] uint8 of each sequence of states [T, nq]; None where no GL library makes any.
+    """Images [T, H, W, 3] uint8 of each sequence of states [T, nq]; None if no GL library works.
 
-    In a process of its own: MuJoCo binds a GL library when it is imported, and a missing one can end the process.
+    It runs in a process of its own, because MuJoCo loads a GL library on import, and a missing one can end the process.
     """
     with tempfile.TemporaryDirectory() as scratch:
         task, pictures = Path(scratch) / "task.npz", Path(scratch) / "pictures.npz"

@@ -1,4 +1,4 @@
-"""One page that plays generated motions, by prompt, without any network: the report's player, without the report."""
+"""A page that plays generated motions, by prompt, with the report's player; it needs no network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from motions.skeleton.skeletons import Skeleton
 
 MAX_VIEWS = 6
-"""Motions of a prompt that are shown side by side."""
+"""Largest number of motions of a prompt that are shown side by side."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -62,7 +62,7 @@ class GalleryRow:
 
 
 def render_gallery(rows: Sequence[GalleryRow], skeleton: Skeleton, lead: str) -> str:
-    """The page as HTML text; every row has the same number of motions.
+    """The page as HTML text; every row must have the same number of motions.
 
     Raises:
         UserError: joints of another shape than [T, J, 3], or positions that are not finite.
@@ -84,7 +84,7 @@ def render_gallery(rows: Sequence[GalleryRow], skeleton: Skeleton, lead: str) ->
         style=asset("page.css"),
         lead=html.escape(lead),
         views=views,
-        # "</" would end the script element inside which the data stands.
+        # "</" would end the script element that holds the data.
         data=json.dumps(data, allow_nan=False).replace("</", "<\\/"),
         scripts=asset("viewer.js") + asset("page.js"),
     )

@@ -2,8 +2,8 @@
 
     MUJOCO_GL=egl python -m jobs.report.offscreen task.npz pictures.npz 400 400
 
-`task.npz` holds `model` (MJCF text) and `states0`, `states1`, ... [T, nq]; `pictures.npz` gets `pictures0`, ...
-[T, height, width, 3] uint8. Exit code 1 with a traceback where there is no GL library.
+`task.npz` holds `model` (MJCF text) and `states0`, `states1`, ... [T, nq]; the images are written to `pictures.npz` as
+`pictures0`, ... [T, height, width, 3] uint8. Exit code 1 with a traceback if there is no GL library.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CAMERA = {"distance": 2.9, "azimuth": 65.0, "elevation": -12.0}
 
 
 def main(task: str, target: str, width: int, height: int) -> None:
-    """Reads the task, writes the pictures."""
+    """Reads the task and writes the images."""
     with np.load(task) as content:
         model = mujoco.MjModel.from_xml_string(str(content["model"]).replace("<asset>", SKY, 1))
         sequences = [content[f"states{index}"] for index in range(len(content.files) - 1)]
@@ -31,7 +31,7 @@ def main(task: str, target: str, width: int, height: int) -> None:
 
 
 def render(renderer: Any, model: Model, states: np.ndarray) -> np.ndarray:
-    """Pictures of the states; the camera goes along with the character."""
+    """Images of the states; the camera follows the character."""
     data, camera = mujoco.MjData(model), mujoco.MjvCamera()
     camera.distance, camera.azimuth, camera.elevation = CAMERA["distance"], CAMERA["azimuth"], CAMERA["elevation"]
     pictures = []

@@ -1,1 +1,1 @@
-"""What the jobs of text-to-motion policies share."""
+"""Code shared by the jobs of text-to-motion policies."""

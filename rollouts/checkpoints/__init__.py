@@ -1,1 +1,1 @@
-"""Files of policies: MDM checkpoints, adapters, and loading."""
+"""Files of policies: MDM checkpoints, LoRA adapters, and loading a policy from them."""

@@ -1,7 +1,7 @@
-"""Official MDM parameter names and ours, both ways.
+"""Converts between MDM's parameter names and kinetune's.
 
-The official model packs query, key and value in one matrix, and stores its positional table twice (in a buffer shared
-by two modules). Ours has three matrices and recomputes the table. Conversion is strict: every name has to be used.
+MDM packs query, key and value in one matrix and stores its positional table twice (in a buffer shared by two modules).
+Here they are three matrices, and the table is recomputed. Conversion is strict: every name must be used.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _QKV = ("q_proj", "k_proj", "v_proj")
 
 
 class StateDictError(UserError):
-    """Names or shapes of a state dict are not those of the network it should fill."""
+    """Names or shapes of a state dict are not those of the network that it should fill."""
 
 
 def from_official_state_dict(state: Mapping[str, Tensor], config: MDMConfig) -> dict[str, Tensor]:
-    """Official names to ours, float32, for a network of `config`.
+    """Converts MDM's names to kinetune's, in float32, for a network of `config`.
 
-    The positional tables may be absent or of any length, as in official loading: they are recomputed.
+    The positional tables may be absent or of any length, as in MDM's own loading: they are recomputed.
 
     Raises:
-        StateDictError: missing or unexpected names (all listed), or a shape that does not fit `config`.
+        StateDictError: missing or unexpected names (all listed), or a shape that does not match `config`.
     """
     shapes = official_shapes(config)
     given = {name: value for name, value in state.items() if name not in OFFICIAL_POSITIONS}
@@ -68,11 +68,11 @@ def from_official_state_dict(state: Mapping[str, Tensor], config: MDMConfig) -> 
 
 
 def to_official_state_dict(network: MDM, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Official names of a network's weights, on the CPU; with the positional table under both of its names.
+    """A network's weights under MDM's names, on the CPU, with the positional table under both of its names.
 
     Args:
-        network: gives config and, without `state`, the weights.
-        state: weights under our names instead (say, with adapters merged); the same strictness as above.
+        network: determines the configuration and, without `state`, the weights.
+        state: weights under kinetune's names to use instead (such as merged ones); checked as strictly.
     """
     weights = network.state_dict() if state is None else state
     shapes = official_shapes(network.config)
@@ -92,7 +92,7 @@ def to_official_state_dict(network: MDM, state: Mapping[str, Tensor] | None = No
 
 
 def official_shapes(config: MDMConfig) -> dict[str, tuple[int, ...]]:
-    """Every official parameter name of a network of `config`, with its shape; positional tables are left out."""
+    """All parameter names in MDM for a network of `config`, with shapes; without positional tables."""
     width, hidden = config.latent_dim, config.ff_size
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -119,7 +119,7 @@ def official_shapes(config: MDMConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _targets(official_name: str) -> list[str]:
-    """Our names that hold an official parameter: three for a packed projection, one otherwise."""
+    """kinetune's names for one of MDM's parameters: three for a packed projection, one otherwise."""
     module, _, kind = official_name.rpartition(".")
     if module in _OUTER:
         return [f"{_OUTER[module]}.{kind}"]

@@ -1,1 +1,1 @@
-"""Diffusion policies: schedule, transitions, sampling, rollouts of groups."""
+"""Diffusion policies: noise schedule, transitions, sampling, and rollouts of groups."""

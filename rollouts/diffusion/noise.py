@@ -1,8 +1,8 @@
-"""Noise of rollouts from a counter-based generator: a function of its keys, of nothing else.
+"""Noise of rollouts from a counter-based generator: a function of its keys alone.
 
-Every sample has a Philox stream of its own, keyed by (run seed, training step, prompt index, sample index, purpose). So
-the noise does not depend on which actor draws it, in which order, how often, or on the other samples of the batch; and
-since frames are drawn in order, a longer motion starts with the noise of the shorter one.
+Every sample has its own Philox stream, keyed by (run seed, training step, prompt index, sample index, purpose). So the
+noise does not depend on which actor draws it, in which order, how often, or on other samples of the batch; and since
+frames are drawn in order, a longer motion begins with the noise of a shorter one.
 
 Source: Salmon et al. 2011 (Philox); 64-bit words: key = (seed, step), counter = (block, prompt, sample, purpose).
 """
@@ -14,7 +14,7 @@ import numpy as np
 from motions.base.errors import UserError
 
 _WORD = 2**64
-# The highest counter word: the kind of draw in the upper half, the denoising position in the lower.
+# The highest counter word holds the kind of draw in its upper half, the denoising position in its lower one.
 _INITIAL = 0 << 32
 _STEP = 1 << 32
 _PLAN = 2 << 32
@@ -23,7 +23,7 @@ _PLAN = 2 << 32
 def initial_noise(
     seed: int, step: int, prompt_index: int, num_samples: int, num_frames: int, num_features: int
 ) -> np.ndarray:
-    """x_T of a group: standard normal [N, T, D] float32. A group that shares its start has that of sample 0."""
+    """x_T of a group: standard normal [N, T, D] float32. Groups that share their initial noise use that of sample 0."""
     return _stacked(seed, step, prompt_index, num_samples, _INITIAL, (num_frames, num_features))
 
 

@@ -3,17 +3,17 @@
 Every step of the policy is a Gaussian pi(x_prev | x_t, c) = N(mean, std^2 I) with a fixed std. Symbols:
 
     here              DDPM (Ho 2020)    DDIM (Song 2021, eq. 12)    meaning
-    alpha_bar         abar_t            alpha_t                     share of the signal at x_t
-    alpha_bar_prev    abar_{t-1}        alpha_{t-1}                 share of the signal after the step
+    alpha_bar         abar_t            alpha_t                     fraction of the signal at x_t
+    alpha_bar_prev    abar_{t-1}        alpha_{t-1}                 fraction of the signal after the step
     beta              beta_t            1 - alpha_t/alpha_{t-1}     noise added between the two
-    x0                x_0 prediction    f_theta(x_t)                the network's clean motion, guidance included
+    x0                x_0 prediction    f_theta(x_t)                predicted clean motion, including guidance
     eps               epsilon           epsilon_theta               (x_t - sqrt(abar) x0) / sqrt(1 - abar)
     std               sqrt(beta~_t)     sigma_t(eta)                standard deviation of the step
 
-The last step (alpha_bar_prev = 1) has std 0: it is no stochastic action and has no density, `gaussian_log_prob` and
-`gaussian_kl` refuse it. The official code reports a *clipped log variance* there (the entry of the step before it,
-table `posterior_log_variance_clipped`) although the variance it samples with is 0; scoring the last step with that
-number would let a step that nobody took dominate the policy ratio.
+The last step (alpha_bar_prev = 1) has std 0: it is no stochastic action and has no density; `gaussian_log_prob` and
+`gaussian_kl` raise an error for it. MDM's code reports a *clipped log variance* there (the entry of the step before it,
+table `posterior_log_variance_clipped`) although it samples with variance 0; a last step scored with that number would
+dominate the policy ratio.
 
 Reductions are means over features and valid frames, so a short clip weighs as much as a long one, and the clip range of
 the ratio does not depend on the length.
@@ -42,7 +42,7 @@ class Transition:
     """The clean motion the step was computed from, [N, T, D] float32."""
 
     def repeated(self, times: int) -> Transition:
-        """Each sample `times` times, next to each other."""
+        """Repeats each sample `times` times, adjacent to each other."""
         mean, std, x0 = (part.repeat_interleave(times, dim=0) for part in (self.mean, self.std, self.x0))
         return Transition(mean, std, x0)
 
@@ -76,7 +76,7 @@ def ddim_transition(x_t: Tensor, x0: Tensor, step: StepCoefficients, eta: float)
     ratio = (1.0 - step.alpha_bar_prev) / (1.0 - step.alpha_bar)
     std = eta * np.sqrt(ratio) * np.sqrt(1.0 - step.alpha_bar / step.alpha_bar_prev)
     direction = np.sqrt(np.maximum(1.0 - step.alpha_bar_prev - std**2, 0.0))
-    # mean = sqrt(abar_prev) x0 + direction * eps, with eps written out: one pass over the motion less.
+    # mean = sqrt(abar_prev) x0 + direction * eps, with eps expanded, which saves one pass over the motion.
     from_x_t = direction / np.sqrt(1.0 - step.alpha_bar)
     from_x0 = np.sqrt(step.alpha_bar_prev) - from_x_t * np.sqrt(step.alpha_bar)
     mean = _column(from_x0, x_t) * x0 + _column(from_x_t, x_t) * x_t
@@ -89,7 +89,7 @@ def q_sample(x0: Tensor, noise: Tensor, alpha_bar: np.ndarray) -> Tensor:
 
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:
-    """float64 [N] as float32 [N, 1, 1] next to `like`."""
+    """float64 [N] as float32 [N, 1, 1] on the device of `like`."""
     return _row(values, like).view(-1, 1, 1)
 
 

@@ -1,7 +1,8 @@
-"""Which denoising steps of a rollout are stochastic, and which of those are trained.
+"""Chooses which denoising steps of a rollout are stochastic, and which of those are trained.
 
-Flow-GRPO-Fast and MixGRPO: only a short window of consecutive early steps draws noise and is trained, the others are
-deterministic. What the window decides is then visible in the reward, instead of drowning in the noise of all steps.
+As in Flow-GRPO-Fast and MixGRPO, only a short window of consecutive early steps draws noise and is trained; the others
+are deterministic. Then the effect of the window's actions is visible in the reward instead of being hidden by the noise
+of all steps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from rollouts.settings import SamplingSettings
 
 
 def ancestral_positions(num_steps: int) -> tuple[int, ...]:
-    """Every step that can be stochastic: all but the last, which is noiseless."""
+    """All positions that can be stochastic: all but the last, which is noiseless."""
     return tuple(range(num_steps - 1))
 
 
@@ -22,7 +23,7 @@ def window_positions(settings: SamplingSettings, num_steps: int, seed: int, step
     """Stochastic positions of training step `step` (0 = noisiest), increasing; the same for all its groups.
 
     `sde_window` consecutive positions that begin at a random one of the first `sde_window_start`; with `sde_window` 0
-    every position except the noiseless last one.
+    all positions except the noiseless last one.
 
     Raises:
         UserError: the window does not fit into the `num_steps - 1` steps that can be stochastic.
@@ -44,13 +45,13 @@ def window_positions(settings: SamplingSettings, num_steps: int, seed: int, step
 def trained_positions(
     settings: SamplingSettings, stochastic: tuple[int, ...], seed: int, step: int, prompt_index: int
 ) -> tuple[int, ...]:
-    """The share `timestep_fraction` of the stochastic positions that a group records and trains, increasing.
+    """A group's recorded and trained positions, a fraction `timestep_fraction` of the stochastic ones, increasing.
 
-    A random subset for every group, of at least one position.
+    A random subset for every group, with at least one position.
     """
     if settings.timestep_fraction == 1.0:
         return stochastic
     count = max(1, math.floor(settings.timestep_fraction * len(stochastic) + 0.5))
-    # Prompt 0 of the plan is the window's draw; groups follow.
+    # Index 0 is used for the window's draw; groups use the following ones.
     chosen = plan_generator(seed, step, prompt_index + 1).choice(len(stochastic), size=count, replace=False)
     return tuple(stochastic[index] for index in sorted(chosen))

@@ -1,10 +1,10 @@
-"""A Linear layer that takes oneDNN's matrix product on CPUs with AVX-512, where torch itself would take MKL's.
+"""A Linear layer that uses oneDNN's matrix product on CPUs with AVX-512, where torch itself would use MKL's.
 
-On AMD CPUs MKL's float32 product reaches five sixths of oneDNN's speed with AVX-512 (94 against 112 GFLOP/s on one core
-of Zen 4) and is the faster one without (86 against 79 on Zen 3), and a denoiser does little else.
-`mkldnn::_linear_pointwise` is the operator that torch.compile emits for the same reason; where it does not exist, or
-does not support a type, this is `F.linear`. Forward and gradient take the same path with
-and without autograd: what a rollout computes is what scoring computes.
+On AMD CPUs with AVX-512 MKL's float32 product reaches five sixths of oneDNN's speed (94 against 112 GFLOP/s on one core
+of Zen 4); without AVX-512 it is the faster one (86 against 79 on Zen 3). A denoiser spends most of its time there.
+`mkldnn::_linear_pointwise` is the operator that torch.compile emits for the same reason; if it does not exist, or does
+not support a type, this is `F.linear`. Forward and gradient are the same with and without autograd, so scoring computes
+what a rollout computes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 def _onednn_dtypes() -> frozenset[torch.dtype]:
-    """Types that the oneDNN operator of this machine computes faster than `F.linear`, or as fast."""
+    """Types that the oneDNN operator of this machine computes at least as fast as `F.linear`."""
     available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     if not available or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return frozenset()
@@ -28,14 +28,14 @@ def _onednn_dtypes() -> frozenset[torch.dtype]:
 
 ONEDNN_DTYPES = _onednn_dtypes()
 _MIN_WEIGHTS = 2**17
-"""Smaller matrices gain nothing, and lose to the operator's fixed cost. The batch has no say: it must not choose."""
+"""Smaller matrices lose more to the operator's fixed cost than they gain. The batch size must not affect the choice."""
 
 
 class Linear(nn.Linear):
     """`nn.Linear` with the same parameters and initialisation; inputs [..., in_features]."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """[..., in_features] -> [..., out_features]."""
+        """Maps [..., in_features] to [..., out_features]."""
         fits = self.weight.numel() >= _MIN_WEIGHTS and self.weight.dtype == input.dtype
         if not fits or input.device.type != "cpu" or input.dtype not in ONEDNN_DTYPES:
             return F.linear(input, self.weight, self.bias)
@@ -49,7 +49,7 @@ def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _OneDNNLinear(torch.autograd.Function):
-    """The operator has no gradient of its own."""
+    """Autograd function for the operator, which has no gradient of its own."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
