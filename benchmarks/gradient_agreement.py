@@ -31,11 +31,11 @@ from jobs.text.grpo_actors import mix_rewards
 from jobs.text.grpo_prompts import training_prompts
 from learners.grpo.advantages import group_advantages
 from rewards.scorers import build_scorers
-from rollouts.checkpoints.adapters import TARGET_GROUPS
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.gaussians import gaussian_log_prob
 from rollouts.messages import PolicyVersion, RolloutRequest, TextCondition, Trajectory
+from rollouts.networks.mdm import MDM
 
 if TYPE_CHECKING:
     from motions.data.prompts import Prompt
@@ -48,10 +48,10 @@ NORMALISATIONS: dict[str, dict[str, object]] = {
     "group, floor .05": {"advantage_std": "group", "advantage_std_floor": 0.05},
 }
 LAYERS: dict[str, tuple[str, ...]] = {
-    **{name: TARGET_GROUPS[name] for name in ("text", "attn", "ffn")},
+    **{name: MDM.adapter_targets[name] for name in ("text", "attn", "ffn")},
     "input": ("input_proj",),
     "output": ("output_proj",),
-    "all": TARGET_GROUPS["all"],
+    "all": MDM.adapter_targets["all"],
 }
 
 Gradient = dict[str, Tensor]

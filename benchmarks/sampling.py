@@ -42,7 +42,6 @@ from torch import Tensor
 from benchmarks.plain_mdm import PlainMDM
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D
-from rollouts.checkpoints.mdm_naming import to_official_state_dict
 from rollouts.devices import resolve_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.sampler import sample
@@ -100,7 +99,7 @@ def make_problem(config: MDMConfig, num_steps: int, device: torch.device, frames
 def plain_contender(problem: Problem, schedule: DiffusionSchedule) -> Contender:
     """The baseline: two forwards a step, then the DDPM posterior."""
     network = PlainMDM(problem.network.config).to(problem.device).eval()
-    network.load_official(to_official_state_dict(problem.network))
+    network.load_official(problem.network.to_file())
     text = problem.text[:, 0]
     no_text = torch.zeros_like(text)
 

@@ -141,14 +141,15 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         if fid_lacks := missing_windows(config, policy.skeleton):
             print(f"FID is not measured: {fid_lacks}")
     limits = PromptLimits(
-        max_frames=policy.network.config.max_positions - 1,
+        max_frames=policy.network.max_positions - 1,
         rewards=config,
         reward_encoder=reward.text_encoder,
         judge_encoder=None if judge is None else judge.text_encoder,
     )
     check_prompts(training_source(config), prompts, limits)
     check_prompts(evaluation_source(config), held_out, limits)
-    batches = PromptBatches(config, prompts, held_out, encoder, policy.num_steps)
+    encode = functools.partial(encoder.conditions, form=policy.network.text_form)
+    batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps)
     scorers = build_scorers(config, policy.skeleton)
     roles = training_roles(
         config,

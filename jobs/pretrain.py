@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from motions.data.dataset import MotionBatch, MotionDataset, TextMotion
     from motions.data.prompts import Prompt
     from rollouts.diffusion.schedule import DiffusionSchedule
-    from rollouts.networks.mdm import MDM
+    from rollouts.networks.denoiser_network import DenoiserNetwork
     from rollouts.text.encoders import TextEncoder
 
 CURVES = ("loss", "grad_norm", "learning_rate")
@@ -41,10 +41,9 @@ def run(config: PretrainConfig) -> None:
     from jobs.text.training_folder import open_training_folder
     from learners.supervised.diffusion import SupervisedLearner, supervised_batch
     from rollouts.diffusion.schedule import DiffusionSchedule
-    from rollouts.text.encoders import load_new_text_encoder
 
     dataset = load_data(config)
-    encoder = load_new_text_encoder(config)
+    encoder = load_encoder(config)
     clips = TrainingClips(config, dataset)
     prompts = sample_prompts(config, dataset)
     encoder.check_lengths([*clips.texts, *(prompt.text for prompt in prompts)])
@@ -55,7 +54,7 @@ def run(config: PretrainConfig) -> None:
         folder.train(
             learner,
             config.num_steps,
-            make_batch=lambda step: supervised_batch(clips.batch(step), dataset.normalizer, encoder),
+            make_batch=lambda step: supervised_batch(clips.batch(step), dataset.normalizer, encoder, network.text_form),
             save_model=lambda step: save_model(config, folder.path, learner, dataset, encoder, step),
             curves=CURVES,
         )
@@ -70,10 +69,9 @@ def run(config: PretrainConfig) -> None:
 def plan(config: PretrainConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
     from jobs.text.training_folder import describe_training
-    from rollouts.text.encoders import load_new_text_encoder
 
     dataset = load_data(config)
-    encoder = load_new_text_encoder(config)
+    encoder = load_encoder(config)
     clips = TrainingClips(config.model_copy(update={"num_composites": 1}), dataset)
     encoder.check_lengths([*clips.texts, *(prompt.text for prompt in sample_prompts(config, dataset))])
     print(describe_training(config, dataset, build_network(config, dataset.skeleton.num_features, encoder.dim)))
@@ -87,25 +85,22 @@ def load_data(config: PretrainConfig) -> MotionDataset:
     return dataset if config.captions_per_motion is None else dataset.with_captions(config.captions_per_motion)
 
 
-def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> MDM:
+def load_encoder(config: PretrainConfig) -> TextEncoder:
+    """The text encoder, which gives what the denoiser reads."""
+    from rollouts.networks.denoiser_network import denoiser_class
+    from rollouts.text.encoders import load_new_text_encoder
+
+    return load_new_text_encoder(config, denoiser_class(config.arch).text_form)
+
+
+def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> DenoiserNetwork:
     """A new network on the configuration's device; weights are a function of the seed."""
     from rollouts.devices import resolve_device
-    from rollouts.networks.mdm import MDM, MDMConfig
+    from rollouts.networks.denoiser_network import denoiser_class
 
-    sizes = MDMConfig(
-        arch=config.arch,
-        num_features=num_features,
-        latent_dim=config.latent_dim,
-        ff_size=config.ff_size,
-        num_layers=config.layers,
-        num_heads=config.num_heads,
-        dropout=config.dropout,
-        text_dim=text_dim,
-        mask_frames=config.mask_frames,
-        cond_mask_prob=config.cond_mask_prob,
-        max_positions=config.pos_embed_max_len,
-    )
-    return MDM(sizes, seed=config.seed).to(resolve_device(config.device))
+    args = config.model_dump() | {"text_dim": text_dim}
+    network = denoiser_class(config.arch).build(args, num_features, text_dim, config.seed)
+    return network.to(resolve_device(config.device))
 
 
 POOL_BATCHES = 8
@@ -183,7 +178,7 @@ def save_model(
         with learner.averaged():
             average = {name: value.detach().clone() for name, value in learner.network.named_parameters()}
     args = model_args_of(
-        learner.network.config,
+        learner.network,
         learner.schedule,
         dataset.skeleton.name,
         encoder.name,
@@ -214,7 +209,7 @@ def sample_prompts(config: PretrainConfig, dataset: MotionDataset) -> list[Promp
 def show_samples(
     config: PretrainConfig,
     folder: Path,
-    network: MDM,
+    network: DenoiserNetwork,
     schedule: DiffusionSchedule,
     dataset: MotionDataset,
     encoder: TextEncoder,

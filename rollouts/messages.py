@@ -7,13 +7,18 @@ Legend: N samples of one group, S trained denoising steps, T frames (padded), D 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from motions.data.prompts import Prompt
+from rollouts.settings import Denoising
 
 Weights = dict[str, np.ndarray]
 """Trainable parameters by name (adapters only when LoRA is on), float32."""
+
+TextForm = Literal["pooled", "tokens"]
+"""What a text is encoded to: one vector, or one for each token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +31,12 @@ class PolicyVersion:
 
 @dataclass(frozen=True, slots=True)
 class TextCondition:
-    """Encoder output of one text: `values` [L, E] float32, L = 1 for a pooled embedding."""
+    """Encoder output of one text."""
 
     values: np.ndarray
+    """[L, E] float32; L = 1 for a pooled embedding, else a row for each token."""
+    mask: np.ndarray | None = None
+    """[L] bool, True = real token; None = all are real."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class RolloutRequest:
     share_initial_noise: bool
     """One x_T for the whole group."""
     policy_version: int
+    denoising: Denoising | None = None
+    """Sampler, steps and guidance other than the policy's own; nothing can be trained on such a rollout."""
 
 
 @dataclass(frozen=True, slots=True)

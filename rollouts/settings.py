@@ -7,14 +7,16 @@ step stochastic and trained, the update is mostly noise.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from motions.base.errors import UserError
+from motions.base.named import require_named
 from motions.settings import BUILTIN, Settings
+from rollouts.registry import SAMPLERS
 
-SamplerName = Literal["ddpm", "ddim"]
 AmpDtype = Literal["fp32", "bf16", "fp16"]
 
 
@@ -32,12 +34,22 @@ class DeviceSettings(Settings):
         return f"cuda:{text}" if text.isdecimal() and not isinstance(value, bool) else value
 
 
+@dataclass(frozen=True, slots=True)
+class Denoising:
+    """How a policy denoises; the fields are those of `DenoisingSettings`."""
+
+    sampler: str
+    sampling_steps: int | None
+    eta: float
+    guidance_scale: float
+
+
 class DenoisingSettings(DeviceSettings):
     """How a diffusion policy denoises, in rollouts, scoring and generation alike."""
 
-    sampler: SamplerName = "ddpm"
-    """Gaussian of a stochastic step: the DDPM posterior, or DDIM with `eta`. Deterministic steps are DDIM with eta
-    0."""
+    sampler: str = "ddpm"
+    """Gaussian of a stochastic step: `ddpm` (the DDPM posterior), `ddim` (with `eta`), or `package.module:Class`.
+    Deterministic steps of the first two are DDIM with eta 0."""
     sampling_steps: int | None = Field(default=None, ge=1)
     """Denoising steps kept of the model's schedule (evenly respaced); by default all of them."""
     eta: float = Field(default=1.0, gt=0.0, le=1.0)
@@ -49,6 +61,16 @@ class DenoisingSettings(DeviceSettings):
     pass."""
     amp_dtype: AmpDtype = "fp32"
     """Precision of the network in sampling and scoring. The arithmetic of the steps is fp32 always."""
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, value: str) -> str:
+        return require_named("sampler", value, SAMPLERS)
+
+    @property
+    def denoising(self) -> Denoising:
+        """What of it a single rollout may do differently."""
+        return Denoising(self.sampler, self.sampling_steps, self.eta, self.guidance_scale)
 
 
 class SamplingSettings(DenoisingSettings):

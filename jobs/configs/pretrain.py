@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 
 from cluster.settings import TrainingRunSettings
 from jobs.configs.data import DataSettings
 from learners.supervised.settings import SupervisedSettings
+from motions.base.named import require_named
 from motions.settings import Settings
+from rollouts.registry import DENOISERS
 from rollouts.settings import (
     DeviceSettings,
     TextEncoderSettings,
@@ -19,8 +21,8 @@ from rollouts.settings import (
 class NetworkSettings(Settings):
     """Size of a new policy; the defaults are the official HumanML3D model's."""
 
-    arch: Literal["trans_enc"] = "trans_enc"
-    """Architecture of the denoiser."""
+    arch: str = "trans_enc"
+    """Architecture of the denoiser: `trans_enc`, or `package.module:Class`."""
 
     layers: int = Field(default=8, ge=1)
     """Transformer layers."""
@@ -49,6 +51,11 @@ class NetworkSettings(Settings):
 
     diffusion_steps: int = Field(default=50, ge=2)
     """Diffusion steps."""
+
+    @field_validator("arch")
+    @classmethod
+    def _known_arch(cls, value: str) -> str:
+        return require_named("arch", value, DENOISERS)
 
 
 class PretrainConfig(

@@ -92,7 +92,7 @@ class PolicyExport:
         policy = self._policy
         policy.load_weights(version.weights)
         args = model_args_of(
-            policy.network.config,
+            policy.network,
             policy.schedule,
             policy.skeleton.name,
             self._encoder.name,

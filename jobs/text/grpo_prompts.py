@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from motions.data.dataset import MotionDataset
     from motions.data.prompts import Prompt
     from motions.skeleton.skeletons import Skeleton
-    from rollouts.messages import RolloutRequest
-    from rollouts.text.encoders import TextEncoder
+    from rollouts.messages import RolloutRequest, TextCondition
 
 
 def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
@@ -97,6 +96,7 @@ class PromptBatches:
     """Requests of every step: `batch_size` prompts from shuffled passes over all prompts, a function of (seed, step).
 
     Args:
+        encode: texts as the policy reads them.
         num_denoising_steps: of the policy's (respaced) schedule.
 
     Raises:
@@ -109,7 +109,7 @@ class PromptBatches:
         config: GRPOConfig,
         prompts: Sequence[Prompt],
         held_out: Sequence[Prompt],
-        encoder: TextEncoder,
+        encode: Callable[[list[str]], list[TextCondition]],
         num_denoising_steps: int,
     ) -> None:
         from rollouts.diffusion.windows import window_positions
@@ -117,16 +117,16 @@ class PromptBatches:
         self.prompts = tuple(prompts)
         self.held_out = tuple(held_out)
         self._config = config
-        self._encoder = encoder
         self._num_denoising_steps = num_denoising_steps
-        self._conditions = encoder.encode_pooled([prompt.text for prompt in prompts])
-        encoder.encode_pooled([prompt.text for prompt in held_out])
+        self._conditions, self._held_out_conditions = (
+            encode([prompt.text for prompt in group]) for group in (prompts, held_out)
+        )
         window_positions(config, num_denoising_steps, config.seed, 0)
 
     def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
         """The groups of a training step, counted from 0."""
         from rollouts.diffusion.windows import trained_positions, window_positions
-        from rollouts.messages import RolloutRequest, TextCondition
+        from rollouts.messages import RolloutRequest
 
         config = self._config
         stochastic = window_positions(config, self._num_denoising_steps, config.seed, step)
@@ -135,7 +135,7 @@ class PromptBatches:
                 step=step,
                 prompt_index=place,
                 prompt=self.prompts[index],
-                condition=TextCondition(values=self._conditions[index][None]),
+                condition=self._conditions[index],
                 num_samples=config.group_size,
                 seed=config.seed,
                 stochastic_steps=stochastic,
@@ -150,7 +150,7 @@ class PromptBatches:
         """The groups of every evaluation: the same prompts and noise each time."""
         config = self._config
         return evaluation_requests(
-            self.held_out, self._encoder, config.num_eval_samples, config.eval_seed, policy_version
+            self.held_out, self._held_out_conditions, config.num_eval_samples, config.eval_seed, policy_version
         )
 
     @property

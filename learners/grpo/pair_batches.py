@@ -54,6 +54,8 @@ class PairBatch:
     """[U] int64."""
     text: np.ndarray
     """[U, L, E] float32."""
+    text_mask: np.ndarray | None
+    """[U, L] bool, True = real token; None = all are real."""
     rows: np.ndarray
     """Which state each pair is in [M] int64."""
     next_states: np.ndarray
@@ -125,8 +127,9 @@ def micro_batches(
 
 
 def _shape(trajectory: Trajectory) -> tuple[int, ...]:
-    """What has to agree within a batch: frames, features, tokens, text width."""
-    return (*trajectory.states.shape[2:], *trajectory.condition.values.shape)
+    """What has to agree within a batch: frames, features, tokens, text width, whether tokens are masked."""
+    condition = trajectory.condition
+    return (*trajectory.states.shape[2:], *condition.values.shape, int(condition.mask is not None))
 
 
 def _places(group: int, trajectory: Trajectory) -> np.ndarray:
@@ -135,7 +138,7 @@ def _places(group: int, trajectory: Trajectory) -> np.ndarray:
 
 
 def _gather(trajectories: Sequence[Trajectory], advantages: np.ndarray, places: np.ndarray) -> PairBatch:
-    states, positions, lengths, text, rows = [], [], [], [], []
+    states, positions, lengths, text, masks, rows = [], [], [], [], [], []
     next_states, old_log_probs = [], []
     num_states = 0
     # Runs of pairs with the same group and step.
@@ -148,7 +151,9 @@ def _gather(trajectories: Sequence[Trajectory], advantages: np.ndarray, places: 
         states.append(trajectory.states[step, distinct])
         positions.append(np.full(len(distinct), trajectory.steps[step]))
         lengths.append(trajectory.lengths[distinct])
-        text.append(np.broadcast_to(trajectory.condition.values, (len(distinct), *trajectory.condition.values.shape)))
+        text.append(_repeated(trajectory.condition.values, len(distinct)))
+        if trajectory.condition.mask is not None:
+            masks.append(_repeated(trajectory.condition.mask, len(distinct)))
         rows.append(num_states + (np.zeros(len(samples), np.int64) if len(distinct) == 1 else np.arange(len(samples))))
         next_states.append(trajectory.next_states[step, samples])
         old_log_probs.append(trajectory.log_probs[step, samples])
@@ -160,12 +165,18 @@ def _gather(trajectories: Sequence[Trajectory], advantages: np.ndarray, places: 
         state_positions=joined_positions,
         state_lengths=np.concatenate(lengths),
         text=np.concatenate(text),
+        text_mask=np.concatenate(masks) if masks else None,
         rows=joined_rows,
         next_states=np.concatenate(next_states),
         old_log_probs=np.concatenate(old_log_probs),
         advantages=advantages[groups, samples].astype(np.float32),
         origins=PairOrigins(groups, samples, joined_positions[joined_rows]),
     )
+
+
+def _repeated(array: np.ndarray, times: int) -> np.ndarray:
+    """[...] as [times, ...]."""
+    return np.broadcast_to(array, (times, *array.shape))
 
 
 def _in_one_state(trajectory: Trajectory, step: int, samples: np.ndarray) -> bool:

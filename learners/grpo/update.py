@@ -55,13 +55,13 @@ class TrainedPolicy:
     reference: DiffusionPolicy | None
     """None: the policy itself with its adapters off."""
 
-    def reference_transition(self, states: Tensor, positions: Tensor, text: Tensor, mask: Tensor | None) -> Transition:
-        """The reference's Gaussians, without gradient. Arguments as in `DiffusionPolicy.transition`."""
+    def reference_transition(self, batch: _DeviceBatch) -> Transition:
+        """The reference's Gaussians of the U states, without gradient."""
         if self.reference is not None:
             with self.reference.inference():
-                return self.reference.transition(states, positions, text, mask)
+                return batch.transition_of(self.reference)
         with self.policy.adapters_disabled(), self.policy.inference():
-            return self.policy.transition(states, positions, text, mask)
+            return batch.transition_of(self.policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,10 @@ class _DeviceBatch:
 
     origins: PairOrigins
     states: Tensor
-    """[U, T, D], as `state_positions`, `text` and `state_mask`: one row for each distinct state."""
+    """[U, T, D], as `state_positions`, `text` and the masks: one row for each distinct state."""
     state_positions: Tensor
     text: Tensor
+    text_mask: Tensor | None
     state_mask: Tensor | None
     rows: Tensor
     """[M], the row of each pair."""
@@ -84,6 +85,12 @@ class _DeviceBatch:
     def mask(self) -> Tensor | None:
         """[M, T]."""
         return None if self.state_mask is None else self.state_mask[self.rows]
+
+    def transition_of(self, policy: DiffusionPolicy) -> Transition:
+        """A policy's Gaussians of the U states."""
+        return policy.transition(
+            self.states, self.state_positions, self.text, self.state_mask, text_mask=self.text_mask
+        )
 
     def of_pairs(self, step: Transition) -> Transition:
         """Gaussians of the U states as those of the M pairs."""
@@ -191,11 +198,9 @@ class GRPOUpdate:
             for number, batch in enumerate(self._batches(groups)):
                 key = window, number
                 with self._timed("reference"):
-                    reference = self._trained.reference_transition(
-                        batch.states, batch.state_positions, batch.text, batch.state_mask
-                    )
+                    reference = self._trained.reference_transition(batch)
                 with self._timed("policy"):
-                    acted = self._policy_transition(batch)
+                    acted = batch.transition_of(self._trained.policy)
                     terms = self._loss(batch, acted, reference)
                 with self._timed("backward"):
                     self._optimizer.scaled(terms.loss.sum() / total).backward()
@@ -235,7 +240,7 @@ class GRPOUpdate:
         with self._timed("behaviour"), self._trained.policy.inference():
             for window, groups in enumerate(later, start=number):
                 for index, batch in enumerate(self._batches(groups)):
-                    acted = self._policy_transition(batch)
+                    acted = batch.transition_of(self._trained.policy)
                     policy = batch.of_pairs(acted)
                     log_probs = gaussian_log_prob(batch.next_states, policy.mean, policy.std, batch.mask)
                     self._require_ratio(batch.origins, log_probs - batch.old_log_probs)
@@ -252,10 +257,6 @@ class GRPOUpdate:
                 "same transition: compare their weights, guidance_scale, sampler, sampling_steps, amp_dtype and "
                 "kind of device. No weight was changed"
             )
-
-    def _policy_transition(self, batch: _DeviceBatch) -> Transition:
-        """Gaussians of the U states."""
-        return self._trained.policy.transition(batch.states, batch.state_positions, batch.text, batch.state_mask)
 
     def _batches(self, groups: Sequence[int]) -> Iterator[_DeviceBatch]:
         """The groups' micro-batches on the device."""
@@ -307,6 +308,7 @@ def _on_device(pairs: PairBatch, device: torch.device) -> _DeviceBatch:
         states=torch.from_numpy(pairs.states).to(device),
         state_positions=torch.from_numpy(pairs.state_positions).to(device),
         text=torch.from_numpy(pairs.text).to(device),
+        text_mask=None if pairs.text_mask is None else torch.from_numpy(pairs.text_mask).to(device),
         state_mask=mask,
         rows=torch.from_numpy(pairs.rows).to(device),
         next_states=torch.from_numpy(pairs.next_states).to(device),

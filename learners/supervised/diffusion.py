@@ -32,8 +32,10 @@ from motions.skeleton.normalization import Normalizer
 from rollouts.devices import seeded
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.diffusion.transitions import q_sample
-from rollouts.networks.mdm import MDM
+from rollouts.messages import TextForm
+from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.text.encoders import TextEncoder
+from rollouts.text.padding import pad_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,13 @@ class SupervisedBatch:
         return SupervisedBatch(self.features.to(device), self.lengths.to(device), self.text.to(device), mask)
 
 
-def supervised_batch(batch: MotionBatch, normalizer: Normalizer, encoder: TextEncoder) -> SupervisedBatch:
+def supervised_batch(
+    batch: MotionBatch, normalizer: Normalizer, encoder: TextEncoder, form: TextForm = "pooled"
+) -> SupervisedBatch:
     """Prepares a batch of a dataset for the network: features normalised, then padded with zeros; texts embedded.
+
+    Args:
+        form: what the network reads of a text; its `text_form`.
 
     Raises:
         UserError: a text is over the encoder's limit, or the features have another width than the statistics.
@@ -64,7 +71,10 @@ def supervised_batch(batch: MotionBatch, normalizer: Normalizer, encoder: TextEn
     lengths = torch.from_numpy(batch.lengths)
     valid = torch.arange(batch.features.shape[1]) < lengths[:, None]
     features = normalizer.normalize(torch.from_numpy(batch.features)) * valid.unsqueeze(2)
-    return SupervisedBatch(features, lengths, torch.from_numpy(encoder.encode_pooled(batch.texts)).unsqueeze(1))
+    if form == "pooled":
+        return SupervisedBatch(features, lengths, torch.from_numpy(encoder.encode_pooled(batch.texts)).unsqueeze(1))
+    text, counts = pad_tokens(encoder.encode_tokens(batch.texts))
+    return SupervisedBatch(features, lengths, text, torch.arange(text.shape[1]) < counts[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ class LossTerms:
 
 
 def diffusion_loss(
-    network: MDM,
+    network: DenoiserNetwork,
     schedule: DiffusionSchedule,
     x0: Tensor,
     levels: Tensor,
@@ -135,7 +145,9 @@ class SupervisedLearner:
             checkpoints.save_mdm(...)
     """
 
-    def __init__(self, network: MDM, schedule: DiffusionSchedule, settings: SupervisedSettings, seed: int) -> None:
+    def __init__(
+        self, network: DenoiserNetwork, schedule: DiffusionSchedule, settings: SupervisedSettings, seed: int
+    ) -> None:
         self.network = network
         self.schedule = schedule
         self.settings = settings
@@ -189,7 +201,7 @@ class SupervisedLearner:
 
     def _loss(self, batch: SupervisedBatch) -> LossTerms:
         """Loss of the batch in training mode; noise, levels, dropped texts and dropout are those of this step."""
-        device = self.network.positions.device
+        device = next(self.network.parameters()).device
         batch = batch.to(device)
         rng = np.random.default_rng([self.seed, self.num_steps])
         size, num_frames = batch.features.shape[:2]

@@ -19,7 +19,7 @@ from learners.supervised.settings import RetrievalSettings
 from motions.base.errors import UserError
 from motions.data.text_motion import TextMotion
 from motions.skeleton.normalization import Normalizer
-from rewards.tmr.network import pad_tokens
+from rollouts.text.padding import pad_tokens
 
 _KNOT_FRAMES = 8
 """Frames between the knots of smooth noise."""

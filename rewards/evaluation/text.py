@@ -195,7 +195,8 @@ def generate(
     worker = RolloutWorker(policy)
     version = PolicyVersion(0, policy.weights())
     steps = ancestral_positions(policy.num_steps) if stochastic else ()
-    requests = evaluation_requests(prompts, encoder, num_samples, seed, policy_version=0, stochastic_steps=steps)
+    conditions = encoder.conditions([prompt.text for prompt in prompts], policy.network.text_form)
+    requests = evaluation_requests(prompts, conditions, num_samples, seed, policy_version=0, stochastic_steps=steps)
     return [worker.run(request, version)[0] for request in requests]
 
 

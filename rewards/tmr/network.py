@@ -3,8 +3,8 @@
 Two encoders of one kind ("ACTOR style": two learned tokens before the sequence, sinusoidal positions, post-norm
 transformer; outputs 0 and 1 are mu and logvar) and a decoder that only training needs. Choices:
 
-* The layers are our own around `scaled_dot_product_attention`. `nn.TransformerEncoder` takes another kernel in eval
-  mode than in training; here both modes give the same numbers, and the state dict keeps torch's names.
+* The encoder layers are MDM's, with packed projections and torch's names (`rollouts/networks/attention.py`): training
+  and eval mode give the same numbers, which they do not in `nn.TransformerEncoder`.
 * Masks are boolean, True = real. A sequence's latent does not depend on the padding beside it, up to rounding.
 * Features enter in physical units and are normalised with TMR's own per-feature statistics (not the policy's), and
   padded after that with zeros.
@@ -14,7 +14,6 @@ Legend: B batch, L positions, T frames, D motion features, E text width, d laten
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 from motions.base.errors import UserError
 from motions.skeleton.normalization import Normalizer
 from rollouts.gaussians import Gaussian
+from rollouts.networks.attention import Attention, EncoderLayer, positional_table
 
 NORMALIZATION_EPS = 1e-12
 """Added to the standard deviation by the original: (x - mean) / (std + 1e-12)."""
@@ -60,72 +60,14 @@ class TMRConfig:
             raise UserError(f"TMR dropout={self.dropout}: must be in [0, 1)")
 
 
-def sinusoidal_positions(length: int, dim: int, device: torch.device) -> Tensor:
-    """The transformer's position table [length, dim]: even channels sine, odd cosine, base 10000."""
-    position = torch.arange(length, dtype=torch.float32, device=device)[:, None]
-    rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32, device=device) * (-math.log(10000.0) / dim))
-    table = torch.empty(length, dim, device=device)
-    table[:, 0::2] = torch.sin(position * rate)
-    table[:, 1::2] = torch.cos(position * rate)
-    return table
+def _key_mask(mask: Tensor) -> Tensor:
+    """[B, L] as attention takes it, [B, 1, 1, L]."""
+    return mask[:, None, None, :]
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
     """Boolean [B, size], True for the first `lengths` [B] positions of each row."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
-
-
-class Attention(nn.Module):
-    """Multi-head attention with the parameter names of `nn.MultiheadAttention`."""
-
-    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
-        self.out_proj = nn.Linear(dim, dim)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.zeros_(self.out_proj.bias)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-    def forward(self, queries: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """Attend from `queries` [B, L, d] to `memory` [B, M, d]; `mask` [B, M] is True where memory is real."""
-        dim = queries.shape[-1]
-        if queries is memory:
-            q, k, v = F.linear(queries, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        else:
-            q = F.linear(queries, self.in_proj_weight[:dim], self.in_proj_bias[:dim])
-            k, v = F.linear(memory, self.in_proj_weight[dim:], self.in_proj_bias[dim:]).chunk(2, dim=-1)
-        attended = F.scaled_dot_product_attention(
-            self._split(q),
-            self._split(k),
-            self._split(v),
-            attn_mask=mask[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        return self.out_proj(attended.transpose(1, 2).flatten(2))
-
-
-class EncoderLayer(nn.Module):
-    """Post-norm transformer encoder layer (GELU), keys as in `nn.TransformerEncoderLayer`."""
-
-    def __init__(self, config: TMRConfig) -> None:
-        super().__init__()
-        dim = config.latent_dim
-        self.self_attn = Attention(dim, config.num_heads, config.dropout)
-        self.linear1 = nn.Linear(dim, config.ff_size)
-        self.linear2 = nn.Linear(config.ff_size, dim)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = self.norm1(x + self.dropout(self.self_attn(x, x, mask)))
-        hidden = self.linear2(self.dropout(F.gelu(self.linear1(x))))
-        return self.norm2(x + self.dropout(hidden))
 
 
 class DecoderLayer(nn.Module):
@@ -134,8 +76,8 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TMRConfig) -> None:
         super().__init__()
         dim = config.latent_dim
-        self.self_attn = Attention(dim, config.num_heads, config.dropout)
-        self.multihead_attn = Attention(dim, config.num_heads, config.dropout)
+        self.self_attn = Attention(dim, config.num_heads, config.dropout, packed=True)
+        self.multihead_attn = Attention(dim, config.num_heads, config.dropout, packed=True)
         self.linear1 = nn.Linear(dim, config.ff_size)
         self.linear2 = nn.Linear(config.ff_size, dim)
         self.norm1 = nn.LayerNorm(dim)
@@ -155,7 +97,8 @@ class EncoderStack(nn.Module):
 
     def __init__(self, config: TMRConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
+        sizes = (config.latent_dim, config.ff_size, config.num_heads, config.dropout)
+        self.layers = nn.ModuleList(EncoderLayer(*sizes, packed=True) for _ in range(config.num_layers))
 
 
 class DecoderStack(nn.Module):
@@ -180,10 +123,10 @@ class ActorEncoder(nn.Module):
         """Encode `x` [B, L, input_dim] with `mask` [B, L]."""
         hidden = self.projection(x)
         hidden = torch.cat([self.tokens.expand(x.shape[0], -1, -1), hidden], dim=1)
-        hidden = self.dropout(hidden + sinusoidal_positions(hidden.shape[1], hidden.shape[2], x.device))
-        mask = F.pad(mask, (2, 0), value=True)
+        hidden = self.dropout(hidden + positional_table(hidden.shape[1], hidden.shape[2], x.device))
+        key_mask = _key_mask(F.pad(mask, (2, 0), value=True))
         for layer in self.seqTransEncoder.layers:
-            hidden = layer(hidden, mask)
+            hidden = layer(hidden, key_mask)
         return Gaussian(hidden[:, 0], hidden[:, 1])
 
 
@@ -199,12 +142,12 @@ class ActorDecoder(nn.Module):
     def forward(self, latent: Tensor, mask: Tensor) -> Tensor:
         """Decode `latent` [B, d] into normalised features [B, T, D], zero where `mask` [B, T] is False."""
         batch, length = mask.shape
-        queries = sinusoidal_positions(length, latent.shape[1], latent.device).expand(batch, -1, -1)
+        queries = positional_table(length, latent.shape[1], latent.device).expand(batch, -1, -1)
         hidden = self.dropout(queries)
         memory = latent[:, None]
-        memory_mask = mask.new_ones(batch, 1)
+        key_mask, memory_mask = _key_mask(mask), _key_mask(mask.new_ones(batch, 1))
         for layer in self.seqTransDecoder.layers:
-            hidden = layer(hidden, mask, memory, memory_mask)
+            hidden = layer(hidden, key_mask, memory, memory_mask)
         return self.final_layer(hidden) * mask[:, :, None]
 
 
@@ -276,15 +219,6 @@ class TMR(nn.Module):
         if self.motion_decoder is None:
             raise UserError("this TMR has no motion decoder: load one (motion_decoder.pt) or build it with_decoder")
         return self.motion_decoder(latents, length_mask(lengths, int(lengths.max())))
-
-
-def pad_tokens(tokens: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Token embeddings, a list of [L_i, E], -> zero-padded [B, max L_i, E] and lengths [B]."""
-    lengths = torch.tensor([len(rows) for rows in tokens], dtype=torch.int64)
-    padded = torch.zeros(len(tokens), int(lengths.max()), tokens[0].shape[1])
-    for row, values in zip(padded, tokens, strict=True):
-        row[: len(values)] = torch.from_numpy(np.array(values, dtype=np.float32))
-    return padded, lengths
 
 
 def _check_sequence(kind: str, values: Tensor, lengths: Tensor, width: int) -> None:

@@ -28,13 +28,14 @@ from rewards.messages import RewardError, RewardTerms
 from rewards.settings import BUILTIN_TMR_FOLDER, RewardSettings
 from rewards.tmr import segments
 from rewards.tmr.checkpoints import LoadReport, load_tmr
-from rewards.tmr.network import TMR, pad_tokens
+from rewards.tmr.network import TMR
 from rewards.tmr.similarity import similarity
 from rewards.validation import check_motions, check_terms
 from rollouts.devices import resolve_device
 from rollouts.messages import GroupMotions
 from rollouts.settings import CheckpointSettings
 from rollouts.text.encoders import load_text_encoder
+from rollouts.text.padding import pad_tokens
 
 _ENCODER_NAMES = {"distilbert-base-uncased": "distilbert"}
 """How the original's config.json calls our text encoders."""

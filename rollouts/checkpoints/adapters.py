@@ -1,10 +1,10 @@
 """LoRA adapters through peft: added, saved in peft's format, reloaded, merged.
 
 The adapters are injected into the network in place (peft's `inject_adapter_in_model`), so the policy keeps holding a
-plain `MDM`: no wrapper, no second set of names, and `DiffusionPolicy.adapters_disabled` is the base bit for bit. Query,
-key and value are separate layers here and every adapted layer has a real forward (`rollouts/networks/attention.py`), so
-no adapter is dead. Each adapter adds scale * B A x with A random and B zero: a new adapter changes no bit of the
-output.
+plain network: no wrapper, no second set of names, and `DiffusionPolicy.adapters_disabled` is the base bit for bit.
+Query, key and value are separate layers in MDM and every adapted layer has a real forward
+(`rollouts/networks/attention.py`), so no adapter is dead. Each adapter adds scale * B A x with A random and B zero: a
+new adapter changes no bit of the output.
 
 A saved adapter is a folder with `adapter_model.safetensors` and `adapter_config.json`, which
 `peft.PeftModel.from_pretrained(network, folder)` reads too. The tensors' metadata carry the sha256 of the base
@@ -29,18 +29,11 @@ from torch import Tensor, nn
 
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
-from rollouts.checkpoints.mdm_naming import to_official_state_dict
-from rollouts.networks.mdm import MDM
+from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.settings import PolicySettings
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
-TARGET_GROUPS: dict[str, tuple[str, ...]] = {
-    "attn": ("q_proj", "k_proj", "v_proj", "out_proj"),
-    "ffn": ("linear1", "linear2"),
-    "text": ("embed_text",),
-}
-TARGET_GROUPS["all"] = (*TARGET_GROUPS["attn"], *TARGET_GROUPS["ffn"], "embed_text", "input_proj", "output_proj")
 
 _NAME = "default"  # peft's name of an adapter that was given none
 _PEFT_PREFIX = "base_model.model."
@@ -73,7 +66,7 @@ class AdapterSummary:
         )
 
 
-def add_lora(network: MDM, settings: PolicySettings) -> AdapterSummary:
+def add_lora(network: DenoiserNetwork, settings: PolicySettings) -> AdapterSummary:
     """Freeze the network and add adapters to the layers of `lora_target_spec`, in place; the output stays bit for bit.
 
     A is uniform in +-1/sqrt(inputs), a function of `lora_seed`; B is zero. Global random state is not changed.
@@ -93,23 +86,23 @@ def add_lora(network: MDM, settings: PolicySettings) -> AdapterSummary:
     return adapter_summary(network)
 
 
-def resolve_targets(network: MDM, spec: str) -> tuple[str, ...]:
-    """Module names of a target specification: groups (`attn`, `ffn`, `text`, `all`) and names, separated by commas.
+def resolve_targets(network: DenoiserNetwork, spec: str) -> tuple[str, ...]:
+    """Module names of a target specification: the network's groups (`attn`, `all` ...) and names, separated by commas.
 
     A name is a layer's own (`q_proj`: in every transformer layer) or its whole path.
 
     Raises:
         AdapterError: a name that is no Linear layer of the network; the message lists the legal ones.
     """
-    paths = _linear_layers(network)
+    paths, groups = _linear_layers(network), network.adapter_targets
     words = [word.strip() for word in spec.split(",") if word.strip()]
-    names = list(dict.fromkeys(name for word in words for name in TARGET_GROUPS.get(word, (word,))))
+    names = list(dict.fromkeys(name for word in words for name in groups.get(word, (word,))))
     unknown = [name for name in names if not any(_is_called(path, name) for path in paths)]
     if unknown or not names:
         short = dict.fromkeys(_short_name(path) for path in paths)
         raise AdapterError(
             f"lora_target_spec is {spec!r}: no layer is called {', '.join(unknown) or 'nothing'}; legal: "
-            f"{', '.join(TARGET_GROUPS)}, or layers, separated by commas: {', '.join(short)}"
+            f"{', '.join(groups)}, or layers, separated by commas: {', '.join(short)}"
         )
     return tuple(names)
 
@@ -119,7 +112,7 @@ def has_lora(network: nn.Module) -> bool:
     return next(_adapted_layers(network), None) is not None
 
 
-def adapter_summary(network: MDM) -> AdapterSummary:
+def adapter_summary(network: DenoiserNetwork) -> AdapterSummary:
     """Rank, scale, places and size of the network's adapters; AdapterError if it has none."""
     layers = list(_adapted_layers(network))
     if not layers:
@@ -135,7 +128,7 @@ def adapter_summary(network: MDM) -> AdapterSummary:
     )
 
 
-def save_adapter(folder: str | Path, network: MDM, base_model: str | None = None) -> Path:
+def save_adapter(folder: str | Path, network: DenoiserNetwork, base_model: str | None = None) -> Path:
     """Write the network's adapters to a folder (made if absent) in peft's format, atomically; returns the folder.
 
     Args:
@@ -169,7 +162,7 @@ def save_adapter(folder: str | Path, network: MDM, base_model: str | None = None
     return target
 
 
-def load_adapter(network: MDM, path: str | Path, *, allow_other_base: bool = False) -> AdapterSummary:
+def load_adapter(network: DenoiserNetwork, path: str | Path, *, allow_other_base: bool = False) -> AdapterSummary:
     """Load a saved adapter, strictly; a network without adapters gets those of the file first.
 
     Keys may have peft's `base_model.model.` prefix and adapter name, or not. Adapters that peft itself saved carry no
@@ -203,7 +196,7 @@ def load_adapter(network: MDM, path: str | Path, *, allow_other_base: bool = Fal
     return adapter_summary(network)
 
 
-def plain_state_dict(network: MDM, *, merged: bool = True) -> dict[str, Tensor]:
+def plain_state_dict(network: DenoiserNetwork, *, merged: bool = True) -> dict[str, Tensor]:
     """Weights under the names of a network without adapters: the base's, plus the adapters if `merged`. Copies."""
     deltas: dict[str, Tensor] = {}
     if merged:
@@ -218,26 +211,27 @@ def plain_state_dict(network: MDM, *, merged: bool = True) -> dict[str, Tensor]:
     return plain
 
 
-def merged_state_dict(network: MDM) -> dict[str, Tensor]:
-    """Weights with the adapters merged, under official MDM names, on the CPU (a network without adapters as it is)."""
-    return to_official_state_dict(network, plain_state_dict(network))
+def merged_state_dict(network: DenoiserNetwork) -> dict[str, Tensor]:
+    """Weights with the adapters merged, under a checkpoint file's names, on the CPU (a network without adapters as it
+    is)."""
+    return network.to_file(plain_state_dict(network))
 
 
-def merge_into_base(network: MDM) -> MDM:
+def merge_into_base(network: DenoiserNetwork) -> DenoiserNetwork:
     """A new network without adapters that computes what this one does, to rounding."""
-    merged = MDM(network.config)
+    merged = network.like()
     merged.load_state_dict(plain_state_dict(network))
     return merged
 
 
-def base_network(network: MDM) -> MDM:
+def base_network(network: DenoiserNetwork) -> DenoiserNetwork:
     """A new network with the base's weights alone."""
-    base = MDM(network.config)
+    base = network.like()
     base.load_state_dict(plain_state_dict(network, merged=False))
     return base
 
 
-def base_fingerprint(network: MDM) -> str:
+def base_fingerprint(network: DenoiserNetwork) -> str:
     """sha256 over names, shapes and float32 values of the base weights; adapters do not change it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(plain_state_dict(network, merged=False).items()):
@@ -270,7 +264,7 @@ def _is_called(path: str, name: str) -> bool:
     return path == name or path.endswith(f".{name}")
 
 
-def _target_names(network: MDM, summary: AdapterSummary) -> list[str]:
+def _target_names(network: DenoiserNetwork, summary: AdapterSummary) -> list[str]:
     """Short names where they mean exactly the adapted layers, else whole paths."""
     adapted = [path for path, _ in _adapted_layers(network)]
     meant = [path for path in _linear_layers(network) if any(_is_called(path, name) for name in summary.targets)]
@@ -283,7 +277,7 @@ def _short_name(path: str) -> str:
     return ".".join(parts[-2:]) if parts[-1].isdecimal() else parts[-1]
 
 
-def _inject(network: MDM, config: LoraConfig) -> None:
+def _inject(network: DenoiserNetwork, config: LoraConfig) -> None:
     if has_lora(network):
         raise AdapterError("the network has adapters already; merge them first (--merge_adapter)")
     training = network.training
@@ -344,7 +338,9 @@ def _inner_name(key: str) -> str:
     return name
 
 
-def _require_same_shape(network: MDM, tensors: Mapping[str, Tensor], config: LoraConfig, folder: Path) -> None:
+def _require_same_shape(
+    network: DenoiserNetwork, tensors: Mapping[str, Tensor], config: LoraConfig, folder: Path
+) -> None:
     """The file's tensors are exactly those that an adapter of its configuration has on this network."""
     if has_lora(network):
         own = adapter_summary(network)
@@ -367,7 +363,7 @@ def _require_same_shape(network: MDM, tensors: Mapping[str, Tensor], config: Lor
             raise AdapterError(f"{folder}: {name} has shape {tuple(tensors[name].shape)}; expected {shape}")
 
 
-def _shapes_of(network: MDM, config: LoraConfig) -> dict[str, tuple[int, ...]]:
+def _shapes_of(network: DenoiserNetwork, config: LoraConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of the adapter tensors that a configuration gives this network, which has none yet."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path, layer in _linear_layers(network).items():

@@ -19,9 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from motions.base.errors import UserError
-
-SUPPORTED_KIND = "an MDM of architecture trans_enc"
-"""What `describe_contents` says of a file that can be loaded."""
+from rollouts.networks.mdm_config import FILE_KIND
 
 _GUO_PARTS = ("movement_encoder", "motion_encoder", "text_encoder")
 
@@ -99,7 +97,7 @@ def _describe_state(state: Mapping[str, Any]) -> str:
         "an MDM of architecture trans_dec, which is not supported yet": any_starts("seqTransDecoder.")
         and any_starts("input_process."),
         "an MDM of architecture gru, which is not supported yet": any_starts("gru.") and any_starts("input_process."),
-        SUPPORTED_KIND: any_starts("seqTransEncoder.") and any_starts("input_process."),
+        FILE_KIND: any_starts("seqTransEncoder.") and any_starts("input_process."),
         "a TMR; it belongs to the reward: --tmr_checkpoint_path": (
             any_starts("motion_encoder.", "motion_decoder.")
             or (any_starts("seqTransEncoder.", "seqTransDecoder.") and any_starts("tokens", "final_layer."))

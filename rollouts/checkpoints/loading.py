@@ -6,7 +6,7 @@ from motions.base.errors import UserError
 from rollouts.checkpoints.mdm_files import LoadedMDM, find_checkpoint, load_mdm
 from rollouts.checkpoints.model_args import read_model_args
 from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.networks.mdm import MDM
+from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.settings import PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
 
@@ -70,7 +70,7 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
     return encoder
 
 
-def _with_adapters(network: MDM, settings: PolicySettings) -> MDM:
+def _with_adapters(network: DenoiserNetwork, settings: PolicySettings) -> DenoiserNetwork:
     if settings.adapter_path is None and not settings.use_lora:
         return network
     # Only here: peft takes seconds to import, and a policy without adapters needs none of it.

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,17 +25,11 @@ from torch import Tensor
 from motions.base.atomic import atomic_write
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton, get_skeleton
-from rollouts.checkpoints.file_kinds import SUPPORTED_KIND, CheckpointError, describe_contents, read_torch_file
-from rollouts.checkpoints.mdm_naming import (
-    OFFICIAL_POSITIONS,
-    from_official_state_dict,
-    official_shapes,
-    to_official_state_dict,
-)
+from rollouts.checkpoints.file_kinds import CheckpointError, describe_contents, read_torch_file
 from rollouts.checkpoints.model_args import ARGS_FILE, ModelArgs, ModelArgsError, dataset_of, read_model_args
 from rollouts.diffusion.denoiser import AdapterLayer
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.networks.mdm import MDM, Architecture, MDMConfig
+from rollouts.networks.denoiser_network import DenoiserNetwork, denoiser_class
 
 WEIGHTS_DIR = Path(__file__).parent.parent / "weights"
 """Built-in models, one folder each."""
@@ -76,7 +70,7 @@ class MDMReport:
 class LoadedMDM:
     """A network in eval mode with everything its checkpoint says about it."""
 
-    network: MDM
+    network: DenoiserNetwork
     schedule: DiffusionSchedule
     args: ModelArgs
     skeleton: Skeleton
@@ -106,7 +100,7 @@ def load_mdm(
         UserError: broken statistics, unknown skeleton.
     """
     file = find_checkpoint(path)
-    choices = _weights_in(read_torch_file(file), file)
+    choices = _weights_in(read_torch_file(file), file, _class_of(file))
     args = read_model_args(file)
     try:
         args.require_supported()
@@ -116,8 +110,11 @@ def load_mdm(
     weights = _choose(choices, file, use_ema, args.use_ema)
     kept = {name: value for name, value in choices[weights].items() if not name.startswith(_TEXT_TOWER)}
     _require_finite_tensors(kept, file)
-    network = _build(kept, args, file)
-    num_matched = len(official_shapes(network.config))
+    try:
+        network = denoiser_class(args.arch).from_file(kept, args.model_dump())
+    except ValueError as error:
+        raise CheckpointError(f"{file}, with the sizes of its args.json: {error}") from error
+    num_matched = len(kept.keys() - set(network.derived_names))
     report = MDMReport(
         path=file,
         weights=weights,
@@ -130,8 +127,8 @@ def load_mdm(
         network=network.eval(),
         schedule=DiffusionSchedule(args.noise_schedule, args.diffusion_steps),
         args=args,
-        skeleton=_skeleton(name, network.config, file),
-        normalizer=_load_normalizer(file.parent, stats_path, network.config.num_features),
+        skeleton=_skeleton(name, network.num_features, file),
+        normalizer=_load_normalizer(file.parent, stats_path, network.num_features),
         report=report,
     )
 
@@ -139,7 +136,7 @@ def load_mdm(
 def save_mdm(
     folder: str | Path,
     step: int,
-    network: MDM,
+    network: DenoiserNetwork,
     args: ModelArgs,
     normalizer: Normalizer,
     *,
@@ -148,30 +145,31 @@ def save_mdm(
 ) -> Path:
     """Write `model{step:09d}.pt`, args.json, Mean.npy and Std.npy to a folder (made if absent); returns the model file.
 
-    Adapters are merged, so any MDM tool reads the file. Each file is written atomically, the model last.
+    Adapters are merged, so any MDM tool reads an MDM's file. Each file is written atomically, the model last.
 
     Args:
         folder: of one training run; files of other steps stay.
         step: number of the training step.
-        network: the weights, under our names.
+        network: the weights; its `to_file` names them.
         args: of `model_args_of`; `use_ema` is set by `average`.
         normalizer: statistics of the features the network was trained on.
-        average: averaged weights under our names (`EMA.weights()`); the file then holds 'model' and 'model_avg'.
+        average: averaged weights under the network's names (`EMA.weights()`); the file then holds 'model' and
+            'model_avg'.
         dtype: float16 halves the file; loading gives float32 in any case.
 
     Raises:
         ValueError: `args` describes another network, or the statistics have another width.
         WriteError: the disk is full or the folder not writable; older files are untouched.
     """
-    _require_same_model(args, network.config)
-    if normalizer.num_features != network.config.num_features:
+    _require_same_model(args, network)
+    if normalizer.num_features != network.num_features:
         raise ValueError(
-            f"the statistics have {normalizer.num_features} numbers, the network {network.config.num_features} features"
+            f"the statistics have {normalizer.num_features} numbers, the network {network.num_features} features"
         )
-    state = _official_state(network, None, dtype)
+    state = _file_state(network, None, dtype)
     contents: dict[str, Any] = state
     if average is not None:
-        contents = {"model": state, "model_avg": _official_state(network, average, dtype)}
+        contents = {"model": state, "model_avg": _file_state(network, average, dtype)}
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     for name, array in zip(_STATS, (normalizer.mean, normalizer.std), strict=True):
@@ -188,7 +186,7 @@ def save_mdm(
 
 
 def model_args_of(
-    config: MDMConfig,
+    network: DenoiserNetwork,
     schedule: DiffusionSchedule,
     skeleton: str,
     text_encoder: str,
@@ -200,7 +198,7 @@ def model_args_of(
     """Resolved arguments of a network, for `save_mdm`.
 
     Args:
-        config: of the network.
+        network: of which `args` are taken.
         schedule: the one it is trained with (not respaced).
         skeleton: its features' skeleton by name.
         text_encoder: name of the text encoder, as for `load_text_encoder`.
@@ -208,18 +206,8 @@ def model_args_of(
         command: the command that makes the weights.
         extra: further entries of args.json (training options); JSON values.
     """
-    values = {
-        "arch": config.arch,
+    values = network.args() | {
         "dataset": dataset_of(skeleton),
-        "layers": config.num_layers,
-        "latent_dim": config.latent_dim,
-        "ff_size": config.ff_size,
-        "num_heads": config.num_heads,
-        "dropout": config.dropout,
-        "text_dim": config.text_dim,
-        "pos_embed_max_len": config.max_positions,
-        "mask_frames": config.mask_frames,
-        "cond_mask_prob": config.cond_mask_prob,
         "noise_schedule": schedule.name,
         "diffusion_steps": schedule.base_steps,
         "skeleton": skeleton,
@@ -261,17 +249,27 @@ def _latest(folder: Path) -> Path:
     return (steps or final)[-1]
 
 
-def _weights_in(contents: Any, file: Path) -> dict[WeightsChoice, dict[str, Tensor]]:
-    """The state dicts inside one of the three shapes, each an MDM's by its names."""
+def _class_of(file: Path) -> type[DenoiserNetwork]:
+    """The class that args.json names. MDM's where it names none: what is wrong with it is told later, since the
+    contents of another kind of file say more about a mistake than the lack of an args.json."""
+    try:
+        args = read_model_args(file)
+    except ModelArgsError:
+        return denoiser_class("trans_enc")
+    return denoiser_class(args.arch if args.has_denoiser else "trans_enc")
+
+
+def _weights_in(contents: Any, file: Path, kind_of: type[DenoiserNetwork]) -> dict[WeightsChoice, dict[str, Tensor]]:
+    """The state dicts inside one of the three shapes, each of the class's kind by its names."""
     named: dict[WeightsChoice, Any] = {"plain": contents}
     if isinstance(contents, Mapping) and "model" in contents:
         named = {"model": contents["model"]}
         if "model_avg" in contents:
             named["model_avg"] = contents["model_avg"]
     for state in named.values():
-        kind = describe_contents(state)
-        if kind != SUPPORTED_KIND:
-            raise CheckpointError(f"{file} is {kind}; expected {SUPPORTED_KIND}")
+        kind, expected = describe_contents(state), kind_of.file_kind or "a state dict"
+        if not isinstance(state, Mapping) or (kind_of.file_kind is not None and kind != expected):
+            raise CheckpointError(f"{file} is {kind}; expected {expected}")
         if strange := [name for name, value in state.items() if not isinstance(value, Tensor)]:
             raise CheckpointError(f"{file}: {strange[0]} is a {type(state[strange[0]]).__name__}; expected a tensor")
     return {choice: dict(state) for choice, state in named.items()}
@@ -294,44 +292,11 @@ def _require_finite_tensors(state: Mapping[str, Tensor], file: Path) -> None:
             raise CheckpointError(f"{file}: {broken} of {value.numel()} numbers of {name} are not finite (NaN or inf)")
 
 
-def _build(state: Mapping[str, Tensor], args: ModelArgs, file: Path) -> MDM:
-    """Network of args.json with the weights; sizes that old files do not say are read off the weights."""
-
-    def size(name: str, axis: int) -> int:
-        if name not in state:
-            raise CheckpointError(f"{file}: {name} is missing; the file is not (all of) an MDM checkpoint")
-        return state[name].shape[axis]
-
-    arch: Architecture = next(known for known in get_args(Architecture) if known == args.arch)
-    sizes = {
-        "num_features": size("output_process.poseFinal.weight", 0),
-        "ff_size": args.ff_size or size("seqTransEncoder.layers.0.linear1.weight", 0),
-        "text_dim": args.text_dim or size("embed_text.weight", 1),
-    }
-    try:
-        config = MDMConfig(
-            arch=arch,
-            latent_dim=args.latent_dim,
-            num_layers=args.layers,
-            num_heads=args.num_heads,
-            dropout=args.dropout,
-            max_positions=args.pos_embed_max_len,
-            mask_frames=args.mask_frames,
-            cond_mask_prob=args.cond_mask_prob,
-            **sizes,
-        )
-        network = MDM(config)
-        network.load_state_dict(from_official_state_dict(state, config))
-    except ValueError as error:
-        raise CheckpointError(f"{file}, with the sizes of its args.json: {error}") from error
-    return network
-
-
-def _skeleton(name: str, config: MDMConfig, file: Path) -> Skeleton:
+def _skeleton(name: str, num_features: int, file: Path) -> Skeleton:
     skeleton = get_skeleton(name)
-    if skeleton.num_features != config.num_features:
+    if skeleton.num_features != num_features:
         raise CheckpointError(
-            f"{file} has {config.num_features} features, skeleton {name} has {skeleton.num_features}; "
+            f"{file} has {num_features} features, skeleton {name} has {skeleton.num_features}; "
             "--skeleton names another one"
         )
     return skeleton
@@ -346,31 +311,24 @@ def _load_normalizer(folder: Path, stats_path: str | Path | None, num_features: 
     return Normalizer.load(mean, std, num_features=num_features)
 
 
-def _official_state(network: MDM, weights: Mapping[str, Tensor] | None, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Official names in `dtype`; the two names of the positional table share one tensor, which is stored once."""
+def _file_state(
+    network: DenoiserNetwork, weights: Mapping[str, Tensor] | None, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Tensors of a file in `dtype`; what stands under two names is stored once."""
     if weights is None and any(isinstance(module, AdapterLayer) for module in network.modules()):
         # Only here: peft takes seconds to import, and pretraining needs none of it.
         from rollouts.checkpoints.adapters import plain_state_dict
 
         weights = plain_state_dict(network)
-    state = {name: value.to(dtype) for name, value in to_official_state_dict(network, weights).items()}
-    first, second = OFFICIAL_POSITIONS
-    return state | {second: state[first]}
+    state = network.to_file(weights)
+    converted = {id(value): value.to(dtype) for value in state.values()}
+    return {name: converted[id(value)] for name, value in state.items()}
 
 
-def _require_same_model(args: ModelArgs, config: MDMConfig) -> None:
+def _require_same_model(args: ModelArgs, network: DenoiserNetwork) -> None:
     """What args.json will say is what the network is."""
-    pairs = {
-        "arch": (args.arch, config.arch),
-        "layers": (args.layers, config.num_layers),
-        "latent_dim": (args.latent_dim, config.latent_dim),
-        "ff_size": (args.ff_size, config.ff_size),
-        "num_heads": (args.num_heads, config.num_heads),
-        "text_dim": (args.text_dim, config.text_dim),
-        "pos_embed_max_len": (args.pos_embed_max_len, config.max_positions),
-        "mask_frames": (args.mask_frames, config.mask_frames),
-    }
-    for name, (said, found) in pairs.items():
+    said = args.model_dump()
+    for name, found in network.args().items():
         # An official file leaves out what official code hard-codes; it is read off the weights again.
-        if said is not None and said != found:
-            raise ValueError(f"args.{name} is {said!r}, the network has {found!r}")
+        if said.get(name) is not None and said[name] != found:
+            raise ValueError(f"args.{name} is {said[name]!r}, the network has {found!r}")

@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from motions.base.errors import UserError
+from rollouts.registry import DENOISERS
 
 ARGS_FILE = "args.json"
 _SKELETONS = {"humanml": "humanml3d", "t2m": "humanml3d", "kit": "kit"}
@@ -85,6 +86,11 @@ class ModelArgs(BaseModel):
         return name
 
     @property
+    def has_denoiser(self) -> bool:
+        """Whether `arch` names a denoiser: one of the registry, or `package.module:Class`."""
+        return self.arch in DENOISERS or ":" in self.arch
+
+    @property
     def defaulted(self) -> tuple[str, ...]:
         """Arguments of newer official versions that the file lacks."""
         return tuple(name for name in _NEWER if name not in self.model_fields_set)
@@ -92,7 +98,7 @@ class ModelArgs(BaseModel):
     def require_supported(self) -> None:
         """Raise ModelArgsError for a model that would load wrongly or not at all; the message says why."""
         reasons = {
-            f"arch {self.arch} is not supported yet (trans_enc is)": self.arch != "trans_enc",
+            f"arch {self.arch} is not supported yet ({', '.join(DENOISERS)} is)": not self.has_denoiser,
             "it is unconstrained, and a policy without text has no prompt to follow": (
                 self.unconstrained or self.cond_mode == "no_cond"
             ),
@@ -103,7 +109,9 @@ class ModelArgs(BaseModel):
             "multi_target_cond: target conditioning is not supported": self.multi_target_cond,
             f"emb_policy {self.emb_policy} is not supported (add is)": self.emb_policy != "add",
             "sigma_small is false: only the posterior variance is supported": not self.sigma_small,
-            "text_encoder_type bert belongs to arch trans_dec": self.text_encoder == "distilbert",
+            "text_encoder_type bert belongs to arch trans_dec": (
+                self.text_encoder == "distilbert" and self.arch == "trans_enc"
+            ),
         }
         if found := [reason for reason, holds in reasons.items() if holds]:
             raise ModelArgsError("; ".join(found))

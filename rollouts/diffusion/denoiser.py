@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from rollouts.diffusion.cuda_graphs import DenoiserWeights, ForwardGraphs
-from rollouts.networks.mdm import MDM
+from rollouts.networks.denoiser_network import DenoiserNetwork
 
 
 @runtime_checkable
@@ -49,22 +49,27 @@ class AdapterLayer(Protocol):
 
 
 class Denoiser:
-    """`MDM.denoise` in a precision, with or without the network's adapters.
+    """`DenoiserNetwork.denoise` in a precision, with or without the network's adapters.
 
     Adapters may be injected into the network before or after this object is made.
     """
 
-    def __init__(self, network: MDM, dtype: torch.dtype) -> None:
+    def __init__(self, network: DenoiserNetwork, dtype: torch.dtype) -> None:
         self._module = _DenoiserModule(network)
         self._dtype = dtype
         self._adapted: _Adapted | None = None
         self._made: DenoiserWeights | None = None
         self._graphs = ForwardGraphs()
 
-    def __call__(self, x: Tensor, text: Tensor, time: Tensor, mask: Tensor | None) -> Tensor:
-        """Clean motion [N, T, D] float32; arguments as those of `MDM.denoise`."""
+    def __call__(
+        self, x: Tensor, text: Tensor, time: Tensor, mask: Tensor | None, text_mask: Tensor | None = None
+    ) -> Tensor:
+        """Clean motion [N, T, D] float32; arguments as those of `DenoiserNetwork.denoise`."""
         made = self._make() if self._made is None else self._made
         inputs = (x, text, time) if mask is None else (x, text, time, mask)
+        if text_mask is not None:
+            # Inputs are told apart by their shapes, so None becomes a mask without entries.
+            inputs = (x, text, time, x.new_empty(0, dtype=torch.bool) if mask is None else mask, text_mask)
         replayed = self._made is not None and x.device.type == "cuda" and not torch.is_grad_enabled()
         return (self._graphs.run(made, *inputs) if replayed else made.run(*inputs)).float()
 
@@ -178,14 +183,23 @@ def _is_adapter(module: nn.Module) -> TypeGuard[AdapterLayer]:
 
 
 class _DenoiserModule(nn.Module):
-    """`MDM.denoise` as a module's forward, which is what `functional_call` can run on other weights."""
+    """`DenoiserNetwork.denoise` as a module's forward, which is what `functional_call` can run on other weights."""
 
-    def __init__(self, network: MDM) -> None:
+    def __init__(self, network: DenoiserNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, text: Tensor, time: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        return self.network.denoise(x, text, time, frame_mask)
+    def forward(
+        self,
+        x: Tensor,
+        text: Tensor,
+        time: Tensor,
+        frame_mask: Tensor | None = None,
+        text_mask: Tensor | None = None,
+    ) -> Tensor:
+        if frame_mask is not None and frame_mask.numel() == 0:
+            frame_mask = None
+        return self.network.denoise(x, text, time, frame_mask, text_mask)
 
 
 @dataclass(frozen=True, slots=True)

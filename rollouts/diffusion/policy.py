@@ -11,6 +11,7 @@ the arithmetic of the step, are fp32 always.
 
 from __future__ import annotations
 
+import copy
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton
 from rollouts.devices import moved, multiplies, resolve_device
 from rollouts.diffusion.denoiser import Denoiser
+from rollouts.diffusion.samplers import make_sampler
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import StepCoefficients, Transition, ddim_transition, ddpm_transition
+from rollouts.diffusion.transitions import StepCoefficients, Transition
 from rollouts.messages import Weights
-from rollouts.networks.mdm import MDM
-from rollouts.settings import AmpDtype, SamplingSettings
+from rollouts.networks.denoiser_network import DenoiserNetwork
+from rollouts.settings import AmpDtype, Denoising, DenoisingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +65,19 @@ class EmbeddedCondition:
     text: Tensor
     """[N, L, latent]."""
     null: Tensor
-    """[N, 1, latent]."""
+    """[N, L, latent]."""
     times: Tensor
     """[K, latent], by table index."""
+    mask: Tensor | None = None
+    """[N, L] bool, True = real token; None = all are real."""
 
     def repeated(self, times: int) -> EmbeddedCondition:
         """Each sample `times` times, next to each other."""
-        return EmbeddedCondition(
-            self.text.repeat_interleave(times, dim=0), self.null.repeat_interleave(times, dim=0), self.times
+        text, null, mask = (
+            None if part is None else part.repeat_interleave(times, dim=0) for part in (self.text, self.null, self.mask)
         )
+        assert text is not None and null is not None
+        return EmbeddedCondition(text, null, self.times, mask)
 
 
 class DiffusionPolicy:
@@ -85,11 +91,11 @@ class DiffusionPolicy:
 
     def __init__(
         self,
-        network: MDM,
+        network: DenoiserNetwork,
         schedule: DiffusionSchedule,
         normalizer: Normalizer,
         skeleton: Skeleton,
-        sampling: SamplingSettings,
+        sampling: DenoisingSettings,
     ) -> None:
         """Moves the network to the device of the settings, puts it in eval mode and respaces the schedule.
 
@@ -100,7 +106,7 @@ class DiffusionPolicy:
                 exist, or the schedule has fewer steps than asked for.
         """
         widths = {
-            "network": network.config.num_features,
+            "network": network.num_features,
             "normalizer": normalizer.num_features,
             f"skeleton {skeleton.name}": skeleton.num_features,
         }
@@ -109,10 +115,10 @@ class DiffusionPolicy:
             raise UserError(f"the number of features disagrees: {listed}")
         self.device = resolve_device(sampling.device)
         self.network = network.to(self.device).eval()
-        self.schedule = schedule if sampling.sampling_steps is None else schedule.respaced(sampling.sampling_steps)
+        self._set_denoising(schedule, sampling.denoising)
         last = int(self.schedule.timestep_map[-1])
-        if last >= network.config.max_positions:
-            raise UserError(f"the schedule has step {last}; max_positions is {network.config.max_positions}")
+        if last >= network.max_positions:
+            raise UserError(f"the schedule has step {last}; max_positions is {network.max_positions}")
         self.normalizer = normalizer
         self.skeleton = skeleton
         self.sampling = sampling
@@ -122,6 +128,24 @@ class DiffusionPolicy:
                 "amp_dtype is %s, which this CPU has no units for: fp32 will be many times faster", sampling.amp_dtype
             )
         self._denoiser = Denoiser(network, dtype)
+
+    def _set_denoising(self, schedule: DiffusionSchedule, denoising: Denoising) -> None:
+        """`schedule` is the one that the network was trained with."""
+        self._whole_schedule = schedule
+        self._guidance_scale = denoising.guidance_scale
+        self._sampler = make_sampler(denoising)
+        steps = denoising.sampling_steps
+        self.schedule = schedule if steps is None else schedule.respaced(steps)
+
+    def denoising(self, denoising: Denoising) -> DiffusionPolicy:
+        """The same policy, with the same weights in the same memory, that denoises in another way.
+
+        Raises:
+            UserError: the schedule has fewer steps than asked for, or there is no such sampler.
+        """
+        other = copy.copy(self)
+        other._set_denoising(self._whole_schedule, denoising)
+        return other
 
     @property
     def num_steps(self) -> int:
@@ -137,6 +161,7 @@ class DiffusionPolicy:
         *,
         stochastic: bool = True,
         inpainting: Inpainting | None = None,
+        text_mask: Tensor | None = None,
     ) -> Transition:
         """Gaussian of the step from x_t, guidance included.
 
@@ -145,30 +170,35 @@ class DiffusionPolicy:
             position: in the denoising sequence, one for all samples or [N] int64.
             condition: text encoder output [N, L, E], or what `embed` made of it.
             mask: [N, T] bool, True = real frame; None = all are real.
-            stochastic: False gives the deterministic DDIM step (std 0) through the same prediction.
+            stochastic: False gives the sampler's step without noise (std 0) through the same prediction.
             inpainting: given parts of the motion.
+            text_mask: [N, L] bool, of a condition that is text encoder output; see `embed`.
 
         Gradients flow to the network's parameters where autograd is on.
         """
         indices = self._indices(position, x_t.shape[0])
         x_t = x_t.float()
-        x0 = self._predict(x_t, indices, condition, mask)
+        # Scoring embeds all steps too, as the sampling loop does: the same matrix product, so the same bits.
+        embedded = condition if isinstance(condition, EmbeddedCondition) else self.embed(condition, text_mask)
+        x0 = self._predict(x_t, indices, embedded, mask)
         if inpainting is not None:
             x0 = torch.where(inpainting.keep, inpainting.motion, x0)
         step = StepCoefficients.of(self.schedule, indices)
-        if not stochastic:
-            return ddim_transition(x_t, x0, step, eta=0.0)
-        if self.sampling.sampler == "ddpm":
-            return ddpm_transition(x_t, x0, step)
-        return ddim_transition(x_t, x0, step, eta=self.sampling.eta)
+        return (self._sampler.transition if stochastic else self._sampler.noiseless)(x_t, x0, step)
 
-    def embed(self, text: Tensor) -> EmbeddedCondition:
-        """Embeds text encoder output [N, L, E], the null text and all time steps, for use within one sampling loop."""
+    def embed(self, text: Tensor, text_mask: Tensor | None = None) -> EmbeddedCondition:
+        """Embeds text encoder output, the null text and all time steps, for use within one sampling loop.
+
+        Args:
+            text: [N, L, E]; L is 1 for pooled embeddings.
+            text_mask: [N, L] bool, True = real token; None = all are real.
+        """
         timesteps = torch.as_tensor(self.schedule.timestep_map, device=self.device)
         return EmbeddedCondition(
             text=self.network.encode_text(text),
-            null=self.network.encode_null(text.shape[0]),
+            null=self.network.encode_null(*text.shape[:2]),
             times=self.network.embed_timesteps(timesteps),
+            mask=text_mask,
         )
 
     def inference(self) -> AbstractContextManager[None]:
@@ -212,22 +242,18 @@ class DiffusionPolicy:
                 # A copy: arrays from an object store are read-only, which torch cannot wrap.
                 parameter.copy_(torch.from_numpy(np.array(weights[name])))
 
-    def _predict(
-        self, x_t: Tensor, indices: np.ndarray, condition: Tensor | EmbeddedCondition, mask: Tensor | None
-    ) -> Tensor:
+    def _predict(self, x_t: Tensor, indices: np.ndarray, embedded: EmbeddedCondition, mask: Tensor | None) -> Tensor:
         """Guided clean motion [N, T, D] float32 from one forward of N or 2N samples."""
         assert not self.network.training, "the policy acts in eval mode: dropout makes rollout and scoring disagree"
-        scale = self.sampling.guidance_scale
-        # Scoring embeds all steps too, as the sampling loop does: the same matrix product, so the same bits.
-        embedded = condition if isinstance(condition, EmbeddedCondition) else self.embed(condition)
-        text, null = embedded.text, embedded.null
+        scale = self._guidance_scale
+        text, null, text_mask = embedded.text, embedded.null, embedded.mask
         time = embedded.times[moved(indices, self.device)]
         if scale == 1.0:
-            return self._denoiser(x_t, text, time, mask)
+            return self._denoiser(x_t, text, time, mask, text_mask)
         if scale == 0.0:
-            return self._denoiser(x_t, null, time, mask)
-        both_masks = None if mask is None else mask.repeat(2, 1)
-        output = self._denoiser(x_t.repeat(2, 1, 1), torch.cat([text, null]), time.repeat(2, 1), both_masks)
+            return self._denoiser(x_t, null, time, mask, text_mask)
+        masks = (None if given is None else given.repeat(2, 1) for given in (mask, text_mask))
+        output = self._denoiser(x_t.repeat(2, 1, 1), torch.cat([text, null]), time.repeat(2, 1), *masks)
         conditional, unconditional = output.chunk(2)
         return unconditional + scale * (conditional - unconditional)
 

@@ -7,38 +7,41 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from motions.data.prompts import Prompt
-    from rollouts.messages import RolloutRequest
-    from rollouts.text.encoders import TextEncoder
+    from rollouts.messages import RolloutRequest, TextCondition
+    from rollouts.settings import Denoising
 
 
 def evaluation_requests(
     prompts: Sequence[Prompt],
-    encoder: TextEncoder,
+    conditions: Sequence[TextCondition],
     num_samples: int,
     seed: int,
     policy_version: int,
     stochastic_steps: tuple[int, ...] = (),
+    denoising: Denoising | None = None,
 ) -> list[RolloutRequest]:
     """One request per prompt, each sample with its own starting noise; a function of the arguments.
 
     Args:
+        conditions: the prompts' encoded texts.
         stochastic_steps: none for the deterministic sampler.
+        denoising: as in `RolloutRequest`.
     """
-    from rollouts.messages import RolloutRequest, TextCondition
+    from rollouts.messages import RolloutRequest
 
-    pooled = encoder.encode_pooled([prompt.text for prompt in prompts])
     return [
         RolloutRequest(
             step=0,
             prompt_index=index,
             prompt=prompt,
-            condition=TextCondition(values=pooled[index][None]),
+            condition=conditions[index],
             num_samples=num_samples,
             seed=seed,
             stochastic_steps=stochastic_steps,
             trained_steps=(),
             share_initial_noise=False,
             policy_version=policy_version,
+            denoising=denoising,
         )
         for index, prompt in enumerate(prompts)
     ]

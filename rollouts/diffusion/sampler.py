@@ -46,6 +46,7 @@ def sample(
     trained: Sequence[int] = (),
     inpainting: Inpainting | None = None,
     branches: int = 1,
+    text_mask: Tensor | None = None,
 ) -> Samples:
     """Denoises `initial_noise` [N / branches, T, D] under text encoder output `condition` [N / branches, L, E].
 
@@ -60,6 +61,7 @@ def sample(
         inpainting: given parts of each start's motion.
         branches: samples of each start, next to each other in the result. They are one until the first stochastic step
             has its Gaussian, and cost one forward until then.
+        text_mask: [N / branches, L] bool, True = real token; None = all are real.
 
     Raises:
         ValueError: positions out of range, not increasing, or trained without being stochastic.
@@ -72,7 +74,8 @@ def sample(
     next_states: list[Tensor] = []
     log_probs: list[Tensor] = []
     with policy.inference():
-        embedded: EmbeddedCondition = policy.embed(condition.to(policy.device))
+        text_mask = None if text_mask is None else text_mask.to(policy.device)
+        embedded: EmbeddedCondition = policy.embed(condition.to(policy.device), text_mask)
         for position in range(policy.num_steps):
             is_noisy = position in noisy
             step = policy.transition(x_t, position, embedded, mask, stochastic=is_noisy, inpainting=inpainting)

@@ -43,7 +43,7 @@ class RolloutWorker:
         """
         started = time.perf_counter()
         _require_runnable(request, version)
-        policy = self.policy
+        policy = self.policy if request.denoising is None else self.policy.denoising(request.denoising)
         policy.load_weights(version.weights)
         num_samples, num_frames = request.num_samples, request.prompt.num_frames
         num_features = policy.skeleton.num_features
@@ -57,13 +57,14 @@ class RolloutWorker:
         # All samples have the prompt's length, so nothing is padded and no frame needs a mask.
         samples = sample(
             policy,
-            condition=torch.from_numpy(np.array(request.condition.values)).expand(num_starts, -1, -1),
+            condition=_repeated(request.condition.values, num_starts),
             mask=None,
             initial_noise=torch.from_numpy(x_t),
             step_noise=noise_of,
             stochastic=request.stochastic_steps,
             trained=request.trained_steps,
             branches=num_samples // num_starts,
+            text_mask=None if request.condition.mask is None else _repeated(request.condition.mask, num_starts),
         )
         _require_finite(samples.motions, request)
         lengths = np.full(num_samples, num_frames, dtype=np.int64)
@@ -84,6 +85,11 @@ class RolloutWorker:
             seconds=time.perf_counter() - started,
         )
         return motions, trajectory
+
+
+def _repeated(array: np.ndarray, times: int) -> Tensor:
+    """[...] as [times, ...]. Arrays from an object store are read-only, which torch cannot wrap."""
+    return torch.from_numpy(np.array(array)).expand(times, *(-1 for _ in array.shape))
 
 
 def _require_runnable(request: RolloutRequest, version: PolicyVersion) -> None:

@@ -1,84 +1,55 @@
 """MDM, the motion diffusion network (Tevet et al. 2023), batch first.
 
-Motions are [B, T, D] here; the official [B, J, F, T] is met in `checkpoints.py` only. The forward is cut in three, so
-that a sampler computes the embeddings of text, null text and all time steps once and then calls `denoise` alone:
-
-    text = network.encode_text(text_features)          # [B, L, latent]
-    time = network.embed_timesteps(timesteps)          # [B, latent]
-    x0 = network.denoise(x_t, text, time, frame_mask)  # the network predicts the clean motion
-
-An architecture is a backbone module in `_BACKBONES` that mixes frames with the condition; `trans_enc` prepends one
-token, text + time, to the frames. Submodules that adapters wrap: `q_proj`, `k_proj`, `v_proj`, `out_proj`, `linear1`,
-`linear2`, `input_proj`, `output_proj`, `embed_text`.
+Motions are [B, T, D] here; the official layout is [B, J, F, T]. The network is cut as every `DenoiserNetwork` is; an
+architecture is a backbone module in `_BACKBONES` that mixes frames with the condition. `trans_enc` prepends one token,
+text + time, to the frames.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from motions.base.errors import UserError
-from rollouts.networks.attention import Attention, EncoderLayer
+from rollouts.networks.attention import Attention, EncoderLayer, positional_table
+from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.networks.linear import Linear
+from rollouts.networks.mdm_config import FILE_KIND, MDMConfig
+from rollouts.networks.mdm_naming import (
+    OFFICIAL_POSITIONS,
+    StateDictError,
+    from_official_state_dict,
+    to_official_state_dict,
+)
 
-Architecture = Literal["trans_enc"]
-
-
-@dataclass(frozen=True, slots=True)
-class MDMConfig:
-    """Sizes of the network; the defaults are the official HumanML3D model's.
-
-    Example:
-        MDMConfig(num_features=263, latent_dim=128, ff_size=256, num_layers=4, text_dim=384, mask_frames=True)
-    """
-
-    arch: Architecture = "trans_enc"
-    num_features: int = 263
-    latent_dim: int = 512
-    ff_size: int = 1024
-    num_layers: int = 8
-    num_heads: int = 4
-    dropout: float = 0.1
-    text_dim: int = 512
-    """Width of the text encoder's output."""
-    max_positions: int = 5000
-    """Rows of the positional table: limits both the number of frames and the diffusion step."""
-    mask_frames: bool = False
-    """Hide padding frames from attention. Old official models do not: there the padded length changes the result."""
-    cond_mask_prob: float = 0.1
-    """Share of captions dropped in training, which teaches the unconditional prediction that guidance needs."""
-
-    def __post_init__(self) -> None:
-        if self.arch not in get_args(Architecture):
-            raise UserError(f"arch is {self.arch!r}; built architectures: {', '.join(get_args(Architecture))}")
-        sizes = ("num_features", "latent_dim", "ff_size", "num_layers", "num_heads", "text_dim", "max_positions")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it has to be at least 1")
-        for name in ("dropout", "cond_mask_prob"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise UserError(f"{name} is {getattr(self, name)}; it has to be in [0, 1)")
-        if self.latent_dim % (2 * self.num_heads):
-            raise UserError(
-                f"latent_dim is {self.latent_dim}; it has to be a multiple of 2 * num_heads = {2 * self.num_heads}"
-            )
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+_FEED_FORWARD = ("linear1", "linear2")
 
 
-class MDM(nn.Module):
-    """The denoiser: predicts the clean motion x0 from x_t, the diffusion step and a text embedding.
+class MDM(DenoiserNetwork):
+    """Predicts the clean motion x0 from x_t, the diffusion step and one pooled text embedding."""
 
-    Weights are a function of (config, seed); global random state is neither read nor changed.
-    """
+    adapter_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "attn": _ATTENTION,
+        "ffn": _FEED_FORWARD,
+        "text": ("embed_text",),
+        "all": (*_ATTENTION, *_FEED_FORWARD, "embed_text", "input_proj", "output_proj"),
+    }
+    file_kind = FILE_KIND
+    derived_names = OFFICIAL_POSITIONS
 
     positions: Tensor
 
     def __init__(self, config: MDMConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.num_features = config.num_features
+        self.text_dim = config.text_dim
+        self.max_positions = config.max_positions
         width = config.latent_dim
         with torch.random.fork_rng(devices=[]):  # the default initialisers draw from the global generator
             self.input_proj = Linear(config.num_features, width)
@@ -91,27 +62,36 @@ class MDM(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         _initialise(self, torch.Generator().manual_seed(seed))
 
-    def forward(
-        self,
-        x: Tensor,
-        timesteps: Tensor,
-        text: Tensor,
-        frame_mask: Tensor | None = None,
-        text_mask: Tensor | None = None,
-        drop_text: Tensor | None = None,
-    ) -> Tensor:
-        """Clean motion x0 [B, T, D].
+    @classmethod
+    def build(cls, args: Mapping[str, Any], num_features: int, text_dim: int, seed: int = 0) -> MDM:
+        """See the base class; needs all entries that `args` gives."""
+        return cls(MDMConfig.from_args(args, num_features, text_dim), seed)
 
-        Args:
-            x: noisy motion [B, T, D], normalised features.
-            timesteps: [B] int64, in the steps of the schedule the network was trained with.
-            text: text encoder output [B, L, E].
-            frame_mask: [B, T] bool, True = real frame; only looked at with `mask_frames`.
-            text_mask: [B, L] bool, True = real token; None = all are real.
-            drop_text: [B] bool, True = this sample gets the null condition.
-        """
-        condition = self.encode_text(text, drop_text)
-        return self.denoise(x, condition, self.embed_timesteps(timesteps), frame_mask, text_mask)
+    @classmethod
+    def from_file(cls, state: Mapping[str, Tensor], args: Mapping[str, Any]) -> MDM:
+        """See the base class; sizes that old files do not say are read off the weights."""
+
+        def size(name: str, axis: int) -> int:
+            if name not in state:
+                raise StateDictError(f"{name} is missing; the file is not (all of) an MDM checkpoint")
+            return state[name].shape[axis]
+
+        ff_size = args["ff_size"] or size("seqTransEncoder.layers.0.linear1.weight", 0)
+        network = cls.build(
+            {**args, "ff_size": ff_size},
+            num_features=size("output_process.poseFinal.weight", 0),
+            text_dim=args["text_dim"] or size("embed_text.weight", 1),
+        )
+        network.load_state_dict(from_official_state_dict(state, network.config))
+        return network
+
+    def to_file(self, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """See the base class; official names, the positional table under both of its own."""
+        return to_official_state_dict(self.config, self.state_dict() if weights is None else weights)
+
+    def args(self) -> dict[str, Any]:
+        """Entries of args.json."""
+        return self.config.args()
 
     def encode_text(self, text: Tensor, drop_text: Tensor | None = None) -> Tensor:
         """[B, L, E] -> [B, L, latent]. A dropped text is zero before the projection: the null condition is its bias."""
@@ -121,10 +101,10 @@ class MDM(nn.Module):
             text = text.masked_fill(drop_text.view(-1, 1, 1), 0.0)
         return self.embed_text(text)
 
-    def encode_null(self, batch_size: int) -> Tensor:
-        """Null condition [batch_size, 1, latent]."""
+    def encode_null(self, batch_size: int, num_tokens: int = 1) -> Tensor:
+        """Null condition [batch_size, num_tokens, latent]."""
         zeros = torch.zeros(1, 1, self.config.text_dim, device=self.positions.device, dtype=self.positions.dtype)
-        return self.embed_text(zeros).expand(batch_size, -1, -1)
+        return self.embed_text(zeros).expand(batch_size, num_tokens, -1)
 
     def embed_timesteps(self, timesteps: Tensor) -> Tensor:
         """[B] int64 -> [B, latent]: the row of the positional table through a two-layer perceptron."""
@@ -138,11 +118,8 @@ class MDM(nn.Module):
         frame_mask: Tensor | None = None,
         text_mask: Tensor | None = None,
     ) -> Tensor:
-        """Clean motion [B, T, D] from embedded conditions: text [B, L, latent], time [B, latent]; masks as in
-        `forward`.
-
-        Runs in the precision of the weights of `input_proj`; the result keeps it.
-        """
+        """See the base class. Runs in the precision of the weights of `input_proj`, and looks at `frame_mask` with
+        `mask_frames` only."""
         if x.ndim != 3 or x.shape[2] != self.config.num_features:
             raise ValueError(f"motion has shape {tuple(x.shape)}; expected [batch, frames, {self.config.num_features}]")
         if x.shape[1] < 1 or x.shape[1] >= self.config.max_positions:
@@ -191,16 +168,7 @@ class EncoderBackbone(nn.Module):
         return sequence[:, 1:]
 
 
-_BACKBONES: dict[Architecture, type[EncoderBackbone]] = {"trans_enc": EncoderBackbone}
-
-
-def positional_table(num_rows: int, width: int) -> Tensor:
-    """Sinusoids [num_rows, width] float32: channel 2k sin(p w_k), channel 2k + 1 cos(p w_k), w_k =
-    10000^(-2k/width)."""
-    rows = torch.arange(num_rows, dtype=torch.float32).unsqueeze(1)
-    # In float32 and as exp(log): bit for bit the table that official checkpoints store.
-    rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10000.0) / width))
-    return torch.stack([torch.sin(rows * rates), torch.cos(rows * rates)], dim=2).flatten(1)
+_BACKBONES: dict[str, type[EncoderBackbone]] = {"trans_enc": EncoderBackbone}
 
 
 @torch.no_grad()

@@ -12,19 +12,17 @@ per short text, 1 us per text in memory.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from motions.base.errors import UserError
+from motions.base.named import load_named
+from rollouts.messages import TextCondition, TextForm
 from rollouts.settings import TextEncoderSettings
 from rollouts.text.cache import DiskCache, MemoryCache, entry_key
 from rollouts.text.models import TextModel, load_clip_text_model, load_distilbert, load_minilm
-
-Kind = Literal["pooled", "tokens"]
 
 _LOADERS: dict[str, Callable[[str | None], TextModel]] = {
     "minilm": load_minilm,
@@ -84,6 +82,16 @@ class TextEncoder:
         """One embedding per token of each text: N read-only arrays [L_i, dim] float32, without padding."""
         return self._encode("tokens", texts)
 
+    def conditions(self, texts: Sequence[str], form: TextForm) -> list[TextCondition]:
+        """What a denoiser of that `text_form` is given for each text.
+
+        Raises:
+            PromptTooLongError: as `encode_pooled`.
+            UserError: the encoder has no embeddings of that form.
+        """
+        rows = self._encode(form, texts)
+        return [TextCondition(row[None] if form == "pooled" else row) for row in rows]
+
     def num_tokens(self, text: str) -> int:
         """Number of tokens of a text, special tokens included, before any truncation."""
         return len(self._model.tokenize(text))
@@ -98,7 +106,7 @@ class TextEncoder:
             for text in dict.fromkeys(texts):
                 self._tokenize(text)
 
-    def _encode(self, kind: Kind, texts: Sequence[str]) -> list[np.ndarray]:
+    def _encode(self, kind: TextForm, texts: Sequence[str]) -> list[np.ndarray]:
         if isinstance(texts, str):
             raise ValueError(f"texts is the single string {texts!r}; give a list of texts")
         found: dict[str, np.ndarray] = {}
@@ -115,7 +123,7 @@ class TextEncoder:
             found |= self._compute(kind, missing)
         return [found[text] for text in texts]
 
-    def _compute(self, kind: Kind, missing: dict[str, list[int]]) -> dict[str, np.ndarray]:
+    def _compute(self, kind: TextForm, missing: dict[str, list[int]]) -> dict[str, np.ndarray]:
         """Embeddings of texts that are not in memory: from the disk if present, otherwise from the network."""
         keys = {text: entry_key(kind, ids) for text, ids in missing.items()}
         stored = self._disk.get(keys.values()) if self._disk is not None else {}
@@ -189,11 +197,14 @@ def load_text_encoder(
     return TextEncoder(name, model, max_tokens=max_tokens, truncate=truncate, cache_dir=cache_dir)
 
 
-def load_new_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
-    """The text encoder of a network that is about to be trained, which uses one embedding per text.
+def load_new_text_encoder(settings: TextEncoderSettings, form: TextForm = "pooled") -> TextEncoder:
+    """The text encoder of a network that is about to be trained.
+
+    Args:
+        form: what the network reads.
 
     Raises:
-        UserError: it cannot be loaded, or it has no pooled embeddings.
+        UserError: it cannot be loaded, or has no embeddings of that form.
     """
     encoder = load_text_encoder(
         settings.text_encoder,
@@ -201,18 +212,13 @@ def load_new_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
         max_tokens=settings.max_text_tokens,
         truncate=settings.truncate_text,
     )
-    encoder.encode_pooled(["walk"])
+    encoder.conditions(["walk"], form)
     return encoder
 
 
 def _custom_model(name: str, path: str | None) -> TextModel:
     """An instance of the class `package.module:Class`, checked to have the members of TextModel."""
-    module_name, _, class_name = name.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"text_encoder is {name!r}: {error}; expected package.module:Class") from error
-    model = factory(path)
+    model = load_named("text_encoder", name, {})(path)
     if lacking := [part for part in _MODEL_PARTS if not hasattr(model, part)]:
         raise UserError(f"text_encoder {name} lacks {', '.join(lacking)} (see rollouts.text.models.TextModel)")
     return model

@@ -28,7 +28,7 @@ UNITS = {
     "motions": ("settings", "base", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh"),
     "envs": ("settings", "body", "task", "mujoco", "bullet"),
     "rollouts": (
-        *("settings", "messages", "devices", "gaussians"),
+        *("registry", "settings", "messages", "devices", "gaussians"),
         *("networks", "text", "diffusion", "checkpoints", "control", "imitation"),
     ),
     "rewards": ("settings", "messages", "validation", "tmr", "physics", "scorers", "mixing", "evaluation"),

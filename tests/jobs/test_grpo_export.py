@@ -30,7 +30,7 @@ def trained(config: GRPOConfig, seed: int) -> DiffusionPolicy:
 def output(policy: DiffusionPolicy) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 8, policy.skeleton.num_features, generator=generator)
-    text = torch.randn(1, 1, policy.network.config.text_dim, generator=generator)
+    text = torch.randn(1, 1, policy.network.text_dim, generator=generator)
     with policy.inference():
         return policy.transition(x, 0, text, torch.ones(1, 8, dtype=torch.bool)).x0
 

@@ -75,7 +75,7 @@ def test_full_fine_tuning_keeps_a_frozen_reference() -> None:
 def test_a_reference_can_be_given() -> None:
     other = make_policy(lora=False)
     with torch.no_grad():
-        other.network.output_proj.bias.add_(0.5)
+        other.network.get_parameter("output_proj.bias").add_(0.5)
     policy = make_policy(lora=False)
     learner = GRPOLearner(policy, GRPOSettings(group_size=4), reference=other)
     assert train(learner)[0]["kl_reference"] > 1e-3
@@ -402,7 +402,7 @@ def test_foreign_states_are_errors() -> None:
         make_learner(policy_ema_decay=0.9).load(state)
     other = make_policy()
     with torch.no_grad():
-        other.network.embed_text.bias.add_(1)
+        other.network.get_parameter("embed_text.bias").add_(1)
     with pytest.raises(ValueError, match="another base policy"):
         make_learner(other).load(state)
     broken = learner.state()

@@ -13,12 +13,12 @@ from rewards.messages import RewardError
 from rewards.settings import RewardSettings
 from rewards.tmr.checkpoints import save_tmr
 from rewards.tmr.components import TMRCheckpointError
-from rewards.tmr.network import pad_tokens
 from rewards.tmr.scorer import Embedder, SemanticScorer, load_embedder
 from rewards.tmr.similarity import cosine, euclidean
 from rollouts.messages import GroupMotions
 from rollouts.settings import CheckpointSettings
 from rollouts.text.encoders import PromptTooLongError
+from rollouts.text.padding import pad_tokens
 from tests.toys.small_tmr import CONFIG, WordEncoder, WordModel, prompt_of, random_group, small_tmr
 
 WALK_KICK = prompt_of(("walks forward", 20), ("kicks high", 14), ("sits down", 9))

@@ -10,7 +10,9 @@ import torch
 
 from benchmarks.fixtures import tmr as fixture_format
 from motions.skeleton.normalization import Normalizer
-from rewards.tmr.network import TMR, TMRConfig, length_mask, pad_tokens, sinusoidal_positions
+from rewards.tmr.network import TMR, TMRConfig, length_mask
+from rollouts.networks.attention import positional_table
+from rollouts.text.padding import pad_tokens
 
 CONFIG = TMRConfig(num_features=10, text_dim=6, latent_dim=8, ff_size=16, num_layers=2, num_heads=2)
 
@@ -117,7 +119,7 @@ def test_state_dict_has_the_names_of_torchs_transformer() -> None:
 
 
 def test_positions_and_masks_by_hand() -> None:
-    table = sinusoidal_positions(3, 4, torch.device("cpu"))
+    table = positional_table(3, 4)
     expected = [np.sin(2.0), np.cos(2.0), np.sin(0.02), np.cos(0.02)]
     np.testing.assert_allclose(table[2].numpy(), expected, atol=1e-6)
     assert length_mask(torch.tensor([1, 3]), 3).tolist() == [[True, False, False], [True, True, True]]

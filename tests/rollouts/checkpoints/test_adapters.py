@@ -30,10 +30,10 @@ from rollouts.checkpoints.adapters import (
     resolve_targets,
     save_adapter,
 )
-from rollouts.checkpoints.mdm_naming import from_official_state_dict, official_shapes
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.mdm import MDM, MDMConfig
+from rollouts.networks.mdm_naming import from_official_state_dict, official_shapes
 from rollouts.settings import PolicySettings, SamplingSettings
 
 CONFIG = MDMConfig(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, text_dim=8, max_positions=32)

@@ -22,10 +22,10 @@ from rollouts.checkpoints.adapters import add_lora, merged_state_dict, save_adap
 from rollouts.checkpoints.file_kinds import CheckpointError
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import find_checkpoint, load_mdm, model_args_of, save_mdm
-from rollouts.checkpoints.mdm_naming import OFFICIAL_POSITIONS, to_official_state_dict
 from rollouts.checkpoints.model_args import ModelArgs, ModelArgsError
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.mdm import MDM, MDMConfig
+from rollouts.networks.mdm_naming import OFFICIAL_POSITIONS
 from rollouts.settings import PolicySettings, SamplingSettings
 
 CONFIG = MDMConfig(latent_dim=16, ff_size=24, num_layers=2, text_dim=12, max_positions=64)
@@ -55,11 +55,11 @@ def normalizer() -> Normalizer:
 
 
 def our_args(**values: Any) -> ModelArgs:
-    return model_args_of(CONFIG, DiffusionSchedule("cosine", 10), "humanml3d", "minilm", **values)
+    return model_args_of(network(), DiffusionSchedule("cosine", 10), "humanml3d", "minilm", **values)
 
 
 def official_state(seed: int = 0) -> dict[str, Tensor]:
-    state = to_official_state_dict(network(seed))
+    state = network(seed).to_file()
     return state | {"clip_model.positional_embedding": torch.zeros(77, 4), "clip_model.logit_scale": torch.zeros(())}
 
 
@@ -117,7 +117,7 @@ def test_the_report_says_what_was_used(tmp_path: Path) -> None:
     assert set(loaded.report.defaulted_args) >= {"text_encoder_type", "mask_frames", "pos_embed_max_len", "use_ema"}
     assert "34/34 tensors matched, 2 of text encoder" in str(loaded.report)
     assert (loaded.schedule.num_steps, loaded.schedule.name) == (50, "cosine")
-    assert loaded.network.config.mask_frames is False
+    assert loaded.network.args()["mask_frames"] is False
     assert all(parameter.dtype == torch.float32 for parameter in loaded.network.parameters())
 
 
@@ -140,7 +140,7 @@ def test_ours_come_back_exactly_with_all_that_generation_needs(tmp_path: Path) -
 def test_official_readers_find_what_they_look_for(tmp_path: Path) -> None:
     path = save_mdm(tmp_path, 3, network(), our_args(), normalizer())
     state = torch.load(path, weights_only=True)
-    assert state.keys() == to_official_state_dict(network()).keys()
+    assert state.keys() == network().to_file().keys()
     first, second = (state[name] for name in OFFICIAL_POSITIONS)
     assert first.data_ptr() == second.data_ptr(), "the positional table is stored once"
     text = (tmp_path / "args.json").read_text()
@@ -431,7 +431,7 @@ def test_the_text_encoder_is_the_one_the_policy_was_trained_with(
 
     def save(fingerprint: str | None) -> PolicySettings:
         args = model_args_of(
-            CONFIG, DiffusionSchedule("cosine", 10), "humanml3d", name, text_encoder_fingerprint=fingerprint
+            network(), DiffusionSchedule("cosine", 10), "humanml3d", name, text_encoder_fingerprint=fingerprint
         )
         save_mdm(tmp_path, 3, network(), args, normalizer())
         return PolicySettings(model_path=str(tmp_path), max_text_tokens=6, truncate_text=True)

@@ -46,7 +46,9 @@ def act(policy: DiffusionPolicy, position: int | Tensor = 2, **options: Any) -> 
 def test_guidance_is_one_batched_forward_equal_to_two() -> None:
     guided, conditional, unconditional = (tiny_policy(guidance_scale=scale) for scale in (2.5, 1.0, 0.0))
     batches: list[int] = []
-    hook = guided.network.backbone.register_forward_hook(lambda module, args, out: batches.append(args[0].shape[0]))
+    hook = guided.network.get_submodule("backbone").register_forward_hook(
+        lambda module, args, out: batches.append(args[0].shape[0])
+    )
     step = guided.transition(motion_noise(N, T), 2, text_features(N), MASK)
     hook.remove()
     assert batches == [2 * N]
@@ -60,7 +62,9 @@ def test_guidance_is_one_batched_forward_equal_to_two() -> None:
 def test_without_guidance_there_is_one_forward_of_n(scale: float) -> None:
     policy = tiny_policy(guidance_scale=scale)
     batches: list[int] = []
-    policy.network.backbone.register_forward_hook(lambda module, args, out: batches.append(args[0].shape[0]))
+    policy.network.get_submodule("backbone").register_forward_hook(
+        lambda module, args, out: batches.append(args[0].shape[0])
+    )
     act(policy)
     assert batches == [N]
 

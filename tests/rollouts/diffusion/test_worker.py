@@ -77,7 +77,9 @@ def test_samples_of_a_group_share_their_start_or_not() -> None:
 def test_a_shared_start_is_denoised_once_until_the_first_stochastic_step_is_drawn() -> None:
     policy = tiny_policy()
     batches: list[int] = []
-    policy.network.backbone.register_forward_hook(lambda module, args, out: batches.append(args[0].shape[0]))
+    policy.network.get_submodule("backbone").register_forward_hook(
+        lambda module, args, out: batches.append(args[0].shape[0])
+    )
     _, trajectory = roll(RolloutWorker(policy), stochastic_steps=(2, 3), trained_steps=(2, 3))
     assert batches == [2, 2, 2, 6, 6, 6]  # conditional and unconditional
     assert all(np.array_equal(state, trajectory.states[0, 0]) for state in trajectory.states[0])

@@ -14,14 +14,13 @@ from benchmarks.fixtures import mdm_trans_enc
 from benchmarks.fixtures.quantity import Quantity
 from benchmarks.parity import fixture_files, load_fixture
 from benchmarks.plain_mdm import PlainMDM
-from rollouts.checkpoints.mdm_naming import (
+from rollouts.networks.mdm import MDM, MDMConfig, positional_table
+from rollouts.networks.mdm_naming import (
     OFFICIAL_POSITIONS,
     StateDictError,
     from_official_state_dict,
     official_shapes,
-    to_official_state_dict,
 )
-from rollouts.networks.mdm import MDM, MDMConfig, positional_table
 
 CONFIG = MDMConfig(
     num_features=6, latent_dim=16, ff_size=24, num_layers=2, num_heads=2, text_dim=5, max_positions=40, mask_frames=True
@@ -48,7 +47,7 @@ def test_forward_equals_plain_torch_modules(mask_frames: bool) -> None:
     config = without_dropout(dataclasses.replace(CONFIG, mask_frames=mask_frames))
     network = MDM(config, seed=1).eval()
     plain = PlainMDM(config)
-    plain.load_official(to_official_state_dict(network))
+    plain.load_official(network.to_file())
     x, timesteps, text, mask = inputs()
     ours = network(x, timesteps, text, mask)
     expected = plain.train()(x, timesteps, text[:, 0], mask if mask_frames else None)
@@ -171,12 +170,12 @@ def test_official_names_and_sizes() -> None:
     assert len(shapes) + len(OFFICIAL_POSITIONS) == 108
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 17_880_327
     assert shapes["seqTransEncoder.layers.7.self_attn.in_proj_weight"] == (1536, 512)
-    assert set(to_official_state_dict(MDM(CONFIG))) == set(official_shapes(CONFIG)) | set(OFFICIAL_POSITIONS)
+    assert set(MDM(CONFIG).to_file()) == set(official_shapes(CONFIG)) | set(OFFICIAL_POSITIONS)
 
 
 def test_official_naming_round_trip_is_exact() -> None:
     network = MDM(CONFIG, seed=2)
-    official = to_official_state_dict(network)
+    official = network.to_file()
     assert official["sequence_pos_encoder.pe"].shape == (40, 1, 16)
     packed = official["seqTransEncoder.layers.0.self_attn.in_proj_weight"]
     assert torch.equal(packed[16:32], network.state_dict()["backbone.layers.0.attention.k_proj.weight"])
@@ -184,14 +183,14 @@ def test_official_naming_round_trip_is_exact() -> None:
         given = {name: value for name, value in official.items() if name not in absent}
         loaded = MDM(CONFIG, seed=9)
         loaded.load_state_dict(from_official_state_dict(given, CONFIG), strict=True)
-        again = to_official_state_dict(loaded)
+        again = loaded.to_file()
         assert all(torch.equal(again[name], official[name]) for name in official)
     assert official["embed_text.bias"].data_ptr() != network.embed_text.bias.data_ptr()
 
 
 def test_naming_errors_list_what_is_wrong() -> None:
     network = MDM(CONFIG)
-    official = to_official_state_dict(network)
+    official = network.to_file()
     missing = {name: value for name, value in official.items() if not name.startswith("embed_text")}
     with pytest.raises(StateDictError, match=r"missing: embed_text.weight, embed_text.bias; unexpected: none"):
         from_official_state_dict(missing, CONFIG)
@@ -204,7 +203,7 @@ def test_naming_errors_list_what_is_wrong() -> None:
     with pytest.raises(StateDictError, match=r"embed_text.weight has shape \(16, 768\); the config asks for \(16, 5\)"):
         from_official_state_dict(wide, CONFIG)
     with pytest.raises(StateDictError, match=r"adapters have to be merged.*unexpected: embed_text.lora_A"):
-        to_official_state_dict(network, network.state_dict() | {"embed_text.lora_A": torch.zeros(1)})
+        network.to_file(network.state_dict() | {"embed_text.lora_A": torch.zeros(1)})
 
 
 def test_the_fixture_check_sees_a_changed_weight(parity_dir: Path) -> None:

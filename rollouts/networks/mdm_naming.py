@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from motions.base.errors import UserError
-from rollouts.networks.mdm import MDM, MDMConfig, positional_table
+from rollouts.networks.attention import positional_table
+from rollouts.networks.mdm_config import MDMConfig
 
 OFFICIAL_POSITIONS = ("sequence_pos_encoder.pe", "embed_timestep.sequence_pos_encoder.pe")
 
@@ -67,15 +68,10 @@ def from_official_state_dict(state: Mapping[str, Tensor], config: MDMConfig) -> 
     return ours
 
 
-def to_official_state_dict(network: MDM, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """A network's weights under MDM's names, on the CPU, with the positional table under both of its names.
-
-    Args:
-        network: determines the configuration and, without `state`, the weights.
-        state: weights under kinetune's names to use instead (such as merged ones); checked as strictly.
-    """
-    weights = network.state_dict() if state is None else state
-    shapes = official_shapes(network.config)
+def to_official_state_dict(config: MDMConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of kinetune's names under MDM's, on the CPU, checked as strictly; the positional table, one tensor,
+    stands under both of its names."""
+    shapes = official_shapes(config)
     wanted = [target for name in shapes for target in _targets(name)]
     missing = [name for name in wanted if name not in weights]
     unexpected = sorted(set(weights) - set(wanted))
@@ -87,8 +83,8 @@ def to_official_state_dict(network: MDM, state: Mapping[str, Tensor] | None = No
     official = {
         name: torch.cat([weights[target].detach().cpu() for target in _targets(name)]).clone() for name in shapes
     }
-    table = positional_table(network.config.max_positions, network.config.latent_dim).unsqueeze(1)
-    return official | {name: table.clone() for name in OFFICIAL_POSITIONS}
+    table = positional_table(config.max_positions, config.latent_dim).unsqueeze(1)
+    return official | dict.fromkeys(OFFICIAL_POSITIONS, table)
 
 
 def official_shapes(config: MDMConfig) -> dict[str, tuple[int, ...]]:
