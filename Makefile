@@ -1,9 +1,9 @@
-# The two commands a newcomer types: `make demo` and `make test`. Both build .venv first.
+# What a newcomer types: `make demo` and `make test`; `make check` before each commit. All of them build .venv first.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: .venv demo test lint docs clean
+.PHONY: .venv demo test check docs clean
 
 .venv: .venv/installed
 
@@ -16,14 +16,13 @@ export OMP_NUM_THREADS ?= 1
 demo: .venv
 	$(BIN)/python -m jobs.demo
 
-# Half of the time is Ray's processes starting one after the other: the second process tests everything else meanwhile.
+# Most of the time is Ray's processes starting one after the other: the second process tests everything else meanwhile.
 test: .venv
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
-lint: .venv
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/pyright
+# Format, lint and types (tests/house/test_style.py), and every test that needs neither Ray nor a browser.
+check: .venv
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not ray and not browser"
 
 # The site, into site/: open site/index.html. The build needs no network and neither do the pages.
 docs: .venv

@@ -1,6 +1,7 @@
 """Fixtures from outside the repository; one thread per process: two oversubscribed pools run ten times slower.
 
-Where pytest-xdist distributes tests, all that start Ray clusters go to one process, so that one cluster runs at a time.
+Where pytest-xdist distributes tests, those that share the fixture `ray_cluster` go to one process, and those that start
+clusters of their own to another.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 LOGICAL_CPUS = 8
+OWN_CLUSTERS = ("test_submit.py", "test_ray_cluster.py", "test_trpo_benchmark.py")
+"""Their tests run commands that start a Ray cluster."""
 
 # Read by Ray's processes when they start, those of tests' own clusters too.
 os.environ |= {
@@ -33,17 +36,26 @@ os.environ |= {
     "RAY_metrics_report_interval_ms": "1000",
     # workers are nice to whatever else the machine does, which makes tests wait for it,
     "RAY_worker_niceness": "0",
-    # and a cluster starts a worker for each of its CPUs, whether or not it will be used.
+    # a cluster starts a worker for each of its CPUs, whether or not it will be used.
     "RAY_prestart_worker_first_driver": "0",
+    # and kills workers where others have taken the machine's memory.
+    "RAY_memory_monitor_refresh_ms": "0",
 }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
+    # What takes longest first: begun last, it would keep one process busy long after the other.
+    order = ("ray_cluster", "types", "own clusters", "")
+
+    def group(item: pytest.Item) -> str:
         if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    # The longest one first: begun last, it would keep one process busy long after the other.
-    items.sort(key=lambda item: item.name != "test_types")
+            return "own clusters" if item.path.name in OWN_CLUSTERS else "ray_cluster"
+        return "types" if item.name == "test_types" else ""
+
+    for item in items:
+        if group(item):
+            item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: order.index(group(item)))
 
 
 @pytest.fixture(scope="session")

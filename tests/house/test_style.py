@@ -1,4 +1,4 @@
-"""The tree is formatted, linted and typed: `make lint`, as a test."""
+"""The tree is formatted, linted and typed: a part of `make check` and `make test`."""
 
 from __future__ import annotations
 
