@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
-
-import pytest
 
 from tests.house.source_tree import ROOT, imports, relative, tree_of
 
@@ -37,22 +34,19 @@ def private_uses(tree: ast.AST) -> set[str]:
     return {name for name in names if PRIVATE.fullmatch(name)}
 
 
-@pytest.mark.parametrize("path", TESTS, ids=relative)
-def test_no_test_imports_a_test(path: Path) -> None:
+def test_no_test_imports_a_test() -> None:
     """Nor names one in a string, from which a class would be loaded."""
-    for imported in imports(tree_of(path)):
-        assert not TEST_MODULE.match(imported.module), f"move what {relative(path)} imports to tests/toys/"
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert not re.match(TEST_MODULE.pattern + ":", node.value), (
-                f"move what {relative(path)} names to tests/toys/"
-            )
+    for path in TESTS:
+        for imported in imports(tree_of(path)):
+            assert not TEST_MODULE.match(imported.module), f"move what {relative(path)} imports to tests/toys/"
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.match(f"{TEST_MODULE.pattern}:", node.value), f"move {node.value} to tests/toys/"
 
 
-@pytest.mark.parametrize("path", TESTS, ids=relative)
-def test_tests_ask_public_names(path: Path) -> None:
-    found = private_uses(tree_of(path)) - set(MAY_BE_REACHED)
-    assert not found, f"{relative(path)} reaches for {', '.join(sorted(found))}"
+def test_tests_ask_public_names() -> None:
+    found = {relative(path): private_uses(tree_of(path)) - set(MAY_BE_REACHED) for path in TESTS}
+    assert not {name: uses for name, uses in found.items() if uses}, "private names that tests use"
 
 
 def test_the_checks_see_what_they_look_for() -> None:

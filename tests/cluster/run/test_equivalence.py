@@ -1,4 +1,4 @@
-"""GRPO on a tiny real policy: one process, Ray with one and three rollout actors, stopped and resumed: the same bits.
+"""GRPO on a tiny real policy: one process, Ray with two rollout actors, stopped and resumed: the same bits.
 
 The parts are the real ones (MDM with LoRA, TMR, GRPO learner), with small sizes and random weights.
 """
@@ -129,15 +129,9 @@ def test_stopped_at_step_3_and_resumed_is_uninterrupted(tmp_path: Path, local_ru
 
 
 @pytest.mark.ray
-def test_ray_with_three_rollout_actors_equals_one_process(tmp_path: Path, local_run: Path, ray_cluster: object) -> None:
-    run(tmp_path / "run", RayRuntime, num_rollout_actors=3)
-    assert_same(tmp_path / "run", local_run)
-
-
-@pytest.mark.ray
-def test_ray_with_one_rollout_actor_and_a_killed_learner_equals_one_process(
+def test_ray_with_two_rollout_actors_and_a_killed_learner_equals_one_process(
     tmp_path: Path, local_run: Path, ray_cluster: object
 ) -> None:
-    run(tmp_path / "run", RayRuntime, learner=functools.partial(build_dying_learner, tmp_path / "flag"))
+    run(tmp_path / "run", RayRuntime, 2, functools.partial(build_dying_learner, tmp_path / "flag"))
     assert (tmp_path / "flag").exists()
     assert_same(tmp_path / "run", local_run)
