@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import traceback
 from pathlib import Path
 
@@ -43,8 +42,8 @@ def test_without_ray_it_is_a_plain_call_that_resumes(tmp_path: Path) -> None:
         train_here(die_then_complain, "no such clip", tmp_path)
 
 
-def collect(rank: int, port: int) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def collect(rank: int, meeting_place: Path) -> None:
+    dist.init_process_group("gloo", init_method=meeting_place.as_uri(), rank=rank, world_size=2)
     workers = ProcessGroup()
     total, pair = torch.tensor([rank + 1.0]), torch.tensor([[1.0, 2.0 * rank]])
     workers.sum([total, pair])
@@ -54,8 +53,5 @@ def collect(rank: int, port: int) -> None:
     dist.destroy_process_group()
 
 
-def test_processes_add_up_and_gather_arrays_of_different_lengths() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(collect, args=(port,), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+def test_processes_add_up_and_gather_arrays_of_different_lengths(tmp_path: Path) -> None:
+    mp.spawn(collect, args=(tmp_path / "meeting",), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]

@@ -58,8 +58,22 @@ class Head:
         command = [*RAY, "job", "submit", "--address", self.dashboard, *words]
         return subprocess.run(command, cwd=folder, env=self.environment, capture_output=True, text=True)
 
+    def status(self, job: str) -> str:
+        """Of a submitted job, such as RUNNING."""
+        return str(self._answer(job)["status"])
+
+    def log(self, job: str) -> str:
+        """What a job printed so far."""
+        return str(self._answer(f"{job}/logs")["logs"])
+
+    def _answer(self, path: str) -> Any:
+        """Asks again where a busy machine was too slow to answer."""
+        while (answer := self.ask(path)) is None:
+            time.sleep(0.5)
+        return answer
+
     def ask(self, path: str) -> Any:
-        """An answer of the jobs' REST interface; None while nobody listens."""
+        """An answer of the jobs' REST interface; None if there is none."""
         token = self.environment["RAY_AUTH_TOKEN"]
         request = urllib.request.Request(
             f"{self.dashboard}/api/jobs/{path}", headers={"Authorization": f"Bearer {token}"}
@@ -69,10 +83,6 @@ class Head:
                 return json.load(response)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return None
-
-    def log(self, job: str) -> str:
-        """What a job printed so far."""
-        return str(self.ask(f"{job}/logs")["logs"])
 
 
 def free_ports(count: int) -> list[int]:
@@ -142,7 +152,7 @@ def start(folder: Path, environment: dict[str, str]) -> Iterator[Head | None]:
         # Ends the processes that this `ray start` began, and no other cluster's.
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+            process.wait(timeout=240)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -192,17 +202,17 @@ def test_a_submitted_job_runs_the_uploaded_tree(
 
     rewards: dict[str, float] = {}
     while not rewards:
-        status = head.ask("grpo")["status"]
+        status = head.status("grpo")
         rewards = {label: value for label, value in series(head, "ray_kinetune_reward").items() if "total" in label}
         assert rewards or status in ("PENDING", "RUNNING"), head.log("grpo")
         time.sleep(0.5)
     assert any('name="total"' in label and 'run="run"' in label for label in rewards)
     assert series(head, "ray_kinetune_phase")
 
-    while head.ask("grpo")["status"] in ("PENDING", "RUNNING"):
+    while head.status("grpo") in ("PENDING", "RUNNING"):
         time.sleep(0.5)
     logs = head.log("grpo")
-    assert head.ask("grpo")["status"] == "SUCCEEDED", logs
+    assert head.status("grpo") == "SUCCEEDED", logs
     marks = [line for line in logs.splitlines() if MARK in line]
     assert any("jobs/__init__.py in a job" in line for line in marks), marks
     assert all("working_dir_files" in line for line in marks), marks

@@ -119,7 +119,7 @@ def test_two_learners_are_one(ray_cluster: Connection) -> None:
 
 @pytest.mark.ray
 def test_a_runner_that_hangs_is_replaced_and_one_that_breaks_is_quoted(ray_cluster: Connection, tmp_path: Path) -> None:
-    config = configure("TroubledReach-v0", runners=1).training(runner_timeout_s=3.0)
+    config = configure("TroubledReach-v0", runners=1).training(runner_timeout_s=8.0)
     with algorithm(config.environment(env_config={"marker": str(tmp_path / "hung")})) as built:
         for _ in range(3):
             built.train()

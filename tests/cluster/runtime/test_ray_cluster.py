@@ -28,6 +28,7 @@ class Maker:
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_what_was_on_a_lost_node_is_made_again_and_code_reaches_the_nodes(tmp_path: Path) -> None:
     (tmp_path / "user_module.py").write_text(USER_MODULE)
     # The bare interpreter with the dependencies on its path: kinetune itself is not installed.
@@ -39,7 +40,7 @@ def test_what_was_on_a_lost_node_is_made_again_and_code_reaches_the_nodes(tmp_pa
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=580,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith(("sum", "retries"))]

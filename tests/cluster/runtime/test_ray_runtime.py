@@ -92,7 +92,7 @@ def worker(name: str = "worker", **options: Any) -> Role:
     return Role(name, Worker, **{"num_cpus": 0.1, "threads": 2, **options})
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], limit_s: float = 240.0) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
