@@ -75,8 +75,8 @@ def _panels(path: Path, titles: Sequence[str]) -> Iterator[list[Axes]]:
     from matplotlib.figure import Figure
 
     # A figure without pyplot: no global state, and no window system is looked for.
-    figure = Figure((PANEL_INCHES[0], PANEL_INCHES[1] * len(titles)), DPI, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.1)
+    figure = Figure((PANEL_INCHES[0], PANEL_INCHES[1] * len(titles)), DPI)
+    figure.set_layout_engine("constrained", h_pad=0.1)
     panels = list(figure.subplots(len(titles), squeeze=False)[:, 0])
     for panel, title in zip(panels, titles, strict=True):
         panel.set_title(title, loc="left", fontsize=10, color=INK)
