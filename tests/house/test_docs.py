@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from jobs.command_line.flags import flags_of
 from motions.base.public_names import public_names
@@ -76,6 +77,21 @@ def test_the_reference_names_every_option_and_every_public_name(site: Path) -> N
         page = (site / "reference" / "api" / f"{layer}.html").read_text(encoding="utf-8")
         missing = [name for name, module in public_names(layer).items() if f'id="{module}.{name}"' not in page]
         assert not missing, f"{layer}: {missing}"
+
+
+@pytest.mark.browser
+def test_no_page_scrolls_sideways_on_a_phone(site: Path, chromium: str) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        wide = []
+        # Addresses of the page for missing ones are those of a server's root.
+        for path in sorted(set(site.rglob("*.html")) - {site / "404.html"}):
+            page.goto(path.as_uri())
+            if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+                wide.append(path.relative_to(site).as_posix())
+        browser.close()
+    assert not wide
 
 
 def test_the_readme_is_short() -> None:
