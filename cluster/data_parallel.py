@@ -1,9 +1,9 @@
 """Supervised training on Ray Train: the same function on several workers, with restarts from the last checkpoint.
 
 The training function gets a `TrainContext`: its `workers` (collective operations over `torch.distributed`, which Ray
-Train initialises), and `report`, which sends metrics to Ray Train and to the nodes' metrics endpoints
-(`ray_kinetune_training`) and makes a checkpoint of a folder if one is given. When a worker dies, its whole group ends;
-Ray Train starts the group again, and the function finds its last checkpoint in `context.resume_from`.
+Train initialises), and `report`, which sends metrics to the driver, where a `Listener` records them, and makes a
+checkpoint of a folder if one is given. When a worker dies, its whole group ends; Ray Train starts the group again, and
+the function finds its last checkpoint in `context.resume_from`.
 
 Without Ray (`runtime: local`) the function is called directly, with one worker and the same kind of context.
 """
@@ -11,24 +11,36 @@ Without Ray (`runtime: local`) the function is called directly, with one worker 
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.runtime.actor_host import environment, thread_count
 from learners.workers import OneWorker, ProcessGroup, TrainContext, TrainFunction, Workers
 from motions.base.errors import RemoteError
+
+if TYPE_CHECKING:
+    from ray.util.queue import Queue
 
 logger = logging.getLogger(__name__)
 
 
 POLL_INTERVAL = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 """Environment variable for the interval (s) at which Ray Train polls workers; its default, 2, slows short runs."""
+
+
+Listener = Callable[[Mapping[str, float], Path | None], None]
+"""Is told of every report of the first worker: metrics, and the folder of a checkpoint where one was made."""
+
+
+def _silent(metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+    """Nobody listens."""
 
 
 class TrainingFailed(RemoteError):  # noqa: N818 - names what happened
@@ -43,7 +55,7 @@ class TrainingResult:
     metrics: dict[str, float]
 
 
-def train_here(function: TrainFunction, config: Any, folder: Path) -> TrainingResult:
+def train_here(function: TrainFunction, config: Any, folder: Path, listen: Listener = _silent) -> TrainingResult:
     """Calls the function in this process, without Ray; each checkpoint replaces the last in `folder` and is resumed."""
     latest: dict[str, float] = {}
     kept, fresh = folder / "checkpoint", folder / "checkpoint.new"
@@ -55,6 +67,7 @@ def train_here(function: TrainFunction, config: Any, folder: Path) -> TrainingRe
             shutil.copytree(source, fresh)
             shutil.rmtree(kept, ignore_errors=True)
             fresh.rename(kept)
+        listen(metrics, None if source is None else kept)
 
     function(TrainContext(OneWorker(), report, kept if kept.is_dir() else None), config)
     return TrainingResult(kept if kept.is_dir() else None, latest)
@@ -64,6 +77,7 @@ def train_on_ray(
     function: TrainFunction,
     config: Any,
     folder: Path,
+    listen: Listener = _silent,
     *,
     name: str,
     num_workers: int,
@@ -76,6 +90,7 @@ def train_on_ray(
 
     Args:
         folder: storage of Ray Train's run `name`; with several nodes it must be visible to all of them.
+        listen: called in a thread of this process. A checkpoint's folder lasts until the next one is made.
         max_failures: number of restarts of the whole group from its last checkpoint.
 
     Raises:
@@ -90,12 +105,14 @@ def train_on_ray(
         TrainingFailedError,
     )
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.util.queue import Queue
 
     os.environ.setdefault(*POLL_INTERVAL)
+    reports = Queue(actor_options={"num_cpus": 0})
     resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})
     trainer = TorchTrainer(
-        functools.partial(_loop, function, threads, folder.name),
-        train_loop_config={"config": config},
+        functools.partial(_loop, function, threads),
+        train_loop_config={"config": config, "reports": reports},
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(
             num_workers=num_workers,
@@ -112,7 +129,8 @@ def train_on_ray(
         ),
     )
     try:
-        result = trainer.fit()
+        with _listening(reports, listen):
+            result = trainer.fit()
     except TrainingFailedError as error:
         cause = _raised_by_a_worker(error)
         raise TrainingFailed(_last_cause(error), cause) from error
@@ -120,12 +138,34 @@ def train_on_ray(
     return TrainingResult(checkpoint, dict(result.metrics or {}))
 
 
-def _loop(function: TrainFunction, threads: int, run: str, loop_config: dict[str, Any]) -> None:
+@contextmanager
+def _listening(reports: Queue, listen: Listener) -> Iterator[None]:
+    """Hands reports to the listener while the block lasts; the queue is gone afterwards.
+
+    Raises:
+        Whatever the listener raises, at the end of the block.
+    """
+
+    def forward() -> None:
+        while (report := reports.get()) is not None:
+            listen(*report)
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            listening = pool.submit(forward)
+            try:
+                yield
+            finally:
+                reports.put(None)
+        listening.result()
+    finally:
+        reports.shutdown()
+
+
+def _loop(function: TrainFunction, threads: int, loop_config: dict[str, Any]) -> None:
     """The loop that Ray Train runs in every worker."""
     import ray.train
     from ray.train import CheckpointConsistencyMode
-
-    from cluster.records.gauges import Gauges
 
     # Otherwise every report of every worker prints a line: the logger that writes it is named after its file, so Ray
     # Train's own log level does not apply to it.
@@ -133,18 +173,17 @@ def _loop(function: TrainFunction, threads: int, run: str, loop_config: dict[str
     context = ray.train.get_context()
     workers: Workers = ProcessGroup() if context.get_world_size() > 1 else OneWorker()
 
-    gauges = Gauges(run, ()) if workers.rank == 0 else None
-    reports = itertools.count(1)
-
     def report(metrics: Mapping[str, float], source: Path | None) -> None:
-        if gauges is not None:
-            gauges.log({f"training/{name}": value for name, value in metrics.items()}, next(reports))
         has_checkpoint = source is not None and workers.rank == 0
         checkpoint = ray.train.Checkpoint.from_directory(str(source)) if has_checkpoint else None
         ray.train.report(dict(metrics), checkpoint=checkpoint)
+        folder = None
         if source is not None:
             # Reports are processed later, when the source folder may have changed; the checkpoint is therefore a copy.
-            ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
+            committed = ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
+            folder = Path(committed[-1].checkpoint.path)
+        if workers.rank == 0:
+            loop_config["reports"].put((dict(metrics), folder))
 
     before = ray.train.get_checkpoint()
     with thread_count(threads):

@@ -157,7 +157,7 @@ class TrackerSettings(Settings):
 
 
 class RunSettings(TrackerSettings):
-    """Run directory, length and evaluation."""
+    """Run directory, checkpoints and progress."""
 
     save_dir: Path
     """Directory of the run: configuration, metrics, checkpoints, samples, report. Inside a submitted Ray job it must be
@@ -174,9 +174,6 @@ class RunSettings(TrackerSettings):
     """Options that may differ from the run being resumed; without it a change that affects results is refused. `data`
     stands for the data set."""
 
-    num_steps: int = Field(default=100, ge=1)
-    """Steps of the run: rollouts, rewards and one update each."""
-
     seed: int = Field(default=10, ge=0, lt=2**63)
     """Seed of everything random in the run."""
 
@@ -186,21 +183,39 @@ class RunSettings(TrackerSettings):
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints that are kept."""
 
-    eval_every: int = Field(default=10, ge=0)
-    """Steps between evaluations with fixed prompts and seeds; there is one before the first step and one after the last
-    in any case. 0: only those two."""
+    best_metric: str | None = None
+    """Metric of `metrics.jsonl` (for an evaluation `evaluation/NAME`) by which the best checkpoint is kept as well, in
+    `best/`, whatever `keep_checkpoints` says. It must have been measured at the step of the checkpoint."""
+
+    best_mode: Literal["max", "min"] = "max"
+    """Whether the largest or the smallest value of `best_metric` is the best."""
 
     log_interval: int = Field(default=1, ge=1)
     """Steps between lines of text when the output is no terminal. Metrics are recorded at every step."""
 
-    trace: bool = False
-    """Write `trace.json`, every call of every actor as Chrome trace events (chrome://tracing, ui.perfetto.dev)."""
-
     @model_validator(mode="after")
-    def _one_way(self) -> RunSettings:
+    def _one_way(self) -> Self:
         if self.resume and self.overwrite:
             raise UserError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
         return self
+
+
+class RolloutRunSettings(RunSettings):
+    """A run of steps with rollouts, rewards and one update each."""
+
+    num_steps: int = Field(default=100, ge=1)
+    """Steps of the run: rollouts, rewards and one update each."""
+
+    eval_every: int = Field(default=10, ge=0)
+    """Steps between evaluations with fixed prompts and seeds; there is one before the first step and one after the last
+    in any case. 0: only those two."""
+
+    best_metric: str | None = "evaluation/total"
+    """Metric of `metrics.jsonl` by which the best checkpoint is kept as well, in `best/`, whatever `keep_checkpoints`
+    says. It must have been measured at the step of the checkpoint."""
+
+    trace: bool = False
+    """Write `trace.json`, every call of every actor as Chrome trace events (chrome://tracing, ui.perfetto.dev)."""
 
 
 AFFECTS_RESULTS = frozenset({"threads_per_actor", "deterministic", "seed"})
@@ -213,44 +228,25 @@ def free_fields(config: Mapping[str, Any]) -> frozenset[str]:
     Args:
         config: all options of the run.
     """
-    free = frozenset([*ClusterSettings.model_fields, *RunSettings.model_fields]) - AFFECTS_RESULTS
+    free = frozenset([*ClusterSettings.model_fields, *RolloutRunSettings.model_fields]) - AFFECTS_RESULTS
     # A learning rate that falls to 0 over `num_steps` has been another one from the first step on.
     return free - {"num_steps"} if config.get("lr_schedule") == "cosine" else free
 
 
-class TrainingRunSettings(Settings):
-    """Folder and length of a supervised training."""
-
-    save_dir: Path
-    """Folder of the trained model. Inside a submitted Ray job it must be absolute."""
-
-    resume: bool = False
-    """Continue the training found in `save_dir` from its last checkpoint, to the same bits."""
-
-    overwrite: bool = False
-    """If `save_dir` holds something, move it aside to `save_dir.old-1` (`-2`, ...) and start anew."""
-
-    allow_changed: tuple[str, ...] = ()
-    """Options that may differ from the training being resumed; without it a change that affects results is refused.
-    `data` stands for the data set."""
-
-    seed: int = Field(default=10, ge=0, lt=2**63)
-    """Seed of weights, batches and noise."""
-
-    weights_dtype: Literal["float32", "float16"] = "float32"
-    """Storage of the written weights; float16 halves the files."""
+class TrainingRunSettings(RunSettings):
+    """Run directory of a supervised training, which is the trained model's folder as well."""
 
     save_interval: int = Field(default=1000, ge=1)
     """Steps between checkpoints; there is one after the last step in any case."""
 
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """Newest checkpoints that are kept."""
+
     log_interval: int = Field(default=100, ge=1)
-    """Steps between printed lines. Metrics are recorded at every step."""
+    """Steps between lines of text when the output is no terminal. Metrics are recorded at every step."""
+
+    weights_dtype: Literal["float32", "float16"] = "float32"
+    """Storage of the written weights; float16 halves the files."""
 
     max_frames: int = Field(default=196, ge=4)
     """Longer clips are cropped to this many frames, at a random place."""
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if self.resume and self.overwrite:
-            raise UserError("resume and overwrite are both set: continue the training in save_dir, or start anew?")
-        return self

@@ -207,9 +207,9 @@ def clone(config: DeepMimicConfig, folder: Path) -> None:
 
 def reinforce(config: DeepMimicConfig, folder: Path) -> None:
     """Stage 2, reinforcement learning from the clone, in `trpo/`."""
-    from jobs.character.trpo_training import train as train_by_trpo
+    from jobs.character import trpo_training
 
-    train_by_trpo(trpo_config(config, folder))
+    trpo_training.run(trpo_config(config, folder))
 
 
 def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:

@@ -39,9 +39,9 @@ def run(config: TRPOJobConfig) -> None:
     # Read by libraries when they are imported, in this process and in those that it starts.
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
     if config.task == "train":
-        from jobs.character.trpo_training import train
+        from jobs.character import trpo_training
 
-        train(config)
+        trpo_training.run(config)
     else:
         play(config)
 

@@ -5,12 +5,15 @@
     metrics.jsonl        one object a line, `step` counts finished updates
     evaluations.jsonl    one object per evaluation, with the value of every term for every prompt and sample
     checkpoints/step_000000010/   learner.pt, what the job exports, and a copy of the manifest
+    best/step_000000010/          the same of the checkpoint with the best value of `best_metric`
     samples/, report.html         the job's
 
 Choices: a checkpoint is written into a hidden folder, renamed, and only then named by the manifest, so that a killed
 process or a full disk leaves the previous one as it was; lines of the two .jsonl files beyond the manifest's step are
 cut when the run continues, so that nothing is recorded twice; nothing that was there is deleted or overwritten, except
-checkpoints that retention outlives. A lock keeps a second process out (a retried job whose first try still runs).
+checkpoints that retention outlives. The best checkpoint is made of hard links where the file system has them, so that
+it takes room only once the checkpoint itself is gone. A lock keeps a second process out (a retried job whose first try
+still runs).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
@@ -41,6 +45,8 @@ METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 LEARNER_STATE = "learner.pt"
 LOCK = ".lock"
+LINKED_BYTES = 1 << 20
+"""From this size on an exported file is linked, not copied."""
 LIBRARIES = ("kinetune", "numpy", "torch", "ray", "peft", "transformers", "mujoco", "pybullet")
 
 Opening = Literal["new", "resume", "overwrite"]
@@ -54,6 +60,18 @@ class RunDirectoryError(UserError):
 
 class CheckpointWriteError(OSError, UserError):
     """A checkpoint could not be written; the previous one is intact."""
+
+
+@dataclass(frozen=True, slots=True)
+class BestCheckpoint:
+    """The checkpoint with the best value of a metric."""
+
+    metric: str
+    mode: Literal["max", "min"]
+    value: float
+    step: int
+    folder: str
+    """Below the run directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,8 @@ class Manifest:
     config_sha256: str
     data_fingerprint: str
     versions: dict[str, str]
+    best: BestCheckpoint | None = None
+    """None where no `best_metric` was measured at a checkpoint."""
 
 
 class RunDirectory:
@@ -80,6 +100,7 @@ class RunDirectory:
         self.path = path
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
+        self.best = path / "best"
         self.manifest: Manifest | None = None
         self._settings = settings
         self._config = config
@@ -149,11 +170,21 @@ class RunDirectory:
         for folder in self.checkpoints.glob("*"):
             if folder.name.startswith(".") or _step_of(folder) > self.step:
                 shutil.rmtree(folder)
+        self._drop_former_best()
 
     def save_checkpoint(
-        self, step: int, policy_version: int, state: Mapping[str, Any], export: Export | None = None
+        self,
+        step: int,
+        policy_version: int,
+        state: Mapping[str, Any],
+        export: Export | None = None,
+        value: float | None = None,
     ) -> None:
         """Write and commit a checkpoint, then drop those beyond `keep_checkpoints`.
+
+        Args:
+            export: writes what belongs beside the learner's state.
+            value: of `best_metric` at this step; None where it was not measured.
 
         Raises:
             CheckpointWriteError: it cannot be written (a full disk); the last commit stands.
@@ -162,6 +193,7 @@ class RunDirectory:
 
         name = f"step_{step:09d}"
         hidden = self.checkpoints / f".{name}"
+        best = self._best_with(step, value)
         try:
             shutil.rmtree(hidden, ignore_errors=True)
             hidden.mkdir(parents=True)
@@ -179,10 +211,13 @@ class RunDirectory:
                 config_sha256(self._config),
                 self._data_fingerprint,
                 library_versions(),
+                best,
             )
             _write_json(hidden / MANIFEST, asdict(manifest))
             shutil.rmtree(self.checkpoints / name, ignore_errors=True)
             hidden.rename(self.checkpoints / name)
+            if best is not None and best.step == step:
+                self._keep_apart(name)
             _write_json(self.path / MANIFEST, asdict(manifest))
         except OSError as error:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -193,6 +228,22 @@ class RunDirectory:
         self.manifest = manifest
         for folder in sorted(self.checkpoints.glob("step_*"), key=_step_of)[: -self._settings.keep_checkpoints]:
             shutil.rmtree(folder)
+        self._drop_former_best()
+
+    def publish(self) -> None:
+        """Put what the last checkpoint exported on top of the directory: large files as hard links, which take no room,
+        small ones as copies, since people may edit those in place."""
+        assert self.manifest is not None
+        for name in self.manifest.files.keys() - {LEARNER_STATE}:
+            source, target = self.checkpoints / self.manifest.checkpoint / name, self.path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh = target.with_name(f".{target.name}.new")
+            fresh.unlink(missing_ok=True)
+            if source.stat().st_size < LINKED_BYTES:
+                shutil.copyfile(source, fresh)
+            else:
+                _link_or_copy(str(source), str(fresh))
+            fresh.replace(target)
 
     def load_state(self) -> dict[str, Any]:
         """The learner's state of the last commit.
@@ -216,6 +267,32 @@ class RunDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _best_with(self, step: int, value: float | None) -> BestCheckpoint | None:
+        """The best checkpoint once there is one of this step and value."""
+        metric, mode = self._settings.best_metric, self._settings.best_mode
+        before = self.manifest.best if self.manifest else None
+        if metric is None or value is None or not math.isfinite(value):
+            return before
+        if before is not None and (before.metric, before.mode) == (metric, mode):
+            sign = 1 if mode == "max" else -1
+            # Of equal values the first stays: a copy less.
+            if sign * value <= sign * before.value:
+                return before
+        return BestCheckpoint(metric, mode, value, step, f"{self.best.name}/step_{step:09d}")
+
+    def _keep_apart(self, name: str) -> None:
+        hidden = self.best / f".{name}"
+        shutil.rmtree(hidden, ignore_errors=True)
+        shutil.copytree(self.checkpoints / name, hidden, copy_function=_link_or_copy)
+        shutil.rmtree(self.best / name, ignore_errors=True)
+        hidden.rename(self.best / name)
+
+    def _drop_former_best(self) -> None:
+        kept = self.manifest.best.folder if self.manifest and self.manifest.best else None
+        for folder in self.best.glob("*"):
+            if kept is None or folder != self.path / kept:
+                shutil.rmtree(folder)
 
     def _take_lock(self) -> None:
         try:
@@ -348,13 +425,23 @@ def library_versions() -> dict[str, str]:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        # Runs of before the best was kept have none.
+        best = values.pop("best", None)
+        return Manifest(**values, best=None if best is None else BestCheckpoint(**best))
     except (TypeError, ValueError) as error:
         raise RunDirectoryError(f"{path} is no manifest of a run: {error}") from error
 
 
 def _step_of(folder: Path) -> int:
     return int(folder.name.rpartition("_")[2])
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +27,8 @@ if TYPE_CHECKING:
     from cluster.records.gauges import Gauges
 
 PHASES = ("start", "rollout", "update", "evaluation", "checkpoint")
-SHOWN = (
-    *("reward/total", "evaluation/total", "policy/kl_reference", "seconds/step"),
-    *("rollout/return", "rollout/length", "rollout/reward", "policy/kl"),
-)
-"""Metrics on the bar and in the lines."""
+SHOWN = ("reward/total", "evaluation/total", "policy/kl_reference", "seconds/step")
+"""Metrics on the bar and in the lines, where a job names no others."""
 
 
 class Telemetry:
@@ -40,6 +38,7 @@ class Telemetry:
         num_steps: steps of the run.
         step: steps that are done already.
         log_interval: steps between lines of text.
+        shown: metrics on the bar and in the lines.
         tracker: TensorBoard or Weights & Biases.
         gauges: the cluster's metrics endpoint, if there is a cluster.
         trace: file for the Chrome trace, if one is wanted.
@@ -55,6 +54,7 @@ class Telemetry:
         gauges: Gauges | None = None,
         trace: Path | None = None,
         stream: TextIO | None = None,
+        shown: Sequence[str] = SHOWN,
     ) -> None:
         self.seconds: dict[str, float] = {}
         """Wall time of each phase's last run."""
@@ -65,11 +65,12 @@ class Telemetry:
         self._trace = trace
         self._events: list[dict[str, Any]] = []
         self._stream = stream or sys.stderr
+        self._names = tuple(shown)
         self._shown: dict[str, float] = {}
         self._started: float | None = None
         self._first_step = step
         self._bar = (
-            tqdm(total=num_steps, initial=step, unit="step", file=self._stream, dynamic_ncols=True)
+            tqdm(total=num_steps, initial=step, unit="step", file=self._stream, **_bar_size(self._stream))
             if self._stream.isatty()
             else None
         )
@@ -81,7 +82,7 @@ class Telemetry:
         if self._gauges is not None:
             self._gauges.set_phase(name)
         started = time.monotonic()
-        if name == "rollout" and self._started is None:
+        if name in ("rollout", "update") and self._started is None:
             self._started = started
         try:
             yield
@@ -96,12 +97,14 @@ class Telemetry:
             self._tracker.log(metrics, step)
         if self._gauges is not None:
             self._gauges.log(metrics, step)
-        self._shown |= {name: metrics[name] for name in SHOWN if name in metrics}
+        self._shown |= {name: metrics[name] for name in self._names if name in metrics}
 
     def finished_step(self, step: int) -> None:
         """Move the bar, or write a line."""
         if self._bar is not None:
-            self._bar.set_postfix({name.replace("/", " "): f"{value:.4g}" for name, value in self._shown.items()})
+            # The bar decides when it is drawn again; a training can make hundreds of steps a second.
+            values = {name.replace("/", " "): f"{value:.4g}" for name, value in self._shown.items()}
+            self._bar.set_postfix(values, refresh=False)
             self._bar.update(step - self._bar.n)
         elif step % self._log_interval == 0 or step == self._num_steps:
             values = "  ".join(f"{name} {value:.4g}" for name, value in self._shown.items())
@@ -109,8 +112,8 @@ class Telemetry:
             self._stream.flush()
 
     def _seconds_left(self, step: int) -> float:
-        """By the pace since the first rollout; the start of the actors is not part of a step. Where the number of steps
-        is an estimate (TRPO counts environment steps), there may be more of them."""
+        """By the pace since the first rollout or update; the start of the actors is not part of a step. Where the
+        number of steps is an estimate (TRPO counts environment steps), there may be more of them."""
         now = time.monotonic()
         pace = (now - (now if self._started is None else self._started)) / max(step - self._first_step, 1)
         return pace * max(self._num_steps - step, 0)
@@ -120,6 +123,12 @@ class Telemetry:
         if self._bar is not None:
             self._bar.n = step
             self._bar.refresh()
+
+    def finished_last_step(self) -> None:
+        """Leave the bar as it stands; what follows are other things."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def message(self, text: str) -> None:
         """A line for people."""
@@ -136,13 +145,21 @@ class Telemetry:
 
     def close(self) -> None:
         """Write what is buffered."""
-        if self._bar is not None:
-            self._bar.close()
+        self.finished_last_step()
         if self._tracker is not None:
             self._tracker.close()
         if self._trace is not None:
             with atomic_write(self._trace) as file:
                 file.write(json.dumps({"traceEvents": self._events}).encode())
+
+
+def _bar_size(stream: TextIO) -> dict[str, Any]:
+    """The terminal's width at any time; a fixed one where a terminal does not tell (tqdm would draw nothing)."""
+    try:
+        told = all(os.get_terminal_size(stream.fileno()))
+    except OSError:
+        told = False
+    return {"dynamic_ncols": True} if told else {"ncols": 100, "nrows": 24}
 
 
 def trace_event(span: CallStats) -> dict[str, Any]:

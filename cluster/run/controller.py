@@ -29,14 +29,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.records.run_directory import RunDirectory
-from cluster.records.telemetry import Telemetry
+from cluster.records.run import Run
 from cluster.run import step_metrics
 from cluster.run.algorithm import Algorithm
 from cluster.run.learner_service import UpdateReport
 from cluster.run.roles import LEARNER, ROLLOUT, reward_role
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, Output, Role, Runtime
-from cluster.settings import RunSettings
+from cluster.settings import RolloutRunSettings
 from motions.base.errors import RemoteError
 from rewards.messages import Mixed, RewardError, RewardTerms
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
@@ -84,8 +83,7 @@ class Controller:
         runtime: not started yet.
         roles: of `training_roles`.
         algorithm: what the steps do.
-        directory: the opened run directory.
-        telemetry: who is told.
+        run: the opened run.
         settings: length, intervals.
     """
 
@@ -94,9 +92,8 @@ class Controller:
         runtime: Runtime,
         roles: Sequence[Role],
         algorithm: Algorithm,
-        directory: RunDirectory,
-        telemetry: Telemetry,
-        settings: RunSettings,
+        run: Run,
+        settings: RolloutRunSettings,
     ) -> None:
         self.runtime = runtime
         self.step = 0
@@ -105,8 +102,9 @@ class Controller:
         """Of the evaluation after the last step; empty where an earlier process made it."""
         self._roles = {role.name: role for role in roles}
         self._algorithm = algorithm
-        self._directory = directory
-        self._telemetry = telemetry
+        self._run = run
+        self._directory = run.directory
+        self._telemetry = run.telemetry
         self._settings = settings
         self._version_number = -1
         self._version: Output | None = None
@@ -268,8 +266,7 @@ class Controller:
 
     def _record(self, metrics: dict[str, float]) -> None:
         """A metrics line about the last update: of itself, the evaluation or the checkpoint after it."""
-        self._directory.append_metrics({"step": self.step, "time": time.time(), **metrics})
-        self._telemetry.log(metrics, self.step)
+        self._run.record(self.step, metrics, time=time.time())
 
     def _after_update(self) -> None:
         last = self.step == self._settings.num_steps
@@ -314,7 +311,7 @@ class Controller:
             if self._algorithm.export is not None:
                 _, version = self._evaluation_version()
                 export = functools.partial(self._algorithm.export, self.runtime.result(version))
-            self._directory.save_checkpoint(self.step, self._version_number, self.runtime.result(state.output), export)
+            self._run.checkpoint(self.step, self.runtime.result(state.output), export, self._version_number)
         self._record({"seconds/checkpoint": self._telemetry.seconds["checkpoint"]})
 
     def _mixed(self, group: PendingGroup) -> ScoredGroup:

@@ -15,15 +15,14 @@ from contextlib import ExitStack, contextmanager
 
 from pydantic import BaseModel
 
-from cluster.records.run_directory import RunDirectory, inspect
-from cluster.records.telemetry import PHASES, Telemetry
-from cluster.records.trackers import make_tracker
+from cluster.records.run import open_run
+from cluster.records.run_directory import inspect
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller
 from cluster.run.plan import Plan, Workload
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import Role, Runtime, StartError
-from cluster.settings import ClusterSettings, RunSettings
+from cluster.settings import ClusterSettings, RolloutRunSettings
 
 PREFLIGHT_TICK_S = 1.0
 
@@ -31,7 +30,7 @@ PREFLIGHT_TICK_S = 1.0
 @contextmanager
 def training_session(
     cluster: ClusterSettings,
-    run: RunSettings,
+    run: RolloutRunSettings,
     config: BaseModel,
     roles: Sequence[Role],
     workload: Workload,
@@ -59,32 +58,19 @@ def training_session(
     plan = Plan(tuple(roles), workload)
     with ExitStack() as stack:
         runtime: Runtime
-        gauges = None
         if cluster.runtime == "local":
             runtime = LocalRuntime()
         else:
             # Ray takes half a second to import; a local run does without.
-            from cluster.records.gauges import Gauges
             from cluster.runtime.connect import connect
             from cluster.runtime.on_ray import RayRuntime
 
             stack.enter_context(connect(cluster, plan.num_cpus))
             preflight(plan, cluster.resource_wait_s)
             runtime = RayRuntime.from_settings(cluster)
-            gauges = Gauges(run.save_dir.name, PHASES)
-        directory = RunDirectory.open(run, config, data_fingerprint)
-        stack.callback(directory.close)
-        telemetry = Telemetry(
-            run.num_steps,
-            directory.step,
-            run.log_interval,
-            make_tracker(run, config.model_dump(mode="json"), directory.path, directory.step),
-            gauges,
-            directory.path / "trace.json" if run.trace else None,
-        )
-        stack.callback(telemetry.close)
+        opened = stack.enter_context(open_run(run, config, data_fingerprint, run.num_steps, trace=run.trace))
         stack.callback(runtime.close)
-        controller = Controller(runtime, roles, algorithm, directory, telemetry, run)
+        controller = Controller(runtime, roles, algorithm, opened, run)
         controller.start()
         yield controller
 

@@ -1,31 +1,42 @@
-"""The task `train` of `jobs.trpo`: sets up training, run directory and telemetry, and runs them."""
+"""The task `train` of `jobs.trpo`: an algorithm, with or without Ray, in the training loop."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
 
-from cluster.records.curves import draw_curves
-from cluster.records.run_directory import METRICS, RunDirectory, inspect
-from cluster.records.telemetry import PHASES, Telemetry
-from cluster.records.trackers import make_tracker
+from cluster.records.run import open_run
+from cluster.records.run_directory import inspect
+from cluster.run.training_loop import train
 from cluster.settings import RunSettings
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
+from jobs.report import write_training_report
+from jobs.report.from_control import trpo_charts
+from learners.trpo.learner import TRPOLearner
 from learners.trpo.settings import TRPOSettings
-
-if TYPE_CHECKING:
-    from gymnasium.vector import VectorEnv
-
-    from rollouts.control.actor_critic import ActorCritic
+from learners.trpo.training import ControlTraining
+from rollouts.control.actor_critic import (
+    CONTROLLER_FILE,
+    ActorCritic,
+    ActorCriticConfig,
+    load_controller,
+    save_controller,
+)
+from rollouts.control.environments import make_control_env, observation_schema
+from rollouts.control.vector_sampler import VectorSampler, spaces_of
 
 CURVES = ("rollout/return", "rollout/length", "rollout/reward", "policy/kl", "critic/explained_variance")
+SHOWN = ("rollout/return", "rollout/length", "rollout/reward", "policy/kl")
 FREE = frozenset(
     {
         *("task", "num_timesteps", "load_model_path", "num_learners", "keep_checkpoints", "log_interval", "save_dir"),
@@ -38,7 +49,7 @@ FREE = frozenset(
 """Options that may differ when a run is resumed."""
 
 
-class Training(Protocol):
+class ControlAlgorithm(Protocol):
     """Interface of a training: `cluster.rllib.trpo.TRPO`, or `learners.trpo.training.ControlTraining` without Ray."""
 
     last_metrics: dict[str, float]
@@ -69,116 +80,87 @@ class Training(Protocol):
     def stop(self) -> None: ...
 
 
-def train(config: TRPOJobConfig) -> None:
+def run(config: TRPOJobConfig) -> None:
     """Starts or resumes a training, which writes `controller.safetensors` into the run's folder.
 
     Raises:
         RunDirectoryError: the folder cannot be used as requested.
         UserError: the controller to start from was made for other observations, or options contradict each other.
     """
-    import torch
-
     torch.set_num_threads(config.threads)
     settings = directory_settings(config)
     inspect(settings)
     schema, network = prepare(config)
     fingerprint = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
     with ExitStack() as stack:
-        gauges = None
         if config.runtime == "ray":
-            from cluster.records.gauges import Gauges
             from cluster.runtime.connect import connect
 
             stack.enter_context(connect(config, needed_cpus(config)))
-            gauges = Gauges(config.folder.name, PHASES)
-        directory = RunDirectory.open(settings, config, fingerprint)
-        stack.callback(directory.close)
-        tracker = make_tracker(config, config.model_dump(mode="json"), directory.path, directory.step)
-        telemetry = Telemetry(num_iterations(config), directory.step, config.log_interval, tracker, gauges)
-        stack.callback(telemetry.close)
-        with telemetry.phase("start"):
-            training = stack.enter_context(open_training(config, network))
-        if directory.manifest is not None:
-            state = directory.load_state()
-            training.load_learner_state(state["learner"])
-            training.load_progress(to_arrays(state["progress"]))
-        Loop(config, training, directory, telemetry, schema, network).run()
+        opened = stack.enter_context(open_run(settings, config, fingerprint, num_iterations(config), shown=SHOWN))
+        with opened.telemetry.phase("start"):
+            algorithm = stack.enter_context(open_algorithm(config, network))
+        # The loop's steps are iterations, each of which begins with a rollout.
+        training = Iterations(config, algorithm, schema, network)
+        train(opened, training, curves=CURVES, axis="timesteps", phase="rollout")
+        title = f"A controller for {config.env_id}, trained by TRPO"
+        report = write_training_report(opened.path, title, SHOWN, trpo_charts)
+        iterations, file = algorithm.finished_iterations, opened.path / CONTROLLER_FILE
+        print(f"{algorithm.num_steps} steps, {iterations} iterations: {file}\nreport: {report}")
 
 
-class Loop:
-    """Iterations, records and checkpoints of one training."""
+class Iterations:
+    """Iterations of an algorithm as the loop's steps (`cluster.run.training_loop.Training`)."""
 
     def __init__(
-        self,
-        config: TRPOJobConfig,
-        training: Training,
-        directory: RunDirectory,
-        telemetry: Telemetry,
-        schema: dict[str, Any],
-        network: ActorCritic,
+        self, config: TRPOJobConfig, algorithm: ControlAlgorithm, schema: dict[str, Any], network: ActorCritic
     ) -> None:
         """`network` has the shape of the trained controller; it is used to write weights to files."""
         self._config = config
-        self._training = training
-        self._directory = directory
-        self._telemetry = telemetry
+        self._algorithm = algorithm
         self._schema = schema
         self._network = network
 
-    def run(self) -> None:
-        """Trains until `num_timesteps` environment steps are made."""
-        training, config = self._training, self._config
-        while training.num_steps < config.num_timesteps:
-            with self._telemetry.phase("rollout"):
-                training.train()
-            step = training.finished_iterations
-            record = {"timesteps": float(training.num_steps), **training.last_metrics}
-            self._directory.append_metrics({"step": step, **record})
-            self._telemetry.log(record, step)
-            last = training.num_steps >= config.num_timesteps
-            if step % config.save_per_iter == 0 or last:
-                with self._telemetry.phase("checkpoint"):
-                    self.save(step)
-            self._telemetry.finished_step(step)
-        file = self.export(self._directory.path)
-        print(f"{training.num_steps} steps, {training.finished_iterations} iterations: {file}")
+    @property
+    def finished_steps(self) -> int:
+        """Iterations so far."""
+        return self._algorithm.finished_iterations
 
-    def save(self, step: int) -> None:
-        """Commits a checkpoint, and writes curves and controller to the folder."""
-        if not self._training.restorable:
-            self._training.reset_environments()
-        state = {"learner": self._training.learner_state(), "progress": to_tensors(self._training.progress())}
-        self._directory.save_checkpoint(step, step, state, self.export)
-        self.export(self._directory.path)
-        self._draw()
+    @property
+    def done(self) -> bool:
+        """Whether `num_timesteps` environment steps were made."""
+        return self._algorithm.num_steps >= self._config.num_timesteps
+
+    def step(self) -> dict[str, float]:
+        """One iteration."""
+        self._algorithm.train()
+        return {"timesteps": float(self._algorithm.num_steps), **self._algorithm.last_metrics}
+
+    def state(self) -> dict[str, Any]:
+        """Learner, counters and environments; those that cannot be saved start new episodes here."""
+        if not self._algorithm.restorable:
+            self._algorithm.reset_environments()
+        return {"learner": self._algorithm.learner_state(), "progress": to_tensors(self._algorithm.progress())}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over `state()`."""
+        self._algorithm.load_learner_state(state["learner"])
+        self._algorithm.load_progress(to_arrays(state["progress"]))
 
     def export(self, folder: Path) -> Path:
         """Writes the present controller; returns its path."""
-        from rollouts.control.actor_critic import save_controller
-
-        load_weights(self._network, self._training.weights())
+        load_weights(self._network, self._algorithm.weights())
         about = {
             "env_id": self._config.env_id,
-            "timesteps": self._training.num_steps,
+            "timesteps": self._algorithm.num_steps,
             "task": self._config.environment_options,
             "seed": self._config.seed,
         }
         return save_controller(folder, self._network, self._schema, json.loads(json.dumps(about, default=str)))
 
-    def _draw(self) -> None:
-        lines = (self._directory.path / METRICS).read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-        curves = {name: [(r["timesteps"], r[name]) for r in records if name in r] for name in CURVES}
-        draw_curves(
-            self._directory.path / "training_curves_latest.png",
-            {name: points for name, points in curves.items() if points},
-        )
-
 
 def load_weights(network: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
-    """Loads the result of `Training.weights` into a network of the same shape."""
-    import torch
-
+    """Loads the result of `ControlAlgorithm.weights` into a network of the same shape."""
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
 
 
@@ -191,7 +173,14 @@ def directory_settings(config: TRPOJobConfig) -> RunSettings:
         resume=config.resume,
         overwrite=config.overwrite,
         seed=config.seed,
+        save_interval=config.save_per_iter,
         keep_checkpoints=config.keep_checkpoints,
+        best_metric=config.best_metric,
+        best_mode=config.best_mode,
+        log_interval=config.log_interval,
+        train_platform_type=config.train_platform_type,
+        wandb_project=config.wandb_project,
+        wandb_mode=config.wandb_mode,
         allow_changed=(*config.allow_changed, *sorted(FREE), *ignored),
     )
 
@@ -213,9 +202,6 @@ def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
     Raises:
         UserError: there is no such environment, or the controller to start from does not fit it.
     """
-    from rollouts.control.actor_critic import load_controller
-    from rollouts.control.environments import make_control_env, observation_schema
-
     env = make_control_env(config.gymnasium_id, 1, config.environment_options)
     schema = observation_schema(env)
     if config.load_sft_pretrain is not None:
@@ -228,9 +214,6 @@ def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
 
 def new_actor_critic(config: TRPOJobConfig, env: VectorEnv) -> ActorCritic:
     """A controller with random weights."""
-    from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
-    from rollouts.control.vector_sampler import spaces_of
-
     return ActorCritic(ActorCriticConfig(*spaces_of(env), **controller_shape(config)), config.seed)
 
 
@@ -245,30 +228,23 @@ def controller_shape(config: TRPOJobConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def open_training(config: TRPOJobConfig, network: ActorCritic) -> Iterator[Training]:
+def open_algorithm(config: TRPOJobConfig, network: ActorCritic) -> Iterator[ControlAlgorithm]:
     """Builds the training, and stops it when the block ends."""
-    training = local_training(config, network) if config.runtime == "local" else rllib_training(config)
+    algorithm = local_training(config, network) if config.runtime == "local" else rllib_training(config)
     try:
-        yield training
+        yield algorithm
     finally:
-        training.stop()
+        algorithm.stop()
 
 
-def local_training(config: TRPOJobConfig, network: ActorCritic) -> Training:
+def local_training(config: TRPOJobConfig, network: ActorCritic) -> ControlAlgorithm:
     """A training in one process, without Ray."""
-    import copy
-
-    from learners.trpo.learner import TRPOLearner
-    from learners.trpo.training import ControlTraining
-    from rollouts.control.environments import make_control_env
-    from rollouts.control.vector_sampler import VectorSampler
-
     env = make_control_env(config.gymnasium_id, config.num_envs, config.environment_options)
     learner = TRPOLearner(copy.deepcopy(network).train(), trpo_settings_of(config), config.seed)
     return ControlTraining(learner, VectorSampler(env, config.seed, record_expert=config.cloning_weight > 0))
 
 
-def rllib_training(config: TRPOJobConfig) -> Training:
+def rllib_training(config: TRPOJobConfig) -> ControlAlgorithm:
     """A training by RLlib's algorithm."""
     from cluster.rllib.trpo import TRPO
 
@@ -311,8 +287,6 @@ def trpo_settings_of(config: TRPOJobConfig) -> TRPOSettings:
 
 def to_tensors(value: Any) -> Any:
     """Converts arrays to tensors in nested containers, for `torch.load(weights_only=True)`."""
-    import torch
-
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.copy())
     if isinstance(value, np.generic):
@@ -324,8 +298,6 @@ def to_tensors(value: Any) -> Any:
 
 def to_arrays(value: Any) -> Any:
     """Converts tensors to arrays in nested containers."""
-    import torch
-
     if isinstance(value, torch.Tensor):
         return value.numpy()
     if isinstance(value, Mapping):

@@ -85,7 +85,6 @@ PRETRAIN_GUIDE: dict[str, GuideFlag] = {
     )
 } | {
     "use_ema": GuideFlag("the averaged weights are kept and used unless --avg_model_beta is 0", ("true", "1")),
-    "train_platform_type": GuideFlag("metrics go to metrics.jsonl and training_curves_latest.png", ("noplatform",)),
     "resume_checkpoint": GuideFlag("--resume continues the training in --save_dir, with its optimizer", ("",)),
     "num_frames": GuideFlag("clips have their own lengths; --max_frames crops longer ones", ("60",)),
     "eval_during_training": GuideFlag(_PRETRAINED, OFF),

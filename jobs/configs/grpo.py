@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from cluster.settings import ClusterSettings, RunSettings
+from cluster.settings import ClusterSettings, RolloutRunSettings
 from jobs.configs.data import DataSettings
 from learners.grpo.settings import GRPOSettings
 from motions.base.errors import UserError
@@ -82,7 +82,7 @@ class GRPOConfig(
     SamplingSettings,
     RewardSettings,
     GRPOSettings,
-    RunSettings,
+    RolloutRunSettings,
     ClusterSettings,
 ):
     """Fine-tuning by group-relative policy optimisation."""

@@ -19,3 +19,7 @@ class RetrievalConfig(DataSettings, RetrievalSettings, TextEncoderSettings, Trai
     captions: Literal["train", "judge"] = "train"
     """Captions to learn: `judge` has other words for the same motions and exists for the built-in data only; a judge
     that learned them knows what the reward does not."""
+
+    best_metric: str | None = "evaluation/t2m/R03"
+    """Figure by which the best checkpoint is kept as well, in `best/`: a held-out one by `evaluation/NAME`, or a metric
+    of `metrics.jsonl`."""

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from cluster.settings import ConnectionSettings, WorkerSettings
+from cluster.settings import ConnectionSettings, TrackerSettings, WorkerSettings
 from learners.cloning.settings import CloneRounds
 from motions.base.errors import UserError
 from motions.settings import Settings
@@ -44,6 +44,7 @@ class SFTConfig(
     ControlEvaluationSettings,
     SFTRunSettings,
     WorkerSettings,
+    TrackerSettings,
     ConnectionSettings,
 ):
     """Cloning of a controller from motion clips."""

@@ -60,6 +60,13 @@ class ReinforcementRunSettings(Settings):
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints that are kept."""
 
+    best_metric: str | None = "rollout/return"
+    """Metric of `metrics.jsonl` by which the best checkpoint is kept as well, in `best/`, whatever `keep_checkpoints`
+    says. It must have been measured in the iteration of the checkpoint."""
+
+    best_mode: Literal["max", "min"] = "max"
+    """Whether the largest or the smallest value of `best_metric` is the best."""
+
     log_interval: int = Field(default=1, ge=1)
     """Iterations between lines of text when the output is no terminal."""
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from string import Template
 
 import numpy as np
 
@@ -19,13 +17,10 @@ from jobs.report.document import (
     PALETTES,
     Chart,
     Tile,
-    asset,
     chart_data,
-    facts_table,
-    metadata_version,
     motion_data,
+    render_page,
     skeleton_data,
-    tile_html,
 )
 from motions.skeleton.skeletons import Skeleton
 
@@ -107,24 +102,14 @@ def render(document: ControlDocument) -> str:
         ],
         "charts": [chart_data(chart) for chart in document.charts if chart.series],
     }
-    return Template(asset("control_page.html")).substitute(
-        title=html.escape(document.title),
-        lead=html.escape(document.lead),
-        tiles="".join(tile_html(tile) for tile in document.tiles),
-        stage=_STAGE if document.imitations else "",
-        video=_video(document),
-        table_note=html.escape(document.table_note),
-        table=score_table(document.columns, document.rows),
-        pushes=_push_table(document.pushes),
-        facts=facts_table(list(document.facts)),
-        configuration=html.escape(document.configuration),
-        version=metadata_version(),
-        # "</" would end the script element inside which the data stands.
-        data=json.dumps(data, allow_nan=False).replace("</", "<\\/"),
-        style=asset("page.css"),
-        viewer_script=asset("viewer.js"),
-        charts_script=asset("charts.js"),
-        page_script=asset("page.js"),
+    sections = [
+        _STAGE if document.imitations else "",
+        _video(document),
+        score_section(document.table_note, document.columns, document.rows),
+        _push_table(document.pushes),
+    ]
+    return render_page(
+        document.title, document.lead, document.tiles, sections, document.facts, document.configuration, data
     )
 
 
@@ -149,6 +134,14 @@ are the left ones.</p>
 </div>
 <div class="segments" data-segments></div>
 </section>"""
+
+
+def score_section(note: str, columns: Sequence[ScoreColumn], rows: Sequence[ScoreRow]) -> str:
+    """The table of scores with its heading."""
+    return (
+        f"<h2>Scores against baselines</h2>\n<p>{html.escape(note)}</p>\n"
+        f'<div class="card table scoretable">{score_table(columns, rows)}</div>'
+    )
 
 
 def score_table(columns: Sequence[ScoreColumn], rows: Sequence[ScoreRow]) -> str:
@@ -189,6 +182,6 @@ def _video(document: ControlDocument) -> str:
         return ""
     encoded = base64.b64encode(document.video).decode("ascii")
     return (
-        f'<figure class="card"><img style="max-width:100%" alt="Reference and policy, side by side" '
+        f'<figure class="card"><img alt="Reference and policy, side by side" '
         f'src="data:image/webp;base64,{encoded}"><figcaption>{html.escape(document.video_note)}</figcaption></figure>'
     )

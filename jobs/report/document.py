@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata, resources
 from string import Template
@@ -115,16 +116,38 @@ def render(document: ReportDocument) -> str:
         "comparisons": [_comparison_data(comparison, document.skeleton) for comparison in document.comparisons],
         "charts": [chart_data(chart) for chart in document.charts if chart.series],
     }
-    template = Template(asset("page.html"))
-    return template.substitute(
-        title=html.escape(document.title),
-        lead=html.escape(document.lead),
-        tiles="".join(tile_html(tile) for tile in document.tiles),
-        comparison=_STAGE if document.comparisons else "",
-        evaluation_note=html.escape(document.evaluation_note),
-        table=_evaluation_table(document.evaluation),
-        facts=facts_table(document.facts),
-        configuration=html.escape(document.configuration),
+    sections = [
+        _STAGE if document.comparisons else "",
+        f"<h2>Held-out evaluation</h2>\n<p>{html.escape(document.evaluation_note)}</p>",
+        f'<div class="card table">{_evaluation_table(document.evaluation)}</div>',
+    ]
+    return render_page(
+        document.title, document.lead, document.tiles, sections, document.facts, document.configuration, data
+    )
+
+
+def render_page(
+    title: str,
+    lead: str,
+    tiles: Sequence[Tile],
+    sections: Sequence[str],
+    facts: Sequence[tuple[str, str]],
+    configuration: str,
+    data: Mapping[str, object],
+) -> str:
+    """The page of every report as HTML text.
+
+    Args:
+        sections: HTML between the tiles and the charts.
+        data: what the scripts draw: `skeleton`, `palettes`, `comparisons` (for a section with the player) and `charts`.
+    """
+    return Template(asset("page.html")).substitute(
+        title=html.escape(title),
+        lead=html.escape(lead),
+        tiles="".join(tile_html(tile) for tile in tiles),
+        sections="\n".join(section for section in sections if section),
+        facts=facts_table(list(facts)),
+        configuration=html.escape(configuration),
         version=metadata_version(),
         # "</" would end the script element inside which the data stands.
         data=json.dumps(data, allow_nan=False).replace("</", "<\\/"),

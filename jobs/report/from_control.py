@@ -22,6 +22,7 @@ import yaml
 from jobs.report.character import humanoid_skeleton
 from jobs.report.control_page import ControlDocument, Imitation, ScoreColumn, ScoreRow, render
 from jobs.report.document import Chart, Series, Tile, Verdict
+from jobs.report.records import read_records
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 
@@ -73,11 +74,11 @@ def read_control_document(folder: Path) -> ControlDocument:
     config_file = folder / "config.yaml"
     configuration = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
     config: dict[str, Any] = yaml.safe_load(configuration) or {}
-    clone, trpo = (_records(folder / name / "metrics.jsonl") for name in ("clone", "trpo"))
+    clone, trpo = (read_records(folder / name / "metrics.jsonl", []) for name in ("clone", "trpo"))
     hz = float(config.get("control_hz", 30))
-    rows = _score_rows(evaluation, "")
+    rows = score_rows(evaluation)
     for clip, other in evaluation.get("other_clips", {}).items():
-        rows += _score_rows(other, f", {clip}")
+        rows += score_rows(other, f", {clip}")
     video, note = _video(folder)
     return ControlDocument(
         title=f"A controller for {evaluation['motion']}",
@@ -85,12 +86,7 @@ def read_control_document(folder: Path) -> ControlDocument:
         tiles=_tiles(evaluation),
         columns=COLUMNS,
         rows=rows,
-        table_note=(
-            f"Means over {len(evaluation['phases'])} episodes from fixed starts on the clip, "
-            f"{evaluation['horizon_s']:g} s each, acting by the mean. Reward: of the steps before a fall. "
-            "Return: normalised, the sum of rewards over all steps the episode could have had. Errors: of the steps "
-            "before the fall."
-        ),
+        table_note=table_note(evaluation),
         pushes=_pushes(evaluation),
         charts=[*clone_charts(clone), *trpo_charts(trpo)],
         imitations=_imitations(folder / "imitations.npz"),
@@ -99,6 +95,16 @@ def read_control_document(folder: Path) -> ControlDocument:
         facts=_facts(folder, evaluation, trpo),
         configuration=configuration,
         skeleton=humanoid_skeleton(hz),
+    )
+
+
+def table_note(evaluation: Mapping[str, Any]) -> str:
+    """What the figures of the table are."""
+    return (
+        f"Means over {len(evaluation['phases'])} episodes from fixed starts on the clip, "
+        f"{evaluation['horizon_s']:g} s each, acting by the mean. Reward: of the steps before a fall. "
+        "Return: normalised, the sum of rewards over all steps the episode could have had. Errors: of the steps "
+        "before the fall."
     )
 
 
@@ -171,12 +177,6 @@ def _named(records: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, str]:
     return {key: key.removeprefix(prefix).replace("_", " ") for key in keys}
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def _lead(evaluation: Mapping[str, Any], clone: Sequence[Mapping[str, Any]], trpo: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     if clone:
@@ -204,7 +204,8 @@ def _tiles(evaluation: Mapping[str, Any]) -> list[Tile]:
     return tiles
 
 
-def _score_rows(evaluation: Mapping[str, Any], suffix: str) -> list[ScoreRow]:
+def score_rows(evaluation: Mapping[str, Any], suffix: str = "") -> list[ScoreRow]:
+    """Rows of the table; `suffix` follows their names."""
     return [
         ScoreRow(f"{name}{suffix}", MEANINGS.get(name, ""), dict(score["mean"]))
         for name, score in evaluation["policies"].items()

@@ -6,7 +6,6 @@ from a copy. What a run leaves for it is listed in docs/reference/file_formats.m
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 import yaml
 
 from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, Verdict, render
+from jobs.report.records import read_json, read_records
 from motions.base.atomic import atomic_write
-from motions.base.errors import UserError
 from motions.data.prompts import Prompt, load_prompts
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 
@@ -44,10 +43,10 @@ def write_report(run_directory: Path) -> Path:
 
 def read_document(run_directory: Path) -> ReportDocument:
     """What the report of a run directory shows."""
-    records = _read_metrics(run_directory / "metrics.jsonl")
+    records = read_records(run_directory / "metrics.jsonl")
     configuration = (run_directory / "config.yaml").read_text(encoding="utf-8")
     config = yaml.safe_load(configuration)
-    evaluation = _read_json(run_directory / "evaluation.json")
+    evaluation = read_json(run_directory / "evaluation.json")
     rows = [_evaluation_row(row) for row in evaluation.get("rows", [])]
     num_updates = max((int(record["step"]) for record in records), default=0)
     skeleton = get_skeleton(evaluation.get("skeleton", "humanml3d"))
@@ -131,22 +130,6 @@ def make_charts(records: list[dict[str, Any]]) -> list[Chart]:
         ),
     ]
     return [chart for chart in charts if chart.series]
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: {path.parent} is not the directory of a run")
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} line {number} is not JSON: {error}") from error
-    return records
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _named(records: list[dict[str, Any]], prefix: str, skip: tuple[str, ...]) -> dict[str, str]:
@@ -250,7 +233,7 @@ def _evaluation_note(evaluation: dict[str, Any]) -> str:
 
 
 def _facts(run_directory: Path, config: dict[str, Any], records: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    manifest = _read_json(run_directory / "manifest.json")
+    manifest = read_json(run_directory / "manifest.json")
     reward = f"{config['beta_s']} x {'segment-dense' if config['use_dense_reward'] else 'global'} semantic"
     if config["use_physics_reward"]:
         reward += f" + {config['beta_p']} x physics"

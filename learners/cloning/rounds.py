@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from learners.cloning.settings import CloneRounds
 
@@ -48,7 +49,7 @@ def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
     if workers.rank == 0:
         for clip, figures in run.refinement.items():
             listed = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-            print(f"labels of {clip} refined by {config.refine_method}: {listed}", flush=True)
+            say(f"labels of {clip} refined by {config.refine_method}: {listed}")
     if context.resume_from is not None:
         run.load(context.resume_from)
     learner = CloningLearner(run.controller, config, config.seed, workers)
@@ -60,20 +61,25 @@ def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
         def report(figures: dict[str, float], index: int = index) -> None:
             record = {"round": index, "samples": len(run.data or ()), "beta": config.beta(index), **figures}
             run.records.append({"step": len(run.records) + 1, **record})
-            context.report(record, None)
+            context.report(run.records[-1], None)
 
         figures = learner.fit(run.data, index, report)
         run.num_rounds = index + 1
         if workers.rank == 0:
-            print(
+            say(
                 f"round {index + 1}/{config.dagger_rounds + 1}: {len(run.data)} samples, validation error "
-                f"{figures['val_rmse']:.4f}, std {figures['std']:.3f}",
-                flush=True,
+                f"{figures['val_rmse']:.4f}, std {figures['std']:.3f}"
             )
         if index == config.dagger_rounds and config.critic_warm_s > 0:
             run.critic = warm_critic(config, env, run.controller, workers)
         run.checkpoint(context, figures)
     env.close()
+
+
+def say(line: str) -> None:
+    """Prints a line at once, above a progress bar where there is one."""
+    with tqdm.external_write_mode():
+        print(line, flush=True)
 
 
 def share_of(count: int, workers: Workers) -> int:

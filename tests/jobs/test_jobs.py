@@ -24,6 +24,7 @@ from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
 from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
+from jobs.text import pretraining
 from motions.data.prompts import Prompt, Segment, load_prompts, save_prompts
 from motions.settings import Settings
 from motions.skeleton.skeletons import HUMANML3D
@@ -98,7 +99,7 @@ def test_composites_are_part_of_the_training_and_lengths_of_a_batch_are_alike(
 
     dataset = load_dataset(str(models.dataset))
     config = pretrain_config(models.dataset, tmp_path)
-    batches = [pretrain.TrainingClips(config, dataset).batch(step) for step in range(16)]
+    batches = [pretraining.TrainingClips(config, dataset).batch(step) for step in range(16)]
     known = {caption for item in dataset.items("train") for caption in item.captions}
     for pool in (batches[:8], batches[8:]):
         assert all(len(batch.texts) == 6 for batch in pool)
@@ -107,7 +108,7 @@ def test_composites_are_part_of_the_training_and_lengths_of_a_batch_are_alike(
     shuffled = np.random.default_rng(0).permutation(np.concatenate([batch.lengths for batch in batches]))
     padding = sum(int((batch.lengths.max() - batch.lengths).sum()) for batch in batches)
     assert padding < 0.5 * sum(int((rows.max() - rows).sum()) for rows in shuffled.reshape(16, 6))
-    again = pretrain.TrainingClips(config, dataset).batch(11)
+    again = pretraining.TrainingClips(config, dataset).batch(11)
     np.testing.assert_array_equal(batches[11].features, again.features)
     assert batches[11].texts == again.texts != batches[10].texts
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cluster.records.run import open_run
 from cluster.records.run_directory import RunDirectoryError
 from cluster.runtime.connect import Connection
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
 from jobs import deepmimic, sft
+from jobs.character import sft_training
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import SFTConfig
@@ -22,6 +25,7 @@ from motions.humanoid.mocap import clips_folder
 from rollouts.control.actor_critic import load_controller
 from rollouts.imitation.demonstrations import Demonstrations
 from tests.toys.cloning_toys import SMALL_RUN
+from tests.toys.cluster_runs import Terminal
 
 
 def small(folder: Path, **changes: Any) -> SFTConfig:
@@ -67,6 +71,48 @@ def test_an_interrupted_cloning_goes_on_to_the_same_clone(tmp_path: Path, monkey
     assert rounds == [0, 1, 1]
     first, second = (load_controller(tmp_path / name / "clone").controller.state_dict() for name in ("whole", "cut"))
     assert all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
+
+
+def test_the_cloning_is_recorded_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    sft.run(small(tmp_path, evaluate=False, train_platform_type="TensorboardPlatform"))
+    folder = tmp_path / "clone"
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert "<" in terminal.getvalue() and "val_rmse=" in terminal.getvalue()
+    events = EventAccumulator(str(folder / "tensorboard")).Reload().Scalars("val_loss")
+    assert [event.step for event in events] == steps == list(range(1, len(steps) + 1))
+    # A checkpoint after each round, with the clone of then.
+    last = [step for step, record in zip(steps, records_of(folder), strict=True) if record["round"] == 0][-1]
+    kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert kept == [f"step_{last:09d}", f"step_{steps[-1]:09d}"]
+    assert load_controller(folder / "checkpoints" / kept[0]).extra["clone"]["val_rmse"] > 0
+    assert "Cloning: negative log-likelihood" in (folder / "report.html").read_text()
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_workers_do_again_is_recorded_once(tmp_path: Path) -> None:
+    config = small(tmp_path, evaluate=False)
+    settings = sft_training.run_settings(config)
+    with open_run(settings, config, "clips", 9, shown=("loss",)) as run:
+        recorder = sft_training.Recorder(run)
+        round_end = tmp_path / "round"
+        round_end.mkdir()
+        (round_end / "controller.safetensors").write_bytes(b"clone")
+        for step in (1, 2):
+            recorder({"step": step, **dict.fromkeys(sft_training.CURVES, 1.0)}, None)
+        recorder({"val_rmse": 1.0}, round_end)
+        for step, value in ((3, 3.0), (4, 3.0), (3, 4.0)):
+            recorder({"step": step, "loss": value}, None)
+        recorder({"val_rmse": 1.0}, tmp_path / "replaced by a newer one")
+    assert [(record["step"], record["loss"]) for record in records_of(tmp_path / "clone")] == [
+        (1, 1.0),
+        (2, 1.0),
+        (3, 4.0),
+    ]
+    assert (tmp_path / "clone/controller.safetensors").read_bytes() == b"clone"
 
 
 def test_what_a_refinement_did_is_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +209,9 @@ def test_two_workers_on_ray_train_clone_together(ray_cluster: Connection, tmp_pa
     config = small(tmp_path, runtime="ray", num_workers=2, evaluate=False, critic_warm_s=0.5, dagger_rounds=0)
     sft.run(config)
     records = [json.loads(line) for line in (tmp_path / "clone/metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, len(records) + 1))
+    manifest = json.loads((tmp_path / "clone/manifest.json").read_text())
+    assert manifest["step"] == len(records) and "controller.safetensors" in manifest["files"]
     # Four environments of 30 steps, less the steps that only reset.
     assert 100 <= records[-1]["samples"] <= 120
     assert load_controller(tmp_path / "clone").controller.statistics.count.item() == records[-1]["samples"]

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluster.records.run_directory import RunDirectoryError
 from jobs import pretrain, train_retrieval
@@ -17,7 +18,11 @@ from jobs.configs.generate import GenerateConfig
 from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
+from jobs.text import pretraining
+from rollouts.checkpoints.loading import load_base
+from rollouts.settings import PolicySettings
 from rollouts.text.encoders import PromptTooLongError
+from tests.toys.cluster_runs import Terminal
 from tests.toys.tiny_models import TinyModels, pretrain_config, retrieval_config
 
 
@@ -55,8 +60,8 @@ def test_captions_over_the_limit_are_refused_before_the_training_and_can_be_cut(
 
 
 def test_a_policy_can_be_kept_from_captions_that_stay_prompts(tmp_path: Path) -> None:
-    few = pretrain.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin", captions_per_motion=4))
-    every = pretrain.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin"))
+    few = pretraining.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin", captions_per_motion=4))
+    every = pretraining.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin"))
     for learnt, item in zip(few.items("train"), every.items("train"), strict=True):
         assert learnt.captions == item.captions[:4] and len(item.captions) > 4
 
@@ -136,3 +141,44 @@ def test_a_number_is_a_gpu(config: type[PretrainConfig | RetrievalConfig], tmp_p
 def test_no_option_is_answered_in_place_of_a_setting(guide: dict[str, object]) -> None:
     config = PretrainConfig if guide is PRETRAIN_GUIDE else GenerateConfig
     assert not set(guide) & set(names_of(flags_of(config)))
+
+
+def check_records(folder: Path, metric: str, num_steps: int, terminal: Terminal) -> str:
+    """A bar with the time that is left, curves in TensorBoard, a report; returns the report."""
+    shown = terminal.getvalue()
+    assert f"{num_steps}/{num_steps} [" in shown and "<" in shown and f"{metric}=" in shown
+    events = EventAccumulator(str(folder / "tensorboard")).Reload().Scalars(metric)
+    assert [event.step for event in events] == list(range(1, num_steps + 1))
+    report = (folder / "report.html").read_text()
+    assert f'"title": "{metric}"' in report and "Last values" in report and "seed: " in report
+    return report
+
+
+def test_a_policys_training_shows_curves_a_bar_and_a_report(
+    tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    options: dict[str, object] = {"train_platform_type": "TensorboardPlatform", "guidance_scale": 1.0}
+    best = {"best_metric": "loss", "best_mode": "min"}
+    pretrain.run(pretrain_config(tiny_models.dataset, tmp_path, num_samples=1, **options, **best))
+    report = check_records(tmp_path, "loss", 4, terminal)
+    assert "<h2>Samples</h2>" in report and "data:image/gif;base64," in report and "best/step_00000000" in report
+    folder = tmp_path / json.loads((tmp_path / "manifest.json").read_text())["best"]["folder"]
+    # A best checkpoint is a policy that other jobs read.
+    loaded = load_base(PolicySettings(model_path=str(folder)))
+    assert sum(parameter.numel() for parameter in loaded.network.parameters()) > 0
+
+
+def test_a_tmrs_training_shows_curves_a_bar_and_a_report(
+    tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    train_retrieval.run(retrieval_config(tiny_models.dataset, tmp_path, train_platform_type="TensorboardPlatform"))
+    report = check_records(tmp_path, "loss", 4, terminal)
+    assert "Held-out: t2m" in report and "held-out t2m/R03" in report
+    figures = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("evaluation/t2m/R03")
+    assert [event.step for event in figures] == [2, 4]
+    evaluations = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
+    best = json.loads((tmp_path / "manifest.json").read_text())["best"]
+    assert best["value"] == max(line["t2m/R03"] for line in evaluations)
+    assert (tmp_path / best["folder"] / "last_weights" / "text_encoder.pt").is_file()

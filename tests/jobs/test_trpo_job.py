@@ -87,6 +87,9 @@ def test_a_run_leaves_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture
     assert loaded.extra["timesteps"] == lines[-1]["timesteps"] and loaded.controller.config.hidden_sizes == (16,)
     assert [folder.name for folder in (tmp_path / "run/checkpoints").iterdir()] == [f"step_{len(lines):09d}"]
     assert (tmp_path / "run/training_curves_latest.png").is_file()
+    best = json.loads((tmp_path / "run/manifest.json").read_text())["best"]
+    assert best["metric"] == "rollout/return" and load_controller(tmp_path / "run" / best["folder"]).path.is_file()
+    assert "TRPO: return of an episode" in (tmp_path / "run/report.html").read_text()
     assert "controller.safetensors" in capsys.readouterr().out
 
 

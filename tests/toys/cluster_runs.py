@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from cluster.records.run_directory import RunDirectory
-from cluster.records.telemetry import Telemetry
+from cluster.records.run import open_run
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller
 from cluster.run.plan import Workload
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import Role, Runtime
-from cluster.settings import ClusterSettings, RunSettings
+from cluster.settings import ClusterSettings, RolloutRunSettings
 from rewards.messages import RewardError, RewardTerms
 from tests.toys import cluster_toys as toys
 
 
-class ToyConfig(RunSettings, ClusterSettings):
+class ToyConfig(RolloutRunSettings, ClusterSettings):
     """A job's configuration."""
 
     learning_rate: float = 2.0
@@ -85,28 +85,29 @@ class ToyRun:
         roles: Sequence[Role] | None = None,
         runtime: Callable[[], Runtime] = LocalRuntime,
         algorithm: Algorithm | None = None,
-        trace: Path | None = None,
         **settings: Any,
     ) -> None:
         self.config = ToyConfig(save_dir=folder, **{"num_steps": 5, "save_interval": 2, "eval_every": 2, **settings})
         self.runtime = runtime()
-        self._trace = trace
         self._roles = list(roles or toys.toy_roles(self.config))
         self._algorithm = algorithm or toy_algorithm()
 
     def __enter__(self) -> Controller:
-        self._directory = RunDirectory.open(self.config, self.config, "toy-data")
-        self._telemetry = Telemetry(self.config.num_steps, self._directory.step, trace=self._trace)
-        controller = Controller(
-            self.runtime, self._roles, self._algorithm, self._directory, self._telemetry, self.config
-        )
+        self._run = open_run(self.config, self.config, "toy-data", self.config.num_steps, trace=self.config.trace)
+        controller = Controller(self.runtime, self._roles, self._algorithm, self._run.__enter__(), self.config)
         controller.start()
         return controller
 
     def __exit__(self, *_: object) -> None:
         self.runtime.close()
-        self._telemetry.close()
-        self._directory.close()
+        self._run.__exit__(None, None, None)
+
+
+class Terminal(io.StringIO):
+    """A terminal that does not tell its size."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def final_state(folder: Path) -> dict[str, Any]:

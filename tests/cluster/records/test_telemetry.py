@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import itertools
+import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -16,21 +22,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cluster.records.telemetry import Telemetry, trace_event
 from cluster.records.trackers import make_tracker
 from cluster.runtime.protocol import CallStats
-from tests.toys.cluster_runs import ToyConfig
+from tests.toys.cluster_runs import Terminal, ToyConfig
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def settings(folder: Path, **changes: Any) -> ToyConfig:
     return ToyConfig(save_dir=folder, **changes)
 
 
-def told(stream: io.StringIO, log_interval: int) -> None:
+def told(stream: TextIO, log_interval: int) -> None:
     telemetry = Telemetry(num_steps=5, log_interval=log_interval, stream=stream)
     for step in range(1, 6):
         telemetry.log({"reward/total": step / 10, "policy/loss": 3.0}, step)
@@ -132,3 +133,18 @@ def test_gauge_names_are_legal() -> None:
 def test_trace_events_are_in_microseconds() -> None:
     event = trace_event(CallStats("rollout-0", "rollout of step 3", 10.0, 10.5, 77))
     assert (event["ts"], event["dur"], event["tid"], event["ph"]) == (10e6, 0.5e6, "rollout-0", "X")
+
+
+def test_a_terminal_that_does_not_tell_its_size_has_a_bar_too() -> None:
+    """As under `script` or in some containers: 0 columns, 0 rows."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+    with os.fdopen(slave, "w") as stream:
+        told(stream, log_interval=1)
+    shown = b""
+    # Reading ends with an error, as the other side is closed.
+    with contextlib.suppress(OSError):
+        while part := os.read(master, 10_000):
+            shown += part
+    os.close(master)
+    assert all(word in shown.decode() for word in ("5/5", "reward total=0.5", "<"))

@@ -294,9 +294,8 @@ def test_after_an_evaluation_the_job_is_told(tmp_path: Path) -> None:
 
 
 def test_the_trace_has_every_call(tmp_path: Path) -> None:
-    trace = tmp_path / "trace.json"
-    with ToyRun(tmp_path / "run", num_steps=2, trace=trace) as controller:
+    with ToyRun(tmp_path / "run", num_steps=2, trace=True) as controller:
         controller.run()
-    events = json.loads(trace.read_text())["traceEvents"]
+    events = json.loads((tmp_path / "run/trace.json").read_text())["traceEvents"]
     assert sum(event["tid"] == "rollout" for event in events) == 3 * 2 + 2 * 2
     assert all(event["dur"] >= 0 and event["ph"] == "X" for event in events)

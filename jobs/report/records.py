@@ -1,0 +1,33 @@
+"""The files of a run directory that reports read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from motions.base.errors import UserError
+
+
+def read_records(path: Path, default: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """Lines of a .jsonl file; `default` where there is none.
+
+    Raises:
+        UserError: there is no such file and no default, or a line is not JSON.
+    """
+    if not path.is_file():
+        if default is None:
+            raise UserError(f"{path} does not exist: {path.parent} is not the directory of a run")
+        return default
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} line {number} is not JSON: {error}") from error
+    return records
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A .json file; nothing where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
