@@ -145,7 +145,7 @@ def read_flags(
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """`; did you mean --a or --b?`, or nothing when no name is near."""
+    """`; did you mean --seed or --preset?`, or nothing when no name is near."""
     near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join('--' + name for name in near)}?" if near else ""
 
