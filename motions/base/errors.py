@@ -2,6 +2,10 @@
 
 import errno
 
+from pydantic import ValidationError
+
+_CODE_MISTAKES = ("missing", "extra_forbidden", "unexpected_keyword_argument")
+"""Kinds of a `ValidationError` that no value of an option has: a model is built by the wrong names."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -28,11 +32,14 @@ class RemoteError(RuntimeError):
 def is_mendable(error: BaseException) -> bool:
     """Whether a user can mend an error, so that its message is enough.
 
-    True for a `UserError`, for a system error that names a file (missing, not readable) or is the disk's (full), and
+    True for a `UserError`, for a settings model that refuses values (a job that builds another's options from its own,
+    or from a file), for a system error that names a file (missing, not readable) or is the disk's (full), and
     for a `RemoteError` that has such a cause or none.
     """
     if isinstance(error, RemoteError):
         return error.cause is None or is_mendable(error.cause)
     if isinstance(error, UserError):
         return True
+    if isinstance(error, ValidationError):
+        return all(detail["type"] not in _CODE_MISTAKES for detail in error.errors(include_url=False))
     return isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)

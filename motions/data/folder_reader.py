@@ -88,7 +88,7 @@ class MotionFolder:
         """
         if split not in self.splits:
             raise UserError(f"split {split!r}: dataset {self.path} has {', '.join(self.splits)}")
-        lines = (self.path / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        lines = _lines(self.path / f"{split}.txt")
         ids = dict.fromkeys(line.strip() for line in lines if line.strip())
         motions: list[TextMotion] = []
         num_missing = num_unusual = 0
@@ -165,6 +165,13 @@ class MotionFolder:
         raise UserError(f"{self.path}/Mean.npy has {width} numbers; {known} are expected")
 
 
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a UTF-8 text file: {error}") from error
+
+
 def read_captions(path: Path) -> list[Caption]:
     """The captions of one texts file. A time that is nan counts as 0, as in MDM's data loader.
 
@@ -172,7 +179,7 @@ def read_captions(path: Path) -> list[Caption]:
     where there is no caption at all.
     """
     captions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         parts = line.strip().split("#")
