@@ -152,6 +152,15 @@ def test_lines_beyond_the_commit_are_cut_also_half_a_line(tmp_path: Path) -> Non
     assert [path.name for path in again.checkpoints.iterdir()] == ["step_000000002"]
 
 
+def test_a_damaged_line_of_metrics_is_named(tmp_path: Path) -> None:
+    directory = opened(tmp_path / "run")
+    saved(directory, 1)
+    directory.close()
+    (tmp_path / "run/metrics.jsonl").write_text('{"step": 1\n')
+    with pytest.raises(RunDirectoryError, match=r"metrics\.jsonl has a line that is not JSON"):
+        opened(tmp_path / "run", resume=True)
+
+
 def test_an_existing_run_needs_a_word(tmp_path: Path) -> None:
     opened(tmp_path / "run").close()
     before = snapshot(tmp_path / "run")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motions.base.errors import UserError
 from motions.data.dataset import load_dataset
 from motions.data.folder_reader import read_captions
 
@@ -157,3 +158,9 @@ def test_malformed_captions_are_named(tmp_path: Path, text: str, message: str) -
     with pytest.raises(ValueError, match=message) as raised:
         read_captions(path)
     assert "000000.txt" in str(raised.value)
+
+
+def test_captions_that_are_not_utf_8_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("a man walks to the caf\u00e9#a/DET#0.0#0.0\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"a\.txt is not a UTF-8 text file"):
+        read_captions(tmp_path / "a.txt")
