@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rollouts.control.actor_critic import load_controller as load_controller
     from rollouts.control.actor_critic import save_controller as save_controller
     from rollouts.diffusion.policy import DiffusionPolicy as DiffusionPolicy
+    from rollouts.diffusion.samplers import Sampler as Sampler
     from rollouts.diffusion.schedule import DiffusionSchedule as DiffusionSchedule
     from rollouts.diffusion.worker import RolloutWorker as RolloutWorker
     from rollouts.messages import GroupMotions as GroupMotions
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from rollouts.messages import RolloutRequest as RolloutRequest
     from rollouts.messages import TextCondition as TextCondition
     from rollouts.messages import Trajectory as Trajectory
+    from rollouts.networks.denoiser_network import DenoiserNetwork as DenoiserNetwork
     from rollouts.networks.mdm import MDM as MDM
-    from rollouts.networks.mdm import MDMConfig as MDMConfig
+    from rollouts.networks.mdm_config import MDMConfig as MDMConfig
     from rollouts.settings import PolicySettings as PolicySettings
     from rollouts.settings import SamplingSettings as SamplingSettings
     from rollouts.text.encoders import TextEncoder as TextEncoder
