@@ -137,6 +137,10 @@ def split_at_dashes(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(words[:index]), list(words[index + 1 :])
 
 
+# Other tests have imported the jobs before.
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What readers of the pages have: recordings, and the files of MDM, HumanML3D and TMR, here tiny ones."""
