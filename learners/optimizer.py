@@ -1,5 +1,5 @@
-"""AdamW with what every learner wants around it: a learning rate schedule, gradient clipping, a check before weights
-are touched, and a state that resumes bit for bit or not at all.
+"""AdamW for all learners: learning rate schedule, gradient clipping, a check for finite gradients before each step, and
+a state that resumes bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STEPS_UNTIL_GROWTH = 2000
 
 
 class DivergenceError(UserError):
-    """A loss or a gradient is not finite; the weights were not changed by the step that found it."""
+    """A loss or a gradient is not finite; the step that found it changed no weights."""
 
 
 class GradientOverflowError(ArithmeticError):
@@ -28,22 +28,21 @@ class GradientOverflowError(ArithmeticError):
 
 @dataclass(frozen=True, slots=True)
 class OptimizerOptions:
-    """Numbers of one optimizer; see the settings of the learners."""
+    """Options of one optimizer; see the learners' settings."""
 
     learning_rate: float
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.0
     max_grad_norm: float = 0.0
-    """0: gradients are not clipped."""
+    """Largest norm of the gradients; 0 means no limit."""
     warmup_steps: int = 0
     decay_steps: int = 0
-    """Cosine from the learning rate to 0 over so many steps; 0: constant."""
+    """Steps over which the learning rate falls to 0 along a cosine; 0 keeps it constant."""
 
 
 def learning_rate_factor(step: int, warmup_steps: int, decay_steps: int) -> float:
-    """Share of the learning rate at a step (0-based): linear warm-up, then constant, or a cosine to 0 at
-    `decay_steps`."""
+    """Factor on the learning rate at a step (from 0): linear warm-up, then constant or a cosine to `decay_steps`."""
     factor = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     if decay_steps:
         factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / decay_steps)))
@@ -60,7 +59,7 @@ class Optimizer:
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], options: OptimizerOptions, loss_scaling: bool = False) -> None:
-        """Optimise named parameters. `loss_scaling`: losses pass through `scaled`, for networks that run in fp16.
+        """Creates an optimizer. With `loss_scaling` losses pass through `scaled`, for networks that run in fp16.
 
         Raises:
             UserError: there are no parameters.
@@ -89,22 +88,22 @@ class Optimizer:
         return options.learning_rate * learning_rate_factor(self.num_steps, options.warmup_steps, options.decay_steps)
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Clears all gradients."""
         self._adamw.zero_grad(set_to_none=True)
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """The loss to call `backward` on: times the loss scale, which keeps small fp16 gradients above 0."""
+        """The loss to call `backward` on, multiplied by the loss scale, which keeps small fp16 gradients above 0."""
         return loss * self._loss_scale if self._scaling else loss
 
     def step(self) -> float:
-        """Clip the gradients, take one step, forget them.
+        """Clips the gradients, takes one step and clears them.
 
         Returns:
             The norm of the gradients before clipping.
 
         Raises:
-            DivergenceError: a gradient is not finite; weights and optimizer are as before, gradients are forgotten.
-            GradientOverflowError: the same, but with a loss scale that could be halved.
+            DivergenceError: a gradient is not finite; weights and optimizer are unchanged, gradients are cleared.
+            GradientOverflowError: the same in fp16, if the loss scale could be halved.
         """
         if self._scaling:
             self._unscale()
@@ -143,7 +142,7 @@ class Optimizer:
                 value.grad.div_(self._loss_scale)
 
     def state(self) -> dict[str, Any]:
-        """Moments by parameter name, number of steps and loss scale: CPU copies that load with `weights_only=True`."""
+        """Moments by parameter name, number of steps and loss scale: CPU copies, loadable with `weights_only=True`."""
         inner = self._adamw.state_dict()["state"]
         moments = {
             name: {key: value.detach().cpu().clone() for key, value in inner.get(index, {}).items()}
@@ -153,10 +152,10 @@ class Optimizer:
         return {"moments": moments, "num_steps": self.num_steps, "loss_scale": scale}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over `state()` of another run.
+        """Restores the result of `state()`.
 
         Raises:
-            UserError: the moments are of other parameters or shapes; nothing is changed then.
+            UserError: the moments belong to other parameters or shapes; nothing is changed.
         """
         moments: Mapping[str, Mapping[str, Tensor]] = state["moments"]
         if list(moments) != list(self._parameters):

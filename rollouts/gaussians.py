@@ -1,4 +1,4 @@
-"""Log-densities, divergences and entropies of the Gaussians of this project, each with its own reduction.
+"""Log-densities, divergences and entropies of the three kinds of Gaussians in use, each with its own reduction.
 
 gaussian_*           one denoising step: isotropic with a known standard deviation, mean over features and frames
 action_*             a character's action: diagonal, summed over its entries
@@ -17,12 +17,12 @@ from torch import Tensor
 def gaussian_log_prob(x_prev: Tensor, mean: Tensor, std: Tensor, mask: Tensor | None) -> Tensor:
     """log N(x_prev; mean, std^2 I), mean over valid elements: [N] float32.
 
-    x_prev is detached: a drawn state is data, its gradient would cancel the one through the mean.
+    x_prev is detached: a sampled state is data, and its gradient would cancel the one through the mean.
 
     Args:
-        x_prev: drawn states [N, T, D].
+        x_prev: sampled states [N, T, D].
         mean: [N, T, D].
-        std: [N], every entry > 0.
+        std: [N], all above 0.
         mask: [N, T] bool, True = real frame; None = all are real.
 
     Raises:
@@ -57,7 +57,7 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _at_least_fp32(values: Tensor) -> Tensor:
-    """Half precision becomes fp32; float64 stays, so that gradients can be checked by finite differences."""
+    """Converts half precision to fp32; float64 stays, so that gradients can be checked by finite differences."""
     return values if values.dtype == torch.float64 else values.float()
 
 

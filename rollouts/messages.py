@@ -1,6 +1,6 @@
-"""What travels between controller, rollout actors, reward actors and the learner.
+"""Messages between controller, rollout actors, reward actors and the learner.
 
-Arrays are NumPy: the object store maps them without a copy, read-only, so no state leaks between processes.
+Arrays are NumPy: the object store maps them read-only without a copy, so no state is shared between processes.
 Legend: N samples of one group, S trained denoising steps, T frames (padded), D features, E text embedding width.
 """
 
@@ -23,7 +23,7 @@ TextForm = Literal["pooled", "tokens"]
 
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
-    """One published set of weights; `number` counts optimizer-visible updates from 0 (the base policy)."""
+    """A published set of weights; `number` counts updates from 0, the base policy."""
 
     number: int
     weights: Weights
@@ -41,7 +41,7 @@ class TextCondition:
 
 @dataclass(frozen=True, slots=True)
 class RolloutRequest:
-    """One group to roll out. The rollout is a pure function of this and the weights: same bits wherever it runs.
+    """One group to roll out. The rollout is a pure function of this and the weights, with the same bits on every actor.
 
     Example:
         RolloutRequest(step=3, prompt_index=1, prompt=prompt, condition=condition, num_samples=16, seed=7,
@@ -49,20 +49,19 @@ class RolloutRequest:
     """
 
     step: int
-    """Training step that will consume the group; keys the noise."""
+    """Training step that will use the group; keys the noise."""
     prompt_index: int
-    """Place of the prompt in the step's batch; keys the noise."""
+    """Index of the prompt in the step's batch; keys the noise."""
     prompt: Prompt
     condition: TextCondition
     num_samples: int
     seed: int
     stochastic_steps: tuple[int, ...]
-    """Positions in the (respaced) denoising sequence, 0 = noisiest, that are sampled with noise; the others are
-    deterministic. Empty for evaluation."""
+    """Positions in the (respaced) denoising sequence, 0 = noisiest, that draw noise; none for evaluation."""
     trained_steps: tuple[int, ...]
     """Subset of `stochastic_steps` whose states and log-probabilities are recorded."""
     share_initial_noise: bool
-    """One x_T for the whole group."""
+    """Whether all samples of the group have the same x_T."""
     policy_version: int
     denoising: Denoising | None = None
     """Sampler, steps and guidance other than the policy's own; nothing can be trained on such a rollout."""
@@ -73,28 +72,28 @@ class GroupMotions:
     """Motions of one group, in physical units (denormalised features), for the rewards and the report."""
 
     features: np.ndarray
-    """[N, T, D] float32."""
+    """Features [N, T, D] float32."""
     lengths: np.ndarray
-    """[N] int64, valid frames of each sample."""
+    """Number of valid frames of each sample, [N] int64."""
     prompt: Prompt
     policy_version: int
     seconds: float
-    """Wall time of the rollout call."""
+    """Wall-clock duration of the rollout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Recorded transitions of one group: everything the learner needs, nothing the rewards need."""
+    """Recorded transitions of one group: all that the learner needs, and nothing that only rewards need."""
 
     states: np.ndarray
-    """x_t before the transition, [S, N, T, D] float32."""
+    """State x_t before the transition, [S, N, T, D] float32."""
     next_states: np.ndarray
-    """x_{t-1} that was drawn, [S, N, T, D] float32."""
+    """Sampled state x_{t-1}, [S, N, T, D] float32."""
     steps: np.ndarray
     """Position of each recorded transition in the denoising sequence, [S] int64."""
     log_probs: np.ndarray
-    """Behaviour log-probabilities, mean over valid elements, [S, N] float32."""
+    """Log-probabilities at sampling, mean over valid elements, [S, N] float32."""
     lengths: np.ndarray
-    """[N] int64."""
+    """Number of valid frames of each sample, [N] int64."""
     condition: TextCondition
     policy_version: int

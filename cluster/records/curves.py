@@ -21,7 +21,7 @@ PANEL_INCHES = (6.0, 3.0)
 DPI = 120
 INK, GRID, CURVE, RAW = "#222222", "#e4e4e4", "#0b7a75", "#b9dcda"
 SERIES = (CURVE, "#c2410c", "#4338ca", "#a16207")
-"""Colours of runs in one panel."""
+"""Colours of several runs in one panel."""
 
 
 def draw_curves(path: Path, curves: Mapping[str, Sequence[tuple[float, float]]]) -> None:

@@ -1,8 +1,8 @@
-"""Who is told what a run does: a progress bar or lines, trackers, the cluster's metrics endpoint, a trace.
+"""Reports the progress of a run: a progress bar or lines of text, trackers, the cluster's metrics endpoint, a trace.
 
-Choices: nothing here decides anything, and `metrics.jsonl` is not written here: the run directory owns it, because the
-resumed run depends on it. Text goes to stderr (stdout is for results), as a bar on a terminal and as one line every
-`log_interval` steps elsewhere.
+Nothing here affects the run, and `metrics.jsonl` is not written here but by the run directory, because a resumed run
+depends on it. Text goes to stderr (stdout is for results), as a bar on a terminal and otherwise as one line every
+`log_interval` steps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHOWN = ("reward/total", "evaluation/total", "policy/kl_reference", "seconds/ste
 
 
 class Telemetry:
-    """Tells everybody.
+    """Sends progress and metrics of a run to terminal, tracker, gauges and trace.
 
     Args:
         num_steps: steps of the run.
@@ -57,7 +57,7 @@ class Telemetry:
         shown: Sequence[str] = SHOWN,
     ) -> None:
         self.seconds: dict[str, float] = {}
-        """Wall time of each phase's last run."""
+        """Wall-clock duration of each phase's last run."""
         self._num_steps = num_steps
         self._log_interval = log_interval
         self._tracker = tracker
@@ -77,7 +77,7 @@ class Telemetry:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a phase, and show it at the metrics endpoint while it lasts."""
+        """Measures a phase, and shows it at the metrics endpoint while it lasts."""
         assert name in PHASES, name
         if self._gauges is not None:
             self._gauges.set_phase(name)
@@ -92,7 +92,7 @@ class Telemetry:
                 self._gauges.set_phase(None)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of a step, or of an evaluation after it."""
+        """Records metrics of a step, or of an evaluation after it."""
         if self._tracker is not None:
             self._tracker.log(metrics, step)
         if self._gauges is not None:
@@ -100,7 +100,7 @@ class Telemetry:
         self._shown |= {name: metrics[name] for name in self._names if name in metrics}
 
     def finished_step(self, step: int) -> None:
-        """Move the bar, or write a line."""
+        """Advances the bar, or writes a line."""
         if self._bar is not None:
             # The bar decides when it is drawn again; a training can make hundreds of steps a second.
             values = {name.replace("/", " "): f"{value:.4g}" for name, value in self._shown.items()}
@@ -119,7 +119,7 @@ class Telemetry:
         return pace * max(self._num_steps - step, 0)
 
     def rewound(self, step: int) -> None:
-        """The run goes on from an earlier step."""
+        """Resets the bar when the run continues from an earlier step."""
         if self._bar is not None:
             self._bar.n = step
             self._bar.refresh()
@@ -131,7 +131,7 @@ class Telemetry:
             self._bar = None
 
     def message(self, text: str) -> None:
-        """A line for people."""
+        """Prints a line for the user."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
@@ -139,12 +139,12 @@ class Telemetry:
             self._stream.flush()
 
     def spans(self, spans: Sequence[CallStats]) -> None:
-        """Calls for the trace."""
+        """Adds calls to the trace."""
         if self._trace is not None:
             self._events += [trace_event(span) for span in spans]
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Writes what is buffered, and closes the tracker."""
         self.finished_last_step()
         if self._tracker is not None:
             self._tracker.close()
@@ -163,7 +163,7 @@ def _bar_size(stream: TextIO) -> dict[str, Any]:
 
 
 def trace_event(span: CallStats) -> dict[str, Any]:
-    """A complete event of Chrome's trace format: microseconds, one row per actor."""
+    """A complete event in Chrome's trace format: microseconds, one row per actor."""
     return {
         "name": span.label,
         "ph": "X",

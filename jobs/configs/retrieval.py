@@ -1,4 +1,4 @@
-"""The configuration of `jobs.train_retrieval`; imports neither torch nor ray."""
+"""Configuration of `jobs.train_retrieval`; imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rollouts.settings import (
 
 
 class RetrievalConfig(DataSettings, RetrievalSettings, TextEncoderSettings, TrainingRunSettings, DeviceSettings):
-    """Training of a retrieval model."""
+    """Training of a TMR, which compares text and motion."""
 
     captions: Literal["train", "judge"] = "train"
-    """Captions to learn: `judge` has other words for the same motions and exists for the built-in data only; a judge
-    that learned them knows what the reward does not."""
+    """Captions to train on: `judge` describes the same motions in other words, for a TMR that evaluates independently
+    of the reward; it exists for the built-in data only."""
 
     best_metric: str | None = "evaluation/t2m/R03"
     """Figure by which the best checkpoint is kept as well, in `best/`: a held-out one by `evaluation/NAME`, or a metric

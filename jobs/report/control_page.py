@@ -1,7 +1,7 @@
-"""The report of a character controller, as data, and its rendering into one HTML file that needs no network.
+"""The report of a controller, as data, and its rendering into one HTML file that needs no network.
 
-The same cards, charts and player as the report of a fine-tuned policy (`document.py`); its own are the table of scores
-against baselines, and the player with the reference on the left and the policy on the right.
+It uses the cards, charts and player of the report of a fine-tuned policy (`document.py`), and adds a table of scores
+next to baselines, and a player with the reference on the left and the policy on the right.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from motions.skeleton.skeletons import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class ScoreColumn:
-    """A quantity of the table: heading, what it means, digits, and which direction is better."""
+    """A quantity of the table: heading, meaning, digits, and which direction is better."""
 
     key: str
     heading: str
     meaning: str
     digits: int
     better: int
-    """1: higher, -1: lower."""
+    """1 if higher is better, -1 if lower is."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One policy: values by `ScoreColumn.key`; a missing one is shown as a dash."""
+    """One policy: values by `ScoreColumn.key`; a missing value is shown as a dash."""
 
     name: str
     meaning: str
@@ -58,7 +58,7 @@ class Imitation:
 
 @dataclass(frozen=True, slots=True)
 class ControlDocument:
-    """Everything the page shows."""
+    """All data of the page."""
 
     title: str
     lead: str
@@ -67,7 +67,7 @@ class ControlDocument:
     rows: Sequence[ScoreRow]
     table_note: str
     pushes: Sequence[ScoreRow]
-    """Recovery by push: `values` maps a column's heading to the share of recoveries."""
+    """Recovery by push: `values` maps a column's heading to the fraction of recoveries."""
     charts: Sequence[Chart]
     imitations: Sequence[Imitation]
     video: bytes | None
@@ -145,7 +145,7 @@ def score_section(note: str, columns: Sequence[ScoreColumn], rows: Sequence[Scor
 
 
 def score_table(columns: Sequence[ScoreColumn], rows: Sequence[ScoreRow]) -> str:
-    """Policies by quantities; the best value of a column is marked."""
+    """Table of policies by quantities; the best value of a column is marked."""
     head = "".join(
         f'<th title="{html.escape(column.meaning)}">{html.escape(column.heading)}</th>' for column in columns
     )

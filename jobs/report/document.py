@@ -1,8 +1,8 @@
-"""What a report shows, as data, and its rendering into one HTML file that needs no network.
+"""Data of a report, and its rendering into one HTML file that needs no network.
 
 1. `ReportDocument` holds only plain values and joint positions; `render` is a pure function of it.
 2. Motions are embedded as int16 (millimetres, as a rule) in base64: 100 frames of 22 joints take 18 kB.
-3. Drawing happens in the browser (viewer.js, charts.js), so motions can be orbited and values read off the charts.
+3. The browser draws (viewer.js, charts.js), so that motions can be rotated and values read off the charts.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Chart:
     zero: bool = False
     """Whether the vertical axis includes 0."""
     x_label: str = "update"
-    """What the horizontal axis counts."""
+    """Quantity on the horizontal axis."""
 
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One quantity before and after, with the paired 95 % interval of its change and whether the change is wanted."""
+    """One quantity before and after, with the paired 95 % interval of its change and whether it is an improvement."""
 
     name: str
     meaning: str
@@ -68,7 +68,7 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The same prompt and seed before and after: joints [T, J, 3] in metres, y up."""
+    """The motions of one prompt and seed before and after: joints [T, J, 3] in metres, y up."""
 
     title: str
     segments: list[tuple[str, int, int]]
@@ -80,7 +80,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Tile:
-    """A headline number."""
+    """A headline number with its label and change."""
 
     label: str
     value: str
@@ -90,7 +90,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ReportDocument:
-    """Everything one report page shows."""
+    """All data of a report page."""
 
     title: str
     lead: str
@@ -149,7 +149,7 @@ def render_page(
         facts=facts_table(list(facts)),
         configuration=html.escape(configuration),
         version=metadata_version(),
-        # "</" would end the script element inside which the data stands.
+        # "</" would end the script element that holds the data.
         data=json.dumps(data, allow_nan=False).replace("</", "<\\/"),
         style=asset("page.css"),
         viewer_script=asset("viewer.js"),
@@ -159,7 +159,7 @@ def render_page(
 
 
 def metadata_version() -> str:
-    """Version of the installed project, or `source` where only the uploaded tree is there (a Ray job)."""
+    """Version of the installed project, or `source` if it is not installed (in a Ray job)."""
     try:
         return metadata.version("kinetune")
     except metadata.PackageNotFoundError:
@@ -216,13 +216,13 @@ def _evaluation_table(rows: list[EvaluationRow]) -> str:
 
 
 def facts_table(facts: list[tuple[str, str]]) -> str:
-    """Names and values as a table."""
+    """HTML table of names and values."""
     rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in facts)
     return f"<table><tbody>{rows}</tbody></table>"
 
 
 def chart_data(chart: Chart) -> dict[str, object]:
-    """What charts.js draws."""
+    """The chart as data for charts.js."""
     data = asdict(chart)
     for series, colour in zip(data["series"], SERIES_COLOURS * (1 + len(chart.series) // 8), strict=False):
         series["colour"] = colour
@@ -230,7 +230,7 @@ def chart_data(chart: Chart) -> dict[str, object]:
 
 
 def skeleton_data(skeleton: Skeleton) -> dict[str, object]:
-    """What viewer.js knows of a skeleton."""
+    """The skeleton as data for viewer.js."""
     sides = []
     for name in skeleton.joint_names:
         lowered = name.lower()
@@ -246,7 +246,7 @@ def skeleton_data(skeleton: Skeleton) -> dict[str, object]:
 
 
 def _bone_thickness_m(joint_name: str) -> float:
-    """Width at which the bone that ends in a joint is drawn, so that the figure reads as a body."""
+    """Width with which the bone that ends in a joint is drawn, chosen so that the figure looks like a body."""
     lowered = joint_name.lower()
     for words, width_m in (
         (("wrist", "foot", "toe"), 0.055),
@@ -271,9 +271,9 @@ def _comparison_data(comparison: Comparison, skeleton: Skeleton) -> dict[str, ob
 
 
 def motion_data(joints: np.ndarray, num_joints: int) -> dict[str, object]:
-    """Joints [T, J, 3] in metres as viewer.js reads them: int16 counts of `unit_m` in base64.
+    """Joints [T, J, 3] in metres in the format of viewer.js: int16 multiples of `unit_m` in base64.
 
-    The unit is a millimetre, and more for motions that leave the 32 m that int16 can hold.
+    The unit is a millimetre, or larger for motions that exceed the 32 m that int16 can represent.
 
     Raises:
         ValueError: another shape, or positions that are not finite.

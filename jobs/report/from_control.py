@@ -1,10 +1,10 @@
-"""Reads the directory of a character run and writes its `report.html`.
+"""Reads the directory of a controller's run and writes its `report.html`.
 
-    clone/metrics.jsonl      one line per look at the validation data: round, samples, loss, val_rmse, std
+    clone/metrics.jsonl      one line per validation: round, samples, loss, val_rmse, std
     trpo/metrics.jsonl       one line per iteration: steps, rollout/*, trust region and critic, seconds/*
-    evaluation.json          `rewards.evaluation.character`
+    evaluation.json          results of `rewards.evaluation.character`
     imitations.npz           joints of reference and policy from some starts
-    imitation.webp           the animation, with `imitation.json` about who drew it
+    imitation.webp           the animation, with `imitation.json` about its renderer
 
 Every part may be missing; the page is a pure function of the folder.
 """
@@ -67,7 +67,7 @@ def write_control_report(folder: Path) -> Path:
 
 
 def read_control_document(folder: Path) -> ControlDocument:
-    """What the report shows."""
+    """The contents of the report."""
     if not (folder / "evaluation.json").is_file():
         raise UserError(f"{folder} holds no evaluation.json: it is no finished run of jobs.deepmimic")
     evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ def clone_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 
 def trpo_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Curves of reinforcement learning, over environment steps in thousands where the records have them."""
+    """Curves of reinforcement learning, over environment steps in thousands if the records have them."""
     spec: list[tuple[str, str, dict[str, str], bool]] = [
         ("reward per step", "Mean of the iteration, with exploration.", {"rollout/reward": "reward"}, True),
         ("return of an episode", "Sum of rewards.", {"rollout/return": "return"}, True),
@@ -260,7 +260,8 @@ def _facts(folder: Path, evaluation: Mapping[str, Any], trpo: list[dict[str, Any
     path = folder / "stages.json"
     if path.is_file():
         stages = json.loads(path.read_text(encoding="utf-8"))
-        # A training that was stopped and resumed: its iterations know what they took, the stage only the last part.
+        # For a training that was stopped and resumed the iterations' times are complete, the stage's only the last
+        # part.
         stages |= {"trpo": sum(_seconds(record) for record in trpo)} if "trpo" in stages else {}
         for name, seconds in stages.items():
             facts.append((f"Wall time of {name}", f"{seconds / 60:.1f} min"))

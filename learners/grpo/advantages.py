@@ -1,8 +1,8 @@
 """Group-relative advantages: how much better a sample is than the other samples of its prompt.
 
-Pure NumPy in float64. Choices: population standard deviation, because groups are small (at N = 4 the unbiased one is 15
-% larger); a floor added to it, by default 1e-4, because 1e-8 turns rounding noise of equal rewards into advantages of
-1.5; groups without variance get advantage 0 exactly and are counted.
+Pure NumPy in float64. The standard deviation is that of the population, because groups are small (at N = 4 the unbiased
+one is 15 % larger); a floor is added to it, by default 1e-4, because with 1e-8 rounding noise of equal rewards becomes
+advantages of 1.5; groups without variance get advantage 0 exactly and are counted.
 
 Legend: P groups (prompts), N samples of a group.
 """
@@ -18,12 +18,12 @@ from learners.grpo.settings import GRPOSettings
 from motions.base.errors import UserError
 
 RELATIVE_SPREAD = 1e-6
-"""Rewards of a group whose max - min is below this share of their size (at least of 1) count as equal."""
+"""Rewards of a group count as equal if max - min is below this fraction of their size (of 1 for smaller ones)."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedTerm:
-    """One reward term with its weight in the total: `rewards` [P, N]."""
+    """One reward term [P, N] with its weight in the total."""
 
     weight: float
     rewards: np.ndarray
@@ -31,15 +31,15 @@ class WeightedTerm:
 
 @dataclass(frozen=True, slots=True)
 class Advantages:
-    """Result of `group_advantages`."""
+    """Advantages of P groups of N samples, with metrics."""
 
     values: np.ndarray
-    """[P, N] float32."""
+    """Advantages [P, N] float32."""
     zero_variance: np.ndarray
-    """[P] bool: all samples of the group scored the same, so its advantages are exactly 0."""
+    """[P] bool: all samples of the group have the same reward, so its advantages are exactly 0."""
     metrics: dict[str, float]
-    """reward_std (of all rewards), reward_group_std (mean over groups); of the advantages std, abs_max and the share
-    that was clipped, clip_fraction; zero_variance_groups and zero_variance_share."""
+    """reward_std (of all rewards), reward_group_std (mean over groups); of the advantages std, abs_max and
+    clip_fraction (the fraction that was clipped); zero_variance_groups and zero_variance_share."""
 
 
 def group_advantages(
@@ -52,9 +52,9 @@ def group_advantages(
     each` the terms are normalised one by one and summed with weights divided by their sum (MixGRPO).
 
     Args:
-        rewards: total rewards [P, N]; also with `each`, for the metrics.
-        settings: the options.
-        terms: weighted terms, needed if `settings.advantage_terms` is `each`.
+        rewards: total rewards [P, N]; with `each` only used for the metrics.
+        settings: options of GRPO.
+        terms: weighted terms, required if `settings.advantage_terms` is `each`.
 
     Raises:
         ValueError: not two-dimensional, fewer than two samples, not finite, or terms missing or of another shape.
@@ -85,7 +85,7 @@ def group_advantages(
 
 
 def _normalised(rewards: np.ndarray, settings: GRPOSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Unclipped advantages [P, N] and which groups have no variance [P]."""
+    """Unclipped advantages [P, N], and [P] whether a group has no variance."""
     spread = rewards.max(axis=1) - rewards.min(axis=1)
     equal = spread <= RELATIVE_SPREAD * np.maximum(1.0, np.abs(rewards).max(axis=1))
     centred = rewards - rewards.mean(axis=1, keepdims=True)
@@ -109,7 +109,7 @@ def _checked(name: str, rewards: np.ndarray) -> np.ndarray:
 
 
 def _checked_terms(terms: Mapping[str, WeightedTerm] | None, shape: tuple[int, ...]) -> dict[str, WeightedTerm]:
-    """Terms with a weight, as float64."""
+    """The terms with a weight other than 0, as float64."""
     if terms is None:
         raise ValueError("advantage_terms is 'each': group_advantages needs the weighted reward terms")
     used = {}

@@ -1,13 +1,13 @@
-"""GRPO updates of a diffusion policy: trajectories and advantages in, a new version of the weights out.
+"""GRPO updates of a diffusion policy: from trajectories and advantages to a new version of the weights.
 
-Choices. Memory is that of one micro-batch of (sample, step) pairs: each is scored, back-propagated and dropped, so
-neither the number of trained steps nor of groups matters. The reference sees the same micro-batch: with adapters it is
-the same network with adapters off, without them a frozen copy of the policy made at construction (once more the weights
-in memory). All pairs are measured before the first optimizer step of an update, when the policy still is the one that
-rolled out, so that a wrong ratio is found before any weight changes. The learner uses no randomness: no dropout, and a
-fixed order of pairs, which is why its state has no generator.
+Memory is that of one micro-batch of (sample, step) pairs: each is scored, back-propagated and dropped, independent of
+the numbers of trained steps and groups. The reference processes the same micro-batch: with adapters it is the same
+network with adapters off, without them a frozen copy of the policy made at construction (which takes the memory of the
+weights again). All pairs are scored before the first optimizer step of an update, while the policy still is the one
+that rolled out, so that a wrong ratio is found before any weight changes. The learner uses no random numbers (no
+dropout, and a fixed order of pairs), so its state has no generator.
 
-The update itself is `learners/grpo/update.py`.
+The update itself is in `learners/grpo/update.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rollouts.messages import PolicyVersion, Trajectory
 
 
 class GRPOLearner:
-    """Trains the policy it is given, in place.
+    """Trains a diffusion policy in place.
 
     Example:
         learner = GRPOLearner(policy, GRPOSettings())
@@ -43,13 +43,13 @@ class GRPOLearner:
     def __init__(
         self, policy: DiffusionPolicy, settings: GRPOSettings, reference: DiffusionPolicy | None = None
     ) -> None:
-        """Start at version 0 with the policy's present weights.
+        """Starts at version 0 with the policy's present weights.
 
         Args:
-            policy: what is trained: its adapters if it has any, else all its parameters that require a gradient.
-            settings: the options.
-            reference: what the KL penalty pulls towards; by default the policy without its adapters, or a frozen copy
-                of it if it has none. It keeps its own copy in memory.
+            policy: the policy to train: its adapters if it has any, else all its parameters that require a gradient.
+            settings: options of GRPO.
+            reference: policy that the KL penalty refers to; by default the policy without its adapters, or a frozen
+                copy of it if it has none, which takes memory.
 
         Raises:
             ValueError: nothing is trainable, or policy and reference have different numbers of denoising steps.
@@ -81,7 +81,7 @@ class GRPOLearner:
         self._trained = TrainedPolicy(policy, reference)
 
     def update(self, trajectories: Sequence[Trajectory], advantages: np.ndarray) -> dict[str, float]:
-        """Learn from P groups; the version's number rises by one.
+        """Updates the policy from P groups; the version's number increases by one.
 
         Args:
             trajectories: P groups of N samples, rolled out by this learner's present version.
@@ -90,11 +90,11 @@ class GRPOLearner:
         Returns:
             Means over the pairs of all inner epochs (`grpo_metrics`), per denoising position
             `kl_reference_position_<k>` and `ratio_std_position_<k>`, `kl_old`, `first_ratio_error`, `grad_norm`,
-            `learning_rate`, counts, and `seconds_<stage>`. Without a single pair (all groups dropped) only counts and
+            `learning_rate`, counts, and `seconds_<stage>`. If there is no pair (all groups dropped) only counts and
             seconds.
 
         Raises:
-            RatioError: the first ratio is further than `ratio_tolerance` from 1. No weight was changed.
+            RatioError: the first ratio differs from 1 by more than `ratio_tolerance`. No weight was changed.
             DivergenceError: a loss or gradient is not finite. The step that found it changed no weight.
             ValueError: trajectories that do not fit each other or the learner.
         """
@@ -109,20 +109,20 @@ class GRPOLearner:
         return metrics | {"policy_version": float(self.number)}
 
     def version(self) -> PolicyVersion:
-        """The present weights under the present number; copies."""
+        """Copies of the present weights with their number."""
         return PolicyVersion(self.number, self.policy.weights())
 
     def evaluation_version(self) -> PolicyVersion:
-        """The averaged weights if `policy_ema_decay` is on, else the present ones; copies."""
+        """Copies of the averaged weights if `policy_ema_decay` is on, else of the present ones."""
         if self._ema is None:
             return self.version()
         weights = {name: value.cpu().numpy() for name, value in self._ema.weights().items()}
         return PolicyVersion(self.number, weights)
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs: tensors and plain types, copies; loads with `weights_only=True`.
+        """Everything that a resumed run needs: copies of tensors, and plain types, loadable with `weights_only=True`.
 
-        The base weights are not in it: construct the learner from the same base before `load`.
+        It does not include the base weights: construct the learner from the same base before `load`.
         """
         return {
             "kind": "grpo",
@@ -134,10 +134,10 @@ class GRPOLearner:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state()` was taken; later updates are bit for bit those of the other run.
+        """Continues exactly from `state()`; later updates are bit for bit those of the other run.
 
         Raises:
-            UserError: a state of another learner, of another base policy, of other adapters or averaging choice.
+            UserError: the state belongs to another kind of learner, base policy or adapters, or differs in averaging.
         """
         if state.get("kind") != "grpo":
             raise UserError(f"this is the state of a {state.get('kind')!r} learner, not of a 'grpo' one")
@@ -155,7 +155,7 @@ class GRPOLearner:
         self.number = int(state["number"])
 
     def reference_fingerprint(self) -> str:
-        """SHA-256 of the weights the KL penalty pulls towards."""
+        """SHA-256 of the weights of the reference policy."""
         reference = self._trained.reference
         network = self.policy.network if reference is None else reference.network
         skipped = self._parameters if reference is None else ()

@@ -1,12 +1,12 @@
-"""From the trajectories of an update to micro-batches of (sample, step) pairs.
+"""Divides the trajectories of an update into micro-batches of (sample, step) pairs.
 
-The order is fixed: groups as given, then denoising steps, then samples. A micro-batch mixes groups only where their
-motions are padded to the same number of frames and their texts have the same number of tokens, because padding can
-change what a network computes, and then the ratio would not start at 1.
+The order is fixed: groups as given, then denoising steps, then samples. A micro-batch only mixes groups whose motions
+are padded to the same number of frames and whose texts have the same number of tokens, because padding can change the
+result of a network, and then the ratio would not start at 1.
 
-Samples that start from one noise are in the same state until the first stochastic step: its pairs differ in what was
-drawn and in their advantage, not in the Gaussian. Such pairs share one row of the forward; with a window of two steps
-that is almost half of the work.
+Samples that share their initial noise are in the same state until the first stochastic step: its pairs differ in the
+sampled next state and in the advantage, not in the Gaussian. Such pairs share one row of the forward, which with a
+window of two steps saves almost half of the work.
 
 Legend: P groups, N samples, S recorded steps, M pairs and U distinct states of a micro-batch, T frames, D features,
 L tokens, E text width.
@@ -25,26 +25,26 @@ from rollouts.messages import Trajectory
 
 @dataclass(frozen=True, slots=True)
 class PairOrigins:
-    """Where M pairs come from; a few bytes each."""
+    """Origins of M pairs, a few bytes each."""
 
     groups: np.ndarray
-    """Index of the group in the update [M]."""
+    """Index of the group in the update, [M]."""
     samples: np.ndarray
-    """Index in the group [M]."""
+    """Index of the sample in its group, [M]."""
     positions: np.ndarray
-    """Place in the denoising sequence [M] int64, 0 = noisiest."""
+    """Position in the denoising sequence, [M] int64, 0 = noisiest."""
 
     def __len__(self) -> int:
         return len(self.groups)
 
     def described(self, pair: int) -> str:
-        """Where a pair comes from, for messages."""
+        """Description of a pair's origin, for messages."""
         return f"group {self.groups[pair]}, sample {self.samples[pair]}, denoising position {self.positions[pair]}"
 
 
 @dataclass(frozen=True, slots=True)
 class PairBatch:
-    """M pairs as NumPy arrays and the U states they are in."""
+    """M pairs as NumPy arrays, and the U distinct states that they are in."""
 
     states: np.ndarray
     """[U, T, D] float32."""
@@ -71,7 +71,7 @@ class PairBatch:
 
 
 def require_trajectories(trajectories: Sequence[Trajectory], advantages: np.ndarray, version: int) -> None:
-    """Check that trajectories fit each other, their advantages [P, N] and the learner's version.
+    """Checks that trajectories fit each other, their advantages [P, N] and the learner's version.
 
     Raises:
         ValueError: naming the group and what is wrong with it; UserError where its numbers are not finite.
@@ -100,13 +100,13 @@ def require_trajectories(trajectories: Sequence[Trajectory], advantages: np.ndar
 
 
 def split_groups(kept: Sequence[int], groups_per_window: int) -> list[list[int]]:
-    """Consecutive windows of group indices; 0 groups a window means all in one."""
+    """Divides group indices into consecutive windows; with `groups_per_window` 0 all are in one."""
     size = groups_per_window or max(len(kept), 1)
     return [list(kept[start : start + size]) for start in range(0, len(kept), size)]
 
 
 def num_pairs(trajectories: Sequence[Trajectory], groups: Sequence[int]) -> int:
-    """Pairs (sample, step) of the groups."""
+    """Number of (sample, step) pairs of the groups."""
     return sum(int(np.prod(trajectories[group].states.shape[:2])) for group in groups)
 
 
@@ -141,7 +141,7 @@ def _gather(trajectories: Sequence[Trajectory], advantages: np.ndarray, places: 
     states, positions, lengths, text, masks, rows = [], [], [], [], [], []
     next_states, old_log_probs = [], []
     num_states = 0
-    # Runs of pairs with the same group and step.
+    # Consecutive pairs with the same group and step.
     starts = np.flatnonzero(np.diff(places[:, :2], axis=0, prepend=-1).any(axis=1))
     for run in np.split(places, starts[1:]):
         group, step = run[0, :2]
@@ -180,7 +180,7 @@ def _repeated(array: np.ndarray, times: int) -> np.ndarray:
 
 
 def _in_one_state(trajectory: Trajectory, step: int, samples: np.ndarray) -> bool:
-    """Whether the samples have the same bits and length before a recorded step."""
+    """Whether the samples have bitwise equal states and equal lengths before a recorded step."""
     first = samples[0]
     if (trajectory.lengths[samples] != trajectory.lengths[first]).any():
         return False

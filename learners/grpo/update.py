@@ -1,14 +1,14 @@
-"""One GRPO update: inner epochs over windows of groups, one optimizer step a window, one micro-batch in memory.
+"""One GRPO update: inner epochs over windows of groups, one optimizer step per window, one micro-batch in memory.
 
-Steps of a window:
-    1. for each micro-batch of pairs: reference, policy, loss, backward; gradients add up to the mean over the window
-    2. the losses are finite, else the weights stay as they are
-    3. before the first optimizer step of the update: the ratio of every pair of every window is 1, else likewise
-    4. exact KL(old || new) of the window over `kl_threshold`: the update ends without this step
-    5. optimizer step, average
+Steps for a window:
+    1. for each micro-batch of pairs: reference, policy, loss, backward; gradients sum to the mean over the window
+    2. check that the losses are finite; otherwise the weights stay unchanged
+    3. before the first optimizer step of the update: check that the ratio of every pair of every window is 1
+    4. if the exact KL(old || new) of the window is over `kl_threshold`, end the update without this step
+    5. optimizer step, moving average
 
-The means of the policy that rolled out are needed for 4 from the second optimizer step on. They are kept in host memory
-(as large as the recorded states): those of the first window come for free, later windows are evaluated once more.
+From the second optimizer step on, 4 needs the means of the policy that rolled out. They are kept in host memory (as
+large as the recorded states): those of the first window are computed anyway, later windows are evaluated once more.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ UPDATE_STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimi
 
 
 RATIO_TOLERANCE = 1e-5
-"""`ratio_tolerance` where none is given."""
+"""Default of `ratio_tolerance`."""
 HALF_PRECISION_RATIO_TOLERANCE = 1e-3
-"""The same where the network runs in half precision."""
+"""Default of `ratio_tolerance` if the network runs in half precision."""
 
 
 class RatioError(UserError):
@@ -49,11 +49,11 @@ class RatioError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class TrainedPolicy:
-    """A policy and what it is kept close to."""
+    """A policy and its reference."""
 
     policy: DiffusionPolicy
     reference: DiffusionPolicy | None
-    """None: the policy itself with its adapters off."""
+    """None for the policy itself with its adapters off."""
 
     def reference_transition(self, batch: _DeviceBatch) -> Transition:
         """The reference's Gaussians of the U states, without gradient."""
@@ -76,14 +76,14 @@ class _DeviceBatch:
     text_mask: Tensor | None
     state_mask: Tensor | None
     rows: Tensor
-    """[M], the row of each pair."""
+    """Row of each pair, [M]."""
     next_states: Tensor
     old_log_probs: Tensor
     advantages: Tensor
 
     @property
     def mask(self) -> Tensor | None:
-        """[M, T]."""
+        """Mask of the pairs' frames, [M, T]."""
         return None if self.state_mask is None else self.state_mask[self.rows]
 
     def transition_of(self, policy: DiffusionPolicy) -> Transition:
@@ -93,7 +93,7 @@ class _DeviceBatch:
         )
 
     def of_pairs(self, step: Transition) -> Transition:
-        """Gaussians of the U states as those of the M pairs."""
+        """Expands the Gaussians of the U states to the M pairs."""
         if len(self.rows) == len(self.states):
             return step
         mean, std, x0 = (part.index_select(0, self.rows) for part in (step.mean, step.std, step.x0))
@@ -102,18 +102,18 @@ class _DeviceBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """What is kept of a scored micro-batch: a few numbers for each pair."""
+    """What is kept of a scored micro-batch: a few numbers per pair."""
 
     origins: PairOrigins
     num_rows: int
-    """States that went through the network."""
+    """Number of states that went through the network."""
     terms: GRPOTerms
     kl_old: Tensor
-    """Exact KL to the policy that rolled out [M]; 0 before the first optimizer step."""
+    """Exact KL to the policy that rolled out, [M]; 0 before the first optimizer step."""
 
 
 class GRPOUpdate:
-    """One update; `run` is called once."""
+    """A single update; call `run` once."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class GRPOUpdate:
         self._first_ratio_error = 0.0
 
     def run(self, windows: Sequence[Sequence[int]]) -> dict[str, float]:
-        """Train on windows of group indices; the metrics of `GRPOLearner.update`."""
+        """Trains on windows of group indices; returns the metrics of `GRPOLearner.update`."""
         learning_rate = self._optimizer.learning_rate
         epochs = 0
         stopped = False
@@ -163,7 +163,7 @@ class GRPOUpdate:
         return (self._pair_metrics() if self._scored else {}) | counts | seconds
 
     def _train_window(self, index: int, windows: Sequence[Sequence[int]]) -> bool:
-        """Steps 1 to 5 of the module's docstring for one window. False: the KL threshold ended the update."""
+        """Steps 1 to 5 of the module's docstring for one window. Returns False if the KL threshold ended the update."""
         single = len(windows) * self._settings.num_epochs == 1
         while True:
             scored = self._accumulate(index, windows[index], keep_means=not single)
@@ -188,7 +188,7 @@ class GRPOUpdate:
         return True
 
     def _accumulate(self, window: int, groups: Sequence[int], keep_means: bool) -> list[_Scored]:
-        """Gradients of the mean loss over the window's pairs, one micro-batch at a time."""
+        """Accumulates gradients of the mean loss over the window's pairs, one micro-batch at a time."""
         self._optimizer.zero_grad()
         total = num_pairs(self._trajectories, groups)
         scored = []
@@ -213,7 +213,7 @@ class GRPOUpdate:
         return scored
 
     def _loss(self, batch: _DeviceBatch, acted: Transition, reference: Transition) -> GRPOTerms:
-        """Terms of a micro-batch's pairs from the Gaussians of its states."""
+        """Terms of a micro-batch's pairs, from the Gaussians of its states."""
         inputs = GRPOInputs(
             policy=batch.of_pairs(acted),
             reference=batch.of_pairs(reference),
@@ -234,7 +234,7 @@ class GRPOUpdate:
         return gaussian_kl(old_mean, policy.mean.detach(), policy.std, batch.mask)
 
     def _require_on_policy(self, scored: Sequence[_Scored], later: Sequence[Sequence[int]], number: int) -> None:
-        """Check the first ratio of the scored window and, evaluated here, of later ones; their means are kept."""
+        """Checks the first ratio of the scored window and of later ones, which it evaluates; keeps their means."""
         for batch in scored:
             self._require_ratio(batch.origins, batch.terms.log_ratio)
         with self._timed("behaviour"), self._trained.policy.inference():

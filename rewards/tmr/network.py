@@ -27,7 +27,7 @@ from rollouts.gaussians import Gaussian
 from rollouts.networks.attention import Attention, EncoderLayer, positional_table
 
 NORMALIZATION_EPS = 1e-12
-"""Added to the standard deviation by the original: (x - mean) / (std + 1e-12)."""
+"""Constant that TMR's code adds to the standard deviation: (x - mean) / (std + 1e-12)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class TMRConfig:
     num_heads: int = 4
     dropout: float = 0.1
     fps: float = 20.0
-    """Frame rate of the motions it was trained on."""
+    """Frame rate of the motions that it was trained on."""
 
     def __post_init__(self) -> None:
         for name in ("num_features", "text_dim", "latent_dim", "ff_size", "num_layers", "num_heads"):
@@ -110,7 +110,7 @@ class DecoderStack(nn.Module):
 
 
 class ActorEncoder(nn.Module):
-    """Sequence -> Gaussian over latents."""
+    """Encodes a sequence to a Gaussian over latents."""
 
     def __init__(self, input_dim: int, config: TMRConfig) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class ActorEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Gaussian:
-        """Encode `x` [B, L, input_dim] with `mask` [B, L]."""
+        """Encodes `x` [B, L, input_dim] with `mask` [B, L]."""
         hidden = self.projection(x)
         hidden = torch.cat([self.tokens.expand(x.shape[0], -1, -1), hidden], dim=1)
         hidden = self.dropout(hidden + positional_table(hidden.shape[1], hidden.shape[2], x.device))
@@ -131,7 +131,7 @@ class ActorEncoder(nn.Module):
 
 
 class ActorDecoder(nn.Module):
-    """Latent -> motion; time queries are the position table alone."""
+    """Decodes a latent to a motion; the queries are the positional table alone."""
 
     def __init__(self, config: TMRConfig) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class ActorDecoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, latent: Tensor, mask: Tensor) -> Tensor:
-        """Decode `latent` [B, d] into normalised features [B, T, D], zero where `mask` [B, T] is False."""
+        """Decodes `latent` [B, d] into normalised features [B, T, D], zero where `mask` [B, T] is False."""
         batch, length = mask.shape
         queries = positional_table(length, latent.shape[1], latent.device).expand(batch, -1, -1)
         hidden = self.dropout(queries)
@@ -152,14 +152,14 @@ class ActorDecoder(nn.Module):
 
 
 class TMR(nn.Module):
-    """Text encoder, motion encoder, and the decoder when there is one, with the motion statistics they expect.
+    """Text encoder, motion encoder and optional decoder, with the statistics of the motion features.
 
     Args:
-        config: sizes.
-        normalizer: statistics of the motions it is trained on; its eps is replaced by TMR's own.
-        text_encoder_name: encoder of `rollouts/text/encoders.py` whose tokens `encode_text` takes.
-        text_encoder_fingerprint: hash of that encoder's weights, where known.
-        with_decoder: build the decoder (training needs it, rewards do not).
+            config: sizes of the networks.
+            normalizer: statistics of the motions it is trained on; its eps is replaced by TMR's own.
+            text_encoder_name: encoder of `rollouts/text/encoders.py` whose tokens `encode_text` takes.
+            text_encoder_fingerprint: hash of that encoder's weights, if known.
+            with_decoder: build the decoder (training needs it, rewards do not).
     """
 
     mean: Tensor
@@ -190,14 +190,14 @@ class TMR(nn.Module):
         self.register_buffer("scale", torch.tensor(normalizer.std + np.float32(NORMALIZATION_EPS)), persistent=False)
 
     def normalize(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Physical features [B, T, D] -> normalised, zero from each row's length on."""
+        """Normalises physical features [B, T, D]; the result is zero from each row's length on."""
         normalized = (features - self.mean) / self.scale
         mask = length_mask(lengths, features.shape[1])
-        # where and not a product: padding may hold anything, and 0 * nan is nan.
+        # `where` instead of a product: padding may hold any values, and 0 * nan is nan.
         return torch.where(mask[:, :, None], normalized, 0.0)
 
     def encode_motion(self, features: Tensor, lengths: Tensor) -> Gaussian:
-        """Physical features [B, T, D] with `lengths` [B] -> Gaussian; mu is the embedding.
+        """Encodes physical features [B, T, D] with `lengths` [B] to a Gaussian; mu is the embedding.
 
         Raises:
             ValueError: width other than the model's, or a length outside 1..T.
@@ -206,7 +206,7 @@ class TMR(nn.Module):
         return self.motion_encoder(self.normalize(features, lengths), length_mask(lengths, features.shape[1]))
 
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Gaussian:
-        """Token embeddings [B, L, E] with `lengths` [B] -> Gaussian; mu is the embedding.
+        """Encodes token embeddings [B, L, E] with `lengths` [B] to a Gaussian; mu is the embedding.
 
         Raises:
             ValueError: width other than the model's, or a length outside 1..L.
@@ -215,7 +215,7 @@ class TMR(nn.Module):
         return self.text_encoder(tokens, length_mask(lengths, tokens.shape[1]))
 
     def decode(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """Latents [B, d] -> normalised features [B, max(lengths), D], zero after each length."""
+        """Decodes latents [B, d] to normalised features [B, max(lengths), D], zero after each length."""
         if self.motion_decoder is None:
             raise UserError("this TMR has no motion decoder: load one (motion_decoder.pt) or build it with_decoder")
         return self.motion_decoder(latents, length_mask(lengths, int(lengths.max())))

@@ -35,10 +35,10 @@ from rollouts.settings import PolicySettings
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 
-_NAME = "default"  # peft's name of an adapter that was given none
+_NAME = "default"  # peft's name for an adapter without a name
 _PEFT_PREFIX = "base_model.model."
 _BASE_KEY = "base_sha256"
-# Options of peft's LoRA that add other parameters or another scale.
+# Options of peft's LoRA that add other parameters or use another scale.
 _VARIANTS = (
     *("use_dora", "use_rslora", "use_qalora", "lora_bias", "bias", "modules_to_save", "rank_pattern", "alpha_pattern"),
     *("target_parameters", "layers_to_transform", "layer_replication", "trainable_token_indices"),
@@ -51,7 +51,7 @@ class AdapterError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class AdapterSummary:
-    """What was added or loaded."""
+    """Rank, scale, layers and size of adapters that were added or loaded."""
 
     r: int
     alpha: int
@@ -67,12 +67,12 @@ class AdapterSummary:
 
 
 def add_lora(network: DenoiserNetwork, settings: PolicySettings) -> AdapterSummary:
-    """Freeze the network and add adapters to the layers of `lora_target_spec`, in place; the output stays bit for bit.
+    """Freezes the network and adds adapters to the layers of `lora_target_spec`, in place; the output does not change.
 
-    A is uniform in +-1/sqrt(inputs), a function of `lora_seed`; B is zero. Global random state is not changed.
+    A is uniform in +-1/sqrt(inputs), a function of `lora_seed`; B is zero. Global random state is not used.
 
     Raises:
-        AdapterError: the network has adapters already, or a target names no layer of it.
+        AdapterError: the network already has adapters, or a target does not name a layer of it.
     """
     targets = resolve_targets(network, settings.lora_target_spec)
     config = LoraConfig(r=settings.lora_r, lora_alpha=settings.lora_alpha, target_modules=list(targets))
@@ -89,10 +89,10 @@ def add_lora(network: DenoiserNetwork, settings: PolicySettings) -> AdapterSumma
 def resolve_targets(network: DenoiserNetwork, spec: str) -> tuple[str, ...]:
     """Module names of a target specification: the network's groups (`attn`, `all` ...) and names, separated by commas.
 
-    A name is a layer's own (`q_proj`: in every transformer layer) or its whole path.
+    A name is that of a layer (`q_proj`: in every transformer layer) or its complete path.
 
     Raises:
-        AdapterError: a name that is no Linear layer of the network; the message lists the legal ones.
+        AdapterError: a name does not belong to a Linear layer of the network; the message lists the legal ones.
     """
     paths, groups = _linear_layers(network), network.adapter_targets
     words = [word.strip() for word in spec.split(",") if word.strip()]
@@ -113,7 +113,7 @@ def has_lora(network: nn.Module) -> bool:
 
 
 def adapter_summary(network: DenoiserNetwork) -> AdapterSummary:
-    """Rank, scale, places and size of the network's adapters; AdapterError if it has none."""
+    """Rank, scale, layers and size of the network's adapters. Raises AdapterError if it has none."""
     layers = list(_adapted_layers(network))
     if not layers:
         raise AdapterError("the network has no adapters")
@@ -129,16 +129,16 @@ def adapter_summary(network: DenoiserNetwork) -> AdapterSummary:
 
 
 def save_adapter(folder: str | Path, network: DenoiserNetwork, base_model: str | None = None) -> Path:
-    """Write the network's adapters to a folder (made if absent) in peft's format, atomically; returns the folder.
+    """Writes the network's adapters to a folder (created if absent) in peft's format, atomically; returns the folder.
 
     Args:
-        folder: gets `adapter_config.json` and `adapter_model.safetensors`.
-        network: with adapters.
-        base_model: where the base came from, recorded for people as peft's `base_model_name_or_path`.
+        folder: receives `adapter_config.json` and `adapter_model.safetensors`.
+        network: a network with adapters.
+        base_model: origin of the base, recorded for users as peft's `base_model_name_or_path`.
 
     Raises:
         AdapterError: the network has no adapters.
-        WriteError: the disk is full or the folder not writable; older files are untouched.
+        WriteError: the disk is full or the folder not writable; older files are unchanged.
     """
     summary = adapter_summary(network)
     config = LoraConfig(
@@ -163,19 +163,19 @@ def save_adapter(folder: str | Path, network: DenoiserNetwork, base_model: str |
 
 
 def load_adapter(network: DenoiserNetwork, path: str | Path, *, allow_other_base: bool = False) -> AdapterSummary:
-    """Load a saved adapter, strictly; a network without adapters gets those of the file first.
+    """Loads a saved adapter strictly; a network without adapters first gets adapters like those of the file.
 
-    Keys may have peft's `base_model.model.` prefix and adapter name, or not. Adapters that peft itself saved carry no
-    base hash; for those nothing can be compared.
+    Keys may have peft's prefix `base_model.model.` and adapter name, or not. Adapters saved by peft itself hold no hash
+    of the base, so it is not compared.
 
     Args:
-        network: the base, or a network with adapters of the same rank, alpha and places.
+        network: the base, or a network with adapters of the same rank, alpha and layers.
         path: folder of the adapter, or its `adapter_model.safetensors`.
-        allow_other_base: load although the adapter was trained on other base weights.
+        allow_other_base: load even if the adapter was trained on other base weights.
 
     Raises:
-        AdapterError: no adapter there, another base, rank, alpha or place, missing or unexpected tensors, or a number
-            that is not finite. The network is unchanged.
+        AdapterError: there is no adapter, or base, rank, alpha or layers differ, tensors are missing or unexpected, or
+            a number is not finite. The network is then unchanged.
     """
     folder = Path(path).parent if Path(path).name == WEIGHTS_FILE else Path(path)
     config = _read_config(folder / CONFIG_FILE)
@@ -197,7 +197,7 @@ def load_adapter(network: DenoiserNetwork, path: str | Path, *, allow_other_base
 
 
 def plain_state_dict(network: DenoiserNetwork, *, merged: bool = True) -> dict[str, Tensor]:
-    """Weights under the names of a network without adapters: the base's, plus the adapters if `merged`. Copies."""
+    """Copies of the weights under the names of a network without adapters; `merged` adds the adapters."""
     deltas: dict[str, Tensor] = {}
     if merged:
         deltas = {f"{path}.weight": layer.get_delta_weight(_NAME) for path, layer in _adapted_layers(network)}
@@ -218,14 +218,14 @@ def merged_state_dict(network: DenoiserNetwork) -> dict[str, Tensor]:
 
 
 def merge_into_base(network: DenoiserNetwork) -> DenoiserNetwork:
-    """A new network without adapters that computes what this one does, to rounding."""
+    """A new network without adapters that computes the same up to rounding."""
     merged = network.like()
     merged.load_state_dict(plain_state_dict(network))
     return merged
 
 
 def base_network(network: DenoiserNetwork) -> DenoiserNetwork:
-    """A new network with the base's weights alone."""
+    """A new network with the weights of the base alone."""
     base = network.like()
     base.load_state_dict(plain_state_dict(network, merged=False))
     return base
@@ -252,7 +252,7 @@ def _adapter_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _linear_layers(network: nn.Module) -> dict[str, nn.Linear]:
-    """The network's own Linear layers by the path they have without adapters."""
+    """The network's own Linear layers by their path without adapters."""
     return {
         path.removesuffix(".base_layer"): module
         for path, module in network.named_modules()
@@ -265,14 +265,14 @@ def _is_called(path: str, name: str) -> bool:
 
 
 def _target_names(network: DenoiserNetwork, summary: AdapterSummary) -> list[str]:
-    """Short names where they mean exactly the adapted layers, else whole paths."""
+    """Short names if they denote exactly the adapted layers, otherwise complete paths."""
     adapted = [path for path, _ in _adapted_layers(network)]
     meant = [path for path in _linear_layers(network) if any(_is_called(path, name) for name in summary.targets)]
     return sorted(summary.targets if set(meant) == set(adapted) else adapted)
 
 
 def _short_name(path: str) -> str:
-    """`q_proj` for a layer of every block, `time_embed.0` where the last part alone is a number."""
+    """`q_proj` for a layer of every block, `time_embed.0` if the last part alone is a number."""
     parts = path.split(".")
     return ".".join(parts[-2:]) if parts[-1].isdecimal() else parts[-1]
 
@@ -287,7 +287,7 @@ def _inject(network: DenoiserNetwork, config: LoraConfig) -> None:
 
 
 def _read_config(path: Path) -> LoraConfig:
-    """peft's configuration of a plain LoRA; variants that add other parameters are refused."""
+    """peft's configuration of a plain LoRA. Raises AdapterError for variants that add other parameters."""
     if not path.is_file():
         raise AdapterError(f"{path}: no such file; an adapter is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
     try:
@@ -313,7 +313,7 @@ def _read_config(path: Path) -> LoraConfig:
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """Tensors by the names they have inside a network, and the hash of the base they were trained on."""
+    """Tensors by their names inside a network, and the hash of the base that they were trained on."""
     if not path.is_file():
         raise AdapterError(f"{path}: no such file; an adapter is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
     try:
@@ -330,7 +330,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _inner_name(key: str) -> str:
-    """`base_model.model.x.lora_A.weight`, `x.lora_A.weight` or `x.lora_A.default.weight` to the last one."""
+    """Converts `base_model.model.x.lora_A.weight` or `x.lora_A.weight` to `x.lora_A.default.weight`."""
     name = key.removeprefix(_PEFT_PREFIX)
     for half in (".lora_A.", ".lora_B."):
         if half in name and f"{half}{_NAME}." not in name:
@@ -341,7 +341,7 @@ def _inner_name(key: str) -> str:
 def _require_same_shape(
     network: DenoiserNetwork, tensors: Mapping[str, Tensor], config: LoraConfig, folder: Path
 ) -> None:
-    """The file's tensors are exactly those that an adapter of its configuration has on this network."""
+    """Checks that the file's tensors are exactly those that its configuration gives on this network."""
     if has_lora(network):
         own = adapter_summary(network)
         if (own.r, own.alpha) != (config.r, config.lora_alpha):
@@ -364,7 +364,7 @@ def _require_same_shape(
 
 
 def _shapes_of(network: DenoiserNetwork, config: LoraConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of the adapter tensors that a configuration gives this network, which has none yet."""
+    """Shapes of the tensors of an adapter with this configuration, for a network without adapters."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path, layer in _linear_layers(network).items():
         if any(_is_called(path, name) for name in config.target_modules or ()):

@@ -1,7 +1,7 @@
-"""Telling what a file is when it is not an MDM checkpoint.
+"""Identifies files that are not MDM checkpoints.
 
-Motion models come as heaps of .pt, .pth, .tar, .npy and .safetensors files with similar names, and the wrong one is
-given easily. Kinds are recognised by content: keys of state dicts, magic numbers.
+Motion models consist of many .pt, .pth, .tar, .npy and .safetensors files with similar names, so a wrong one is easily
+given. Kinds are recognised by content: keys of state dicts, magic numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rollouts.networks.mdm_config import FILE_KIND
 _GUO_PARTS = ("movement_encoder", "motion_encoder", "text_encoder")
 
 
-# What torch.load raises on damaged files, found by damaging thousands.
+# Exceptions of torch.load on damaged files, found by damaging thousands of files.
 _TORCH_LOAD_ERRORS = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError),
     *(AssertionError, OverflowError, OSError, struct.error, zipfile.BadZipFile),
@@ -39,7 +39,7 @@ def read_torch_file(path: Path) -> Any:
     """Contents of a torch file, on the CPU, without running code from it.
 
     Raises:
-        CheckpointError: another kind of file (which is named), or a damaged one.
+        CheckpointError: the file is of another kind (which is named), or damaged.
     """
     if (kind := _kind_by_bytes(path)) is not None:
         raise CheckpointError(f"{path} is {kind}")
@@ -55,7 +55,7 @@ def read_torch_file(path: Path) -> Any:
 
 
 def describe_contents(contents: Any) -> str:
-    """Name what the contents of a torch file are, as the end of "this is ..."."""
+    """Describes the contents of a torch file, to continue the words "this is"."""
     if isinstance(contents, torch.Tensor):
         return f"a single tensor {tuple(contents.shape)}{_statistics_hint(contents.dim())}"
     if not isinstance(contents, Mapping):
@@ -80,7 +80,7 @@ def _describe_parts(contents: Mapping[str, Any]) -> str:
 
 
 def _describe_state(state: Mapping[str, Any]) -> str:
-    """Name a flat state dict."""
+    """Describes a flat state dict."""
     names = [str(name) for name in state]
 
     def any_starts(*prefixes: str) -> bool:
@@ -112,7 +112,7 @@ def _describe_state(state: Mapping[str, Any]) -> str:
 
 
 def _kind_by_bytes(path: Path) -> str | None:
-    """Files that are no torch files at all."""
+    """Describes files that are not torch files."""
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(b"\x93NUMPY"):

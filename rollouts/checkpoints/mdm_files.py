@@ -1,12 +1,12 @@
-"""MDM checkpoints: `model#########.pt` with `args.json` beside it, loaded strictly and saved as official code does.
+"""MDM checkpoints: `model#########.pt` with `args.json` beside it, loaded strictly and saved as MDM's code does.
 
-Three shapes are read: a plain state dict, `{'model': ...}` and `{'model': ..., 'model_avg': ...}` (averaged weights),
-with whatever training state beside it. Frozen text encoders (`clip_model.*`) and positional tables are dropped, every
-other name and shape must fit, every number must be finite. args.json is written RESOLVED, so the folder reads itself.
+Three formats are read: a plain state dict, `{'model': ...}` and `{'model': ..., 'model_avg': ...}` (averaged weights),
+all with or without training state. Frozen text encoders (`clip_model.*`) and positional tables are dropped; every other
+name and shape must match, and every number must be finite. args.json is written with all defaults resolved.
 
-A folder that `save_mdm` wrote holds all that generation needs: weights, args.json, the statistics of its features
-(`Mean.npy`, `Std.npy`), the skeleton, the text encoder and the command that made it. Copied to
-`rollouts/weights/<name>/` it is the built-in model `<name>`.
+A folder written by `save_mdm` holds all that generation needs: weights, args.json, the statistics of its features
+(`Mean.npy`, `Std.npy`), the skeleton, the text encoder and the command that made it. A copy in
+`rollouts/weights/<name>/` is the built-in model `<name>`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.denoiser_network import DenoiserNetwork, denoiser_class
 
 WEIGHTS_DIR = Path(__file__).parent.parent / "weights"
-"""Built-in models, one folder each."""
+"""Folder of the built-in models, each in a folder of its own."""
 
 _TEXT_TOWER = "clip_model."  # BERT is stored under this name too
 _STEP = re.compile(r"model(\d{9})\.pt")
@@ -43,17 +43,17 @@ WeightsChoice = Literal["plain", "model", "model_avg"]
 
 @dataclass(frozen=True, slots=True)
 class MDMReport:
-    """What a load matched and passed over. Nothing can be missing: that is an error."""
+    """Counts of a load. There are no missing tensors: that is an error."""
 
     path: Path
     weights: WeightsChoice
-    """Which of the file's weights were taken."""
+    """Which of the file's weights were loaded."""
     num_matched: int
-    """Tensors loaded; all of the network's."""
+    """Number of tensors loaded; all of the network's."""
     num_dropped: int
-    """Tensors of frozen text encoders and positional tables."""
+    """Number of tensors of frozen text encoders and positional tables."""
     unknown_args: tuple[str, ...]
-    """Arguments of args.json that mean nothing here (training options, fields of newer versions)."""
+    """Arguments of args.json that have no meaning here (training options, fields of newer versions)."""
     defaulted_args: tuple[str, ...]
     """Arguments that args.json lacks, as old files do."""
 
@@ -68,14 +68,14 @@ class MDMReport:
 
 @dataclass(frozen=True, slots=True)
 class LoadedMDM:
-    """A network in eval mode with everything its checkpoint says about it."""
+    """A network in eval mode with everything that its checkpoint states about it."""
 
     network: DenoiserNetwork
     schedule: DiffusionSchedule
     args: ModelArgs
     skeleton: Skeleton
     normalizer: Normalizer | None
-    """None where no statistics lie beside the checkpoint and none were named."""
+    """None if there are no statistics beside the checkpoint and none were named."""
     report: MDMReport
 
 
@@ -86,16 +86,16 @@ def load_mdm(
     stats_path: str | Path | None = None,
     skeleton: str | None = None,
 ) -> LoadedMDM:
-    """Load a checkpoint: a built-in name, a file, or a folder (its latest step).
+    """Loads a checkpoint: a built-in name, a file, or a folder (its latest step).
 
     Args:
-        path: what to load.
-        use_ema: averaged weights or the last ones, of a file with both; None for what args.json says.
+        path: built-in name, file or folder.
+        use_ema: whether to load averaged weights from a file with both; None for the choice of args.json.
         stats_path: folder with Mean.npy and Std.npy; None for the checkpoint's folder, if they are there.
-        skeleton: name of the skeleton; None for what args.json says.
+        skeleton: name of the skeleton; None for that of args.json.
 
     Raises:
-        CheckpointError: no such file, another kind of file, names or shapes that do not fit, numbers not finite.
+        CheckpointError: no such file, another kind of file, names or shapes that do not match, numbers not finite.
         ModelArgsError: args.json missing, broken, or of a model that is not supported.
         UserError: broken statistics, unknown skeleton.
     """
@@ -159,7 +159,7 @@ def save_mdm(
 
     Raises:
         ValueError: `args` describes another network, or the statistics have another width.
-        WriteError: the disk is full or the folder not writable; older files are untouched.
+        WriteError: the disk is full or the folder not writable; older files are unchanged.
     """
     _require_same_model(args, network)
     if normalizer.num_features != network.num_features:
@@ -219,7 +219,7 @@ def model_args_of(
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The file that a built-in name, a file or a folder means; CheckpointError says what is there instead."""
+    """The file that a built-in name, a file or a folder denotes; a CheckpointError says what is there instead."""
     if isinstance(path, str) and path in builtin_names():
         return _latest(WEIGHTS_DIR / path)
     file = Path(path).expanduser()
@@ -233,7 +233,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def builtin_names() -> tuple[str, ...]:
-    """Names of the models that ship with kinetune."""
+    """Names of the models that come with kinetune."""
     return tuple(sorted(file.parent.name for file in WEIGHTS_DIR.glob(f"*/{ARGS_FILE}")))
 
 
@@ -276,7 +276,7 @@ def _weights_in(contents: Any, file: Path, kind_of: type[DenoiserNetwork]) -> di
 
 
 def _choose(choices: Mapping[WeightsChoice, object], file: Path, asked: bool | None, said: bool) -> WeightsChoice:
-    """Averaged weights if they were asked for, or if args.json says so and there are any."""
+    """Averaged weights if they were requested, or if args.json says so and there are any; otherwise the last ones."""
     if asked and "model_avg" not in choices:
         raise CheckpointError(f"{file} holds no averaged weights (model_avg), which --use_ema asks for")
     averaged = said if asked is None else asked
@@ -303,7 +303,7 @@ def _skeleton(name: str, num_features: int, file: Path) -> Skeleton:
 
 
 def _load_normalizer(folder: Path, stats_path: str | Path | None, num_features: int) -> Normalizer | None:
-    """Statistics of a named folder, or of the checkpoint's own if it has both or one of the files."""
+    """Statistics of a named folder, or of the checkpoint's own folder if it has both files or one of them."""
     if stats_path is None and not any((folder / name).is_file() for name in _STATS):
         return None
     where = folder if stats_path is None else Path(stats_path).expanduser()
@@ -316,7 +316,7 @@ def _file_state(
 ) -> dict[str, Tensor]:
     """Tensors of a file in `dtype`; what stands under two names is stored once."""
     if weights is None and any(isinstance(module, AdapterLayer) for module in network.modules()):
-        # Only here: peft takes seconds to import, and pretraining needs none of it.
+        # Imported here because peft takes seconds to import and pretraining does not need it.
         from rollouts.checkpoints.adapters import plain_state_dict
 
         weights = plain_state_dict(network)
@@ -326,9 +326,9 @@ def _file_state(
 
 
 def _require_same_model(args: ModelArgs, network: DenoiserNetwork) -> None:
-    """What args.json will say is what the network is."""
+    """Checks that args.json describes the network."""
     said = args.model_dump()
     for name, found in network.args().items():
-        # An official file leaves out what official code hard-codes; it is read off the weights again.
+        # MDM's files omit what its code hard-codes; it is derived from the weights again.
         if said.get(name) is not None and said[name] != found:
             raise ValueError(f"args.{name} is {said[name]!r}, the network has {found!r}")

@@ -1,10 +1,10 @@
-"""args.json: what the weights of an MDM checkpoint do not say about it. Imports no torch, so a plan can read it.
+"""args.json: what the weights of an MDM checkpoint do not state about it. Imports no torch, so a plan can read it.
 
-Official files are flat, with all training options of their day. What decides the network and its diffusion is read and
-checked; the rest is kept as it is. What the weights cannot tell must be there: a public GRPO tool writes args.json
-before it has resolved it, and its 50-step models are evaluated with 1000 steps. What official code hard-codes
-(feed-forward width, heads, dropout) or never says (skeleton, text width, which text encoder weights) are keys of our
-own, which official readers ignore.
+MDM's files are flat, with all training options of their version. Fields that determine the network and its diffusion
+are checked; the others are kept unchanged. Fields that the weights cannot tell must be present: the public project
+MDM-GRPO (jufan666/text-to-motion) writes args.json before it resolves it, and so evaluates 50-step models with 1000
+steps. What MDM's code hard-codes (feed-forward width, heads, dropout) or does not record (skeleton, text width, weights
+of the text encoder) is stored under kinetune's own keys, which MDM ignores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ModelArgsError(UserError):
 
 
 class ModelArgs(BaseModel):
-    """Resolved arguments of one model; official names where there are some. Unknown ones are kept in `model_extra`."""
+    """Resolved arguments of one model, under MDM's names where they exist. Unknown ones are kept in `model_extra`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
@@ -41,7 +41,7 @@ class ModelArgs(BaseModel):
     latent_dim: int = Field(ge=1)
     diffusion_steps: int = Field(ge=1)
     noise_schedule: Literal["cosine", "linear"]
-    # Absent from old official files, with the values the code of their day had.
+    # Absent from MDM's old files; the defaults are the values of the code at that time.
     text_encoder_type: str = "clip"
     cond_mask_prob: float = Field(default=0.1, ge=0, lt=1)
     mask_frames: bool = False
@@ -54,10 +54,10 @@ class ModelArgs(BaseModel):
     multi_target_cond: bool = False
     context_len: int = 0
     pred_len: int = 0
-    # Hard-coded in official code.
+    # Hard-coded in MDM's code.
     num_heads: int = Field(default=4, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    # Ours; where absent, the shapes of the weights and the dataset tell.
+    # kinetune's own; if absent, the shapes of the weights and the dataset tell.
     ff_size: int | None = None
     text_dim: int | None = None
     skeleton: str | None = None
@@ -67,17 +67,17 @@ class ModelArgs(BaseModel):
 
     @property
     def text_encoder(self) -> str:
-        """Name for `text_encoders.load_text_encoder`."""
+        """Name of the text encoder for `load_text_encoder`."""
         return _TEXT_ENCODERS.get(self.text_encoder_type, self.text_encoder_type)
 
     @property
     def text_width(self) -> int | None:
-        """Width of the text encoder's embeddings; None where nothing tells."""
+        """Width of the text encoder's embeddings; None if unknown."""
         return self.text_dim or _TEXT_WIDTHS.get(self.text_encoder)
 
     @property
     def skeleton_name(self) -> str:
-        """Name for `skeletons.get_skeleton`; ModelArgsError where neither skeleton nor dataset tells."""
+        """Name of the skeleton for `get_skeleton`. Raises ModelArgsError if neither skeleton nor dataset is stated."""
         name = self.skeleton or _SKELETONS.get(self.dataset)
         if name is None:
             raise ModelArgsError(
@@ -92,11 +92,11 @@ class ModelArgs(BaseModel):
 
     @property
     def defaulted(self) -> tuple[str, ...]:
-        """Arguments of newer official versions that the file lacks."""
+        """Arguments of newer versions of MDM that the file lacks."""
         return tuple(name for name in _NEWER if name not in self.model_fields_set)
 
     def require_supported(self) -> None:
-        """Raise ModelArgsError for a model that would load wrongly or not at all; the message says why."""
+        """Raises ModelArgsError for a model that would load wrongly or not at all; the message says why."""
         reasons = {
             f"arch {self.arch} is not supported yet ({', '.join(DENOISERS)} is)": not self.has_denoiser,
             "it is unconstrained, and a policy without text has no prompt to follow": (
@@ -117,12 +117,12 @@ class ModelArgs(BaseModel):
             raise ModelArgsError("; ".join(found))
 
     def to_json(self) -> str:
-        """As official code writes it: flat, sorted, indented by 4; what is unknown (None) is left out."""
+        """The text in MDM's format: flat, sorted, indented by 4; unknown values (None) are left out."""
         return json.dumps(self.model_dump(exclude_none=True), indent=4, sort_keys=True) + "\n"
 
 
 def dataset_of(skeleton: str) -> str:
-    """Official dataset name of a skeleton's feature vectors."""
+    """MDM's dataset name for a skeleton's features."""
     return _DATASETS.get(skeleton, skeleton)
 
 
@@ -145,7 +145,7 @@ def read_model_args(checkpoint: str | Path) -> ModelArgs:
     if not isinstance(values, dict):
         raise ModelArgsError(f"{path}: holds a {type(values).__name__}; expected an object of arguments")
     try:
-        # null is how some versions write an argument that was not given.
+        # Some versions write null for an argument that was not given.
         return ModelArgs.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

@@ -1,8 +1,9 @@
-"""Forwards of a network on a GPU as CUDA graphs: all kernels launched at once.
+"""Runs forwards of a network on a GPU as CUDA graphs, which launch all kernels at once.
 
-A denoiser's forward is some two hundred small kernels. Launching them one by one from Python takes milliseconds, for
-small batches several times as long as running them. A graph holds one forward for inputs of given shapes. Weights are
-copied into tensors of the graphs' own, so that a graph outlives the weights it was captured with.
+A denoiser's forward consists of some two hundred small kernels. Launching them one by one from Python takes
+milliseconds, for small batches several times as long as running them. A graph holds one forward for inputs of given
+shapes. Weights are copied into tensors that the graphs own, so that a graph outlives the weights that it was captured
+with.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 _FIRST_RUNS = 2
-"""Forwards of a shape before its graph is captured, which costs as much as two of them."""
+"""Number of ordinary forwards of a shape before its graph is captured, which costs as much as two of them."""
 _MOST_GRAPHS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DenoiserWeights:
-    """What runs, and on which weights."""
+    """A denoiser's module and the weights to run it with."""
 
     module: nn.Module
     weights: dict[str, Tensor]
-    """By parameter name; empty = the module's own."""
+    """Weights by parameter name; empty to use the module's own."""
     variant: str
-    """What of the module's forward is neither a weight nor a shape: with or without its adapters."""
+    """Describes what else the module's forward depends on besides weights and shapes: with or without adapters."""
 
     def run(self, *inputs: Tensor) -> Tensor:
-        """One forward."""
-        # Merged weights are given under all their names, so there are no ties to look for, which takes long.
+        """Runs one forward with these weights."""
+        # Merged weights are given under all their names, so the slow search for tied weights can be skipped.
         return functional_call(self.module, self.weights, inputs, tie_weights=False)
 
 
@@ -45,7 +46,7 @@ class _Graph:
 
 
 class ForwardGraphs:
-    """Graphs of one denoiser by variant and shapes, the least recently used ones dropped. Gradients do not pass."""
+    """Graphs of one denoiser by variant and shapes; the least recently used ones are dropped. Without gradients."""
 
     def __init__(self) -> None:
         # By hand, not cachetools.LRUCache: a graph is dropped after a synchronisation and together with its count.
@@ -53,15 +54,15 @@ class ForwardGraphs:
         self._runs: Counter[Hashable] = Counter()
         self._held: dict[str, DenoiserWeights] = {}
         self._loaded: dict[str, DenoiserWeights] = {}
-        # Graphs share memory for what lives within a forward: they never run at the same time.
+        # Graphs never run at the same time, so they share the memory for intermediate results.
         self._pool: Any = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> ForwardGraphs:
-        """Graphs are of one network; its copy captures its own."""
+        """A new object: graphs belong to one network, and its copy must capture its own."""
         return ForwardGraphs()
 
     def run(self, weights: DenoiserWeights, *inputs: Tensor) -> Tensor:
-        """One forward on the GPU. Weights must not change between calls with the same object."""
+        """Runs one forward on the GPU. Weights must not change between calls with the same object."""
         key = (weights.variant, *((value.shape, value.dtype) for value in inputs))
         graph = self._graphs.get(key)
         if graph is None:
@@ -82,7 +83,7 @@ class ForwardGraphs:
         held = self._load(weights)
         own = tuple(value.clone() for value in inputs)
         graph = torch.cuda.CUDAGraph()
-        # Libraries set themselves up in a stream's first forward, which must not be recorded.
+        # Libraries initialise themselves in a stream's first forward, which must not be recorded.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -98,7 +99,7 @@ class ForwardGraphs:
         return captured
 
     def _load(self, weights: DenoiserWeights) -> DenoiserWeights:
-        """The graphs' own weights of the variant, brought up to `weights`."""
+        """The graphs' own weights of the variant, updated to `weights`."""
         held = self._held.get(weights.variant)
         if held is None:
             own = {name: value.detach().clone() for name, value in weights.weights.items()}

@@ -1,10 +1,9 @@
-"""A network's forward on weights made once for many forwards.
+"""Runs a network with weights that are computed once for many forwards.
 
-The weights are a differentiable function of the fp32 parameters: scoring computes with exactly the numbers of the
-rollout, and gradients arrive in fp32. In bf16 or fp16 they are the cast parameters; operation by operation, autocast
-would cast them again and again. In fp32 with adapters they are the merged W + s B A, which halves the time of a small
-network's forward; half precision keeps adapters apart, since rounding W + s B A loses at least twice as much of a small
-update.
+The weights are a differentiable function of the fp32 parameters: scoring uses exactly the numbers of the rollout, and
+gradients arrive in fp32. In bf16 or fp16 they are the cast parameters (autocast would cast them again for every
+operation). In fp32 with adapters they are the merged W + s B A, which halves the time of a small network's forward;
+half precision keeps adapters separate, since rounding W + s B A loses at least twice as much of a small update.
 
 On a GPU, forwards without gradients are replayed as CUDA graphs (`rollouts/diffusion/cuda_graphs.py`).
 """
@@ -28,23 +27,23 @@ from rollouts.networks.denoiser_network import DenoiserNetwork
 
 @runtime_checkable
 class AdapterLayer(Protocol):
-    """What a layer wrapped by an adapter offers (peft's tuner layers do)."""
+    """Interface of a layer that is wrapped by an adapter (peft's tuner layers have it)."""
 
     disable_adapters: bool
     active_adapters: list[str]
     weight: Tensor
-    """Of the layer itself."""
+    """Weight of the layer itself."""
 
     def get_base_layer(self) -> nn.Module:
         """The layer itself."""
         ...
 
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """What the adapter adds to the weight, a differentiable function of its parameters."""
+        """The adapter's change of the weight, a differentiable function of its parameters."""
         ...
 
     def enable_adapters(self, enabled: bool) -> None:
-        """Adds the adapter's output to the layer's, or does not."""
+        """Turns the adapter's contribution to the layer's output on or off."""
         ...
 
 
@@ -75,16 +74,16 @@ class Denoiser:
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """No gradients, and weights cast or merged once for all forwards inside; weights must not change meanwhile."""
+        """Disables gradients; casts or merges weights once for all forwards inside. They must not change meanwhile."""
         with torch.no_grad(), self._running_on(self._make()):
             yield
 
     @contextmanager
     def accumulation(self) -> Iterator[None]:
-        """Weights cast or merged once for many forwards and backwards; gradients arrive in the parameters at the end.
+        """Casts or merges weights once for many forwards and backwards; gradients reach the parameters at the end.
 
-        A merge is a sum, so its backward of the added gradients is the sum of its backwards. Casts hand every gradient
-        on as it comes, to be added in fp32. Weights must not change inside.
+        A merge is a sum, so its backward of the added gradients equals the sum of its backwards. Casts pass every
+        gradient on immediately, to be added in fp32. Weights must not change inside.
         """
         made = self._make()
         derived = {name: weight for name, weight in made.weights.items() if not weight.is_leaf}
@@ -100,7 +99,7 @@ class Denoiser:
 
     @contextmanager
     def adapters_disabled(self) -> Iterator[None]:
-        """Inside, the network acts with its base weights.
+        """Inside the block the network uses its base weights.
 
         Raises:
             ValueError: the network has no adapters.
@@ -119,12 +118,12 @@ class Denoiser:
         finally:
             for layer in enabled:
                 layer.enable_adapters(True)
-            # peft's switch freezes and thaws adapters as well; what was trainable is trainable again, nothing else.
+            # peft's switch freezes and unfreezes adapters too; restore exactly which parameters were trainable.
             for parameter, was_trainable in trainable.items():
                 parameter.requires_grad_(was_trainable)
 
     def _make(self) -> DenoiserWeights:
-        """What runs, and the weights it runs on: cast, merged or as they are."""
+        """The module to run and its weights: cast, merged or unchanged."""
         adapted = self._find_adapters()
         if self._dtype != torch.float32:
             cast = {name: parameter.to(self._dtype) for name, parameter in self._module.named_parameters()}
@@ -140,7 +139,7 @@ class Denoiser:
 
     @contextmanager
     def _running_on(self, made: DenoiserWeights | None) -> Iterator[None]:
-        """All forwards inside on these weights; None = made for each of them."""
+        """Uses these weights for all forwards inside; None computes them for each forward."""
         outside, self._made = self._made, made
         try:
             yield
@@ -148,7 +147,7 @@ class Denoiser:
             self._made = outside
 
     def _find_adapters(self) -> _Adapted | None:
-        """Looked for until there are some, since adapters may come after this object."""
+        """Searches for adapters until there are some, since they may be added after this object."""
         if self._adapted is None:
             layers = {path: layer for path, layer in self._module.named_modules() if _is_adapter(layer)}
             if layers:
@@ -157,7 +156,7 @@ class Denoiser:
 
 
 class _Fp32Sums:
-    """Gradients of leaves in half precision, added up in fp32 as they arrive: their own sums would be rounded."""
+    """Sums gradients of half-precision leaves in fp32 as they arrive; torch's own sums would be rounded."""
 
     def __init__(self, leaves: Mapping[str, Tensor]) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -170,15 +169,15 @@ class _Fp32Sums:
         self._sums[name] = self._sums[name] + gradient if name in self._sums else gradient
 
     def add_to(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Hands the sums to the parameters that the leaves are casts of."""
+        """Adds the sums to the gradients of the parameters that the leaves are casts of."""
         for name, total in self._sums.items():
             parameter = parameters[name]
             parameter.grad = total if parameter.grad is None else parameter.grad + total
 
 
 def _is_adapter(module: nn.Module) -> TypeGuard[AdapterLayer]:
-    """Whether a layer is wrapped by an adapter. The protocol alone would ask every module for every attribute, which
-    takes longer than a small network's forward."""
+    """Whether a layer is wrapped by an adapter. Checking the protocol alone would query every attribute of every
+    module, which takes longer than a small network's forward."""
     return hasattr(type(module), "get_delta_weight") and isinstance(module, AdapterLayer)
 
 
@@ -204,16 +203,16 @@ class _DenoiserModule(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Adapted:
-    """A denoiser with adapters: found once, since walking through a small network takes as long as its forward."""
+    """A denoiser with adapters, found once, since traversing a small network takes as long as its forward."""
 
     layers: dict[str, AdapterLayer]
-    """By path."""
+    """Adapted layers by path."""
     base: dict[str, Tensor]
-    """Parameters and buffers without the adapters', under the names of `plain`; shared tensors under each name."""
+    """Parameters and buffers except the adapters', under the names of `plain`; shared tensors under each name."""
     plain: _DenoiserModule
-    """The structure without adapters, to run on merged weights; it holds no numbers."""
+    """The structure without adapters and without numbers, to run with merged weights."""
     parameters: list[nn.Parameter]
-    """All there are, adapters' and base."""
+    """All parameters, of adapters and base."""
 
     @staticmethod
     def of(module: _DenoiserModule, layers: dict[str, AdapterLayer]) -> _Adapted:

@@ -1,12 +1,12 @@
-"""The diffusion policy: a network, a schedule and the one function that turns them into actions.
+"""The diffusion policy: a network, a noise schedule, and the function that computes its actions.
 
 `transition` is the only place where the Gaussian of a denoising step is computed. Rollout, scoring and reference call
 it with the same arguments, so the policy ratio starts at 1: same attention kernels, same guidance (conditional and
-unconditional in one batched forward), same precision. The policy acts in eval mode always: dropout would make two
-evaluations of the same action disagree.
+unconditional in one batched forward), same precision. The policy is always in eval mode: dropout would make two
+evaluations of the same action differ.
 
-The denoiser runs in the precision of `amp_dtype` (`rollouts/diffusion/denoiser.py`). Embeddings of text and time, and
-the arithmetic of the step, are fp32 always.
+The denoiser runs in the precision `amp_dtype` (`rollouts/diffusion/denoiser.py`). Embeddings of text and time, and the
+arithmetic of the step, are always fp32.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _DTYPES: dict[AmpDtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 class WeightsError(ValueError):
-    """Weights that do not belong to this policy, or hold numbers that are not finite."""
+    """Weights do not belong to this policy, or hold numbers that are not finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inpainting:
-    """Parts of the motion that are given: the clean prediction is replaced there before every step."""
+    """Given parts of the motion, which replace the predicted clean motion before every step."""
 
     motion: Tensor
     """[N, T, D] normalised features."""
@@ -51,15 +51,15 @@ class Inpainting:
     """[N, T, D] bool, True = keep the given motion."""
 
     def repeated(self, times: int) -> Inpainting:
-        """Each sample `times` times, next to each other."""
+        """Repeats each sample `times` times, adjacent to each other."""
         return Inpainting(self.motion.repeat_interleave(times, dim=0), self.keep.repeat_interleave(times, dim=0))
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedCondition:
-    """Embeddings of one text per sample and of every step, computed once for a sampling loop.
+    """Embeddings of one text per sample and of all steps, computed once for a sampling loop.
 
-    A function of the weights: never to be kept across an update, or into or out of `adapters_disabled`.
+    They depend on the weights: do not keep them across an update, or into or out of `adapters_disabled`.
     """
 
     text: Tensor
@@ -72,7 +72,7 @@ class EmbeddedCondition:
     """[N, L] bool, True = real token; None = all are real."""
 
     def repeated(self, times: int) -> EmbeddedCondition:
-        """Each sample `times` times, next to each other."""
+        """Repeats each sample `times` times, adjacent to each other."""
         text, null, mask = (
             None if part is None else part.repeat_interleave(times, dim=0) for part in (self.text, self.null, self.mask)
         )
@@ -81,7 +81,7 @@ class EmbeddedCondition:
 
 
 class DiffusionPolicy:
-    """Acts by denoising: each step of the (respaced) schedule is a Gaussian action.
+    """A policy whose actions are the steps of the (respaced) noise schedule, each a Gaussian.
 
     Example:
         policy = DiffusionPolicy(network, DiffusionSchedule("cosine", 50), normalizer, HUMANML3D, SamplingSettings())
@@ -97,13 +97,13 @@ class DiffusionPolicy:
         skeleton: Skeleton,
         sampling: DenoisingSettings,
     ) -> None:
-        """Moves the network to the device of the settings, puts it in eval mode and respaces the schedule.
+        """Moves the network to the device of the settings, sets eval mode and respaces the schedule.
 
-        Adapters are injected into the network in place, before or after (`rollouts/checkpoints/adapters.py`).
+        Adapters are injected into the network in place, before or after this (`rollouts/checkpoints/adapters.py`).
 
         Raises:
-            UserError: network, statistics and skeleton disagree on the number of features, the device does not
-                exist, or the schedule has fewer steps than asked for.
+            UserError: network, statistics and skeleton have different numbers of features, the device does not exist,
+                or the schedule has fewer steps than requested.
         """
         widths = {
             "network": network.num_features,
@@ -149,7 +149,7 @@ class DiffusionPolicy:
 
     @property
     def num_steps(self) -> int:
-        """Denoising steps K; positions are 0 (noisiest) to K - 1 (the noiseless last one)."""
+        """Number K of denoising steps; positions are 0 (noisiest) to K - 1 (the noiseless last one)."""
         return self.schedule.num_steps
 
     def transition(
@@ -163,12 +163,12 @@ class DiffusionPolicy:
         inpainting: Inpainting | None = None,
         text_mask: Tensor | None = None,
     ) -> Transition:
-        """Gaussian of the step from x_t, guidance included.
+        """Gaussian of the denoising step from x_t, including guidance.
 
         Args:
             x_t: [N, T, D] float32, normalised.
-            position: in the denoising sequence, one for all samples or [N] int64.
-            condition: text encoder output [N, L, E], or what `embed` made of it.
+            position: position in the denoising sequence, one for all samples or [N] int64.
+            condition: text encoder output [N, L, E], or the result of `embed`.
             mask: [N, T] bool, True = real frame; None = all are real.
             stochastic: False gives the sampler's step without noise (std 0) through the same prediction.
             inpainting: given parts of the motion.
@@ -178,7 +178,7 @@ class DiffusionPolicy:
         """
         indices = self._indices(position, x_t.shape[0])
         x_t = x_t.float()
-        # Scoring embeds all steps too, as the sampling loop does: the same matrix product, so the same bits.
+        # Scoring embeds all steps too, as the sampling loop does: the same matrix product gives the same bits.
         embedded = condition if isinstance(condition, EmbeddedCondition) else self.embed(condition, text_mask)
         x0 = self._predict(x_t, indices, embedded, mask)
         if inpainting is not None:
@@ -202,16 +202,16 @@ class DiffusionPolicy:
         )
 
     def inference(self) -> AbstractContextManager[None]:
-        """No gradients, and weights cast or merged once for all forwards inside; weights must not change meanwhile."""
+        """Disables gradients; casts or merges weights once for all forwards inside. They must not change meanwhile."""
         return self._denoiser.inference()
 
     def accumulation(self) -> AbstractContextManager[None]:
-        """Weights cast or merged once for many forwards and backwards; gradients arrive in the parameters at the end.
+        """Casts or merges weights once for many forwards and backwards; gradients reach the parameters at the end.
         Weights must not change inside."""
         return self._denoiser.accumulation()
 
     def adapters_disabled(self) -> AbstractContextManager[None]:
-        """The reference policy: inside, the same network acts with its base weights.
+        """The reference policy: inside the block the same network uses its base weights.
 
         Raises:
             ValueError: the network has no adapters, so there is no reference to fall back to.
@@ -219,7 +219,7 @@ class DiffusionPolicy:
         return self._denoiser.adapters_disabled()
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Parameters that learn, by name: with adapters, theirs alone."""
+        """Trainable parameters by name; with adapters only theirs."""
         return {name: parameter for name, parameter in self.network.named_parameters() if parameter.requires_grad}
 
     def weights(self) -> Weights:
@@ -230,16 +230,16 @@ class DiffusionPolicy:
         }
 
     def load_weights(self, weights: Weights) -> None:
-        """Replaces all trainable parameters. Nothing is changed where an error is raised.
+        """Replaces all trainable parameters; on an error nothing is changed.
 
         Raises:
-            WeightsError: names missing or unexpected, a wrong shape or dtype, or a number that is not finite.
+            WeightsError: names are missing or unexpected, a shape or dtype is wrong, or a number is not finite.
         """
         parameters = self.trainable_parameters()
         _require_matching(weights, parameters)
         with torch.no_grad():
             for name, parameter in parameters.items():
-                # A copy: arrays from an object store are read-only, which torch cannot wrap.
+                # Copied because arrays from an object store are read-only, which torch does not support.
                 parameter.copy_(torch.from_numpy(np.array(weights[name])))
 
     def _predict(self, x_t: Tensor, indices: np.ndarray, embedded: EmbeddedCondition, mask: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The rollout requests of an evaluation."""
+"""Builds the rollout requests of an evaluation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def evaluation_requests(
     stochastic_steps: tuple[int, ...] = (),
     denoising: Denoising | None = None,
 ) -> list[RolloutRequest]:
-    """One request per prompt, each sample with its own starting noise; a function of the arguments.
+    """One request per prompt, in which each sample has its own initial noise; a function of the arguments.
 
     Args:
         conditions: the prompts' encoded texts.
-        stochastic_steps: none for the deterministic sampler.
+        stochastic_steps: positions that draw noise; none for the deterministic sampler.
         denoising: as in `RolloutRequest`.
     """
     from rollouts.messages import RolloutRequest

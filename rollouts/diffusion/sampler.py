@@ -1,8 +1,8 @@
-"""The sampling loop: from noise to motion, with the transitions that are to be trained recorded.
+"""The sampling loop: from noise to motion, recording the transitions that will be trained.
 
-Each position of the denoising sequence is stochastic or deterministic. With all but the last stochastic this is
-ancestral sampling (DDPM, or DDIM with eta), with none it is DDIM with eta 0, in between it is a rollout with an SDE
-window. The loop draws no randomness: initial noise and step noises are arguments.
+Each position of the denoising sequence is stochastic or deterministic. If all but the last are stochastic this is
+ancestral sampling (DDPM, or DDIM with eta), if none is it is DDIM with eta 0, otherwise it is a rollout with an SDE
+window. The loop draws no random numbers: initial noise and the steps' noise are arguments.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from rollouts.diffusion.policy import DiffusionPolicy, EmbeddedCondition, Inpain
 from rollouts.gaussians import gaussian_log_prob
 
 StepNoise = Callable[[int], Tensor]
-"""Noise [N, T, D] of a position; called once for every stochastic position, in order."""
+"""Gives the noise [N, T, D] of a position; called once for every stochastic position, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Motions and recorded transitions; S = number of recorded positions."""
+    """Motions and recorded transitions; S is the number of recorded positions."""
 
     motions: Tensor
     """[N, T, D] float32, normalised."""
     positions: tuple[int, ...]
-    """Recorded positions, [S]."""
+    """Recorded positions [S]."""
     states: Tensor
-    """x_t before each of them, [S, N, T, D]."""
+    """State x_t before each recorded transition, [S, N, T, D]."""
     next_states: Tensor
-    """What was drawn, [S, N, T, D]."""
+    """Sampled state after it, [S, N, T, D]."""
     log_probs: Tensor
-    """[S, N], mean over valid elements."""
+    """Log-probabilities [S, N], mean over valid elements."""
 
 
 def sample(
@@ -51,16 +51,16 @@ def sample(
     """Denoises `initial_noise` [N / branches, T, D] under text encoder output `condition` [N / branches, L, E].
 
     Args:
-        policy: gives network, schedule, guidance and the Gaussian of a stochastic step.
-        condition: one text per start.
-        mask: [N / branches, T] bool, True = real frame; None = all are real.
-        initial_noise: x_T.
-        step_noise: standard normal noise [N, T, D] by position.
-        stochastic: positions that draw noise; the last position of the schedule cannot.
-        trained: subset of `stochastic` whose transitions are recorded.
-        inpainting: given parts of each start's motion.
-        branches: samples of each start, next to each other in the result. They are one until the first stochastic step
-            has its Gaussian, and cost one forward until then.
+            policy: network, schedule, guidance and the Gaussian of a stochastic step.
+            condition: text encoder output, one text per row of `initial_noise`.
+            mask: [N / branches, T] bool, True = real frame; None = all are real.
+            initial_noise: x_T.
+            step_noise: gives the standard normal noise [N, T, D] of a position.
+            stochastic: positions that draw noise; the last position of the schedule cannot.
+            trained: subset of `stochastic` whose transitions are recorded.
+            inpainting: given parts of each motion.
+            branches: number of samples per row of `initial_noise`, adjacent in the result. They are identical until the
+                first stochastic step, and cost one forward until then.
         text_mask: [N / branches, L] bool, True = real token; None = all are real.
 
     Raises:

@@ -1,8 +1,8 @@
 """Noise schedules of diffusion models and their respacing.
 
 Tables are float64 NumPy, indexed by the *noise level* i of the kept steps: 0 = least noise, num_steps - 1 = most. The
-rest of kinetune counts *positions* from the noisy end; `index(position)` translates. The network is told the step of
-the schedule it was trained with, which is `timestep_map[i]`. MDM's 50-step models were trained with 50 steps, so their
+rest of kinetune counts *positions* from the noisy end; `index(position)` converts. The input of the network is the step
+of the schedule that it was trained with, `timestep_map[i]`. MDM's 50-step models were trained with 50 steps, so their
 map is the identity; respacing keeps a subset of steps and recomputes the betas from consecutive kept alpha products.
 
 Sources: Ho et al. 2020 (DDPM), Nichol and Dhariwal 2021 (cosine schedule, respacing).
@@ -47,11 +47,11 @@ def noise_betas(name: ScheduleName, num_steps: int) -> Table:
 
 
 def spaced_timesteps(num_steps: int, spacing: Respacing) -> tuple[int, ...]:
-    """Steps kept when a schedule of `num_steps` is respaced, increasing.
+    """Steps that are kept when a schedule of `num_steps` is respaced, in increasing order.
 
-    `spacing` is a number of steps (10 or "10": first and last step kept, evenly between), section counts ([10, 15, 20]
-    or "10,15,20": equal sections, each thinned to its count), or "ddimN": the smallest integer stride that gives N
-    steps.
+    `spacing` is a number of steps (10 or "10": first and last step kept, the others evenly between), section counts
+    ([10, 15, 20] or "10,15,20": equal sections, each reduced to its count), or "ddimN": the smallest integer stride
+    that gives N steps.
     """
     if isinstance(spacing, str) and spacing.startswith("ddim"):
         wanted = _positive_integer(spacing[len("ddim") :], spacing)
@@ -68,7 +68,7 @@ def spaced_timesteps(num_steps: int, spacing: Respacing) -> tuple[int, ...]:
         if count > length:
             raise UserError(f"respacing {spacing!r}: section {section} has {length} steps, cannot keep {count} of them")
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
-        # The offset is accumulated, not multiplied: rounding of halves has to fall as in the published tables.
+        # The offset is accumulated, not multiplied, so that halves are rounded as in the published tables.
         offset = 0.0
         for _ in range(count):
             kept.append(start + round(offset))
@@ -122,7 +122,7 @@ class DiffusionSchedule:
         self.sqrt_recipm1_alphas_cumprod = np.sqrt(1.0 / self.alphas_cumprod - 1.0)
         noise_share = 1.0 - self.alphas_cumprod
         self.posterior_variance = betas * (1.0 - self.alphas_cumprod_prev) / noise_share
-        # The variance of the last step is 0 and has no logarithm; the official table puts the next entry there.
+        # The variance of the last step is 0 and has no logarithm; Nichol and Dhariwal's table has the next entry there.
         clipped = np.append(self.posterior_variance[1:2], self.posterior_variance[1:]) if len(betas) > 1 else betas
         self.posterior_log_variance_clipped = np.log(clipped)
         self.posterior_mean_coef1 = betas * np.sqrt(self.alphas_cumprod_prev) / noise_share
@@ -130,7 +130,7 @@ class DiffusionSchedule:
 
     @property
     def num_steps(self) -> int:
-        """Number of kept steps K."""
+        """Number K of kept steps."""
         return len(self.betas)
 
     def index(self, position: int) -> int:
@@ -140,7 +140,7 @@ class DiffusionSchedule:
         return self.num_steps - 1 - position
 
     def respaced(self, spacing: Respacing) -> DiffusionSchedule:
-        """The schedule that keeps the steps of `spaced_timesteps`; ValueError if there are not that many."""
+        """The schedule that keeps the steps of `spaced_timesteps`. Raises UserError if there are not that many."""
         kept = spaced_timesteps(self.num_steps, spacing)
         products = self.alphas_cumprod[list(kept)]
         previous = np.append(1.0, products[:-1])

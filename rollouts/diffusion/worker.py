@@ -1,7 +1,7 @@
 """Rolls out one group: N samples of one prompt.
 
 A rollout is a pure function of request and weights: noise comes from counters, the padded length from the prompt, and
-every call loads the version it is given. Whichever worker runs it, after whatever else, the bits are the same.
+every call loads the version it is given. It gives the same bits on every worker and after any other calls.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class RolloutWorker:
         """Motions of the group in physical units, and its recorded transitions.
 
         Raises:
-            RolloutError: no samples or frames, a version that is not the requested one, non-finite motions.
-            UserError: steps, condition or weights that do not fit the policy.
+            RolloutError: no samples or frames, another version than the requested one, or motions that are not finite.
+            UserError: steps, condition or weights do not fit the policy.
         """
         started = time.perf_counter()
         _require_runnable(request, version)
@@ -54,7 +54,7 @@ class RolloutWorker:
 
         num_starts = 1 if request.share_initial_noise else num_samples
         x_t = initial_noise(request.seed, request.step, request.prompt_index, num_starts, num_frames, num_features)
-        # All samples have the prompt's length, so nothing is padded and no frame needs a mask.
+        # All samples have the prompt's length, so there is no padding and no mask.
         samples = sample(
             policy,
             condition=_repeated(request.condition.values, num_starts),
@@ -104,7 +104,7 @@ def _require_runnable(request: RolloutRequest, version: PolicyVersion) -> None:
 
 
 def _require_finite(motions: Tensor, request: RolloutRequest) -> None:
-    """Every value of [N, T, D] is finite."""
+    """Checks that every value of [N, T, D] is finite."""
     finite = torch.isfinite(motions).flatten(1).all(dim=1)
     if not bool(finite.all()):
         broken = [index for index, is_finite in enumerate(finite.tolist()) if not is_finite]

@@ -1,9 +1,9 @@
-"""Post-norm transformer layers whose train and eval numbers are the same, apart from dropout.
+"""Post-norm transformer layers that compute the same numbers in train and eval mode, apart from dropout.
 
-torch's `nn.TransformerEncoder` switches to another kernel in eval mode, and its fused attention reads the projection
-weights without calling the projections: a policy ratio would not start at 1, and a LoRA adapter on `out_proj` would be
-dead. Here query, key, value and output are four Linear layers with a real forward each, around
-`scaled_dot_product_attention`, in every mode.
+torch's `nn.TransformerEncoder` uses another kernel in eval mode, and its fused attention reads the projection weights
+without calling the projections: a policy ratio would not start at 1, and a LoRA adapter on `out_proj` would have no
+effect. Here query, key, value and output are four Linear layers whose forward is called in every mode, around
+`scaled_dot_product_attention`.
 
 With `packed` a layer has the parameters of `nn.TransformerEncoderLayer` under their names, as TMR's files do, with the
 one matrix [3 d, d] for query, key and value: three products, and oneDNN's in the place of torch's, round differently,
@@ -64,16 +64,16 @@ class Attention(nn.Module):
         return q, k, v
 
     def _heads(self, x: Tensor) -> Tensor:
-        """[B, L, d] to [B, heads, L, d / heads]."""
+        """Splits [B, L, d] into heads [B, heads, L, d / heads]."""
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor | None, dropout: float) -> Tensor:
     """softmax(Q K^T / sqrt(d)) V. queries [B, heads, Q, d], keys and values [B, heads, K, d], key_mask [B, 1, 1, K].
 
-    The choice of kernel depends on device and type alone, so that it is the same with and without gradients. On the CPU
+    The choice of kernel depends only on device and type, so it is the same with and without gradients. On the CPU
     torch's fused kernel is no faster in bfloat16 than in float32; three plain products take half its time. On a GPU
-    cuDNN's kernel is left out: torch takes it without gradients only, if kernels have to be deterministic.
+    cuDNN's kernel is not used: if kernels must be deterministic, torch uses it only without gradients.
     """
     if queries.device.type == "cuda":
         with sdpa_kernel(_CUDA_KERNELS):
@@ -110,7 +110,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, key_mask: Tensor | None) -> Tensor:
-        """x [B, L, d] -> [B, L, d]."""
+        """Maps x [B, L, d] to [B, L, d]; `key_mask` [B, 1, 1, L] bool is True where a position may be attended to."""
         attention = self.self_attn if self.packed else self.attention
         x = self.norm1(x + self.dropout(attention(x, x, key_mask)))
         hidden = self.dropout(F.gelu(self.linear1(x)))

@@ -57,7 +57,7 @@ class MDM(DenoiserNetwork):
             self.embed_text = Linear(config.text_dim, width)
             self.time_embed = nn.Sequential(Linear(width, width), nn.SiLU(), Linear(width, width))
             self.backbone = _BACKBONES[config.arch](config)
-        # Recomputed from the config, so no part of a checkpoint.
+        # Recomputed from the config, so not part of a checkpoint.
         self.register_buffer("positions", positional_table(config.max_positions, width), persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         _initialise(self, torch.Generator().manual_seed(seed))
@@ -94,7 +94,7 @@ class MDM(DenoiserNetwork):
         return self.config.args()
 
     def encode_text(self, text: Tensor, drop_text: Tensor | None = None) -> Tensor:
-        """[B, L, E] -> [B, L, latent]. A dropped text is zero before the projection: the null condition is its bias."""
+        """Embeds text [B, L, E] to [B, L, latent]. A dropped text is 0 before the projection, whose bias stays."""
         if text.ndim != 3 or text.shape[2] != self.config.text_dim:
             raise ValueError(f"text has shape {tuple(text.shape)}; expected [batch, tokens, {self.config.text_dim}]")
         if drop_text is not None:
@@ -107,7 +107,7 @@ class MDM(DenoiserNetwork):
         return self.embed_text(zeros).expand(batch_size, num_tokens, -1)
 
     def embed_timesteps(self, timesteps: Tensor) -> Tensor:
-        """[B] int64 -> [B, latent]: the row of the positional table through a two-layer perceptron."""
+        """Embeds time steps [B] int64 to [B, latent]: a row of the positional table through a two-layer perceptron."""
         return self.time_embed(self.positions[timesteps])
 
     def denoise(
@@ -134,7 +134,7 @@ class MDM(DenoiserNetwork):
 
 
 class EncoderBackbone(nn.Module):
-    """`trans_enc`: one token, text + time, in front of the frames; a transformer encoder over both."""
+    """Backbone `trans_enc`: a transformer encoder over one token, text + time, followed by the frames."""
 
     def __init__(self, config: MDMConfig) -> None:
         super().__init__()
@@ -153,11 +153,11 @@ class EncoderBackbone(nn.Module):
         frame_mask: Tensor | None,
         text_mask: Tensor | None,
     ) -> Tensor:
-        """frames [B, T, d], text [B, 1, d], time [B, d], positions [P, d], frame_mask [B, T] -> [B, T, d]."""
+        """Maps frames [B, T, d], text [B, 1, d], time [B, d], positions [P, d], frame_mask [B, T] to [B, T, d]."""
         if text.shape[1] != 1 or text_mask is not None:
             raise ValueError(f"trans_enc takes one pooled text embedding, not {text.shape[1]} tokens or a token mask")
         sequence = torch.cat([text + time.unsqueeze(1), frames], dim=1)
-        # Row 0 of the table belongs to the condition, frame 0 has row 1.
+        # Row 0 of the table belongs to the condition; frame 0 has row 1.
         sequence = dropout(sequence + positions[: sequence.shape[1]])
         key_mask = None
         if frame_mask is not None:
@@ -173,7 +173,7 @@ _BACKBONES: dict[str, type[EncoderBackbone]] = {"trans_enc": EncoderBackbone}
 
 @torch.no_grad()
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """The initial distributions of the official model: torch's defaults for Linear and for packed attention."""
+    """The initial distributions of MDM's code: torch's defaults for Linear and for packed attention."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             bound = 1.0 / math.sqrt(module.in_features)
