@@ -71,8 +71,9 @@ def play(config: TRPOJobConfig) -> None:
         print(f"{name:20} {value:.4g}")
     folder = config.save_dir or (path if path.is_dir() else path.parent)
     folder.mkdir(parents=True, exist_ok=True)
+    document = {"kind": "episodes", "controller": str(loaded.path), "seed": config.seed, **figures}
     with atomic_write(folder / EVALUATION) as file:
-        file.write(json.dumps({"controller": str(loaded.path), "seed": config.seed, **figures}, indent=1).encode())
+        file.write(json.dumps(document, indent=1).encode())
     if config.task == "sample" or config.save_sample:
         with atomic_write(folder / SAMPLES) as file:
             file.write(samples_file(episodes))

@@ -22,7 +22,7 @@ import yaml
 from jobs.report.character import humanoid_skeleton
 from jobs.report.control_page import ControlDocument, Imitation, ScoreColumn, ScoreRow, render
 from jobs.report.document import Chart, Series, Tile, Verdict
-from jobs.report.records import read_records
+from jobs.report.records import read_evaluation, read_records
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 
@@ -70,7 +70,7 @@ def read_control_document(folder: Path) -> ControlDocument:
     """The contents of the report."""
     if not (folder / "evaluation.json").is_file():
         raise UserError(f"{folder} holds no evaluation.json: it is no finished run of jobs.deepmimic")
-    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation = read_evaluation(folder, "character")
     config_file = folder / "config.yaml"
     configuration = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
     config: dict[str, Any] = yaml.safe_load(configuration) or {}

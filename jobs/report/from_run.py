@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, Verdict, render
-from jobs.report.records import read_json, read_records
+from jobs.report.records import read_evaluation, read_json, read_records
 from motions.base.atomic import atomic_write
 from motions.data.prompts import Prompt, load_prompts
 from motions.skeleton.skeletons import Skeleton, get_skeleton
@@ -46,7 +46,7 @@ def read_document(run_directory: Path) -> ReportDocument:
     records = read_records(run_directory / "metrics.jsonl")
     configuration = (run_directory / "config.yaml").read_text(encoding="utf-8")
     config = yaml.safe_load(configuration)
-    evaluation = read_json(run_directory / "evaluation.json")
+    evaluation = read_evaluation(run_directory, "text")
     rows = [_evaluation_row(row) for row in evaluation.get("rows", [])]
     num_updates = max((int(record["step"]) for record in records), default=0)
     skeleton = get_skeleton(evaluation.get("skeleton", "humanml3d"))

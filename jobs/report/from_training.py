@@ -124,7 +124,7 @@ def _final(last: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]) ->
 
 def _scores(folder: Path) -> str:
     evaluation = read_json(folder / "evaluation.json")
-    if "policies" not in evaluation:
+    if evaluation.get("kind", "character") != "character" or not evaluation:
         return ""
     return score_section(table_note(evaluation), COLUMNS, score_rows(evaluation))
 

@@ -31,3 +31,20 @@ def read_records(path: Path, default: list[dict[str, Any]] | None = None) -> lis
 def read_json(path: Path) -> dict[str, Any]:
     """A .json file; nothing where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def read_evaluation(folder: Path, kind: str) -> dict[str, Any]:
+    """The `evaluation.json` of a run directory; nothing where there is none.
+
+    Args:
+        kind: what the file must be an evaluation of. Files from before they said so are taken as they are.
+
+    Raises:
+        UserError: it is an evaluation of something else.
+    """
+    path = folder / "evaluation.json"
+    evaluation = read_json(path)
+    found = evaluation.get("kind", kind)
+    if found != kind:
+        raise UserError(f"{path} is an evaluation of kind {found!r}; this report shows those of kind {kind!r}")
+    return evaluation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from jobs.report import write_training_report
 from jobs.text.training_folder import describe_training, run_settings
 from learners.supervised.retrieval import RetrievalBatch, RetrievalLearner
 from learners.supervised.retrieval_data import RetrievalData
+from motions.base.atomic import atomic_write
 from motions.data.dataset import MotionDataset, load_dataset
 from rewards.tmr.checkpoints import save_tmr
 from rewards.tmr.network import TMR, TMRConfig
@@ -46,6 +48,8 @@ def run(config: RetrievalConfig) -> None:
             export=lambda folder: save_model(config, folder, learner, held_out),
         )
         train(opened, training, curves=CURVES, evaluate=held_out)
+        if held_out is not None and held_out.figures:
+            held_out.write(opened.path)
         report = write_training_report(opened.path, f"A TMR, trained on {dataset.name}", CURVES)
     print(f"report: {report}")
     print(f"TMR in {config.save_dir}: python -m jobs.grpo --tmr_checkpoint_path {config.save_dir} ...")
@@ -117,6 +121,12 @@ class HeldOut:
         with tqdm.external_write_mode():
             print(f"step {self._learner.num_steps}, {self.num_pairs} held-out pairs: {shown}", flush=True)
         return self.figures
+
+    def write(self, folder: Path) -> None:
+        """Writes `evaluation.json` with the last figures."""
+        document = {"kind": "retrieval", "num_pairs": self.num_pairs, "figures": self.figures}
+        with atomic_write(folder / "evaluation.json") as file:
+            file.write(json.dumps(document, indent=1).encode())
 
 
 def save_model(config: RetrievalConfig, folder: Path, learner: RetrievalLearner, held_out: HeldOut | None) -> None:

@@ -344,7 +344,7 @@ def missed_targets(evaluation: Mapping[str, Any], targets: Sequence[Target] = WA
 
 def evaluation_json(evaluation: Mapping[str, Any]) -> bytes:
     """Content of the file `evaluation.json`."""
-    return (json.dumps(evaluation, indent=1) + "\n").encode()
+    return (json.dumps({"kind": "character", **evaluation}, indent=1) + "\n").encode()
 
 
 def _qpos(env: DeepMimicVectorEnv) -> np.ndarray:

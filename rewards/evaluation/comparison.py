@@ -172,6 +172,7 @@ def write_evaluation(
     for name, evaluation in (("before", before), ("after", after)):
         _save_samples(samples / f"{name}.npz", evaluation, skeleton)
     document = {
+        "kind": "text",
         "num_prompts": len(before.prompts),
         "num_seeds": before.terms["total"].shape[1],
         "sampler": sampler,

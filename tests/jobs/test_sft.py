@@ -46,6 +46,7 @@ def test_a_cloning_leaves_a_controller_its_curves_and_an_evaluation(tmp_path: Pa
     assert clone.value_std.item() != 1.0 and "explained_variance" in loaded.extra["critic"]
     assert {record["round"] for record in records} == {0, 1}
     evaluation = json.loads((tmp_path / "clone/evaluation.json").read_text())
+    assert evaluation["kind"] == "character"
     assert list(evaluation["policies"]) == ["clone", "expert", "open loop", "hold pose", "zero action"]
     assert (tmp_path / "clone/training_curves_latest.png").is_file()
     with pytest.raises(RunDirectoryError, match="resume"):

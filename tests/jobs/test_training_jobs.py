@@ -179,6 +179,8 @@ def test_a_tmrs_training_shows_curves_a_bar_and_a_report(
     figures = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("evaluation/t2m/R03")
     assert [event.step for event in figures] == [2, 4]
     evaluations = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["kind"] == "retrieval" and evaluation["figures"]["t2m/R03"] == evaluations[-1]["t2m/R03"]
     best = json.loads((tmp_path / "manifest.json").read_text())["best"]
     assert best["value"] == max(line["t2m/R03"] for line in evaluations)
     assert (tmp_path / best["folder"] / "last_weights" / "text_encoder.pt").is_file()

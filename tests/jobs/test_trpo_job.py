@@ -141,6 +141,7 @@ def test_evaluation_and_sampling(tmp_path: Path, capsys: pytest.CaptureFixture[s
     trpo.run(settings(tmp_path / "run", num_timesteps=100))
     trpo.run(settings(tmp_path / "run", task="evaluate", num_eval_episodes=3))
     figures = json.loads((tmp_path / "run/evaluation.json").read_text())
+    assert figures["kind"] == "episodes"
     assert figures["length_mean"] == 12.0 and figures["survived"] == 1.0
     assert figures["return_mean"] == pytest.approx(12 * figures["reward_per_step"])
     assert not (tmp_path / "run/samples.npz").exists() and "survived" in capsys.readouterr().out

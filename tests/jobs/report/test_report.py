@@ -15,6 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 from jobs.report import write_report
 from jobs.report.document import Comparison, ReportDocument, motion_data, render
 from jobs.report.from_run import make_charts, read_document
+from motions.base.errors import UserError
 from motions.data.prompts import Prompt, Segment, save_prompts
 from motions.skeleton.skeletons import HUMANML3D
 
@@ -218,3 +219,15 @@ def test_report_plays_and_orbits_in_a_browser(page: tuple[Page, list[str]]) -> N
     width = opened.viewport_size["width"] if opened.viewport_size else 0
     assert opened.evaluate("document.documentElement.scrollWidth") <= width, "the page must not scroll sideways"
     assert complaints == []
+
+
+def test_an_evaluation_of_another_kind_is_refused_and_one_without_a_kind_is_read(run_directory: Path) -> None:
+    path = run_directory / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    rows = read_document(run_directory).evaluation
+    for kind in ({}, {"kind": "text"}):
+        path.write_text(json.dumps({**kind, **{k: v for k, v in evaluation.items() if k != "kind"}}))
+        assert read_document(run_directory).evaluation == rows
+    path.write_text(json.dumps({**evaluation, "kind": "character"}))
+    with pytest.raises(UserError, match="evaluation of kind 'character'; this report shows those of kind 'text'"):
+        write_report(run_directory)
