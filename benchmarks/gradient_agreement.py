@@ -60,8 +60,8 @@ Gradient = dict[str, Tensor]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code."""
     options, config = parse_arguments(arguments)
-    torch.set_num_threads(config.threads_per_actor)
-    policy = load_policy(config, config)
+    torch.set_num_threads(config.cluster.threads_per_actor)
+    policy = load_policy(config.policy, config.sampling)
     prompts = training_prompts(config, policy.skeleton)
     rows = []
     print(f"{'position':>8}  {'advantages':<17} {'std':>6}  " + " ".join(f"{name:>6}" for name in LAYERS))
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append({"position": position, "advantages": name, "group_std": std, "cosine": cosines})
             print(f"{position:>8}  {name:<17} {std:6.3f}  " + " ".join(f"{value:6.2f}" for value in cosines.values()))
     if options.json:
-        write_json(options.json, {"config": config.model_dump(mode="json"), "rows": rows})
+        write_json(options.json, {"config": config.flat(), "rows": rows})
     return 0
 
 
@@ -80,9 +80,9 @@ def measure(
     config: GRPOConfig, policy: DiffusionPolicy, prompts: Sequence[Prompt], position: int, draws: int
 ) -> tuple[float, dict[str, list[Gradient]]]:
     """Mean standard deviation of rewards within a group, and the gradient of each draw by normalisation."""
-    encoder = load_policy_text_encoder(config)
+    encoder = load_policy_text_encoder(config.policy)
     conditions = [TextCondition(values=text[None]) for text in encoder.encode_pooled([p.text for p in prompts])]
-    scorers = [factory() for factory in build_scorers(config, policy.skeleton).values()]
+    scorers = [factory() for factory in build_scorers(config.rewards, policy.skeleton, config.policy).values()]
     worker, version = RolloutWorker(policy), PolicyVersion(0, policy.weights())
     gradients: dict[str, list[Gradient]] = {name: [] for name in NORMALISATIONS}
     spreads = []
@@ -94,8 +94,8 @@ def measure(
                 prompt_index=index,
                 prompt=prompt,
                 condition=condition,
-                num_samples=config.group_size,
-                seed=config.seed,
+                num_samples=config.grpo.group_size,
+                seed=config.run.seed,
                 stochastic_steps=(position,),
                 trained_steps=(position,),
                 share_initial_noise=True,
@@ -103,11 +103,11 @@ def measure(
             )
             motions, trajectory = worker.run(request, version)
             trajectories.append(trajectory)
-            totals.append(mix_rewards(config, [scorer.score(motions) for scorer in scorers], prompt.text).total)
+            totals.append(mix_rewards(config.rewards, [scorer.score(motions) for scorer in scorers], prompt.text).total)
         rewards = np.stack(totals)
         spreads.append(rewards.std(axis=1).mean())
         advantages = {
-            name: group_advantages(rewards, config.model_copy(update=changes)).values
+            name: group_advantages(rewards, config.grpo.model_copy(update=changes)).values
             for name, changes in NORMALISATIONS.items()
         }
         for name, gradient in policy_gradients(policy, trajectories, advantages).items():

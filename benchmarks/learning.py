@@ -64,20 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(preset: str, overrides: Mapping[str, object]) -> dict[str, Any]:
     """One run of a preset with changed options; returns its evaluation with seconds and configuration."""
     config = cli.load_preset(GRPOConfig, preset, "jobs.grpo", **overrides)
-    folder = config.save_dir
+    folder = config.run.save_dir
     started = time.perf_counter()
     grpo.run(config)
     document = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     curve = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
-        "seed": config.seed,
+        "seed": config.run.seed,
         "seconds": time.perf_counter() - started,
         "within_group_std": document["within_group_std"],
         "rows": {row["name"]: row for row in document["rows"]},
         "held_out_curve": [[r["step"], r["evaluation/total"]] for r in curve if "evaluation/total" in r],
         "training_curve": [[r["step"], r["reward/total"]] for r in curve if "reward/total" in r],
-        "config": config.model_dump(mode="json"),
+        "config": config.flat(),
         "versions": manifest["versions"],
     }
 

@@ -1,20 +1,19 @@
 """Options of the cluster and of the run directory; imports neither torch nor ray.
 
 `ClusterSettings` (with `ConnectionSettings`) says on what a run runs and, apart from `threads_per_actor` and
-`deterministic`, changes no bit of its result; `RunSettings` says how long it runs, what it keeps and who is told;
-`WorkerSettings` is for trainings on Ray Train.
+`deterministic`, changes no bit of its result; `RunSettings` says what every run keeps and who is told, and its
+subclasses how long it goes on; `WorkerSettings` is for trainings on Ray Train.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from motions.base.errors import UserError
-from motions.settings import Settings
+from motions.settings import Affects, Effect, Settings, redeclared
 
 TrackerName = Literal["NoPlatform", "TensorboardPlatform", "WandBPlatform"]
 PlacementStrategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
@@ -22,6 +21,8 @@ PlacementStrategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 
 class ConnectionSettings(Settings):
     """Ray cluster."""
+
+    affects: ClassVar[Affects] = "speed"
 
     runtime: Literal["ray", "local"] = "ray"
     """`ray`: on a cluster. `local`: in this process, without Ray, for debugging and notebooks. Both compute the same
@@ -55,6 +56,8 @@ class ConnectionSettings(Settings):
 class ClusterSettings(ConnectionSettings):
     """Actors."""
 
+    affects: ClassVar[Affects] = "speed"
+
     num_rollout_actors: int = Field(default=1, ge=1)
     """Actors that sample motions. More are faster and change no bit."""
 
@@ -80,10 +83,10 @@ class ClusterSettings(ConnectionSettings):
     gpus_per_learner: float = Field(default=0.0, ge=0)
     """GPUs reserved by the learner."""
 
-    threads_per_actor: int = Field(default=1, ge=1)
+    threads_per_actor: Annotated[int, Effect("results")] = Field(default=1, ge=1)
     """Threads of the numeric libraries in every actor. A fixed number, since sums in another order are other bits."""
 
-    deterministic: bool = True
+    deterministic: Annotated[bool, Effect("results")] = True
     """Ask PyTorch for deterministic kernels, in every actor."""
 
     placement_strategy: PlacementStrategy = "PACK"
@@ -124,6 +127,8 @@ class ClusterSettings(ConnectionSettings):
 class WorkerSettings(Settings):
     """Ray Train workers."""
 
+    affects: ClassVar[Affects] = "speed"
+
     num_workers: int = Field(default=1, ge=1)
     """Processes that share data collection and training. For the same data, more of them change the result by rounding
     only."""
@@ -131,10 +136,10 @@ class WorkerSettings(Settings):
     cpus_per_worker: float = Field(default=1.0, ge=0)
     """CPUs reserved by each."""
 
-    gpus_per_worker: float = Field(default=0.0, ge=0)
+    gpus_per_worker: Annotated[float, Effect("results")] = Field(default=0.0, ge=0)
     """GPUs reserved by each."""
 
-    threads_per_worker: int = Field(default=1, ge=1)
+    threads_per_worker: Annotated[int, Effect("results")] = Field(default=1, ge=1)
     """Threads of the numeric libraries in each."""
 
     max_failures: int = Field(default=1, ge=0)
@@ -143,6 +148,8 @@ class WorkerSettings(Settings):
 
 class TrackerSettings(Settings):
     """Trackers."""
+
+    affects: ClassVar[Affects] = "records"
 
     train_platform_type: TrackerName = Field(
         default="NoPlatform", validation_alias=AliasChoices("train_platform_type", "tracker")
@@ -159,6 +166,8 @@ class TrackerSettings(Settings):
 class RunSettings(TrackerSettings):
     """Run directory, checkpoints and progress."""
 
+    affects: ClassVar[Affects] = "records"
+
     save_dir: Path
     """Directory of the run: configuration, metrics, checkpoints, samples, report. Inside a submitted Ray job it must be
     absolute, because the job's working copy is thrown away."""
@@ -174,7 +183,7 @@ class RunSettings(TrackerSettings):
     """Options that may differ from the run being resumed; without it a change that affects results is refused. `data`
     stands for the data set."""
 
-    seed: int = Field(default=10, ge=0, lt=2**63)
+    seed: Annotated[int, Effect("results")] = Field(default=10, ge=0, lt=2**63)
     """Seed of everything random in the run."""
 
     save_interval: int = Field(default=10, ge=1)
@@ -200,50 +209,34 @@ class RunSettings(TrackerSettings):
         return self
 
 
-class RolloutRunSettings(RunSettings):
-    """A run of steps with rollouts, rewards and one update each."""
+class SteppedRunSettings(RunSettings):
+    """A run of a given length."""
 
-    num_steps: int = Field(default=100, ge=1)
-    """Steps of the run: rollouts, rewards and one update each."""
+    num_steps: Annotated[int, Effect("length")] = Field(default=100, ge=1)
+    """Steps of the run."""
+
+
+class RolloutRunSettings(SteppedRunSettings):
+    """Run directory, length and evaluation; a step is rollouts, rewards and one update."""
+
+    affects: ClassVar[Affects] = "records"
+
+    best_metric: str | None = redeclared(RunSettings, "best_metric", "evaluation/total")
 
     eval_every: int = Field(default=10, ge=0)
     """Steps between evaluations with fixed prompts and seeds; there is one before the first step and one after the last
     in any case. 0: only those two."""
 
-    best_metric: str | None = "evaluation/total"
-    """Metric of `metrics.jsonl` by which the best checkpoint is kept as well, in `best/`, whatever `keep_checkpoints`
-    says. It must have been measured at the step of the checkpoint."""
-
     trace: bool = False
     """Write `trace.json`, every call of every actor as Chrome trace events (chrome://tracing, ui.perfetto.dev)."""
-
-
-AFFECTS_RESULTS = frozenset({"threads_per_actor", "deterministic", "seed"})
-"""Options of the two groups above that change results; the others may differ when a run is resumed."""
-
-
-def free_fields(config: Mapping[str, Any]) -> frozenset[str]:
-    """Names of options that may change when a run is resumed, because no bit of the steps before depends on them.
-
-    Args:
-        config: all options of the run.
-    """
-    free = frozenset([*ClusterSettings.model_fields, *RolloutRunSettings.model_fields]) - AFFECTS_RESULTS
-    # A learning rate that falls to 0 over `num_steps` has been another one from the first step on.
-    return free - {"num_steps"} if config.get("lr_schedule") == "cosine" else free
 
 
 class TrainingRunSettings(RunSettings):
     """Run directory of a supervised training, which is the trained model's folder as well."""
 
-    save_interval: int = Field(default=1000, ge=1)
-    """Steps between checkpoints; there is one after the last step in any case."""
-
-    keep_checkpoints: int = Field(default=1, ge=1)
-    """Newest checkpoints that are kept."""
-
-    log_interval: int = Field(default=100, ge=1)
-    """Steps between lines of text when the output is no terminal. Metrics are recorded at every step."""
+    save_interval: int = redeclared(RunSettings, "save_interval", 1000)
+    keep_checkpoints: int = redeclared(RunSettings, "keep_checkpoints", 1)
+    log_interval: int = redeclared(RunSettings, "log_interval", 100)
 
     weights_dtype: Literal["float32", "float16"] = "float32"
     """Storage of the written weights; float16 halves the files."""

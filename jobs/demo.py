@@ -14,224 +14,43 @@ goes on. `--fresh`, or other options than before, start a new folder beside it.
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-import yaml
-from pydantic import Field
-
+from jobs import pretrain, train_retrieval
 from jobs.command_line import main as cli
-from jobs.configs.grpo import GRPOConfig
+from jobs.configs.demo import DemoConfig
 from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
-from motions.settings import BUILTIN, Settings
-
-WEIGHTS = ("model_path", "tmr_checkpoint_path", "judge_path")
-"""Options of `jobs.grpo` that name policy, reward and judge."""
-
-
-class DemoConfig(Settings):
-    """The demonstration."""
-
-    save_dir: Path = Path("runs/demo")
-    """Folder of the run."""
-
-    weights_dir: Path = Path("runs/weights")
-    """Where weights that do not ship with this copy of kinetune are trained."""
-
-    fresh: bool = False
-    """Run again into a new folder (`demo-2`, `demo-3`, ...), even if there is a finished run."""
-
-    runtime: Literal["ray", "local"] = "ray"
-    """`ray`: a Ray cluster of its own on this machine. `local`: the same in this process."""
-
-    grpo_preset: str = "demo"
-    """Preset of `jobs.grpo`, by name or path."""
-
-    num_steps: int | None = Field(default=None, ge=1)
-    """Training steps; by default the preset's."""
 
 
 def run(config: DemoConfig) -> None:
     """Runs what is missing of the demonstration and reports."""
-    run_with(config, ensure_weights(config.weights_dir))
+    from jobs.text import demonstration
+
+    demonstration.run_with(config, ensure_weights(config.weights_dir))
 
 
 def plan(config: DemoConfig) -> None:
     """Says which weights the demonstration takes and what is left to do; checks it where all weights are there."""
-    trainings = missing_weights(config.weights_dir)
-    settings = run_settings(config, weight_paths(trainings))
-    for option in WEIGHTS:
-        if option not in trainings:
-            print(f"{option}: {getattr(settings, option)}, ships with this copy")
-        else:
-            print(f"{option}: would be trained first\n  {trainings[option].command}")
-    check_run(settings, complete=not trainings)
+    from jobs.text import demonstration
 
-
-def check_run(settings: GRPOConfig, *, complete: bool) -> None:
-    """Says how the run stands, and plans it unless it is finished or (not `complete`) its weights are not there yet.
-
-    Raises:
-        UserError: it cannot start.
-        StartError: this machine is too small for it.
-    """
-    command = cli.command_of(settings, "jobs.grpo")
-    if finished(settings):
-        print(_already_done(settings))
-        return
-    print(f"{settings.save_dir}: the run {'goes on' if settings.resume else 'begins'}, as by\n  {command}")
-    if complete:
-        from jobs.grpo import dry_run
-
-        dry_run(settings)
-
-
-def run_with(config: DemoConfig, weights: dict[str, str]) -> None:
-    """The demonstration on given weights: `model_path`, `tmr_checkpoint_path`, `judge_path`."""
-    settings = run_settings(config, weights)
-    if finished(settings):
-        print(_already_done(settings))
-    else:
-        from jobs import grpo
-
-        print(f"fine-tuning: {settings.num_steps} steps into {settings.save_dir}")
-        grpo.run(settings)
-    for line in summary(settings.save_dir):
-        print(line)
-
-
-def run_settings(config: DemoConfig, weights: dict[str, str]) -> GRPOConfig:
-    """Settings of the run, in the folder where it is, goes on, or begins."""
-    overrides: dict[str, object] = {**weights, "runtime": config.runtime, "ray_address": "local"}
-    if config.num_steps is not None:
-        overrides["num_steps"] = config.num_steps
-    number = 1
-    while True:
-        folder = config.save_dir if number == 1 else config.save_dir.with_name(f"{config.save_dir.name}-{number}")
-        known = (folder / "config.yaml").is_file()
-        settings = cli.load_preset(
-            GRPOConfig, config.grpo_preset, "jobs.grpo", **overrides, save_dir=folder, resume=known
-        )
-        if not known or (same_run(settings) and not (config.fresh and finished(settings))):
-            return settings
-        number += 1
-
-
-def same_run(settings: GRPOConfig) -> bool:
-    """Whether the folder holds a run of these settings, as far as they affect results, and of this length."""
-    from cluster.records.run_directory import changed_options
-
-    before = yaml.safe_load((settings.save_dir / "config.yaml").read_text(encoding="utf-8"))
-    now = settings.model_dump(mode="json")
-    return not changed_options(before, now) and before["num_steps"] == settings.num_steps
-
-
-def finished(settings: GRPOConfig) -> bool:
-    """Whether the folder holds all that a run of these settings leaves."""
-    names = ("config.yaml", "manifest.json", "evaluation.json", "model_final.pt", "report.html")
-    if not all((settings.save_dir / name).is_file() for name in names) or not same_run(settings):
-        return False
-    manifest = json.loads((settings.save_dir / "manifest.json").read_text(encoding="utf-8"))
-    return manifest["step"] == settings.num_steps
+    demonstration.plan(config)
 
 
 def ensure_weights(folder: Path) -> dict[str, str]:
     """Paths of policy, reward and judge: those that ship, or ones trained below `folder` by the same commands."""
-    from jobs import pretrain, train_retrieval
+    from jobs.text import demonstration
 
-    trainings = missing_weights(folder)
-    for option, training in trainings.items():
-        print(
-            f"this copy has no weights for {option}: training them takes minutes, once\n  {training.command}",
-            flush=True,
-        )
-        if isinstance(training.settings, PretrainConfig):
-            pretrain.run(training.settings)
-        else:
-            train_retrieval.run(training.settings)
-    return weight_paths(trainings)
+    return demonstration.ensure_weights(folder, train)
 
 
-@dataclass(frozen=True)
-class PlannedTraining:
-    """How weights that do not ship are made."""
-
-    settings: PretrainConfig | RetrievalConfig
-    command: str
-
-
-def missing_weights(folder: Path) -> dict[str, PlannedTraining]:
-    """What has to be trained first, by the option of `jobs.grpo` that takes it; nothing where all weights ship."""
-    from rewards.settings import BUILTIN_JUDGE_FOLDER, BUILTIN_TMR_FOLDER
-    from rollouts.checkpoints.mdm_files import builtin_names
-
-    trainings: dict[str, PlannedTraining] = {}
-    if BUILTIN not in builtin_names():
-        policy = cli.load_preset(
-            PretrainConfig, "pretrain_small", "jobs.pretrain", save_dir=folder / "policy", resume=True
-        )
-        trainings["model_path"] = PlannedTraining(policy, cli.command_of(policy, "jobs.pretrain"))
-    for option, shipped, changes in (
-        ("tmr_checkpoint_path", BUILTIN_TMR_FOLDER, {}),
-        ("judge_path", BUILTIN_JUDGE_FOLDER, {"captions": "judge", "seed": 77}),
-    ):
-        if (shipped / "config.json").is_file():
-            continue
-        retrieval = cli.load_preset(
-            RetrievalConfig,
-            "retrieval_small",
-            "jobs.train_retrieval",
-            **{"save_dir": folder / option.partition("_")[0], "resume": True, **changes},
-        )
-        trainings[option] = PlannedTraining(retrieval, cli.command_of(retrieval, "jobs.train_retrieval"))
-    return trainings
-
-
-def weight_paths(trainings: Mapping[str, PlannedTraining]) -> dict[str, str]:
-    """What `jobs.grpo` is given as its policy, reward and judge."""
-    shipped = dict.fromkeys(WEIGHTS, BUILTIN)
-    return shipped | {option: str(training.settings.save_dir) for option, training in trainings.items()}
-
-
-def summary(run_dir: Path) -> list[str]:
-    """Three lines on a finished run: what improved, by how much against what, where to look."""
-    document = json.loads((run_dir / "evaluation.json").read_text(encoding="utf-8"))
-    rows = {row["name"]: row for row in document["rows"]}
-    total = rows["total"]
-    gain = ""
-    if spread := document["within_group_std"]:
-        change = (total["after"] - total["before"]) / spread
-        gain = f", {change:+.2f} standard deviations of the base policy within a prompt"
-    checks = []
-    if "judge_matching" in rows:
-        checks.append(f"the independent judge's matching score {_change(rows['judge_matching'])}")
-    if "fid" in rows:
-        checks.append(f"FID {rows['fid']['after'] / rows['fid']['before']:.2f}x")
-    for name, words in (("joint_speed_mps", "joint speed"), ("diversity_m", "diversity within a prompt")):
-        checks.append(f"{words} {rows[name]['after'] / rows[name]['before']:.2f}x")
-    return [
-        f"Reward on {document['num_prompts']} held-out prompts x {document['num_seeds']} seeds: "
-        f"{_change(total)}{gain}.",
-        f"Beside it: {', '.join(checks)}.",
-        f"Look at {run_dir / 'report.html'}: the same prompts and seeds, before and after, side by side.",
-    ]
-
-
-def _already_done(settings: GRPOConfig) -> str:
-    return f"{settings.save_dir} holds this run already, finished; --fresh runs it again into a new folder"
-
-
-def _change(row: dict[str, Any]) -> str:
-    text = f"{row['before']:.3f} -> {row['after']:.3f}"
-    if row["interval"] is None:
-        return text
-    low, high = row["interval"]
-    return f"{text} ({row['after'] - row['before']:+.3f}, 95 % {low:+.3f} to {high:+.3f})"
+def train(settings: PretrainConfig | RetrievalConfig) -> None:
+    """Trains weights that do not ship."""
+    if isinstance(settings, PretrainConfig):
+        pretrain.run(settings)
+    else:
+        train_retrieval.run(settings)
 
 
 if __name__ == "__main__":

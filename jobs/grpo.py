@@ -13,247 +13,25 @@ with `args.json`, `adapter/` (peft's format), `evaluation.json` and `report.html
 
 from __future__ import annotations
 
-import functools
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import GRPO_GUIDE
 from jobs.configs.grpo import GRPOConfig
-from motions.base.errors import UserError
-
-if TYPE_CHECKING:
-    from cluster.run.algorithm import Algorithm
-    from cluster.run.controller import Controller, ScoredGroup
-    from cluster.run.plan import Workload
-    from cluster.runtime.protocol import Role
-    from jobs.text.grpo_actors import PolicyExport
-    from jobs.text.grpo_prompts import PromptBatches
-    from motions.skeleton.skeletons import Skeleton
-    from rewards.evaluation.text import Evaluation
-    from rewards.tmr.scorer import Embedder
-    from rollouts.diffusion.policy import DiffusionPolicy
-    from rollouts.messages import PolicyVersion
-
-
-@dataclass(frozen=True)
-class PreparedRun:
-    """A run that is checked and could start."""
-
-    config: GRPOConfig
-    batches: PromptBatches
-    roles: list[Role]
-    workload: Workload
-    algorithm: Algorithm
-    export: PolicyExport
-    base: PolicyVersion
-    judge: Embedder | None
-    skeleton: Skeleton
-    measure_fid: bool
-    """Whether there are held-out windows of the policy's skeleton to compare with."""
 
 
 def run(config: GRPOConfig) -> None:
     """Trains, evaluates, exports and reports."""
-    from cluster.run.session import training_session
-    from jobs.report import write_report
+    from jobs.text import grpo_run
 
-    prepared = prepare(config)
-    session = training_session(
-        config,
-        config,
-        config,
-        prepared.roles,
-        prepared.workload,
-        prepared.algorithm,
-        prepared.batches.fingerprint,
-    )
-    with session as controller:
-        controller.run()
-        finish(prepared, controller)
-    print(f"report: {write_report(config.save_dir)}")
+    grpo_run.run(config)
 
 
 def dry_run(config: GRPOConfig) -> None:
-    """Print settings and plan; load everything once that the actors will load. Starts no cluster and writes nothing.
+    """Prints settings and plan, and checks what can be checked without starting; see `grpo_run.dry_run`."""
+    from jobs.text import grpo_run
 
-    Raises:
-        UserError: a file, prompt or option is wrong, or the run directory cannot be used.
-        StartError: the cluster, or this machine where there is none, is too small.
-    """
-    from cluster.records.run_directory import inspect
-    from cluster.run.plan import Plan, cluster_resources
-
-    prepared = prepare(config)
-    print(cli.settings_yaml(config))
-    print(f"\nsave_dir {config.save_dir}: {inspect(config)}")
-    print(f"{len(prepared.batches.prompts)} prompts to learn on, {len(prepared.batches.held_out)} to measure with")
-    plan = Plan(tuple(prepared.roles), prepared.workload)
-    resources = cluster_resources(config, plan)
-    print("\n".join(plan.lines(resources)))
-    plan.check(resources)
-
-
-def prepare(config: GRPOConfig) -> PreparedRun:
-    """Loads policy, rewards and prompts, says what was loaded, and lays out roles, workload and algorithm.
-
-    Raises:
-        UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
-    """
-    from cluster.records.run_directory import inspect
-    from cluster.run.algorithm import Algorithm
-    from cluster.run.roles import training_roles
-    from jobs.text import grpo_actors as grpo_parts
-    from jobs.text.grpo_prompts import (
-        PromptBatches,
-        evaluation_prompts,
-        evaluation_source,
-        missing_windows,
-        training_prompts,
-        training_source,
-    )
-    from rewards.evaluation.prompt_checks import PromptLimits, check_prompts
-    from rewards.evaluation.text import load_judge
-    from rewards.scorers import build_scorers
-    from rewards.tmr.scorer import SemanticScorer
-    from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
-    from rollouts.messages import PolicyVersion
-
-    inspect(config)
-    # The driver only reads shapes from it and writes exports with it: no GPU is taken.
-    loaded = load_base(config)
-    policy = build_policy(loaded, config, config.model_copy(update={"device": "cpu"}))
-    encoder = load_policy_text_encoder(config)
-    prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
-    # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
-    reward = SemanticScorer.from_settings(config.model_copy(update={"reward_device": "cpu"}), policy.skeleton).embedder
-    judge = load_judge(config.judge_path, policy.skeleton, config)
-    if judge is not None and judge.has_weights_of(reward):
-        raise UserError(
-            f"judge_path {config.judge_path}: these are the weights of the reward, which cannot judge what it trained; "
-            "give another retrieval model, or none"
-        )
-    print(f"policy: {loaded.report}\nreward: {reward.report}")
-    fid_lacks = None
-    if judge is not None:
-        print(f"judge: {judge.report}")
-        if fid_lacks := missing_windows(config, policy.skeleton):
-            print(f"FID is not measured: {fid_lacks}")
-    limits = PromptLimits(
-        max_frames=policy.network.max_positions - 1,
-        rewards=config,
-        reward_encoder=reward.text_encoder,
-        judge_encoder=None if judge is None else judge.text_encoder,
-    )
-    check_prompts(training_source(config), prompts, limits)
-    check_prompts(evaluation_source(config), held_out, limits)
-    encode = functools.partial(encoder.conditions, form=policy.network.text_form)
-    batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps)
-    scorers = build_scorers(config, policy.skeleton)
-    roles = training_roles(
-        config,
-        functools.partial(grpo_parts.build_rollout_worker, config),
-        scorers,
-        functools.partial(grpo_parts.build_learner, config),
-    )
-    export = grpo_parts.PolicyExport(config, policy, encoder)
-    algorithm = Algorithm(
-        batches=batches,
-        scorers=tuple(scorers),
-        combine=functools.partial(grpo_parts.mix_rewards, config),
-        advantages=functools.partial(grpo_parts.step_advantages, config),
-        on_reward_error=config.on_reward_error,
-        export=export,
-        after_evaluation=lambda step: write_report_so_far(config),
-    )
-    return PreparedRun(
-        config=config,
-        batches=batches,
-        roles=roles,
-        workload=_workload(config, batches, policy),
-        algorithm=algorithm,
-        export=export,
-        base=PolicyVersion(0, policy.weights()),
-        judge=judge,
-        skeleton=policy.skeleton,
-        measure_fid=judge is not None and fid_lacks is None,
-    )
-
-
-def write_report_so_far(config: GRPOConfig) -> None:
-    """`report.html` of a run that goes on."""
-    from jobs.report import write_report
-
-    write_report(config.save_dir)
-
-
-def finish(prepared: PreparedRun, controller: Controller) -> None:
-    """Exports the policy to the top of the run directory, and measures it before and after on the held-out prompts.
-
-    Raises:
-        RunFailed: the learner, a rollout or a reward failed for good; the export is complete if the learner did not.
-        UserError: nothing is left to compare, as every prompt lost its group before or after.
-    """
-    from jobs.text.grpo_prompts import load_matching_dataset
-    from rewards.evaluation.comparison import compare, shared_places, write_evaluation
-    from rewards.evaluation.text import embed_clips, measure
-
-    config, judge = prepared.config, prepared.judge
-    final = controller.final_policy()
-    # First of all: a measurement that fails must not cost the training its result.
-    print(f"trained policy: {prepared.export.finish(final, config.save_dir)}")
-
-    def judged(version: PolicyVersion) -> list[ScoredGroup]:
-        return controller.judge(prepared.batches.evaluation(version.number), controller.runtime.put(version))
-
-    groups_before, groups_after = (
-        {group.request.prompt_index: group for group in groups}
-        for groups in (judged(prepared.base), controller.final_groups or judged(final))
-    )
-    places = shared_places(groups_before, groups_after)
-
-    def measured(groups: dict[int, ScoredGroup]) -> Evaluation:
-        chosen = [groups[place] for place in places]
-        motions = [controller.motions(group) for group in chosen]
-        return measure(motions, [group.rewards for group in chosen], prepared.skeleton, judge)
-
-    before, after = measured(groups_before), measured(groups_after)
-    real = None
-    if judge is not None and prepared.measure_fid:
-        items = load_matching_dataset(config, prepared.skeleton).items("test")
-        real = embed_clips(judge, [item.features for item in items])
-    changes = compare(before, after, real)
-    write_evaluation(config.save_dir, before, after, changes, prepared.skeleton, _sampler_words(config, prepared))
-    for change in changes:
-        print(f"{change.name:<18} {change.before:.4g} -> {change.after:.4g}")
-
-
-def _sampler_words(config: GRPOConfig, prepared: PreparedRun) -> str:
-    steps = prepared.workload.denoising_steps
-    return f"{steps} deterministic denoising steps, guidance {config.guidance_scale:g}"
-
-
-def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolicy) -> Workload:
-    from cluster.run.plan import Workload
-
-    first = batches.requests(0, 0)
-    return Workload(
-        num_prompts=config.batch_size,
-        group_size=config.group_size,
-        trained_steps=max(len(request.trained_steps) for request in first),
-        denoising_steps=policy.num_steps,
-        guided=config.guidance_scale not in (0.0, 1.0),
-        max_frames=max(prompt.num_frames for prompt in (*batches.prompts, *batches.held_out)),
-        num_features=policy.skeleton.num_features,
-        text_elements=first[0].condition.values.size,
-        model_parameters=sum(parameter.numel() for parameter in policy.network.parameters()),
-        trainable_parameters=sum(parameter.numel() for parameter in policy.trainable_parameters().values()),
-        num_epochs=config.num_epochs,
-        groups_per_optimizer_step=config.groups_per_optimizer_step,
-        micro_batch_size=config.micro_batch_size,
-        num_eval_groups=len(batches.held_out),
-    )
+    grpo_run.dry_run(config)
 
 
 if __name__ == "__main__":

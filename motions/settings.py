@@ -1,14 +1,56 @@
-"""The base of every configuration model.
+"""The base of every configuration model, and what a model's options are called.
 
-Each layer declares its options in a `settings.py` of its own as small groups of fields; a job's configuration
-inherits the groups it needs, so one flat model reads presets, flags and Tune's search space, and a function of a
-layer that wants `RewardSettings` takes the job's configuration as it is. These modules import neither torch nor ray.
+Each layer declares its options in a `settings.py` of its own as small groups of fields. The configuration of a job is
+a model whose fields are such groups (`config.policy`, `config.run`), nested as deep as is useful; a function of a
+layer takes the group that it needs. `options_of` lists the options of a model, wherever they are nested; `Settings.of`
+and `Settings.flat` read and write options by flat names. These modules import neither torch nor ray.
 """
 
-from pydantic import BaseModel, ConfigDict
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, cast
+
+from pydantic import AliasChoices, BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from motions.base.errors import UserError
 
 BUILTIN = "builtin"
 """Value of an option that selects the motions, policy or TMR networks that come with kinetune."""
+
+Affects = Literal["results", "length", "evaluation", "speed", "records"]
+"""What an option changes. `results`: what is computed. `length`: only how long it goes on. `evaluation`: only how the
+finished result is measured. `speed`: only where and how fast it is computed. `records`: only what is kept and shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Marks a field by what it changes, where that is not what its class says in `affects`.
+
+    Example:
+        num_steps: Annotated[int, Effect("length")] = 100
+    """
+
+    on: Affects
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """An option of earlier versions that had one legal value: files and commands that say it are still read."""
+
+    accepted: tuple[str, ...]
+    """Its value, in all ways to write it."""
+    reason: str
+    """Why there is no other."""
+
+    def accepts(self, given: object) -> bool:
+        """Whether a value of a file is the legal one."""
+        return str(given).lower() in self.accepted
 
 
 class Settings(BaseModel):
@@ -17,3 +59,275 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, populate_by_name=True
     )
+
+    affects: ClassVar[Affects] = "results"
+    """What the fields change that this very class declares; those of its subclasses are theirs."""
+
+    preferred: ClassVar[tuple[str, ...]] = ()
+    """Groups, dotted, in which a flat name is looked for first when several groups have it; in a job's model."""
+
+    important: ClassVar[tuple[str, ...]] = ()
+    """Options that a person needs first, for the help page; in a job's model."""
+
+    retired: ClassVar[Mapping[str, Retired]] = {}
+    """Options that this group had in earlier versions."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
+        """The model from options by any of their names: flat, dotted or nested.
+
+        Example:
+            GRPOConfig.of(save_dir="runs/first", group_size=8, rewards={"beta_s": 2.0})
+
+        Raises:
+            UserError: an unknown option, or one that is given twice.
+            pydantic.ValidationError: an illegal value.
+        """
+        found: dict[str, Any] = {}
+        for spelling, path, value in spelled_options(cls, {**(values or {}), **more}):
+            if path is None:
+                retired = retired_options(cls).get(spelling)
+                if retired is None or not retired.accepts(value):
+                    raise UserError(f"unknown option {spelling!r} of {cls.__name__}")
+            elif path in found:
+                raise UserError(f"{path} is given twice, once as {spelling}")
+            else:
+                found[path] = value
+        return cls.model_validate(nested_values(cls, found))
+
+    def flat(self) -> dict[str, Any]:
+        """Every option as a plain value, by its flag."""
+        return {
+            option.flag: value for option, value in zip(options_of(type(self)).values(), self._plain(), strict=True)
+        }
+
+    def by_path(self) -> dict[str, Any]:
+        """Every option as a plain value, by its dotted path."""
+        return dict(zip(options_of(type(self)), self._plain(), strict=True))
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether a single step depends on how many there will be, as with a learning rate that falls over them."""
+        return False
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """Options or groups, dotted, that change nothing because of what other options say; in a job's model."""
+        return ()
+
+    def _plain(self) -> list[Any]:
+        values = self.model_dump(mode="json")
+        return [
+            functools.reduce(lambda part, name: part[name], path.split("."), values) for path in options_of(type(self))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One field of a model or of a group in it."""
+
+    path: str
+    """Names of the groups and of the field, with dots between them: `policy.lora_r`."""
+    field: FieldInfo
+    owner: type[Settings]
+    """The class that declares the field. One that only changes a default is passed over."""
+    flag: str
+    """The shortest spelling that means this option: its name, or with as many groups in front as make it unique."""
+    spellings: tuple[str, ...]
+    """All that are accepted, `flag` first."""
+
+    @property
+    def name(self) -> str:
+        """The field's name."""
+        return self.path.rpartition(".")[2]
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Further spellings without a dot."""
+        return tuple(spelling for spelling in self.spellings[1:] if "." not in spelling)
+
+    @property
+    def affects(self) -> Affects:
+        """What the option changes."""
+        marks = [mark.on for mark in self.field.metadata if isinstance(mark, Effect)]
+        if marks:
+            return cast("Affects", marks[-1])
+        return cast("Affects", self.owner.affects if "affects" in vars(self.owner) else "results")
+
+    @property
+    def doc(self) -> str:
+        """Its documentation on one line."""
+        return " ".join((self.field.description or self.owner.model_fields[self.name].description or "").split())
+
+    def of(self, config: Settings) -> Any:
+        """Its value."""
+        return functools.reduce(getattr, self.path.split("."), config)
+
+
+def redeclared(
+    group: type[Settings],
+    name: str,
+    default: Any = ...,
+    *,
+    spellings: tuple[str, ...] = (),
+    affects: Affects | None = None,
+) -> Any:
+    """A field as a base class declares it, with another default, other spellings or another effect.
+
+    Args:
+        spellings: the first is the one that help and messages show.
+
+    Example:
+        class PretrainRunSettings(RunSettings):
+            num_steps: int = redeclared(RunSettings, "num_steps", 600_000)
+    """
+    field = copy(group.model_fields[name])
+    changes: dict[str, Any] = {}
+    if default is not ...:
+        changes["default"] = default
+    if spellings:
+        changes["validation_alias"] = AliasChoices(*spellings)
+    if affects is not None:
+        field.metadata = [*field.metadata, Effect(affects)]
+    for key, value in changes.items():
+        setattr(field, key, value)
+    field._attributes_set = {**field._attributes_set, **changes}
+    return field
+
+
+def groups_of(config: type[Settings]) -> dict[str, type[Settings]]:
+    """The groups that are fields of a model, by name."""
+    fields = {name: field.annotation for name, field in config.model_fields.items()}
+    return {name: kind for name, kind in fields.items() if inspect.isclass(kind) and issubclass(kind, Settings)}
+
+
+def settings_in(config: Settings) -> Iterator[Settings]:
+    """A model and all groups in it."""
+    yield config
+    for name in groups_of(type(config)):
+        yield from settings_in(getattr(config, name))
+
+
+@functools.cache
+def options_of(config: type[Settings]) -> dict[str, Option]:
+    """Options of a model and of the groups in it by dotted path, in the order of the fields."""
+    fields = dict(_fields(config))
+    meanings = _meanings(config)
+    spellings: dict[str, list[str]] = {path: [] for path in fields}
+    for spelling, path in meanings.items():
+        spellings[path].append(spelling)
+    options = {}
+    for path, (owner, field) in fields.items():
+        name = path.rpartition(".")[2]
+        shown = _own_spellings(name, field)
+        ranked = sorted(spellings[path], key=lambda s: (shown.index(s.rpartition(".")[2]), s.count(".")))
+        # With the shown name first, and within it the shortest.
+        options[path] = Option(path, field, owner, ranked[0], tuple(ranked))
+    return options
+
+
+def spellings_of(config: type[Settings]) -> dict[str, str]:
+    """Every accepted spelling of an option -> its dotted path."""
+    return _meanings(config)
+
+
+def spelled_options(config: type[Settings], values: Mapping[str, Any]) -> Iterator[tuple[str, str | None, Any]]:
+    """What a nested, flat or mixed mapping says: spelling, dotted path (None where it is no option), value.
+
+    A group that is given as an object stands as it is, under the path of the group.
+    """
+    groups, spellings = groups_of(config), spellings_of(config)
+    for key, value in values.items():
+        name = str(key)
+        if name in groups and isinstance(value, Settings):
+            yield name, name, value
+        elif name in groups and isinstance(value, Mapping):
+            for inner, path, found in spelled_options(groups[name], value):
+                yield f"{name}.{inner}", None if path is None else f"{name}.{path}", found
+        else:
+            yield name, spellings.get(name), value
+
+
+def nested_values(config: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted path as the nested mapping that the model validates; every group is there."""
+    nested: dict[str, Any] = {}
+    for name, group in groups_of(config).items():
+        inner = {path.partition(".")[2]: value for path, value in values.items() if path.startswith(f"{name}.")}
+        if name in values and inner:
+            raise UserError(f"{name} is given as a whole, and so is {name}.{next(iter(inner))}")
+        nested[name] = values[name] if name in values else nested_values(group, inner)
+    own = {path: value for path, value in values.items() if "." not in path and path not in nested}
+    return nested | own
+
+
+def flat_values(config: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a nested, flat or mixed mapping says, by flag; what is no option (any more) by its own name."""
+    options = options_of(config)
+    return {
+        spelling if path is None else options[path].flag: value
+        for spelling, path, value in spelled_options(config, values)
+    }
+
+
+def retired_options(config: type[Settings]) -> dict[str, Retired]:
+    """Retired options of a model and of the groups in it, flat and dotted."""
+    found = dict(config.retired)
+    for name, group in groups_of(config).items():
+        inner = retired_options(group)
+        found |= {**inner, **{f"{name}.{key}": value for key, value in inner.items()}}
+    return found
+
+
+def changeable_options(config: Settings) -> frozenset[str]:
+    """Dotted paths of the options that may be others when a run goes on: no bit of the steps before depends on them."""
+    lengthy = any(group.depends_on_length for group in settings_in(config))
+    fixed = {"results", "length"} if lengthy else {"results"}
+    return frozenset(
+        path
+        for path, option in options_of(type(config)).items()
+        if option.affects not in fixed or any(path == name or path.startswith(f"{name}.") for name in config.unheard)
+    )
+
+
+def _fields(config: type[Settings], prefix: str = "") -> Iterator[tuple[str, tuple[type[Settings], FieldInfo]]]:
+    groups = groups_of(config)
+    for name, field in config.model_fields.items():
+        if name in groups:
+            yield from _fields(groups[name], f"{prefix}{name}.")
+        else:
+            owners = [
+                owner
+                for owner in reversed(config.__mro__)
+                if issubclass(owner, Settings) and name in inspect.get_annotations(owner)
+            ]
+            yield f"{prefix}{name}", (owners[0] if owners else config, field)
+
+
+@functools.cache
+def _meanings(config: type[Settings]) -> dict[str, str]:
+    """Spelling -> dotted path; names win over aliases, preferred groups over others, and what is left open is none."""
+    claims: dict[str, list[tuple[int, str]]] = {}
+    for path, (_, field) in _fields(config):
+        *groups, name = path.split(".")
+        for spelling in _own_spellings(name, field):
+            for depth in range(len(groups) + 1):
+                full = depth == len(groups)
+                whole = ".".join([*groups[len(groups) - depth :], spelling])
+                rank = (0 if full and groups else 1) if spelling == name else 2
+                claims.setdefault(whole, []).append((rank, path))
+    meanings = {}
+    for spelling, claimed in claims.items():
+        best = min(rank for rank, _ in claimed)
+        paths = [path for rank, path in claimed if rank == best]
+        for group in config.preferred:
+            paths = [path for path in paths if path.startswith(f"{group}.")] or paths
+        if len(paths) == 1:
+            meanings[spelling] = paths[0]
+    return meanings
+
+
+def _own_spellings(name: str, field: FieldInfo) -> tuple[str, ...]:
+    """The field's names, the shown one first."""
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return tuple(dict.fromkeys([*(choice for choice in choices if isinstance(choice, str)), name]))

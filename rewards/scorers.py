@@ -30,6 +30,7 @@ from rewards.physics.kinematic import PhysicsScorer
 from rewards.settings import RewardSettings, parse_extra_reward
 from rewards.tmr.scorer import SemanticScorer
 from rollouts.messages import GroupMotions
+from rollouts.settings import CheckpointSettings
 
 TRACKING = "tracking"
 _PARTS = ("name", "from_settings", "score", "score_many")
@@ -89,19 +90,27 @@ def extra_scorers(settings: RewardSettings) -> dict[str, tuple[type[Scorer], flo
     return found
 
 
-def build_scorers(settings: RewardSettings, skeleton: Skeleton) -> dict[str, ScorerFactory]:
+def build_scorers(
+    settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None = None
+) -> dict[str, ScorerFactory]:
     """A factory for each scorer of a run, by name; every one must score every group.
+
+    Args:
+        texts: how the semantic reward reads texts, as for `rewards.tmr.scorer.load_embedder`.
 
     Example:
         scorers = {name: factory() for name, factory in build_scorers(settings, HUMANML3D).items()}
         results = [scorer.score(motions) for scorer in scorers.values()]
         rewards = combine(results, settings, motions.prompt.text)
     """
-    classes: dict[str, type[Scorer]] = {SemanticScorer.name: SemanticScorer, PhysicsScorer.name: PhysicsScorer}
+    factories: dict[str, ScorerFactory] = {
+        SemanticScorer.name: partial(SemanticScorer.from_settings, settings, skeleton, texts)
+    }
+    classes: dict[str, type[Scorer]] = {PhysicsScorer.name: PhysicsScorer}
     if settings.use_tracking_reward:
         # A physics engine is loaded only where one is needed.
         from rewards.physics.tracking import TrackingScorer
 
         classes[TrackingScorer.name] = TrackingScorer
     classes |= {name: cls for name, (cls, _) in extra_scorers(settings).items()}
-    return {name: partial(cls.from_settings, settings, skeleton) for name, cls in classes.items()}
+    return factories | {name: partial(cls.from_settings, settings, skeleton) for name, cls in classes.items()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from motions.base.errors import UserError
-from motions.settings import BUILTIN, Settings
+from motions.settings import BUILTIN, Retired, Settings
 
 
 class TrackingRewardSettings(Settings):
@@ -57,8 +58,12 @@ class TrackingRewardSettings(Settings):
 class RewardSettings(TrackingRewardSettings):
     """What a motion is rewarded for: R_total = beta_s * R_sem + beta_p * R_phy + beta_t * R_track (+ extra rewards)."""
 
-    reward_model_type: Literal["tmr"] = "tmr"
-    """Network that compares text and motion. `mdm`, the evaluator of Guo et al., is not built yet."""
+    retired: ClassVar[Mapping[str, Retired]] = {
+        "reward_model_type": Retired(
+            ("tmr",), "a TMR compares text and motion; the evaluator of Guo et al. is not built yet"
+        )
+    }
+
     reward_type: Literal["cosine", "matching"] = "cosine"
     """`cosine`: cosine of the two embeddings. `matching`: whatever `tmr_similarity_type` says."""
     tmr_similarity_type: Literal["cosine", "euclidean"] = "cosine"
@@ -135,13 +140,6 @@ class RewardSettings(TrackingRewardSettings):
     """When a reward raises or is not finite: stop the run, or leave the group out of the update and count it."""
     reward_device: str = Field(default="cpu", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """Where reward networks run."""
-
-    @field_validator("reward_model_type", mode="before")
-    @classmethod
-    def _not_yet(cls, value: object) -> object:
-        if value == "mdm":
-            raise UserError("reward_model_type 'mdm' (the Guo et al. evaluator) is not built yet; use 'tmr'")
-        return value
 
     @field_validator("reward_type", mode="before")
     @classmethod

@@ -7,14 +7,15 @@ step stochastic and trained, the update is mostly noise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from motions.base.errors import UserError
 from motions.base.named import require_named
-from motions.settings import BUILTIN, Settings
+from motions.settings import BUILTIN, Affects, Retired, Settings, redeclared
 from rollouts.registry import SAMPLERS
 
 AmpDtype = Literal["fp32", "bf16", "fp16"]
@@ -22,6 +23,8 @@ AmpDtype = Literal["fp32", "bf16", "fp16"]
 
 class DeviceSettings(Settings):
     """Device."""
+
+    affects: ClassVar[Affects] = "speed"
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """Where the network runs: auto (a GPU if there is one), cpu, mps, cuda, cuda:1, or the number of a GPU."""
@@ -46,6 +49,8 @@ class Denoising:
 
 class DenoisingSettings(DeviceSettings):
     """How a diffusion policy denoises, in rollouts, scoring and generation alike."""
+
+    device: str = redeclared(DeviceSettings, "device", affects="results")
 
     sampler: str = "ddpm"
     """Gaussian of a stochastic step: `ddpm` (the DDPM posterior), `ddim` (with `eta`), or `package.module:Class`.
@@ -145,6 +150,14 @@ class CheckpointSettings(TextEncoderSettings):
 class PolicySettings(CheckpointSettings):
     """Low-rank adapters that are trained on a frozen base."""
 
+    retired: ClassVar[Mapping[str, Retired]] = {
+        "lora_dropout": Retired(
+            ("0", "0.0"),
+            "the policy acts in eval mode, where dropout does nothing, and in train mode it would make rollout and "
+            "scoring disagree, so that the ratio does not start at 1",
+        )
+    }
+
     merge_adapter: bool = False
     """Merge `adapter_path` into the base first: the merged policy is the reference, and new adapters start at 0."""
 
@@ -157,25 +170,12 @@ class PolicySettings(CheckpointSettings):
     lora_alpha: int = Field(default=16, ge=1)
     """Adapters are scaled by lora_alpha / lora_r."""
 
-    lora_dropout: float = 0.0
-    """0 and nothing else: with dropout, rollout and scoring would disagree and the ratio not start at 1."""
-
     lora_target_spec: str = Field(default="all", min_length=1)
     """Where adapters go: `attn` (q, k, v, out), `ffn`, `text`, `all` (those, and the input and output projections), or
     module names, separated by commas."""
 
     lora_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the adapters' random half; the other half is zero, so that the policy starts as the base bit for bit."""
-
-    @field_validator("lora_dropout")
-    @classmethod
-    def _no_dropout(cls, value: float) -> float:
-        if value != 0.0:
-            raise UserError(
-                "only 0 is legal: the policy acts in eval mode, where dropout does nothing, and in train mode it would "
-                "make rollout and scoring disagree, so that the ratio does not start at 1"
-            )
-        return value
 
     @model_validator(mode="after")
     def _adapters_have_a_place(self) -> Self:

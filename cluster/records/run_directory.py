@@ -32,12 +32,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel
 
 from cluster.runtime.ray_job import in_ray_job
-from cluster.settings import RunSettings, free_fields
+from cluster.settings import RunSettings
 from motions.base.atomic import WriteError, atomic_write
 from motions.base.errors import UserError
+from motions.settings import (
+    Settings,
+    changeable_options,
+    options_of,
+    retired_options,
+    spelled_options,
+    spellings_of,
+)
 
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
@@ -96,7 +103,7 @@ class Manifest:
 class RunDirectory:
     """An opened run directory; `RunDirectory.open` makes it."""
 
-    def __init__(self, path: Path, settings: RunSettings, config: Mapping[str, Any], data_fingerprint: str) -> None:
+    def __init__(self, path: Path, settings: RunSettings, config: Settings, data_fingerprint: str) -> None:
         self.path = path
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
@@ -108,7 +115,7 @@ class RunDirectory:
         self._lock: int | None = None
 
     @classmethod
-    def open(cls, settings: RunSettings, config: BaseModel, data_fingerprint: str) -> RunDirectory:
+    def open(cls, settings: RunSettings, config: Settings, data_fingerprint: str) -> RunDirectory:
         """Make the directory ready: new, moved aside and new, or as the last commit left it.
 
         Args:
@@ -123,7 +130,7 @@ class RunDirectory:
         """
         opening = inspect(settings)
         path = settings.save_dir.absolute()
-        directory = cls(path, settings, config.model_dump(mode="json"), data_fingerprint)
+        directory = cls(path, settings, config, data_fingerprint)
         if opening == "overwrite":
             # A run that is still alive would go on writing into the files of the new one.
             directory._take_lock()
@@ -309,7 +316,7 @@ class RunDirectory:
             raise RunDirectoryError(f"save_dir {self.path} is in use by another run that is still alive") from error
 
     def _prepare(self, opening: Opening) -> None:
-        text = yaml.safe_dump(dict(self._config), sort_keys=False, allow_unicode=True).encode()
+        text = yaml.safe_dump(self._config.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()
         if opening == "resume":
             self._resume(text)
         with atomic_write(self.path / CONFIG) as file:
@@ -322,7 +329,9 @@ class RunDirectory:
         changed = changed_options(before, self._config)
         if self.manifest and self.manifest.data_fingerprint != self._data_fingerprint:
             changed["data"] = f"was {self.manifest.data_fingerprint}, is {self._data_fingerprint}"
-        refused = {name: what for name, what in changed.items() if name not in self._settings.allow_changed}
+        spellings = spellings_of(type(self._config))
+        allowed = {spellings.get(name, name) for name in self._settings.allow_changed}
+        refused = {name: what for name, what in changed.items() if spellings.get(name, name) not in allowed}
         if refused:
             listed = "; ".join(f"{name} {what}" for name, what in refused.items())
             raise RunDirectoryError(
@@ -384,22 +393,32 @@ def move_aside(path: Path) -> None:
     path.rename(target)
 
 
-def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Options that affect results and differ: name -> what changed."""
+def changed_options(before: Mapping[str, Any], config: Settings) -> dict[str, str]:
+    """Options that affect results and differ from those of a `config.yaml`, which may be nested or flat: flag -> what
+    changed. An option that the file does not know yet has not changed where it has its default."""
+    kind, now = type(config), config.by_path()
+    then: dict[str, Any] = {}
     changed = {}
-    for name in sorted({*before, *now} - free_fields(now)):
-        if name not in before:
-            changed[name] = f"is new ({now[name]})"
-        elif name not in now:
-            changed[name] = f"is gone (was {before[name]})"
-        elif before[name] != now[name]:
-            changed[name] = f"was {before[name]}, is {now[name]}"
-    return changed
+    for spelling, path, value in spelled_options(kind, before):
+        if path is not None:
+            then[path] = value
+        elif spelling not in (retired := retired_options(kind)) or not retired[spelling].accepts(value):
+            changed[spelling] = f"is gone (was {value})"
+    for path in now.keys() - changeable_options(config):
+        option = options_of(kind)[path]
+        if path not in then:
+            if option.of(config) != option.field.get_default(call_default_factory=True):
+                changed[option.flag] = f"is new ({now[path]})"
+        elif then[path] != now[path]:
+            changed[option.flag] = f"was {then[path]}, is {now[path]}"
+    return dict(sorted(changed.items()))
 
 
-def config_sha256(config: Mapping[str, Any]) -> str:
+def config_sha256(config: Settings) -> str:
     """Hash of the options that affect results."""
-    relevant = {name: value for name, value in config.items() if name not in free_fields(config)}
+    free = changeable_options(config)
+    flags = {path: option.flag for path, option in options_of(type(config)).items()}
+    relevant = {flags[path]: value for path, value in config.by_path().items() if path not in free}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,6 +1,6 @@
 """One run from connection to close, for jobs: check, connect, plan, directory, telemetry, actors, controller.
 
-    with training_session(config, config, config, roles, workload, algorithm, fingerprint) as controller:
+    with training_session(config.cluster, config.run, config, roles, workload, algorithm, fingerprint) as controller:
         result = controller.run()
 
 The order is chosen so that what can fail fast does: the directory is inspected before Ray starts, the plan is compared
@@ -13,8 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from pydantic import BaseModel
-
 from cluster.records.run import open_run
 from cluster.records.run_directory import inspect
 from cluster.run.algorithm import Algorithm
@@ -23,6 +21,7 @@ from cluster.run.plan import Plan, Workload
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import Role, Runtime, StartError
 from cluster.settings import ClusterSettings, RolloutRunSettings
+from motions.settings import Settings
 
 PREFLIGHT_TICK_S = 1.0
 
@@ -31,7 +30,7 @@ PREFLIGHT_TICK_S = 1.0
 def training_session(
     cluster: ClusterSettings,
     run: RolloutRunSettings,
-    config: BaseModel,
+    config: Settings,
     roles: Sequence[Role],
     workload: Workload,
     algorithm: Algorithm,
@@ -41,7 +40,7 @@ def training_session(
 
     Args:
         cluster: where it runs.
-        run: what it keeps; with `cluster` usually the same object as `config`.
+        run: how long it goes on and what it keeps.
         config: every option of the job, for `config.yaml`.
         roles: of `training_roles`.
         workload: sizes, for the preflight.

@@ -29,19 +29,19 @@ JOBS = {
     "generate": "jobs.configs.generate:GenerateConfig",
     "pretrain": "jobs.configs.pretrain:PretrainConfig",
     "train_retrieval": "jobs.configs.retrieval:RetrievalConfig",
-    "import_motion": "jobs.import_motion:ImportConfig",
-    "demo": "jobs.demo:DemoConfig",
+    "import_motion": "jobs.configs.import_motion:ImportConfig",
+    "demo": "jobs.configs.demo:DemoConfig",
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",
     "trpo": "jobs.configs.trpo:TRPOJobConfig",
-    "balance": "jobs.balance:BalanceConfig",
+    "balance": "jobs.configs.balance:BalanceConfig",
 }
 """Job -> its configuration model."""
 LAYERS = ("motions", "envs", "rollouts", "rewards", "learners", "cluster")
 
 OPTIONS_INTRODUCTION = """# Commands
 
-Every job is a command, `python -m jobs.NAME [options]`. `--help` prints what the pages of this section show: all
+Every job is a command, `python -m jobs.NAME [options]`. `--help all` prints what the pages of this section show: all
 options with their legal values and defaults, made from the same models.
 
 Values are taken from the defaults, then from `--preset`, then from `--config`, then from the options of the command
@@ -59,10 +59,12 @@ line; each later one wins. These options belong to every job:
 `--debug`
 :   Show the whole traceback of an error.
 
-`--help`
-:   List every option.
+`--help [all|GROUP|OPTION]`
+:   List every option, with the important ones explained; or explain all of them, a group, or a single one.
 
 A switch is turned on by its name and off by `--no_` before the name. A dash and an underscore are the same in a name.
+Options belong to groups; where two groups of a job have an option of the same name, the group stands in front of it, as
+in `--cloning.learning_rate`, and it always may. Files hold options flat, or nested by group, as `config.yaml` does.
 Exit codes: 0 for success, 2 for a mistake in the options or files that were given.
 
 | command | what it does | presets |
@@ -124,9 +126,9 @@ def options_page(job: str, model: Any, doc: str) -> str:
     """Every option of a job under the heading of its group."""
     parts = [f"# jobs.{job}", markdown(doc)]
     flags = list(flags_of(model).values())
-    order = {group: index for index, group in reversed(list(enumerate(flag.group for flag in flags)))}
-    for group, members in groupby(sorted(flags, key=lambda flag: order[flag.group]), key=lambda flag: flag.group):
-        parts += [f"## {group}", *map(option, members)]
+    order = {flag.heading: index for index, flag in reversed(list(enumerate(flags)))}
+    for heading, members in groupby(sorted(flags, key=lambda flag: order[flag.heading]), key=lambda flag: flag.heading):
+        parts += [f"## {heading}", *map(option, members)]
     return "\n\n".join(parts) + "\n"
 
 

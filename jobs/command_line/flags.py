@@ -1,14 +1,15 @@
-"""What a configuration model looks like on a command line: one `Flag` per field, and words into values.
+"""What a configuration model looks like on a command line: one `Flag` per option, and words into values.
 
-Choices: no abbreviations (an option added later must not change what an old command means), a dash and an underscore
-are the same in a name, a scalar given twice is an error, and a word that is not understood names what was probably
-meant. Bounds and types stay in the model; this file only reads them.
+A flag is flat where its name is unique in the job (`--group_size`) and has the group in front where it is not
+(`--cloning.learning_rate`); the form with groups is always accepted. Choices: no abbreviations (an option added later
+must not change what an old command means), a dash and an underscore are the same in a name, a scalar given twice is an
+error, and a word that is not understood names what was probably meant. Bounds and types stay in the model; this file
+only reads them.
 """
 
 from __future__ import annotations
 
 import difflib
-import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import annotated_types
-from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from motions.base.errors import UserError
-from motions.settings import Settings
+from motions.settings import Settings, options_of
 
 Value = str | bool | None | list[str]
 """What a flag says before the model converts it."""
@@ -42,13 +42,11 @@ class UsageError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One field as a command-line option."""
+    """One option of a command line."""
 
     name: str
     aliases: tuple[str, ...]
-    doc: str
-    group: str
-    """First line of the docstring of the settings class that declares the field."""
+    """Further spellings without a dot."""
     kind: Literal["bool", "scalar", "list", "numbers"]
     legal: str
     """Type, choices and bounds in words: `integer >= 2`."""
@@ -56,6 +54,13 @@ class Flag:
     """The default in words, or `REQUIRED`."""
     optional: bool
     """The word `none` means no value."""
+    doc: str = ""
+    group: str = ""
+    """Dotted path of the group that holds the option."""
+    heading: str = ""
+    """First line of the docstring of the settings class that declares the option."""
+    spellings: tuple[str, ...] = ()
+    """All that are accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +79,28 @@ class GuideFlag:
 
 
 def flags_of(config: type[Settings]) -> dict[str, Flag]:
-    """Flags by field name, in the order of the settings classes."""
+    """Flags by the dotted path of the option, in the order of the model's fields."""
     flags = {}
-    for name, field in config.model_fields.items():
-        owner = _declaring_class(config, name)
-        kind, legal, optional = _describe(field)
-        flags[name] = Flag(
-            name=name,
-            aliases=_aliases(name, field),
-            doc=" ".join((field.description or owner.model_fields[name].description or "").split()),
-            group=(inspect.getdoc(owner) or owner.__name__).splitlines()[0].rstrip("."),
+    for path, option in options_of(config).items():
+        kind, legal, optional = _describe(option.field)
+        flags[path] = Flag(
+            name=option.flag,
+            aliases=option.aliases,
             kind=kind,
             legal=legal,
-            default=REQUIRED if field.is_required() else _default_text(field),
+            default=REQUIRED if option.field.is_required() else _default_text(option.field),
             optional=optional,
+            doc=option.doc,
+            group=path.rpartition(".")[0],
+            heading=(option.owner.__doc__ or option.owner.__name__).strip().splitlines()[0].rstrip("."),
+            spellings=option.spellings,
         )
     return flags
 
 
 def names_of(flags: Mapping[str, Flag]) -> dict[str, str]:
-    """Every accepted spelling -> field name."""
-    return {spelling: name for name, flag in flags.items() for spelling in (name, *flag.aliases)}
+    """Every accepted spelling -> key of the flag."""
+    return {spelling: key for key, flag in flags.items() for spelling in (flag.name, *flag.aliases, *flag.spellings)}
 
 
 def read_flags(
@@ -103,7 +109,7 @@ def read_flags(
     guide: Mapping[str, GuideFlag] | None = None,
     notes: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Value]:
-    """Words of a command line as values by field name.
+    """Words of a command line as values by the flag's key in `flags`.
 
     Raises:
         UsageError: an unknown option, a word that belongs to no option, a missing value, a value given twice, or an
@@ -124,17 +130,17 @@ def read_flags(
                 taken = min(1, len(arguments))
                 guided[name] = arguments[0] if arguments else "true"
             else:
-                field, negated = _resolve(name, spellings, flags, spelled)
-                value, taken = _read_value(flags[field], arguments, negated, spelled)
-                _store(values, flags[field], value)
+                key, negated = _resolve(name, spellings, flags, spelled)
+                value, taken = _read_value(flags[key], arguments, negated, spelled)
+                _store(values, key, flags[key], value)
         except UsageError as error:
             errors.extend(error.lines)
             taken = len(arguments)
         if arguments[taken:] or not option.startswith("--"):
-            errors.append(_stray_words(option, arguments[taken:], spellings))
+            errors.append(_stray_words(option, arguments[taken:], spellings, flags))
     for name, value in guided.items():
         flag = guide[name]
-        same = flag.same_as is not None and values.get(flag.same_as) == value
+        same = flag.same_as is not None and values.get(spellings.get(flag.same_as, "")) == value
         if same or "*" in flag.accepted or value.lower() in flag.accepted:
             notes(f"--{name} {value} changes nothing: {flag.reason}")
         else:
@@ -144,10 +150,15 @@ def read_flags(
     return values
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """`; did you mean --seed or --preset?`, or nothing when no name is near."""
-    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join('--' + name for name in near)}?" if near else ""
+def unknown(word: str, name: str, flags: Mapping[str, Flag]) -> str:
+    """What is wrong with an option that is none: it belongs to several groups, or which ones have names like it."""
+    meant = [f"--{flag.name}" for flag in flags.values() if flag.name.endswith(f".{name}")]
+    if meant:
+        return f"{word} could be any of {', '.join(meant)}; say which"
+    plain = [spelling for flag in flags.values() for spelling in (flag.name, *flag.aliases)]
+    near = difflib.get_close_matches(name, list(names_of(flags)) if "." in name else plain, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join('--' + spelling for spelling in near)}?" if near else ""
+    return f"unknown option {word}{hint}"
 
 
 def _options(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -175,7 +186,7 @@ def _resolve(name: str, spellings: Mapping[str, str], flags: Mapping[str, Flag],
     first, _, rest = name.partition(" ")
     if rest and first in spellings:
         raise UsageError([f"{word!r} is one word; did you mean --{first} {rest} without quotes around it?"])
-    raise UsageError([f"unknown option {word}{nearest(name, list(spellings))}"])
+    raise UsageError([unknown(word, name, flags)])
 
 
 def _read_value(flag: Flag, arguments: list[str], negated: bool, word: str) -> tuple[Value, int]:
@@ -200,22 +211,22 @@ def _read_value(flag: Flag, arguments: list[str], negated: bool, word: str) -> t
     return arguments[0], 1
 
 
-def _store(values: dict[str, Value], flag: Flag, value: Value) -> None:
-    before = values.get(flag.name)
+def _store(values: dict[str, Value], key: str, flag: Flag, value: Value) -> None:
+    before = values.get(key)
     if isinstance(before, list) and isinstance(value, list):
-        values[flag.name] = [*before, *value]
-    elif flag.name in values:
+        values[key] = [*before, *value]
+    elif key in values:
         spelled = "/".join("--" + name for name in (flag.name, *flag.aliases))
         raise UsageError([f"{spelled} is given twice: {_word(before)} and {_word(value)}"])
     else:
-        values[flag.name] = value
+        values[key] = value
 
 
 def _word(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def _stray_words(option: str, words: Sequence[str], spellings: Mapping[str, str]) -> str:
+def _stray_words(option: str, words: Sequence[str], spellings: Mapping[str, str], flags: Mapping[str, Flag]) -> str:
     if option and not option.startswith("--"):
         return (
             f"{option!r}: a backslash stands before {option.strip()}; a backslash continues a command only as the last "
@@ -223,23 +234,10 @@ def _stray_words(option: str, words: Sequence[str], spellings: Mapping[str, str]
         )
     name = words[0].lstrip("-").replace("-", "_")
     if name in spellings:
-        return f"unexpected '{' '.join(words)}': did you mean {' '.join(['--' + spellings[name], *words[1:]])}?"
+        meant = " ".join([f"--{flags[spellings[name]].name}", *words[1:]])
+        return f"unexpected '{' '.join(words)}': did you mean {meant}?"
     behind = f" (behind {option})" if option else ""
     return f"unexpected word {words[0]!r}{behind}: options start with --, and a value with spaces needs quotes"
-
-
-def _declaring_class(config: type[Settings], name: str) -> type[Settings]:
-    """The class nearest the root that has the field: a job that only changes a default keeps the field's group."""
-    for owner in reversed(config.__mro__):
-        if issubclass(owner, Settings) and name in inspect.get_annotations(owner):
-            return owner
-    return config
-
-
-def _aliases(name: str, field: FieldInfo) -> tuple[str, ...]:
-    alias = field.validation_alias
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    return tuple(choice for choice in choices if isinstance(choice, str) and choice != name)
 
 
 def _describe(field: FieldInfo) -> tuple[Literal["bool", "scalar", "list", "numbers"], str, bool]:

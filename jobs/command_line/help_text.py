@@ -1,13 +1,13 @@
-"""The text of `--help`: what the job is for, how to call it, and every option under its settings class's heading."""
+"""The text of `--help`: what the job is for, how to call it, and its options by group, the important ones first."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from jobs.command_line.flags import REQUIRED, Flag, flags_of
-from motions.settings import Settings
+from jobs.command_line.flags import REQUIRED, Flag, UsageError, flags_of
+from motions.settings import Settings, spellings_of
 
 WIDTH = 100
 INDENT = " " * 6
@@ -21,29 +21,79 @@ GENERAL = """General
       Check the settings and say what would run, without starting it.
   --debug
       Show the whole traceback of an error.
-  --help
-      This text."""
+  --help [all|GROUP|OPTION]
+      This text; every option explained; or those of a group, whose name stands in brackets, or a single one."""
+
+MOST = "The options that matter most"
+OTHERS = "All options by group; --help all explains them, --help GROUP those of one group"
 
 
-def help_text(config: type[Settings], doc: str | None, job: str, presets: Sequence[str]) -> str:
+def help_text(config: type[Settings], doc: str | None, job: str, presets: Sequence[str], topic: str = "") -> str:
     """The help page of a job.
 
     Args:
         doc: the job module's docstring.
         presets: names of the job's presets.
+        topic: `all`, a group or an option; by default a page on which those options are explained that the model calls
+            important, or all of them where it does not say which.
+
+    Raises:
+        UsageError: there is no such group or option.
     """
+    flags = flags_of(config)
+    if topic and topic != "all":
+        return "\n\n".join(_explained(_chosen(config, flags, topic)))
     names = ", ".join(presets) or "this job has none with a name"
     sections = [f"python -m {job} [options]", (doc or "").strip(), GENERAL.format(presets=names)]
-    flags = sorted(flags_of(config).values(), key=lambda flag: (flag.default != REQUIRED,))
-    ordered = sorted(flags, key=lambda flag: _group_order(flag, flags))
-    for group, members in groupby(ordered, key=lambda flag: flag.group):
-        sections.append("\n".join([group, *(_option(flag) for flag in members)]))
-    return "\n\n".join(sections)
+    if topic == "all" or not config.important:
+        return "\n\n".join([*sections, *_explained(list(flags.values()))])
+    important = [flags[spellings_of(config)[name]] for name in config.important]
+    sections.append("\n".join([MOST, *map(_option, important)]))
+    listed = [_listed(heading, members) for heading, members in _grouped(list(flags.values()))]
+    return "\n\n".join([*sections, OTHERS, *listed])
 
 
-def _group_order(flag: Flag, flags: list[Flag]) -> int:
-    """Groups stand in the order of their first option, so that a group with a required option comes first."""
-    return next(index for index, other in enumerate(flags) if other.group == flag.group)
+def _chosen(config: type[Settings], flags: dict[str, Flag], topic: str) -> list[Flag]:
+    name = topic.lstrip("-").replace("-", "_")
+    groups = {group for flag in flags.values() for group in _and_outer(flag.group)}
+    chosen = [flag for flag in flags.values() if name in _and_outer(flag.group)]
+    if not chosen and name in (spellings := spellings_of(config)):
+        chosen = [flags[spellings[name]]]
+    if not chosen:
+        raise UsageError([f"--help {topic}: no such group or option; the groups are {', '.join(sorted(groups))}"])
+    return chosen
+
+
+def _and_outer(group: str) -> list[str]:
+    """A dotted path and those of the groups around it."""
+    parts = group.split(".") if group else []
+    return [".".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _grouped(flags: list[Flag]) -> Iterator[tuple[str, list[Flag]]]:
+    """Headings and their options. Groups stand in the order of their first option, the required ones before all."""
+    flags = sorted(flags, key=lambda flag: flag.default != REQUIRED)
+    places: dict[tuple[str, str], int] = {}
+    for flag in flags:
+        places.setdefault((flag.group, flag.heading), len(places))
+    ordered = sorted(flags, key=lambda flag: places[flag.group, flag.heading])
+    for (group, heading), members in groupby(ordered, key=lambda flag: (flag.group, flag.heading)):
+        yield f"{heading} [{group}]" if group else heading, list(members)
+
+
+def _explained(flags: list[Flag]) -> list[str]:
+    return ["\n".join([heading, *map(_option, members)]) for heading, members in _grouped(flags)]
+
+
+def _listed(heading: str, members: list[Flag]) -> str:
+    names = textwrap.fill(
+        "  ".join(f"--{flag.name}" for flag in members),
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+    )
+    return f"{heading}\n{names}"
 
 
 def _option(flag: Flag) -> str:

@@ -5,7 +5,7 @@ mistake is told in one line per mistake with exit code 2 and no traceback; `--de
 error that the user cannot mend keeps its traceback, which is also written to `error.log` in the job's folder, and ends
 the process with Python's exit code 1.
 
-    from jobs import cli
+    from jobs.command_line import main as cli
     if __name__ == "__main__":
         sys.exit(cli.main(PretrainConfig, run, __doc__, job="jobs.pretrain"))
 """
@@ -25,21 +25,29 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from jobs.command_line.flags import Flag, GuideFlag, UsageError, flags_of, names_of, nearest, read_flags
+from jobs.command_line.flags import Flag, GuideFlag, UsageError, flags_of, read_flags, unknown
 from jobs.command_line.help_text import help_text
 from motions.base.errors import is_mendable
-from motions.settings import Settings
+from motions.settings import (
+    Settings,
+    groups_of,
+    nested_values,
+    options_of,
+    retired_options,
+    spelled_options,
+    spellings_of,
+)
 
 ERROR_LOG = "error.log"
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 CLI_FLAGS = {
-    "preset": Flag("preset", (), "", "", "scalar", "name of a preset or path of a .yaml file", "none", False),
-    "config": Flag("config", (), "", "", "scalar", "path of a .yaml file", "none", False),
-    "dry_run": Flag("dry_run", (), "", "", "bool", "true or false", "false", False),
-    "debug": Flag("debug", (), "", "", "bool", "true or false", "false", False),
-    "help": Flag("help", ("h",), "", "", "bool", "true or false", "false", False),
+    "preset": Flag("preset", (), "scalar", "name of a preset or path of a .yaml file", "none", False),
+    "config": Flag("config", (), "scalar", "path of a .yaml file", "none", False),
+    "dry_run": Flag("dry_run", (), "bool", "true or false", "false", False),
+    "debug": Flag("debug", (), "bool", "true or false", "false", False),
+    "help": Flag("help", ("h",), "bool", "true or false", "false", False),
 }
 
 
@@ -55,7 +63,7 @@ class CommandLine(Generic[SettingsT]):
 
 @dataclass(slots=True)
 class _Sources:
-    """Values by field name and the place each came from, for the error messages."""
+    """Values by dotted path and the place each came from, for the error messages."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
@@ -88,11 +96,12 @@ def main(
         Whatever is a mistake in the code; with `--debug` also what the user can mend.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if any(word in ("--help", "-h") for word in words):
-        print(help_text(config, doc, job, preset_names(job)))
-        return 0
     settings = None
     try:
+        topic = _help_topic(words)
+        if topic is not None:
+            print(help_text(config, doc, job, preset_names(job), topic))
+            return 0
         command = parse(config, words, job, guide)
         settings = command.settings
         for note in command.notes:
@@ -129,19 +138,18 @@ def parse(
     Raises:
         UsageError: with one line for every mistake found.
     """
-    flags = flags_of(config)
     notes: list[str] = []
-    given = read_flags(argv, {**flags, **CLI_FLAGS}, guide, notes.append)
+    retired = {name: GuideFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
+    given = read_flags(argv, {**flags_of(config), **CLI_FLAGS}, {**retired, **(guide or {})}, notes.append)
     sources = _Sources()
     if isinstance(preset := given.pop("preset", None), str):
-        path = preset_path(preset, job)
-        sources.update(read_settings_file(path, flags, job), f"preset {preset}")
+        sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")
     if isinstance(path := given.pop("config", None), str):
-        sources.update(read_settings_file(Path(path), flags, job), path)
+        sources.update(read_settings_file(Path(path), config, job), path)
     dry_run = bool(given.pop("dry_run", False))
     given.pop("debug", None)
     sources.update(given, "")
-    return CommandLine(validate(config, sources, flags), dry_run, tuple(notes))
+    return CommandLine(validate(config, sources), dry_run, tuple(notes))
 
 
 def preset_path(preset: str, job: str) -> Path:
@@ -166,15 +174,14 @@ def preset_names(job: str) -> list[str]:
 
 def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
     """Settings of a preset with some values replaced, for jobs and benchmarks that start other jobs."""
-    flags = flags_of(config)
     sources = _Sources()
-    sources.update(read_settings_file(preset_path(preset, job), flags, job), f"preset {preset}")
-    sources.update(overrides, "")
-    return validate(config, sources, flags)
+    sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")
+    sources.update({spellings_of(config)[name]: value for name, value in overrides.items()}, "")
+    return validate(config, sources)
 
 
-def read_settings_file(path: Path, flags: Mapping[str, Flag], job: str) -> dict[str, Any]:
-    """Values by field name of a YAML file. Its `job` key, if there is one, must name this job.
+def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str, Any]:
+    """Values by dotted path of a YAML file, nested, flat or mixed. Its `job` key, if any, must name this job.
 
     Raises:
         UsageError: the file cannot be read, is no mapping, is for another job, or has an unknown or doubled key.
@@ -190,70 +197,94 @@ def read_settings_file(path: Path, flags: Mapping[str, Flag], job: str) -> dict[
     wanted = content.pop("job", job)
     if wanted != job:
         raise UsageError([f"{path}: these settings are for {wanted}, not for {job}"])
-    spellings = names_of(flags)
+    flags, retired = flags_of(config), retired_options(config)
     values: dict[str, Any] = {}
     errors = []
-    for key, value in content.items():
-        name = spellings.get(str(key))
-        if name is None:
-            errors.append(f"{path}: unknown option {key!r}{nearest(str(key), list(spellings))}")
-        elif name in values:
-            errors.append(f"{path}: {name} is given twice, once as {key}")
+    for spelling, option, value in spelled_options(config, content):
+        if option is None and spelling in retired:
+            if not retired[spelling].accepts(value):
+                errors.append(f"{path}: {spelling} {value} is not supported: {retired[spelling].reason}")
+        elif option is None:
+            errors.append(f"{path}: {unknown(repr(spelling), spelling, flags)}")
+        elif option in values:
+            errors.append(f"{path}: {flags[option].name} is given twice, once as {spelling}")
         else:
-            values[name] = value
+            values[option] = value
     if errors:
         raise UsageError(errors)
     return values
 
 
-def validate(config: type[SettingsT], sources: _Sources, flags: Mapping[str, Flag]) -> SettingsT:
+def validate(config: type[SettingsT], sources: _Sources) -> SettingsT:
     """The validated model, or a `UsageError` that names option, value, origin and legal values."""
     try:
-        return config.model_validate(sources.values)
+        return config.model_validate(nested_values(config, sources.values))
     except ValidationError as error:
-        lines = [_error_line(dict(detail), sources, flags) for detail in error.errors(include_url=False)]
+        lines = [_error_line(dict(detail), sources, config) for detail in error.errors(include_url=False)]
         raise UsageError(list(dict.fromkeys(lines))) from error
 
 
 def settings_yaml(settings: Settings) -> str:
-    """Every resolved setting, as a file that `--config` reads back."""
+    """Every resolved setting, group by group, as a file that `--config` reads back."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip()
 
 
 def command_of(settings: Settings, job: str) -> str:
     """The shortest command line that gives these settings: every value that is not the default, as a flag."""
     words = ["python", "-m", job]
-    for name, value in settings.model_dump(mode="json").items():
-        field = type(settings).model_fields[name]
-        if not field.is_required() and getattr(settings, name) == field.get_default(call_default_factory=True):
+    plain = settings.by_path()
+    for path, option in options_of(type(settings)).items():
+        value, default = plain[path], option.field
+        if not default.is_required() and option.of(settings) == default.get_default(call_default_factory=True):
             continue
         if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no_{name}")
+            words.append(f"--{option.flag}" if value else f"--no_{option.flag}")
         elif isinstance(value, list):
-            words += [f"--{name}", *map(str, value)]
+            words += [f"--{option.flag}", *map(str, value)]
         else:
-            words += [f"--{name}", "none" if value is None else str(value)]
+            words += [f"--{option.flag}", "none" if value is None else str(value)]
     return shlex.join(words)
 
 
-def _error_line(detail: dict[str, Any], sources: _Sources, flags: Mapping[str, Flag]) -> str:
-    spellings = names_of(flags)
-    name = spellings.get(str(detail["loc"][0])) if detail["loc"] else None
+def _help_topic(words: Sequence[str]) -> str | None:
+    """The word behind `--help`, or an empty one; None where no help is asked for."""
+    for index, word in enumerate(words):
+        if word in ("--help", "-h"):
+            following = words[index + 1 : index + 2]
+            return "" if not following or following[0].startswith("-") else following[0]
+    return None
+
+
+def _error_line(detail: dict[str, Any], sources: _Sources, config: type[Settings]) -> str:
+    path = _option_at(config, detail["loc"])
     message = str(detail["msg"]).removeprefix("Value error, ")
-    if name is None:
+    if path is None:
         return message
+    flag = flags_of(config)[path]
     if detail["type"] == "missing":
-        return f"--{name} is required: {flags[name].legal}"
-    origin = sources.origins.get(name)
+        return f"--{flag.name} is required: {flag.legal}"
+    origin = sources.origins.get(path)
     place = "default" if origin is None else origin
-    value = detail["input"] if name not in sources.values else sources.values[name]
+    value = sources.values.get(path, detail["input"])
     shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
     behind = f" ({place})" if place else ""
+    name = path.rpartition(".")[2]
     if detail["type"] == "value_error" and message.startswith(name):
-        return f"--{message}{behind}"
+        return f"--{flag.name}{message.removeprefix(name)}{behind}"
     if detail["type"] == "value_error":
-        return f"--{name} {shown}{behind}: {message}"
-    return f"--{name} {shown}{behind}: expected {flags[name].legal}"
+        return f"--{flag.name} {shown}{behind}: {message}"
+    return f"--{flag.name} {shown}{behind}: expected {flag.legal}"
+
+
+def _option_at(config: type[Settings], place: Sequence[int | str]) -> str | None:
+    """Dotted path of the option at which an error is placed; None for one of a group or of the whole model."""
+    if not place:
+        return None
+    first, groups = str(place[0]), groups_of(config)
+    if first in groups and len(place) > 1:
+        inner = _option_at(groups[first], place[1:])
+        return None if inner is None else f"{first}.{inner}"
+    return None if first in groups else spellings_of(config).get(first)
 
 
 def _write_error_log(settings: Settings | None, job: str, words: Sequence[str]) -> None:
@@ -261,8 +292,10 @@ def _write_error_log(settings: Settings | None, job: str, words: Sequence[str]) 
 
     Only where something is in the folder: several jobs want theirs new or empty, and would refuse to be tried again.
     """
-    folders = (getattr(settings, name, None) for name in ("folder", "save_dir", "save_path"))
-    folder = next((folder for folder in folders if isinstance(folder, Path)), None)
+    folder = getattr(settings, "folder", None)
+    if settings is not None and folder is None:
+        place = spellings_of(type(settings)).get("save_dir")
+        folder = None if place is None else options_of(type(settings))[place].of(settings)
     with suppress(OSError):
         if folder is not None and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             with open(folder / ERROR_LOG, "a", encoding="utf-8") as file:

@@ -6,7 +6,7 @@ Imports neither torch, ray nor a physics engine.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -15,13 +15,15 @@ from jobs.configs.trpo import SamplingProcessSettings
 from learners.cloning.settings import CloningSettings
 from learners.trpo.settings import TRPOSettings
 from motions.base.errors import UserError
-from motions.settings import Settings
+from motions.settings import Affects, Effect, Settings
 from rewards.evaluation.settings import ControlEvaluationSettings
 from rollouts.imitation.settings import CloneTaskSettings
 
 
 class PipelineSettings(Settings):
     """What to do, and where."""
+
+    affects: ClassVar[Affects] = "records"
 
     task: Literal["train", "evaluate", "report"] = "train"
     """`train`: clone, TRPO, evaluation and report. `evaluate`: only evaluate a trained controller. `report`: write the
@@ -39,7 +41,7 @@ class PipelineSettings(Settings):
     overwrite: bool = False
     """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start anew."""
 
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: Annotated[int, Effect("results")] = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, data, environments and noise."""
 
     controller: Path | None = None
@@ -51,16 +53,16 @@ class PipelineSettings(Settings):
     """With `evaluate` of walk, over 20 s and with 100 N from four sides: exit with 1 if a target is missed, and name
     those on the last line."""
 
-    trpo: bool = True
+    trpo: Annotated[bool, Effect("results")] = True
     """Fine-tune the clone by reinforcement learning; `--no_trpo` stops after the clone."""
 
-    num_timesteps: int = Field(default=10_000_000, ge=1)
+    num_timesteps: Annotated[int, Effect("length")] = Field(default=10_000_000, ge=1)
     """Environment steps of the reinforcement learning."""
 
-    save_per_iter: int = Field(default=50, ge=1)
+    save_per_iter: Annotated[int, Effect("results")] = Field(default=50, ge=1)
     """Iterations of the reinforcement learning between checkpoints."""
 
-    video_s: float = Field(default=6.0, ge=0)
+    video_s: Annotated[float, Effect("evaluation")] = Field(default=6.0, ge=0)
     """Length of the animation in the report; 0 leaves it out."""
 
 
@@ -97,7 +99,7 @@ class CharacterTRPOSettings(TRPOSettings):
 class CharacterSamplingSettings(SamplingProcessSettings):
     """Processes, with as many characters as one core simulates well."""
 
-    num_envs: int = Field(default=64, ge=1)
+    num_envs: Annotated[int, Effect("results")] = Field(default=64, ge=1)
     """Environments that are sampled, over all runners together."""
 
 

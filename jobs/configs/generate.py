@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
 from jobs.configs.data import DataSettings
 from motions.base.errors import UserError
-from rollouts.settings import (
-    CheckpointSettings,
-    DenoisingSettings,
-)
+from motions.settings import Settings
+from rollouts.settings import CheckpointSettings, DenoisingSettings
 
 
-class GenerateConfig(CheckpointSettings, DenoisingSettings, DataSettings):
-    """Motions from text."""
+class GenerationSettings(Settings):
+    """Prompts and results."""
 
     text: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("text", "text_prompt"))
     """Prompts, each in quotes."""
@@ -67,3 +65,17 @@ class GenerateConfig(CheckpointSettings, DenoisingSettings, DataSettings):
     def max_prompts(self) -> int | None:
         """Prompts that are used or drawn at most; None for all."""
         return None if self.num_repetitions is None else self.num_samples
+
+
+class GenerateConfig(Settings):
+    """Motions from text."""
+
+    policy: CheckpointSettings = CheckpointSettings()
+    generation: GenerationSettings
+    sampling: DenoisingSettings = DenoisingSettings()
+    data: DataSettings = DataSettings()
+
+    important: ClassVar[tuple[str, ...]] = (
+        *("text", "text_file", "model_path", "save_dir", "num_samples", "num_repetitions", "seconds", "seed"),
+        *("guidance_scale", "gif"),
+    )

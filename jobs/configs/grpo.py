@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -74,15 +74,20 @@ class EvaluationSettings(Settings):
     `builtin`, a TMR's folder or file, or `none`."""
 
 
-class GRPOConfig(
-    PolicySettings,
-    DataSettings,
-    PromptSettings,
-    EvaluationSettings,
-    SamplingSettings,
-    RewardSettings,
-    GRPOSettings,
-    RolloutRunSettings,
-    ClusterSettings,
-):
+class GRPOConfig(Settings):
     """Fine-tuning by group-relative policy optimisation."""
+
+    run: RolloutRunSettings
+    policy: PolicySettings = PolicySettings()
+    data: DataSettings = DataSettings()
+    prompts: PromptSettings = PromptSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    rewards: RewardSettings = RewardSettings()
+    grpo: GRPOSettings = GRPOSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+    important: ClassVar[tuple[str, ...]] = (
+        *("save_dir", "model_path", "dataset", "num_steps", "batch_size", "group_size"),
+        *("learning_rate", "kl_penalty", "use_dense_reward", "resume"),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, field_validator
 
@@ -10,7 +10,7 @@ from cluster.settings import TrainingRunSettings
 from jobs.configs.data import DataSettings
 from learners.supervised.settings import SupervisedSettings
 from motions.base.named import require_named
-from motions.settings import Settings
+from motions.settings import Effect, Settings
 from rollouts.registry import DENOISERS
 from rollouts.settings import (
     DeviceSettings,
@@ -73,7 +73,7 @@ class PretrainConfig(
     """Learn only the first so many captions of every motion. The others stay prompts that the policy has never heard,
     for which reinforcement learning needs no motions. By default all are learnt."""
 
-    num_samples: int = Field(default=3, ge=0)
+    num_samples: Annotated[int, Effect("evaluation")] = Field(default=3, ge=0)
     """Held-out captions for which a motion is generated and drawn at the end."""
 
     guidance_scale: float = Field(

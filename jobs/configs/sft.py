@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
 from cluster.settings import ConnectionSettings, TrackerSettings, WorkerSettings
 from learners.cloning.settings import CloneRounds
 from motions.base.errors import UserError
-from motions.settings import Settings
+from motions.settings import Affects, Effect, Settings
 from rewards.evaluation.settings import ControlEvaluationSettings
 
 
 class SFTRunSettings(Settings):
     """Folder and evaluation."""
+
+    affects: ClassVar[Affects] = "records"
 
     save_path: Path = Field(
         default=Path("policy_sft_pretrained"), validation_alias=AliasChoices("save_path", "save_dir")
@@ -29,7 +31,9 @@ class SFTRunSettings(Settings):
     overwrite: bool = False
     """If `save_path` holds a run, move it aside to `save_path.old-1` (`-2`, ...) and start anew."""
 
-    evaluate: bool = Field(default=True, validation_alias=AliasChoices("evaluate", "eval"))
+    evaluate: Annotated[bool, Effect("evaluation")] = Field(
+        default=True, validation_alias=AliasChoices("evaluate", "eval")
+    )
     """Evaluate the clone beside the baselines when it is trained; `--no_eval` leaves it out."""
 
     @model_validator(mode="after")

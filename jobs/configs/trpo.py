@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import AliasChoices, Field, field_validator, model_validator
@@ -12,7 +12,7 @@ from cluster.settings import ConnectionSettings, TrackerSettings
 from envs.settings import DeepMimicSettings
 from learners.trpo.settings import TRPOSettings
 from motions.base.errors import UserError
-from motions.settings import Settings
+from motions.settings import Affects, Effect, Settings
 
 OWN_ENVIRONMENTS = {"DeepMimic": "kinetune/DeepMimic-v0", "DeepMimicBullet": "kinetune/DeepMimicBullet-v0"}
 """Short names of this project's environments."""
@@ -21,15 +21,19 @@ OWN_ENVIRONMENTS = {"DeepMimic": "kinetune/DeepMimic-v0", "DeepMimicBullet": "ki
 class ReinforcementRunSettings(Settings):
     """What to do, and where."""
 
+    affects: ClassVar[Affects] = "records"
+
     task: Literal["train", "evaluate", "sample"] = "train"
     """`train` a controller. `evaluate` one: returns and lengths of whole episodes. `sample`: the same, and all their
     steps are written to `samples.npz`."""
 
-    env_id: str = Field(default="DeepMimic", min_length=1, validation_alias=AliasChoices("env_id", "env"))
+    env_id: Annotated[str, Effect("results")] = Field(
+        default="DeepMimic", min_length=1, validation_alias=AliasChoices("env_id", "env")
+    )
     """`DeepMimic` (MuJoCo), `DeepMimicBullet`, a gymnasium id such as `Hopper-v5`, or `package.module:id` where
     importing the module registers the id."""
 
-    env_options: tuple[str, ...] = ()
+    env_options: Annotated[tuple[str, ...], Effect("results")] = ()
     """Options of another environment than DeepMimic, each as `name=value` (YAML): `frame_skip=2`."""
 
     save_dir: Path | None = None
@@ -46,13 +50,15 @@ class ReinforcementRunSettings(Settings):
     allow_changed: tuple[str, ...] = ()
     """Options that may differ from the run being resumed; without it a change that affects results is refused."""
 
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: Annotated[int, Effect("results")] = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, environments and noise."""
 
-    num_timesteps: int = Field(default=5_000_000, ge=1, validation_alias=AliasChoices("num_timesteps", "num_steps"))
+    num_timesteps: Annotated[int, Effect("length")] = Field(
+        default=5_000_000, ge=1, validation_alias=AliasChoices("num_timesteps", "num_steps")
+    )
     """Environment steps of the training, over all environments together."""
 
-    save_per_iter: int = Field(default=100, ge=1)
+    save_per_iter: Annotated[int, Effect("results")] = Field(default=100, ge=1)
     """Iterations between checkpoints; there is one at the end in any case. Environments whose state cannot be saved
     (all but `DeepMimic` and `DeepMimicBullet`) start new episodes there, so that a resumed run is the one that went
     on."""
@@ -70,7 +76,7 @@ class ReinforcementRunSettings(Settings):
     log_interval: int = Field(default=1, ge=1)
     """Iterations between lines of text when the output is no terminal."""
 
-    load_sft_pretrain: Path | None = Field(
+    load_sft_pretrain: Annotated[Path | None, Effect("results")] = Field(
         default=None, validation_alias=AliasChoices("load_sft_pretrain", "pretrained_weight_path")
     )
     """Controller to start from: what `jobs.sft` or an earlier training left. It brings its own shape, statistics and
@@ -84,6 +90,8 @@ class ReinforcementRunSettings(Settings):
 
 class EpisodeSettings(Settings):
     """Episodes of `evaluate` and `sample`."""
+
+    affects: ClassVar[Affects] = "evaluation"
 
     num_eval_episodes: int = Field(
         default=10, ge=1, validation_alias=AliasChoices("num_eval_episodes", "eval_episodes")
@@ -123,10 +131,12 @@ class ActorCriticSettings(Settings):
 class SamplingProcessSettings(Settings):
     """Processes."""
 
-    num_envs: int = Field(default=32, ge=1)
+    affects: ClassVar[Affects] = "speed"
+
+    num_envs: Annotated[int, Effect("results")] = Field(default=32, ge=1)
     """Environments that are sampled, over all runners together."""
 
-    num_env_runners: int = Field(default=0, ge=0)
+    num_env_runners: Annotated[int, Effect("results")] = Field(default=0, ge=0)
     """RLlib env runners: processes that sample. 0: the driver does. A runner that dies is replaced. `num_envs` must be
     a multiple of it."""
 
@@ -148,7 +158,7 @@ class SamplingProcessSettings(Settings):
     runner_timeout_s: float = Field(default=600.0, gt=0)
     """An env runner that works on one rollout for longer is replaced."""
 
-    threads: int = Field(default=1, ge=1)
+    threads: Annotated[int, Effect("results")] = Field(default=1, ge=1)
     """Threads of the numeric libraries in each process. Controllers are small: more threads are slower."""
 
     @model_validator(mode="after")

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from jobs.configs.grpo import GRPOConfig
 from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, Verdict, render
 from jobs.report.records import read_evaluation, read_json, read_records
 from motions.base.atomic import atomic_write
 from motions.data.prompts import Prompt, load_prompts
+from motions.settings import flat_values
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 
 MAX_COMPARISONS = 10
@@ -45,7 +47,7 @@ def read_document(run_directory: Path) -> ReportDocument:
     """What the report of a run directory shows."""
     records = read_records(run_directory / "metrics.jsonl")
     configuration = (run_directory / "config.yaml").read_text(encoding="utf-8")
-    config = yaml.safe_load(configuration)
+    config = flat_values(GRPOConfig, yaml.safe_load(configuration))
     evaluation = read_evaluation(run_directory, "text")
     rows = [_evaluation_row(row) for row in evaluation.get("rows", [])]
     num_updates = max((int(record["step"]) for record in records), default=0)

@@ -1,22 +1,143 @@
-"""The files of generated motions."""
+"""Samples a policy for `jobs.generate`, and writes what `jobs.generate` and `jobs.pretrain` show of motions."""
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import ValidationError
 
+from cluster.records.run_directory import check_place, move_aside
+from jobs.command_line import main as cli
+from jobs.configs.data import DataSettings
+from jobs.configs.generate import GenerateConfig, GenerationSettings
 from jobs.report.gallery import GalleryRow, render_gallery
 from motions.base.atomic import atomic_write
-from motions.data.prompts import Prompt
+from motions.base.errors import UserError
+from motions.data.dataset import load_dataset
+from motions.data.prompts import Prompt, Segment, load_prompts
 from motions.drawing import draw_frames, save_gif
 from motions.skeleton.skeletons import Skeleton
-from rewards.evaluation.text import metre_joints
+from rewards.evaluation.text import generate, metre_joints
+from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
+from rollouts.checkpoints.mdm_files import find_checkpoint
+from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
+from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import GroupMotions
+from rollouts.settings import DenoisingSettings, PolicySettings, SamplingSettings
+from rollouts.text.encoders import TextEncoder
+
+SAMPLER = ("sampler", "sampling_steps", "eta", "guidance_scale")
+"""Options of the sampler that decide what a policy generates, and that args.json of a trained one records."""
+
+
+@dataclass(frozen=True)
+class PreparedGeneration:
+    """A generation that is checked and could start."""
+
+    config: GenerateConfig
+    """With the sampler of the model's args.json."""
+    policy: DiffusionPolicy
+    encoder: TextEncoder
+    prompts: list[Prompt]
+    opening: Literal["new", "overwrite"]
+
+
+def run(config: GenerateConfig) -> None:
+    """Generates and writes the motions of a configuration."""
+    ready, settings = prepare(config), config.generation
+    folder, count = settings.save_dir, settings.motions_per_prompt
+    try_writing(folder, ready.opening)
+    groups = generate(ready.policy, ready.encoder, ready.prompts, count, settings.seed, stochastic=settings.stochastic)
+    if ready.opening == "overwrite":
+        move_aside(folder.absolute())
+        folder.mkdir()
+    write_results(folder, groups, ready.policy.skeleton, gif=settings.gif)
+    print(f"{len(ready.prompts)} prompts x {count} motions: open {folder / 'index.html'}")
+
+
+def plan(config: GenerateConfig) -> None:
+    """Loads and checks everything, and prints what would be generated; writes nothing."""
+    ready = prepare(config)
+    longest = max(prompt.num_frames for prompt in ready.prompts)
+    print(cli.settings_yaml(ready.config))
+    print(f"\nsave_dir {config.generation.save_dir}: {ready.opening}")
+    print(f"{len(ready.prompts)} prompts x {config.generation.motions_per_prompt} motions of up to {longest} frames")
+
+
+def prepare(config: GenerateConfig) -> PreparedGeneration:
+    """Loads policy, text encoder and prompts.
+
+    Raises:
+        UserError: whatever is wrong with folder, files, prompts or options; nothing has been written.
+    """
+    opening = inspect_folder(config.generation.save_dir, overwrite=config.generation.overwrite)
+    config = config.model_copy(update={"sampling": recorded_sampler(config.policy.model_path, config.sampling)})
+    settings = PolicySettings(**config.policy.model_dump(), use_lora=config.policy.adapter_path is not None)
+    sampling = SamplingSettings(**config.sampling.model_dump())
+    loaded = load_base(settings)
+    print(f"policy: {loaded.report}")
+    policy = build_policy(loaded, settings, sampling)
+    prompts = read_prompts(config.generation, config.data, policy.skeleton)
+    encoder = load_policy_text_encoder(settings)
+    encoder.check_lengths([prompt.text for prompt in prompts])
+    return PreparedGeneration(config, policy, encoder, prompts, opening)
+
+
+def recorded_sampler(model_path: str, settings: DenoisingSettings) -> DenoisingSettings:
+    """The settings with the sampler of the model's args.json where the user chose none; says what was taken.
+
+    Raises:
+        UserError: args.json records a sampler that does not exist.
+    """
+    file = find_checkpoint(model_path)
+    recorded = read_model_args(file).model_extra or {}
+    taken = {name: recorded[name] for name in SAMPLER if name in recorded and name not in settings.model_fields_set}
+    if not taken:
+        return settings
+    source = file.parent / ARGS_FILE
+    try:
+        checked = DenoisingSettings.model_validate(taken)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserError(f"{source}: {problems}; give the option itself") from error
+    print(f"{', '.join(f'{name} {getattr(checked, name)}' for name in taken)}: taken from {source}")
+    return settings.model_copy(update={name: getattr(checked, name) for name in taken})
+
+
+def read_prompts(settings: GenerationSettings, data: DataSettings, skeleton: Skeleton) -> list[Prompt]:
+    """The prompts of `--text` or `--text_file`, else held-out captions of the data, with their motions' lengths.
+
+    Raises:
+        UserError: a prompt without frames, a file that holds none, or data of another skeleton.
+    """
+    fps = skeleton.fps
+    num_frames = round(settings.seconds * fps)
+    if num_frames < 1:
+        raise UserError(f"seconds is {settings.seconds}: at {fps:g} frames per second that is no frame")
+    if settings.text:
+        prompts = [Prompt(text, (Segment(text, num_frames),)) for text in settings.text]
+    elif settings.text_file is not None:
+        prompts = load_prompts(settings.text_file, fps, default_frames=num_frames)
+        if not prompts:
+            raise UserError(f"{settings.text_file} holds no prompt")
+    else:
+        assert settings.max_prompts is not None
+        dataset = load_dataset(data.data_source)
+        if dataset.skeleton != skeleton:
+            raise UserError(
+                f"dataset {data.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give "
+                "prompts with --text, or data of the policy's skeleton"
+            )
+        prompts = dataset.prompts("test", settings.max_prompts, rng=np.random.default_rng(settings.seed))
+    return prompts[: settings.max_prompts]
 
 
 def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, *, gif: bool) -> None:
-    """Writes every file that `jobs.generate` names into an existing folder.
+    """Writes every file of the module's docstring into an existing folder.
 
     Args:
         groups: one per prompt, with the same number of samples each.
@@ -68,3 +189,34 @@ def _draw(path: Path, joints: np.ndarray, prompt: Prompt, skeleton: Skeleton) ->
 def _save_array(path: Path, array: np.ndarray) -> None:
     with atomic_write(path) as file:
         np.save(file, array, allow_pickle=False)
+
+
+def inspect_folder(path: Path, *, overwrite: bool) -> Literal["new", "overwrite"]:
+    """How a run will take the results' folder; changes nothing.
+
+    Raises:
+        UserError: it cannot be written, holds results and `overwrite` is off, or holds something else.
+    """
+    check_place(path)
+    if not path.exists() or not any(path.iterdir()):
+        return "new"
+    if not any(path.glob("sample*_rep*.npy")) and not (path / "results.npz").is_file():
+        raise UserError(f"save_dir {path} is not empty and holds no results of jobs.generate; give an empty folder")
+    if not overwrite:
+        raise UserError(f"save_dir {path} holds results; give another folder or --overwrite, which moves them aside")
+    return "overwrite"
+
+
+def try_writing(path: Path, opening: Literal["new", "overwrite"]) -> None:
+    """Makes the folder and a file that is gone at once, so that no motion is sampled for a place without room for it.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    target = path.absolute().parent if opening == "overwrite" else path
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target):
+            pass
+    except OSError as error:
+        raise UserError(f"save_dir {path} is not writable: {error.strerror}") from error

@@ -7,57 +7,47 @@ builds the same bits in each.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    from learners.grpo.advantages import Advantages
-    from learners.grpo.learner import GRPOLearner
-    from rewards.messages import RewardTerms
-    from rewards.mixing import MixedRewards
-    from rollouts.diffusion.policy import DiffusionPolicy
-    from rollouts.diffusion.worker import RolloutWorker
-    from rollouts.messages import PolicyVersion
-    from rollouts.text.encoders import TextEncoder
+from learners.grpo.advantages import Advantages, WeightedTerm, group_advantages
+from learners.grpo.learner import GRPOLearner
+from rewards.messages import RewardTerms
+from rewards.mixing import MixedRewards, combine, term_weights
+from rewards.settings import RewardSettings
+from rollouts.checkpoints.loading import load_policy
+from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
+from rollouts.checkpoints.model_args import ModelArgs
+from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.worker import RolloutWorker
+from rollouts.messages import PolicyVersion
+from rollouts.text.encoders import TextEncoder
 
 
 def build_rollout_worker(config: GRPOConfig) -> RolloutWorker:
     """What a rollout actor holds."""
-    from rollouts.checkpoints.loading import load_policy
-    from rollouts.diffusion.worker import RolloutWorker
-
-    return RolloutWorker(load_policy(config, config))
+    return RolloutWorker(load_policy(config.policy, config.sampling))
 
 
 def build_learner(config: GRPOConfig) -> GRPOLearner:
     """What the learner actor holds."""
-    from learners.grpo.learner import GRPOLearner
-    from rollouts.checkpoints.loading import load_policy
-
-    return GRPOLearner(load_policy(config, config), config)
+    return GRPOLearner(load_policy(config.policy, config.sampling), config.grpo)
 
 
-def mix_rewards(config: GRPOConfig, results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:
+def mix_rewards(settings: RewardSettings, results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:
     """The rewards of one group from what the scorers returned."""
-    from rewards.mixing import combine
-
-    return combine(results, config, prompt_text)
+    return combine(results, settings, prompt_text)
 
 
 def step_advantages(config: GRPOConfig, total: np.ndarray, terms: dict[str, np.ndarray]) -> Advantages:
     """Advantages of a step from totals [P, N] and terms [P, N] by name."""
-    from learners.grpo.advantages import WeightedTerm, group_advantages
-    from rewards.mixing import term_weights
-
-    weighted = {name: WeightedTerm(w, terms[name]) for name, w in term_weights(config).items() if name in terms}
-    return group_advantages(total, config, weighted)
+    weights = term_weights(config.rewards)
+    weighted = {name: WeightedTerm(weight, terms[name]) for name, weight in weights.items() if name in terms}
+    return group_advantages(total, config.grpo, weighted)
 
 
 MERGED_BASE = "merged_base"
@@ -85,9 +75,8 @@ class PolicyExport:
 
     def write(self, version: PolicyVersion, folder: Path) -> Path:
         """As calling it; returns the model file."""
+        # peft takes seconds to import, and the driver needs it at the end only.
         from rollouts.checkpoints.adapters import base_network, has_lora, save_adapter
-        from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
-        from rollouts.checkpoints.model_args import ModelArgs
 
         policy = self._policy
         policy.load_weights(version.weights)
@@ -98,11 +87,11 @@ class PolicyExport:
             self._encoder.name,
             text_encoder_fingerprint=self._encoder.fingerprint,
             command=cli.command_of(self._config, "jobs.grpo"),
-            extra=self._config.model_dump(mode="json", exclude=set(ModelArgs.model_fields)),
+            extra={name: value for name, value in self._config.flat().items() if name not in ModelArgs.model_fields},
         )
         if has_lora(policy.network):
-            base_path = self._config.model_path
-            if self._config.merge_adapter:
+            base_path = self._config.policy.model_path
+            if self._config.policy.merge_adapter:
                 # Relative to the adapter, for a checkpoint's folder is moved after it was written.
                 base_path = f"../{MERGED_BASE}"
                 save_mdm(folder / MERGED_BASE, 0, base_network(policy.network), args, policy.normalizer)

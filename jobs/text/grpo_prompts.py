@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jobs.configs.grpo import GRPOConfig
 from motions.base.errors import UserError
+from motions.data.dataset import MotionDataset, load_dataset
+from motions.data.prompts import Prompt, load_prompts
+from motions.skeleton.skeletons import Skeleton
 from rollouts.diffusion.requests import evaluation_requests
-
-if TYPE_CHECKING:
-    from motions.data.dataset import MotionDataset
-    from motions.data.prompts import Prompt
-    from motions.skeleton.skeletons import Skeleton
-    from rollouts.messages import RolloutRequest, TextCondition
+from rollouts.diffusion.windows import trained_positions, window_positions
+from rollouts.messages import RolloutRequest, TextCondition
 
 
 def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
@@ -28,11 +26,12 @@ def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
             of segments than asked for: `composite_k_segments` is about `composite_data_path` and the data's own
             composite prompts, other files may mix.
     """
-    if path := config.composite_data_path:
-        return _read("composite_data_path", path, skeleton, config.composite_k_segments)[: config.num_prompts]
-    if path := config.prompts_path:
-        return _read("prompts_path", path, skeleton)[: config.num_prompts]
-    return _draw("train", config.num_prompts, config.seed, skeleton, config)
+    settings = config.prompts
+    if path := settings.composite_data_path:
+        return _read("composite_data_path", path, skeleton, settings.composite_k_segments)[: settings.num_prompts]
+    if path := settings.prompts_path:
+        return _read("prompts_path", path, skeleton)[: settings.num_prompts]
+    return _draw("train", settings.num_prompts, config.run.seed, skeleton, config)
 
 
 def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
@@ -41,24 +40,25 @@ def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
     Raises:
         UserError: as `training_prompts`.
     """
-    if config.eval_prompts_path is not None:
-        return _read("eval_prompts_path", config.eval_prompts_path, skeleton)[: config.num_eval_prompts]
-    return _draw("test", config.num_eval_prompts, config.eval_seed, skeleton, config)
+    settings = config.evaluation
+    if settings.eval_prompts_path is not None:
+        return _read("eval_prompts_path", settings.eval_prompts_path, skeleton)[: settings.num_eval_prompts]
+    return _draw("test", settings.num_eval_prompts, settings.eval_seed, skeleton, config)
 
 
 def training_source(config: GRPOConfig) -> str:
     """Where the prompts of the training come from, in words."""
     for option in ("composite_data_path", "prompts_path"):
-        if path := getattr(config, option):
+        if path := getattr(config.prompts, option):
             return f"{option} {path}"
-    return f"captions of dataset {config.dataset}"
+    return f"captions of dataset {config.data.dataset}"
 
 
 def evaluation_source(config: GRPOConfig) -> str:
     """Where the prompts of the evaluation come from, in words."""
-    if path := config.eval_prompts_path:
+    if path := config.evaluation.eval_prompts_path:
         return f"eval_prompts_path {path}"
-    return f"held-out captions of dataset {config.dataset}"
+    return f"held-out captions of dataset {config.data.dataset}"
 
 
 def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDataset:
@@ -67,13 +67,11 @@ def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDatas
     Raises:
         UserError: its skeleton is not the policy's.
     """
-    from motions.data.dataset import load_dataset
-
-    dataset = load_dataset(config.data_source)
+    dataset = load_dataset(config.data.data_source)
     if dataset.skeleton != skeleton:
         raise UserError(
-            f"dataset {config.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give data of "
-            "the policy's skeleton, or prompts_path and eval_prompts_path"
+            f"dataset {config.data.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give "
+            "data of the policy's skeleton, or prompts_path and eval_prompts_path"
         )
     return dataset
 
@@ -83,7 +81,7 @@ def missing_windows(config: GRPOConfig, skeleton: Skeleton) -> str | None:
 
     Prompts from files need no data, so it may be absent, of another skeleton, or without a test split.
     """
-    if config.eval_prompts_path is None:
+    if config.evaluation.eval_prompts_path is None:
         return None
     try:
         load_matching_dataset(config, skeleton).items("test")
@@ -112,7 +110,6 @@ class PromptBatches:
         encode: Callable[[list[str]], list[TextCondition]],
         num_denoising_steps: int,
     ) -> None:
-        from rollouts.diffusion.windows import window_positions
 
         self.prompts = tuple(prompts)
         self.held_out = tuple(held_out)
@@ -121,26 +118,23 @@ class PromptBatches:
         self._conditions, self._held_out_conditions = (
             encode([prompt.text for prompt in group]) for group in (prompts, held_out)
         )
-        window_positions(config, num_denoising_steps, config.seed, 0)
+        window_positions(config.sampling, num_denoising_steps, config.run.seed, 0)
 
     def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
         """The groups of a training step, counted from 0."""
-        from rollouts.diffusion.windows import trained_positions, window_positions
-        from rollouts.messages import RolloutRequest
-
         config = self._config
-        stochastic = window_positions(config, self._num_denoising_steps, config.seed, step)
+        stochastic = window_positions(config.sampling, self._num_denoising_steps, config.run.seed, step)
         return [
             RolloutRequest(
                 step=step,
                 prompt_index=place,
                 prompt=self.prompts[index],
                 condition=self._conditions[index],
-                num_samples=config.group_size,
-                seed=config.seed,
+                num_samples=config.grpo.group_size,
+                seed=config.run.seed,
                 stochastic_steps=stochastic,
-                trained_steps=trained_positions(config, stochastic, config.seed, step, place),
-                share_initial_noise=config.share_initial_noise,
+                trained_steps=trained_positions(config.sampling, stochastic, config.run.seed, step, place),
+                share_initial_noise=config.sampling.share_initial_noise,
                 policy_version=policy_version,
             )
             for place, index in enumerate(self._chosen(step))
@@ -148,9 +142,9 @@ class PromptBatches:
 
     def evaluation(self, policy_version: int) -> list[RolloutRequest]:
         """The groups of every evaluation: the same prompts and noise each time."""
-        config = self._config
+        settings = self._config.evaluation
         return evaluation_requests(
-            self.held_out, self._held_out_conditions, config.num_eval_samples, config.eval_seed, policy_version
+            self.held_out, self._held_out_conditions, settings.num_eval_samples, settings.eval_seed, policy_version
         )
 
     @property
@@ -160,10 +154,10 @@ class PromptBatches:
 
     def _chosen(self, step: int) -> list[int]:
         """Indices of the prompts of a step: place k of the run is place k mod P of pass k // P."""
-        count, size = len(self.prompts), self._config.batch_size
+        count, size = len(self.prompts), self._config.prompts.batch_size
         places = range(step * size, (step + 1) * size)
         orders = {
-            number: np.random.default_rng([self._config.seed, number]).permutation(count)
+            number: np.random.default_rng([self._config.run.seed, number]).permutation(count)
             for number in {place // count for place in places}
         }
         return [int(orders[place // count][place % count]) for place in places]
@@ -173,15 +167,14 @@ def _draw(split: str, num_prompts: int, seed: int, skeleton: Skeleton, config: G
     return load_matching_dataset(config, skeleton).prompts(
         split,
         num_prompts,
-        1.0 if config.use_composite_dataset else config.composite_fraction,
+        1.0 if config.prompts.use_composite_dataset else config.prompts.composite_fraction,
         np.random.default_rng(seed),
-        num_segments=config.composite_k_segments,
-        max_frames=config.max_motion_length,
+        num_segments=config.prompts.composite_k_segments,
+        max_frames=config.rewards.max_motion_length,
     )
 
 
 def _read(option: str, path: Path, skeleton: Skeleton, num_segments: int | None = None) -> list[Prompt]:
-    from motions.data.prompts import load_prompts
 
     try:
         prompts = load_prompts(path, skeleton.fps, num_segments=num_segments)

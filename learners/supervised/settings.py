@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field
 
-from motions.settings import Settings
+from motions.settings import Effect, Settings
 
 
 class SupervisedSettings(Settings):
@@ -21,7 +21,7 @@ class SupervisedSettings(Settings):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0."""
 
-    num_steps: int = Field(default=600_000, ge=1)
+    num_steps: Annotated[int, Effect("length")] = Field(default=600_000, ge=1)
     """Optimizer steps of the training."""
 
     batch_size: int = Field(default=64, ge=1)
@@ -55,6 +55,11 @@ class SupervisedSettings(Settings):
     """Standard deviation of Gaussian noise added to the text embeddings in training. With few captions it prevents
     memorisation: a new caption gives a mixture of the motions of similar ones."""
 
+    @property
+    def depends_on_length(self) -> bool:
+        """See `Settings.depends_on_length`: the cosine's rate has been another one from the first step on."""
+        return self.lr_schedule == "cosine"
+
 
 class RetrievalSettings(Settings):
     """Training of TMR (Petrovich et al. 2023), which compares text and motion; its defaults hold unless noted."""
@@ -68,7 +73,7 @@ class RetrievalSettings(Settings):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0."""
 
-    num_steps: int = Field(default=100_000, ge=1)
+    num_steps: Annotated[int, Effect("length")] = Field(default=100_000, ge=1)
     """Optimizer steps of the training."""
 
     batch_size: int = Field(default=32, ge=2)
@@ -136,3 +141,8 @@ class RetrievalSettings(Settings):
 
     tmr_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout probability in training."""
+
+    @property
+    def depends_on_length(self) -> bool:
+        """See `Settings.depends_on_length`: the cosine's rate has been another one from the first step on."""
+        return self.lr_schedule == "cosine"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from motions.settings import Settings
+from motions.settings import Affects, Settings
 
 
 class ControlEvaluationSettings(Settings):
     """Evaluation from fixed starts on the clip."""
+
+    affects: ClassVar[Affects] = "evaluation"
 
     eval_episodes: int = Field(default=20, ge=1)
     """Episodes, from as many phases evenly spread over the clip; the first starts at phase 0."""

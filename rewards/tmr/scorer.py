@@ -153,10 +153,10 @@ class SemanticScorer:
         self.settings = settings
 
     @classmethod
-    def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> SemanticScorer:
-        """Load the weights and the text encoder the settings name. A job's configuration also says how texts are
-        read."""
-        texts = settings if isinstance(settings, CheckpointSettings) else None
+    def from_settings(
+        cls, settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None = None
+    ) -> SemanticScorer:
+        """Load the weights and the text encoder the settings name; `texts` as for `load_embedder`."""
         return cls(load_embedder(settings, texts), settings, skeleton)
 
     def score(self, motions: GroupMotions) -> RewardTerms:

@@ -17,7 +17,7 @@ def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> Diffusi
     With `use_lora` the network has adapters: those of `adapter_path`, or new ones that change no bit.
 
     Example:
-        policy = load_policy(config, config)    # a job's configuration is both groups
+        policy = load_policy(config.policy, config.sampling)
 
     Raises:
         CheckpointError, ModelArgsError, AdapterError: the files; see `checkpoints.load_mdm`, `adapters.load_adapter`.

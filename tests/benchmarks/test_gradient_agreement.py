@@ -29,7 +29,7 @@ def test_every_position_and_normalisation_is_a_row(tmp_path: Path, capsys: pytes
 
 def test_draws_agree_about_what_is_rewarded_and_not_about_chance() -> None:
     _, config = gradient_agreement.parse_arguments([])
-    policy = load_policy(config, config)
+    policy = load_policy(config.policy, config.sampling)
     rng = np.random.default_rng(0)
     text = TextCondition(values=rng.standard_normal((1, 384)).astype(np.float32))
     state = np.repeat(rng.standard_normal((1, 1, 20, 263)), 64, axis=1).astype(np.float32)

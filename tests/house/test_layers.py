@@ -25,7 +25,7 @@ BELOW_CLUSTER = LAYERS[: LAYERS.index("cluster")]
 SERVICES = ("ray", "wandb")
 
 UNITS = {
-    "motions": ("settings", "base", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh"),
+    "motions": ("base", "settings", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh"),
     "envs": ("settings", "body", "task", "mujoco", "bullet"),
     "rollouts": (
         *("registry", "settings", "messages", "devices", "gaussians"),

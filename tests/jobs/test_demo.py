@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+import jobs.demo
 from benchmarks import learning
-from jobs import demo
 from jobs.command_line import main as cli
+from jobs.configs.demo import DemoConfig
 from jobs.configs.grpo import GRPOConfig
+from jobs.text import demonstration as demo
 from tests.toys.tiny_models import TinyModels
 
 TINY = {
@@ -39,7 +41,7 @@ def test_a_second_demonstration_only_reports(
         "judge_path": tiny_models.judge,
     }
     paths = {name: str(path) for name, path in weights.items()}
-    config = demo.DemoConfig(save_dir=tmp_path / "demo", runtime="local", grpo_preset=str(preset))
+    config = DemoConfig(save_dir=tmp_path / "demo", runtime="local", grpo_preset=str(preset))
     capsys.readouterr()
 
     demo.run_with(config, paths)
@@ -59,11 +61,11 @@ def test_a_second_demonstration_only_reports(
 
     # One that was stopped before its report goes on; fresh ones and other options begin beside it.
     (config.save_dir / "report.html").unlink()
-    assert demo.run_settings(config, paths).save_dir == config.save_dir
+    assert demo.run_settings(config, paths).run.save_dir == config.save_dir
     assert not demo.finished(demo.run_settings(config, paths))
     (config.save_dir / "report.html").touch()
     for changes in ({"fresh": True}, {"num_steps": 2}):
-        settings = demo.run_settings(config.model_copy(update=changes), paths)
+        settings = demo.run_settings(config.model_copy(update=changes), paths).run
         assert (settings.save_dir.name, settings.resume) == ("demo-2", False)
 
 
@@ -75,14 +77,14 @@ def test_a_dry_run_says_what_would_be_done(
     words = ["--save_dir", str(tmp_path / "demo"), "--weights_dir", str(tmp_path / "weights"), "--runtime", "local"]
     words += ["--grpo_preset", str(preset), "--dry_run"]
 
-    assert cli.main(demo.DemoConfig, demo.run, None, "jobs.demo", demo.plan, argv=words) == 0
+    assert cli.main(DemoConfig, jobs.demo.run, None, "jobs.demo", jobs.demo.plan, argv=words) == 0
     output = capsys.readouterr().out
     assert "judge_path: builtin, ships with this copy" in output
     assert f"{tmp_path / 'demo'}: the run begins, as by\n  python -m jobs.grpo --" in output
     assert "cluster: has room for this" in output
 
-    monkeypatch.setattr("rollouts.checkpoints.mdm_files.builtin_names", lambda: ())
-    assert cli.main(demo.DemoConfig, demo.run, None, "jobs.demo", demo.plan, argv=words) == 0
+    monkeypatch.setattr("jobs.text.demonstration.builtin_names", lambda: ())
+    assert cli.main(DemoConfig, jobs.demo.run, None, "jobs.demo", jobs.demo.plan, argv=words) == 0
     output = capsys.readouterr().out
     assert (
         f"model_path: would be trained first\n  python -m jobs.pretrain --save_dir {tmp_path}/weights/policy" in output
@@ -93,9 +95,11 @@ def test_a_dry_run_says_what_would_be_done(
 
 def test_presets_of_the_demonstration_fit_together() -> None:
     config = cli.load_preset(GRPOConfig, "demo", "jobs.grpo", save_dir="runs/demo")
-    assert (config.model_path, config.tmr_checkpoint_path, config.judge_path) == ("builtin",) * 3
-    assert config.use_lora and config.use_dense_reward and config.use_physics_reward
-    assert 0 < config.composite_fraction < 1
+    assert (config.policy.model_path, config.rewards.tmr_checkpoint_path, config.evaluation.judge_path) == (
+        "builtin",
+    ) * 3
+    assert config.policy.use_lora and config.rewards.use_dense_reward and config.rewards.use_physics_reward
+    assert 0 < config.prompts.composite_fraction < 1
 
 
 def test_one_sample_per_prompt_has_no_spread_to_count_in(tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ from jobs import generate
 from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import GENERATE_GUIDE
 from jobs.configs.generate import GenerateConfig
+from jobs.text import generation
 from rollouts.text.encoders import PromptTooLongError
 from tests.toys.tiny_models import TinyModels
 
 
 def config_of(models: TinyModels, folder: Path, **changes: object) -> GenerateConfig:
     values = {"model_path": str(models.policy), "text": ("walks",), "save_dir": folder, "seconds": 1.0, "gif": False}
-    return GenerateConfig.model_validate(values | changes)
+    return GenerateConfig.of(values | changes)
 
 
 def run_generate(models: TinyModels, *words: str) -> int:
@@ -47,16 +48,17 @@ def motion(folder: Path) -> np.ndarray:
 def test_a_model_is_sampled_as_its_run_was_and_flags_win(
     recorded: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert generate.prepare(config_of(recorded, tmp_path / "a")).policy.num_steps == 3
+    assert generation.prepare(config_of(recorded, tmp_path / "a")).policy.num_steps == 3
     told = capsys.readouterr().out
     assert "sampler ddim, sampling_steps 3, eta 0.5, guidance_scale 1.0: taken from " in told
     assert f"taken from {recorded.policy / 'args.json'}\n" in told
-    chosen = generate.prepare(config_of(recorded, tmp_path / "a", sampling_steps=4, guidance_scale=2.0))
+    chosen = generation.prepare(config_of(recorded, tmp_path / "a", sampling_steps=4, guidance_scale=2.0))
     assert chosen.policy.num_steps == 4
-    assert (chosen.config.sampler, chosen.config.eta, chosen.config.guidance_scale) == ("ddim", 0.5, 2.0)
+    sampling = chosen.config.sampling
+    assert (sampling.sampler, sampling.eta, sampling.guidance_scale) == ("ddim", 0.5, 2.0)
     assert "sampler ddim, eta 0.5: taken from " in capsys.readouterr().out
     # None is a choice too: all steps.
-    assert generate.prepare(config_of(recorded, tmp_path / "a", sampling_steps=None)).policy.num_steps == 6
+    assert generation.prepare(config_of(recorded, tmp_path / "a", sampling_steps=None)).policy.num_steps == 6
 
     generate.run(config_of(recorded, tmp_path / "taken"))
     explicit = {"sampler": "ddim", "sampling_steps": 3, "eta": 0.5, "guidance_scale": 1.0}
@@ -68,8 +70,8 @@ def test_a_sampler_that_does_not_exist_is_named_with_its_file(recorded: TinyMode
     path = recorded.policy / "args.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sampler": "plms"}))
     with pytest.raises(ValueError, match=r"args.json: sampler: Input should be 'ddpm' or 'ddim'"):
-        generate.prepare(config_of(recorded, tmp_path / "out"))
-    generate.prepare(config_of(recorded, tmp_path / "out", sampler="ddpm"))
+        generation.prepare(config_of(recorded, tmp_path / "out"))
+    generation.prepare(config_of(recorded, tmp_path / "out", sampler="ddpm"))
 
 
 def test_somebody_elses_folder_is_left_alone(tiny_models: TinyModels, tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_overwrite_leaves_no_file_of_older_results(tiny_models: TinyModels, tmp_
 def test_a_place_that_cannot_be_written_is_found_before_sampling(
     tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rewards.evaluation.text.generate", lambda *_, **__: pytest.fail("sampled first"))
+    monkeypatch.setattr("jobs.text.generation.generate", lambda *_, **__: pytest.fail("sampled first"))
     # Nobody can make folders there, not even root.
     with pytest.raises(ValueError, match=r"save_dir /proc/kinetune is not writable"):
         generate.run(config_of(tiny_models, Path("/proc/kinetune")))
@@ -140,9 +142,11 @@ def test_mdm_s_numbers_of_samples_and_repetitions(
         assert "--cuda True changes nothing" in output.err
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("walks\nruns\njumps\n")
-    assert generate.read_prompts(
-        config_of(tiny_models, tmp_path, text=(), text_file=prompts, num_samples=2, num_repetitions=1),
-        generate.prepare(config_of(tiny_models, tmp_path / "c")).policy.skeleton,
+    config = config_of(tiny_models, tmp_path, text=(), text_file=prompts, num_samples=2, num_repetitions=1)
+    assert generation.read_prompts(
+        config.generation,
+        config.data,
+        generation.prepare(config_of(tiny_models, tmp_path / "c")).policy.skeleton,
     )[1].text.startswith("runs")
 
 

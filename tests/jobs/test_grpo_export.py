@@ -20,7 +20,7 @@ from tests.toys.tiny_models import TinyModels
 
 def trained(config: GRPOConfig, seed: int) -> DiffusionPolicy:
     """The policy of a run with adapters that are no longer zero."""
-    policy = load_policy(config, config)
+    policy = load_policy(config.policy, config.sampling)
     generator = torch.Generator().manual_seed(seed)
     for parameter in policy.trainable_parameters().values():
         parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator))
@@ -37,14 +37,14 @@ def output(policy: DiffusionPolicy) -> torch.Tensor:
 
 def test_an_adapter_on_a_merged_base_loads_on_the_base_beside_it(tiny_models: TinyModels, tmp_path: Path) -> None:
     values = {"model_path": str(tiny_models.policy), "save_dir": tmp_path, "device": "cpu", "guidance_scale": 1.0}
-    first = GRPOConfig.model_validate(values)
+    first = GRPOConfig.of(values)
     policy = trained(first, 1)
-    encoder = load_policy_text_encoder(first)
+    encoder = load_policy_text_encoder(first.policy)
     PolicyExport(first, policy, encoder)(PolicyVersion(1, policy.weights()), tmp_path / "first")
     assert not (tmp_path / "first" / "merged_base").exists()
 
     merging = {"adapter_path": str(tmp_path / "first" / "adapter"), "merge_adapter": True}
-    second = GRPOConfig.model_validate(values | merging)
+    second = GRPOConfig.of(values | merging)
     policy = trained(second, 2)
     PolicyExport(second, policy, encoder)(PolicyVersion(1, policy.weights()), tmp_path / ".hidden")
     (tmp_path / ".hidden").rename(tmp_path / "second")

@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from jobs import import_motion
 from jobs.command_line import main as cli
-from jobs.import_motion import ImportConfig, choose_splits
+from jobs.configs.import_motion import ImportConfig
+from jobs.text.motion_import import choose_splits
 from motions.bvh.caption_table import read_caption_table
 from motions.data.dataset import load_dataset
 from motions.skeleton.features import canonicalise, recover_joints, retarget_uniform
@@ -146,7 +147,7 @@ def test_floor_of_the_file_keeps_a_jump_in_the_air(tmp_path: Path) -> None:
             "captions": tmp_path / "captions.csv",
             "save_dir": tmp_path / floor,
         }
-        import_motion.run(ImportConfig(**config, floor=floor, test_share=0.0))
+        import_motion.run(ImportConfig.of(**config, floor=floor, test_share=0.0))
         lowest[floor] = np.load(tmp_path / floor / "new_joints" / "000000.npy")[..., 1].min()
     assert lowest["clip"] == pytest.approx(0.0, abs=0.01)
     assert lowest["file"] == pytest.approx(0.5, abs=0.1)
@@ -161,7 +162,7 @@ def test_official_heading_keeps_the_sign_flip(tmp_path: Path) -> None:
     for official in (False, True):
         config: dict[str, Any] = {"bvh_dir": tmp_path / "mocap", "captions": tmp_path / "captions.csv"}
         folder = tmp_path / f"data{official}"
-        import_motion.run(ImportConfig(**config, save_dir=folder, official_heading=official, test_share=0.0))
+        import_motion.run(ImportConfig.of(**config, save_dir=folder, official_heading=official, test_share=0.0))
         yaw = np.load(folder / "new_joint_vecs" / "000000.npy")[1:, 0]
         backwards[official] = int((np.sign(yaw) != np.sign(np.median(yaw))).sum())
     assert backwards == {False: 0, True: 1}

@@ -26,7 +26,7 @@ from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
 from jobs.text import pretraining
 from motions.data.prompts import Prompt, Segment, load_prompts, save_prompts
-from motions.settings import Settings
+from motions.settings import Settings, options_of
 from motions.skeleton.skeletons import HUMANML3D
 from rewards.evaluation.text import evaluate_policy, load_judge
 from rewards.evaluation.text import generate as generate_motions
@@ -136,26 +136,26 @@ def test_generate_writes_motions_that_mdm_tools_know(
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"text": "walks, then runs", "segments": [{"text": "walks", "num_frames": 12}, '
                        '{"text": "runs", "num_frames": 20}]}\n{"text": "jumps", "seconds": 0.45}\n')  # fmt: skip
-    config = GenerateConfig(
+    config = GenerateConfig.of(
         model_path=str(models.policy), text_file=prompts, num_samples=2, save_dir=tmp_path / "out", sampling_steps=3
     )
     generate.run(config)
     assert f"policy: MDM from {models.policy_file} (model_avg): " in capsys.readouterr().out
-    with np.load(config.save_dir / "results.npz", allow_pickle=False) as results:
+    with np.load(config.generation.save_dir / "results.npz", allow_pickle=False) as results:
         assert results["motion"].shape == (4, 22, 3, 32)
         assert results["text"].tolist() == ["walks, then runs", "jumps"] * 2
         assert results["lengths"].tolist() == [32, 9, 32, 9]
-        joints = np.load(config.save_dir / "sample01_rep01.npy")
+        joints = np.load(config.generation.save_dir / "sample01_rep01.npy")
         np.testing.assert_array_equal(results["motion"][3, :, :, :9], joints.transpose(1, 2, 0))
-    assert np.load(config.save_dir / "sample00_rep01_features.npy").shape == (32, 263)
-    assert (config.save_dir / "sample00_rep00.gif").read_bytes()[:6] == b"GIF89a"
-    assert "walks, then runs" in (config.save_dir / "index.html").read_text()
+    assert np.load(config.generation.save_dir / "sample00_rep01_features.npy").shape == (32, 263)
+    assert (config.generation.save_dir / "sample00_rep00.gif").read_bytes()[:6] == b"GIF89a"
+    assert "walks, then runs" in (config.generation.save_dir / "index.html").read_text()
     with pytest.raises(ValueError, match="holds results; give another folder or --overwrite"):
         generate.run(config)
-    noisy = config.model_copy(update={"stochastic": True, "save_dir": tmp_path / "noisy", "gif": False})
+    noisy = GenerateConfig.of(config.flat() | {"stochastic": True, "save_dir": tmp_path / "noisy", "gif": False})
     generate.run(noisy)
-    assert not np.array_equal(np.load(noisy.save_dir / "sample01_rep01.npy"), joints)
-    assert not list(noisy.save_dir.glob("*.gif"))
+    assert not np.array_equal(np.load(noisy.generation.save_dir / "sample01_rep01.npy"), joints)
+    assert not list(noisy.generation.save_dir.glob("*.gif"))
 
 
 @pytest.mark.parametrize(
@@ -170,14 +170,14 @@ def test_generate_writes_motions_that_mdm_tools_know(
 def test_generate_refuses(models: TinyModels, tmp_path: Path, changes: dict[str, object], message: str) -> None:
     values = {"model_path": str(models.policy), "text": ("walks",), "save_dir": tmp_path / "out"}
     with pytest.raises(ValueError, match=message):
-        generate.run(GenerateConfig.model_validate(values | changes))
+        generate.run(GenerateConfig.of(values | changes))
 
 
 def test_generate_needs_one_source_of_prompts() -> None:
     with pytest.raises(ValueError, match="there is no prompt"):
-        GenerateConfig()
+        GenerateConfig.of()
     with pytest.raises(ValueError, match="prompts come from one of them"):
-        GenerateConfig(text=("walks",), text_file=Path("prompts.txt"))
+        GenerateConfig.of(text=("walks",), text_file=Path("prompts.txt"))
 
 
 def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,11 +196,13 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
     # The exported file, measured in this process, has the figures that the run's actors recorded.
     config = cli.parse(GRPOConfig, grpo_words(models, folder), "jobs.grpo").settings
     exported = PolicySettings(model_path=str(folder), use_lora=False)
-    policy = load_policy(exported, config)
-    scorers = {name: build() for name, build in build_scorers(config, policy.skeleton).items()}
+    policy = load_policy(exported, config.sampling)
+    scorers = {name: build() for name, build in build_scorers(config.rewards, policy.skeleton).items()}
     prompts = load_prompts(folder / "samples" / "prompts.jsonl", policy.skeleton.fps)
     encoder, judge = load_policy_text_encoder(exported), load_judge(str(models.judge), HUMANML3D)
-    evaluation = evaluate_policy(policy, encoder, prompts, scorers, config, judge, num_samples=2, seed=config.eval_seed)
+    evaluation = evaluate_policy(
+        policy, encoder, prompts, scorers, config.rewards, judge, num_samples=2, seed=config.evaluation.eval_seed
+    )
     recorded = {row["name"]: row["after"] for row in document["rows"]}
     for name, values in evaluation.terms.items():
         assert values.mean() == pytest.approx(recorded[name], abs=1e-4), name
@@ -240,7 +242,7 @@ def test_a_measurement_that_fails_leaves_the_trained_policy(
 
     words = grpo_words(models, tmp_path / "run", num_steps=1, num_prompts=2, num_eval_prompts=1)
     with monkeypatch.context() as patch:
-        patch.setattr("rewards.evaluation.text.measure", broken)
+        patch.setattr("jobs.text.grpo_run.measure", broken)
         with pytest.raises(ValueError, match="the measurement is broken"):
             run_grpo(*words)
     assert "in broken\n" in (tmp_path / "run" / "error.log").read_text()
@@ -292,14 +294,10 @@ def test_too_long_texts_are_cut_for_policy_reward_and_judge_alike(models: TinyMo
     assert run_grpo(*words) == 0
 
 
-def test_every_setting_of_a_job_belongs_to_one_group() -> None:
-    """A field of two groups would silently take the meaning of one of them."""
+def test_every_option_of_a_job_has_a_flat_flag() -> None:
+    """So far no two groups of a job share a name; where two will, help and messages show the dotted one."""
     for config in JOBS.values():
-        owners: dict[str, type] = {}
-        for group in reversed(config.__mro__):
-            for name in getattr(group, "__annotations__", {}) if group.__module__ != "pydantic.main" else {}:
-                assert name == "model_config" or name not in owners or issubclass(group, owners[name]), (name, group)
-                owners[name] = group
+        assert all("." not in option.flag for option in options_of(config).values()), config
 
 
 def composite_file(folder: Path) -> Path:
@@ -384,9 +382,10 @@ def test_commands_of_the_guide_run_with_our_module_name(command: str, models: Ti
     [
         ("--grpo_type flow_grpo", "--grpo_type flow_grpo is not supported: normal_grpo is the algorithm here"),
         ("--noise_scale 0.7", "--noise_scale 0.7 is not supported: it belongs to flow_grpo"),
-        ("--reward_model_type mdm", "--reward_model_type 'mdm' (the Guo et al. evaluator) is not built yet; use 'tmr'"),
+        ("--reward_model_type mdm", "--reward_model_type mdm is not supported: a TMR compares text and motion"),
         ("--reward_type combined", "--reward_type 'combined' belongs to reward_model_type mdm"),
         ("--ref_model_path other.pt", "--ref_model_path other.pt is not supported: the reference is the policy"),
+        ("--lora_dropout 0.1", "--lora_dropout 0.1 is not supported: the policy acts in eval mode, where dropout does"),
         ("--group_size 1", "--group_size is 1: a group needs at least two samples"),
         ("--gruop_size 4", "unknown option --gruop_size; did you mean --group_size?"),
         ("--use_lora lora_alpha 16", "unexpected 'lora_alpha 16': did you mean --lora_alpha 16?"),
@@ -463,7 +462,7 @@ def test_presets_are_valid_and_can_be_planned(
     # The preset's own policy and data may not be here; everything else is planned as it stands.
     weights = {"model_path": models.policy, "tmr_checkpoint_path": models.tmr, "judge_path": models.judge}
     files = {name: str(path) for name, path in weights.items()}
-    gpus = {name: 0.0 for name in GRPOConfig.model_fields if name.startswith("gpus_per_")}
+    gpus = {name: 0.0 for name in config.flat() if name.startswith("gpus_per_")}
     small = {
         "dataset": str(models.dataset),
         "composite_fraction": 0.0,
@@ -473,7 +472,7 @@ def test_presets_are_valid_and_can_be_planned(
         "reward_device": "cpu",
     }
     assert isinstance(config, GRPOConfig)
-    grpo.dry_run(GRPOConfig.model_validate(config.model_dump() | files | gpus | small))
+    grpo.dry_run(GRPOConfig.of(config.flat() | files | gpus | small))
     assert "cluster: has room for this" in capsys.readouterr().out
 
 

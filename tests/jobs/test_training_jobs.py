@@ -67,7 +67,7 @@ def test_a_policy_can_be_kept_from_captions_that_stay_prompts(tmp_path: Path) ->
 
 
 def test_the_preset_for_official_models_cuts_captions_as_they_do() -> None:
-    assert cli.load_preset(GRPOConfig, "mdm_50steps", "jobs.grpo", save_dir="run").truncate_text
+    assert cli.load_preset(GRPOConfig, "mdm_50steps", "jobs.grpo", save_dir="run").policy.truncate_text
 
 
 def test_a_text_encoder_without_sentence_embeddings_is_refused_before_the_training(

@@ -70,8 +70,6 @@ def test_extra_reward_entries(entry: str, parsed: tuple[str, float]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"reward_model_type": "mdm"}, "not built yet"),
-        ({"reward_model_type": "clip"}, "tmr"),
         ({"reward_type": "r_precision"}, "belongs to reward_model_type mdm"),
         ({"tmr_similarity_type": "euclidean"}, "needs reward_type 'matching'"),
         ({"tmr_text_encoder_path": "t.pt"}, "without tmr_motion_encoder_path"),
@@ -98,7 +96,6 @@ def test_settings_refuse(values: dict[str, object], message: str) -> None:
 def test_the_guides_names_are_accepted() -> None:
     settings = RewardSettings.model_validate(
         {
-            "reward_model_type": "tmr",
             "reward_type": "matching",
             "tmr_text_encoder_path": "t.pt",
             "tmr_motion_encoder_path": "m.pt",

@@ -264,8 +264,11 @@ def test_what_changes_no_result_may_change(tmp_path: Path) -> None:
 
 
 def test_options_that_came_or_went_are_named() -> None:
-    changed = changed_options({"old": 1, "same": 2, "num_steps": 3}, {"new": 4, "same": 2, "num_steps": 9})
-    assert changed == {"new": "is new (4)", "old": "is gone (was 1)"}
+    config = ToyConfig(save_dir=Path("x"), num_steps=9, learning_rate=4.0)
+    before = {"old": 1, "seed": 10, "num_steps": 3}
+    assert changed_options(before, config) == {"learning_rate": "is new (4.0)", "old": "is gone (was 1)"}
+    # What is at its default is what a run had that did not know the option.
+    assert changed_options({"seed": 10}, ToyConfig(save_dir=Path("x"))) == {}
 
 
 def test_resume_and_overwrite_exclude_each_other() -> None:

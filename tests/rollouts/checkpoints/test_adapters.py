@@ -276,9 +276,7 @@ def test_full_disk_keeps_the_old_adapter(
         assert file.metadata()["base_sha256"] == base_fingerprint(first)
 
 
-def test_dropout_is_refused_with_the_reason() -> None:
-    with pytest.raises(ValidationError, match="only 0 is legal: the policy acts in eval mode"):
-        PolicySettings(lora_dropout=0.1)
+def test_adapters_that_have_no_place_are_refused() -> None:
     with pytest.raises(ValidationError, match="merge_adapter is set without adapter_path"):
         PolicySettings(merge_adapter=True)
     with pytest.raises(ValidationError, match="use_lora is off and adapter_path is given"):

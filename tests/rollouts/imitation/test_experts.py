@@ -12,6 +12,7 @@ from envs.body.joint_coordinates import COORDINATES
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
 from envs.settings import DeepMimicSettings
 from jobs import balance
+from jobs.configs.balance import BalanceConfig
 from rewards.evaluation.character import fixed_phases, imitation_episodes
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, save_controller
 from rollouts.imitation.balance_feedback import (
@@ -155,7 +156,7 @@ def test_the_settings_choose_the_expert(tmp_path: Path) -> None:
 
 def test_the_search_improves_gains_and_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "gains.json"
-    config = balance.BalanceConfig(
+    config = BalanceConfig.of(
         output=path,
         generations=2,
         population=4,
