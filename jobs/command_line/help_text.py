@@ -87,7 +87,7 @@ def _explained(flags: list[Flag]) -> list[str]:
 
 def _listed(heading: str, members: list[Flag]) -> str:
     names = textwrap.fill(
-        "  ".join(f"--{flag.name}" for flag in members),
+        "  ".join(f"--{spelling}" for flag in members for spelling in (flag.name, *flag.aliases)),
         WIDTH,
         initial_indent="  ",
         subsequent_indent="  ",
