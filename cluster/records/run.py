@@ -16,14 +16,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from cluster.records.curves import draw_curves
 from cluster.records.run_directory import METRICS, Export, RunDirectory
 from cluster.records.telemetry import PHASES, SHOWN, Telemetry
 from cluster.records.trackers import make_tracker
 from cluster.runtime.ray_job import in_ray_job
 from cluster.settings import ConnectionSettings, RunSettings
+from motions.settings import Settings
 
 CURVES_FILE = "training_curves_latest.png"
 
@@ -103,7 +102,7 @@ class Run:
 @contextmanager
 def open_run(
     settings: RunSettings,
-    config: BaseModel,
+    config: Settings,
     data_fingerprint: str,
     num_steps: int,
     *,
@@ -132,7 +131,7 @@ def open_run(
             gauges = Gauges(settings.save_dir.name, PHASES)
         directory = RunDirectory.open(settings, config, data_fingerprint)
         stack.callback(directory.close)
-        tracker = make_tracker(settings, config.model_dump(mode="json"), directory.path, directory.step)
+        tracker = make_tracker(settings, config.flat(), directory.path, directory.step)
         trace_file = directory.path / "trace.json" if trace else None
         telemetry = Telemetry(
             num_steps, directory.step, settings.log_interval, tracker, gauges, trace_file, shown=shown

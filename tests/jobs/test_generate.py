@@ -69,7 +69,7 @@ def test_a_model_is_sampled_as_its_run_was_and_flags_win(
 def test_a_sampler_that_does_not_exist_is_named_with_its_file(recorded: TinyModels, tmp_path: Path) -> None:
     path = recorded.policy / "args.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sampler": "plms"}))
-    with pytest.raises(ValueError, match=r"args.json: sampler: Input should be 'ddpm' or 'ddim'"):
+    with pytest.raises(ValueError, match=r"args.json: sampler: Value error, sampler is 'plms'; legal: ddpm, ddim"):
         generation.prepare(config_of(recorded, tmp_path / "out"))
     generation.prepare(config_of(recorded, tmp_path / "out", sampler="ddpm"))
 
