@@ -14,11 +14,10 @@ pair (sample, step) is one term of the loss; the loss of an optimizer step is th
 Steps of `grpo_loss` for each pair:
     1. log-probability l of the drawn state, mean over the D * T valid elements, fp32
     2. ratio = exp(l - l_old), with l_old recorded by the rollout
-    3. surrogate = max(-A * ratio, -A * clip(ratio, 1 - eps, 1 + eps_high)): a pessimistic bound, no gradient beyond the
-       range in the direction that would leave it further
+    3. policy loss of ratio and advantage: the function that `policy_loss` names (`learners/grpo/losses/`)
     4. penalty = KL to the reference in closed form: never negative, zero at the base weights, and with the right
        gradient, which log pi - log pi_ref as a loss does not have
-    5. loss = surrogate + kl_penalty * penalty
+    5. loss = policy loss + kl_penalty * penalty
 
 There is no clamp on the log-ratio: the mean over elements keeps it small, and where it is not small something is wrong.
 Legend: M pairs of a micro-batch, T frames (padded), D features.
@@ -28,12 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from learners.grpo.settings import GRPOSettings
+from learners.grpo.settings import POLICY_LOSSES, GRPOSettings
+from motions.base.named import load_named
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_kl, gaussian_log_prob, masked_mean
@@ -59,6 +60,15 @@ class GRPOInputs:
     """Change of noise level of each step [M] (`noise_level_drops`), for `kl_weighting = dt`."""
 
 
+class PolicyLoss(Protocol):
+    """A pure function of ratio and advantage, differentiable in the ratio."""
+
+    def __call__(self, ratio: Tensor, inputs: GRPOInputs, settings: GRPOSettings) -> Tensor:
+        """Loss [M] of M pairs with these ratios [M]; at ratio 1 its gradient must be -advantage, as that of every
+        policy gradient."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class GRPOTerms:
     """Terms of M pairs, each [M] fp32. `loss` carries the gradient, the others are detached."""
@@ -71,7 +81,7 @@ class GRPOTerms:
     """Exact KL of the step to the reference, mean over valid elements."""
     log_ratio: Tensor
     clipped_low: Tensor
-    """1 where the ratio is under its range and the advantage negative, so that the gradient is cut."""
+    """1 where the ratio is under its range and the advantage negative, so that the clipped loss has no gradient."""
     clipped_high: Tensor
     """1 where the ratio is over its range and the advantage positive."""
 
@@ -84,14 +94,15 @@ def grpo_loss(inputs: GRPOInputs, settings: GRPOSettings) -> GRPOTerms:
     """Loss and its terms for M pairs; the steps are numbered in the module's docstring.
 
     Raises:
-        UserError: a pair belongs to a deterministic step (std 0).
+        UserError: a pair belongs to a deterministic step (std 0), or there is no such policy loss.
     """
+    policy_loss: PolicyLoss = load_named("policy_loss", settings.policy_loss, POLICY_LOSSES)
     policy, reference = inputs.policy, inputs.reference
     log_probs = gaussian_log_prob(inputs.next_states, policy.mean, policy.std, inputs.mask)
     log_ratio = log_probs - inputs.old_log_probs
     ratio = log_ratio.exp()
     low, high = settings.clip_range
-    surrogate = torch.maximum(-inputs.advantages * ratio, -inputs.advantages * ratio.clamp(low, high))
+    surrogate = policy_loss(ratio, inputs, settings)
     kl_ref = gaussian_kl(policy.mean, reference.mean, policy.std, inputs.mask)
     if settings.kl_weighting == "exact":
         penalty = kl_ref

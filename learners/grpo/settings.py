@@ -7,7 +7,14 @@ from typing import Literal
 from pydantic import AliasChoices, Field, field_validator
 
 from motions.base.errors import UserError
+from motions.base.named import require_named
 from motions.settings import Settings
+
+POLICY_LOSSES = {
+    "clipped": "learners.grpo.losses.clipped:clipped_loss",
+    "spo": "learners.grpo.losses.spo:spo_loss",
+}
+"""Policy losses by name (`learners.grpo.loss.PolicyLoss`); a new one is a file and a line here."""
 
 
 class GRPOSettings(Settings):
@@ -27,6 +34,11 @@ class GRPOSettings(Settings):
     learning_rate: float = Field(default=5e-5, gt=0, validation_alias=AliasChoices("learning_rate", "lr"))
     """Adam's learning rate (also `--lr`). For LoRA of rank 8 and alpha 16 about 2e-4, which moves the weights as far as
     5e-5 does without LoRA; for full fine-tuning of a large model 1e-6 to 2e-5."""
+
+    policy_loss: str = "clipped"
+    """How advantages move the policy: `clipped` (PPO's and GRPO's, without gradient beyond the clip range), `spo`
+    (pulls ratios beyond the range back to its edge, for several optimizer steps an update), or
+    `package.module:function`."""
 
     clip_epsilon: float = Field(default=1e-4, gt=0, lt=1)
     """The ratio is clipped to [1 - clip_epsilon, 1 + clip_epsilon_high]. Log-probabilities are means over the D*T valid
@@ -107,6 +119,11 @@ class GRPOSettings(Settings):
     """Largest |ratio - 1| accepted before the first optimizer step of an update, when the learner's weights are the
     ones that made the rollouts. A larger one means that rollout and learner do not compute the same thing. By default
     1e-5, in half precision 1e-3: a GPU's kernels round by the size of the batch."""
+
+    @field_validator("policy_loss")
+    @classmethod
+    def _known_loss(cls, value: str) -> str:
+        return require_named("policy_loss", value, POLICY_LOSSES)
 
     @field_validator("group_size")
     @classmethod
