@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from motions.base.errors import UserError
 from motions.base.named import require_named
-from motions.settings import BUILTIN, Affects, Retired, Settings, redeclared
+from motions.settings import BUILTIN, Affects, Effect, Retired, Settings, redeclared
 from rollouts.registry import SAMPLERS
 
 AmpDtype = Literal["fp32", "bf16", "fp16"]
@@ -91,6 +91,38 @@ class SamplingSettings(DenoisingSettings):
         default=True, validation_alias=AliasChoices("share_initial_noise", "init_same_noise")
     )
     """Start all samples of a group from one noise; they differ through their stochastic steps only."""
+    eval_sampler: Annotated[str | None, Effect("evaluation")] = None
+    """Sampler of evaluations, and of the trained policy in `jobs.generate`; by default the training's. It matters where
+    `eval_eta` is above 0: without noise, ddpm and ddim are the same."""
+    eval_sampling_steps: Annotated[int | None, Effect("evaluation")] = Field(default=None, ge=1)
+    """Denoising steps of evaluations and of the trained policy; by default the training's."""
+    eval_eta: Annotated[float, Effect("evaluation")] = Field(default=0.0, ge=0.0, le=1.0)
+    """Noise of every step but the last of an evaluation. 0 draws none, so that motions before and after the training
+    differ by the policy alone; above 0 it is the noise level of ddim, and 1 switches that of ddpm on."""
+    eval_guidance_scale: Annotated[float | None, Effect("evaluation")] = Field(default=None, ge=0.0)
+    """Classifier-free guidance of evaluations and of the trained policy; by default the training's."""
+
+    @field_validator("eval_sampler")
+    @classmethod
+    def _known_eval_sampler(cls, value: str | None) -> str | None:
+        return value if value is None else require_named("eval_sampler", value, SAMPLERS)
+
+    @model_validator(mode="after")
+    def _evaluation_noise(self) -> Self:
+        if self.evaluation.sampler == "ddpm" and self.eval_eta not in (0.0, 1.0):
+            raise UserError(f"eval_eta is {self.eval_eta}: ddpm has noise (1) or none (0); give eval_sampler ddim")
+        return self
+
+    @property
+    def evaluation(self) -> Denoising:
+        """How evaluations denoise."""
+        steps, scale = self.eval_sampling_steps, self.eval_guidance_scale
+        return Denoising(
+            sampler=self.eval_sampler or self.sampler,
+            sampling_steps=self.sampling_steps if steps is None else steps,
+            eta=self.eval_eta,
+            guidance_scale=self.guidance_scale if scale is None else scale,
+        )
 
 
 class TextEncoderSettings(Settings):

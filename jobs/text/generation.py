@@ -31,7 +31,8 @@ from rollouts.settings import DenoisingSettings, PolicySettings, SamplingSetting
 from rollouts.text.encoders import TextEncoder
 
 SAMPLER = ("sampler", "sampling_steps", "eta", "guidance_scale")
-"""Options of the sampler that decide what a policy generates, and that args.json of a trained one records."""
+"""Options of the sampler that decide what a policy generates, and that args.json of a trained one records: those of its
+evaluation, where they differ from the training's."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ def recorded_sampler(model_path: str, settings: DenoisingSettings) -> DenoisingS
         UserError: args.json records a sampler that does not exist.
     """
     file = find_checkpoint(model_path)
-    recorded = read_model_args(file).model_extra or {}
+    recorded = dict(read_model_args(file).model_extra or {})
+    measured = {name: recorded.get(f"eval_{name}") for name in SAMPLER}
+    # Without noise in the evaluation there is no level of it either.
+    recorded |= {name: value for name, value in measured.items() if value is not None and (name, value) != ("eta", 0)}
     taken = {name: recorded[name] for name in SAMPLER if name in recorded and name not in settings.model_fields_set}
     if not taken:
         return settings

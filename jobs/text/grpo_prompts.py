@@ -14,7 +14,7 @@ from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt, load_prompts
 from motions.skeleton.skeletons import Skeleton
 from rollouts.diffusion.requests import evaluation_requests
-from rollouts.diffusion.windows import trained_positions, window_positions
+from rollouts.diffusion.windows import ancestral_positions, trained_positions, window_positions
 from rollouts.messages import RolloutRequest, TextCondition
 
 
@@ -143,8 +143,16 @@ class PromptBatches:
     def evaluation(self, policy_version: int) -> list[RolloutRequest]:
         """The groups of every evaluation: the same prompts and noise each time."""
         settings = self._config.evaluation
+        denoising = self._config.sampling.evaluation
+        steps = denoising.sampling_steps or self._num_denoising_steps
         return evaluation_requests(
-            self.held_out, self._held_out_conditions, settings.num_eval_samples, settings.eval_seed, policy_version
+            self.held_out,
+            self._held_out_conditions,
+            settings.num_eval_samples,
+            settings.eval_seed,
+            policy_version,
+            stochastic_steps=ancestral_positions(steps) if denoising.eta else (),
+            denoising=denoising,
         )
 
     @property

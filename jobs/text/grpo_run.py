@@ -99,6 +99,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
     policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
+    policy.denoising(config.sampling.evaluation)  # of steps that the model has
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
@@ -200,8 +201,10 @@ def finish(prepared: PreparedRun, controller: Controller) -> None:
 
 
 def _sampler_words(config: GRPOConfig, prepared: PreparedRun) -> str:
-    steps = prepared.workload.denoising_steps
-    return f"{steps} deterministic denoising steps, guidance {config.sampling.guidance_scale:g}"
+    denoising = config.sampling.evaluation
+    steps = denoising.sampling_steps or prepared.workload.denoising_steps
+    kind = f"{denoising.sampler} (eta {denoising.eta:g})" if denoising.eta else "deterministic"
+    return f"{steps} {kind} denoising steps, guidance {denoising.guidance_scale:g}"
 
 
 def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolicy) -> Workload:
