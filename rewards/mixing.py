@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rewards.messages import RewardError, RewardTerms
-from rewards.scorers import TRACKING, extra_scorers
+from rewards.scorers import reward_weights
 from rewards.settings import RewardSettings
 from rewards.validation import check_terms
 
@@ -23,14 +23,6 @@ class MixedRewards:
     """Every term of every scorer by name, [N] float32."""
 
 
-def term_weights(settings: RewardSettings) -> dict[str, float]:
-    """Weight of each term in the total; absent terms have none, and a physics reward that is off has 0."""
-    weights = {"semantic": settings.beta_s, "physics": settings.beta_p if settings.use_physics_reward else 0.0}
-    if settings.use_tracking_reward:
-        weights[TRACKING] = settings.beta_t
-    return weights | {name: weight for name, (_, weight) in extra_scorers(settings).items()}
-
-
 def mix(terms: Mapping[str, np.ndarray], settings: RewardSettings) -> np.ndarray:
     """Total reward [N] float32 of terms [N].
 
@@ -38,7 +30,7 @@ def mix(terms: Mapping[str, np.ndarray], settings: RewardSettings) -> np.ndarray
         RewardError: a term with a weight other than 0 is missing.
     """
     total = np.zeros(len(next(iter(terms.values()))), dtype=np.float64)
-    for name, weight in term_weights(settings).items():
+    for name, weight in reward_weights(settings).items():
         if weight == 0.0:
             continue
         if name not in terms:

@@ -19,20 +19,31 @@ A group's reward is always one `score` call in a run, so that its bits do not de
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 from motions.base.errors import UserError
 from motions.skeleton.skeletons import Skeleton
 from rewards.messages import RewardTerms
-from rewards.physics.kinematic import PhysicsScorer
 from rewards.settings import RewardSettings, parse_extra_reward
-from rewards.tmr.scorer import SemanticScorer
 from rollouts.messages import GroupMotions
 from rollouts.settings import CheckpointSettings
 
-TRACKING = "tracking"
+BUILTIN_REWARDS: dict[str, tuple[str, Callable[[RewardSettings], float | None]]] = {
+    "semantic": ("rewards.tmr.scorer:SemanticScorer", lambda settings: settings.beta_s or None),
+    "physics": (
+        "rewards.physics.kinematic:PhysicsScorer",
+        lambda settings: settings.beta_p if settings.use_physics_reward else 0.0,
+    ),
+    "tracking": (
+        "rewards.physics.tracking:TrackingScorer",
+        lambda settings: settings.beta_t if settings.use_tracking_reward else None,
+    ),
+}
+"""Scorer by name, and its weight in the total. None: it is no part of the run, and nothing of it is loaded."""
+
 _PARTS = ("name", "from_settings", "score", "score_many")
 
 
@@ -84,7 +95,7 @@ def extra_scorers(settings: RewardSettings) -> dict[str, tuple[type[Scorer], flo
     for entry in settings.extra_rewards:
         target, weight = parse_extra_reward(entry)
         cls = load_scorer_class(target)
-        if cls.name in (SemanticScorer.name, PhysicsScorer.name, TRACKING, *found):
+        if cls.name in (*BUILTIN_REWARDS, *found):
             raise UserError(f"extra reward {target!r}: the name {cls.name!r} is taken by another reward")
         found[cls.name] = (cls, weight)
     return found
@@ -103,14 +114,25 @@ def build_scorers(
         results = [scorer.score(motions) for scorer in scorers.values()]
         rewards = combine(results, settings, motions.prompt.text)
     """
+    targets = {name: target for name, (target, weight) in BUILTIN_REWARDS.items() if weight(settings) is not None}
     factories: dict[str, ScorerFactory] = {
-        SemanticScorer.name: partial(SemanticScorer.from_settings, settings, skeleton, texts)
+        name: partial(_build, target, settings, skeleton, texts) for name, target in targets.items()
     }
-    classes: dict[str, type[Scorer]] = {PhysicsScorer.name: PhysicsScorer}
-    if settings.use_tracking_reward:
-        # A physics engine is loaded only where one is needed.
-        from rewards.physics.tracking import TrackingScorer
+    extra = {name: partial(cls.from_settings, settings, skeleton) for name, (cls, _) in extra_scorers(settings).items()}
+    if not factories | extra:
+        raise UserError("there is no reward: beta_s is 0 and no other one is on")
+    return factories | extra
 
-        classes[TrackingScorer.name] = TrackingScorer
-    classes |= {name: cls for name, (cls, _) in extra_scorers(settings).items()}
-    return factories | {name: partial(cls.from_settings, settings, skeleton) for name, cls in classes.items()}
+
+def reward_weights(settings: RewardSettings) -> dict[str, float]:
+    """Weight in the total of each reward's main term, by its name; a physics reward that is off has 0."""
+    weights = {name: weight(settings) for name, (_, weight) in BUILTIN_REWARDS.items()}
+    given = {name: weight for name, weight in weights.items() if weight is not None}
+    return given | {name: weight for name, (_, weight) in extra_scorers(settings).items()}
+
+
+def _build(target: str, settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None) -> Scorer:
+    """A built-in scorer, imported where it is built: an actor loads no more than its own reward."""
+    cls: Any = load_scorer_class(target)
+    reads_texts = "texts" in inspect.signature(cls.from_settings).parameters
+    return cls.from_settings(settings, skeleton, texts) if reads_texts else cls.from_settings(settings, skeleton)

@@ -99,7 +99,7 @@ class RewardSettings(TrackingRewardSettings):
     max_motion_length: int = Field(default=196, ge=4)
     """Frames of a motion that rewards look at; what is longer is cut."""
     beta_s: float = Field(default=1.0, ge=0.0)
-    """Weight of the semantic reward in the total."""
+    """Weight of the semantic reward in the total; at 0 it is off, and no TMR is loaded for it."""
     use_physics_reward: bool = False
     """Add the physics reward. Off, its terms are computed and reported all the same, with weight 0."""
     beta_p: float = Field(default=0.1, ge=0.0)

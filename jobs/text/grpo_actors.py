@@ -17,7 +17,8 @@ from jobs.configs.grpo import GRPOConfig
 from learners.grpo.advantages import Advantages, WeightedTerm, group_advantages
 from learners.grpo.learner import GRPOLearner
 from rewards.messages import RewardTerms
-from rewards.mixing import MixedRewards, combine, term_weights
+from rewards.mixing import MixedRewards, combine
+from rewards.scorers import reward_weights
 from rewards.settings import RewardSettings
 from rollouts.checkpoints.loading import load_policy
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
@@ -45,7 +46,7 @@ def mix_rewards(settings: RewardSettings, results: Sequence[RewardTerms], prompt
 
 def step_advantages(config: GRPOConfig, total: np.ndarray, terms: dict[str, np.ndarray]) -> Advantages:
     """Advantages of a step from totals [P, N] and terms [P, N] by name."""
-    weights = term_weights(config.rewards)
+    weights = reward_weights(config.rewards)
     weighted = {name: WeightedTerm(weight, terms[name]) for name, weight in weights.items() if name in terms}
     return group_advantages(total, config.grpo, weighted)
 

@@ -103,15 +103,19 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
-    reward = load_embedder(config.rewards.model_copy(update={"reward_device": "cpu"}), config.policy)
-    reward.check_skeleton(policy.skeleton)
+    reward = None
+    if config.rewards.beta_s:
+        reward = load_embedder(config.rewards.model_copy(update={"reward_device": "cpu"}), config.policy)
+        reward.check_skeleton(policy.skeleton)
     judge = load_judge(config.evaluation.judge_path, policy.skeleton, config.policy)
-    if judge is not None and judge.has_weights_of(reward):
+    if judge is not None and reward is not None and judge.has_weights_of(reward):
         raise UserError(
             f"judge_path {config.evaluation.judge_path}: these are the weights of the reward, which cannot judge what "
             "it trained; give another retrieval model, or none"
         )
-    print(f"policy: {loaded.report}\nreward: {reward.report}")
+    print(f"policy: {loaded.report}")
+    if reward is not None:
+        print(f"reward: {reward.report}")
     fid_lacks = None
     if judge is not None:
         print(f"judge: {judge.report}")
@@ -120,7 +124,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     limits = PromptLimits(
         max_frames=policy.network.max_positions - 1,
         rewards=config.rewards,
-        reward_encoder=reward.text_encoder,
+        reward_encoder=None if reward is None else reward.text_encoder,
         judge_encoder=None if judge is None else judge.text_encoder,
     )
     check_prompts(training_source(config), prompts, limits)

@@ -26,8 +26,8 @@ class PromptLimits:
     """Limit of the network, in frames: one less than the rows of its positional table (`pos_embed_max_len`)."""
     rewards: RewardSettings
     """Determine whether segments are scored one by one, and how many frames of a motion are used."""
-    reward_encoder: TokenEncoder
-    """Encodes the texts of the semantic reward."""
+    reward_encoder: TokenEncoder | None
+    """Encodes the texts of the semantic reward; None where it is off."""
     judge_encoder: TokenEncoder | None
     """Encodes the texts of all segments for the evaluating TMR; None if there is none."""
 
@@ -44,7 +44,9 @@ def check_prompts(source: str, prompts: Sequence[Prompt], limits: PromptLimits) 
     from rewards.tmr.scorer import judged_texts
 
     for number, prompt in enumerate(prompts, start=1):
-        readers = {"reward": (limits.reward_encoder, judged_texts(prompt, limits.rewards))}
+        readers: dict[str, tuple[TokenEncoder, list[str]]] = {}
+        if limits.reward_encoder is not None:
+            readers["reward"] = (limits.reward_encoder, judged_texts(prompt, limits.rewards))
         if limits.judge_encoder is not None:
             readers["judge"] = (limits.judge_encoder, [segment.text for segment in prompt.segments])
         if misfit := _frames_misfit(prompt, limits) or _text_misfit(readers):

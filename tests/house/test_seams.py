@@ -171,6 +171,7 @@ def toy_policy(tmp_path: Path) -> Path:
 def test_one_of_each_is_added_without_touching_the_product(
     tiny_models: TinyModels, toy_policy: Path, tmp_path: Path
 ) -> None:
+    """And without the rewards that it does not name: the path to TMR leads nowhere."""
     used.clear()
     words = grpo_words(
         tiny_models,
@@ -180,13 +181,15 @@ def test_one_of_each_is_added_without_touching_the_product(
         policy_loss=f"{HERE}:unclipped",
         extra_rewards=f"{HERE}:Stillness=0.5",
         use_physics_reward=False,
+        beta_s=0,
+        tmr_checkpoint_path=tmp_path / "nowhere",
         max_motion_length=60,
         composite_fraction=0,
     )
     assert cli.main(GRPOConfig, grpo.run, grpo.__doc__, "jobs.grpo", argv=words) == 0
     assert used == {"reward", "denoiser", "sampler", "policy loss", "text encoder"}
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert any("reward/stillness" in line for line in lines)
+    assert any("reward/stillness" in line for line in lines) and not any("reward/semantic" in line for line in lines)
     exported = load_mdm(tmp_path / "run").network
     assert isinstance(exported, WordDenoiser) and exported.args() == load_mdm(toy_policy).network.args()
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from rewards.messages import RewardError, RewardTerms
-from rewards.mixing import combine, mix, term_weights
+from rewards.mixing import combine, mix
+from rewards.scorers import reward_weights
 from rewards.settings import RewardSettings, parse_extra_reward
 
 SEMANTIC = RewardTerms(
@@ -27,14 +28,14 @@ def test_total_is_the_weighted_sum_and_terms_are_kept() -> None:
 
 def test_physics_that_is_not_used_weighs_nothing() -> None:
     settings = RewardSettings(beta_p=0.5)
-    assert term_weights(settings) == {"semantic": 1.0, "physics": 0.0}
+    assert reward_weights(settings) == {"semantic": 1.0, "physics": 0.0}
     np.testing.assert_allclose(combine([SEMANTIC, PHYSICS], settings, "walks").total, [0.5, 0.25])
     np.testing.assert_allclose(mix(SEMANTIC.terms, settings), [0.5, 0.25])
 
 
 def test_extra_rewards_add_their_main_term() -> None:
     settings = RewardSettings(extra_rewards=("tests.toys.rewards:Height=-0.5",))
-    assert term_weights(settings)["height"] == -0.5
+    assert reward_weights(settings)["height"] == -0.5
     height = RewardTerms("height", {"height": np.array([1.0, 2.0])}, 0.0)
     np.testing.assert_allclose(combine([SEMANTIC, height], settings, "walks").total, [0.0, -0.75])
 

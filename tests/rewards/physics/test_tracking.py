@@ -19,11 +19,11 @@ from motions.humanoid.retarget import retarget
 from motions.skeleton.features import extract_features, recover_joints
 from motions.skeleton.skeletons import HUMANML3D, KIT
 from rewards.messages import RewardError
-from rewards.mixing import combine, term_weights
+from rewards.mixing import combine
 from rewards.physics.tracking import TRACKING_TERMS, TrackingScorer, tracking_terms
 from rewards.physics.tracking_reference import TrackingReference, UntrackableError, tracking_reference
 from rewards.physics.tracking_simulation import Track, TrackingSimulator
-from rewards.scorers import build_scorers
+from rewards.scorers import build_scorers, reward_weights
 from rewards.settings import RewardSettings
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, save_controller
 from rollouts.messages import GroupMotions
@@ -254,9 +254,9 @@ def test_pybullet_tracks_too() -> None:
 
 def test_it_is_one_of_the_rewards_where_it_is_used() -> None:
     off = RewardSettings()
-    assert "tracking" not in build_scorers(off, HUMANML3D) and "tracking" not in term_weights(off)
+    assert "tracking" not in build_scorers(off, HUMANML3D) and "tracking" not in reward_weights(off)
     on = RewardSettings(**FAST, beta_t=0.5, beta_s=0.0)
-    assert term_weights(on)["tracking"] == 0.5
+    assert reward_weights(on)["tracking"] == 0.5
     result = build_scorers(on, HUMANML3D)["tracking"]().score(group(walking()))
     mixed = combine([result], on, "a person walks")
     np.testing.assert_allclose(mixed.total, 0.5 * result.terms["tracking"], rtol=1e-6)
