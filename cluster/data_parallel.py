@@ -143,7 +143,7 @@ def _listening(reports: Queue, listen: Listener) -> Iterator[None]:
     """Hands reports to the listener while the block lasts; the queue is gone afterwards.
 
     Raises:
-            Exception: any exception of the listener, at the end of the block.
+        Exception: any exception of the listener, at the end of the block.
     """
 
     def forward() -> None:

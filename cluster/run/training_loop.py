@@ -26,33 +26,32 @@ from cluster.runtime.actor_host import deterministic_kernels
 
 
 class Training(Protocol):
-    """What is trained."""
+    """Interface of a training that the loop can run."""
 
     @property
     def finished_steps(self) -> int:
-        """Steps so far; they number metrics and checkpoints."""
+        """Number of steps so far, which numbers metrics and checkpoints."""
         ...
 
     @property
     def done(self) -> bool:
-        """Whether it has been trained enough."""
+        """Whether the training is complete."""
         ...
 
     def step(self) -> Mapping[str, float]:
-        """One step; metrics by name."""
+        """Makes one step; returns metrics by name."""
         ...
 
     def state(self) -> Mapping[str, Any]:
-        """All that a resumed training needs: tensors, numbers, strings, booleans or None, in dictionaries and
-        lists."""
+        """Everything that a resumed training needs: tensors and plain values, in dictionaries and lists."""
         ...
 
     def load(self, state: Mapping[str, Any], /) -> None:
-        """Continue where `state()` was taken."""
+        """Continues exactly from `state()`."""
         ...
 
     def export(self, folder: Path, /) -> object:
-        """Write what people want from it."""
+        """Writes the files that users need into the folder."""
         ...
 
 
@@ -107,15 +106,15 @@ class BatchLearner(Protocol):
     num_steps: int
 
     def update(self, batch: Any, /) -> Mapping[str, float]:
-        """One optimizer step."""
+        """Makes one optimizer step; returns metrics by name."""
         ...
 
     def state(self) -> Mapping[str, Any]:
-        """See `Training.state`."""
+        """Everything that a resumed training needs: see `Training.state`."""
         ...
 
     def load(self, state: Any, /) -> None:
-        """See `Training.load`."""
+        """Continues exactly from `state()`: see `Training.load`."""
         ...
 
 

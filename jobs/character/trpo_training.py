@@ -123,7 +123,7 @@ class Iterations:
 
     @property
     def finished_steps(self) -> int:
-        """Iterations so far."""
+        """Number of iterations so far."""
         return self._algorithm.finished_iterations
 
     @property
@@ -132,7 +132,7 @@ class Iterations:
         return self._algorithm.num_steps >= self._config.num_timesteps
 
     def step(self) -> dict[str, float]:
-        """One iteration."""
+        """Makes one iteration; returns its metrics."""
         self._algorithm.train()
         return {"timesteps": float(self._algorithm.num_steps), **self._algorithm.last_metrics}
 

@@ -86,6 +86,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+        """Decodes x [B, L, d], attending to itself and to memory [B, M, d]; masks are True where real."""
         x = self.norm1(x + self.dropout(self.self_attn(x, x, mask)))
         x = self.norm2(x + self.dropout(self.multihead_attn(x, memory, memory_mask)))
         hidden = self.linear2(self.dropout(F.gelu(self.linear1(x))))

@@ -43,12 +43,15 @@ class DDIM:
 
     @classmethod
     def of(cls, denoising: Denoising) -> DDIM:
+        """The sampler with the options' `eta`."""
         return cls(denoising.eta)
 
     def transition(self, x_t: Tensor, x0: Tensor, step: StepCoefficients) -> Transition:
+        """A DDIM step: see `Sampler.transition`."""
         return ddim_transition(x_t, x0, step, self.eta)
 
     def noiseless(self, x_t: Tensor, x0: Tensor, step: StepCoefficients) -> Transition:
+        """The deterministic step: see `Sampler.noiseless`."""
         return ddim_transition(x_t, x0, step, eta=0.0)
 
 
@@ -58,12 +61,15 @@ class DDPM:
 
     @classmethod
     def of(cls, denoising: Denoising) -> DDPM:
+        """The sampler, which has no options."""
         return cls()
 
     def transition(self, x_t: Tensor, x0: Tensor, step: StepCoefficients) -> Transition:
+        """The posterior: see `Sampler.transition`."""
         return ddpm_transition(x_t, x0, step)
 
     def noiseless(self, x_t: Tensor, x0: Tensor, step: StepCoefficients) -> Transition:
+        """The deterministic DDIM step: see `Sampler.noiseless`."""
         return ddim_transition(x_t, x0, step, eta=0.0)
 
 

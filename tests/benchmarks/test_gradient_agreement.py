@@ -1,4 +1,4 @@
-"""The benchmark of gradients: what all draws share is found, chance is not."""
+"""The benchmark of gradients: it finds the part that all draws share, and none in pure noise."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def run(script: str) -> str:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    """Whatever it needs at any depth: each page's `--help` is printed, all in one process."""
+    """Imports at any depth count: each page's `--help` is printed, all in one process."""
     answers = json.loads(run(ASK))
     assert set(answers) == set(PAGES) >= {"grpo", "trpo", "demo"}
     for page, (text, loaded) in answers.items():

@@ -1,4 +1,4 @@
-"""The jobs from end to end on tiny models: train, resume, generate, fine-tune, and the commands of the guides."""
+"""The jobs from end to end on tiny models: train, resume, generate, fine-tune, and commands of MDM and MDM-GRPO."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_every_option_of_a_job_has_a_flat_flag() -> None:
 
 
 def composite_file(folder: Path) -> Path:
-    """A composite file as the guide's builder writes it: a pickled dictionary."""
+    """A composite file as MDM-GRPO's builder writes it: a pickled dictionary."""
     sample = {
         "composite_prompt": "First a person walks, then a person runs, finally a person jumps",
         "sub_prompts": ["a person walks", "a person runs", "a person jumps"],
@@ -370,7 +370,9 @@ GUIDE = (
     ],
     ids=["dense-physics-lora", "euclidean", "composite", "base-options", "full"],
 )
-def test_commands_of_the_guide_run_with_our_module_name(command: str, models: TinyModels, tmp_path: Path) -> None:
+def test_commands_of_the_public_project_run_with_our_module_name(
+    command: str, models: TinyModels, tmp_path: Path
+) -> None:
     command = filled(f"{GUIDE} {command}", models, tmp_path).replace("COMPOSITE", str(composite_file(tmp_path)))
     ours = ["--dry_run", "--runtime", "local", "--judge_path", "none", "--num_prompts", "2", "--num_eval_prompts", "2"]
     assert run_grpo(*command.split(), *ours) == 0

@@ -1,4 +1,4 @@
-"""Pictures of motions: who is left, what is near, what moves with the camera, and animations that last right."""
+"""Pictures of motions: left and right limbs, near and far, a camera that follows, and the duration of animations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry: which scorers a run has, that they travel, and that all agree on the order of samples."""
+"""The registry: which scorers a run has, that they can be pickled, and that all agree on the order of samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run directory: who may write there, what survives, what is refused."""
+"""The run directory: exclusive access, what survives a crash, and which changes are errors at resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is told what: lines and bars, TensorBoard, Weights & Biases without a network, names of gauges, the trace."""
+"""Reports of progress: lines and bars, TensorBoard, Weights & Biases without a network, names of gauges, the trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same runs on a real local cluster: the same bits as in one process, whatever dies on the way."""
+"""The same runs on a real local cluster: the same bits as in one process, even if actors die."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The object of a role in its process: threads and kernels while it works, outputs, where it hangs."""
+"""The object of a role in its process: threads and kernels during a call, outputs, the stack of a hanging call."""
 
 from __future__ import annotations
 

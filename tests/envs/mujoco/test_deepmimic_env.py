@@ -488,7 +488,7 @@ def test_regular_pushes_come_back() -> None:
 @pytest.mark.parametrize("joints", ["hinge", "ball"])
 @pytest.mark.parametrize("pd", ["damping", "actuator", "stable"])
 def test_a_held_target_settles(joints: str, pd: str) -> None:
-    """Section 7 of the specification: floating without gravity, targets within .3 rad, after 1.5 s at 240 Hz."""
+    """Floating without gravity, targets within .3 rad, after 1.5 s at 240 Hz."""
     chosen = settings(joints=joints, pd=pd)
     physics = make_physics(chosen)
     reader = KinematicsReader(chosen, None, with_bodies=False)
@@ -536,7 +536,7 @@ def test_ball_joints_follow_where_hinges_are_singular() -> None:
 
 
 def test_the_open_loop_expert_is_where_it_was_measured() -> None:
-    """Section 5.3 of the specification: on walk it stays up for about 1.1 s (12 starts are noisy: +-.2)."""
+    """On walk it stays up for about 1.1 s (12 starts are noisy: +-.2)."""
     env = vector(12, root_sync=False, max_body_deviation=None)
     env.reset(options={"phase": np.arange(12) / 12})
     survival, errors = np.zeros(12), []

@@ -1,4 +1,4 @@
-"""Every fault of the code this project started from, each with what would catch it."""
+"""Faults of yelongshen/DeepMimic_mujoco, each with a test that would have caught it."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def small_controller() -> ActorCritic:
 
 
 def test_fault_01_the_divergence_is_between_two_policies() -> None:
-    """The guide's KL compared the new policy with itself: always 0, and the line search limited nothing."""
+    """The KL compared the new policy with itself: always 0, and the line search limited nothing."""
     network = small_controller()
     sampler = VectorSampler(ReachVectorEnv(8), seed=0)
     rollout = sampler.collect(network, 40, 0)
@@ -234,7 +234,7 @@ def test_fault_01_the_divergence_is_between_two_policies() -> None:
 
 
 def test_fault_02_a_fall_cuts_the_advantage_of_its_own_step_and_of_no_other() -> None:
-    """The guide masked with the flag of the step after."""
+    """It masked with the flag of the step after."""
     rewards, values = np.ones((4, 1)), np.full((4, 1), 10.0)
     fall = np.array([[False], [True], [False], [False]])
     never = np.zeros_like(fall)
@@ -246,7 +246,7 @@ def test_fault_02_a_fall_cuts_the_advantage_of_its_own_step_and_of_no_other() ->
 
 
 def test_fault_03_the_running_variance_is_the_variance() -> None:
-    """The guide's was biased low and could be negative; a floor hid it."""
+    """Its variance was biased low and could be negative; a floor hid it."""
     rng = np.random.default_rng(0)
     batches = [rng.normal(5.0, 3.0, size=(size, 3)) for size in (1, 7, 200, 50)]
     network = small_controller()
@@ -258,7 +258,7 @@ def test_fault_03_the_running_variance_is_the_variance() -> None:
 
 
 def test_fault_04_trpo_training_and_use_normalise_alike_and_the_file_knows_how(tmp_path: Path) -> None:
-    """The guide's clone was trained without the clamp of its use, and published without statistics."""
+    """Its clone was trained without the clamp of its use, and published without statistics."""
     network = small_controller()
     network.update_statistics(np.random.default_rng(0).normal(size=(500, 3)))
     save_controller(tmp_path, network, {})
@@ -274,7 +274,7 @@ def test_fault_04_trpo_training_and_use_normalise_alike_and_the_file_knows_how(t
 
 
 def test_fault_05_statistics_do_not_change_between_the_check_and_the_next_rollout() -> None:
-    """The guide updated its normaliser after the step, so another policy acted than the one that was checked."""
+    """It updated its normaliser after the step, so another policy acted than the one that was checked."""
     network = small_controller()
     learner = TRPOLearner(network, TRPOSettings(), seed=0)
     sampler = VectorSampler(ReachVectorEnv(8), seed=0)
@@ -293,7 +293,7 @@ def test_fault_05_statistics_do_not_change_between_the_check_and_the_next_rollou
 
 
 def test_fault_14_every_option_of_trpo_does_something() -> None:
-    """The guide had options that nothing read, and guessed the network's depth."""
+    """It had options that nothing read, and guessed the network's depth."""
     base = {"steps_per_batch": 160, "max_kl": 0.03, "critic_epochs": 2, "critic_batch_size": 32, "cg_iters": 4}
     changes = {
         **{"max_kl": 0.003, "cg_iters": 1, "cg_residual": 1.0, "cg_damping": 1.0, "fisher_subsample": 4},
@@ -328,7 +328,7 @@ def test_fault_14_every_option_of_trpo_does_something() -> None:
 
 
 def test_fault_15_time_limits_are_truncation_and_environments_are_batched() -> None:
-    """The guide's one environment never said that a limit ended an episode, so the limit looked like a fall."""
+    """Its one environment never said that a limit ended an episode, so the limit looked like a fall."""
     env = make_control_env("kinetune/DeepMimic-v0", 3, {"max_episode_s": 0.2})
     rollout = VectorSampler(env, seed=0).collect(ActorCritic(ActorCriticConfig(*spaces_of(env), (8,))), 30, 0)
     env.close()
@@ -349,7 +349,7 @@ def test_fault_15_time_limits_are_truncation_and_environments_are_batched() -> N
 
 
 def test_fault_16_trpo_updates_are_silent_and_every_metric_lives(capsys: pytest.CaptureFixture[str]) -> None:
-    """The guide printed at every update and named metrics that it never filled."""
+    """It printed at every update and named metrics that it never filled."""
     network = small_controller()
     learner = TRPOLearner(network, TRPOSettings(critic_epochs=2), seed=0)
     sampler = VectorSampler(ReachVectorEnv(8), seed=0)

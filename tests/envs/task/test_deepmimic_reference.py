@@ -167,9 +167,7 @@ def test_euler_coordinates_are_continuous_and_give_the_rotation() -> None:
     times = np.linspace(0.0, motion.durations[0] * 0.9999, 400)
     clip = np.zeros(400, dtype=np.int64)
     coordinates = motion.target(clip, times, np.zeros((400, 3))).coordinates
-    assert (
-        np.abs(np.diff(coordinates, axis=0)).max() < 1.0
-    )  # plain angles jump by 2.97 (section 2.4 of the specification)
+    assert np.abs(np.diff(coordinates, axis=0)).max() < 1.0  # plain angles jump by 2.97
     hip = COORDINATES.index("right_hip_x")
     a, b, c = coordinates[:, hip : hip + 3].T
     zeros = np.zeros_like(a)

@@ -238,7 +238,7 @@ def in_parallel(num_learners: int, work: Callable[[int, Callable[[Tensor], Tenso
 @pytest.mark.parametrize("fisher_subsample", [1, 4])
 @pytest.mark.parametrize("shares", [(8,), (4, 4), (5, 3), (2, 3, 3)])
 def test_several_learners_are_one(shares: tuple[int, ...], fisher_subsample: int) -> None:
-    """Whatever part of the batch each one holds."""
+    """The result does not depend on how the batch is divided."""
     settings = SETTINGS.model_copy(update={"fisher_subsample": fisher_subsample})
     rollouts = [rollout_of(controller(), iteration=0)]
     alone = controller()

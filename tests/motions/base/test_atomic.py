@@ -1,4 +1,4 @@
-"""A file written atomically is complete or absent, whatever goes wrong on the way."""
+"""A file written atomically is complete or absent, also after an error."""
 
 from __future__ import annotations
 

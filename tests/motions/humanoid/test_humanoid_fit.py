@@ -1,4 +1,4 @@
-"""Fitting the humanoid to joints: it undoes the retargeting, and what positions cannot say is chosen sensibly."""
+"""Fitting the humanoid to joints: it inverts the retargeting, with plausible rotations where positions leave a choice."""
 
 from __future__ import annotations
 

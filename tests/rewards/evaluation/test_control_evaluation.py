@@ -1,4 +1,4 @@
-"""The evaluation of controllers: nothing that stands still or falls well can score."""
+"""The evaluation of controllers: neither standing still nor falling slowly gives a good score."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_open_loop_walks_for_a_second_and_falls() -> None:
 
 
 def test_standing_still_is_no_success_story() -> None:
-    """The published policies of the guide survive by standing: here that shows in reward and errors."""
+    """The published policies of yelongshen/DeepMimic_mujoco survive by standing; reward and errors show that."""
     calm = WALK.model_copy(update={"early_termination": False})
     still = imitation_episodes(calm, HoldPose(), fixed_phases(4), 60)
     moving = imitation_episodes(calm, open_loop, fixed_phases(4), 60)

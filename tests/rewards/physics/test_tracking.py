@@ -1,4 +1,4 @@
-"""The tracking reward: what can be followed is worth more, and the ways to cheat are not."""
+"""The tracking reward: motions that can be followed score higher, and known ways to cheat do not."""
 
 from __future__ import annotations
 

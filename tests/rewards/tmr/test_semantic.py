@@ -1,4 +1,4 @@
-"""The semantic scorer: what is compared with what, how often the encoders run, whose reward is whose."""
+"""The semantic scorer: which texts and segments are compared, how often the encoders run, and the order of rewards."""
 
 from __future__ import annotations
 
