@@ -20,23 +20,24 @@ PlacementStrategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 
 
 class ConnectionSettings(Settings):
-    """Ray cluster."""
+    """Connection to a Ray cluster."""
 
     affects: ClassVar[Affects] = "speed"
 
     runtime: Literal["ray", "local"] = "ray"
-    """`ray`: on a cluster. `local`: in this process, without Ray, for debugging and notebooks. Both compute the same
-    thing."""
+    """`ray`: run on a cluster. `local`: run in this process without Ray, for debugging and notebooks. Both give the
+    same results."""
 
     ray_address: str = "auto"
-    """Where the cluster is. `auto`: the cluster of the job this runs in, or the one `RAY_ADDRESS` names, else a cluster
-    of its own. `local`: a cluster of its own, always. Otherwise an address such as `10.0.0.1:6379`."""
+    """Address of the cluster. `auto`: the cluster of the job that this runs in, or the one that `RAY_ADDRESS` names,
+    otherwise a new one on this machine. `local`: always a new one on this machine. Otherwise an address such as
+    `10.0.0.1:6379`."""
 
     object_store_mb: int | None = Field(default=None, ge=80)
-    """Object store of a cluster of its own, in MB. Default: Ray's, 30 % of the memory."""
+    """Size in MB of the object store of a new cluster; by default Ray's, 30 % of the memory."""
 
     dashboard: bool = True
-    """Start the dashboard with a cluster of its own. Metrics can be scraped with and without it."""
+    """Start the dashboard with a new cluster. Metrics can be scraped with and without it."""
 
     @field_validator("ray_address")
     @classmethod
@@ -54,67 +55,67 @@ class ConnectionSettings(Settings):
 
 
 class ClusterSettings(ConnectionSettings):
-    """Actors."""
+    """Actors of the run and their resources."""
 
     affects: ClassVar[Affects] = "speed"
 
     num_rollout_actors: int = Field(default=1, ge=1)
-    """Actors that sample motions. More are faster and change no bit."""
+    """Number of actors that generate motions. More are faster and do not change results."""
 
     num_reward_actors: int = Field(default=1, ge=1)
-    """Actors of each reward."""
+    """Number of actors per reward."""
 
     cpus_per_rollout_actor: float = Field(default=0.5, ge=0)
-    """CPUs reserved by a rollout actor. Fractions share a core: rollouts and learner take turns, so half a core each is
-    a whole one for whoever computes."""
+    """CPUs reserved by each rollout actor. Rollouts and learner take turns, so half a core each is enough."""
 
     cpus_per_reward_actor: float = Field(default=0.25, ge=0)
-    """CPUs reserved by a reward actor."""
+    """CPUs reserved by each reward actor."""
 
     cpus_per_learner: float = Field(default=0.5, ge=0)
     """CPUs reserved by the learner."""
 
     gpus_per_rollout_actor: float = Field(default=0.0, ge=0)
-    """GPUs reserved by a rollout actor; a fraction below 1 shares one card."""
+    """GPUs reserved by each rollout actor; a fraction below 1 shares one GPU."""
 
     gpus_per_reward_actor: float = Field(default=0.0, ge=0)
-    """GPUs reserved by a reward actor."""
+    """GPUs reserved by each reward actor."""
 
     gpus_per_learner: float = Field(default=0.0, ge=0)
     """GPUs reserved by the learner."""
 
     threads_per_actor: Annotated[int, Effect("results")] = Field(default=1, ge=1)
-    """Threads of the numeric libraries in every actor. A fixed number, since sums in another order are other bits."""
+    """Threads of the numeric libraries in every actor. Sums in another order give other bits, so results depend on
+    it."""
 
     deterministic: Annotated[bool, Effect("results")] = True
-    """Ask PyTorch for deterministic kernels, in every actor."""
+    """Use PyTorch's deterministic kernels in every actor."""
 
     placement_strategy: PlacementStrategy = "PACK"
-    """How Ray spreads the actors over nodes: close together, apart, or strictly so."""
+    """Ray's placement strategy: actors close together (PACK), spread over nodes (SPREAD), or strictly so."""
 
     max_in_flight: int = Field(default=2, ge=1)
-    """Calls given to one rollout actor at a time: one runs, the others wait on the spot. Fewer lose less when an actor
-    dies, more hide the way to the controller and back."""
+    """Calls assigned to one rollout actor at a time: one runs, the others wait there. With fewer calls less is lost
+    when an actor dies; with more the actor does not wait for the controller."""
 
     max_attempts: int = Field(default=3, ge=1)
-    """Times a call is tried before the run gives up: its actor died, hung, or (rewards only) the call raised."""
+    """How often a call is tried before the run fails: its actor died, hung, or (rewards only) the call raised an
+    error."""
 
     call_timeout_s: float = Field(default=600.0, gt=0)
-    """An actor that has work and finishes nothing for so long is killed and named; its call is tried again
+    """Seconds without progress after which an actor with work is killed and named in the log; its call is tried again
     elsewhere."""
 
     learner_timeout_s: float = Field(default=3600.0, gt=0)
-    """The same for one call of the learner."""
+    """The same time limit for a call of the learner."""
 
     start_timeout_s: float = Field(default=300.0, gt=0)
-    """Time for an actor to be placed and built (it loads models)."""
+    """Seconds allowed for an actor to be placed and built (it loads models)."""
 
     stall_timeout_s: float = Field(default=120.0, gt=0)
-    """When nothing finishes anywhere for so long, the log says which actor works on what and how much is queued."""
+    """Seconds without progress of any actor after which the log says what each one does and how much is queued."""
 
     resource_wait_s: float = Field(default=0.0, ge=0)
-    """Time for missing resources to appear before the preflight fails; above 0 only for clusters that grow on
-    demand."""
+    """Seconds to wait for missing resources before the run fails; above 0 only for clusters that grow on demand."""
 
     @field_validator("gpus_per_rollout_actor", "gpus_per_reward_actor", "gpus_per_learner")
     @classmethod
@@ -125,12 +126,12 @@ class ClusterSettings(ConnectionSettings):
 
 
 class WorkerSettings(Settings):
-    """Ray Train workers."""
+    """Processes of a training on Ray Train."""
 
     affects: ClassVar[Affects] = "speed"
 
     num_workers: int = Field(default=1, ge=1)
-    """Processes that share data collection and training. For the same data, more of them change the result by rounding
+    """Number of processes that share data collection and training. With the same data they change results by rounding
     only."""
 
     cpus_per_worker: float = Field(default=1.0, ge=0)
@@ -140,27 +141,27 @@ class WorkerSettings(Settings):
     """GPUs reserved by each."""
 
     threads_per_worker: Annotated[int, Effect("results")] = Field(default=1, ge=1)
-    """Threads of the numeric libraries in each."""
+    """Threads of the numeric libraries in each worker."""
 
     max_failures: int = Field(default=1, ge=0)
-    """Times that the workers are started again from their last checkpoint after one of them died."""
+    """How often the workers are restarted from their last checkpoint after one has died."""
 
 
 class TrackerSettings(Settings):
-    """Trackers."""
+    """TensorBoard and Weights & Biases."""
 
     affects: ClassVar[Affects] = "records"
 
     train_platform_type: TrackerName = Field(
         default="NoPlatform", validation_alias=AliasChoices("train_platform_type", "tracker")
     )
-    """Where metrics go besides `metrics.jsonl` and the cluster's metrics endpoint."""
+    """Tracker that receives metrics, besides `metrics.jsonl` and the cluster's metrics endpoint."""
 
     wandb_project: str = Field(default="kinetune", min_length=1)
     """Project of the Weights & Biases run."""
 
     wandb_mode: Literal["online", "offline"] = "online"
-    """`offline` writes the Weights & Biases run below `save_dir`, for `wandb sync` later."""
+    """`offline` writes the Weights & Biases run below `save_dir`, for a later `wandb sync`."""
 
 
 class RunSettings(TrackerSettings):
@@ -169,28 +170,29 @@ class RunSettings(TrackerSettings):
     affects: ClassVar[Affects] = "records"
 
     save_dir: Path
-    """Directory of the run: configuration, metrics, checkpoints, samples, report. Inside a submitted Ray job it must be
-    absolute, because the job's working copy is thrown away."""
+    """Directory of the run: configuration, metrics, checkpoints, samples, report. Inside a submitted Ray job the path
+    must be absolute, because the job's working copy is deleted."""
 
     resume: bool = False
-    """Continue the run found in `save_dir` from its last checkpoint, to the same bits; an empty directory starts a new
-    run, so a retried job may always say this."""
+    """Continue the run in `save_dir` from its last checkpoint, bit for bit; an empty directory starts a new run, so a
+    retried job may always set this."""
 
     overwrite: bool = False
-    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start anew. Nothing is deleted."""
+    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start a new one. Nothing is
+    deleted."""
 
     allow_changed: tuple[str, ...] = ()
-    """Options that may differ from the run being resumed; without it a change that affects results is refused. `data`
+    """Options that may differ from the run being resumed; otherwise a change that affects results is an error. `data`
     stands for the data set."""
 
     seed: Annotated[int, Effect("results")] = Field(default=10, ge=0, lt=2**63)
-    """Seed of everything random in the run."""
+    """Seed of all random numbers of the run."""
 
     save_interval: int = Field(default=10, ge=1)
-    """Steps between checkpoints; there is one after the last step in any case."""
+    """Steps between checkpoints; there is always one after the last step."""
 
     keep_checkpoints: int = Field(default=2, ge=1)
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
 
     best_metric: str | None = None
     """Metric of `metrics.jsonl` (for an evaluation `evaluation/NAME`) by which the best checkpoint is kept as well, in
@@ -200,7 +202,7 @@ class RunSettings(TrackerSettings):
     """Whether the largest or the smallest value of `best_metric` is the best."""
 
     log_interval: int = Field(default=1, ge=1)
-    """Steps between lines of text when the output is no terminal. Metrics are recorded at every step."""
+    """Steps between lines of text if the output is no terminal. Metrics are recorded at every step."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -224,8 +226,8 @@ class RolloutRunSettings(SteppedRunSettings):
     best_metric: str | None = redeclared(RunSettings, "best_metric", "evaluation/total")
 
     eval_every: int = Field(default=10, ge=0)
-    """Steps between evaluations with fixed prompts and seeds; there is one before the first step and one after the last
-    in any case. 0: only those two."""
+    """Steps between evaluations with fixed prompts and seeds; there is always one before the first and one after the
+    last step. 0: only those two."""
 
     trace: bool = False
     """Write `trace.json`, every call of every actor as Chrome trace events (chrome://tracing, ui.perfetto.dev)."""
@@ -239,7 +241,7 @@ class TrainingRunSettings(RunSettings):
     log_interval: int = redeclared(RunSettings, "log_interval", 100)
 
     weights_dtype: Literal["float32", "float16"] = "float32"
-    """Storage of the written weights; float16 halves the files."""
+    """Type of the saved weights; float16 halves the size of the files."""
 
     max_frames: int = Field(default=196, ge=4)
     """Longer clips are cropped to this many frames, at a random place."""

@@ -1,10 +1,10 @@
-"""Searches the feedback gains of the balancing expert for a clip, by CMA-ES on its returns in the simulator.
+"""Searches feedback gains of the balancing expert for a clip: CMA-ES on its returns in simulation.
 
     python -m jobs.balance --motion walk --output rollouts/balance_gains/walk.json
     python -m jobs.balance --motion run --generations 300 --start rollouts/balance_gains/walk.json --output run.json
 
 Every candidate of a generation is tried from the same random phases with the same noise, all in one batched
-environment; its value is the mean return. The gains that ship with kinetune are in `rollouts/balance_gains/`;
+environment; its value is the mean return. The gains that come with kinetune are in `rollouts/imitation/balance_gains/`;
 `jobs.sft --expert balance` uses them.
 """
 
@@ -17,7 +17,7 @@ from jobs.configs.balance import BalanceConfig
 
 
 def run(config: BalanceConfig) -> None:
-    """Searches, and writes the file."""
+    """Runs the search and writes the file."""
     from jobs.character import balance_search
 
     balance_search.run(config)

@@ -1,15 +1,15 @@
-"""The demonstration that `make demo` runs: a small policy learns to follow composite prompts, and a report shows it.
+"""The demonstration of `make demo`: a small policy is trained to follow composite prompts, and a report shows it.
 
     python -m jobs.demo
     python -m jobs.demo --fresh
 
-1. Takes the small weights that ship with kinetune (policy, reward, judge); what is missing is trained first.
-2. Starts a Ray cluster of its own and runs `jobs.grpo` with preset `demo` into `--save_dir`.
-3. Before and after are measured on held-out captions with fixed seeds, also by a judge that never was a reward.
-4. Says in three lines what improved, by how much, and where to look.
+1. Uses the small weights that come with kinetune (policy, reward, judge); missing ones are trained first.
+2. Starts its own Ray cluster and runs `jobs.grpo` with preset `demo` into `--save_dir`.
+3. Evaluates before and after on held-out captions with fixed seeds, also by a TMR that is never used as a reward.
+4. Prints in three lines what improved, by how much, and where to look.
 
-What is there already is not done again: a finished run with the same options is only reported, one that was stopped
-goes on. `--fresh`, or other options than before, start a new folder beside it.
+Finished work is not repeated: a finished run with the same options is only reported, a stopped one continues.
+`--fresh`, or options that have changed, start a new folder beside it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from jobs.configs.retrieval import RetrievalConfig
 
 
 def run(config: DemoConfig) -> None:
-    """Runs what is missing of the demonstration and reports."""
+    """Runs the missing parts of the demonstration and reports."""
     from jobs.text import demonstration
 
     demonstration.run_with(config, ensure_weights(config.weights_dir))
 
 
 def plan(config: DemoConfig) -> None:
-    """Says which weights the demonstration takes and what is left to do; checks it where all weights are there."""
+    """Prints which weights the demonstration uses and what is left to do, and checks it if all weights exist."""
     from jobs.text import demonstration
 
     demonstration.plan(config)
 
 
 def ensure_weights(folder: Path) -> dict[str, str]:
-    """Paths of policy, reward and judge: those that ship, or ones trained below `folder` by the same commands."""
+    """Paths of policy, reward and judge: those that come with kinetune, or ones trained below `folder`."""
     from jobs.text import demonstration
 
     return demonstration.ensure_weights(folder, train)

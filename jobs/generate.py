@@ -1,17 +1,16 @@
-"""Text in, motions out: samples a policy and writes joints, features, animations and a page that plays them.
+"""Generates motions from text: samples a policy and writes joints, features, animations and a page that plays them.
 
     python -m jobs.generate --text "a person walks forward, then kicks" --num_samples 3
     python -m jobs.generate --model_path runs/demo --text_file prompts.txt --save_dir outputs/walks
     python -m jobs.generate --model_path runs/demo --num_samples 10 --num_repetitions 3
 
-A model is sampled as it was trained and measured, where its args.json says how: sampler, steps, eta and guidance are
-taken from there unless a flag says otherwise. The last command is MDM's: three motions for each of ten held-out
-captions of the data.
+By default a model is sampled with the sampler, steps, eta and guidance that its args.json records from its training;
+flags take precedence. The last command is MDM's: three motions for each of ten held-out captions of the data.
 
-Written to `--save_dir`: `results.npz` (motion [M, J, 3, T], text, lengths, num_samples, num_repetitions, in the order
-and layout of MDM's results.npy, but without pickle), `results.txt`, `results_len.txt`, and for each motion
+Files in `--save_dir`: `results.npz` (motion [M, J, 3, T], text, lengths, num_samples, num_repetitions, in the order and
+layout of MDM's results.npy, but without pickle), `results.txt`, `results_len.txt`, and for each motion
 `sampleSS_repRR.npy` (joints [T, J, 3] in metres), `sampleSS_repRR_features.npy` ([T, D], physical) and
-`sampleSS_repRR.gif`; `index.html` plays all of them without any network.
+`sampleSS_repRR.gif`; `index.html` plays all of them and needs no network.
 
 The same policy, prompts and seed give the same bits.
 """

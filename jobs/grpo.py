@@ -7,7 +7,7 @@
 
 Each step samples `group_size` motions for each of `batch_size` prompts, rewards them, and moves the policy towards the
 better motions of each group. `--dry_run` prints the plan and checks it within seconds. `--resume` continues a run that
-was stopped, to the same bits. At the end `--save_dir` holds `model_final.pt` (adapters merged, official MDM naming)
+was stopped, bit for bit. At the end `--save_dir` holds `model_final.pt` (adapters merged, with MDM's parameter names)
 with `args.json`, `adapter/` (peft's format), `evaluation.json` and `report.html`, and can be given as `--model_path`.
 """
 
@@ -21,7 +21,7 @@ from jobs.configs.grpo import GRPOConfig
 
 
 def run(config: GRPOConfig) -> None:
-    """Trains, evaluates, exports and reports."""
+    """Trains, evaluates, exports and writes the report."""
     from jobs.text import grpo_run
 
     grpo_run.run(config)

@@ -1,13 +1,13 @@
-"""Turns a folder of BVH files and a table of captions into a dataset in HumanML3D's layout.
+"""Imports a folder of BVH files and a table of captions as a dataset in HumanML3D's layout.
 
     python -m jobs.import_motion --bvh_dir mocap --captions captions.csv --save_dir datasets/mine --dry_run
     python -m jobs.import_motion --bvh_dir mocap --captions captions.csv --save_dir datasets/mine
     python -m jobs.pretrain --dataset datasets/mine --save_dir runs/mine
 
-The table has the columns `file, caption` and, optionally, `start, end` (seconds from the file's first frame): several
-rows for one stretch are several captions of one clip. The joints of any common rig are recognised by name; `--mapping`
-names them where they are not. `--dry_run` reads everything and reports what would be mapped, placed between neighbours,
-left out and written. Nothing is overwritten: the folder appears when it is complete.
+The table has the columns `file, caption` and, optionally, `start, end` (seconds from the file's first frame); rows with
+the same file and times are several captions of one clip. The joints of common rigs are recognised by name; `--mapping`
+names them otherwise. `--dry_run` reads everything and reports which joints would be mapped, placed between neighbours
+and left out, and what would be written. Nothing is overwritten: the folder appears when it is complete.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jobs.configs.import_motion import ImportConfig
 
 
 def run(config: ImportConfig) -> None:
-    """Imports a folder and prints the report, which is also `import_report.txt` in the dataset."""
+    """Imports a folder and prints the report, which is also written to `import_report.txt` in the dataset."""
     from jobs.text import motion_import
 
     motion_import.run(config)

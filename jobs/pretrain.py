@@ -1,14 +1,15 @@
-"""Supervised training of a text-to-motion policy, as MDM does it, on the built-in clips or one's own.
+"""Supervised training of a text-to-motion policy as in MDM (Tevet et al. 2023), on built-in or your own clips.
 
     python -m jobs.pretrain --preset pretrain_small --save_dir runs/policy
     python -m jobs.pretrain --dataset path/to/HumanML3D --save_dir runs/mdm --text_encoder clip --truncate_text
 
-Captions over the text encoder's limit are refused before the training starts; MDM cuts them, as does `--truncate_text`.
+Captions over the text encoder's limit are an error before the training starts; with `--truncate_text` they are
+truncated, as MDM does.
 
-`--save_dir` becomes an MDM folder: `model#########.pt` (with its average, `model_avg`), `args.json`, `Mean.npy` and
-`Std.npy`, so `jobs.grpo`, `jobs.generate` and MDM's own tools read it as `--model_path`. `--resume` continues a
-training that was stopped, to the same bits. At the end a few held-out captions are generated into `samples/`, where the
-data has any.
+`--save_dir` becomes a folder in MDM's layout: `model#########.pt` (with the averaged weights, `model_avg`),
+`args.json`, `Mean.npy` and `Std.npy`, so `jobs.grpo`, `jobs.generate` and MDM's own tools read it as `--model_path`.
+`--resume` continues a training that was stopped, bit for bit. Finally motions for a few held-out captions are generated
+into `samples/`, if the data has any.
 """
 
 from __future__ import annotations

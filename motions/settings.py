@@ -160,7 +160,7 @@ class Option:
         return " ".join((self.field.description or self.owner.model_fields[self.name].description or "").split())
 
     def of(self, config: Settings) -> Any:
-        """Its value."""
+        """The option's value in a configuration."""
         return functools.reduce(getattr, self.path.split("."), config)
 
 

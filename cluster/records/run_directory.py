@@ -1,4 +1,4 @@
-"""The directory of a run: what is in it, who may write there, how a run is continued.
+"""The directory of a run: its files, exclusive access to it, and how a run is resumed.
 
     config.yaml          every option of the run
     manifest.json        the last commit: step, policy version, checkpoint files with their SHA-256, data, versions
@@ -58,11 +58,11 @@ LIBRARIES = ("kinetune", "numpy", "torch", "ray", "peft", "transformers", "mujoc
 
 Opening = Literal["new", "resume", "overwrite"]
 Export = Callable[[Path], object]
-"""Writes what people want from a checkpoint (adapters, merged weights) into its folder."""
+"""Writes the files of a checkpoint that users need (adapters, merged weights) into its folder."""
 
 
 class RunDirectoryError(UserError):
-    """The directory cannot be used as asked; the message says why and what to do."""
+    """The directory cannot be used as requested; the message says why and what to do."""
 
 
 class CheckpointWriteError(OSError, UserError):
@@ -83,15 +83,15 @@ class BestCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a commit promises."""
+    """Record of the last commit."""
 
     step: int
-    """Finished updates."""
+    """Number of finished updates."""
     policy_version: int
     checkpoint: str
-    """Folder below `checkpoints/`."""
+    """Name of the checkpoint's folder in `checkpoints/`."""
     files: dict[str, str]
-    """File of the folder -> SHA-256."""
+    """Name of each file in that folder -> SHA-256."""
     seed: int
     config_sha256: str
     data_fingerprint: str
@@ -101,7 +101,7 @@ class Manifest:
 
 
 class RunDirectory:
-    """An opened run directory; `RunDirectory.open` makes it."""
+    """An open run directory; create one with `RunDirectory.open`."""
 
     def __init__(self, path: Path, settings: RunSettings, config: Settings, data_fingerprint: str) -> None:
         self.path = path
@@ -116,23 +116,23 @@ class RunDirectory:
 
     @classmethod
     def open(cls, settings: RunSettings, config: Settings, data_fingerprint: str) -> RunDirectory:
-        """Make the directory ready: new, moved aside and new, or as the last commit left it.
+        """Opens the directory: a new one (an old run may be moved aside), or that of the last commit.
 
         Args:
-            settings: where, and whether to resume or overwrite.
+            settings: path, and whether to resume or overwrite.
             config: all options of the job.
-            data_fingerprint: names the data and prompts; another one is refused at resume.
+            data_fingerprint: hash of the data and prompts; a run with another one is not resumed.
 
         Raises:
-            RunDirectoryError: see `inspect`; also another run that is still alive, and a changed option, other data, or
-                a damaged checkpoint at resume.
-            WriteError: nothing can be written there.
+            RunDirectoryError: for the reasons given at `inspect`; also if another process still uses the directory, or
+                if an option, the data or a checkpoint file has changed at resume.
+            WriteError: the directory cannot be written to.
         """
         opening = inspect(settings)
         path = settings.save_dir.absolute()
         directory = cls(path, settings, config, data_fingerprint)
         if opening == "overwrite":
-            # A run that is still alive would go on writing into the files of the new one.
+            # A run that is still alive would continue to write into the files of the new one.
             directory._take_lock()
             move_aside(path)
             directory.close()
@@ -151,23 +151,23 @@ class RunDirectory:
 
     @property
     def step(self) -> int:
-        """Updates that are committed."""
+        """Number of committed updates."""
         return self.manifest.step if self.manifest else 0
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
-        """Add a line to `metrics.jsonl`."""
+        """Adds a line to `metrics.jsonl`."""
         _append(self.path / METRICS, record)
 
     def append_evaluation(self, record: Mapping[str, Any]) -> None:
-        """Add a line to `evaluations.jsonl`."""
+        """Adds a line to `evaluations.jsonl`."""
         _append(self.path / EVALUATIONS, record)
 
     def evaluated(self, step: int) -> bool:
-        """Whether `evaluations.jsonl` has this step."""
+        """Whether `evaluations.jsonl` has an evaluation of this step."""
         return any(record["step"] == step for record in _read_lines(self.path / EVALUATIONS))
 
     def rewind(self) -> None:
-        """Forget lines beyond the last commit, and checkpoints that were not committed."""
+        """Removes lines beyond the last commit, and checkpoints that were not committed."""
         for name in (METRICS, EVALUATIONS):
             path = self.path / name
             if path.is_file():
@@ -187,14 +187,15 @@ class RunDirectory:
         export: Export | None = None,
         value: float | None = None,
     ) -> None:
-        """Write and commit a checkpoint, then drop those beyond `keep_checkpoints`.
+        """Writes and commits a checkpoint, then deletes old ones beyond `keep_checkpoints`.
 
         Args:
             export: writes what belongs beside the learner's state.
             value: of `best_metric` at this step; None where it was not measured.
 
         Raises:
-            CheckpointWriteError: it cannot be written (a full disk); the last commit stands.
+            CheckpointWriteError: it cannot be written (for example because the disk is full); the last commit stays
+                valid.
         """
         import torch
 
@@ -253,10 +254,10 @@ class RunDirectory:
             fresh.replace(target)
 
     def load_state(self) -> dict[str, Any]:
-        """The learner's state of the last commit.
+        """The learner's state at the last commit.
 
         Raises:
-            RunDirectoryError: a file is missing or not the one that was written.
+            RunDirectoryError: a file is missing, or its SHA-256 differs from the manifest's.
         """
         import torch
 
@@ -270,7 +271,7 @@ class RunDirectory:
         return torch.load(folder / LEARNER_STATE, map_location="cpu", weights_only=True)
 
     def close(self) -> None:
-        """Let others in."""
+        """Releases the lock, so that other processes can open the directory."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -344,10 +345,11 @@ class RunDirectory:
 
 
 def inspect(settings: RunSettings, environ: Mapping[str, str] = os.environ) -> Opening:
-    """How `RunDirectory.open` will take the directory; changes nothing, for `--dry_run`.
+    """How `RunDirectory.open` would open the directory; changes nothing, for `--dry_run`.
 
     Raises:
-        RunDirectoryError: relative inside a Ray job, no directory, not writable, or not empty without leave.
+        RunDirectoryError: a relative path inside a Ray job, not a directory, not writable, or not empty while neither
+            `resume` nor `overwrite` allows it.
     """
     path = settings.save_dir
     check_place(path, environ)
@@ -368,10 +370,10 @@ def inspect(settings: RunSettings, environ: Mapping[str, str] = os.environ) -> O
 
 
 def check_place(path: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Whether a `save_dir` can be made, or written into where it exists; changes nothing.
+    """Checks that a `save_dir` can be created, or written to if it exists; changes nothing.
 
     Raises:
-        RunDirectoryError: relative inside a Ray job, a file is in its way, or not writable.
+        RunDirectoryError: a relative path inside a Ray job, a file in its place, or not writable.
     """
     if not path.is_absolute() and in_ray_job(environ):
         raise RunDirectoryError(
@@ -423,7 +425,7 @@ def config_sha256(config: Settings) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file."""
+    """SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -432,7 +434,7 @@ def sha256(path: Path) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Python and the libraries whose versions can change results, as far as they are installed."""
+    """Versions of Python and of the installed libraries that can change results."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -477,7 +479,7 @@ def _append(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Records of a .jsonl file; a last line that was cut off (a killed process) is left out."""
+    """Records of a .jsonl file; an incomplete last line (of a killed process) is left out."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")

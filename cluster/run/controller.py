@@ -1,24 +1,24 @@
-"""The loop of a run: prompts, rollouts, rewards, advantages, update, next version.
+"""The training loop of a run: prompts, rollouts, rewards, advantages, update, next version.
 
     batches --requests--> rollout x N --motions (ref)--> reward x M --terms--> controller --advantages--+
                              ^   +-----------------trajectory (ref)-----------------------------------> learner
                              +-------------------------- policy version (ref), one number ---------------+
 
-Who waits for whom: a step's rollouts and their rewards are submitted together, each reward chained on its rollout, so
-rewards begin without the controller; the controller waits for all rewards of the step, the learner for advantages and
-trajectories, the next step's rollouts for the new version. At most `max_in_flight` rollouts are given to an actor, the
-rest of the step waits in the runtime's queue. No motion, trajectory or weight passes through the controller.
+Dependencies: a step's rollouts and their rewards are submitted together, each reward chained on its rollout, so rewards
+start without the controller; the controller waits for all rewards of the step, the learner for advantages and
+trajectories, the next step's rollouts for the new version. At most `max_in_flight` rollouts are assigned to an actor,
+the others wait in the runtime's queue. No motion, trajectory or weight passes through the controller.
 
 Choices:
-1. Everything of a step is a function of (configuration, step, policy version): prompts come from `BatchSource`, noise
+1. Everything in a step is a function of (configuration, step, policy version): prompts come from `BatchSource`, noise
    from the request. So a call may be repeated anywhere, and a run that starts from a checkpoint repeats the bits.
-2. Requests carry the step that will consume them and the version they act with; the controller checks at consumption
-   that they differ by the staleness it allows, which is 0. Dispatch and collection are separate methods, so that a
-   pipelined loop is another order of the same calls.
-3. The order after an update: metrics line, evaluation (if due), checkpoint (if due). A commit thus covers every line up
-   to its step, and rewinding to it never repeats or loses one. Only a checkpoint's own seconds come after it.
-4. The controller knows no algorithm: what makes a run GRPO is in `Algorithm` (cluster/run/algorithm.py) and the
-learner.
+2. Requests state the step that will use them and the version they act with; the controller checks on use that they
+   differ by at most the allowed staleness, 0. Dispatch and collection are separate methods, so a pipelined loop only
+   reorders the same calls.
+3. The order after an update: metrics line, evaluation (if due), checkpoint (if due). So a commit covers every line up
+   to its step, and rewinding to it neither repeats nor loses one. Only a checkpoint's own duration comes after it.
+4. The controller is independent of the algorithm: GRPO is defined by `Algorithm` (cluster/run/algorithm.py) and the
+   learner.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ logger = logging.getLogger(__name__)
 
 
 class RunFailed(RemoteError):  # noqa: N818 - names what happened
-    """The run cannot go on; the message names step, call and reason. It can be resumed once that is mended."""
+    """The run cannot continue; the message names step, call and reason. It can be resumed after the cause is
+    removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingGroup:
-    """A group on its way."""
+    """A group whose rollout and rewards have been submitted."""
 
     request: RolloutRequest
     rollout: Call
@@ -58,7 +59,7 @@ class PendingGroup:
 
 @dataclass(frozen=True, slots=True)
 class ScoredGroup:
-    """A group with its rewards; motions and trajectory are still where they were made."""
+    """A group with its rewards; motions and trajectory are still where they were computed."""
 
     request: RolloutRequest
     rewards: Mixed
@@ -68,16 +69,16 @@ class ScoredGroup:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended."""
+    """Result of a finished run."""
 
     step: int
     policy_version: int
     evaluation: dict[str, float]
-    """Metrics of the evaluation after the last step; empty if it was on record already."""
+    """Metrics of the evaluation after the last step; empty if it had been recorded before."""
 
 
 class Controller:
-    """Runs steps on a runtime.
+    """Runs training steps on a runtime.
 
     Args:
         runtime: not started yet.
@@ -97,9 +98,9 @@ class Controller:
     ) -> None:
         self.runtime = runtime
         self.step = 0
-        """Finished updates."""
+        """Number of finished updates."""
         self.final_groups: list[ScoredGroup] = []
-        """Of the evaluation after the last step; empty where an earlier process made it."""
+        """Metrics of the evaluation after the last step; empty if an earlier process recorded it."""
         self._roles = {role.name: role for role in roles}
         self._algorithm = algorithm
         self._run = run
@@ -111,11 +112,11 @@ class Controller:
         self._learner_deaths: dict[int, int] = {}
 
     def start(self) -> None:
-        """Build all actors and bring the learner to the last commit.
+        """Builds all actors and restores the learner's state at the last commit.
 
         Raises:
             StartError: an actor cannot be placed or built.
-            RunFailed: the checkpoint does not fit the learner, or the learner dies of it again and again.
+            RunFailed: the checkpoint does not fit the learner, or the learner repeatedly dies while loading it.
         """
         self.step = self._directory.step
         with self._telemetry.phase("start"):
@@ -126,11 +127,11 @@ class Controller:
             self._recover(lost)
 
     def run(self) -> RunResult:
-        """All remaining steps, with an evaluation before the first and after the last one.
+        """Makes all remaining steps, with an evaluation before the first and after the last one.
 
         Raises:
-            RunFailed: a call failed for good, or a reward did and `on_reward_error` is `fail`.
-            CheckpointError: a checkpoint cannot be written.
+            RunFailed: a call has finally failed, or a reward has and `on_reward_error` is `fail`.
+            CheckpointWriteError: a checkpoint cannot be written.
         """
         evaluation: dict[str, float] = {}
         while True:
@@ -149,7 +150,7 @@ class Controller:
                 raise RunFailed(f"after {self.step} steps: {failed}", failed.cause) from failed
 
     def judge(self, requests: Sequence[RolloutRequest], version: Output) -> list[ScoredGroup]:
-        """Roll out and score requests with some version, through the same actors as training.
+        """Rolls out and scores requests with a given version, using the same actors as the training.
 
         Raises:
             RunFailed: a rollout failed, or a reward did and `on_reward_error` is `fail`.
@@ -160,10 +161,10 @@ class Controller:
             raise RunFailed(str(failed), failed.cause) from failed
 
     def final_policy(self) -> PolicyVersion:
-        """The policy that a finished run evaluates and exports; from the last commit where the learner is lost.
+        """The policy that a finished run evaluates and exports; from the last commit if the learner is lost.
 
         Raises:
-            RunFailed: the learner raises or dies again and again.
+            RunFailed: the learner raises an error, or dies repeatedly.
         """
         while True:
             try:
@@ -174,10 +175,10 @@ class Controller:
                 raise RunFailed(f"after {self.step} steps: {failed}", failed.cause) from failed
 
     def motions(self, group: ScoredGroup) -> GroupMotions:
-        """The motions of a group, from where they were made.
+        """Fetches the motions of a group.
 
         Raises:
-            RunFailed: they are lost and cannot be made again.
+            RunFailed: they are lost and cannot be computed again.
         """
         try:
             return self.runtime.result(group.motions)
@@ -185,7 +186,7 @@ class Controller:
             raise RunFailed(str(failed), failed.cause) from failed
 
     def dispatch(self, requests: Sequence[RolloutRequest], version: Output, purpose: str) -> list[PendingGroup]:
-        """Submit rollouts, each with the rewards chained on it; `purpose` names them in messages."""
+        """Submits rollouts, each with the rewards chained on it; `purpose` describes them in messages."""
         groups = []
         for request in requests:
             where = f"of {purpose}, prompt {request.prompt_index} {request.prompt.text!r}"
@@ -198,7 +199,7 @@ class Controller:
         return groups
 
     def collect(self, groups: Sequence[PendingGroup], purpose: str) -> list[ScoredGroup]:
-        """Wait for groups and mix their rewards; groups without sound rewards stop the run or are left out.
+        """Waits for groups and mixes their rewards; groups without valid rewards stop the run or are dropped.
 
         Raises:
             CallFailed: a rollout failed, or a reward did and `on_reward_error` is `fail`.
@@ -258,14 +259,14 @@ class Controller:
         metrics |= step_metrics.timings(calls, started, self._roles)
         metrics |= step_metrics.supervision(self.runtime.counters, len(requests) - len(groups))
         samples = sum(group.request.num_samples for group in groups)
-        # The rollout phase is in the timings already, in two parts.
+        # The time of the rollout phase is already included, in two parts.
         metrics["seconds/update"] = self._telemetry.seconds["update"]
         metrics |= {"seconds/step": seconds, "cluster/samples_per_s": samples / seconds}
         self._record(metrics)
         self._telemetry.spans(self.runtime.spans())
 
     def _record(self, metrics: dict[str, float]) -> None:
-        """A metrics line about the last update: of itself, the evaluation or the checkpoint after it."""
+        """Writes a metrics line about the last update: the update itself, its evaluation or its checkpoint."""
         self._run.record(self.step, metrics, time=time.time())
 
     def _after_update(self) -> None:
@@ -315,9 +316,10 @@ class Controller:
         self._record({"seconds/checkpoint": self._telemetry.seconds["checkpoint"]})
 
     def _mixed(self, group: PendingGroup) -> ScoredGroup:
-        """
+        """Mixes the rewards of a group.
+
         Raises:
-            RewardError: a scorer failed or its terms are not sound.
+            RewardError: a scorer failed or its terms are not valid.
         """
         results: list[RewardTerms] = []
         for call in group.scores:
@@ -328,13 +330,13 @@ class Controller:
         motions, trajectory = group.rollout.outputs
         return ScoredGroup(group.request, rewards, motions, trajectory)
 
-    # After an end.
+    # Restoring and recovering.
 
     def _restore(self) -> None:
-        """Bring learner, version and step to the last commit, or to the start where there is none.
+        """Restores learner, version and step of the last commit, or of the start if there is none.
 
         Raises:
-            ActorLost: the learner died of it.
+            ActorLost: the learner died while loading.
             RunFailed: the checkpoint does not fit.
         """
         manifest = self._directory.manifest
@@ -359,7 +361,7 @@ class Controller:
             )
 
     def _recover(self, lost: ActorLost) -> None:
-        """Replace a dead learner and go back to the last commit; the steps since then give the same bits again.
+        """Replaces a dead learner and returns to the last commit; repeated steps give the same bits.
 
         Raises:
             StartError: a new learner cannot be placed or built.

@@ -1,10 +1,10 @@
-"""One run from connection to close, for jobs: check, connect, plan, directory, telemetry, actors, controller.
+"""A complete run for jobs, from connection to close: checks, cluster, plan, directory, telemetry, actors, controller.
 
     with training_session(config.cluster, config.run, config, roles, workload, algorithm, fingerprint) as controller:
         result = controller.run()
 
-The order is chosen so that what can fail fast does: the directory is inspected before Ray starts, the plan is compared
-with the cluster before an actor is built, nothing is written before both are fine.
+The order lets mistakes be found early: the directory is inspected before Ray starts, the plan is compared with the
+cluster before an actor is built, and nothing is written before both are in order.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def training_session(
     algorithm: Algorithm,
     data_fingerprint: str,
 ) -> Iterator[Controller]:
-    """A controller whose actors stand and whose learner is at the last commit.
+    """A controller whose actors are built and whose learner has the state of the last commit.
 
     Args:
         cluster: where it runs.
@@ -48,9 +48,9 @@ def training_session(
         data_fingerprint: names data and prompts.
 
     Raises:
-        RunDirectoryError: the directory cannot be used as asked.
+        RunDirectoryError: the directory cannot be used as requested.
         StartError: the cluster is too small, or an actor cannot be built.
-        ConnectionFailed: no cluster.
+        ConnectionFailed: there is no cluster.
         RunFailed: the checkpoint does not fit.
     """
     inspect(run)
@@ -60,7 +60,7 @@ def training_session(
         if cluster.runtime == "local":
             runtime = LocalRuntime()
         else:
-            # Ray takes half a second to import; a local run does without.
+            # Imported here because Ray takes half a second to import and a local run does not need it.
             from cluster.runtime.connect import connect
             from cluster.runtime.on_ray import RayRuntime
 
@@ -75,10 +75,10 @@ def training_session(
 
 
 def preflight(plan: Plan, wait_s: float) -> None:
-    """Compare the plan with the connected cluster.
+    """Compares the plan with the connected cluster.
 
     Args:
-        wait_s: time for a cluster that grows on demand to grow.
+        wait_s: time for a cluster that grows on demand.
 
     Raises:
         StartError: names the missing amounts.

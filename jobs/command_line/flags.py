@@ -24,7 +24,7 @@ from motions.base.errors import UserError
 from motions.settings import Settings, options_of
 
 Value = str | bool | None | list[str]
-"""What a flag says before the model converts it."""
+"""Value of a flag before the model converts it."""
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
@@ -33,7 +33,7 @@ REQUIRED = "required"
 
 
 class UsageError(UserError):
-    """A command line or settings file that cannot be obeyed; `lines` holds one message per mistake."""
+    """An invalid command line or settings file; `lines` holds one message per mistake."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         super().__init__("\n".join(lines))
@@ -49,11 +49,11 @@ class Flag:
     """Further spellings without a dot."""
     kind: Literal["bool", "scalar", "list", "numbers"]
     legal: str
-    """Type, choices and bounds in words: `integer >= 2`."""
+    """Type, choices and bounds as text: `integer >= 2`."""
     default: str
-    """The default in words, or `REQUIRED`."""
+    """The default as text, or `REQUIRED`."""
     optional: bool
-    """The word `none` means no value."""
+    """Whether the word `none` means no value."""
     doc: str = ""
     group: str = ""
     """Dotted path of the group that holds the option."""
@@ -65,7 +65,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class GuideFlag:
-    """An option of another guide that is no setting here.
+    """An option of another public tool's command line that is not a setting here.
 
     Example:
         GuideFlag(accepted=("true",), reason="prompts are never cropped")
@@ -73,9 +73,9 @@ class GuideFlag:
 
     reason: str
     accepted: tuple[str, ...] = ()
-    """Values that ask for what happens anyway, `*` for all; any other value is an error."""
+    """Values that ask for the existing behaviour, `*` for all; any other value is an error."""
     same_as: str | None = None
-    """A setting whose value is accepted too."""
+    """Name of a setting whose value is accepted too."""
 
 
 def flags_of(config: type[Settings]) -> dict[str, Flag]:
@@ -113,7 +113,7 @@ def read_flags(
 
     Raises:
         UsageError: an unknown option, a word that belongs to no option, a missing value, a value given twice, or an
-            option of another guide that asks for what is not supported.
+            option of another tool that asks for something unsupported.
     """
     spellings, guide = names_of(flags), guide or {}
     values: dict[str, Value] = {}
@@ -162,10 +162,10 @@ def unknown(word: str, name: str, flags: Mapping[str, Flag]) -> str:
 
 
 def _options(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Every option with the words behind it; words before the first option stand behind an empty one."""
+    """Every option with the words after it; words before the first option belong to an empty one."""
     groups: list[tuple[str, list[str]]] = [("", [])]
     for word in argv:
-        # A word that only begins like an option after a space is one that a stray backslash glued to its space.
+        # A word that begins with a space and dashes comes from a stray backslash before that space.
         if word.lstrip().startswith("--") and len(word.strip()) > 2:
             groups.append((word, []))
             if word.startswith("--") and "=" in word:
@@ -190,7 +190,7 @@ def _resolve(name: str, spellings: Mapping[str, str], flags: Mapping[str, Flag],
 
 
 def _read_value(flag: Flag, arguments: list[str], negated: bool, word: str) -> tuple[Value, int]:
-    """The value and how many words it took."""
+    """The value, and the number of words that it took."""
     if flag.kind == "bool":
         given = arguments[0].lower() if arguments else ""
         if given in TRUE_WORDS:
@@ -241,7 +241,7 @@ def _stray_words(option: str, words: Sequence[str], spellings: Mapping[str, str]
 
 
 def _describe(field: FieldInfo) -> tuple[Literal["bool", "scalar", "list", "numbers"], str, bool]:
-    """Kind, legal values in words, and whether `none` is one of them."""
+    """Kind, legal values as text, and whether `none` is legal."""
     annotation, metadata = field.annotation, list(field.metadata)
     while get_origin(annotation) is typing.Annotated:
         annotation, *more = get_args(annotation)

@@ -1,7 +1,7 @@
-"""Options of MDM's and the GRPO guide's command lines that are no settings of `jobs.grpo`, `pretrain` or `generate`.
+"""Options of the command lines of MDM and of MDM-GRPO (jufan666/text-to-motion) that are not settings here.
 
-Each either asks for what happens anyway (accepted with a note), or for what is not supported (an error that says so):
-a documented command runs as it is, and none of its options is silently without effect.
+Each either asks for the existing behaviour (it is accepted with a note) or for something unsupported (an error says
+so): a documented command of those projects runs unchanged, and none of its options is ignored silently.
 """
 
 from __future__ import annotations

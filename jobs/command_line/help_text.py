@@ -32,7 +32,7 @@ def help_text(config: type[Settings], doc: str | None, job: str, presets: Sequen
     """The help page of a job.
 
     Args:
-        doc: the job module's docstring.
+        doc: docstring of the job's module.
         presets: names of the job's presets.
         topic: `all`, a group or an option; by default a page on which those options are explained that the model calls
             important, or all of them where it does not say which.

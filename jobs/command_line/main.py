@@ -1,9 +1,9 @@
-"""A settings model as a command line: flags, presets, files, `--help`, `--dry_run`, and errors a person can act on.
+"""Turns a settings model into a command line: flags, presets, files, `--help`, `--dry_run`, and error messages.
 
-Values are taken from the model's defaults, then `--preset`, then `--config`, then the flags; each later one wins. A
-mistake is told in one line per mistake with exit code 2 and no traceback; `--debug` shows where it was raised. An
-error that the user cannot mend keeps its traceback, which is also written to `error.log` in the job's folder, and ends
-the process with Python's exit code 1.
+Values come from the model's defaults, then `--preset`, then `--config`, then the flags; later ones take precedence.
+Mistakes are reported in one line each with exit code 2 and without traceback; `--debug` shows where they were raised.
+Any other error is a bug: it keeps its traceback, which is also written to `error.log` in the job's folder, and ends the
+process with Python's exit code 1.
 
     from jobs.command_line import main as cli
     if __name__ == "__main__":
@@ -53,12 +53,12 @@ CLI_FLAGS = {
 
 @dataclass(frozen=True, slots=True)
 class CommandLine(Generic[SettingsT]):
-    """What a command line asks for."""
+    """The settings and options that a command line gives."""
 
     settings: SettingsT
     dry_run: bool = False
     notes: tuple[str, ...] = ()
-    """Remarks on options of other guides that change nothing here."""
+    """Notes about options of other public tools that change nothing here."""
 
 
 @dataclass(slots=True)
@@ -69,6 +69,7 @@ class _Sources:
     origins: dict[str, str] = field(default_factory=dict)
 
     def update(self, values: Mapping[str, Any], origin: str) -> None:
+        """Sets values and their origin."""
         self.values.update(values)
         self.origins.update(dict.fromkeys(values, origin))
 
@@ -85,15 +86,15 @@ def main(
     """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 130 if interrupted.
 
     Args:
-        doc: the job module's docstring, shown by `--help`.
-        job: the module's name, such as `jobs.grpo`.
-        plan: for `--dry_run`: prints what would run and checks everything that can be checked without starting. It
-            raises `UserError` when the run cannot start. Without it the resolved settings are printed.
-        guide: options of other guides that are no settings here.
-        argv: the words behind the module's name; `sys.argv[1:]` if not given.
+        doc: docstring of the job's module, shown by `--help`.
+        job: name of the module, such as `jobs.grpo`.
+        plan: function for `--dry_run`: prints what would run and checks what can be checked without starting. It raises
+            `UserError` if the run cannot start. Without it the resolved settings are printed.
+        guide: options of other public tools that are not settings here.
+        argv: words after the module's name; by default `sys.argv[1:]`.
 
     Raises:
-        Whatever is a mistake in the code; with `--debug` also what the user can mend.
+        Exception: any bug; with `--debug` also errors that the user can mend.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     settings = None
@@ -136,7 +137,7 @@ def parse(
     """Reads a command line into validated settings.
 
     Raises:
-        UsageError: with one line for every mistake found.
+        UsageError: with one line per mistake.
     """
     notes: list[str] = []
     retired = {name: GuideFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
@@ -153,7 +154,7 @@ def parse(
 
 
 def preset_path(preset: str, job: str) -> Path:
-    """File of a preset given by name (`jobs/presets/NAME.yaml`) or by path."""
+    """The file of a preset given by name (`jobs/presets/NAME.yaml`) or by path."""
     if preset.endswith((".yaml", ".yml")):
         return Path(preset)
     path = PRESETS / f"{preset}.yaml"
@@ -173,7 +174,7 @@ def preset_names(job: str) -> list[str]:
 
 
 def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
-    """Settings of a preset with some values replaced, for jobs and benchmarks that start other jobs."""
+    """The settings of a preset with some values replaced, for jobs and benchmarks that start other jobs."""
     sources = _Sources()
     sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")
     sources.update({spellings_of(config)[name]: value for name, value in overrides.items()}, "")
@@ -184,7 +185,7 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
     """Values by dotted path of a YAML file, nested, flat or mixed. Its `job` key, if any, must name this job.
 
     Raises:
-        UsageError: the file cannot be read, is no mapping, is for another job, or has an unknown or doubled key.
+        UsageError: the file cannot be read, is no mapping, is for another job, or has an unknown or repeated key.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -216,7 +217,7 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
 
 
 def validate(config: type[SettingsT], sources: _Sources) -> SettingsT:
-    """The validated model, or a `UsageError` that names option, value, origin and legal values."""
+    """The validated model. Raises a `UsageError` that names option, value, origin and legal values."""
     try:
         return config.model_validate(nested_values(config, sources.values))
     except ValidationError as error:
@@ -230,7 +231,7 @@ def settings_yaml(settings: Settings) -> str:
 
 
 def command_of(settings: Settings, job: str) -> str:
-    """The shortest command line that gives these settings: every value that is not the default, as a flag."""
+    """The shortest command line that gives these settings: every value that differs from its default, as a flag."""
     words = ["python", "-m", job]
     plain = settings.by_path()
     for path, option in options_of(type(settings)).items():
@@ -288,9 +289,9 @@ def _option_at(config: type[Settings], place: Sequence[int | str]) -> str | None
 
 
 def _write_error_log(settings: Settings | None, job: str, words: Sequence[str]) -> None:
-    """Adds the error being handled to `error.log` in the job's folder.
+    """Appends the present error to `error.log` in the job's folder.
 
-    Only where something is in the folder: several jobs want theirs new or empty, and would refuse to be tried again.
+    Only if the folder is not empty: several jobs require a new or empty one, and could otherwise not be tried again.
     """
     folder = getattr(settings, "folder", None)
     if settings is not None and folder is None:

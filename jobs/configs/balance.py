@@ -11,7 +11,7 @@ from motions.settings import Settings
 
 
 class SearchSettings(Settings):
-    """The search."""
+    """Search for feedback gains."""
 
     output: Path
     """File of the gains (JSON); it is written again every ten generations."""

@@ -1,4 +1,4 @@
-"""The configurations of the character jobs: cloning, and the whole way from a clip to a trained controller.
+"""Configurations of the character jobs: cloning, and the complete pipeline from a clip to a trained controller.
 
 Imports neither torch, ray nor a physics engine.
 """
@@ -21,40 +21,40 @@ from rollouts.imitation.settings import CloneTaskSettings
 
 
 class PipelineSettings(Settings):
-    """What to do, and where."""
+    """Task and run directory."""
 
     affects: ClassVar[Affects] = "records"
 
     task: Literal["train", "evaluate", "report"] = "train"
-    """`train`: clone, TRPO, evaluation and report. `evaluate`: only evaluate a trained controller. `report`: write the
+    """`train`: cloning, TRPO, evaluation and report. `evaluate`: evaluate a trained controller. `report`: write the
     report of a finished run again."""
 
     save_dir: Path | None = None
-    """Folder of the run, for `train` and `report`; with `evaluate` the evaluation is written there too if it is given.
-    Inside a submitted Ray job it must be absolute."""
+    """Directory of the run, for `train` and `report`; `evaluate` also writes its results there if it is given. Inside a
+    submitted Ray job the path must be absolute."""
 
     resume: bool = False
-    """Continue the run found in `save_dir`: finished stages are kept, an interrupted one goes on from its last
-    checkpoint. With other `num_timesteps` than before, training goes on to there and is evaluated again; with other
-    options of the evaluation or `video_s`, only the evaluation is made again."""
+    """Continue the run in `save_dir`: finished stages are skipped, an interrupted one continues from its last
+    checkpoint. With a larger `num_timesteps` the training continues and the evaluation is repeated; with other options
+    of the evaluation or another `video_s` only the evaluation is repeated."""
 
     overwrite: bool = False
-    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start anew."""
+    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start a new one."""
 
     seed: Annotated[int, Effect("results")] = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, data, environments and noise."""
 
     controller: Path | None = None
-    """Controller that `evaluate` plays; by default the one that ships for the clip, in `docs/results/`. It is played
-    with the interface and the physics that it was trained with, as far as no option says otherwise, and judged by the
-    default rules."""
+    """Controller to `evaluate`; by default the one in `docs/results/` that comes with kinetune for the clip. Its
+    interface and physics are those it was trained with, except where an option says otherwise; the rules are the
+    default ones."""
 
     check: bool = False
-    """With `evaluate` of walk, over 20 s and with 100 N from four sides: exit with 1 if a target is missed, and name
-    those on the last line."""
+    """With `evaluate` of walk over 20 s, including pushes of 100 N from four sides: exit with status 1 if a target is
+    missed, and name the missed ones on the last line."""
 
     trpo: Annotated[bool, Effect("results")] = True
-    """Fine-tune the clone by reinforcement learning; `--no_trpo` stops after the clone."""
+    """Fine-tune the clone by reinforcement learning; `--no_trpo` stops after cloning."""
 
     num_timesteps: Annotated[int, Effect("length")] = Field(default=10_000_000, ge=1)
     """Environment steps of the reinforcement learning."""
@@ -63,55 +63,54 @@ class PipelineSettings(Settings):
     """Iterations of the reinforcement learning between checkpoints."""
 
     video_s: Annotated[float, Effect("evaluation")] = Field(default=6.0, ge=0)
-    """Length of the animation in the report; 0 leaves it out."""
+    """Length of the animation in the report, seconds; 0 leaves it out."""
 
 
 class CharacterTRPOSettings(TRPOSettings):
-    """TRPO with the values that made characters walk within two million steps."""
+    """TRPO with defaults that make characters walk within two million steps."""
 
     steps_per_batch: int = Field(default=8192, ge=1, validation_alias=AliasChoices("steps_per_batch", "horizon"))
-    """Environment steps of one iteration, over all environments together; rounded up to whole steps of all of them."""
+    """Environment steps per iteration, over all environments together; rounded up to whole steps of all of them."""
 
     max_kl: float = Field(default=0.02, gt=0)
-    """Largest mean KL divergence between the policy that made a batch and the one that follows it."""
+    """Largest mean KL divergence between the policy that made a batch and the updated one."""
 
     gamma: float = Field(default=0.97, ge=0, le=1)
-    """Discount per step: what is done now shows within a second."""
+    """Discount factor per step: in this task the consequences of an action appear within a second."""
 
     fisher_subsample: int = Field(default=4, ge=1)
-    """Fisher products use every n-th sample of the batch."""
+    """Fisher-vector products use every n-th sample of the batch."""
 
     critic_epochs: int = Field(default=5, ge=1, validation_alias=AliasChoices("critic_epochs", "vf_iters"))
     """Passes of the critic over a batch."""
 
     critic_batch_size: int = Field(default=512, ge=1)
-    """Samples of one step of the critic."""
+    """Samples per optimizer step of the critic."""
 
     cloning_weight: float = Field(default=0.0, ge=0)
-    """Weight of the log-likelihood of the open-loop expert's actions in the visited states (mean over actions'
-    entries). With residual actions those are 0; `expert` is for the cloning alone."""
+    """Weight of the log-likelihood of the open-loop expert's actions in the visited states (mean over components of the
+    action). With residual actions those are 0; `expert` only affects cloning."""
 
     critic_warmup_batches: int = Field(default=5, ge=0)
-    """Batches at the start that fit the critic only and leave the policy as it is: a cloned policy's first real step
-    needs a critic that knows it."""
+    """Number of initial batches that only fit the critic: a clone's first policy update needs a critic fitted to it."""
 
 
 class CharacterSamplingSettings(SamplingProcessSettings):
-    """Processes, with as many characters as one core simulates well."""
+    """Processes, with a number of characters that one core simulates efficiently."""
 
     num_envs: Annotated[int, Effect("results")] = Field(default=64, ge=1)
-    """Environments that are sampled, over all runners together."""
+    """Number of environments, over all runners together."""
 
 
 class CharacterCloningSettings(CloningSettings):
-    """Cloning of a policy that is going to explore."""
+    """Cloning with a standard deviation suited to subsequent reinforcement learning."""
 
     log_std_floor: float = Field(default=-1.8, ge=-5, le=1)
-    """The log of the standard deviation of the actions is kept above this: the residuals of a good clone are smaller
-    than what reinforcement learning needs to explore."""
+    """Lower bound of the log of the standard deviation of actions: the residuals of a good clone are smaller than the
+    exploration that reinforcement learning needs."""
 
     critic_warm_gamma: float = Field(default=0.97, gt=0, lt=1)
-    """Discount of the returns that the critic learns at the end of cloning; by default `gamma`."""
+    """Discount of the returns that the critic is fitted to after cloning; by default `gamma`."""
 
 
 class DeepMimicConfig(
@@ -125,7 +124,7 @@ class DeepMimicConfig(
     TrackerSettings,
     ConnectionSettings,
 ):
-    """From a motion clip to a trained controller."""
+    """The complete pipeline from a motion clip to a trained controller."""
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from motions.settings import Settings
 
 
 class DemoConfig(Settings):
-    """The demonstration."""
+    """The demonstration of GRPO."""
 
     save_dir: Path = Path("runs/demo")
     """Folder of the run."""

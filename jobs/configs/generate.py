@@ -1,4 +1,4 @@
-"""The configuration of `jobs.generate`; imports neither torch nor ray."""
+"""Configuration of `jobs.generate`; imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ class GenerationSettings(Settings):
     """Prompts and results."""
 
     text: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("text", "text_prompt"))
-    """Prompts, each in quotes."""
+    """One or more prompts, each in quotes."""
 
     text_file: Path | None = Field(default=None, validation_alias=AliasChoices("text_file", "input_text"))
-    """Prompts from a file: .txt (one a line), .jsonl with segments, or a composite .npy."""
+    """File of prompts: .txt (one a line), .jsonl with segments, or a composite .npy of MDM-GRPO."""
 
     num_samples: int | None = Field(default=None, ge=1)
-    """Motions per prompt, by default 1. Together with `num_repetitions` it is the number of prompts, as in MDM's
-    commands: of given ones at most so many, and where none is given so many held-out captions of the data."""
+    """Motions per prompt, by default 1. Together with `num_repetitions` it means the number of prompts, as in MDM's
+    commands: the first prompts that are given, or as many held-out captions of the data."""
 
     num_repetitions: int | None = Field(default=None, ge=1)
-    """Motions per prompt, in MDM's words."""
+    """Motions per prompt, under the name that MDM uses."""
 
     seconds: float = Field(default=6.0, gt=0, validation_alias=AliasChoices("seconds", "motion_length"))
-    """Length of the motions of `text` and of a .txt file."""
+    """Length in seconds of the motions for `text` and for prompts of a .txt file without a length."""
 
     seed: int = Field(default=10, ge=0, lt=2**63)
     """Seed of the noise."""
 
     stochastic: bool = False
-    """Draw noise in every denoising step, as MDM's own generation does. Off, a motion is a function of its starting
-    noise, which is how policies are evaluated."""
+    """Draw noise in every denoising step, as MDM's generation does. Otherwise only the initial noise is random, which
+    is how policies are evaluated."""
 
     save_dir: Path = Field(default=Path("outputs/generated"), validation_alias=AliasChoices("save_dir", "output_dir"))
-    """Folder of the results."""
+    """Directory of the results."""
 
     overwrite: bool = False
     """If `save_dir` holds results, move them aside to `save_dir.old-1` (`-2`, ...). Nothing is deleted."""
 
     gif: bool = True
-    """Draw an animation of each motion."""
+    """Write an animation (GIF) of each motion."""
 
     @model_validator(mode="after")
     def _something_to_say(self) -> Self:
@@ -58,17 +58,17 @@ class GenerationSettings(Settings):
 
     @property
     def motions_per_prompt(self) -> int:
-        """Motions that are made of each prompt."""
+        """Number of motions generated for each prompt."""
         return self.num_repetitions or self.num_samples or 1
 
     @property
     def max_prompts(self) -> int | None:
-        """Prompts that are used or drawn at most; None for all."""
+        """Largest number of prompts that are used or drawn; None means all."""
         return None if self.num_repetitions is None else self.num_samples
 
 
 class GenerateConfig(Settings):
-    """Motions from text."""
+    """Generation of motions from text."""
 
     policy: CheckpointSettings = CheckpointSettings()
     generation: GenerationSettings

@@ -1,4 +1,4 @@
-"""The configuration of `jobs.grpo`; imports neither torch nor ray."""
+"""Configuration of `jobs.grpo`; imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from rollouts.settings import (
 
 
 class PromptSettings(Settings):
-    """Prompts of the run."""
+    """Prompts of the training."""
 
     batch_size: int = Field(default=8, ge=1, validation_alias=AliasChoices("batch_size", "prompts_per_step"))
-    """Prompts per step; each is sampled `group_size` times."""
+    """Number of prompts per step; each is sampled `group_size` times."""
 
     prompts_path: Path | None = Field(default=None, validation_alias=AliasChoices("prompts_path", "prompt_file"))
-    """Prompts to train on: .jsonl, .txt (one a line) or the guide's composite .npy. By default the data's own."""
+    """Training prompts: .jsonl, .txt (one a line) or a composite .npy of MDM-GRPO. By default captions of the data."""
 
     use_composite_dataset: bool = False
-    """Train on composite prompts only: those of `composite_data_path`, or the data's own where there is none."""
+    """Train on composite prompts only: those of `composite_data_path` if it is given, else composites of the data."""
 
     composite_data_path: Path | None = None
-    """The guide's `composite_k{K}_{split}.npy`, or a .jsonl of composite prompts."""
+    """Composite prompts: MDM-GRPO's `composite_k{K}_{split}.npy`, or a .jsonl file."""
 
     composite_k_segments: int | None = Field(default=None, ge=2, le=5)
-    """Segments of every prompt of `composite_data_path`, and of the data's own composite prompts; by default any
-    number. Prompts of `prompts_path` and `eval_prompts_path` are taken as they are."""
+    """Number of segments of every prompt of `composite_data_path` and of composites of the data; by default any number.
+    Prompts of `prompts_path` and `eval_prompts_path` may have any number of segments."""
 
     composite_fraction: float = Field(default=0.5, ge=0, le=1)
-    """Share of composite prompts among the data's own (those of `prompts_path` are taken as they are)."""
+    """Fraction of composite prompts among those made from the data (prompts of `prompts_path` are used unchanged)."""
 
     num_prompts: int = Field(default=256, ge=1)
-    """Prompts that are drawn from the data; of a file, at most so many."""
+    """Number of prompts drawn from the data; of a file, at most this many are used."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -54,28 +54,28 @@ class PromptSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """Evaluation before and after."""
+    """Evaluation before and after the training."""
 
     eval_prompts_path: Path | None = None
-    """Prompts of the evaluation; by default held-out ones of the data. FID is measured only where the data has held-out
-    motions of the policy's skeleton."""
+    """Prompts of the evaluation; by default held-out captions of the data. FID is measured only if the data has
+    held-out motions of the policy's skeleton."""
 
     num_eval_prompts: int = Field(default=16, ge=1)
-    """Prompts of an evaluation, at most."""
+    """Largest number of prompts of an evaluation."""
 
     num_eval_samples: int = Field(default=4, ge=1)
     """Motions per prompt in an evaluation, by the deterministic sampler."""
 
     eval_seed: int = Field(default=1000, ge=0, lt=2**63)
-    """Seed of the evaluation's prompts and noise; the same for runs of other seeds, so that they can be compared."""
+    """Seed of the evaluation's prompts and noise; it does not depend on `seed`, so that runs can be compared."""
 
     judge_path: str = Field(default=BUILTIN, min_length=1)
-    """Retrieval model that judges before and after and never is a reward (the reward's weights are refused):
-    `builtin`, a TMR's folder or file, or `none`."""
+    """TMR that evaluates the policy before and after the training and must not be the one that rewards it: `builtin`,
+    the folder or file of a TMR, or `none`."""
 
 
 class GRPOConfig(Settings):
-    """Fine-tuning by group-relative policy optimisation."""
+    """Fine-tuning by group-relative policy optimisation (GRPO)."""
 
     run: RolloutRunSettings
     policy: PolicySettings = PolicySettings()

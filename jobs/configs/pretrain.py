@@ -1,4 +1,4 @@
-"""The configuration of `jobs.pretrain`; imports neither torch nor ray."""
+"""Configuration of `jobs.pretrain`; imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from rollouts.settings import (
 
 
 class NetworkSettings(Settings):
-    """Size of a new policy; the defaults are the official HumanML3D model's."""
+    """Size of a new policy; the defaults are those of MDM's published HumanML3D model."""
 
     arch: str = "trans_enc"
     """Architecture of the denoiser: `trans_enc`, or `package.module:Class`."""
 
     layers: int = Field(default=8, ge=1)
-    """Transformer layers."""
+    """Number of transformer layers."""
 
     latent_dim: int = Field(default=512, ge=8)
     """Width of the transformer."""
@@ -34,23 +34,23 @@ class NetworkSettings(Settings):
     """Width of the feed-forward layers."""
 
     num_heads: int = Field(default=4, ge=1)
-    """Attention heads."""
+    """Number of attention heads."""
 
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Dropout in training."""
+    """Dropout probability in training."""
 
     mask_frames: bool = True
-    """Hide padding frames from attention. Official models of before 2024 do not."""
+    """Exclude padding frames from attention. Models published by MDM before 2024 do not."""
 
     pos_embed_max_len: int = Field(default=5000, ge=2)
-    """Rows of the positional table, which is saved with the model: more than the frames of any motion and the diffusion
-    steps."""
+    """Rows of the positional table, which is saved with the model: must exceed the number of frames of any motion and
+    the number of diffusion steps."""
 
     noise_schedule: Literal["cosine", "linear"] = "cosine"
-    """Noise schedule of the diffusion."""
+    """Noise schedule of the diffusion: Nichol and Dhariwal's cosine, or linear."""
 
     diffusion_steps: int = Field(default=50, ge=2)
-    """Diffusion steps."""
+    """Number of diffusion steps."""
 
     @field_validator("arch")
     @classmethod
@@ -61,22 +61,22 @@ class NetworkSettings(Settings):
 class PretrainConfig(
     DataSettings, NetworkSettings, TextEncoderSettings, SupervisedSettings, TrainingRunSettings, DeviceSettings
 ):
-    """Supervised training of a policy."""
+    """Supervised training of a text-to-motion policy."""
 
     composite_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Share of a batch that is composite: two to five clips joined to one motion, with a joined text."""
+    """Fraction of a batch that is composite: two to five clips joined to one motion, with a joined text."""
 
     num_composites: int = Field(default=500, ge=1)
-    """Composite motions that are made for it before the training (20 ms each)."""
+    """Number of composite motions that are made for this before the training (20 ms each)."""
 
     captions_per_motion: int | None = Field(default=None, ge=1)
-    """Learn only the first so many captions of every motion. The others stay prompts that the policy has never heard,
-    for which reinforcement learning needs no motions. By default all are learnt."""
+    """Train on only the first captions of every motion, this many. The others remain prompts that are new to the
+    policy, for reinforcement learning, which needs no motions. By default all are used."""
 
     num_samples: Annotated[int, Effect("evaluation")] = Field(default=3, ge=0)
-    """Held-out captions for which a motion is generated and drawn at the end."""
+    """Number of held-out captions for which a motion is generated and drawn after the training."""
 
     guidance_scale: float = Field(
         default=2.5, ge=0, validation_alias=AliasChoices("guidance_scale", "gen_guidance_param")
     )
-    """Guidance of those motions."""
+    """Classifier-free guidance scale of those motions."""

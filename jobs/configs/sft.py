@@ -1,4 +1,4 @@
-"""The configuration of `jobs.sft`; imports neither torch nor ray."""
+"""Configuration of `jobs.sft`; imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from rewards.evaluation.settings import ControlEvaluationSettings
 
 
 class SFTRunSettings(Settings):
-    """Folder and evaluation."""
+    """Run directory and evaluation."""
 
     affects: ClassVar[Affects] = "records"
 
     save_path: Path = Field(
         default=Path("policy_sft_pretrained"), validation_alias=AliasChoices("save_path", "save_dir")
     )
-    """Folder of the clone: `controller.safetensors`, `config.yaml`, `metrics.jsonl`, `evaluation.json`. Inside a
-    submitted Ray job it must be absolute."""
+    """Directory of the clone: `controller.safetensors`, `config.yaml`, `metrics.jsonl`, `evaluation.json`. Inside a
+    submitted Ray job the path must be absolute."""
 
     resume: bool = False
-    """Continue the cloning found in `save_path` after its last finished round."""
+    """Continue the cloning in `save_path` after its last finished round."""
 
     overwrite: bool = False
-    """If `save_path` holds a run, move it aside to `save_path.old-1` (`-2`, ...) and start anew."""
+    """If `save_path` holds a run, move it aside to `save_path.old-1` (`-2`, ...) and start a new one."""
 
     evaluate: Annotated[bool, Effect("evaluation")] = Field(
         default=True, validation_alias=AliasChoices("evaluate", "eval")
     )
-    """Evaluate the clone beside the baselines when it is trained; `--no_eval` leaves it out."""
+    """Evaluate the clone and the baselines after the training; `--no_eval` skips it."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -51,4 +51,4 @@ class SFTConfig(
     TrackerSettings,
     ConnectionSettings,
 ):
-    """Cloning of a controller from motion clips."""
+    """Behaviour cloning of a controller from motion clips."""

@@ -1,4 +1,4 @@
-"""The configuration of `jobs.trpo`; imports neither torch, ray nor a physics engine."""
+"""Configuration of `jobs.trpo`; imports neither torch, ray nor a physics engine."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from motions.base.errors import UserError
 from motions.settings import Affects, Effect, Settings
 
 OWN_ENVIRONMENTS = {"DeepMimic": "kinetune/DeepMimic-v0", "DeepMimicBullet": "kinetune/DeepMimicBullet-v0"}
-"""Short names of this project's environments."""
+"""Short names of kinetune's own environments."""
 
 
 class ReinforcementRunSettings(Settings):
-    """What to do, and where."""
+    """Task and run directory."""
 
     affects: ClassVar[Affects] = "records"
 
     task: Literal["train", "evaluate", "sample"] = "train"
-    """`train` a controller. `evaluate` one: returns and lengths of whole episodes. `sample`: the same, and all their
-    steps are written to `samples.npz`."""
+    """`train` a controller; `evaluate` one: returns and lengths of whole episodes; `sample`: the same, and write all
+    their steps to `samples.npz`."""
 
     env_id: Annotated[str, Effect("results")] = Field(
         default="DeepMimic", min_length=1, validation_alias=AliasChoices("env_id", "env")
@@ -34,21 +34,22 @@ class ReinforcementRunSettings(Settings):
     importing the module registers the id."""
 
     env_options: Annotated[tuple[str, ...], Effect("results")] = ()
-    """Options of another environment than DeepMimic, each as `name=value` (YAML): `frame_skip=2`."""
+    """Options of an environment other than DeepMimic, each as `name=value` (YAML): `frame_skip=2`."""
 
     save_dir: Path | None = None
-    """Folder of the run; by default `runs/trpo-<clip or environment>-<seed>`. Inside a submitted Ray job it must be
-    absolute."""
+    """Directory of the run; by default `runs/trpo-<clip or environment>-<seed>`. Inside a submitted Ray job the path
+    must be absolute."""
 
     resume: bool = False
-    """Continue the run found in `save_dir` from its last checkpoint, to the same bits; an empty folder starts a new
-    run, so a retried job may always say this."""
+    """Continue the run in `save_dir` from its last checkpoint, bit for bit; an empty directory starts a new run, so a
+    retried job may always set this."""
 
     overwrite: bool = False
-    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start anew. Nothing is deleted."""
+    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start a new one. Nothing is
+    deleted."""
 
     allow_changed: tuple[str, ...] = ()
-    """Options that may differ from the run being resumed; without it a change that affects results is refused."""
+    """Options that may differ from the run being resumed; otherwise a change that affects results is an error."""
 
     seed: Annotated[int, Effect("results")] = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, environments and noise."""
@@ -59,12 +60,11 @@ class ReinforcementRunSettings(Settings):
     """Environment steps of the training, over all environments together."""
 
     save_per_iter: Annotated[int, Effect("results")] = Field(default=100, ge=1)
-    """Iterations between checkpoints; there is one at the end in any case. Environments whose state cannot be saved
-    (all but `DeepMimic` and `DeepMimicBullet`) start new episodes there, so that a resumed run is the one that went
-    on."""
+    """Iterations between checkpoints; there is always one at the end. Environments whose state cannot be saved (all but
+    `DeepMimic` and `DeepMimicBullet`) start new episodes there, so that a resumed run equals an uninterrupted one."""
 
     keep_checkpoints: int = Field(default=2, ge=1)
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
 
     best_metric: str | None = "rollout/return"
     """Metric of `metrics.jsonl` by which the best checkpoint is kept as well, in `best/`, whatever `keep_checkpoints`
@@ -74,13 +74,13 @@ class ReinforcementRunSettings(Settings):
     """Whether the largest or the smallest value of `best_metric` is the best."""
 
     log_interval: int = Field(default=1, ge=1)
-    """Iterations between lines of text when the output is no terminal."""
+    """Iterations between lines of text if the output is no terminal."""
 
     load_sft_pretrain: Annotated[Path | None, Effect("results")] = Field(
         default=None, validation_alias=AliasChoices("load_sft_pretrain", "pretrained_weight_path")
     )
-    """Controller to start from: what `jobs.sft` or an earlier training left. It brings its own shape, statistics and
-    standard deviation."""
+    """Controller to start from: the result of `jobs.sft` or of an earlier training. Its shape, statistics and standard
+    deviation are kept."""
 
     load_model_path: Path | None = Field(
         default=None, validation_alias=AliasChoices("load_model_path", "controller", "model_path")
@@ -89,77 +89,77 @@ class ReinforcementRunSettings(Settings):
 
 
 class EpisodeSettings(Settings):
-    """Episodes of `evaluate` and `sample`."""
+    """Episodes of the tasks `evaluate` and `sample`."""
 
     affects: ClassVar[Affects] = "evaluation"
 
     num_eval_episodes: int = Field(
         default=10, ge=1, validation_alias=AliasChoices("num_eval_episodes", "eval_episodes")
     )
-    """Episodes, each in an environment of its own."""
+    """Number of episodes, each in an environment of its own."""
 
     max_episode_steps: int = Field(default=2048, ge=1)
-    """They end here at the latest."""
+    """Largest number of steps of an episode."""
 
     stochastic_policy: bool = False
-    """Draw actions as in training; otherwise act by the mean."""
+    """Sample actions, as in training; otherwise use the mean action."""
 
     save_sample: bool = False
-    """Let `evaluate` write `samples.npz` too."""
+    """Write `samples.npz` also with the task `evaluate`."""
 
 
 class ActorCriticSettings(Settings):
-    """Shape of a new controller; `load_sft_pretrain` brings its own."""
+    """Shape of a new controller; not used with `load_sft_pretrain`."""
 
     hidden_size: int = Field(default=128, ge=1, validation_alias=AliasChoices("hidden_size", "policy_hidden_size"))
     """Width of the hidden layers of policy and critic."""
 
     num_layers: int = Field(default=2, ge=1)
-    """Hidden layers."""
+    """Number of hidden layers of policy and critic."""
 
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
-    """Their activation."""
+    """Activation of the hidden layers."""
 
     initial_log_std: float = Field(default=-1.0, ge=-5, le=2)
-    """Log of the standard deviation of the actions at the start."""
+    """Initial log of the standard deviation of actions."""
 
     normalize_observations: bool = True
-    """Give the networks observations less their running mean, in units of their running deviation, clamped to +-5. Off:
-    as they are, which suits small and similar numbers."""
+    """Normalise observations by their running mean and standard deviation, clamped to +-5. Turn it off for observations
+    that are small and of similar size."""
 
 
 class SamplingProcessSettings(Settings):
-    """Processes."""
+    """Processes of the training."""
 
     affects: ClassVar[Affects] = "speed"
 
     num_envs: Annotated[int, Effect("results")] = Field(default=32, ge=1)
-    """Environments that are sampled, over all runners together."""
+    """Number of environments, over all runners together."""
 
     num_env_runners: Annotated[int, Effect("results")] = Field(default=0, ge=0)
-    """RLlib env runners: processes that sample. 0: the driver does. A runner that dies is replaced. `num_envs` must be
-    a multiple of it."""
+    """Number of RLlib env runners, the processes that sample; 0 samples in the driver. A runner that dies is replaced.
+    `num_envs` must be a multiple of it."""
 
     num_learners: int = Field(default=0, ge=0)
-    """RLlib learners: processes that train, each on its part of the batch. 0: the driver does."""
+    """Number of RLlib learners, the processes that train, each on its part of the batch; 0 trains in the driver."""
 
     cpus_per_env_runner: float = Field(default=0.5, ge=0)
-    """CPUs reserved by an env runner. Sampling and training take turns: half a core is a whole one while it works."""
+    """CPUs reserved by each env runner. Sampling and training take turns, so that half a core each is enough."""
 
     cpus_per_learner: float = Field(default=0.5, ge=0)
-    """CPUs reserved by a learner."""
+    """CPUs reserved by each learner."""
 
     gpus_per_learner: float = Field(default=0.0, ge=0)
-    """GPUs reserved by a learner; with `num_learners` 0 the driver trains on the first GPU if this is above 0."""
+    """GPUs reserved by each learner; if `num_learners` is 0 and this is above 0, the driver trains on the first GPU."""
 
     max_runner_restarts: int = Field(default=1000, ge=0)
-    """Times each env runner is restarted before the run gives up."""
+    """How often each env runner is restarted before the run fails."""
 
     runner_timeout_s: float = Field(default=600.0, gt=0)
-    """An env runner that works on one rollout for longer is replaced."""
+    """Seconds after which an env runner that still works on one rollout is replaced."""
 
     threads: Annotated[int, Effect("results")] = Field(default=1, ge=1)
-    """Threads of the numeric libraries in each process. Controllers are small: more threads are slower."""
+    """Threads of the numeric libraries in each process. More threads are slower for small networks."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -205,7 +205,7 @@ class TRPOJobConfig(
             raise UserError("runtime local has no processes: num_env_runners and num_learners must be 0")
         if self.task == "train" and self.load_model_path is not None:
             raise UserError("load_model_path is what evaluate plays; a training starts from load_sft_pretrain")
-        # At their defaults they may be there: the config.yaml of an earlier run names every option.
+        # Default values are allowed: the config.yaml of an earlier run lists every option.
         shape = [
             f"{name} {getattr(self, name)}"
             for name, field in ActorCriticSettings.model_fields.items()
@@ -220,7 +220,7 @@ class TRPOJobConfig(
 
     @property
     def gymnasium_id(self) -> str:
-        """Of the environment."""
+        """Gymnasium id of the environment."""
         return OWN_ENVIRONMENTS.get(self.env_id, self.env_id)
 
     @property
@@ -233,6 +233,6 @@ class TRPOJobConfig(
 
     @property
     def folder(self) -> Path:
-        """`save_dir`, or its default."""
+        """The run's directory: `save_dir`, or its default."""
         subject = "-".join(Path(clip).stem for clip in self.motion) if self.env_id in OWN_ENVIRONMENTS else self.env_id
         return self.save_dir or Path("runs") / f"trpo-{subject.replace('/', '-').replace(':', '-')}-{self.seed}"

@@ -1,7 +1,7 @@
 """Reads a run directory and writes its `report.html`.
 
-The page is a pure function of the folder, so it can be written at any time: while the run goes on, at its end, or later
-from a copy. What a run leaves for it is listed in docs/reference/file_formats.md.
+The page is a pure function of the folder, so it can be written at any time: during the run, at its end, or later from a
+copy. The files that it uses are listed in docs/reference/file_formats.md.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from motions.settings import flat_values
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 
 MAX_COMPARISONS = 10
-"""Motions are 18 kB for 100 frames; ten pairs keep the page under half a megabyte."""
+"""Largest number of compared motions: at 18 kB per 100 frames, ten pairs keep the page under half a megabyte."""
 
 PHYSICAL_TERMS = ("skate", "jerk", "joint_speed", "skating_ratio", "speed_gate", "contact_share", "margin_active")
-"""Terms with units or scales of their own: they get a chart beside the rewards between -1 and 1."""
+"""Terms with units or scales of their own, which get a chart next to that of the rewards between -1 and 1."""
 
 HEADLINES = ("total", "judge_matching", "fid", "joint_speed_mps")
 
@@ -44,7 +44,7 @@ def write_report(run_directory: Path) -> Path:
 
 
 def read_document(run_directory: Path) -> ReportDocument:
-    """What the report of a run directory shows."""
+    """The contents of a run directory's report."""
     records = read_records(run_directory / "metrics.jsonl")
     configuration = (run_directory / "config.yaml").read_text(encoding="utf-8")
     config = flat_values(GRPOConfig, yaml.safe_load(configuration))
@@ -141,7 +141,7 @@ def _named(records: list[dict[str, Any]], prefix: str, skip: tuple[str, ...]) ->
 
 
 def _by_step(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One record per step: update, evaluation and checkpoint have a line each."""
+    """One record per step: update, evaluation and checkpoint are separate lines of the file."""
     merged: dict[int, dict[str, Any]] = {}
     for record in records:
         merged.setdefault(int(record["step"]), {}).update(record)
@@ -189,7 +189,7 @@ def _evaluation_row(row: dict[str, Any]) -> EvaluationRow:
 
 
 def _verdict(row: dict[str, Any]) -> Verdict:
-    """Good or bad only where the interval of the change excludes 0; without an interval the sign decides."""
+    """Good or bad only if the interval of the change excludes 0; without an interval the sign decides."""
     if row["better"] == "neutral":
         return "neutral"
     sign = 1 if row["better"] == "higher" else -1
@@ -265,7 +265,7 @@ def _comparisons(samples: Path, skeleton: Skeleton) -> list[Comparison]:
 
 
 def _from_best_to_worst(before: Any, after: Any) -> list[int]:
-    """First samples of prompts, from the one whose total rose most to the one whose total fell most, evenly spaced."""
+    """First samples of prompts, evenly spaced from the largest rise of the total to the largest fall."""
     first = np.unique(before["prompt_index"], return_index=True)[1]
     fall = before["terms/total"][first] - after["terms/total"][first]
     ranked = first[np.argsort(fall, kind="stable")]

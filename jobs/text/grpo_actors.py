@@ -1,7 +1,7 @@
-"""The objects of a GRPO run: what its actors build, and what its checkpoints export.
+"""Builds the objects of a GRPO run's actors, and exports its checkpoints.
 
-Factories are module-level functions of the configuration, so that they pickle into any process; the same configuration
-builds the same bits in each.
+Factories are module-level functions of the configuration, so that they can be pickled; equal configurations build the
+same bits in every process.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from rollouts.text.encoders import TextEncoder
 
 
 def build_rollout_worker(config: GRPOConfig) -> RolloutWorker:
-    """What a rollout actor holds."""
+    """The object of a rollout actor."""
     return RolloutWorker(load_policy(config.policy, config.sampling))
 
 
 def build_learner(config: GRPOConfig) -> GRPOLearner:
-    """What the learner actor holds."""
+    """The object of the learner actor."""
     return GRPOLearner(load_policy(config.policy, config.sampling), config.grpo)
 
 
 def mix_rewards(settings: RewardSettings, results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:
-    """The rewards of one group from what the scorers returned."""
+    """The rewards of one group, from the terms that the scorers returned."""
     return combine(results, settings, prompt_text)
 
 
@@ -52,14 +52,14 @@ def step_advantages(config: GRPOConfig, total: np.ndarray, terms: dict[str, np.n
 
 
 MERGED_BASE = "merged_base"
-"""Folder of an export with the base of its adapter, where no other file holds it."""
+"""Folder of an export that holds the base of its adapter, if no other file does."""
 
 
 class PolicyExport:
-    """Writes a version of the policy as files that others read: a merged MDM checkpoint and a peft adapter.
+    """Exports a version of the policy: a merged MDM checkpoint and a peft adapter.
 
     Args:
-        policy: on the CPU; its weights are replaced.
+        policy: policy on the CPU; its weights are replaced.
     """
 
     def __init__(self, config: GRPOConfig, policy: DiffusionPolicy, encoder: TextEncoder) -> None:
@@ -68,14 +68,14 @@ class PolicyExport:
         self._encoder = encoder
 
     def __call__(self, version: PolicyVersion, folder: Path) -> None:
-        """`model#########.pt`, `args.json`, `Mean.npy`, `Std.npy`, and with LoRA `adapter/` in peft's format.
+        """Writes `model#########.pt`, `args.json`, `Mean.npy`, `Std.npy`, and with LoRA `adapter/` in peft's format.
 
-        With `merge_adapter` the adapter's base is no checkpoint of anybody's: it is written too, into `merged_base/`.
+        With `merge_adapter` no existing checkpoint holds the adapter's base, so it is written too, into `merged_base/`.
         """
         self.write(version, folder)
 
     def write(self, version: PolicyVersion, folder: Path) -> Path:
-        """As calling it; returns the model file."""
+        """Writes the same files; returns the path of the model."""
         # peft takes seconds to import, and the driver needs it at the end only.
         from rollouts.checkpoints.adapters import base_network, has_lora, save_adapter
 
@@ -93,14 +93,14 @@ class PolicyExport:
         if has_lora(policy.network):
             base_path = self._config.policy.model_path
             if self._config.policy.merge_adapter:
-                # Relative to the adapter, for a checkpoint's folder is moved after it was written.
+                # Relative to the adapter, because a checkpoint's folder is moved after it has been written.
                 base_path = f"../{MERGED_BASE}"
                 save_mdm(folder / MERGED_BASE, 0, base_network(policy.network), args, policy.normalizer)
             save_adapter(folder / "adapter", policy.network, base_model=base_path)
         return save_mdm(folder, version.number, policy.network, args, policy.normalizer)
 
     def finish(self, version: PolicyVersion, folder: Path) -> Path:
-        """Writes a run's result to its top: as calling it, with the model under the name `model_final.pt`."""
+        """Writes a run's result: the same files, with the model under the name `model_final.pt`."""
         final = folder / "model_final.pt"
         os.replace(self.write(version, folder), final)
         return final

@@ -1,4 +1,4 @@
-"""Prompts of a GRPO run, and the requests of each of its steps."""
+"""Prompts of a GRPO run, and the rollout requests of its steps."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rollouts.messages import RolloutRequest, TextCondition
 
 
 def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
-    """The prompts a run learns on: a file's, or captions of the data's training split; a function of the seed.
+    """The training prompts: those of a file, or captions of the data's training split; a function of the seed.
 
     Raises:
-        UserError: an unreadable or empty file, a prompt without frames, data of another skeleton, or another number
-            of segments than asked for: `composite_k_segments` is about `composite_data_path` and the data's own
-            composite prompts, other files may mix.
+        UserError: an unreadable or empty file, a prompt without frames, data of another skeleton, or another number of
+            segments than `composite_k_segments` says (which applies to `composite_data_path` and composites of the
+            data, not to other files).
     """
     settings = config.prompts
     if path := settings.composite_data_path:
@@ -35,10 +35,10 @@ def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
 
 
 def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
-    """The prompts a run is measured on: a file's, or captions of the data's held-out split; a function of `eval_seed`.
+    """The evaluation prompts: those of a file, or captions of the held-out split; a function of `eval_seed`.
 
     Raises:
-        UserError: as `training_prompts`.
+        UserError: for the same reasons as `training_prompts`.
     """
     settings = config.evaluation
     if settings.eval_prompts_path is not None:
@@ -47,7 +47,7 @@ def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
 
 
 def training_source(config: GRPOConfig) -> str:
-    """Where the prompts of the training come from, in words."""
+    """Description of where the training prompts come from, for messages."""
     for option in ("composite_data_path", "prompts_path"):
         if path := getattr(config.prompts, option):
             return f"{option} {path}"
@@ -55,14 +55,14 @@ def training_source(config: GRPOConfig) -> str:
 
 
 def evaluation_source(config: GRPOConfig) -> str:
-    """Where the prompts of the evaluation come from, in words."""
+    """Description of where the evaluation prompts come from, for messages."""
     if path := config.evaluation.eval_prompts_path:
         return f"eval_prompts_path {path}"
     return f"held-out captions of dataset {config.data.dataset}"
 
 
 def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDataset:
-    """The configuration's data.
+    """The dataset of the configuration.
 
     Raises:
         UserError: its skeleton is not the policy's.
@@ -77,9 +77,9 @@ def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDatas
 
 
 def missing_windows(config: GRPOConfig, skeleton: Skeleton) -> str | None:
-    """Why there are no held-out windows for FID to compare with; None where there are.
+    """The reason why there are no held-out windows, which FID needs; None if there are.
 
-    Prompts from files need no data, so it may be absent, of another skeleton, or without a test split.
+    Prompts from files need no data, so the data may be missing, of another skeleton, or without a test split.
     """
     if config.evaluation.eval_prompts_path is None:
         return None
@@ -95,7 +95,7 @@ class PromptBatches:
 
     Args:
         encode: texts as the policy reads them.
-        num_denoising_steps: of the policy's (respaced) schedule.
+        num_denoising_steps: number of steps of the policy's (respaced) schedule.
 
     Raises:
         PromptTooLongError: a prompt is over the text encoder's limit.
@@ -157,11 +157,11 @@ class PromptBatches:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all prompts: a resumed run must have the same."""
+        """SHA-256 of all prompts: a resumed run must have the same prompts."""
         return hashlib.sha256(repr((self.prompts, self.held_out)).encode()).hexdigest()
 
     def _chosen(self, step: int) -> list[int]:
-        """Indices of the prompts of a step: place k of the run is place k mod P of pass k // P."""
+        """Indices of a step's prompts: position k of the run is position k mod P of pass k // P."""
         count, size = len(self.prompts), self._config.prompts.batch_size
         places = range(step * size, (step + 1) * size)
         orders = {

@@ -257,8 +257,8 @@ def evaluate_characters(
     """The complete evaluation as plain values.
 
     Args:
-            task: options of the task; its rules are replaced by those of `judged`.
-            clips: clips of the task's `motion` to evaluate, by default all.
+        task: options of the task; its rules are replaced by those of `judged`.
+        clips: clips of the task's `motion` to evaluate, by default all.
 
         Returns:
             For the first clip: `policies` by name with `mean` and `episodes`, and `pushes` of the first policy; the

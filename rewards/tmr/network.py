@@ -156,11 +156,11 @@ class TMR(nn.Module):
     """Text encoder, motion encoder and optional decoder, with the statistics of the motion features.
 
     Args:
-            config: sizes of the networks.
-            normalizer: statistics of the motions it is trained on; its eps is replaced by TMR's own.
-            text_encoder_name: encoder of `rollouts/text/encoders.py` whose tokens `encode_text` takes.
-            text_encoder_fingerprint: hash of that encoder's weights, if known.
-            with_decoder: build the decoder (training needs it, rewards do not).
+        config: sizes of the networks.
+        normalizer: statistics of the motions it is trained on; its eps is replaced by TMR's own.
+        text_encoder_name: encoder of `rollouts/text/encoders.py` whose tokens `encode_text` takes.
+        text_encoder_fingerprint: hash of that encoder's weights, if known.
+        with_decoder: build the decoder (training needs it, rewards do not).
     """
 
     mean: Tensor

@@ -1,14 +1,14 @@
-"""The semantic reward: does the motion do what the text says, judged by TMR.
+"""The semantic reward: how well the motion matches the text, by TMR.
 
-Global mode compares the whole motion with the whole text (the segments' texts joined by a space, when there are
-several); dense mode compares every segment with every segment's text (`rewards/tmr/segments.py`). Choices:
+Global mode compares the whole motion with the whole text (the segments' texts joined by a space, if there are several);
+dense mode compares every segment with every segment's text (`rewards/tmr/segments.py`). Choices:
 
-* All clips of a call go through the motion encoder in one padded batch. A distinct text is encoded once, by itself:
-  its embedding's bits then depend on nothing else, in whichever process it is made.
-* A cosine in global mode is TMR's own score, cos / 2 + 0.5 in [0, 1]; the dense mode keeps the raw cosine in [-1, 1],
-  in which R_neg's margin is defined. Distance rewards are in [0, 1] in both.
-* R_pos, R_neg and R_sem are returned in both modes. Logic-Acc and the active margin exist in dense mode only, and are
-  left out otherwise rather than reported as 0.
+* All clips of a call go through the motion encoder in one padded batch. Each distinct text is encoded once, by itself,
+  so that the bits of its embedding depend on nothing else.
+* A cosine in global mode is TMR's own score, cos / 2 + 0.5 in [0, 1]; dense mode uses the cosine itself in [-1, 1], for
+  which R_neg's margin is defined. Rewards of distances are in [0, 1] in both modes.
+* R_pos, R_neg and R_sem are returned in both modes. Logic-Acc and the active margin exist in dense mode only; otherwise
+  they are left out instead of being reported as 0.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from rollouts.text.encoders import load_text_encoder
 from rollouts.text.padding import pad_tokens
 
 _ENCODER_NAMES = {"distilbert-base-uncased": "distilbert"}
-"""How the original's config.json calls our text encoders."""
+"""Maps names of text encoders in TMR's config.json to kinetune's."""
 
 
 class TokenEncoder(Protocol):
-    """The part of `rollouts.text.encoders.TextEncoder` that is used here."""
+    """The methods of `rollouts.text.encoders.TextEncoder` that are used here."""
 
     name: str
     dim: int
@@ -51,25 +51,25 @@ class TokenEncoder(Protocol):
     truncate: bool
 
     def num_tokens(self, text: str) -> int:
-        """Tokens of a text before any truncation."""
+        """Number of tokens of a text before any truncation."""
         ...
 
     def encode_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token embeddings, [L_i, dim] each."""
+        """Token embeddings [L_i, dim] of each text."""
         ...
 
 
 class Embedder:
-    """Embeddings of texts and motions by one TMR: what the reward and the independent judge share.
+    """Embeds texts and motions by one TMR; used by the reward and by the evaluating TMR.
 
     Args:
-        tmr: the network; put in eval mode.
+        tmr: the network; it is set to eval mode.
         text_encoder: the encoder whose tokens it was trained on.
-        device: where it runs.
-        report: of the weights' loading, where they were loaded.
+        device: device of the network.
+        report: report of loading the weights, if they were loaded.
 
     Raises:
-        UserError: the text encoder is another one than the TMR was trained with.
+        UserError: the text encoder is not the one that the TMR was trained with.
     """
 
     def __init__(
@@ -112,7 +112,8 @@ class Embedder:
         return latent.mu.cpu().numpy()
 
     def check_skeleton(self, skeleton: Skeleton) -> None:
-        """
+        """Checks that the TMR fits a skeleton's features.
+
         Raises:
             UserError: the TMR was trained on features of another width or frame rate than the skeleton's.
         """
@@ -124,7 +125,7 @@ class Embedder:
             )
 
     def has_weights_of(self, other: Embedder) -> bool:
-        """Whether both are the same network to the bit, from whatever files."""
+        """Whether both have bitwise equal weights, even if loaded from different files."""
         ours, theirs = self.tmr.state_dict(), other.tmr.state_dict()
         return ours.keys() == theirs.keys() and all(
             values.shape == theirs[name].shape and torch.equal(values.cpu(), theirs[name].cpu())
@@ -143,7 +144,7 @@ class SemanticScorer:
     name = "semantic"
 
     def __init__(self, embedder: Embedder, settings: RewardSettings, skeleton: Skeleton) -> None:
-        """Judge motions of `skeleton`.
+        """Creates a scorer for motions of `skeleton`.
 
         Raises:
             UserError: the TMR was trained on features of another width or frame rate.
@@ -167,9 +168,9 @@ class SemanticScorer:
         """Terms of several groups from one encoder call, in the order of the groups and of their samples.
 
         Raises:
-            RewardError: a motion that cannot be judged (not finite, a segment of fewer than 4 frames) or a term that
-                is not finite.
-            UserError: a text longer than the text encoder takes.
+            RewardError: a motion cannot be scored (not finite, or a segment of fewer than 4 frames), or a term is not
+                finite.
+            UserError: a text is over the text encoder's limit.
         """
         start = time.perf_counter()
         ranges = [self._ranges(group) for group in groups]
@@ -221,8 +222,8 @@ class SemanticScorer:
 
 
 def judged_texts(prompt: Prompt, settings: RewardSettings) -> list[str]:
-    """The texts a prompt's motions are compared with: those of its segments in dense mode; otherwise a single one, the
-    prompt's own text or its segments' texts joined by a space."""
+    """The texts that a prompt's motions are compared with: in dense mode those of its segments; otherwise a single one,
+    the prompt's own text or its segments' texts joined by a space."""
     segment_texts = [segment.text for segment in prompt.segments]
     if settings.use_dense_reward:
         return segment_texts
@@ -233,12 +234,12 @@ def load_embedder(settings: RewardSettings, texts: CheckpointSettings | None = N
     """The TMR and the text encoder that the settings name.
 
     Args:
-        texts: whether too long texts are cut (`truncate_text`) and where embeddings are kept (`text_cache_dir`). The
-            limit is the text encoder's own: `max_text_tokens` is the policy's, whose encoder may be another.
+        texts: whether long texts are truncated (`truncate_text`) and where embeddings are cached (`text_cache_dir`).
+            The limit is the text encoder's own: `max_text_tokens` belongs to the policy's encoder.
 
     Raises:
-        TMRCheckpointError: weights that are missing, of another kind, incomplete or not finite.
-        UserError: unknown text encoder, or one of another width; a device that is not there.
+        TMRCheckpointError: weights are missing, of another kind, incomplete or not finite.
+        UserError: unknown text encoder, or one of another width; a device that does not exist.
     """
     by_file = bool(settings.tmr_text_encoder_path)
     path = BUILTIN_TMR_FOLDER if settings.builtin_tmr else Path(settings.tmr_checkpoint_path)

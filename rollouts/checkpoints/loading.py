@@ -1,4 +1,4 @@
-"""From settings to a policy that acts: checkpoint, adapters, statistics, skeleton, schedule, text encoder."""
+"""Loads a complete policy from settings: checkpoint, adapters, statistics, skeleton, schedule, text encoder."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from rollouts.text.encoders import TextEncoder, load_text_encoder
 
 
 def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
-    """The policy that the settings describe; the same settings and files give the same bits in every process.
+    """The policy that the settings describe; equal settings and files give the same bits in every process.
 
-    With `use_lora` the network has adapters: those of `adapter_path`, or new ones that change no bit.
+    With `use_lora` the network has adapters: those of `adapter_path`, or new ones that do not change the output.
 
     Example:
         policy = load_policy(config.policy, config.sampling)
 
     Raises:
-        CheckpointError, ModelArgsError, AdapterError: the files; see `checkpoints.load_mdm`, `adapters.load_adapter`.
-        UserError: no statistics, or parts that do not fit each other or the device.
+        CheckpointError, ModelArgsError, AdapterError: see `load_mdm` and `load_adapter`.
+        UserError: there are no statistics, or parts do not fit each other or the device.
     """
     return build_policy(load_base(settings), settings, sampling)
 
 
 def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
-    """`load_policy` of what `load_base` gave, for those who want its report too; the network becomes the policy's."""
+    """Builds the policy from the result of `load_base`, whose report some callers need; it takes over the network."""
     if loaded.normalizer is None:
         raise UserError(
             f"there is no Mean.npy and Std.npy beside {loaded.report.path}; --stats_path names the folder of the "
@@ -38,18 +38,18 @@ def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: Sampling
 
 
 def load_base(settings: PolicySettings) -> LoadedMDM:
-    """The checkpoint of the settings, without adapters."""
+    """The checkpoint that the settings name, without adapters."""
     return load_mdm(
         settings.model_path, use_ema=settings.use_ema, stats_path=settings.stats_path, skeleton=settings.skeleton
     )
 
 
 def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
-    """The text encoder of the policy; reads args.json, not the weights.
+    """The text encoder of the policy, chosen by args.json; does not read the weights.
 
     Raises:
-        UserError: it cannot be loaded, or is another one than the policy was trained with (by width, or by the
-            fingerprint that our own checkpoints carry).
+        UserError: it cannot be loaded, or is not the one that the policy was trained with (by width, or by the
+            fingerprint that kinetune's checkpoints hold).
     """
     file = find_checkpoint(settings.model_path)
     args = read_model_args(file)
@@ -73,7 +73,7 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
 def _with_adapters(network: DenoiserNetwork, settings: PolicySettings) -> DenoiserNetwork:
     if settings.adapter_path is None and not settings.use_lora:
         return network
-    # Only here: peft takes seconds to import, and a policy without adapters needs none of it.
+    # Imported here because peft takes seconds to import and a policy without adapters does not need it.
     from rollouts.checkpoints.adapters import add_lora, has_lora, load_adapter, merge_into_base
 
     if settings.adapter_path is not None:

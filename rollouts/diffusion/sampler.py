@@ -51,16 +51,16 @@ def sample(
     """Denoises `initial_noise` [N / branches, T, D] under text encoder output `condition` [N / branches, L, E].
 
     Args:
-            policy: network, schedule, guidance and the Gaussian of a stochastic step.
-            condition: text encoder output, one text per row of `initial_noise`.
-            mask: [N / branches, T] bool, True = real frame; None = all are real.
-            initial_noise: x_T.
-            step_noise: gives the standard normal noise [N, T, D] of a position.
-            stochastic: positions that draw noise; the last position of the schedule cannot.
-            trained: subset of `stochastic` whose transitions are recorded.
-            inpainting: given parts of each motion.
-            branches: number of samples per row of `initial_noise`, adjacent in the result. They are identical until the
-                first stochastic step, and cost one forward until then.
+        policy: network, schedule, guidance and the Gaussian of a stochastic step.
+        condition: text encoder output, one text per row of `initial_noise`.
+        mask: [N / branches, T] bool, True = real frame; None = all are real.
+        initial_noise: x_T.
+        step_noise: gives the standard normal noise [N, T, D] of a position.
+        stochastic: positions that draw noise; the last position of the schedule cannot.
+        trained: subset of `stochastic` whose transitions are recorded.
+        inpainting: given parts of each motion.
+        branches: number of samples per row of `initial_noise`, adjacent in the result. They are identical until the
+            first stochastic step, and cost one forward until then.
         text_mask: [N / branches, L] bool, True = real token; None = all are real.
 
     Raises:

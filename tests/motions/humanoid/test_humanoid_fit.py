@@ -1,4 +1,4 @@
-"""Fitting the humanoid to joints: it inverts the retargeting; rotations are plausible where positions leave a choice."""
+"""Fitting the humanoid to joints: it inverts the retargeting; rotations are plausible where there is a choice."""
 
 from __future__ import annotations
 
