@@ -1,9 +1,9 @@
-"""The registry of rewards: what judges a run, by name.
+"""The registry of rewards: the scorers of a run, by name.
 
-`build_scorers` gives one factory for each scorer; a factory is picklable and small, and loads weights only when it is
-called, in the process that will score. `semantic` and `physics` are built in (physics is computed also where
-`use_physics_reward` is off: its terms are worth watching, its weight is 0), and so is `tracking`, which simulates and
-is left out where `use_tracking_reward` is off. One's own are named in `extra_rewards`:
+`build_scorers` gives one factory per scorer; a factory is small and picklable, and loads weights only when it is
+called, in the process that will score. `semantic` and `physics` are built in (physics is computed even if
+`use_physics_reward` is off, with weight 0, because its terms are informative), as is `tracking`, which simulates and is
+left out unless `use_tracking_reward` is on. Your own rewards are named in `extra_rewards`:
 
     class Height:
         name = "height"                                   # also the name of its main term
@@ -13,7 +13,7 @@ is left out where `use_tracking_reward` is off. One's own are named in `extra_re
         def score(self, motions): ...                     # GroupMotions -> RewardTerms
         def score_many(self, groups): ...                 # several groups at once, in their order
 
-A group's reward is always one `score` call in a run, so that its bits do not depend on how groups are distributed.
+In a run a group's reward is always one `score` call, so that its bits do not depend on how groups are distributed.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _PARTS = ("name", "from_settings", "score", "score_many")
 
 
 class Scorer(Protocol):
-    """Judges groups of motions."""
+    """Interface of a reward: scores groups of motions."""
 
     name: str
 
     @classmethod
     def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> Self:
-        """Build the scorer; weights are loaded here."""
+        """Builds the scorer and loads its weights."""
         ...
 
     def score(self, motions: GroupMotions) -> RewardTerms:
@@ -73,7 +73,7 @@ def load_scorer_class(target: str) -> type[Scorer]:
     """The class that `package.module:Class` names.
 
     Raises:
-        UserError: it cannot be imported or lacks a part of a scorer.
+        UserError: it cannot be imported or lacks a member of a scorer.
     """
     module_name, _, class_name = target.partition(":")
     try:
@@ -89,7 +89,7 @@ def extra_scorers(settings: RewardSettings) -> dict[str, tuple[type[Scorer], flo
     """Classes and weights of `extra_rewards` by scorer name.
 
     Raises:
-        UserError: a class that is no scorer, or a name that is taken.
+        UserError: a class is no scorer, or its name is taken.
     """
     found: dict[str, tuple[type[Scorer], float]] = {}
     for entry in settings.extra_rewards:
@@ -104,7 +104,7 @@ def extra_scorers(settings: RewardSettings) -> dict[str, tuple[type[Scorer], flo
 def build_scorers(
     settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None = None
 ) -> dict[str, ScorerFactory]:
-    """A factory for each scorer of a run, by name; every one must score every group.
+    """A factory for each scorer of a run, by name; every scorer must score every group.
 
     Args:
         texts: how the semantic reward reads texts, as for `rewards.tmr.scorer.load_embedder`.

@@ -1,8 +1,8 @@
-"""Options of the policy and of how it is sampled; imports neither torch nor ray.
+"""Options of the policy and of its sampling; imports neither torch nor ray.
 
-Step positions count along the (respaced) denoising sequence, 0 = noisiest. The defaults of the SDE window are the ones
-that learned on real clips: two stochastic steps among the first five, one shared starting noise per group. With every
-step stochastic and trained, the update is mostly noise.
+Positions of steps count along the (respaced) denoising sequence, 0 = noisiest. The defaults of the SDE window worked
+best on motion capture: two stochastic steps among the first five, and shared initial noise per group. If every step is
+stochastic and trained, the update is mostly noise.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ AmpDtype = Literal["fp32", "bf16", "fp16"]
 
 
 class DeviceSettings(Settings):
-    """Device."""
+    """Device of the networks."""
 
     affects: ClassVar[Affects] = "speed"
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    """Where the network runs: auto (a GPU if there is one), cpu, mps, cuda, cuda:1, or the number of a GPU."""
+    """Device of the network: auto (a GPU if there is one), cpu, mps, cuda, cuda:1, or the number of a GPU."""
 
     @field_validator("device", mode="before")
     @classmethod
     def _gpu_number(cls, value: object) -> object:
-        """A bare number names a GPU, as in MDM's command line."""
+        """A number alone means a GPU, as on MDM's command line."""
         text = str(value)
         return f"cuda:{text}" if text.isdecimal() and not isinstance(value, bool) else value
 
@@ -56,16 +56,15 @@ class DenoisingSettings(DeviceSettings):
     """Gaussian of a stochastic step: `ddpm` (the DDPM posterior), `ddim` (with `eta`), or `package.module:Class`.
     Deterministic steps of the first two are DDIM with eta 0."""
     sampling_steps: int | None = Field(default=None, ge=1)
-    """Denoising steps kept of the model's schedule (evenly respaced); by default all of them."""
+    """Number of denoising steps, evenly selected from the model's noise schedule; by default all."""
     eta: float = Field(default=1.0, gt=0.0, le=1.0)
     """Noise level of stochastic DDIM steps; 1 equals the DDPM posterior."""
     guidance_scale: float = Field(
         default=2.5, ge=0.0, validation_alias=AliasChoices("guidance_scale", "guidance_param")
     )
-    """Classifier-free guidance: unconditional + scale * (conditional - unconditional). 1 needs no unconditional
-    pass."""
+    """Classifier-free guidance: unconditional + scale * (conditional - unconditional); 1 needs one pass only."""
     amp_dtype: AmpDtype = "fp32"
-    """Precision of the network in sampling and scoring. The arithmetic of the steps is fp32 always."""
+    """Precision of the network in sampling and scoring. The arithmetic of the steps is always fp32."""
 
     @field_validator("sampler")
     @classmethod
@@ -79,18 +78,18 @@ class DenoisingSettings(DeviceSettings):
 
 
 class SamplingSettings(DenoisingSettings):
-    """Which steps of a rollout are random, and which of those are trained."""
+    """Which steps of a rollout are stochastic, and which of those are trained."""
 
     sde_window: int = Field(default=2, ge=0)
-    """Consecutive stochastic steps of a rollout; 0 makes every step stochastic except the noiseless last one."""
+    """Number of consecutive stochastic steps of a rollout; 0 makes all steps stochastic but the noiseless last one."""
     sde_window_start: int = Field(default=4, ge=1)
-    """The window starts at a random place among the first so many positions."""
+    """The window of stochastic steps begins at a random position among this many first ones."""
     timestep_fraction: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Share of the stochastic steps that is trained: a random subset for every group, at least one step."""
+    """Fraction of the stochastic steps that is trained: a random subset for every group, with at least one step."""
     share_initial_noise: bool = Field(
         default=True, validation_alias=AliasChoices("share_initial_noise", "init_same_noise")
     )
-    """Start all samples of a group from one noise; they differ through their stochastic steps only."""
+    """Use the same initial noise for all samples of a group; they then differ only through their stochastic steps."""
     eval_sampler: Annotated[str | None, Effect("evaluation")] = None
     """Sampler of evaluations, and of the trained policy in `jobs.generate`; by default the training's. It matters where
     `eval_eta` is above 0: without noise, ddpm and ddim are the same."""
@@ -126,7 +125,7 @@ class SamplingSettings(DenoisingSettings):
 
 
 class TextEncoderSettings(Settings):
-    """Text encoder and the texts it reads."""
+    """Text encoder and limits of its texts."""
 
     text_encoder: str = Field(
         default="minilm", min_length=1, validation_alias=AliasChoices("text_encoder", "text_encoder_type")
@@ -137,50 +136,49 @@ class TextEncoderSettings(Settings):
     """Local folder or hub id of the text encoder's weights; by default the installed package (minilm) or the hub."""
 
     max_text_tokens: int | None = Field(default=None, ge=2)
-    """Longest text in tokens, special tokens included; by default the encoder's own limit (clip 22, as MDM was trained;
-    minilm 256)."""
+    """Longest text in tokens, special tokens included; by default the encoder's limit (clip 22, minilm 256)."""
 
     truncate_text: bool = False
-    """Cut longer texts at the limit, as MDM does, instead of refusing them. Rewards and judges then cut at the limits
-    of their own text encoders."""
+    """Truncate longer texts at the limit, as MDM does; otherwise they are an error. It also applies to the text
+    encoders of rewards and evaluation, at their own limits."""
 
 
 class CheckpointSettings(TextEncoderSettings):
-    """Which policy acts: its checkpoint, its text encoder, its adapters."""
+    """The policy's checkpoint, text encoder and adapters."""
 
     model_path: str = Field(default=BUILTIN, min_length=1)
-    """Checkpoint of the base policy: `builtin` (weights that ship with kinetune), an MDM file such as
+    """Checkpoint of the base policy: `builtin` (weights that come with kinetune), an MDM file such as
     `save/humanml_enc_512_50steps/model000750000.pt` with `args.json` beside it, or its folder (the latest step)."""
 
     use_ema: bool | None = None
-    """Averaged (`model_avg`) or last weights of a checkpoint that holds both; by default what its args.json says."""
+    """Use the averaged (`model_avg`) or the last weights of a checkpoint with both; by default as args.json says."""
 
     stats_path: str | None = Field(default=None, min_length=1)
-    """Folder with the `Mean.npy` and `Std.npy` the policy was trained with (HumanML3D's own folder for the official
-    models); by default the folder of the checkpoint."""
+    """Folder with the `Mean.npy` and `Std.npy` that the policy was trained with (HumanML3D's own folder for MDM's
+    published models); by default the folder of the checkpoint."""
 
     skeleton: str | None = Field(default=None, min_length=1)
     """Skeleton of the policy's features, `humanml3d` or `kit`; by default what args.json says."""
 
     adapter_path: str | None = Field(default=None, min_length=1)
-    """Folder of a LoRA adapter in peft's format to start from. Its own r, alpha and targets hold; the reference policy
-    is the base without it, unless `merge_adapter` is set."""
+    """Folder of a LoRA adapter in peft's format to start from. Its own r, alpha and targets are used; the reference
+    policy is the base without it, unless `merge_adapter` is set."""
 
     allow_other_base: bool = False
-    """Load an adapter although it was trained on other base weights than these."""
+    """Load an adapter even if it was trained on other base weights."""
 
     text_encoder: str = Field(
         default="auto", min_length=1, validation_alias=AliasChoices("text_encoder", "text_encoder_type")
     )
-    """`auto` (what the checkpoint was trained with), `minilm` (offline), `clip`, `distilbert` (one vector for each
-    token, for networks that attend to them), or `package.module:Class`."""
+    """`auto` (the one that the checkpoint was trained with), `minilm` (offline), `clip`, `distilbert` (one embedding
+    per token, for networks that attend to them), or `package.module:Class`."""
 
     text_cache_dir: str | None = Field(default=None, min_length=1)
-    """Folder of text embeddings, shared between runs and processes; by default they are kept in memory only."""
+    """Folder for text embeddings, shared between runs and processes; by default they are kept in memory only."""
 
 
 class PolicySettings(CheckpointSettings):
-    """Low-rank adapters that are trained on a frozen base."""
+    """Low-rank adapters (LoRA) that are trained on a frozen base."""
 
     retired: ClassVar[Mapping[str, Retired]] = {
         "lora_dropout": Retired(
@@ -194,7 +192,7 @@ class PolicySettings(CheckpointSettings):
     """Merge `adapter_path` into the base first: the merged policy is the reference, and new adapters start at 0."""
 
     use_lora: bool = True
-    """Train low-rank adapters on a frozen base, which then is the reference at no cost. Off trains all weights."""
+    """Train low-rank adapters on a frozen base, which is then also the reference. Otherwise train all weights."""
 
     lora_r: int = Field(default=8, ge=1)
     """Rank of the adapters."""
@@ -203,11 +201,11 @@ class PolicySettings(CheckpointSettings):
     """Adapters are scaled by lora_alpha / lora_r."""
 
     lora_target_spec: str = Field(default="all", min_length=1)
-    """Where adapters go: `attn` (q, k, v, out), `ffn`, `text`, `all` (those, and the input and output projections), or
-    module names, separated by commas."""
+    """Layers with adapters: `attn` (q, k, v, out), `ffn`, `text`, `all` (those, and the input and output projections),
+    or module names, separated by commas."""
 
     lora_seed: int = Field(default=0, ge=0, lt=2**63)
-    """Seed of the adapters' random half; the other half is zero, so that the policy starts as the base bit for bit."""
+    """Seed of the adapters' random factor; the other factor is 0, so that the policy starts as the base."""
 
     @model_validator(mode="after")
     def _adapters_have_a_place(self) -> Self:

@@ -45,15 +45,15 @@ class GRPOInputs:
     """M pairs (sample, step) with the Gaussians of the policy and of the reference."""
 
     policy: Transition
-    """The policy being trained; carries the gradient."""
+    """Gaussians of the policy being trained; they carry the gradient."""
     reference: Transition
-    """The reference at the same states, without gradient."""
+    """Gaussians of the reference at the same states, without gradient."""
     next_states: Tensor
-    """The states the rollout drew [M, T, D]."""
+    """States [M, T, D] that the rollout sampled."""
     old_log_probs: Tensor
-    """Their log-probabilities under the policy that drew them [M], mean over valid elements."""
+    """Their log-probabilities [M] under the policy that sampled them, mean over valid elements."""
     advantages: Tensor
-    """[M]."""
+    """Advantages [M]."""
     mask: Tensor | None
     """[M, T] bool, True = real frame; None = all are real."""
     noise_drops: Tensor
@@ -76,7 +76,7 @@ class GRPOTerms:
     loss: Tensor
     policy_loss: Tensor
     penalty: Tensor
-    """What `kl_penalty` multiplies."""
+    """The term that `kl_penalty` multiplies."""
     kl_ref: Tensor
     """Exact KL of the step to the reference, mean over valid elements."""
     log_ratio: Tensor
@@ -86,7 +86,7 @@ class GRPOTerms:
     """1 where the ratio is over its range and the advantage positive."""
 
     def detached(self) -> GRPOTerms:
-        """The same numbers without the graph."""
+        """The same values without the autograd graph."""
         return GRPOTerms(*(getattr(self, field.name).detach() for field in fields(self)))
 
 
@@ -122,10 +122,10 @@ def grpo_loss(inputs: GRPOInputs, settings: GRPOSettings) -> GRPOTerms:
 
 
 def noise_level_drops(schedule: DiffusionSchedule) -> np.ndarray:
-    """How far each position of the denoising sequence moves along sigma = b / (a + b), a^2 = abar, b^2 = 1 - abar.
+    """Decrease of the noise level in each position's step, with sigma = b / (a + b), a^2 = abar, b^2 = 1 - abar.
 
-    sigma is the time of the rectified-flow path that the diffusion path maps to, 1 = noise and 0 = data, so that the
-    drops are Flow-GRPO's |dt| and sum to the first sigma.
+    sigma is the time of the rectified-flow path that the diffusion path corresponds to, 1 = noise and 0 = data, so the
+    decreases are Flow-GRPO's |dt| and sum to the first sigma.
 
     Returns:
         [K] float64, by position (0 = noisiest).
@@ -139,7 +139,7 @@ def noise_level_drops(schedule: DiffusionSchedule) -> np.ndarray:
 
 
 def grpo_metrics(terms: Sequence[GRPOTerms]) -> dict[str, float]:
-    """Means over the pairs of all micro-batches, and the ratio before clipping.
+    """Means over the pairs of all micro-batches, and statistics of the unclipped ratio.
 
     `approx_kl` is Schulman's k3 estimate of KL(old || new) from the ratio, (ratio - 1) - log ratio, never negative.
     """
@@ -147,7 +147,7 @@ def grpo_metrics(terms: Sequence[GRPOTerms]) -> dict[str, float]:
     def joined(name: str) -> Tensor:
         return torch.cat([getattr(term, name) for term in terms])
 
-    # In double: for ratios near 1 the difference of `approx_kl` is far below single precision.
+    # In double precision: for ratios near 1 the difference in `approx_kl` is far below single precision.
     log_ratio = joined("log_ratio").double()
     ratio = log_ratio.exp()
     return {
