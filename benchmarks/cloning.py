@@ -26,7 +26,8 @@ import numpy as np
 
 from benchmarks.learning import write_json
 from cluster.records.curves import draw_comparison, smooth
-from jobs import deepmimic, trpo
+from jobs import trpo
+from jobs.character import deepmimic_run
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.trpo import TRPOJobConfig
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.save_dir or Path(scratch)
         labelled = clone(config, folder)
-        curves = {CLONED: train(deepmimic.trpo_config(config, folder)), ALONE: train(alone(config, folder))}
+        curves = {CLONED: train(deepmimic_run.trpo_config(config, folder)), ALONE: train(alone(config, folder))}
     result = compare(curves, labelled)
     for name, value in result.items():
         print(f"{name:24} {value:.4g}")
@@ -60,14 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def clone(config: DeepMimicConfig, folder: Path) -> int:
     """Clones into `clone/`; returns the number of states that were labelled."""
-    deepmimic.clone(config, folder)
+    deepmimic_run.clone(config, folder)
     records = (folder / "clone" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return int(json.loads(records[-1])["samples"])
 
 
 def alone(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     """The configuration of TRPO for a new network of the clone's shape and initial standard deviation."""
-    values = deepmimic.trpo_config(config, folder).model_dump() | {"load_sft_pretrain": None}
+    values = deepmimic_run.trpo_config(config, folder).model_dump() | {"load_sft_pretrain": None}
     shape = {"hidden_size": config.hidden_size[0], "num_layers": config.num_layers, "activation": config.activation}
     return TRPOJobConfig.model_validate(
         {**values, **shape, "initial_log_std": config.log_std_floor, "save_dir": folder / "alone"}

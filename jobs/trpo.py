@@ -12,21 +12,12 @@ environments.
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import main as cli
 from jobs.command_line.flags import GuideFlag
 from jobs.configs.trpo import TRPOJobConfig
-
-if TYPE_CHECKING:
-    from rollouts.control.vector_sampler import Episodes
-
-SAMPLES = "samples.npz"
-EVALUATION = "evaluation.json"
 
 TRPO_GUIDE: dict[str, GuideFlag] = {
     "g_step": GuideFlag("an iteration is one rollout and one policy step", ("1", "3")),
@@ -43,71 +34,9 @@ def run(config: TRPOJobConfig) -> None:
 
         trpo_training.run(config)
     else:
-        play(config)
+        from jobs.character import controller_episodes
 
-
-def play(config: TRPOJobConfig) -> None:
-    """The tasks `evaluate` and `sample`: runs whole episodes of a controller.
-
-    Raises:
-        UserError: there is no controller, or it was made for other observations.
-    """
-    import torch
-
-    from motions.base.atomic import atomic_write
-    from rollouts.control.actor_critic import load_controller
-    from rollouts.control.environments import make_control_env, observation_schema
-    from rollouts.control.vector_sampler import run_episodes
-
-    torch.set_num_threads(config.threads)
-    path = config.load_model_path or config.folder
-    env = make_control_env(config.gymnasium_id, config.num_eval_episodes, config.environment_options)
-    loaded = load_controller(path, observation_schema(env))
-    episodes = run_episodes(loaded.controller, env, config.seed, not config.stochastic_policy, config.max_episode_steps)
-    env.close()
-    figures = summary(episodes)
-    print(f"{loaded.path}, {config.env_id}: {len(episodes.returns)} episodes, seed {config.seed}")
-    for name, value in figures.items():
-        print(f"{name:20} {value:.4g}")
-    folder = config.save_dir or (path if path.is_dir() else path.parent)
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {"kind": "episodes", "controller": str(loaded.path), "seed": config.seed, **figures}
-    with atomic_write(folder / EVALUATION) as file:
-        file.write(json.dumps(document, indent=1).encode())
-    if config.task == "sample" or config.save_sample:
-        with atomic_write(folder / SAMPLES) as file:
-            file.write(samples_file(episodes))
-        print(f"{len(episodes.rewards)} steps: {folder / SAMPLES}")
-
-
-def summary(episodes: Episodes) -> dict[str, float]:
-    """Scores of whole episodes; the reward per step is included because a return depends on the length."""
-    lengths = episodes.lengths
-    return {
-        "return_mean": float(episodes.returns.mean()),
-        "return_std": float(episodes.returns.std()),
-        "length_mean": float(lengths.mean()),
-        "length_min": float(lengths.min()),
-        "reward_per_step": float(episodes.rewards.mean()),
-        "survived": float(1.0 - episodes.terminated.mean()),
-    }
-
-
-def samples_file(episodes: Episodes) -> bytes:
-    """Content of `samples.npz`: observations [S, O], actions [S, A], rewards [S]; returns, lengths, terminated [N]."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        observations=episodes.observations,
-        actions=episodes.actions,
-        rewards=episodes.rewards,
-        returns=episodes.returns,
-        lengths=episodes.lengths,
-        terminated=episodes.terminated,
-    )
-    return buffer.getvalue()
+        controller_episodes.play(config)
 
 
 def plan(config: TRPOJobConfig) -> None:
@@ -120,15 +49,9 @@ def plan(config: TRPOJobConfig) -> None:
     if config.task != "train":
         print(f"\n{config.task} {config.load_model_path or config.folder} on {config.gymnasium_id}")
         return
-    from jobs.character.trpo_training import describe
+    from jobs.character import trpo_training
 
-    print("\n" + describe(config))
-
-
-def config_from(values: dict[str, Any], **changes: Any) -> TRPOJobConfig:
-    """The configuration with the options that it shares with another job's, for pipelines."""
-    shared = {name: values[name] for name in TRPOJobConfig.model_fields if name in values}
-    return TRPOJobConfig.model_validate(shared | changes)
+    print("\n" + trpo_training.describe(config))
 
 
 if __name__ == "__main__":

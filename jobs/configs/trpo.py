@@ -236,3 +236,9 @@ class TRPOJobConfig(
         """The run's directory: `save_dir`, or its default."""
         subject = "-".join(Path(clip).stem for clip in self.motion) if self.env_id in OWN_ENVIRONMENTS else self.env_id
         return self.save_dir or Path("runs") / f"trpo-{subject.replace('/', '-').replace(':', '-')}-{self.seed}"
+
+
+def config_from(values: dict[str, Any], **changes: Any) -> TRPOJobConfig:
+    """The configuration with the options that it shares with another job's, for pipelines."""
+    shared = {name: values[name] for name in TRPOJobConfig.model_fields if name in values}
+    return TRPOJobConfig.model_validate(shared | changes)

@@ -13,20 +13,21 @@ import json
 import math
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
+from learners.cloning.learner import CloningLearner, CriticData, discounted_returns, fit_critic
 from learners.cloning.settings import CloneRounds
-
-if TYPE_CHECKING:
-    from envs.mujoco.vector_environment import DeepMimicVectorEnv
-    from learners.cloning.learner import CriticData
-    from learners.workers import TrainContext, Workers
-    from rollouts.control.actor_critic import ActorCritic
-    from rollouts.imitation.demonstrations import ActionFunction, Demonstrations, Expert
-    from rollouts.imitation.refinement import Refinement
+from learners.workers import TrainContext, Workers
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller, save_controller
+from rollouts.control.vector_sampler import VectorSampler
+from rollouts.imitation.demonstrations import ActionFunction, Demonstrations, Expert, aggregate, collect
+from rollouts.imitation.experts import RefinedExpert, build_expert
+from rollouts.imitation.refinement import Refinement, refine
 
 DATA_FILE = "demonstrations.npz"
 PROGRESS_FILE = "progress.json"
@@ -34,10 +35,6 @@ PROGRESS_FILE = "progress.json"
 
 def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
     """The training function of each worker; `values` are the fields of `CloneRounds` as plain values."""
-    from envs.mujoco.vector_environment import make_vector_env
-    from learners.cloning.learner import CloningLearner
-    from rollouts.imitation.demonstrations import aggregate
-    from rollouts.imitation.experts import RefinedExpert, build_expert
 
     config = CloneRounds.model_validate(values)
     workers = context.workers
@@ -89,7 +86,6 @@ def share_of(count: int, workers: Workers) -> int:
 
 def refinements(config: CloneRounds) -> dict[str, Refinement]:
     """Corrections of the labels by clip, or none without `refine_actions`; every worker computes the same."""
-    from rollouts.imitation.refinement import refine
 
     if not config.refine_actions or config.refine_method == "none":
         return {}
@@ -100,7 +96,6 @@ def collect_round(
     config: CloneRounds, env: DeepMimicVectorEnv, expert: Expert, controller: ActorCritic, index: int, rank: int
 ) -> Demonstrations:
     """The labelled states of one round of this worker's environments."""
-    from rollouts.imitation.demonstrations import collect
 
     hz = config.control_hz
     return collect(
@@ -120,7 +115,6 @@ def collect_round(
 
 def acting(controller: ActorCritic) -> ActionFunction:
     """A function from observations to the controller's mean actions, both as arrays."""
-    import torch
 
     def act(observations: np.ndarray) -> np.ndarray:
         return controller.act(torch.from_numpy(np.ascontiguousarray(observations))).numpy()
@@ -130,7 +124,6 @@ def acting(controller: ActorCritic) -> ActionFunction:
 
 def gather(data: Demonstrations, workers: Workers) -> Demonstrations:
     """The samples of all workers, in the order of their ranks."""
-    from rollouts.imitation.demonstrations import Demonstrations
 
     if workers.size == 1:
         return data
@@ -143,7 +136,6 @@ def warm_critic(
     config: CloneRounds, env: DeepMimicVectorEnv, controller: ActorCritic, workers: Workers
 ) -> dict[str, float]:
     """Rolls out the finished clone with its action noise; every worker fits the same critic to all rollouts."""
-    from learners.cloning.learner import CriticData, fit_critic
 
     data = critic_rollouts(config, env, controller, workers.rank)
     everything = CriticData(workers.gather(data.observations), workers.gather(data.returns))
@@ -152,8 +144,6 @@ def warm_critic(
 
 def critic_rollouts(config: CloneRounds, env: DeepMimicVectorEnv, controller: ActorCritic, rank: int) -> CriticData:
     """States and returns of the clone with its action noise: what reinforcement learning will sample first."""
-    from learners.cloning.learner import CriticData, discounted_returns
-    from rollouts.control.vector_sampler import VectorSampler
 
     sampler = VectorSampler(env, config.seed, stream=rank)
     rollout = sampler.collect(controller, math.ceil(config.critic_warm_s * config.control_hz), 0)
@@ -185,7 +175,6 @@ class _Run:
 
     def checkpoint(self, context: TrainContext, figures: dict[str, float]) -> None:
         """Reports the round's metrics, with a checkpoint of everything that a restart needs."""
-        from rollouts.control.actor_critic import save_controller
 
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
@@ -202,8 +191,6 @@ class _Run:
 
     def load(self, folder: Path) -> None:
         """Continues after the last round of a checkpoint."""
-        from rollouts.control.actor_critic import load_controller
-        from rollouts.imitation.demonstrations import Demonstrations
 
         self.controller.load_state_dict(load_controller(folder, self.schema).controller.state_dict())
         with np.load(folder / DATA_FILE, allow_pickle=False) as saved:
@@ -215,7 +202,6 @@ class _Run:
 
 def new_clone(config: CloneRounds, schema: dict[str, Any]) -> ActorCritic:
     """An untrained controller for the environment's observations; its weights are a function of the seed."""
-    from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 
     shape = ActorCriticConfig(
         observation_dim=schema["observation_size"],

@@ -25,18 +25,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
+from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
+from envs.settings import ControlInterfaceSettings, DeepMimicSettings, HumanoidSettings, ReferenceSettings
+from motions.humanoid.mocap import CLIP_NAMES
 from rewards.evaluation.settings import ControlEvaluationSettings
-
-if TYPE_CHECKING:
-    from envs.mujoco.vector_environment import DeepMimicVectorEnv
-    from envs.settings import DeepMimicSettings
-    from rollouts.control.actor_critic import ActorCritic
-    from rollouts.imitation.demonstrations import Expert
-    from rollouts.imitation.settings import DemonstrationSettings
+from rollouts.control.actor_critic import ActorCritic
+from rollouts.imitation.demonstrations import Expert
+from rollouts.imitation.experts import build_expert
+from rollouts.imitation.settings import DemonstrationSettings
 
 CharacterPolicy = Callable[["DeepMimicVectorEnv", np.ndarray], np.ndarray]
 """Maps the environment and its observations [N, O] to actions [N, A]."""
@@ -79,8 +80,6 @@ def judged(task: DeepMimicSettings) -> DeepMimicSettings:
     The controller's own clips (which define the units of absolute actions), interface and physics remain. For clips
     from files the ground bodies remain too, as their defaults are known for built-in clips only.
     """
-    from envs.settings import ControlInterfaceSettings, DeepMimicSettings, HumanoidSettings, ReferenceSettings
-    from motions.humanoid.mocap import CLIP_NAMES
 
     own = HumanoidSettings.model_fields | ReferenceSettings.model_fields | ControlInterfaceSettings.model_fields
     kept = {*own, "nthread"} - {"root_sync"}
@@ -91,7 +90,6 @@ def judged(task: DeepMimicSettings) -> DeepMimicSettings:
 
 def unusual(task: DeepMimicSettings) -> dict[str, Any]:
     """Physics, reference and ground bodies of a task that differ from the defaults and make a clip easier or harder."""
-    from envs.settings import HumanoidSettings
 
     names = (*HumanoidSettings.model_fields, "seam_blend_s", "keep_cycle_height", "ground_bodies")
     fields = type(task).model_fields
@@ -114,7 +112,6 @@ def imitation_episodes(
         clip: index into the task's clips.
         record: keep the states, for drawing.
     """
-    from envs.mujoco.vector_environment import make_vector_env
 
     task = task.model_copy(update={"max_episode_s": num_steps / task.control_hz})
     env = make_vector_env(task, len(phases), seed=0)
@@ -168,7 +165,6 @@ def possible_steps(env: DeepMimicVectorEnv, phases: np.ndarray, num_steps: int, 
 
 def controller_policy(controller: ActorCritic) -> CharacterPolicy:
     """The controller's mean action, without noise."""
-    import torch
 
     def act(env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
         return controller.act(torch.from_numpy(np.ascontiguousarray(observations))).numpy()
@@ -240,7 +236,6 @@ class ExpertPolicy:
 
     def __call__(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
         """Actions [N, A] of the expert."""
-        from rollouts.imitation.experts import build_expert
 
         motion = env.settings.motion
         if motion not in self._experts:

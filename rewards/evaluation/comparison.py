@@ -16,16 +16,16 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
-
-if TYPE_CHECKING:
-    from motions.skeleton.skeletons import Skeleton
-    from rewards.evaluation.text import Evaluation
+from motions.data.prompts import save_prompts
+from motions.metrics import frechet_distance
+from motions.skeleton.skeletons import Skeleton
+from rewards.evaluation.text import Evaluation, metre_joints
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +113,6 @@ def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray |
     changes.append(_paired("diversity_m", before.diversity_m[:, None], after.diversity_m[:, None]))
     generated = [evaluation.segment_embeddings for evaluation in (before, after)]
     if real_embeddings is not None:
-        from motions.metrics import frechet_distance
-
         fids = [frechet_distance(real_embeddings, latents) for latents in generated if latents is not None]
         if len(fids) == 2:
             changes.append(Change("fid", fids[0], fids[1], None))
@@ -164,7 +162,6 @@ def write_evaluation(
     Args:
         sampler: description of the sampling settings, for the report.
     """
-    from motions.data.prompts import save_prompts
 
     samples = run_dir / "samples"
     samples.mkdir(exist_ok=True)
@@ -189,7 +186,6 @@ def _paired(name: str, before: np.ndarray, after: np.ndarray) -> Change:
 
 
 def _save_samples(path: Path, evaluation: Evaluation, skeleton: Skeleton) -> None:
-    from rewards.evaluation.text import metre_joints
 
     joints = [metre_joints(group, skeleton) for group in evaluation.groups]
     num_frames = max(motions.shape[1] for motions in joints)

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from motions.base.errors import UserError
-
-if TYPE_CHECKING:
-    from motions.data.prompts import Prompt
-    from rewards.settings import RewardSettings
-    from rewards.tmr.scorer import TokenEncoder
+from motions.data.prompts import MIN_SEGMENT_FRAMES, Prompt
+from rewards.settings import RewardSettings
+from rewards.tmr.scorer import TokenEncoder, judged_texts
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,6 @@ def check_prompts(source: str, prompts: Sequence[Prompt], limits: PromptLimits) 
     Raises:
         UserError: names source, prompt, value and limit.
     """
-    from rewards.tmr.scorer import judged_texts
 
     for number, prompt in enumerate(prompts, start=1):
         readers: dict[str, tuple[TokenEncoder, list[str]]] = {}
@@ -54,7 +50,6 @@ def check_prompts(source: str, prompts: Sequence[Prompt], limits: PromptLimits) 
 
 
 def _frames_misfit(prompt: Prompt, limits: PromptLimits) -> str | None:
-    from motions.data.prompts import MIN_SEGMENT_FRAMES
 
     if prompt.num_frames > limits.max_frames:
         return (

@@ -15,23 +15,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from motions.base.errors import UserError
-
-if TYPE_CHECKING:
-    from motions.data.prompts import Prompt
-    from motions.skeleton.skeletons import Skeleton
-    from rewards.messages import Mixed
-    from rewards.scorers import Scorer
-    from rewards.settings import RewardSettings
-    from rewards.tmr.scorer import Embedder
-    from rollouts.diffusion.policy import DiffusionPolicy
-    from rollouts.messages import GroupMotions
-    from rollouts.settings import CheckpointSettings
-    from rollouts.text.encoders import TextEncoder
+from motions.data.prompts import Prompt
+from motions.skeleton.features import recover_joints
+from motions.skeleton.skeletons import Skeleton
+from rewards.messages import Mixed
+from rewards.mixing import combine
+from rewards.scorers import Scorer
+from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
+from rewards.tmr.scorer import Embedder, load_embedder
+from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.requests import evaluation_requests
+from rollouts.diffusion.windows import ancestral_positions
+from rollouts.diffusion.worker import RolloutWorker
+from rollouts.messages import GroupMotions, PolicyVersion
+from rollouts.settings import CheckpointSettings
+from rollouts.text.encoders import TextEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,6 @@ def evaluate_policy(
         ValueError: there is no prompt.
         RewardError: a reward fails or is not finite.
     """
-    from rewards.mixing import combine
 
     groups = generate(policy, encoder, prompts, num_samples, seed)
     rewards = [
@@ -159,9 +161,6 @@ def group_diversity_m(joints: np.ndarray, lengths: np.ndarray) -> float:
 
 def metre_joints(group: GroupMotions, skeleton: Skeleton) -> np.ndarray:
     """Joint positions [S, T, J, 3] of a group in metres, y up."""
-    import torch
-
-    from motions.skeleton.features import recover_joints
 
     return recover_joints(torch.tensor(group.features), skeleton).numpy() * skeleton.metres_per_unit
 
@@ -185,10 +184,6 @@ def generate(
         RolloutError: a prompt without frames, or motions that are not finite.
         PromptTooLongError: a prompt is over the text encoder's limit.
     """
-    from rollouts.diffusion.requests import evaluation_requests
-    from rollouts.diffusion.windows import ancestral_positions
-    from rollouts.diffusion.worker import RolloutWorker
-    from rollouts.messages import PolicyVersion
 
     if not prompts:
         raise ValueError("there is no prompt")
@@ -211,8 +206,6 @@ def load_judge(path: str, skeleton: Skeleton, texts: CheckpointSettings | None =
         TMRCheckpointError: the files; see `rewards.tmr.checkpoints.load_tmr`.
         UserError: it was trained on features of another skeleton.
     """
-    from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
-    from rewards.tmr.scorer import load_embedder
 
     if path == "none":
         return None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from motions.data.prompts import Prompt
-    from rollouts.messages import RolloutRequest, TextCondition
-    from rollouts.settings import Denoising
+from motions.data.prompts import Prompt
+from rollouts.messages import RolloutRequest, TextCondition
+from rollouts.settings import Denoising
 
 
 def evaluation_requests(
@@ -27,7 +25,6 @@ def evaluation_requests(
         stochastic_steps: positions that draw noise; none for the deterministic sampler.
         denoising: as in `RolloutRequest`.
     """
-    from rollouts.messages import RolloutRequest
 
     return [
         RolloutRequest(

@@ -11,7 +11,7 @@ import pytest
 from cluster.runtime.connect import Connection
 from envs.mujoco.vector_environment import make_vector_env
 from envs.settings import BODY_NAMES, DeepMimicSettings
-from jobs import deepmimic
+from jobs.character import deepmimic_run
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import SFTConfig
@@ -36,14 +36,16 @@ def tiny(folder: Path, **changes: Any) -> DeepMimicConfig:
 
 def run_words(*words: object) -> int:
     argv = [str(word) for word in words]
-    return cli.main(DeepMimicConfig, deepmimic.run, deepmimic.__doc__, "jobs.deepmimic", deepmimic.plan, argv=argv)
+    return cli.main(
+        DeepMimicConfig, deepmimic_run.run, deepmimic_run.__doc__, "jobs.deepmimic", deepmimic_run.plan, argv=argv
+    )
 
 
 def test_a_run_goes_from_clip_to_report_and_resumes_by_stage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    deepmimic.run(tiny(folder))
+    deepmimic_run.run(tiny(folder))
     stages = json.loads((folder / "stages.json").read_text())
     assert list(stages) == ["clone", "trpo", "evaluation"]
     evaluation = json.loads((folder / "evaluation.json").read_text())
@@ -55,12 +57,12 @@ def test_a_run_goes_from_clip_to_report_and_resumes_by_stage(
     (folder / "stages.json").write_text(json.dumps({name: stages[name] for name in ("clone", "trpo")}))
     (folder / "evaluation.json").unlink()
     capsys.readouterr()
-    deepmimic.run(tiny(folder, resume=True))
+    deepmimic_run.run(tiny(folder, resume=True))
     assert "clone: finished before" in capsys.readouterr().out
     assert json.loads((folder / "evaluation.json").read_text()) == evaluation
-    deepmimic.run(tiny(folder, resume=True, eval_episodes=3))
+    deepmimic_run.run(tiny(folder, resume=True, eval_episodes=3))
     assert len(json.loads((folder / "evaluation.json").read_text())["phases"]) == 3
-    deepmimic.run(tiny(folder, resume=True, num_timesteps=384))
+    deepmimic_run.run(tiny(folder, resume=True, num_timesteps=384))
     longer = load_controller(folder / "trpo")
     # Steps that only begin an episode are not counted, so a batch may be needed more.
     assert 384 <= longer.extra["timesteps"] < 384 + 128
@@ -77,7 +79,7 @@ def test_tune_sweeps_over_the_options(ray_cluster: Connection, tmp_path: Path) -
     small = {"trpo": False, "video_s": 0.0, "epochs": 1, "eval_push_forces": (), "eval_steps": 10}
     space = {**TINY, **small, "save_dir": str(tmp_path / "sweep"), "hidden_size": tune.grid_search([(8,), (12,)])}
     run_config = tune.RunConfig(storage_path=str(tmp_path / "tune"), verbose=0)
-    results = tune.Tuner(deepmimic.trial, param_space=space, run_config=run_config).fit()
+    results = tune.Tuner(deepmimic_run.trial, param_space=space, run_config=run_config).fit()
     assert results.num_errors == 0 and len(results) == 2
     best = results.get_best_result("normalised_return", "max").metrics
     assert best is not None and 0 < best["normalised_return"] <= 1
@@ -150,7 +152,7 @@ def test_options_of_the_task_are_heard_at_an_evaluation(tmp_path: Path, capsys: 
 def test_absolute_actions_keep_the_units_of_all_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = DeepMimicSettings(motion=("walk", "run"), motion_weights=(1.0, 3.0), action_mode="absolute")
     config = DeepMimicConfig(task="evaluate", controller=untrained(tmp_path / "both", both), motion=("run",))
-    task, clips = deepmimic.task_of(config, deepmimic.load(config))
+    task, clips = deepmimic_run.task_of(config, deepmimic_run.load(config))
     assert task.motion == both.motion and task.motion_weights == both.motion_weights and clips == ("run",)
     short = ("--eval_steps", 4, "--eval_episodes", 2, "--controller", tmp_path / "both", "--save_dir", tmp_path / "out")
     assert run_words("--task", "evaluate", *short, "--motion", "run", "--video_s", 0) == 0
@@ -163,23 +165,23 @@ def test_an_evaluation_with_other_numbers_is_made_again(tmp_path: Path) -> None:
     config = tiny(tmp_path / "run")
     assert config.save_dir is not None
     config.save_dir.mkdir()
-    assert deepmimic.outdated_stages(tiny(config.save_dir)) == ()
+    assert deepmimic_run.outdated_stages(tiny(config.save_dir)) == ()
     (config.save_dir / "config.yaml").write_text(cli.settings_yaml(config))
-    assert deepmimic.outdated_stages(config) == ()
+    assert deepmimic_run.outdated_stages(config) == ()
     for change in ({"eval_episodes": 3}, {"eval_push_forces": (50.0,)}, {"video_s": 0.2}):
-        assert deepmimic.outdated_stages(tiny(config.save_dir, **change)) == ("evaluation",)
-    assert deepmimic.outdated_stages(tiny(config.save_dir, num_timesteps=512)) == ("trpo", "evaluation")
+        assert deepmimic_run.outdated_stages(tiny(config.save_dir, **change)) == ("evaluation",)
+    assert deepmimic_run.outdated_stages(tiny(config.save_dir, num_timesteps=512)) == ("trpo", "evaluation")
 
 
 def test_learners_of_their_own_are_counted(tmp_path: Path) -> None:
     config = tiny(tmp_path, runtime="ray", num_env_runners=2, num_learners=2, num_workers=1)
-    assert deepmimic.needed_cpus(config) == 2 * config.cpus_per_env_runner + 2 * config.cpus_per_learner + 1
+    assert deepmimic_run.needed_cpus(config) == 2 * config.cpus_per_env_runner + 2 * config.cpus_per_learner + 1
 
 
 def test_controllers_that_are_not_there_or_do_not_fit_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deepmimic, "RESULTS", tmp_path)
+    monkeypatch.setattr(deepmimic_run, "RESULTS", tmp_path)
     assert run_words("--task", "evaluate", "--motion", "walk") == 2
     assert "no controller ships for walk" in capsys.readouterr().err
     schema = make_vector_env(DeepMimicSettings(target_steps=(1,)), 1).observation_schema
@@ -207,7 +209,7 @@ def test_orders_that_make_no_sense_are_refused(
 
 
 def test_a_plan_names_stages_and_checks_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    deepmimic.plan(tiny(tmp_path / "run"))
+    deepmimic_run.plan(tiny(tmp_path / "run"))
     text = capsys.readouterr().out
     assert "TRPO: 256 steps in batches of 128" in text and "clips: walk" in text
     assert not (tmp_path / "run").exists()

@@ -14,8 +14,8 @@ from cluster.records.run import open_run
 from cluster.records.run_directory import RunDirectoryError
 from cluster.runtime.connect import Connection
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
-from jobs import deepmimic, sft
-from jobs.character import sft_training
+from jobs import sft
+from jobs.character import deepmimic_run, sft_training
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import SFTConfig
@@ -200,9 +200,9 @@ def test_the_critic_starts_with_the_discount_of_what_follows(tmp_path: Path) -> 
     expected = np.sum([0.8**k * first[k : k + rows] for k in range(len(first) - rows + 1)], axis=0)
     np.testing.assert_allclose(sums[:5], expected[:5], rtol=0.05)
     whole = DeepMimicConfig(save_dir=tmp_path, gamma=0.9)
-    assert deepmimic.clone_config(whole, tmp_path).critic_warm_gamma == 0.9
+    assert deepmimic_run.clone_config(whole, tmp_path).critic_warm_gamma == 0.9
     apart = DeepMimicConfig(save_dir=tmp_path, gamma=0.9, critic_warm_gamma=0.5)
-    assert deepmimic.clone_config(apart, tmp_path).critic_warm_gamma == 0.5
+    assert deepmimic_run.clone_config(apart, tmp_path).critic_warm_gamma == 0.5
 
 
 @pytest.mark.ray

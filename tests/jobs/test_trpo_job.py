@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from jobs import trpo
+from jobs.character.deepmimic_run import trpo_config
 from jobs.character.trpo_training import rllib_config, to_arrays, to_tensors
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
-from jobs.deepmimic import trpo_config
 from rollouts.control.actor_critic import ControllerError, load_controller
 
 if TYPE_CHECKING:
