@@ -64,8 +64,9 @@ line; each later one wins. These options belong to every job:
 
 A switch is turned on by its name and off by `--no_` before the name. A dash and an underscore are the same in a name.
 Options belong to groups; where two groups of a job have an option of the same name, the group stands in front of it, as
-in `--cloning.learning_rate`, and it always may. Files hold options flat, or nested by group, as `config.yaml` does.
-Exit codes: 0 for success, 2 for a mistake in the options or files that were given.
+in `--policy.lora_r`, and it always may. Files hold options flat, or nested by group, as `config.yaml` does.
+Exit status: 0 for success; 2 for a mistake in the options or files that were given, told in one line; 130 when
+interrupted; 1 for everything else, with the traceback, which is also written to `error.log` in the run's folder.
 
 | command | what it does | presets |
 |---|---|---|

@@ -1,7 +1,7 @@
 """What a configuration model looks like on a command line: one `Flag` per option, and words into values.
 
 A flag is flat where its name is unique in the job (`--group_size`) and has the group in front where it is not
-(`--cloning.learning_rate`); the form with groups is always accepted. Choices: no abbreviations (an option added later
+(`--policy.lora_r`); the form with groups is always accepted. Choices: no abbreviations (an option added later
 must not change what an old command means), a dash and an underscore are the same in a name, a scalar given twice is an
 error, and a word that is not understood names what was probably meant. Bounds and types stay in the model; this file
 only reads them.

@@ -12,7 +12,7 @@ from jobs.command_line.flags import flags_of, names_of
 from jobs.command_line.main import CLI_FLAGS
 from tests.house.source_tree import LAYERS, ROOT, relative, sources, tree_of
 
-WORD = re.compile(r"(?<![\w-])--([a-z][a-z0-9_-]*[a-z0-9])(?![\w>-])")
+WORD = re.compile(r"(?<![\w-])--([a-z][a-z0-9_.-]*[a-z0-9])(?![\w>-])")
 
 OTHER_TOOLS = {
     "working-dir": "ray job submit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cluster.records.run import open_run
 from cluster.run.training_loop import BatchTraining, train
 from cluster.settings import RunSettings
+from motions.settings import Effect
 
 TARGET = torch.tensor([1.0, -2.0])
 
@@ -40,7 +41,7 @@ class Toy:
 class Settings(RunSettings):
     """The options of a job with the toy."""
 
-    num_steps: int = 7
+    num_steps: Annotated[int, Effect("length")] = 7
     spread: float = 1.0
     """An option that results depend on."""
 
