@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from learners.grpo.learner import GRPOLearner as GRPOLearner
     from learners.grpo.loss import GRPOInputs as GRPOInputs
     from learners.grpo.loss import GRPOTerms as GRPOTerms
+    from learners.grpo.loss import PolicyLoss as PolicyLoss
     from learners.grpo.loss import grpo_loss as grpo_loss
     from learners.grpo.settings import GRPOSettings as GRPOSettings
     from learners.supervised.diffusion import SupervisedLearner as SupervisedLearner
