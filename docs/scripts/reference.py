@@ -23,6 +23,7 @@ sys.path.insert(0, ROOT)
 from jobs.command_line.flags import REQUIRED, Flag, flags_of  # noqa: E402
 from jobs.command_line.main import preset_names  # noqa: E402
 from motions.base.public_names import public_names  # noqa: E402
+from motions.settings import spellings_of  # noqa: E402
 
 JOBS = {
     "grpo": "jobs.configs.grpo:GRPOConfig",
@@ -126,7 +127,11 @@ def load(place: str) -> Any:
 def options_page(job: str, model: Any, doc: str) -> str:
     """Every option of a job under the heading of its group."""
     parts = [f"# jobs.{job}", markdown(doc)]
-    flags = list(flags_of(model).values())
+    by_path = flags_of(model)
+    flags = sorted(by_path.values(), key=lambda flag: flag.default != REQUIRED)
+    if model.important:
+        names = [by_path[spellings_of(model)[name]].name for name in model.important]
+        parts.append("The options that matter most: " + ", ".join(f"[`--{name}`](#{name})" for name in names) + ".")
     order = {flag.heading: index for index, flag in reversed(list(enumerate(flags)))}
     for heading, members in groupby(sorted(flags, key=lambda flag: order[flag.heading]), key=lambda flag: flag.heading):
         parts += [f"## {heading}", *map(option, members)]
