@@ -80,7 +80,7 @@ class Settings(BaseModel):
             GRPOConfig.of(save_dir="runs/first", group_size=8, rewards={"beta_s": 2.0})
 
         Raises:
-            UserError: an unknown option, or one that is given twice.
+            UserError: an unknown option, a flat name that several groups have, or an option that is given twice.
             pydantic.ValidationError: an illegal value.
         """
         found: dict[str, Any] = {}
@@ -88,7 +88,7 @@ class Settings(BaseModel):
             if path is None:
                 retired = retired_options(cls).get(spelling)
                 if retired is None or not retired.accepts(value):
-                    raise UserError(f"unknown option {spelling!r} of {cls.__name__}")
+                    raise UserError(_refusal(cls, spelling, value))
             elif path in found:
                 raise UserError(f"{path} is given twice, once as {spelling}")
             else:
@@ -313,7 +313,7 @@ def _meanings(config: type[Settings]) -> dict[str, str]:
             for depth in range(len(groups) + 1):
                 full = depth == len(groups)
                 whole = ".".join([*groups[len(groups) - depth :], spelling])
-                rank = (0 if full and groups else 1) if spelling == name else 2
+                rank = (0 if full else 1) if spelling == name else 2
                 claims.setdefault(whole, []).append((rank, path))
     meanings = {}
     for spelling, claimed in claims.items():
@@ -324,6 +324,18 @@ def _meanings(config: type[Settings]) -> dict[str, str]:
         if len(paths) == 1:
             meanings[spelling] = paths[0]
     return meanings
+
+
+def _refusal(config: type[Settings], spelling: str, value: object) -> str:
+    """Why a spelling that is no option, or no option any more, is not accepted."""
+    retired = retired_options(config).get(spelling)
+    if retired is not None:
+        return f"{spelling} {value} is not supported: {retired.reason}"
+    options = options_of(config).values()
+    meant = [option.flag for option in options if any(one.endswith(f".{spelling}") for one in option.spellings)]
+    if meant:
+        return f"{spelling!r} could be any of {', '.join(meant)}; say which"
+    return f"unknown option {spelling!r} of {config.__name__}"
 
 
 def _own_spellings(name: str, field: FieldInfo) -> tuple[str, ...]:

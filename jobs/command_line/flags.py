@@ -152,7 +152,7 @@ def read_flags(
 
 def unknown(word: str, name: str, flags: Mapping[str, Flag]) -> str:
     """What is wrong with an option that is none: it belongs to several groups, or which ones have names like it."""
-    meant = [f"--{flag.name}" for flag in flags.values() if flag.name.endswith(f".{name}")]
+    meant = [f"--{flag.name}" for flag in flags.values() if any(one.endswith(f".{name}") for one in flag.spellings)]
     if meant:
         return f"{word} could be any of {', '.join(meant)}; say which"
     plain = [spelling for flag in flags.values() for spelling in (flag.name, *flag.aliases)]

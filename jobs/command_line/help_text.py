@@ -86,14 +86,8 @@ def _explained(flags: list[Flag]) -> list[str]:
 
 
 def _listed(heading: str, members: list[Flag]) -> str:
-    names = textwrap.fill(
-        "  ".join(f"--{spelling}" for flag in members for spelling in (flag.name, *flag.aliases)),
-        WIDTH,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_on_hyphens=False,
-    )
-    return f"{heading}\n{names}"
+    names = "  ".join(f"--{spelling}" for flag in members for spelling in (flag.name, *flag.aliases))
+    return f"{heading}\n{_filled(names, '  ')}"
 
 
 def _option(flag: Flag) -> str:
@@ -101,5 +95,10 @@ def _option(flag: Flag) -> str:
     value = "" if flag.kind == "bool" else " VALUE ..." if flag.kind in ("list", "numbers") else " VALUE"
     default = REQUIRED if flag.default == REQUIRED else f"default: {flag.default}"
     text = f"{flag.doc} " if flag.doc else ""
-    body = textwrap.fill(f"{text}[{flag.legal}; {default}]", WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+    body = _filled(f"{text}[{flag.legal}; {default}]", INDENT)
     return f"  {spelled}{value}\n{body}"
+
+
+def _filled(text: str, indent: str) -> str:
+    """Lines of a paragraph. Paths and options with a dash stay in one piece, to be copied."""
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)

@@ -205,6 +205,8 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
         if option is None and spelling in retired:
             if not retired[spelling].accepts(value):
                 errors.append(f"{path}: {spelling} {value} is not supported: {retired[spelling].reason}")
+        elif option is None and spelling in groups_of(config):
+            errors.append(f"{path}: {spelling} is a group: expected a mapping of its options to values, got {value!r}")
         elif option is None:
             errors.append(f"{path}: {unknown(repr(spelling), spelling, flags)}")
         elif option in values:
@@ -248,10 +250,11 @@ def command_of(settings: Settings, job: str) -> str:
 
 
 def _help_topic(words: Sequence[str]) -> str | None:
-    """The word behind `--help`, or an empty one; None where no help is asked for."""
+    """The word behind `--help` or in `--help=WORD`, or an empty one; None where no help is asked for."""
     for index, word in enumerate(words):
-        if word in ("--help", "-h"):
-            following = words[index + 1 : index + 2]
+        name, _, topic = word.partition("=")
+        if name in ("--help", "-h"):
+            following = [topic] if topic else words[index + 1 : index + 2]
             return "" if not following or following[0].startswith("-") else following[0]
     return None
 
