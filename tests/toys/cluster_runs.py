@@ -1,14 +1,20 @@
-"""Toy runs for tests of the cluster layer, on either runtime."""
+"""Toy runs for tests of the cluster layer, on either runtime.
+
+The training functions of Ray Train stand in a module because its workers find them by name.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cluster.records.run import open_run
 from cluster.run.algorithm import Algorithm
@@ -17,6 +23,7 @@ from cluster.run.plan import Workload
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import Role, Runtime
 from cluster.settings import ClusterSettings, RolloutRunSettings
+from learners.workers import TrainContext
 from rewards.messages import RewardError, RewardTerms
 from tests.toys import cluster_toys as toys
 
@@ -112,8 +119,6 @@ class Terminal(io.StringIO):
 
 def final_state(folder: Path) -> dict[str, Any]:
     """The learner's state in the last commit: the bits of a run."""
-    import torch
-
     manifest = json.loads((folder / "manifest.json").read_text())
     return torch.load(folder / "checkpoints" / manifest["checkpoint"] / "learner.pt", weights_only=True)
 
@@ -129,3 +134,33 @@ def results_of(folder: Path) -> list[dict[str, float]]:
         {name: value for name, value in line.items() if not name.startswith(clocks)}
         for line in lines(folder / "metrics.jsonl")
     ]
+
+
+def two_steps(context: TrainContext, folder: str) -> None:
+    """Two steps with a checkpoint each, sums and gathers on the way."""
+    workers = context.workers
+    total, pair = torch.tensor([workers.rank + 1.0]), torch.tensor([[1.0, 2.0]])
+    workers.sum([total, pair])
+    rows = workers.gather(np.full((workers.rank + 1, 2), workers.rank, dtype=np.int64))
+    for step in range(resumed_at(context), 2):
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "state.json").write_text(json.dumps({"done": step + 1}))
+            context.report({"total": float(total), "rows": float(len(rows)), "step": float(step)}, Path(scratch))
+
+
+def die_then_complain(context: TrainContext, text: str) -> None:
+    """A checkpoint, then the process dies; after the restart, a mistake of the user."""
+    done = resumed_at(context)
+    if done:
+        raise ValueError(f"resumed at {done}: {text}")
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "state.json").write_text(json.dumps({"done": 1}))
+        context.report({}, Path(scratch))
+    os._exit(3)
+
+
+def resumed_at(context: TrainContext) -> int:
+    """Steps that the checkpoint holds."""
+    if context.resume_from is None:
+        return 0
+    return json.loads((context.resume_from / "state.json").read_text())["done"]
