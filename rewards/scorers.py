@@ -119,8 +119,8 @@ def build_scorers(
         name: partial(_build, target, settings, skeleton, texts) for name, target in targets.items()
     }
     extra = {name: partial(cls.from_settings, settings, skeleton) for name, (cls, _) in extra_scorers(settings).items()}
-    if not factories | extra:
-        raise UserError("there is no reward: beta_s is 0 and no other one is on")
+    if not any(reward_weights(settings).values()):
+        raise UserError("no reward has a weight: beta_s is 0 and no other one is on, so there is nothing to learn")
     return factories | extra
 
 

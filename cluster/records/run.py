@@ -41,6 +41,7 @@ class Run:
         self.telemetry = telemetry
         self.settings = settings
         self._measured: set[str] = set()
+        self._checkpoints = 0
         self._best_at: tuple[int, float] | None = None
         """Step and value of the last measurement of `best_metric`."""
 
@@ -74,6 +75,9 @@ class Run:
         """
         value = self._best_at[1] if self._best_at is not None and self._best_at[0] == step else None
         self.directory.save_checkpoint(step, step if policy_version is None else policy_version, state, export, value)
+        self._checkpoints += 1
+        if self._checkpoints == 1 and self.settings.best_metric not in self._measured:
+            self.say_if_there_is_no_best()
 
     def draw(self, names: Sequence[str], axis: str = "step") -> None:
         """Draw metrics over `axis`, another metric, into `training_curves_latest.png`."""

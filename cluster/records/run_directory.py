@@ -26,7 +26,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,8 @@ from motions.settings import (
 )
 
 CONFIG = "config.yaml"
+OF_ONE_CALL = ("resume", "overwrite", "allow_changed")
+"""Options that say how to open a run directory: they are of one call, and `config.yaml` is without them."""
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
@@ -317,39 +319,32 @@ class RunDirectory:
             raise RunDirectoryError(f"save_dir {self.path} is in use by another run that is still alive") from error
 
     def _prepare(self, opening: Opening) -> None:
-        text = yaml.safe_dump(self._config.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()
+        values = _without(self._config.model_dump(mode="json"), OF_ONE_CALL)
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
         if opening == "resume":
-            self._resume(text)
+            self._resume()
         with atomic_write(self.path / CONFIG) as file:
             file.write(text)
 
-    def _resume(self, text: bytes) -> None:
-        before = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+    def _resume(self) -> None:
         if (self.path / MANIFEST).is_file():
             self.manifest = _read_manifest(self.path / MANIFEST)
-        changed = changed_options(before, self._config)
-        if self.manifest and self.manifest.data_fingerprint != self._data_fingerprint:
-            changed["data"] = f"was {self.manifest.data_fingerprint}, is {self._data_fingerprint}"
-        spellings = spellings_of(type(self._config))
-        allowed = {spellings.get(name, name) for name in self._settings.allow_changed}
-        refused = {name: what for name, what in changed.items() if spellings.get(name, name) not in allowed}
-        if refused:
-            listed = "; ".join(f"{name} {what}" for name, what in refused.items())
-            raise RunDirectoryError(
-                f"the run in {self.path} had other options, and results depend on them: {listed}. Give them as they "
-                f"were, or allow the change with --allow_changed {' '.join(refused)}"
-            )
-        if changed:
+        if _allowed_changes(self._settings, self._config, self.manifest, self._data_fingerprint):
             shutil.copyfile(self.path / CONFIG, self.path / f"config_until_step_{self.step:09d}.yaml")
         self.rewind()
 
 
-def inspect(settings: RunSettings, environ: Mapping[str, str] = os.environ) -> Opening:
+def inspect(
+    settings: RunSettings, environ: Mapping[str, str] = os.environ, *, config: Settings | None = None
+) -> Opening:
     """How `RunDirectory.open` would open the directory; changes nothing, for `--dry_run`.
+
+    Args:
+        config: all options of the job, to compare with those of a run that would be resumed.
 
     Raises:
         RunDirectoryError: a relative path inside a Ray job, not a directory, not writable, or not empty while neither
-            `resume` nor `overwrite` allows it.
+            `resume` nor `overwrite` allows it; an option that may not change at a resume.
     """
     path = settings.save_dir
     check_place(path, environ)
@@ -361,12 +356,47 @@ def inspect(settings: RunSettings, environ: Mapping[str, str] = os.environ) -> O
             f"save_dir {path} is not empty and holds no run (no {CONFIG}); choose an empty or new directory"
         )
     if settings.resume:
+        if config is not None:
+            _allowed_changes(settings, config)
         return "resume"
     if settings.overwrite:
         return "overwrite"
     raise RunDirectoryError(
         f"save_dir {path} holds a run already; continue it with --resume, or move it aside with --overwrite"
     )
+
+
+def _allowed_changes(
+    settings: RunSettings, config: Settings, manifest: Manifest | None = None, data_fingerprint: str = ""
+) -> dict[str, str]:
+    """Options that affect results and are others than those of the run in `save_dir`: flag -> what changed.
+
+    Raises:
+        RunDirectoryError: `allow_changed` does not name one of them.
+    """
+    spellings = spellings_of(type(config))
+    path = settings.save_dir.absolute()
+    changed = changed_options(yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")), config)
+    if manifest and manifest.data_fingerprint != data_fingerprint:
+        changed["data"] = f"was {manifest.data_fingerprint}, is {data_fingerprint}"
+    allowed = {spellings.get(name, name) for name in settings.allow_changed}
+    refused = {name: what for name, what in changed.items() if spellings.get(name, name) not in allowed}
+    if refused:
+        listed = "; ".join(f"{name} {what}" for name, what in refused.items())
+        raise RunDirectoryError(
+            f"the run in {path} had other options, and results depend on them: {listed}. Give them as they were, or "
+            f"allow the change with --allow_changed {' '.join(refused)}"
+        )
+    return changed
+
+
+def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Options, which may be nested by group, without some of them."""
+    return {
+        name: _without(value, names) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if name not in names
+    }
 
 
 def check_place(path: Path, environ: Mapping[str, str] = os.environ) -> None:

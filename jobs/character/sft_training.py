@@ -79,7 +79,7 @@ def plan(config: SFTConfig) -> None:
     parameters = sum(parameter.numel() for parameter in controller.parameters())
     samples = int(config.num_demo_envs * config.demo_s * config.control_hz)
     print(cli.settings_yaml(config))
-    print(f"\nsave_path {config.save_path}: {inspect(run_settings(config))}")
+    print(f"\nsave_path {config.save_path}: {inspect(run_settings(config), config=config)}")
     clips = ", ".join(
         f"{clip.name} ({clip.duration:.2f} s, {'cyclic' if clip.cyclic else 'once'})"
         for clip in env.task.reference.clips

@@ -312,7 +312,7 @@ def describe(config: TRPOJobConfig) -> str:
         RunDirectoryError: the folder cannot be used as requested.
         UserError: there is no such environment, or the controller does not fit it.
     """
-    opening = inspect(directory_settings(config))
+    opening = inspect(directory_settings(config), config=config)
     schema, network = prepare(config)
     steps = -(-config.steps_per_batch // config.num_envs)
     policy = sum(parameter.numel() for parameter in network.policy_parameters())

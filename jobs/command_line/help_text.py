@@ -21,8 +21,7 @@ GENERAL = """General
       Check the settings and say what would run, without starting it.
   --debug
       Show the whole traceback of an error.
-  --help [all|GROUP|OPTION]
-      This text; every option explained; or those of a group, whose name stands in brackets, or a single one."""
+  --help [{topics}"""
 
 MOST = "The options that matter most"
 OTHERS = "All options by group; --help all explains them, --help GROUP those of one group"
@@ -44,13 +43,25 @@ def help_text(config: type[Settings], doc: str | None, job: str, presets: Sequen
     if topic and topic != "all":
         return "\n\n".join(_explained(_chosen(config, flags, topic)))
     names = ", ".join(presets) or "this job has none with a name"
-    sections = [f"python -m {job} [options]", (doc or "").strip(), GENERAL.format(presets=names)]
+    sections = [
+        f"python -m {job} [options]",
+        (doc or "").strip(),
+        GENERAL.format(presets=names, topics=_topics(list(flags.values()))),
+    ]
     if topic == "all" or not config.important:
         return "\n\n".join([*sections, *_explained(list(flags.values()))])
     important = [flags[spellings_of(config)[name]] for name in config.important]
     sections.append("\n".join([MOST, *map(_option, important)]))
     listed = [_listed(heading, members) for heading, members in _grouped(list(flags.values()))]
     return "\n\n".join([*sections, OTHERS, *listed])
+
+
+def _topics(flags: list[Flag]) -> str:
+    """What may stand behind `--help`."""
+    if any(flag.group for flag in flags):
+        words = "every option explained; those of a group, whose name stands in brackets; or a single one."
+        return f"all|GROUP|OPTION]\n{INDENT}This text; {words}"
+    return f"all|OPTION]\n{INDENT}This text, every option explained, or a single one."
 
 
 def _chosen(config: type[Settings], flags: dict[str, Flag], topic: str) -> list[Flag]:
@@ -60,7 +71,8 @@ def _chosen(config: type[Settings], flags: dict[str, Flag], topic: str) -> list[
     if not chosen and name in (spellings := spellings_of(config)):
         chosen = [flags[spellings[name]]]
     if not chosen:
-        raise UsageError([f"--help {topic}: no such group or option; the groups are {', '.join(sorted(groups))}"])
+        listed = f"; the groups are {', '.join(sorted(groups))}" if groups else ""
+        raise UsageError([f"--help {topic}: no such {'group or ' if groups else ''}option{listed}"])
     return chosen
 
 

@@ -81,7 +81,7 @@ def dry_run(config: GRPOConfig) -> None:
     """
     prepared = prepare(config)
     print(cli.settings_yaml(config))
-    print(f"\nsave_dir {config.run.save_dir}: {inspect(config.run)}")
+    print(f"\nsave_dir {config.run.save_dir}: {inspect(config.run, config=config)}")
     print(f"{len(prepared.batches.prompts)} prompts to learn on, {len(prepared.batches.held_out)} to measure with")
     plan = Plan(tuple(prepared.roles), prepared.workload)
     resources = cluster_resources(config.cluster, plan)

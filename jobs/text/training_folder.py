@@ -27,7 +27,7 @@ def describe_training(settings: TrainingRunSettings, dataset: MotionDataset, net
     Raises:
         RunDirectoryError: the folder cannot be used as asked.
     """
-    opening = inspect(settings)
+    opening = inspect(run_settings(settings), config=settings)
     clips = ", ".join(f"{len(dataset.items(split))} {split}" for split in dataset.splits)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return "\n".join(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motions.base.errors import UserError
 from motions.skeleton.features import extract_features
 from motions.skeleton.skeletons import HUMANML3D
 from rewards.mixing import combine
@@ -95,3 +96,9 @@ def test_extra_rewards_that_are_none() -> None:
     twice = ("tests.toys.rewards:MeanFeature", "tests.toys.rewards:MeanFeature=2")
     with pytest.raises(ValueError, match="'brightness' is taken"):
         extra_scorers(RewardSettings(extra_rewards=twice))
+
+
+def test_a_run_without_any_weight_is_refused() -> None:
+    with pytest.raises(UserError, match="no reward has a weight"):
+        build_scorers(RewardSettings(beta_s=0.0), HUMANML3D)
+    assert "physics" in build_scorers(RewardSettings(beta_s=0.0, use_physics_reward=True), HUMANML3D)

@@ -274,3 +274,22 @@ def test_options_that_came_or_went_are_named() -> None:
 def test_resume_and_overwrite_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="resume and overwrite are both set"):
         ToyConfig(save_dir=Path("x"), resume=True, overwrite=True)
+
+
+def test_what_is_of_one_call_is_not_written_down(tmp_path: Path) -> None:
+    """A later `--config config.yaml` neither moves the run aside nor allows what was allowed once."""
+    run = tmp_path / "run"
+    run.mkdir()
+    opened(run, overwrite=True, allow_changed=("learning_rate",)).close()
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved.keys() == ToyConfig.model_fields.keys() - {"resume", "overwrite", "allow_changed"}
+
+
+def test_a_dry_run_sees_options_that_may_not_change(tmp_path: Path) -> None:
+    opened(tmp_path / "run").close()
+    same, other = (ToyConfig(save_dir=tmp_path / "run", resume=True, learning_rate=rate) for rate in (2.0, 3.0))
+    assert inspect(same, config=same) == "resume"
+    with pytest.raises(RunDirectoryError, match=r"learning_rate was 2.0, is 3.0.*--allow_changed learning_rate"):
+        inspect(other, config=other)
+    allowed = other.model_copy(update={"allow_changed": ("learning_rate",)})
+    assert inspect(allowed, config=allowed) == "resume"

@@ -150,3 +150,11 @@ def test_a_best_checkpoint_of_a_step_that_is_done_again_is_dropped(tmp_path: Pat
         (tmp_path / folder).mkdir()
     job(tmp_path, num_steps=4, resume=True, **options)
     assert names(tmp_path / "best") == [Path(best).name]
+
+
+def test_a_best_metric_that_nobody_measures_is_told_at_the_first_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job(tmp_path, best_metric="nonsense")
+    told = capsys.readouterr().err
+    assert told.index("best_metric nonsense was not measured") < told.index("step 3/7")
