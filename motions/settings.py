@@ -84,15 +84,16 @@ class Settings(BaseModel):
             pydantic.ValidationError: an illegal value.
         """
         found: dict[str, Any] = {}
+        written: dict[str, str] = {}
         for spelling, path, value in spelled_options(cls, {**(values or {}), **more}):
             if path is None:
                 retired = retired_options(cls).get(spelling)
                 if retired is None or not retired.accepts(value):
                     raise UserError(_refusal(cls, spelling, value))
             elif path in found:
-                raise UserError(f"{path} is given twice, once as {spelling}")
+                raise UserError(f"{path} is given twice: as {written[path]} and as {spelling}")
             else:
-                found[path] = value
+                found[path], written[path] = value, spelling
         return cls.model_validate(nested_values(cls, found))
 
     def flat(self) -> dict[str, Any]:
@@ -234,15 +235,16 @@ def spellings_of(config: type[Settings]) -> dict[str, str]:
 def spelled_options(config: type[Settings], values: Mapping[str, Any]) -> Iterator[tuple[str, str | None, Any]]:
     """What a nested, flat or mixed mapping says: spelling, dotted path (None where it is no option), value.
 
-    A group that is given as an object stands as it is, under the path of the group.
+    A group that is given as an object stands as it is, under the path of the group; one without a value (in YAML a
+    group whose options are all commented out) says nothing.
     """
     groups, spellings = groups_of(config), spellings_of(config)
     for key, value in values.items():
         name = str(key)
         if name in groups and isinstance(value, Settings):
             yield name, name, value
-        elif name in groups and isinstance(value, Mapping):
-            for inner, path, found in spelled_options(groups[name], value):
+        elif name in groups and (value is None or isinstance(value, Mapping)):
+            for inner, path, found in spelled_options(groups[name], value or {}):
                 yield f"{name}.{inner}", None if path is None else f"{name}.{path}", found
         else:
             yield name, spellings.get(name), value

@@ -86,6 +86,10 @@ class Run:
         curves = {name: [(record[axis], record[name]) for record in records if name in record] for name in names}
         draw_curves(self.path / CURVES_FILE, curves)
 
+    def say_that_nothing_is_left(self, step: int) -> None:
+        """A line where a run that is resumed has made all steps before, or more than its options ask for now."""
+        self.telemetry.message(f"step {step} is finished already: the options ask for no further step")
+
     def say_if_there_is_no_best(self) -> None:
         """A line where no checkpoint could be kept as the best, with what could have been asked for."""
         metric, manifest = self.settings.best_metric, self.directory.manifest

@@ -1,4 +1,4 @@
-"""The directory of a run: its files, exclusive access to it, and how a run is resumed.
+"""The directory of a run: its files, exclusive access to it, its checkpoints.
 
     config.yaml          every option of the run
     manifest.json        the last commit: step, policy version, checkpoint files with their SHA-256, data, versions
@@ -13,7 +13,7 @@ process or a full disk leaves the previous one as it was; lines of the two .json
 cut when the run continues, so that nothing is recorded twice; nothing that was there is deleted or overwritten, except
 checkpoints that retention outlives. The best checkpoint is made of hard links where the file system has them, so that
 it takes room only once the checkpoint itself is gone. A lock keeps a second process out (a retried job whose first try
-still runs).
+still runs). How a directory is opened, and which options may change then, is in cluster/records/opening.py.
 """
 
 from __future__ import annotations
@@ -26,45 +26,38 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from cluster.runtime.ray_job import in_ray_job
+from cluster.records.opening import (
+    CONFIG,
+    LOCK,
+    Opening,
+    RunDirectoryError,
+    allowed_changes,
+    config_sha256,
+    config_yaml,
+    inspect,
+    move_aside,
+    require_options,
+)
 from cluster.settings import RunSettings
 from motions.base.atomic import WriteError, atomic_write
 from motions.base.errors import UserError
-from motions.settings import (
-    Settings,
-    changeable_options,
-    options_of,
-    retired_options,
-    spelled_options,
-    spellings_of,
-)
+from motions.settings import Settings
 
-CONFIG = "config.yaml"
-OF_ONE_CALL = ("resume", "overwrite", "allow_changed")
-"""Options that say how to open a run directory: they are of one call, and `config.yaml` is without them."""
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 LEARNER_STATE = "learner.pt"
-LOCK = ".lock"
 LINKED_BYTES = 1 << 20
 """From this size on an exported file is linked, not copied."""
 LIBRARIES = ("kinetune", "numpy", "torch", "ray", "peft", "transformers", "mujoco", "pybullet")
 
-Opening = Literal["new", "resume", "overwrite"]
 Export = Callable[[Path], object]
 """Writes the files of a checkpoint that users need (adapters, merged weights) into its folder."""
-
-
-class RunDirectoryError(UserError):
-    """The directory cannot be used as requested; the message says why and what to do."""
 
 
 class CheckpointWriteError(OSError, UserError):
@@ -131,6 +124,8 @@ class RunDirectory:
             WriteError: the directory cannot be written to.
         """
         opening = inspect(settings)
+        if opening != "resume":
+            require_options(config)
         path = settings.save_dir.absolute()
         directory = cls(path, settings, config, data_fingerprint)
         if opening == "overwrite":
@@ -319,8 +314,7 @@ class RunDirectory:
             raise RunDirectoryError(f"save_dir {self.path} is in use by another run that is still alive") from error
 
     def _prepare(self, opening: Opening) -> None:
-        values = _without(self._config.model_dump(mode="json"), OF_ONE_CALL)
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
+        text = config_yaml(self._config).encode()
         if opening == "resume":
             self._resume()
         with atomic_write(self.path / CONFIG) as file:
@@ -329,129 +323,10 @@ class RunDirectory:
     def _resume(self) -> None:
         if (self.path / MANIFEST).is_file():
             self.manifest = _read_manifest(self.path / MANIFEST)
-        if _allowed_changes(self._settings, self._config, self.manifest, self._data_fingerprint):
+        known = self._data_fingerprint if self.manifest is None else self.manifest.data_fingerprint
+        if allowed_changes(self._settings, self._config, known, self._data_fingerprint):
             shutil.copyfile(self.path / CONFIG, self.path / f"config_until_step_{self.step:09d}.yaml")
         self.rewind()
-
-
-def inspect(
-    settings: RunSettings, environ: Mapping[str, str] = os.environ, *, config: Settings | None = None
-) -> Opening:
-    """How `RunDirectory.open` would open the directory; changes nothing, for `--dry_run`.
-
-    Args:
-        config: all options of the job, to compare with those of a run that would be resumed.
-
-    Raises:
-        RunDirectoryError: a relative path inside a Ray job, not a directory, not writable, or not empty while neither
-            `resume` nor `overwrite` allows it; an option that may not change at a resume.
-    """
-    path = settings.save_dir
-    check_place(path, environ)
-    names = {entry.name for entry in path.iterdir()} - {LOCK} if path.is_dir() else set()
-    if not names:
-        return "new"
-    if CONFIG not in names:
-        raise RunDirectoryError(
-            f"save_dir {path} is not empty and holds no run (no {CONFIG}); choose an empty or new directory"
-        )
-    if settings.resume:
-        if config is not None:
-            _allowed_changes(settings, config)
-        return "resume"
-    if settings.overwrite:
-        return "overwrite"
-    raise RunDirectoryError(
-        f"save_dir {path} holds a run already; continue it with --resume, or move it aside with --overwrite"
-    )
-
-
-def _allowed_changes(
-    settings: RunSettings, config: Settings, manifest: Manifest | None = None, data_fingerprint: str = ""
-) -> dict[str, str]:
-    """Options that affect results and are others than those of the run in `save_dir`: flag -> what changed.
-
-    Raises:
-        RunDirectoryError: `allow_changed` does not name one of them.
-    """
-    spellings = spellings_of(type(config))
-    path = settings.save_dir.absolute()
-    changed = changed_options(yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")), config)
-    if manifest and manifest.data_fingerprint != data_fingerprint:
-        changed["data"] = f"was {manifest.data_fingerprint}, is {data_fingerprint}"
-    allowed = {spellings.get(name, name) for name in settings.allow_changed}
-    refused = {name: what for name, what in changed.items() if spellings.get(name, name) not in allowed}
-    if refused:
-        listed = "; ".join(f"{name} {what}" for name, what in refused.items())
-        raise RunDirectoryError(
-            f"the run in {path} had other options, and results depend on them: {listed}. Give them as they were, or "
-            f"allow the change with --allow_changed {' '.join(refused)}"
-        )
-    return changed
-
-
-def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Options, which may be nested by group, without some of them."""
-    return {
-        name: _without(value, names) if isinstance(value, dict) else value
-        for name, value in values.items()
-        if name not in names
-    }
-
-
-def check_place(path: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Checks that a `save_dir` can be created, or written to if it exists; changes nothing.
-
-    Raises:
-        RunDirectoryError: a relative path inside a Ray job, a file in its place, or not writable.
-    """
-    if not path.is_absolute() and in_ray_job(environ):
-        raise RunDirectoryError(
-            f"save_dir {str(path)!r} is relative, and this is a Ray job: its working copy is thrown away with "
-            "everything in it. Give an absolute path on storage that you can read afterwards"
-        )
-    parent = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-    if not parent.is_dir():
-        raise RunDirectoryError(f"save_dir {path}: {parent} is a file, not a directory")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise RunDirectoryError(f"save_dir {path} is not writable: {parent} belongs to somebody else or is read-only")
-
-
-def move_aside(path: Path) -> None:
-    """Renames a folder to `<name>.old-1` (`-2`, ...), the first that is free."""
-    number = 1
-    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
-    path.rename(target)
-
-
-def changed_options(before: Mapping[str, Any], config: Settings) -> dict[str, str]:
-    """Options that affect results and differ from those of a `config.yaml`, which may be nested or flat: flag -> what
-    changed. An option that the file does not know yet has not changed where it has its default."""
-    kind, now = type(config), config.by_path()
-    then: dict[str, Any] = {}
-    changed = {}
-    for spelling, path, value in spelled_options(kind, before):
-        if path is not None:
-            then[path] = value
-        elif spelling not in (retired := retired_options(kind)) or not retired[spelling].accepts(value):
-            changed[spelling] = f"is gone (was {value})"
-    for path in now.keys() - changeable_options(config):
-        option = options_of(kind)[path]
-        if path not in then:
-            if option.of(config) != option.field.get_default(call_default_factory=True):
-                changed[option.flag] = f"is new ({now[path]})"
-        elif then[path] != now[path]:
-            changed[option.flag] = f"was {then[path]}, is {now[path]}"
-    return dict(sorted(changed.items()))
-
-
-def config_sha256(config: Settings) -> str:
-    """Hash of the options that affect results."""
-    free = changeable_options(config)
-    flags = {path: option.flag for path, option in options_of(type(config)).items()}
-    relevant = {flags[path]: value for path, value in config.by_path().items() if path not in free}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -134,6 +134,8 @@ class Controller:
             CheckpointWriteError: a checkpoint cannot be written.
         """
         evaluation: dict[str, float] = {}
+        if self.step >= self._settings.num_steps:
+            self._run.say_that_nothing_is_left(self.step)
         while True:
             try:
                 if self.step == 0 and not self._directory.evaluated(0):

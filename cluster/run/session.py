@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from cluster.records.opening import inspect
 from cluster.records.run import open_run
-from cluster.records.run_directory import inspect
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller
 from cluster.run.plan import Plan, Workload
@@ -53,7 +53,7 @@ def training_session(
         ConnectionFailed: there is no cluster.
         RunFailed: the checkpoint does not fit.
     """
-    inspect(run)
+    inspect(run, config=config)
     plan = Plan(tuple(roles), workload)
     with ExitStack() as stack:
         runtime: Runtime

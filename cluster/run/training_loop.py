@@ -80,7 +80,10 @@ def train(
     if run.directory.manifest is not None:
         training.load(run.directory.load_state())
         run.directory.publish()
-        run.telemetry.message(f"continuing after step {training.finished_steps}")
+        if training.done:
+            run.say_that_nothing_is_left(training.finished_steps)
+        else:
+            run.telemetry.message(f"continuing after step {training.finished_steps}")
     while not training.done:
         with run.telemetry.phase(phase):
             metrics = training.step()

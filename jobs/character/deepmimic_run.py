@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cluster.records.run_directory import RunDirectory, inspect
+from cluster.records.opening import inspect
+from cluster.records.run_directory import RunDirectory
 from cluster.runtime.connect import connect
 from cluster.settings import RunSettings
 from envs.body.mujoco_model import build_humanoid, build_humanoid_xml

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from cluster.data_parallel import Listener, TrainingResult, train_here, train_on_ray
+from cluster.records.opening import inspect
 from cluster.records.run import Run, open_run
-from cluster.records.run_directory import METRICS, inspect
+from cluster.records.run_directory import METRICS
 from cluster.settings import RunSettings
 from envs.mujoco.vector_environment import make_vector_env
 from jobs.command_line import main as cli

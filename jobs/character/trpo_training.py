@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from cluster.records.opening import inspect
 from cluster.records.run import open_run
-from cluster.records.run_directory import inspect
 from cluster.run.training_loop import train
 from cluster.settings import RunSettings
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig

@@ -53,7 +53,9 @@ class Flag:
     default: str
     """The default as text, or `REQUIRED`."""
     optional: bool
-    """Whether the word `none` means no value."""
+    """Whether the word `none` is legal."""
+    nothing: Value = None
+    """What it means: no value, or an empty list."""
     doc: str = ""
     group: str = ""
     """Dotted path of the group that holds the option."""
@@ -82,7 +84,7 @@ def flags_of(config: type[Settings]) -> dict[str, Flag]:
     """Flags by the dotted path of the option, in the order of the model's fields."""
     flags = {}
     for path, option in options_of(config).items():
-        kind, legal, optional = _describe(option.field)
+        kind, legal, optional, nothing = _describe(option.field)
         flags[path] = Flag(
             name=option.flag,
             aliases=option.aliases,
@@ -90,6 +92,7 @@ def flags_of(config: type[Settings]) -> dict[str, Flag]:
             legal=legal,
             default=REQUIRED if option.field.is_required() else _default_text(option.field),
             optional=optional,
+            nothing=nothing,
             doc=option.doc,
             group=path.rpartition(".")[0],
             heading=(option.owner.__doc__ or option.owner.__name__).strip().splitlines()[0].rstrip("."),
@@ -117,6 +120,7 @@ def read_flags(
     """
     spellings, guide = names_of(flags), guide or {}
     values: dict[str, Value] = {}
+    written: dict[str, str] = {}
     guided: dict[str, str] = {}
     errors: list[str] = []
     for option, arguments in _options(argv):
@@ -132,7 +136,13 @@ def read_flags(
             else:
                 key, negated = _resolve(name, spellings, flags, spelled)
                 value, taken = _read_value(flags[key], arguments, negated, spelled)
-                _store(values, key, flags[key], value)
+                words = " ".join([spelled, *arguments[:taken]])
+                before = values.get(key)
+                if isinstance(before, list) and isinstance(value, list):
+                    value = [*before, *value]
+                elif key in values:
+                    raise UsageError([f"--{flags[key].name} is given twice: {written[key]} and {words}"])
+                values[key], written[key] = value, words
         except UsageError as error:
             errors.extend(error.lines)
             taken = len(arguments)
@@ -202,24 +212,14 @@ def _read_value(flag: Flag, arguments: list[str], negated: bool, word: str) -> t
         return not negated, 0
     if not arguments:
         raise UsageError([f"{word} needs a value: {flag.legal}"])
+    # Several words are values, even if one of them is "none".
+    if flag.optional and arguments[0].lower() in ("none", "null") and (flag.kind == "scalar" or len(arguments) == 1):
+        return flag.nothing, 1
     if flag.kind == "list":
         return list(arguments), len(arguments)
     if flag.kind == "numbers":
         return [part for argument in arguments for part in argument.split(",") if part], len(arguments)
-    if flag.optional and arguments[0].lower() in ("none", "null"):
-        return None, 1
     return arguments[0], 1
-
-
-def _store(values: dict[str, Value], key: str, flag: Flag, value: Value) -> None:
-    before = values.get(key)
-    if isinstance(before, list) and isinstance(value, list):
-        values[key] = [*before, *value]
-    elif key in values:
-        spelled = "/".join("--" + name for name in (flag.name, *flag.aliases))
-        raise UsageError([f"{spelled} is given twice: {_word(before)} and {_word(value)}"])
-    else:
-        values[key] = value
 
 
 def _word(value: Value) -> str:
@@ -240,43 +240,63 @@ def _stray_words(option: str, words: Sequence[str], spellings: Mapping[str, str]
     return f"unexpected word {words[0]!r}{behind}: options start with --, and a value with spaces needs quotes"
 
 
-def _describe(field: FieldInfo) -> tuple[Literal["bool", "scalar", "list", "numbers"], str, bool]:
-    """Kind, legal values as text, and whether `none` is legal."""
-    annotation, metadata = field.annotation, list(field.metadata)
-    while get_origin(annotation) is typing.Annotated:
-        annotation, *more = get_args(annotation)
-        metadata.extend(more)
+def _describe(field: FieldInfo) -> tuple[Literal["bool", "scalar", "list", "numbers"], str, bool, Value]:
+    """Kind, legal values as text, whether `none` is legal, and what it means."""
+    annotation, metadata = _bare(field.annotation)
+    metadata = [*field.metadata, *metadata]
     options: list[Any] = [annotation]
     if get_origin(annotation) in (typing.Union, types.UnionType):
         options = list(get_args(annotation))
     optional = type(None) in options
     options = [option for option in options if option is not type(None)]
-    origins = [get_origin(option) or option for option in options]
-    if origins == [bool]:
-        return "bool", "true or false" + (" or none" if optional else ""), optional
-    words = " or ".join(_type_words(option) for option in options) + _bounds_words(metadata)
-    if any(origin in SEQUENCES for origin in origins):
-        inner = [item for option in options for item in get_args(option) if item is not Ellipsis]
-        numbers = all(item in (int, float) for item in inner)
-        return ("numbers" if numbers else "list"), words, optional
-    return "scalar", words + (" or none" if optional else ""), optional
+    lists = [option for option in options if get_origin(option) in SEQUENCES]
+    if not lists:
+        words = " or ".join(_type_words(option) for option in options) + _bounds_words(metadata)
+        return ("bool" if options == [bool] else "scalar"), words + (" or none" if optional else ""), optional, None
+    least = max((bound.min_length for bound in metadata if isinstance(bound, annotated_types.MinLen)), default=0)
+    words = " or ".join(_list_words(option, least) if option in lists else _type_words(option) for option in options)
+    inner = [_bare(item)[0] for option in lists for item in get_args(option) if item is not Ellipsis]
+    fixed = any(get_origin(option) is tuple and Ellipsis not in get_args(option) for option in lists)
+    empty = not optional and not fixed and not least
+    return (
+        "numbers" if all(item in (int, float) for item in inner) else "list",
+        words + (", or none" if optional or empty else ""),
+        optional or empty,
+        [] if empty else None,
+    )
+
+
+def _bare(annotation: Any) -> tuple[Any, list[Any]]:
+    """A type without what `Annotated` adds, and that."""
+    if get_origin(annotation) is typing.Annotated:
+        inner, *marks = get_args(annotation)
+        return inner, [bound for mark in marks for bound in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
+    return annotation, []
+
+
+def _list_words(option: Any, least: int) -> str:
+    items = [item for item in get_args(option) if item is not Ellipsis]
+    count = "one or more " if least == 1 else f"at least {least} " if least else ""
+    if get_origin(option) is tuple and Ellipsis not in get_args(option):
+        count = f"{len(items)} "
+    words = " or ".join(_plural(item) for item in dict.fromkeys(items))
+    return f"any {words}" if not count and words.startswith("of ") else count + words
+
+
+def _plural(item: Any) -> str:
+    kind, metadata = _bare(item)
+    if get_origin(kind) is Literal:
+        return f"of {', '.join(map(str, get_args(kind)))}"
+    return f"{_type_words(kind)}s{_bounds_words(metadata)}"
 
 
 def _type_words(option: Any) -> str:
-    if get_origin(option) is typing.Annotated:
-        inner, *metadata = get_args(option)
-        return _type_words(inner) + _bounds_words(metadata)
-    if get_origin(option) is Literal:
-        return "one of " + ", ".join(str(choice) for choice in get_args(option))
-    if get_origin(option) in SEQUENCES:
-        inner = [item for item in get_args(option) if item is not Ellipsis]
-        words = " or ".join(dict.fromkeys(_type_words(item) for item in inner))
-        if get_origin(option) is tuple and Ellipsis not in get_args(option):
-            return f"{len(inner)} values, each {words}"
-        return f"one or more values, each {words}"
-    return {int: "integer", float: "number", str: "text", Path: "path", bool: "true or false"}.get(
-        option, getattr(option, "__name__", str(option))
-    )
+    kind, metadata = _bare(option)
+    if get_origin(kind) is Literal:
+        choices = ", ".join(map(str, get_args(kind)))
+        return f"one of {choices}" if len(get_args(kind)) > 1 else choices
+    names = {int: "integer", float: "number", str: "text", Path: "path", bool: "true or false"}
+    return names.get(kind, getattr(kind, "__name__", str(kind))) + _bounds_words(metadata)
 
 
 def _bounds_words(metadata: Sequence[Any]) -> str:
@@ -291,9 +311,9 @@ def _bounds_words(metadata: Sequence[Any]) -> str:
         elif isinstance(bound, annotated_types.Lt):
             words.append(f"< {bound.lt}")
         elif isinstance(bound, annotated_types.MinLen):
-            words.append(f"at least {bound.min_length} long")
+            words.append("that is not empty" if bound.min_length == 1 else f"of at least {bound.min_length} characters")
         elif isinstance(bound, annotated_types.MaxLen):
-            words.append(f"at most {bound.max_length} long")
+            words.append(f"of at most {bound.max_length} characters")
     return " " + " and ".join(words) if words else ""
 
 
@@ -302,5 +322,5 @@ def _default_text(field: FieldInfo) -> str:
     if isinstance(default, str) and not default:
         return "empty"
     if isinstance(default, (list, tuple, set, frozenset)):
-        return " ".join(map(str, default)) or "empty"
+        return " ".join(map(str, default)) or "none"
     return _word(default)

@@ -12,12 +12,13 @@ process with Python's exit code 1.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -101,16 +102,19 @@ def main(
     try:
         topic = _help_topic(words)
         if topic is not None:
-            print(help_text(config, doc, job, preset_names(job), topic))
+            with _text_that_may_be_cut():
+                print(help_text(config, doc, job, preset_names(job), topic))
             return 0
         command = parse(config, words, job, guide)
         settings = command.settings
         for note in command.notes:
             print(f"note: {note}", file=sys.stderr)
-        if command.dry_run and plan is None:
-            print(settings_yaml(settings))
-        elif command.dry_run and plan is not None:
-            plan(settings)
+        if command.dry_run:
+            with _text_that_may_be_cut():
+                if plan is None:
+                    print(settings_yaml(settings))
+                else:
+                    plan(settings)
         else:
             run(settings)
     except UsageError as error:
@@ -200,6 +204,7 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
         raise UsageError([f"{path}: these settings are for {wanted}, not for {job}"])
     flags, retired = flags_of(config), retired_options(config)
     values: dict[str, Any] = {}
+    written: dict[str, str] = {}
     errors = []
     for spelling, option, value in spelled_options(config, content):
         if option is None and spelling in retired:
@@ -210,9 +215,9 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
         elif option is None:
             errors.append(f"{path}: {unknown(repr(spelling), spelling, flags)}")
         elif option in values:
-            errors.append(f"{path}: {flags[option].name} is given twice, once as {spelling}")
+            errors.append(f"{path}: {flags[option].name} is given twice: as {written[option]} and as {spelling}")
         else:
-            values[option] = value
+            values[option], written[option] = value, spelling
     if errors:
         raise UsageError(errors)
     return values
@@ -243,10 +248,21 @@ def command_of(settings: Settings, job: str) -> str:
         if isinstance(value, bool):
             words.append(f"--{option.flag}" if value else f"--no_{option.flag}")
         elif isinstance(value, list):
-            words += [f"--{option.flag}", *map(str, value)]
+            words += [f"--{option.flag}", *(map(str, value) if value else ["none"])]
         else:
             words += [f"--{option.flag}", "none" if value is None else str(value)]
     return shlex.join(words)
+
+
+@contextmanager
+def _text_that_may_be_cut() -> Iterator[None]:
+    """For a block that only prints: a reader such as `head` may close the pipe before the end."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help_topic(words: Sequence[str]) -> str | None:
@@ -270,7 +286,7 @@ def _error_line(detail: dict[str, Any], sources: _Sources, config: type[Settings
     origin = sources.origins.get(path)
     place = "default" if origin is None else origin
     value = sources.values.get(path, detail["input"])
-    shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    shown = (" ".join(map(str, value)) or "none") if isinstance(value, (list, tuple)) else value
     behind = f" ({place})" if place else ""
     name = path.rpartition(".")[2]
     if detail["type"] == "value_error" and message.startswith(name):

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cluster.records.run_directory import changed_options
+from cluster.records.opening import changed_options
 from jobs.command_line import main as cli
 from jobs.configs.demo import DemoConfig
 from jobs.configs.grpo import GRPOConfig

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import ValidationError
 
-from cluster.records.run_directory import check_place, move_aside
+from cluster.records.opening import check_place, move_aside
 from jobs.command_line import main as cli
 from jobs.configs.data import DataSettings
 from jobs.configs.generate import GenerateConfig, GenerationSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from cluster.records.run_directory import inspect
+from cluster.records.opening import inspect
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller, ScoredGroup
 from cluster.run.plan import Plan, Workload, cluster_resources
@@ -95,7 +95,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     Raises:
         UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
-    inspect(config.run)
+    inspect(config.run, config=config)
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
     policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))

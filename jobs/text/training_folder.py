@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from cluster.records.run_directory import inspect
+from cluster.records.opening import inspect
 from cluster.settings import RunSettings, TrainingRunSettings
 from jobs.command_line.main import settings_yaml
 from motions.data.dataset import MotionDataset

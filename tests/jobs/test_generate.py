@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
-from cluster.records.run_directory import RunDirectoryError
+from cluster.records.opening import RunDirectoryError
 from jobs import generate
 from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import GENERATE_GUIDE

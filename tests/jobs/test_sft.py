@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cluster.records.opening import RunDirectoryError
 from cluster.records.run import open_run
-from cluster.records.run_directory import RunDirectoryError
 from cluster.runtime.connect import Connection
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
 from jobs import sft

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.records.run_directory import RunDirectoryError
+from cluster.records.opening import RunDirectoryError
 from jobs import pretrain, train_retrieval
 from jobs.command_line import main as cli
 from jobs.command_line.flags import flags_of, names_of

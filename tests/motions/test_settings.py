@@ -113,7 +113,7 @@ def test_nested_flat_and_mixed_values_are_one_configuration(given: dict[str, Any
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"seed": 1, "run": {"seed": 1}}, "run.seed is given twice, once as run.seed"),
+        ({"seed": 1, "run": {"seed": 1}}, "run.seed is given twice: as seed and as run.seed"),
         ({"tuning.lr": 1.0, "tuning": {"learning_rate": 1.0}}, "tuning.learning_rate is given twice"),
         ({"kl": 1.0, "tuning": ToyTuningSettings()}, "tuning is given as a whole, and so is tuning.kl"),
         ({"sed": 1}, "unknown option 'sed' of TwoLearners"),

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from cluster.records.run import open_run
+from cluster.records.run_directory import RunDirectory
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller
 from cluster.run.plan import Workload
@@ -108,6 +109,22 @@ class ToyRun:
     def __exit__(self, *_: object) -> None:
         self.runtime.close()
         self._run.__exit__(None, None, None)
+
+
+def opened(path: Path, data: str = "data", **settings: Any) -> RunDirectory:
+    """An open directory of a toy run; `data` is the fingerprint."""
+    config = ToyConfig(save_dir=path, **settings)
+    return RunDirectory.open(config, config, data)
+
+
+def saved(directory: RunDirectory, step: int) -> None:
+    """Commits a small checkpoint."""
+    directory.save_checkpoint(step, step, {"weights": torch.arange(4) + step, "number": step})
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with its content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class Terminal(io.StringIO):

@@ -9,37 +9,16 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from cluster.records.run_directory import (
-    CheckpointWriteError,
-    RunDirectory,
-    RunDirectoryError,
-    changed_options,
-    inspect,
-    library_versions,
-)
-from cluster.runtime.ray_job import JOB_VARIABLE
+from cluster.records.opening import RunDirectoryError
+from cluster.records.run_directory import CheckpointWriteError, library_versions
 from motions.base.atomic import WriteError
-from tests.toys.cluster_runs import ToyConfig
-
-
-def opened(path: Path, data: str = "data", **settings: Any) -> RunDirectory:
-    config = ToyConfig(save_dir=path, **settings)
-    return RunDirectory.open(config, config, data)
-
-
-def saved(directory: RunDirectory, step: int) -> None:
-    directory.save_checkpoint(step, step, {"weights": torch.arange(4) + step, "number": step})
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from tests.toys.cluster_runs import opened, saved, snapshot
 
 
 @contextmanager
@@ -161,49 +140,6 @@ def test_a_damaged_line_of_metrics_is_named(tmp_path: Path) -> None:
         opened(tmp_path / "run", resume=True)
 
 
-def test_an_existing_run_needs_a_word(tmp_path: Path) -> None:
-    opened(tmp_path / "run").close()
-    before = snapshot(tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match="--resume, or move it aside with --overwrite"):
-        opened(tmp_path / "run")
-    assert snapshot(tmp_path / "run") == before
-
-
-def test_overwrite_moves_aside_and_deletes_nothing(tmp_path: Path) -> None:
-    for number in range(3):
-        directory = opened(tmp_path / "run", overwrite=True)
-        (directory.path / "note.txt").write_text(str(number))
-        directory.close()
-    assert (tmp_path / "run/note.txt").read_text() == "2"
-    assert (tmp_path / "run.old-1/note.txt").read_text() == "0"
-    assert (tmp_path / "run.old-2/note.txt").read_text() == "1"
-
-
-@pytest.mark.parametrize("option", [{}, {"overwrite": True}, {"resume": True}])
-def test_somebody_elses_folder_is_never_touched(tmp_path: Path, option: dict[str, Any]) -> None:
-    (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(RunDirectoryError, match="holds no run"):
-        opened(tmp_path, **option)
-    assert snapshot(tmp_path) == {"thesis.tex": b"precious"}
-
-
-def test_a_file_or_an_unwritable_place_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunDirectoryError, match="is a file, not a directory"):
-        opened(tmp_path / "file/run")
-    # Nobody can make folders there, not even root.
-    with pytest.raises(RunDirectoryError, match=r"save_dir /proc/kinetune/run (is not writable|cannot be created)"):
-        opened(Path("/proc/kinetune/run"))
-
-
-def test_a_relative_path_is_refused_inside_a_ray_job(tmp_path: Path) -> None:
-    settings = ToyConfig(save_dir=Path("outputs/run"))
-    with pytest.raises(RunDirectoryError, match=r"thrown away.*absolute path"):
-        inspect(settings, {JOB_VARIABLE: "{}"})
-    assert inspect(settings, {}) == "new"
-    assert inspect(ToyConfig(save_dir=tmp_path / "x"), {JOB_VARIABLE: "{}"}) == "new"
-
-
 def test_a_second_run_is_kept_out_while_the_first_lives(tmp_path: Path) -> None:
     directory = opened(tmp_path / "run")
     with pytest.raises(RunDirectoryError, match="in use by another run"):
@@ -237,59 +173,3 @@ def test_a_folder_that_was_moved_while_it_was_opened_counts_as_in_use(
     monkeypatch.setattr(os, "open", open_and_lose)
     with pytest.raises(RunDirectoryError, match="in use by another run"):
         opened(tmp_path / "run", overwrite=True)
-
-
-def test_other_data_is_refused(tmp_path: Path) -> None:
-    directory = opened(tmp_path / "run")
-    saved(directory, 1)
-    directory.close()
-    with pytest.raises(RunDirectoryError, match=r"data was data, is other.*--allow_changed data"):
-        opened(tmp_path / "run", "other", resume=True)
-    opened(tmp_path / "run", "other", resume=True, allow_changed=("data",)).close()
-
-
-def test_what_changes_no_result_may_change(tmp_path: Path) -> None:
-    opened(tmp_path / "run").close()
-    opened(
-        tmp_path / "run",
-        resume=True,
-        num_steps=500,
-        num_rollout_actors=4,
-        ray_address="local",
-        save_interval=3,
-        trace=True,
-    ).close()
-    with pytest.raises(RunDirectoryError, match=r"seed was 10, is 11; threads_per_actor was 1, is 2"):
-        opened(tmp_path / "run", resume=True, seed=11, threads_per_actor=2)
-
-
-def test_options_that_came_or_went_are_named() -> None:
-    config = ToyConfig(save_dir=Path("x"), num_steps=9, learning_rate=4.0)
-    before = {"old": 1, "seed": 10, "num_steps": 3}
-    assert changed_options(before, config) == {"learning_rate": "is new (4.0)", "old": "is gone (was 1)"}
-    # What is at its default is what a run had that did not know the option.
-    assert changed_options({"seed": 10}, ToyConfig(save_dir=Path("x"))) == {}
-
-
-def test_resume_and_overwrite_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="resume and overwrite are both set"):
-        ToyConfig(save_dir=Path("x"), resume=True, overwrite=True)
-
-
-def test_what_is_of_one_call_is_not_written_down(tmp_path: Path) -> None:
-    """A later `--config config.yaml` neither moves the run aside nor allows what was allowed once."""
-    run = tmp_path / "run"
-    run.mkdir()
-    opened(run, overwrite=True, allow_changed=("learning_rate",)).close()
-    saved = yaml.safe_load((run / "config.yaml").read_text())
-    assert saved.keys() == ToyConfig.model_fields.keys() - {"resume", "overwrite", "allow_changed"}
-
-
-def test_a_dry_run_sees_options_that_may_not_change(tmp_path: Path) -> None:
-    opened(tmp_path / "run").close()
-    same, other = (ToyConfig(save_dir=tmp_path / "run", resume=True, learning_rate=rate) for rate in (2.0, 3.0))
-    assert inspect(same, config=same) == "resume"
-    with pytest.raises(RunDirectoryError, match=r"learning_rate was 2.0, is 3.0.*--allow_changed learning_rate"):
-        inspect(other, config=other)
-    allowed = other.model_copy(update={"allow_changed": ("learning_rate",)})
-    assert inspect(allowed, config=allowed) == "resume"

@@ -158,3 +158,12 @@ def test_a_best_metric_that_nobody_measures_is_told_at_the_first_checkpoint(
     job(tmp_path, best_metric="nonsense")
     told = capsys.readouterr().err
     assert told.index("best_metric nonsense was not measured") < told.index("step 3/7")
+
+
+def test_a_resumed_run_that_asks_for_fewer_steps_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job(tmp_path, num_steps=4)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    capsys.readouterr()
+    job(tmp_path, num_steps=3, resume=True)
+    assert "step 4 is finished already: the options ask for no further step\n" in capsys.readouterr().err
+    assert (tmp_path / "metrics.jsonl").read_text() == before

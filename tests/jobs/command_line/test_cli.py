@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import AliasChoices, Field, model_validator
@@ -38,10 +39,12 @@ class ToolConfig(ToolSettings):
     """Where pieces go."""
     texts: tuple[str, ...] = ()
     """Words engraved."""
-    sizes_m: tuple[float, ...] = (1.0,)
+    sizes_m: tuple[Annotated[float, Field(gt=-9)], ...] = Field(default=(1.0,), min_length=1)
     """Sizes in metres."""
     limit_s: float | None = None
     """Time limit."""
+    corners: tuple[int, ...] | None = (1, 2)
+    """Rounded corners; by default those of the blade."""
 
     @model_validator(mode="after")
     def _stone_is_blunt(self) -> ToolConfig:
@@ -76,6 +79,15 @@ def test_values_of_every_kind() -> None:
     )
 
 
+def test_none_is_no_value_or_an_empty_list() -> None:
+    config = parse("--save_dir", "out", "--texts", "none", "--corners", "None", "--limit_s", "none")
+    assert (config.texts, config.corners, config.limit_s) == ((), None, None)
+    assert parse("--save_dir", "out", "--texts", "none", "two").texts == ("none", "two")
+    assert errors("--save_dir", "out", "--sizes_m", "none") == [
+        "--sizes_m none: expected one or more numbers > -9",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "value"),
     [(["--sharp"], True), (["--sharp", "False"], False), (["--no-sharp"], False), (["--no_sharp", "false"], True)],
@@ -105,6 +117,8 @@ def test_command_of_settings_reads_back() -> None:
     command = cli.command_of(config, "jobs.tool")
     assert command == "python -m jobs.tool --no_sharp --save_dir 'my out' --texts 'a, b' c --sizes_m 2.0 --limit_s 3.0"
     assert parse(*shlex.split(command)[3:]) == config
+    nothing = ToolConfig.of(save_dir=Path("out"), texts=(), corners=None)
+    assert parse(*shlex.split(cli.command_of(nothing, "jobs.tool"))[3:]) == nothing
 
 
 @pytest.mark.parametrize(
@@ -114,7 +128,9 @@ def test_command_of_settings_reads_back() -> None:
         (["--num_cuts", "1"], "--num_cuts 1: expected integer >= 2"),
         (["--cuts", "many"], "--num_cuts many: expected integer >= 2"),
         (["--blade", "wood"], "--blade wood: expected one of steel, stone"),
-        (["--num_cuts", "3", "--cuts", "3"], "--num_cuts/--cuts is given twice: 3 and 3"),
+        (["--num_cuts", "3", "--cuts", "3"], "--num_cuts is given twice: --num_cuts 3 and --cuts 3"),
+        (["--no_sharp", "--sharp", "false"], "--sharp is given twice: --no_sharp and --sharp false"),
+        (["--blade=stone", "--blade", "steel"], "--blade is given twice: --blade stone and --blade steel"),
         (["--num_cuts"], "--num_cuts needs a value: integer >= 2"),
         (["--no_blade"], "--no_blade: only a switch can be turned off with --no_; blade takes a value"),
         (["lora_alpha", "16"], "unexpected 'lora_alpha 16': did you mean --lora_alpha 16?"),
@@ -159,7 +175,7 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
     file.write_text("- 1\n")
     assert errors("--config", str(file)) == [f"{file}: expected a mapping of option names to values, got list"]
     file.write_text("cuts: 2\nnum_cuts: 3\n")
-    assert errors("--config", str(file)) == [f"{file}: num_cuts is given twice, once as num_cuts"]
+    assert errors("--config", str(file)) == [f"{file}: num_cuts is given twice: as cuts and as num_cuts"]
 
 
 def test_options_of_other_guides() -> None:
@@ -242,14 +258,27 @@ def test_a_mistake_in_the_code_is_written_to_the_folder_of_the_job(
     assert (tmp_path / "run/error.log").read_text() == log
 
 
-def test_a_mistake_in_the_code_has_its_own_exit_status() -> None:
-    program = """
+PROGRAM = """
 import sys
 from tests.jobs.command_line.test_cli import run_main
 sys.exit(run_main(*sys.argv[1:]))
 """
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--save_dir", "out", "--dry_run"]])
+def test_a_reader_that_closes_the_pipe_is_no_error(words: list[str]) -> None:
+    """As `python -m jobs.grpo --help | head` does."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", PROGRAM, *words]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_mistake_in_the_code_has_its_own_exit_status() -> None:
     for cuts, status, where in (("8", 1, "Traceback"), ("9", 2, "error: num_cuts 9"), ("4", 0, "")):
-        words = [sys.executable, "-c", program, "--save_dir", "out", "--cuts", cuts]
+        words = [sys.executable, "-c", PROGRAM, "--save_dir", "out", "--cuts", cuts]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120)
         assert done.returncode == status and done.stderr.startswith(where)
 
@@ -263,4 +292,5 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "  --num_cuts, --cuts VALUE\n      Cuts of one piece. [integer >= 2; default: 4]\n" in text
     assert "  --sharp\n      Whether the blade was sharpened. [true or false; default: true]\n" in text
     assert "[one of steel, stone; default: steel]" in text
-    assert "--texts VALUE ...\n      Words engraved. [one or more values, each text; default: empty]" in text
+    assert "--texts VALUE ...\n      Words engraved. [texts, or none; default: none]" in text
+    assert "--sizes_m VALUE ...\n      Sizes in metres. [one or more numbers > -9; default: 1.0]" in text

@@ -60,8 +60,11 @@ def test_a_flat_flag_means_the_preferred_group() -> None:
     [
         (["--lr", "1"], "--lr could be any of --cloning.learning_rate, --tuning.learning_rate; say which"),
         (["--network.width", "1"], "--network.width could be any of --cloning.network.width, --tuning.network.width;"),
-        (["--tuning.lr", "1", "--tuning.learning_rate", "1"], "--tuning.learning_rate is given twice: 1 and 1"),
-        (["--run.seed", "1", "--seed", "2"], "--seed is given twice: 1 and 2"),
+        (
+            ["--tuning.lr", "1", "--tuning.learning_rate", "1"],
+            "--tuning.learning_rate is given twice: --tuning.lr 1",
+        ),
+        (["--run.seed", "1", "--seed", "2"], "--seed is given twice: --run.seed 1 and --seed 2"),
         (["--tuning.learning_rat", "1"], "unknown option --tuning.learning_rat; did you mean --tuning.learning_rate"),
         (["--tuning.learning_rate", "0"], "--tuning.learning_rate 0: expected number > 0"),
         (["--tuning", "1"], "unknown option --tuning"),
@@ -114,10 +117,10 @@ def test_later_sources_win_however_they_spell_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("seed: 1\nrun: {seed: 1}", "seed is given twice, once as run.seed"),
+        ("seed: 1\nrun: {seed: 1}", "seed is given twice: as seed and as run.seed"),
         (
             "tuning.lr: 1\ntuning: {learning_rate: 1}",
-            "tuning.learning_rate is given twice, once as tuning.learning_rate",
+            "tuning.learning_rate is given twice: as tuning.lr and as tuning.learning_rate",
         ),
         ("learning_rate: 1", "'learning_rate' could be any of --cloning.learning_rate, --tuning.learning_rate; say"),
         ("tuning: {kll: 1}", "unknown option 'tuning.kll'; did you mean --tuning.kl"),
@@ -130,6 +133,13 @@ def test_mistakes_in_files(tmp_path: Path, text: str, line: str) -> None:
     file.write_text(text)
     (found,) = errors("--config", str(file))
     assert found.startswith(f"{file}: {line}")
+
+
+def test_an_empty_group_of_a_file_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("run: {seed: 3}\ntuning:\n  # kl: 2\n")
+    assert parse("--config", str(file)) == parse("--seed", "3")
+    assert TwoLearners.of({"save_dir": "out", "tuning": None}) == parse()
 
 
 def test_an_illegal_value_names_the_file_however_it_is_spelled(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.records.run_directory import RunDirectory, RunDirectoryError, changed_options, config_sha256
+from cluster.records.opening import RunDirectoryError, changed_options, config_sha256
+from cluster.records.run_directory import RunDirectory
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig

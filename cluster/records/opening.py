@@ -1,0 +1,193 @@
+"""How a run directory is opened, and which options may be others when a run is resumed."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from cluster.runtime.ray_job import in_ray_job
+from cluster.settings import RunSettings
+from motions.base.errors import UserError
+from motions.settings import (
+    Settings,
+    changeable_options,
+    options_of,
+    retired_options,
+    spelled_options,
+    spellings_of,
+)
+
+CONFIG = "config.yaml"
+OF_ONE_CALL = ("resume", "overwrite", "allow_changed")
+"""Options that say how to open a run directory: they are of one call, and `config.yaml` is without them."""
+LOCK = ".lock"
+
+Opening = Literal["new", "resume", "overwrite"]
+
+
+class RunDirectoryError(UserError):
+    """The directory cannot be used as requested; the message says why and what to do."""
+
+
+def inspect(
+    settings: RunSettings, environ: Mapping[str, str] = os.environ, *, config: Settings | None = None
+) -> Opening:
+    """How `RunDirectory.open` would open the directory; changes nothing, for `--dry_run`.
+
+    Args:
+        config: all options of the job, to compare with those of a run that would be resumed.
+
+    Raises:
+        RunDirectoryError: a relative path inside a Ray job, not a directory, not writable, or not empty while neither
+            `resume` nor `overwrite` allows it; an option that may not change at a resume; `allow_changed` names what is
+            no option.
+    """
+    opening = _opening(settings, environ)
+    if config is not None and opening == "resume":
+        allowed_changes(settings, config)
+    elif config is not None:
+        require_options(config)
+    return opening
+
+
+def _opening(settings: RunSettings, environ: Mapping[str, str]) -> Opening:
+    path = settings.save_dir
+    check_place(path, environ)
+    names = {entry.name for entry in path.iterdir()} - {LOCK} if path.is_dir() else set()
+    if not names:
+        return "new"
+    if CONFIG not in names:
+        raise RunDirectoryError(
+            f"save_dir {path} is not empty and holds no run (no {CONFIG}); choose an empty or new directory"
+        )
+    if settings.resume:
+        return "resume"
+    if settings.overwrite:
+        return "overwrite"
+    raise RunDirectoryError(
+        f"save_dir {path} holds a run already; continue it with --resume, or move it aside with --overwrite"
+    )
+
+
+def allowed_changes(settings: RunSettings, config: Settings, data_before: str = "", data: str = "") -> dict[str, str]:
+    """Options that affect results and are others than those of the run in `save_dir`: flag -> what changed.
+
+    Args:
+        data_before: fingerprint of the run's data.
+        data: fingerprint of the data now.
+
+    Raises:
+        RunDirectoryError: `allow_changed` does not name one of them, or names what is no option.
+    """
+    spellings = spellings_of(type(config))
+    path = settings.save_dir.absolute()
+    changed = changed_options(yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")), config)
+    if data_before != data:
+        changed["data"] = f"was {data_before}, is {data}"
+    require_options(config, changed)
+    allowed = {spellings.get(name, name) for name in settings.allow_changed}
+    refused = {name: what for name, what in changed.items() if spellings.get(name, name) not in allowed}
+    if refused:
+        listed = "; ".join(f"{name} {what}" for name, what in refused.items())
+        raise RunDirectoryError(
+            f"the run in {path} had other options, and results depend on them: {listed}. Give them as they were, or "
+            f"allow the change with --allow_changed {' '.join(refused)}"
+        )
+    return changed
+
+
+def require_options(config: Settings, gone: Collection[str] = ()) -> None:
+    """Checks what the user allows to change.
+
+    Args:
+        gone: options that only an older version of the job had.
+
+    Raises:
+        RunDirectoryError: `allow_changed` names what is neither an option of the job nor its data.
+    """
+    spellings = spellings_of(type(config))
+    if "allow_changed" not in spellings:
+        return
+    named = options_of(type(config))[spellings["allow_changed"]].of(config)
+    for name in named:
+        if name not in ("data", *spellings, *gone):
+            near = difflib.get_close_matches(name, ["data", *spellings], n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise RunDirectoryError(f"allow_changed {name}: legal are data and the names of this job's options{hint}")
+
+
+def config_yaml(config: Settings) -> str:
+    """The content of `config.yaml`."""
+    values = _without(config.model_dump(mode="json"), OF_ONE_CALL)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Options, which may be nested by group, without some of them."""
+    return {
+        name: _without(value, names) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if name not in names
+    }
+
+
+def check_place(path: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Checks that a `save_dir` can be created, or written to if it exists; changes nothing.
+
+    Raises:
+        RunDirectoryError: a relative path inside a Ray job, a file in its place, or not writable.
+    """
+    if not path.is_absolute() and in_ray_job(environ):
+        raise RunDirectoryError(
+            f"save_dir {str(path)!r} is relative, and this is a Ray job: its working copy is thrown away with "
+            "everything in it. Give an absolute path on storage that you can read afterwards"
+        )
+    parent = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not parent.is_dir():
+        raise RunDirectoryError(f"save_dir {path}: {parent} is a file, not a directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunDirectoryError(f"save_dir {path} is not writable: {parent} belongs to somebody else or is read-only")
+
+
+def move_aside(path: Path) -> None:
+    """Renames a folder to `<name>.old-1` (`-2`, ...), the first that is free."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    path.rename(target)
+
+
+def changed_options(before: Mapping[str, Any], config: Settings) -> dict[str, str]:
+    """Options that affect results and differ from those of a `config.yaml`, which may be nested or flat: flag -> what
+    changed. An option that the file does not know yet has not changed where it has its default."""
+    kind, now = type(config), config.by_path()
+    then: dict[str, Any] = {}
+    changed = {}
+    for spelling, path, value in spelled_options(kind, before):
+        if path is not None:
+            then[path] = value
+        elif spelling not in (retired := retired_options(kind)) or not retired[spelling].accepts(value):
+            changed[spelling] = f"is gone (was {value})"
+    for path in now.keys() - changeable_options(config):
+        option = options_of(kind)[path]
+        if path not in then:
+            if option.of(config) != option.field.get_default(call_default_factory=True):
+                changed[option.flag] = f"is new ({now[path]})"
+        elif then[path] != now[path]:
+            changed[option.flag] = f"was {then[path]}, is {now[path]}"
+    return dict(sorted(changed.items()))
+
+
+def config_sha256(config: Settings) -> str:
+    """Hash of the options that affect results."""
+    free = changeable_options(config)
+    flags = {path: option.flag for path, option in options_of(type(config)).items()}
+    relevant = {flags[path]: value for path, value in config.by_path().items() if path not in free}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
