@@ -1,11 +1,12 @@
-"""Generates motions from text: samples a policy and writes joints, features, animations and a page that plays them.
+"""Generates motions from text with a policy, and writes joints, features, animations and a page that plays them.
 
     python -m jobs.generate --text "a person walks forward, then kicks" --num_samples 3
     python -m jobs.generate --model_path runs/demo --text_file prompts.txt --save_dir outputs/walks
     python -m jobs.generate --model_path runs/demo --num_samples 10 --num_repetitions 3
 
-By default a model is sampled with the sampler, steps, eta and guidance that its args.json records from its training;
-flags take precedence. The last command is MDM's: three motions for each of ten held-out captions of the data.
+By default the sampler, its steps, eta and the guidance scale are those that the model's args.json records from its
+training; flags take precedence. The last command has the form of MDM's own: three motions for each of ten held-out
+captions of the data.
 
 Files in `--save_dir`: `results.npz` (motion [M, J, 3, T], text, lengths, num_samples, num_repetitions, in the order and
 layout of MDM's results.npy, but without pickle), `results.txt`, `results_len.txt`, and for each motion

@@ -4,11 +4,12 @@
     python -m jobs.sft --mocap my_clip.txt --epochs 50 --hidden_size 256 128 --refine_actions --save_path runs/mine
     ray job submit --working-dir . -- python -m jobs.sft --mocap walk --num_workers 4 --save_path /abs/path
 
-The expert aims at the reference pose one control step ahead with velocity feed-forward and corrects the balance. The
-first demonstrations are its rollouts with noise; then the clone acts more and more (`--dagger_betas`) and the expert
-labels the states that it visits. `--save_path` gets `controller.safetensors` with observation statistics and schema,
-from which `jobs.trpo --load_sft_pretrain` and `jobs.deepmimic` continue, and `evaluation.json`: the clone next to open
-loop, held pose and zero action from fixed starts.
+The expert aims at the reference pose one control step ahead, with velocity feed-forward, and corrects the balance. The
+first demonstrations are rollouts of the expert with noise. In the rounds after that the clone acts in a growing share
+of the steps (`--dagger_betas`), and the expert labels the states that the clone visits. `--save_path` gets
+`controller.safetensors` with observation statistics and schema, from which `jobs.trpo --load_sft_pretrain` and
+`jobs.deepmimic` continue, and `evaluation.json`: the clone next to open loop, held pose and zero action from fixed
+starts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The denoisers and samplers that options and args.json know by name; imports neither torch nor ray.
 
-A new one is a module and a line here. One's own needs no line: it is named `package.module:Class`.
+A denoiser or sampler that is added to kinetune needs a module and a line here. A class of your own needs no line: an
+option names it as `package.module:Class`.
 """
 
 DENOISERS = {"trans_enc": "rollouts.networks.mdm:MDM"}

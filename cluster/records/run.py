@@ -1,10 +1,11 @@
-"""A run that is open: its directory, and everybody who is told. Every training opens and records through this module.
+"""An open run: its directory, its checkpoints, and where its metrics go. Every training uses this module.
 
     with open_run(settings, config, fingerprint, num_steps) as run:
         run.record(step, {"loss": 0.5})
         run.checkpoint(step, learner.state())
 
-`metrics.jsonl`, trackers, progress and the cluster's metrics endpoint get the same numbers under the same names.
+The same numbers go to `metrics.jsonl`, to the tracker (TensorBoard or Weights & Biases), to the progress display and to
+the cluster's metrics endpoint, under the same names.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ CURVES_FILE = "training_curves_latest.png"
 
 
 class Run:
-    """An open run; `open_run` makes it.
+    """An open run. `open_run` makes one.
 
     Args:
         directory: the opened run directory.
-        telemetry: progress, trackers, gauges.
-        settings: intervals, and which metric tells the best checkpoint.
+        telemetry: progress display, tracker and metrics endpoint.
+        settings: intervals, and the metric by which the best checkpoint is chosen.
     """
 
     def __init__(self, directory: RunDirectory, telemetry: Telemetry, settings: RunSettings) -> None:
@@ -51,27 +52,30 @@ class Run:
         return self.directory.path
 
     def record(self, step: int, metrics: Mapping[str, float], **others: Any) -> None:
-        """A line of `metrics.jsonl` about a step, and the same for trackers and gauges; `others` go to the file
-        only."""
+        """Writes a line about a step to `metrics.jsonl`, and sends the metrics to tracker and metrics endpoint.
+
+        Args:
+            others: values that are written to the file only.
+        """
         self.directory.append_metrics({"step": step, **others, **metrics})
         self._tell(step, metrics)
 
     def record_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
-        """A line of `evaluations.jsonl`; trackers and gauges get the figures as `evaluation/NAME`."""
+        """Writes a line to `evaluations.jsonl`. Tracker and metrics endpoint get the figures as `evaluation/NAME`."""
         self.directory.append_evaluation({"step": step, **figures})
         self._tell(step, {f"evaluation/{name}": value for name, value in figures.items()})
 
     def checkpoint(
         self, step: int, state: Mapping[str, Any], export: Export | None = None, policy_version: int | None = None
     ) -> None:
-        """Commit a checkpoint; it is the best one too if `best_metric` has its best value at this step.
+        """Commits a checkpoint. It is kept as the best one too if `best_metric` has its best value at this step.
 
         Args:
-            export: writes what belongs beside the learner's state.
-            policy_version: of the weights; the step where they have no number of their own.
+            export: writes the files that belong beside the learner's state.
+            policy_version: number of the weights; by default the step.
 
         Raises:
-            CheckpointWriteError: it cannot be written; the last commit stands.
+            CheckpointWriteError: it cannot be written; the last commit is intact.
         """
         value = self._best_at[1] if self._best_at is not None and self._best_at[0] == step else None
         self.directory.save_checkpoint(step, step if policy_version is None else policy_version, state, export, value)
@@ -80,18 +84,18 @@ class Run:
             self.say_if_there_is_no_best()
 
     def draw(self, names: Sequence[str], axis: str = "step") -> None:
-        """Draw metrics over `axis`, another metric, into `training_curves_latest.png`."""
+        """Draws metrics over `axis`, which is a metric too, into `training_curves_latest.png`."""
         lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
         curves = {name: [(record[axis], record[name]) for record in records if name in record] for name in names}
         draw_curves(self.path / CURVES_FILE, curves)
 
     def say_that_nothing_is_left(self, step: int) -> None:
-        """A line where a run that is resumed has made all steps before, or more than its options ask for now."""
+        """Prints that a resumed run made all steps before that its options ask for, or more."""
         self.telemetry.message(f"step {step} is finished already: the options ask for no further step")
 
     def say_if_there_is_no_best(self) -> None:
-        """A line where no checkpoint could be kept as the best, with what could have been asked for."""
+        """Prints which metrics were measured if no checkpoint could be kept as the best one."""
         metric, manifest = self.settings.best_metric, self.directory.manifest
         if metric is not None and manifest is not None and manifest.best is None:
             self.telemetry.message(
@@ -117,15 +121,18 @@ def open_run(
     shown: Sequence[str] = SHOWN,
     trace: bool = False,
 ) -> Iterator[Run]:
-    """The run of a directory, new or as its last commit left it; nobody else can write there meanwhile.
+    """Opens a run in its directory: a new one, or one as its last commit left it.
+
+    No other process can open the directory meanwhile.
 
     Args:
-        settings: where, intervals, trackers.
-        config: every option of the job, for `config.yaml` and the trackers.
-        data_fingerprint: names the data; a run on other data is not resumed.
-        num_steps: steps of the run, for the time that is left; an estimate where it counts something else.
-        shown: metrics on the progress bar.
-        trace: write `trace.json`.
+        settings: directory, intervals and tracker.
+        config: every option of the job, for `config.yaml` and the tracker.
+        data_fingerprint: hash of the data; a run with another one is not resumed.
+        num_steps: number of steps of the run, from which the remaining time is estimated; an estimate where the length
+            is given in other units.
+        shown: metrics that the progress display shows.
+        trace: whether to write `trace.json`.
 
     Raises:
         RunDirectoryError: the directory cannot be used as asked.
@@ -150,7 +157,7 @@ def open_run(
 
 @contextmanager
 def joined_cluster() -> Iterator[None]:
-    """For trainings that use no actors: a submitted Ray job joins its cluster, so that its metrics can be scraped."""
+    """Connects a submitted Ray job to its cluster, so that a training without actors has a metrics endpoint too."""
     if not in_ray_job():
         yield
         return
@@ -161,6 +168,6 @@ def joined_cluster() -> Iterator[None]:
 
 
 def _connected() -> bool:
-    """Whether this process is connected to a Ray cluster; a run without Ray does not import it."""
+    """Whether this process is connected to a Ray cluster. A run without Ray does not import it."""
     ray = sys.modules.get("ray")
     return ray is not None and ray.is_initialized()

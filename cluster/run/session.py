@@ -1,10 +1,10 @@
-"""A complete run for jobs, from connection to close: checks, cluster, plan, directory, telemetry, actors, controller.
+"""Opens a complete run with a controller: checks, cluster, run directory, actors; and closes all of it at the end.
 
     with training_session(config.cluster, config.run, config, roles, workload, algorithm, fingerprint) as controller:
         result = controller.run()
 
-The order lets mistakes be found early: the directory is inspected before Ray starts, the plan is compared with the
-cluster before an actor is built, and nothing is written before both are in order.
+The order finds mistakes early: the run directory is inspected before Ray starts, and the plan is compared with the
+cluster before an actor is built. Nothing is written before both checks have passed.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ def training_session(
     algorithm: Algorithm,
     data_fingerprint: str,
 ) -> Iterator[Controller]:
-    """A controller whose actors are built and whose learner has the state of the last commit.
+    """Opens a run and builds its actors; gives a controller whose learner has the state of the last commit.
 
     Args:
-        cluster: where it runs.
-        run: how long it goes on and what it keeps.
+        cluster: connection and resources.
+        run: run directory, length and intervals.
         config: every option of the job, for `config.yaml`.
-        roles: of `training_roles`.
-        workload: sizes, for the preflight.
-        algorithm: what the steps do.
-        data_fingerprint: names data and prompts.
+        roles: result of `training_roles`.
+        workload: sizes of the run, from which its needs are estimated.
+        algorithm: prompts, rewards and advantages of the steps.
+        data_fingerprint: hash of data and prompts.
 
     Raises:
         RunDirectoryError: the directory cannot be used as requested.
         StartError: the cluster is too small, or an actor cannot be built.
         ConnectionFailed: there is no cluster.
-        RunFailed: the checkpoint does not fit.
+        RunFailed: the checkpoint does not fit the learner.
     """
     inspect(run, config=config)
     plan = Plan(tuple(roles), workload)
@@ -75,13 +75,13 @@ def training_session(
 
 
 def preflight(plan: Plan, wait_s: float) -> None:
-    """Compares the plan with the connected cluster.
+    """Checks that the connected cluster has the resources that the plan needs.
 
     Args:
-        wait_s: time for a cluster that grows on demand.
+        wait_s: seconds to wait for a cluster that grows on demand.
 
     Raises:
-        StartError: names the missing amounts.
+        StartError: it has too few; the message names what is missing.
     """
     import ray
 

@@ -1,18 +1,19 @@
-"""The loop of every training whose steps follow one another: steps, records, checkpoints, curves, export.
+"""The loop of a training: it makes steps, records metrics, evaluates, and writes curves, checkpoints and exports.
 
-    class Training:                      # what the loop is given
-        step() -> metrics                one step
-        state(), load(state)             everything that a resumed training needs, to the same bits
-        export(folder)                   what people want from it: weights, controller
-        finished_steps, done             what counts as progress
+    class Training:                      # interface of what the loop runs
+        step() -> metrics                makes one step
+        state(), load(state)             everything that a resumed training needs to give the same bits
+        export(folder)                   writes the files that users need: weights, a controller
+        finished_steps, done             progress
 
     with open_run(settings, config, fingerprint, num_steps, shown=CURVES) as run:
         train(run, training, curves=CURVES)
 
-A learner that takes one batch a step is a `Training` by `BatchTraining`. The order after a step: metrics line,
-evaluation, curves, checkpoint with the exported files, the same files on top of the directory (the last four where a
-checkpoint is due). A commit thus covers every line up to its step. Runs of rollouts and rewards have a controller
-instead (cluster/run/controller.py), which opens and records its run in the same way.
+`BatchTraining` makes a `Training` of a learner that takes one batch a step. After each step the loop writes a line of
+metrics. Where a checkpoint is due, the evaluation, the curves, the checkpoint with the exported files, and a copy of
+those files on top of the run directory follow in this order, so that a commit covers every line up to its step. Runs
+with rollouts and rewards have a controller instead of this loop (cluster/run/controller.py); it opens and records its
+run in the same way.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from cluster.runtime.actor_host import deterministic_kernels
 
 
 class Training(Protocol):
-    """Interface of a training that the loop can run."""
+    """Interface of a training that `train` can run."""
 
     @property
     def finished_steps(self) -> int:
-        """Number of steps so far, which numbers metrics and checkpoints."""
+        """Number of steps made so far. Metrics and checkpoints are numbered by it."""
         ...
 
     @property
@@ -39,15 +40,15 @@ class Training(Protocol):
         ...
 
     def step(self) -> Mapping[str, float]:
-        """Makes one step; returns metrics by name."""
+        """Makes one step. Returns metrics by name."""
         ...
 
     def state(self) -> Mapping[str, Any]:
-        """Everything that a resumed training needs: tensors and plain values, in dictionaries and lists."""
+        """Returns everything that a resumed training needs: tensors and plain values, in dictionaries and lists."""
         ...
 
     def load(self, state: Mapping[str, Any], /) -> None:
-        """Continues exactly from `state()`."""
+        """Restores a result of `state()`, so that the next steps give the same bits."""
         ...
 
     def export(self, folder: Path, /) -> object:
@@ -64,18 +65,18 @@ def train(
     axis: str = "step",
     phase: str = "update",
 ) -> None:
-    """Steps from the last checkpoint until the training is done, with a checkpoint every `save_interval` steps and at
-    the end. The files of `export` lie in each checkpoint and, the newest, on top of the run directory.
+    """Continues from the last checkpoint until the training is done, with a checkpoint every `save_interval` steps and
+    one at the end. Each checkpoint holds the exported files; the newest ones also lie on top of the run directory.
 
     Args:
-        curves: metrics that are drawn.
-        evaluate: figures on held-out data, measured before each checkpoint.
-        axis: metric that is the horizontal axis of the curves.
-        phase: what a step is called at the metrics endpoint.
+        curves: names of the metrics to draw.
+        evaluate: measures figures on held-out data; called before each checkpoint.
+        axis: name of the metric on the horizontal axis of the curves.
+        phase: name of a step at the metrics endpoint.
 
     Raises:
         RunDirectoryError: a file of the last checkpoint is missing or damaged.
-        CheckpointWriteError: a checkpoint cannot be written; the last one stands.
+        CheckpointWriteError: a checkpoint cannot be written; the last one is intact.
     """
     if run.directory.manifest is not None:
         training.load(run.directory.load_state())
@@ -109,27 +110,27 @@ class BatchLearner(Protocol):
     num_steps: int
 
     def update(self, batch: Any, /) -> Mapping[str, float]:
-        """Makes one optimizer step; returns metrics by name."""
+        """Makes one optimizer step. Returns metrics by name."""
         ...
 
     def state(self) -> Mapping[str, Any]:
-        """Everything that a resumed training needs: see `Training.state`."""
+        """Returns everything that a resumed training needs, as `Training.state` does."""
         ...
 
     def load(self, state: Any, /) -> None:
-        """Continues exactly from `state()`: see `Training.load`."""
+        """Restores a result of `state()`, as `Training.load` does."""
         ...
 
 
 class BatchTraining:
-    """A `BatchLearner` with its batches, as a `Training`.
+    """A learner and its batches as a `Training`.
 
     Args:
-        learner: counts its updates in `num_steps`.
-        num_steps: updates of the training.
-        make_batch: the batch of a step, counted from 0; a function of the step alone, so that a resumed training sees
-            the same.
-        export: writes the model.
+        learner: its `num_steps` counts the updates made.
+        num_steps: number of updates of the whole training.
+        make_batch: returns the batch of a step, which counts from 0. It depends on nothing but the step, so that a
+            resumed training sees the same batches.
+        export: writes the files of the model into a folder.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class BatchTraining:
 
     @property
     def finished_steps(self) -> int:
-        """Updates so far."""
+        """Number of updates made so far."""
         return self._learner.num_steps
 
     @property
@@ -157,7 +158,7 @@ class BatchTraining:
         return self._learner.num_steps >= self._num_steps
 
     def step(self) -> Mapping[str, float]:
-        """One update, with PyTorch's deterministic kernels."""
+        """Makes one update with PyTorch's deterministic kernels. Returns its metrics."""
         batch = self._make_batch(self._learner.num_steps)
         with deterministic_kernels(True):
             return self._learner.update(batch)

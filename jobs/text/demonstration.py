@@ -1,4 +1,4 @@
-"""The demonstration of `jobs.demo`: what is missing of weights and run, and what a finished run shows."""
+"""The demonstration of `jobs.demo`: trains missing weights, runs GRPO or continues it, and sums up the result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEIGHTS = ("model_path", "tmr_checkpoint_path", "judge_path")
 
 
 def plan(config: DemoConfig) -> None:
-    """Says which weights the demonstration takes and what is left to do; checks it where all weights are there."""
+    """Prints which weights the demonstration uses and what is left to do, and checks the run if all weights exist."""
     trainings = missing_weights(config.weights_dir)
     settings = run_settings(config, weight_paths(trainings))
     for option in WEIGHTS:
@@ -38,7 +38,10 @@ def plan(config: DemoConfig) -> None:
 
 
 def check_run(settings: GRPOConfig, *, complete: bool) -> None:
-    """Says how the run stands, and plans it unless it is finished or (not `complete`) its weights are not there yet.
+    """Prints the state of the run, and checks whether it can start unless it is finished.
+
+    Args:
+        complete: whether all weights exist; the run cannot be checked without them.
 
     Raises:
         UserError: it cannot start.
@@ -54,7 +57,7 @@ def check_run(settings: GRPOConfig, *, complete: bool) -> None:
 
 
 def run_with(config: DemoConfig, weights: dict[str, str]) -> None:
-    """The demonstration on given weights: `model_path`, `tmr_checkpoint_path`, `judge_path`."""
+    """Runs the demonstration with given weights: values of `model_path`, `tmr_checkpoint_path` and `judge_path`."""
     settings = run_settings(config, weights)
     if finished(settings):
         print(_already_done(settings))
