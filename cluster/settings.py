@@ -1,8 +1,8 @@
 """Options of the cluster and of the run directory; imports neither torch nor ray.
 
 `ClusterSettings` (with `ConnectionSettings`) says on what a run runs and, apart from `threads_per_actor` and
-`deterministic`, changes no bit of its result; `RunSettings` says what every run keeps and who is told, and its
-subclasses how long it goes on; `WorkerSettings` is for trainings on Ray Train.
+`deterministic`, changes no bit of its result; `RunSettings` says what every run keeps and who is told,
+`SteppedRunSettings` also how long it goes on; `WorkerSettings` is for trainings on Ray Train.
 """
 
 from __future__ import annotations
@@ -188,9 +188,6 @@ class RunSettings(TrackerSettings):
     seed: Annotated[int, Effect("results")] = Field(default=10, ge=0, lt=2**63)
     """Seed of all random numbers of the run."""
 
-    save_interval: int = Field(default=10, ge=1)
-    """Steps between checkpoints; there is always one after the last step."""
-
     keep_checkpoints: int = Field(default=2, ge=1)
     """Number of newest checkpoints to keep."""
 
@@ -212,10 +209,15 @@ class RunSettings(TrackerSettings):
 
 
 class SteppedRunSettings(RunSettings):
-    """A run of a given length."""
+    """A run of a given length, with checkpoints between its steps."""
+
+    affects: ClassVar[Affects] = "records"
 
     num_steps: Annotated[int, Effect("length")] = Field(default=100, ge=1)
     """Steps of the run."""
+
+    save_interval: int = Field(default=10, ge=1)
+    """Steps between checkpoints; there is always one after the last step."""
 
 
 class RolloutRunSettings(SteppedRunSettings):
@@ -233,15 +235,12 @@ class RolloutRunSettings(SteppedRunSettings):
     """Write `trace.json`, every call of every actor as Chrome trace events (chrome://tracing, ui.perfetto.dev)."""
 
 
-class TrainingRunSettings(RunSettings):
+class TrainingRunSettings(SteppedRunSettings):
     """Run directory of a supervised training, which is the trained model's folder as well."""
 
-    save_interval: int = redeclared(RunSettings, "save_interval", 1000)
+    save_interval: int = redeclared(SteppedRunSettings, "save_interval", 1000)
     keep_checkpoints: int = redeclared(RunSettings, "keep_checkpoints", 1)
     log_interval: int = redeclared(RunSettings, "log_interval", 100)
 
     weights_dtype: Literal["float32", "float16"] = "float32"
     """Type of the saved weights; float16 halves the size of the files."""
-
-    max_frames: int = Field(default=196, ge=4)
-    """Longer clips are cropped to this many frames, at a random place."""

@@ -15,20 +15,16 @@ Finished work is not repeated: a finished run with the same options is only repo
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from jobs import pretrain, train_retrieval
 from jobs.command_line import main as cli
 from jobs.configs.demo import DemoConfig
-from jobs.configs.pretrain import PretrainConfig
-from jobs.configs.retrieval import RetrievalConfig
 
 
 def run(config: DemoConfig) -> None:
     """Runs the missing parts of the demonstration and reports."""
     from jobs.text import demonstration
 
-    demonstration.run_with(config, ensure_weights(config.weights_dir))
+    demonstration.run_with(config, demonstration.ensure_weights(config.weights_dir))
 
 
 def plan(config: DemoConfig) -> None:
@@ -36,21 +32,6 @@ def plan(config: DemoConfig) -> None:
     from jobs.text import demonstration
 
     demonstration.plan(config)
-
-
-def ensure_weights(folder: Path) -> dict[str, str]:
-    """Paths of policy, reward and judge: those that come with kinetune, or ones trained below `folder`."""
-    from jobs.text import demonstration
-
-    return demonstration.ensure_weights(folder, train)
-
-
-def train(settings: PretrainConfig | RetrievalConfig) -> None:
-    """Trains weights that do not ship."""
-    if isinstance(settings, PretrainConfig):
-        pretrain.run(settings)
-    else:
-        train_retrieval.run(settings)
 
 
 if __name__ == "__main__":

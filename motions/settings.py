@@ -15,6 +15,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
+from annotated_types import Lt
 from pydantic import AliasChoices, BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
@@ -172,17 +173,21 @@ def redeclared(
     *,
     spellings: tuple[str, ...] = (),
     affects: Affects | None = None,
+    below: int | None = None,
 ) -> Any:
-    """A field as a base class declares it, with another default, other spellings or another effect.
+    """A field as a base class declares it, with another default, other spellings, effect, upper bound or, where a
+    string stands under it, documentation.
 
     Args:
         spellings: the first is the one that help and messages show.
+        below: in place of the base's upper bound.
 
     Example:
         class PretrainRunSettings(RunSettings):
             num_steps: int = redeclared(RunSettings, "num_steps", 600_000)
     """
     field = copy(group.model_fields[name])
+    field.description = None  # `Option.doc` takes the base's where the subclass has none.
     changes: dict[str, Any] = {}
     if default is not ...:
         changes["default"] = default
@@ -190,6 +195,8 @@ def redeclared(
         changes["validation_alias"] = AliasChoices(*spellings)
     if affects is not None:
         field.metadata = [*field.metadata, Effect(affects)]
+    if below is not None:
+        field.metadata = [*(mark for mark in field.metadata if not isinstance(mark, Lt)), Lt(below)]
     for key, value in changes.items():
         setattr(field, key, value)
     field._attributes_set = {**field._attributes_set, **changes}

@@ -7,7 +7,7 @@
         finished_steps, done             progress
 
     with open_run(settings, config, fingerprint, num_steps, shown=CURVES) as run:
-        train(run, training, curves=CURVES)
+        train(run, training, settings.save_interval, curves=CURVES)
 
 `BatchTraining` makes a `Training` of a learner that takes one batch a step. After each step the loop writes a line of
 metrics. Where a checkpoint is due, the evaluation, the curves, the checkpoint with the exported files, and a copy of
@@ -59,6 +59,7 @@ class Training(Protocol):
 def train(
     run: Run,
     training: Training,
+    save_interval: int,
     *,
     curves: Sequence[str],
     evaluate: Callable[[], Mapping[str, float]] | None = None,
@@ -90,7 +91,7 @@ def train(
             metrics = training.step()
         step = training.finished_steps
         run.record(step, metrics)
-        if training.done or step % run.settings.save_interval == 0:
+        if training.done or step % save_interval == 0:
             if evaluate is not None:
                 with run.telemetry.phase("evaluation"):
                     figures = evaluate()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from motions.base.errors import UserError
 from motions.settings import BUILTIN, Settings
@@ -47,3 +47,10 @@ class DataSettings(Settings):
         if self.dataset not in MDM_DATASETS:
             return self.dataset
         return str(self.data_dir or MDM_DATASETS[self.dataset])
+
+
+class TrainingDataSettings(DataSettings):
+    """Motions of a supervised training."""
+
+    max_frames: int = Field(default=196, ge=4)
+    """Longer clips are cropped to this many frames, at a random place."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
 from pydantic import AliasChoices, Field, field_validator
 
-from cluster.settings import TrainingRunSettings
-from jobs.configs.data import DataSettings
+from cluster.settings import SteppedRunSettings, TrainingRunSettings
+from jobs.configs.data import TrainingDataSettings
 from learners.supervised.settings import SupervisedSettings
 from motions.base.named import require_named
-from motions.settings import Effect, Settings
+from motions.settings import Affects, Settings, redeclared
 from rollouts.registry import DENOISERS
-from rollouts.settings import (
-    DeviceSettings,
-    TextEncoderSettings,
-)
+from rollouts.settings import DeviceSettings, TextEncoderSettings
 
 
 class NetworkSettings(Settings):
@@ -58,10 +55,15 @@ class NetworkSettings(Settings):
         return require_named("arch", value, DENOISERS)
 
 
-class PretrainConfig(
-    DataSettings, NetworkSettings, TextEncoderSettings, SupervisedSettings, TrainingRunSettings, DeviceSettings
-):
-    """Supervised training of a text-to-motion policy."""
+class PretrainRunSettings(TrainingRunSettings, DeviceSettings):
+    """Run directory, length and device of a policy's training."""
+
+    num_steps: int = redeclared(SteppedRunSettings, "num_steps", 600_000)
+    """Optimizer steps of the training."""
+
+
+class PretrainDataSettings(TrainingDataSettings):
+    """Motions, captions, and composites made of them."""
 
     composite_fraction: float = Field(default=0.0, ge=0, le=1)
     """Fraction of a batch that is composite: two to five clips joined to one motion, with a joined text."""
@@ -73,10 +75,32 @@ class PretrainConfig(
     """Train on only the first captions of every motion, this many. The others remain prompts that are new to the
     policy, for reinforcement learning, which needs no motions. By default all are used."""
 
-    num_samples: Annotated[int, Effect("evaluation")] = Field(default=3, ge=0)
+
+class SampleSettings(Settings):
+    """Motions that are generated after the training."""
+
+    affects: ClassVar[Affects] = "evaluation"
+
+    num_samples: int = Field(default=3, ge=0)
     """Number of held-out captions for which a motion is generated and drawn after the training."""
 
     guidance_scale: float = Field(
         default=2.5, ge=0, validation_alias=AliasChoices("guidance_scale", "gen_guidance_param")
     )
     """Classifier-free guidance scale of those motions."""
+
+
+class PretrainConfig(Settings):
+    """Supervised training of a text-to-motion policy."""
+
+    run: PretrainRunSettings
+    data: PretrainDataSettings = PretrainDataSettings()
+    network: NetworkSettings = NetworkSettings()
+    text: TextEncoderSettings = TextEncoderSettings()
+    supervised: SupervisedSettings = SupervisedSettings()
+    samples: SampleSettings = SampleSettings()
+
+    important: ClassVar[tuple[str, ...]] = (
+        *("save_dir", "dataset", "num_steps", "batch_size", "learning_rate", "layers", "latent_dim"),
+        *("text_encoder", "composite_fraction", "resume"),
+    )

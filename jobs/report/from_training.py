@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from jobs.report.control_page import score_section
 from jobs.report.document import Chart, Series, Tile, chart_data, facts_table, render_page
@@ -60,7 +59,7 @@ def write_training_report(folder: Path, title: str, headlines: Sequence[str], ch
         f"{last['step']} steps in {_seconds(records) / 60:.1f} minutes of training.",
         _tiles(records, headlines),
         [_samples(folder / "samples"), _scores(folder), _final(last, evaluations)],
-        _facts(folder, yaml.safe_load(configuration)),
+        _facts(folder),
         configuration,
         {"comparisons": [], "charts": [chart_data(_thinned(chart)) for chart in drawn]},
     )
@@ -144,9 +143,9 @@ def _samples(folder: Path) -> str:
     return f"<h2>Samples</h2>\n<p>Generated from held-out captions; they can be orbited {link}.</p>{figures}"
 
 
-def _facts(folder: Path, config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(folder: Path) -> list[tuple[str, str]]:
     manifest = read_json(folder / "manifest.json")
-    facts = [("Run directory", str(folder)), ("Seed", str(config.get("seed")))]
+    facts = [("Run directory", str(folder)), ("Seed", str(manifest.get("seed")))]
     if best := manifest.get("best"):
         facts.append(
             ("Best checkpoint", f"{best['folder']}: {best['metric']} {best['value']:.6g} at step {best['step']}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from jobs.configs.demo import DemoConfig
 from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
-from jobs.text import grpo_run
+from jobs.text import grpo_run, pretraining, retrieval_training
 from motions.settings import BUILTIN, flat_values
 from rewards.settings import BUILTIN_JUDGE_FOLDER, BUILTIN_TMR_FOLDER
 from rollouts.checkpoints.mdm_files import builtin_names
@@ -101,15 +102,15 @@ def finished(settings: GRPOConfig) -> bool:
     return manifest["step"] == settings.run.num_steps
 
 
-def ensure_weights(folder: Path, train: Callable[[PretrainConfig | RetrievalConfig], None]) -> dict[str, str]:
-    """Paths of policy, reward and judge: those that ship, or ones that `train` makes below `folder`."""
+def ensure_weights(folder: Path) -> dict[str, str]:
+    """Paths of policy, reward and judge: those that ship, or ones that are trained below `folder`."""
     trainings = missing_weights(folder)
     for option, training in trainings.items():
         print(
             f"this copy has no weights for {option}: training them takes minutes, once\n  {training.command}",
             flush=True,
         )
-        train(training.settings)
+        training.train()
     return weight_paths(trainings)
 
 
@@ -117,8 +118,9 @@ def ensure_weights(folder: Path, train: Callable[[PretrainConfig | RetrievalConf
 class PlannedTraining:
     """How weights that do not ship are made."""
 
-    settings: PretrainConfig | RetrievalConfig
+    folder: Path
     command: str
+    train: Callable[[], None]
 
 
 def missing_weights(folder: Path) -> dict[str, PlannedTraining]:
@@ -128,7 +130,9 @@ def missing_weights(folder: Path) -> dict[str, PlannedTraining]:
         policy = cli.load_preset(
             PretrainConfig, "pretrain_small", "jobs.pretrain", save_dir=folder / "policy", resume=True
         )
-        trainings["model_path"] = PlannedTraining(policy, cli.command_of(policy, "jobs.pretrain"))
+        trainings["model_path"] = PlannedTraining(
+            policy.run.save_dir, cli.command_of(policy, "jobs.pretrain"), partial(pretraining.run, policy)
+        )
     for option, shipped, changes in (
         ("tmr_checkpoint_path", BUILTIN_TMR_FOLDER, {}),
         ("judge_path", BUILTIN_JUDGE_FOLDER, {"captions": "judge", "seed": 77}),
@@ -141,14 +145,18 @@ def missing_weights(folder: Path) -> dict[str, PlannedTraining]:
             "jobs.train_retrieval",
             **{"save_dir": folder / option.partition("_")[0], "resume": True, **changes},
         )
-        trainings[option] = PlannedTraining(retrieval, cli.command_of(retrieval, "jobs.train_retrieval"))
+        trainings[option] = PlannedTraining(
+            retrieval.run.save_dir,
+            cli.command_of(retrieval, "jobs.train_retrieval"),
+            partial(retrieval_training.run, retrieval),
+        )
     return trainings
 
 
 def weight_paths(trainings: Mapping[str, PlannedTraining]) -> dict[str, str]:
     """What `jobs.grpo` is given as its policy, reward and judge."""
     shipped = dict.fromkeys(WEIGHTS, BUILTIN)
-    return shipped | {option: str(training.settings.save_dir) for option, training in trainings.items()}
+    return shipped | {option: str(training.folder) for option, training in trainings.items()}
 
 
 def summary(run_dir: Path) -> list[str]:

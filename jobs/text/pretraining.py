@@ -14,7 +14,7 @@ from jobs.command_line import main as cli
 from jobs.configs.pretrain import PretrainConfig
 from jobs.report import write_training_report
 from jobs.text.generation import write_results
-from jobs.text.training_folder import describe_training, run_settings
+from jobs.text.training_folder import describe_training
 from learners.supervised.diffusion import SupervisedLearner, supervised_batch
 from motions.data.dataset import MotionBatch, MotionDataset, TextMotion, load_dataset, sample_batch
 from motions.data.prompts import Prompt
@@ -38,53 +38,53 @@ def run(config: PretrainConfig) -> None:
     clips = TrainingClips(config, dataset)
     prompts = sample_prompts(config, dataset)
     encoder.check_lengths([*clips.texts, *(prompt.text for prompt in prompts)])
-    settings = run_settings(config)
-    with joined_cluster(), open_run(settings, config, dataset.fingerprint, config.num_steps, shown=CURVES) as opened:
+    run = config.run
+    with joined_cluster(), open_run(run, config, dataset.fingerprint, run.num_steps, shown=CURVES) as opened:
         network = build_network(config, dataset.skeleton.num_features, encoder.dim)
-        schedule = DiffusionSchedule(config.noise_schedule, config.diffusion_steps)
-        learner = SupervisedLearner(network, schedule, config, seed=config.seed)
+        schedule = DiffusionSchedule(config.network.noise_schedule, config.network.diffusion_steps)
+        learner = SupervisedLearner(network, schedule, config.supervised, run.num_steps, run.seed)
         training = BatchTraining(
             learner,
-            config.num_steps,
+            run.num_steps,
             make_batch=lambda step: supervised_batch(clips.batch(step), dataset.normalizer, encoder, network.text_form),
             export=lambda folder: save_model(config, folder, learner, dataset, encoder),
         )
-        train(opened, training, curves=CURVES)
+        train(opened, training, run.save_interval, curves=CURVES)
         if prompts:
             with learner.averaged():
                 show_samples(config, opened.directory.samples, network, schedule, dataset, encoder, prompts)
         report = write_training_report(opened.path, f"A text-to-motion policy, trained on {dataset.name}", CURVES)
     print(f"report: {report}")
-    print(
-        f"policy in {config.save_dir}: python -m jobs.generate --model_path {config.save_dir} --text 'a person walks'"
-    )
+    print(f"policy in {run.save_dir}: python -m jobs.generate --model_path {run.save_dir} --text 'a person walks'")
 
 
 def plan(config: PretrainConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
     dataset = load_data(config)
     encoder = load_encoder(config)
-    clips = TrainingClips(config.model_copy(update={"num_composites": 1}), dataset)
+    few = config.model_copy(update={"data": config.data.model_copy(update={"num_composites": 1})})
+    clips = TrainingClips(few, dataset)
     encoder.check_lengths([*clips.texts, *(prompt.text for prompt in sample_prompts(config, dataset))])
-    print(describe_training(config, dataset, build_network(config, dataset.skeleton.num_features, encoder.dim)))
+    network = build_network(config, dataset.skeleton.num_features, encoder.dim)
+    print(describe_training(config, config.run, dataset, network))
 
 
 def load_data(config: PretrainConfig) -> MotionDataset:
     """The motions and the captions to learn."""
-    dataset = load_dataset(config.data_source)
-    return dataset if config.captions_per_motion is None else dataset.with_captions(config.captions_per_motion)
+    dataset, count = load_dataset(config.data.data_source), config.data.captions_per_motion
+    return dataset if count is None else dataset.with_captions(count)
 
 
 def load_encoder(config: PretrainConfig) -> TextEncoder:
     """The text encoder, which gives what the denoiser reads."""
-    return load_new_text_encoder(config, denoiser_class(config.arch).text_form)
+    return load_new_text_encoder(config.text, denoiser_class(config.network.arch).text_form)
 
 
 def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> DenoiserNetwork:
     """A new network on the configuration's device; weights are a function of the seed."""
-    args = config.model_dump() | {"text_dim": text_dim}
-    network = denoiser_class(config.arch).build(args, num_features, text_dim, config.seed)
-    return network.to(resolve_device(config.device))
+    args = config.flat() | {"text_dim": text_dim}
+    network = denoiser_class(config.network.arch).build(args, num_features, text_dim, config.run.seed)
+    return network.to(resolve_device(config.run.device))
 
 
 POOL_BATCHES = 8
@@ -102,12 +102,12 @@ class TrainingClips:
         """
         self._config = config
         self._clips = dataset.items("train")
-        self._num_composites = round(config.composite_fraction * config.batch_size)
+        self._num_composites = round(config.data.composite_fraction * config.supervised.batch_size)
         self._composites: Sequence[TextMotion] = ()
         self._pool: tuple[int, list[MotionBatch]] | None = None
         if self._num_composites:
-            rng = np.random.default_rng(config.seed)
-            self._composites = dataset.composites("train", config.num_composites, rng, max_frames=config.max_frames)
+            rng, data = np.random.default_rng(config.run.seed), config.data
+            self._composites = dataset.composites("train", data.num_composites, rng, max_frames=data.max_frames)
 
     @property
     def texts(self) -> list[str]:
@@ -123,14 +123,14 @@ class TrainingClips:
 
     def _draw_pool(self, pool: int) -> list[MotionBatch]:
         """The batches of steps `POOL_BATCHES * pool` and following."""
-        config = self._config
-        rng = np.random.default_rng([config.seed, pool])
-        sizes = ((self._clips, config.batch_size - self._num_composites), (self._composites, self._num_composites))
-        parts = [sample_batch(items, rng, POOL_BATCHES * size, config.max_frames) for items, size in sizes if size]
+        batch_size, max_frames = self._config.supervised.batch_size, self._config.data.max_frames
+        rng = np.random.default_rng([self._config.run.seed, pool])
+        sizes = ((self._clips, batch_size - self._num_composites), (self._composites, self._num_composites))
+        parts = [sample_batch(items, rng, POOL_BATCHES * size, max_frames) for items, size in sizes if size]
         motions = [motion for part in parts for motion in part.features]
         lengths = np.concatenate([part.lengths for part in parts])
         texts = [text for part in parts for text in part.texts]
-        by_length = np.argsort(lengths, kind="stable").reshape(POOL_BATCHES, config.batch_size)
+        by_length = np.argsort(lengths, kind="stable").reshape(POOL_BATCHES, batch_size)
         batches = []
         for rows in by_length[rng.permutation(POOL_BATCHES)]:
             longest = int(lengths[rows].max())
@@ -146,7 +146,7 @@ def save_model(
 ) -> None:
     """Writes `model#########.pt`, `args.json`, `Mean.npy` and `Std.npy`."""
     average = None
-    if config.avg_model_beta:
+    if config.supervised.avg_model_beta:
         with learner.averaged():
             average = {name: value.detach().clone() for name, value in learner.network.named_parameters()}
     args = model_args_of(
@@ -156,26 +156,26 @@ def save_model(
         encoder.name,
         text_encoder_fingerprint=encoder.fingerprint,
         command=cli.command_of(config, "jobs.pretrain"),
-        extra=config.model_dump(mode="json", exclude=set(ModelArgs.model_fields)),
+        extra={name: value for name, value in config.flat().items() if name not in ModelArgs.model_fields},
     )
-    dtype = getattr(torch, config.weights_dtype)
+    dtype = getattr(torch, config.run.weights_dtype)
     save_mdm(folder, learner.num_steps, learner.network, args, dataset.normalizer, average=average, dtype=dtype)
 
 
 def sample_prompts(config: PretrainConfig, dataset: MotionDataset) -> list[Prompt]:
     """The held-out captions of the samples, composite ones where some fit together; without any, a line says so."""
-    if not config.num_samples:
+    count, rng = config.samples.num_samples, np.random.default_rng(config.run.seed)
+    if not count:
         return []
     if "test" not in dataset.splits:
         print(f"dataset {dataset.name} has no test split: no samples will be generated at the end")
         return []
     dataset.items("test")
-    count, rng = config.num_samples, np.random.default_rng(config.seed)
     try:
-        return dataset.prompts("test", count, config.composite_fraction, rng)
+        return dataset.prompts("test", count, config.data.composite_fraction, rng)
     except ValueError as error:
         print(f"samples will be of single captions: in the test split, {error}")
-        return dataset.prompts("test", count, rng=np.random.default_rng(config.seed))
+        return dataset.prompts("test", count, rng=np.random.default_rng(config.run.seed))
 
 
 def show_samples(
@@ -188,8 +188,8 @@ def show_samples(
     prompts: Sequence[Prompt],
 ) -> None:
     """Generates held-out captions into a folder, with the deterministic sampler."""
-    sampling = SamplingSettings(guidance_scale=config.guidance_scale, device=config.device)
+    sampling = SamplingSettings(guidance_scale=config.samples.guidance_scale, device=config.run.device)
     policy = DiffusionPolicy(network, schedule, dataset.normalizer, dataset.skeleton, sampling)
-    groups = generate(policy, encoder, prompts, num_samples=1, seed=config.seed)
+    groups = generate(policy, encoder, prompts, num_samples=1, seed=config.run.seed)
     write_results(folder, groups, dataset.skeleton, gif=True)
     print(f"{len(groups)} held-out captions: open {folder / 'index.html'}")

@@ -14,7 +14,7 @@ from cluster.run.training_loop import BatchTraining, train
 from jobs.command_line import main as cli
 from jobs.configs.retrieval import RetrievalConfig
 from jobs.report import write_training_report
-from jobs.text.training_folder import describe_training, run_settings
+from jobs.text.training_folder import describe_training
 from learners.supervised.retrieval import RetrievalBatch, RetrievalLearner
 from learners.supervised.retrieval_data import RetrievalData
 from motions.base.atomic import atomic_write
@@ -31,35 +31,41 @@ SHOWN = ("t2m/R01", "t2m/R03", "m2t/R01", "m2t/R03", "cosine_right", "cosine_wro
 
 def run(config: RetrievalConfig) -> None:
     """Trains a TMR and writes its folder."""
-    dataset = load_dataset(config.data_source)
+    dataset = load_dataset(config.data.data_source)
     encoder = load_checked_encoder(config, dataset)
-    settings = run_settings(config)
-    with joined_cluster(), open_run(settings, config, dataset.fingerprint, config.num_steps, shown=CURVES) as opened:
-        learner = RetrievalLearner(build_tmr(config, dataset, encoder), config, seed=config.seed)
-        data = RetrievalData(dataset.items(config.captions), encoder, config, dataset.normalizer, config.max_frames)
+    run = config.run
+    with joined_cluster(), open_run(run, config, dataset.fingerprint, run.num_steps, shown=CURVES) as opened:
+        learner = RetrievalLearner(build_tmr(config, dataset, encoder), config.retrieval, run.num_steps, run.seed)
+        data = pairs_of(config, dataset, config.data.captions, encoder)
         held_out = None
         if "test" in dataset.splits:
-            test = RetrievalData(dataset.items("test"), encoder, config, dataset.normalizer, config.max_frames)
-            held_out = HeldOut(learner, test.pairs(np.random.default_rng(config.seed)))
+            test = pairs_of(config, dataset, "test", encoder)
+            held_out = HeldOut(learner, test.pairs(np.random.default_rng(run.seed)))
         training = BatchTraining(
             learner,
-            config.num_steps,
-            make_batch=lambda step: data.sample(np.random.default_rng([config.seed, step])),
+            run.num_steps,
+            make_batch=lambda step: data.sample(np.random.default_rng([run.seed, step])),
             export=lambda folder: save_model(config, folder, learner, held_out),
         )
-        train(opened, training, curves=CURVES, evaluate=held_out)
+        train(opened, training, run.save_interval, curves=CURVES, evaluate=held_out)
         if held_out is not None and held_out.figures:
             held_out.write(opened.path)
         report = write_training_report(opened.path, f"A TMR, trained on {dataset.name}", CURVES)
     print(f"report: {report}")
-    print(f"TMR in {config.save_dir}: python -m jobs.grpo --tmr_checkpoint_path {config.save_dir} ...")
+    print(f"TMR in {run.save_dir}: python -m jobs.grpo --tmr_checkpoint_path {run.save_dir} ...")
 
 
 def plan(config: RetrievalConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
-    dataset = load_dataset(config.data_source)
+    dataset = load_dataset(config.data.data_source)
     encoder = load_checked_encoder(config, dataset)
-    print(describe_training(config, dataset, build_tmr(config, dataset, encoder)))
+    print(describe_training(config, config.run, dataset, build_tmr(config, dataset, encoder)))
+
+
+def pairs_of(config: RetrievalConfig, dataset: MotionDataset, split: str, encoder: TextEncoder) -> RetrievalData:
+    """The motions and captions of a split."""
+    items, max_frames = dataset.items(split), config.data.max_frames
+    return RetrievalData(items, encoder, config.retrieval, dataset.normalizer, max_frames)
 
 
 def load_checked_encoder(config: RetrievalConfig, dataset: MotionDataset) -> TextEncoder:
@@ -69,38 +75,38 @@ def load_checked_encoder(config: RetrievalConfig, dataset: MotionDataset) -> Tex
         UserError: it has no sentence embeddings, which tell captions that mean the same, the data lacks the split of
             `captions`, or a caption is over the encoder's limit.
     """
-    encoder = load_new_text_encoder(config)
+    encoder = load_new_text_encoder(config.text)
     held_out = dataset.items("test") if "test" in dataset.splits else ()
     if not held_out:
         print(f"dataset {dataset.name} has no test split: retrieval will not be measured")
-    items = (*dataset.items(config.captions), *held_out)
+    items = (*dataset.items(config.data.captions), *held_out)
     encoder.check_lengths([caption for item in items for caption in item.captions])
     return encoder
 
 
 def build_tmr(config: RetrievalConfig, dataset: MotionDataset, encoder: TextEncoder) -> TMR:
     """A new TMR on the configuration's device; weights are a function of the seed."""
-
+    options = config.retrieval
     sizes = TMRConfig(
         num_features=dataset.skeleton.num_features,
         text_dim=encoder.dim,
-        latent_dim=config.tmr_latent_dim,
-        ff_size=config.tmr_ff_size,
-        num_layers=config.tmr_layers,
-        num_heads=config.tmr_heads,
-        dropout=config.tmr_dropout,
+        latent_dim=options.tmr_latent_dim,
+        ff_size=options.tmr_ff_size,
+        num_layers=options.tmr_layers,
+        num_heads=options.tmr_heads,
+        dropout=options.tmr_dropout,
         fps=dataset.skeleton.fps,
     )
     with torch.random.fork_rng(devices=[]):  # the default initialisers draw from the global generator
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.run.seed)
         tmr = TMR(
             sizes,
             dataset.normalizer,
             encoder.name,
             text_encoder_fingerprint=encoder.fingerprint,
-            with_decoder=config.lambda_recons > 0,
+            with_decoder=options.lambda_recons > 0,
         )
-    return tmr.to(resolve_device(config.device))
+    return tmr.to(resolve_device(config.run.device))
 
 
 class HeldOut:
@@ -134,9 +140,9 @@ def save_model(config: RetrievalConfig, folder: Path, learner: RetrievalLearner,
     provenance = {
         "command": cli.command_of(config, "jobs.train_retrieval"),
         "step": learner.num_steps,
-        "seed": config.seed,
-        "captions": config.captions,
+        "seed": config.run.seed,
+        "captions": config.data.captions,
         "held_out_pairs": 0 if held_out is None else held_out.num_pairs,
         "held_out": {} if held_out is None else held_out.figures,
     }
-    save_tmr(folder, learner.tmr, dtype=config.weights_dtype, with_decoder=True, provenance=provenance)
+    save_tmr(folder, learner.tmr, dtype=config.run.weights_dtype, with_decoder=True, provenance=provenance)

@@ -11,29 +11,25 @@ from __future__ import annotations
 from torch import nn
 
 from cluster.records.opening import inspect
-from cluster.settings import RunSettings, TrainingRunSettings
+from cluster.settings import TrainingRunSettings
 from jobs.command_line.main import settings_yaml
 from motions.data.dataset import MotionDataset
+from motions.settings import Settings
 
 
-def run_settings(settings: TrainingRunSettings) -> RunSettings:
-    """What the run directory is told: samples and device may change when a training is resumed."""
-    return settings.model_copy(update={"allow_changed": ("num_samples", "device", *settings.allow_changed)})
-
-
-def describe_training(settings: TrainingRunSettings, dataset: MotionDataset, network: nn.Module) -> str:
+def describe_training(config: Settings, run: TrainingRunSettings, dataset: MotionDataset, network: nn.Module) -> str:
     """What a training would do, for `--dry_run`.
 
     Raises:
         RunDirectoryError: the folder cannot be used as asked.
     """
-    opening = inspect(run_settings(settings), config=settings)
+    opening = inspect(run, config=config)
     clips = ", ".join(f"{len(dataset.items(split))} {split}" for split in dataset.splits)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return "\n".join(
         [
-            settings_yaml(settings),
-            f"\nsave_dir {settings.save_dir}: {opening}",
+            settings_yaml(config),
+            f"\nsave_dir {run.save_dir}: {opening}",
             f"data {dataset.name}: {clips} clips; skeleton {dataset.skeleton.name}, {dataset.skeleton.fps:g} frames/s",
             f"network: {parameters / 1e6:.2f} M parameters",
         ]

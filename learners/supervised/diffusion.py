@@ -138,7 +138,7 @@ class SupervisedLearner:
     """Trains a denoiser on clips with texts and keeps an average of its weights.
 
     Example:
-        learner = SupervisedLearner(network, schedule, settings, seed=0)
+        learner = SupervisedLearner(network, schedule, settings, total_steps=1000, seed=0)
         for batch in batches:
             metrics = learner.update(batch)
         with learner.averaged():
@@ -146,8 +146,14 @@ class SupervisedLearner:
     """
 
     def __init__(
-        self, network: DenoiserNetwork, schedule: DiffusionSchedule, settings: SupervisedSettings, seed: int
+        self,
+        network: DenoiserNetwork,
+        schedule: DiffusionSchedule,
+        settings: SupervisedSettings,
+        total_steps: int,
+        seed: int,
     ) -> None:
+        """`total_steps` are those of the whole training, over which a cosine falls."""
         self.network = network
         self.schedule = schedule
         self.settings = settings
@@ -162,7 +168,7 @@ class SupervisedLearner:
                 weight_decay=settings.weight_decay,
                 max_grad_norm=settings.max_grad_norm,
                 warmup_steps=settings.warmup_steps,
-                decay_steps=settings.num_steps if settings.lr_schedule == "cosine" else 0,
+                decay_steps=total_steps if settings.lr_schedule == "cosine" else 0,
             ),
         )
         beta = settings.avg_model_beta

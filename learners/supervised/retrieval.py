@@ -153,13 +153,14 @@ class RetrievalLearner:
     """Trains a TMR on pairs of text and motion.
 
     Example:
-        learner = RetrievalLearner(tmr, settings, seed=0)
+        learner = RetrievalLearner(tmr, settings, total_steps=1000, seed=0)
         metrics = learner.update(batch)
         learner.evaluate(held_out)["t2m/R01"]
     """
 
-    def __init__(self, tmr: TMR, settings: RetrievalSettings, seed: int) -> None:
-        """Trains `tmr`, which must have its decoder if reconstruction is part of the loss.
+    def __init__(self, tmr: TMR, settings: RetrievalSettings, total_steps: int, seed: int) -> None:
+        """Trains `tmr`, which must have its decoder if reconstruction is part of the loss; a cosine falls over
+        `total_steps`, those of the whole training.
 
         Raises:
             UserError: no decoder, and `lambda_recons` is not 0.
@@ -180,7 +181,7 @@ class RetrievalLearner:
                 weight_decay=settings.weight_decay,
                 max_grad_norm=settings.max_grad_norm,
                 warmup_steps=settings.warmup_steps,
-                decay_steps=settings.num_steps if settings.lr_schedule == "cosine" else 0,
+                decay_steps=total_steps if settings.lr_schedule == "cosine" else 0,
             ),
         )
 

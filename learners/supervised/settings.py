@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import AliasChoices, Field
 
-from motions.settings import Effect, Settings
+from motions.settings import Settings
 
 
 class SupervisedSettings(Settings):
@@ -20,9 +20,6 @@ class SupervisedSettings(Settings):
 
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0."""
-
-    num_steps: Annotated[int, Effect("length")] = Field(default=600_000, ge=1)
-    """Optimizer steps of the training."""
 
     batch_size: int = Field(default=64, ge=1)
     """Clips per optimizer step."""
@@ -72,9 +69,6 @@ class RetrievalSettings(Settings):
 
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0."""
-
-    num_steps: Annotated[int, Effect("length")] = Field(default=100_000, ge=1)
-    """Optimizer steps of the training."""
 
     batch_size: int = Field(default=32, ge=2)
     """Pairs of text and motion per optimizer step; each pair is a negative for all others."""

@@ -183,14 +183,14 @@ def test_rewards_are_those_of_the_cpu() -> None:
 
 
 def test_supervised_training_is_that_of_the_cpu_and_leaves_the_generators_alone() -> None:
-    settings = SupervisedSettings(learning_rate=3e-3, num_steps=100, avg_model_beta=0.9)
+    settings = SupervisedSettings(learning_rate=3e-3, avg_model_beta=0.9)
     config = dataclasses.replace(SINES, dropout=0.0)
     losses = {}
     torch.cuda.manual_seed(3)
     expected = torch.rand(1, device="cuda")
     torch.cuda.manual_seed(3)
     for device in ("cpu", "cuda"):
-        learner = SupervisedLearner(MDM(config).to(device), SCHEDULE, settings, 0)
+        learner = SupervisedLearner(MDM(config).to(device), SCHEDULE, settings, 100, 0)
         losses[device] = [learner.update(sine_batch(step))["loss"] for step in range(20)]
     np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-2)
     assert torch.equal(torch.rand(1, device="cuda"), expected)

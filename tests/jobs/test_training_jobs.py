@@ -53,15 +53,17 @@ def test_captions_over_the_limit_are_refused_before_the_training_and_can_be_cut(
         with pytest.raises(PromptTooLongError, match=r"reads at most 22"):
             start(tmr)
     assert not list(tmp_path.iterdir())
-    pretrain.run(policy.model_copy(update={"truncate_text": True}))
-    train_retrieval.run(tmr.model_copy(update={"max_text_tokens": 40, "truncate_text": True}))
+    pretrain.run(pretrain_config(tiny_models.dataset, tmp_path / "policy", **clip, truncate_text=True))
+    train_retrieval.run(
+        retrieval_config(tiny_models.dataset, tmp_path / "tmr", **clip, max_text_tokens=40, truncate_text=True)
+    )
     assert json.loads((tmp_path / "policy" / "args.json").read_text())["truncate_text"] is True
     assert (tmp_path / "policy" / "model000000004.pt").is_file() and (tmp_path / "tmr" / "config.json").is_file()
 
 
 def test_a_policy_can_be_kept_from_captions_that_stay_prompts(tmp_path: Path) -> None:
-    few = pretraining.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin", captions_per_motion=4))
-    every = pretraining.load_data(PretrainConfig(save_dir=tmp_path, dataset="builtin"))
+    few = pretraining.load_data(PretrainConfig.of(save_dir=tmp_path, dataset="builtin", captions_per_motion=4))
+    every = pretraining.load_data(PretrainConfig.of(save_dir=tmp_path, dataset="builtin"))
     for learnt, item in zip(few.items("train"), every.items("train"), strict=True):
         assert learnt.captions == item.captions[:4] and len(item.captions) > 4
 
@@ -116,7 +118,9 @@ def test_the_length_of_a_cosine_schedule_stays_when_a_training_is_resumed(
     longer = pretrain_config(tiny_models.dataset, tmp_path, num_steps=3, resume=True, **cosine)
     with pytest.raises(RunDirectoryError, match=r"num_steps was 2, is 3.*--allow_changed num_steps"):
         pretrain.run(longer)
-    pretrain.run(longer.model_copy(update={"allow_changed": ("num_steps",)}))
+    pretrain.run(
+        pretrain_config(tiny_models.dataset, tmp_path, num_steps=3, resume=True, allow_changed=("num_steps",), **cosine)
+    )
     assert (tmp_path / "model000000003.pt").is_file()
 
 
@@ -134,7 +138,7 @@ def test_mdm_s_training_command_runs_with_our_module_name(
 
 @pytest.mark.parametrize("config", [PretrainConfig, RetrievalConfig])
 def test_a_number_is_a_gpu(config: type[PretrainConfig | RetrievalConfig], tmp_path: Path) -> None:
-    assert cli.parse(config, ["--save_dir", str(tmp_path), "--device", "1"], "jobs.x").settings.device == "cuda:1"
+    assert cli.parse(config, ["--save_dir", str(tmp_path), "--device", "1"], "jobs.x").settings.run.device == "cuda:1"
 
 
 @pytest.mark.parametrize("guide", [PRETRAIN_GUIDE, GENERATE_GUIDE], ids=["pretrain", "generate"])

@@ -64,7 +64,7 @@ def pretrain_config(dataset: Path, folder: Path, **changes: object) -> PretrainC
         "max_frames": 96,
         "num_samples": 0,
     }
-    return PretrainConfig.model_validate(values | changes)
+    return PretrainConfig.of(values | changes)
 
 
 def retrieval_config(dataset: Path, folder: Path, **changes: object) -> RetrievalConfig:
@@ -80,7 +80,7 @@ def retrieval_config(dataset: Path, folder: Path, **changes: object) -> Retrieva
         "num_steps": 4,
         "save_interval": 2,
     }
-    return RetrievalConfig.model_validate(values | changes)
+    return RetrievalConfig.of(values | changes)
 
 
 def grpo_words(models: TinyModels, folder: Path, **changes: object) -> list[str]:

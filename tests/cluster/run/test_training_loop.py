@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cluster.records.run import open_run
 from cluster.run.training_loop import BatchTraining, train
-from cluster.settings import RunSettings
-from motions.settings import Effect
+from cluster.settings import SteppedRunSettings
+from motions.settings import redeclared
 
 TARGET = torch.tensor([1.0, -2.0])
 
@@ -38,10 +38,10 @@ class Toy:
         self.point, self.num_steps = state["point"].clone(), state["num_steps"]
 
 
-class Settings(RunSettings):
+class Settings(SteppedRunSettings):
     """The options of a job with the toy."""
 
-    num_steps: Annotated[int, Effect("length")] = 7
+    num_steps: int = redeclared(SteppedRunSettings, "num_steps", 7)
     spread: float = 1.0
     """An option that results depend on."""
 
@@ -62,7 +62,13 @@ def job(folder: Path, **options: Any) -> Toy:
         export=lambda place: (place / "point.txt").write_text(str(toy.point.tolist())),
     )
     with open_run(config, config, "toy data", config.num_steps, shown=("loss",)) as run:
-        train(run, training, curves=("loss",), evaluate=lambda: {"distance": float((toy.point - TARGET).norm())})
+        train(
+            run,
+            training,
+            config.save_interval,
+            curves=("loss",),
+            evaluate=lambda: {"distance": float((toy.point - TARGET).norm())},
+        )
     return toy
 
 

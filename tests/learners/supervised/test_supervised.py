@@ -28,8 +28,8 @@ from tests.toys.tiny_learners import SCHEDULE, SINES, sine_batch
 
 
 def learner(seed: int = 0, **changes: Any) -> SupervisedLearner:
-    settings = {"learning_rate": 3e-3, "num_steps": 100, "avg_model_beta": 0.9, **changes}
-    return SupervisedLearner(MDM(SINES), SCHEDULE, SupervisedSettings.model_validate(settings), seed)
+    settings = {"learning_rate": 3e-3, "avg_model_beta": 0.9, **changes}
+    return SupervisedLearner(MDM(SINES), SCHEDULE, SupervisedSettings.model_validate(settings), 100, seed)
 
 
 def weights(trained: SupervisedLearner) -> dict[str, Tensor]:
