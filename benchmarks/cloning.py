@@ -30,7 +30,7 @@ from jobs import trpo
 from jobs.character import deepmimic_run
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
-from jobs.configs.trpo import TRPOJobConfig
+from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 
 MIN_SAVING = 4.0
 WINDOW = 5
@@ -68,11 +68,15 @@ def clone(config: DeepMimicConfig, folder: Path) -> int:
 
 def alone(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     """The configuration of TRPO for a new network of the clone's shape and initial standard deviation."""
-    values = deepmimic_run.trpo_config(config, folder).model_dump() | {"load_sft_pretrain": None}
-    shape = {"hidden_size": config.hidden_size[0], "num_layers": config.num_layers, "activation": config.activation}
-    return TRPOJobConfig.model_validate(
-        {**values, **shape, "initial_log_std": config.log_std_floor, "save_dir": folder / "alone"}
+    cloned, clone = deepmimic_run.trpo_config(config, folder), config.cloning
+    network = ActorCriticSettings(
+        hidden_size=clone.hidden_size[0],
+        num_layers=clone.num_layers,
+        activation=clone.activation,
+        initial_log_std=clone.log_std_floor,
     )
+    run = cloned.run.model_copy(update={"load_sft_pretrain": None, "save_dir": folder / "alone"})
+    return cloned.model_copy(update={"run": run, "network": network})
 
 
 def train(config: TRPOJobConfig) -> Curve:
@@ -115,10 +119,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
         config = cli.parse(DeepMimicConfig, [*place, *words], "jobs.deepmimic").settings
     except cli.UsageError as error:
         parser.error("; ".join(error.lines))
-    if len(config.hidden_size) > 1:
-        parser.error(
-            f"--hidden_size is {config.hidden_size}; legal: one width, the same in all layers, as in jobs.trpo"
-        )
+    if len(widths := config.cloning.hidden_size) > 1:
+        parser.error(f"--hidden_size is {widths}; legal: one width, the same in all layers, as in jobs.trpo")
     return options, config
 
 

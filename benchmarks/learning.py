@@ -29,7 +29,7 @@ from typing import Any
 from jobs import grpo
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
-from jobs.demo import ensure_weights
+from jobs.text.demonstration import ensure_weights
 from motions.base.atomic import atomic_write
 
 MIN_RISE_STD = 0.5

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.learning import FIRST_SEED, train, write_json
 from cluster.records.curves import draw_comparison
-from jobs.demo import ensure_weights
+from jobs.text.demonstration import ensure_weights
 
 VARIANTS: dict[str, dict[str, object]] = {
     "the first of three steps (preset demo)": {},

@@ -119,7 +119,7 @@ def our_config(task: str, seed: int, steps: int, env_runners: int, same: bool = 
 
     entries = action_entries(task)
     choice = SAME if same else OURS[task]
-    return TRPOJobConfig.model_validate(
+    return TRPOJobConfig.of(
         {
             **{"env_id": task, "seed": seed, "num_timesteps": steps, "num_envs": NUM_ENVS},
             **{"hidden_size": 64, "num_env_runners": env_runners, "cg_iters": 15, **choice},

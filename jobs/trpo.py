@@ -28,8 +28,8 @@ TRPO_GUIDE: dict[str, GuideFlag] = {
 def run(config: TRPOJobConfig) -> None:
     """Runs the task that `task` names."""
     # Read by libraries when they are imported, in this process and in those that it starts.
-    os.environ["OMP_NUM_THREADS"] = str(config.threads)
-    if config.task == "train":
+    os.environ["OMP_NUM_THREADS"] = str(config.processes.threads)
+    if config.run.task == "train":
         from jobs.character import trpo_training
 
         trpo_training.run(config)
@@ -46,8 +46,8 @@ def plan(config: TRPOJobConfig) -> None:
         UserError: the run cannot start.
     """
     print(cli.settings_yaml(config))
-    if config.task != "train":
-        print(f"\n{config.task} {config.load_model_path or config.folder} on {config.gymnasium_id}")
+    if config.run.task != "train":
+        print(f"\n{config.run.task} {config.run.load_model_path or config.folder} on {config.environment.gymnasium_id}")
         return
     from jobs.character import trpo_training
 

@@ -66,17 +66,25 @@ class Run:
         self._tell(step, {f"evaluation/{name}": value for name, value in figures.items()})
 
     def checkpoint(
-        self, step: int, state: Mapping[str, Any], export: Export | None = None, policy_version: int | None = None
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        export: Export | None = None,
+        policy_version: int | None = None,
+        figures: Mapping[str, float] | None = None,
     ) -> None:
         """Commits a checkpoint. It is kept as the best one too if `best_metric` has its best value at this step.
 
         Args:
             export: writes the files that belong beside the learner's state.
             policy_version: number of the weights; by default the step.
+            figures: of what is exported, where those that were recorded last are of something else.
 
         Raises:
             CheckpointWriteError: it cannot be written; the last commit is intact.
         """
+        if figures is not None:
+            self._notice(step, figures)
         value = self._best_at[1] if self._best_at is not None and self._best_at[0] == step else None
         self.directory.save_checkpoint(step, step if policy_version is None else policy_version, state, export, value)
         self._checkpoints += 1
@@ -105,6 +113,9 @@ class Run:
 
     def _tell(self, step: int, metrics: Mapping[str, float]) -> None:
         self.telemetry.log(metrics, step)
+        self._notice(step, metrics)
+
+    def _notice(self, step: int, metrics: Mapping[str, float]) -> None:
         self._measured.update(metrics)
         metric = self.settings.best_metric
         if metric is not None and metric in metrics:

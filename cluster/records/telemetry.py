@@ -35,7 +35,7 @@ class Telemetry:
     """Sends progress and metrics of a run to terminal, tracker, gauges and trace.
 
     Args:
-        num_steps: steps of the run.
+        num_steps: steps of the run; an estimate where it counts something else.
         step: steps that are done already.
         log_interval: steps between lines of text.
         shown: metrics on the bar and in the lines.
@@ -58,7 +58,7 @@ class Telemetry:
     ) -> None:
         self.seconds: dict[str, float] = {}
         """Wall-clock duration of each phase's last run."""
-        self._num_steps = num_steps
+        self._num_steps = max(num_steps, step)
         self._log_interval = log_interval
         self._tracker = tracker
         self._gauges = gauges
@@ -70,7 +70,7 @@ class Telemetry:
         self._started: float | None = None
         self._first_step = step
         self._bar = (
-            tqdm(total=num_steps, initial=step, unit="step", file=self._stream, **_bar_size(self._stream))
+            tqdm(total=self._num_steps, initial=step, unit="step", file=self._stream, **_bar_size(self._stream))
             if self._stream.isatty()
             else None
         )
@@ -99,9 +99,12 @@ class Telemetry:
             self._gauges.log(metrics, step)
         self._shown |= {name: metrics[name] for name in self._names if name in metrics}
 
-    def finished_step(self, step: int) -> None:
-        """Advances the bar, or writes a line."""
+    def finished_step(self, step: int, num_steps: int | None = None) -> None:
+        """Advances the bar, or writes a line. `num_steps` is a better estimate of how many there will be."""
+        if num_steps is not None:
+            self._num_steps = num_steps
         if self._bar is not None:
+            self._bar.total = self._num_steps
             # The bar decides when it is drawn again; a training can make hundreds of steps a second.
             values = {name.replace("/", " "): f"{value:.4g}" for name, value in self._shown.items()}
             self._bar.set_postfix(values, refresh=False)
@@ -112,11 +115,10 @@ class Telemetry:
             self._stream.flush()
 
     def _seconds_left(self, step: int) -> float:
-        """By the pace since the first rollout or update; the start of the actors is not part of a step. Where the
-        number of steps is an estimate (TRPO counts environment steps), there may be more of them."""
+        """By the pace since the first rollout or update; the start of the actors is not part of a step."""
         now = time.monotonic()
         pace = (now - (now if self._started is None else self._started)) / max(step - self._first_step, 1)
-        return pace * max(self._num_steps - step, 0)
+        return pace * (self._num_steps - step)
 
     def rewound(self, step: int) -> None:
         """Resets the bar when the run continues from an earlier step."""

@@ -4,7 +4,7 @@
         step() -> metrics                makes one step
         state(), load(state)             everything that a resumed training needs to give the same bits
         export(folder)                   writes the files that users need: weights, a controller
-        finished_steps, done             progress
+        finished_steps, num_steps, done  progress
 
     with open_run(settings, config, fingerprint, num_steps, shown=CURVES) as run:
         train(run, training, settings.save_interval, curves=CURVES)
@@ -22,6 +22,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import torch
+
 from cluster.records.run import Run
 from cluster.runtime.actor_host import deterministic_kernels
 
@@ -32,6 +35,12 @@ class Training(Protocol):
     @property
     def finished_steps(self) -> int:
         """Number of steps made so far. Metrics and checkpoints are numbered by it."""
+        ...
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps of the whole training: an estimate where its length is that of something else, and right at
+        the end."""
         ...
 
     @property
@@ -54,6 +63,27 @@ class Training(Protocol):
     def export(self, folder: Path, /) -> object:
         """Writes the files that users need into the folder."""
         ...
+
+
+def to_tensors(value: Any) -> Any:
+    """A state with tensors in place of its arrays, however they are nested: what `torch.load(weights_only=True)`
+    reads."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: to_tensors(inner) for key, inner in value.items()}
+    return [to_tensors(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def to_arrays(value: Any) -> Any:
+    """A state with arrays in place of its tensors."""
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    if isinstance(value, Mapping):
+        return {key: to_arrays(inner) for key, inner in value.items()}
+    return [to_arrays(inner) for inner in value] if isinstance(value, list) else value
 
 
 def train(
@@ -100,7 +130,7 @@ def train(
                 run.draw(curves, axis)
                 run.checkpoint(step, training.state(), training.export)
                 run.directory.publish()
-        run.telemetry.finished_step(step)
+        run.telemetry.finished_step(step, training.num_steps)
     run.telemetry.finished_last_step()
     run.say_if_there_is_no_best()
 
@@ -144,8 +174,8 @@ class BatchTraining:
         self.export = export
         self.state = learner.state
         self.load = learner.load
+        self.num_steps = num_steps
         self._learner = learner
-        self._num_steps = num_steps
         self._make_batch = make_batch
 
     @property
@@ -156,7 +186,7 @@ class BatchTraining:
     @property
     def done(self) -> bool:
         """Whether all updates were made."""
-        return self._learner.num_steps >= self._num_steps
+        return self._learner.num_steps >= self.num_steps
 
     def step(self) -> Mapping[str, float]:
         """Makes one update with PyTorch's deterministic kernels. Returns its metrics."""

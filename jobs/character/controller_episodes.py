@@ -24,23 +24,23 @@ def play(config: TRPOJobConfig) -> None:
     Raises:
         UserError: there is no controller, or it was made for other observations.
     """
-
-    torch.set_num_threads(config.threads)
-    path = config.load_model_path or config.folder
-    env = make_control_env(config.gymnasium_id, config.num_eval_episodes, config.environment_options)
+    run, options, env_id = config.run, config.evaluation, config.environment.env_id
+    torch.set_num_threads(config.processes.threads)
+    path = run.load_model_path or config.folder
+    env = make_control_env(config.environment.gymnasium_id, options.num_eval_episodes, config.environment_options)
     loaded = load_controller(path, observation_schema(env))
-    episodes = run_episodes(loaded.controller, env, config.seed, not config.stochastic_policy, config.max_episode_steps)
+    episodes = run_episodes(loaded.controller, env, run.seed, not options.stochastic_policy, options.max_episode_steps)
     env.close()
     figures = summary(episodes)
-    print(f"{loaded.path}, {config.env_id}: {len(episodes.returns)} episodes, seed {config.seed}")
+    print(f"{loaded.path}, {env_id}: {len(episodes.returns)} episodes, seed {run.seed}")
     for name, value in figures.items():
         print(f"{name:20} {value:.4g}")
-    folder = config.save_dir or (path if path.is_dir() else path.parent)
+    folder = run.save_dir or (path if path.is_dir() else path.parent)
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"kind": "episodes", "controller": str(loaded.path), "seed": config.seed, **figures}
+    document = {"kind": "episodes", "controller": str(loaded.path), "seed": run.seed, **figures}
     with atomic_write(folder / EVALUATION) as file:
         file.write(json.dumps(document, indent=1).encode())
-    if config.task == "sample" or config.save_sample:
+    if run.task == "sample" or options.save_sample:
         with atomic_write(folder / SAMPLES) as file:
             file.write(samples_file(episodes))
         print(f"{len(episodes.rewards)} steps: {folder / SAMPLES}")

@@ -23,12 +23,13 @@ from envs.settings import DeepMimicSettings
 from jobs.character import sft_training, trpo_training
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
-from jobs.configs.sft import SFTConfig
-from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig, config_from
+from jobs.configs.sft import CloneEvaluationSettings, SFTConfig, SFTRunSettings
+from jobs.configs.trpo import ControlRunSettings, TRPOJobConfig, TRPORunSettings
 from jobs.report.character import RecordedMotion, joint_points, save_video
 from jobs.report.from_control import write_control_report
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from motions.settings import flat_values, options_of
 from rewards.evaluation.character import (
     CharacterPolicy,
     ExpertPolicy,
@@ -48,8 +49,6 @@ CONTROLLER = "controller.safetensors"
 STAGES = "stages.json"
 IMITATION_PHASES = (0.0, 0.35, 0.7)
 IMITATION_S = 10.0
-EVALUATION_OPTIONS = (*ControlEvaluationSettings.model_fields, "video_s")
-"""Options that affect only the last stage."""
 CHECKED_MOTION = "walk"
 CHECKED_S = 20.0
 CHECKED_PUSH = 100.0
@@ -60,45 +59,44 @@ defined for these numbers."""
 
 def run(config: DeepMimicConfig) -> None:
     """Runs the task that `--task` names."""
-    if config.task == "train":
+    if config.run.task == "train":
         train(config)
-    elif config.task == "evaluate":
+    elif config.run.task == "evaluate":
         evaluate_controller(config)
     else:
-        assert config.save_dir is not None
-        print(f"report: {write_control_report(config.save_dir)}")
+        assert config.run.save_dir is not None
+        print(f"report: {write_control_report(config.run.save_dir)}")
 
 
 def plan(config: DeepMimicConfig) -> None:
     """Prints what would be done, and checks everything that can be checked without starting."""
-    if config.task == "evaluate":
+    if config.run.task == "evaluate":
         print(cli.settings_yaml(config))
         loaded = load(config)
         print(f"\ncontroller: {loaded.path}, {', '.join(task_of(config, loaded)[1])}")
         return
-
-    assert config.save_dir is not None
-    sft_training.plan(clone_config(config, config.save_dir))
-    print(f"save_dir {config.save_dir}: {inspect(directory_settings(config))}")
-    if config.trpo:
-        print(f"TRPO: {config.num_timesteps} steps in batches of {config.steps_per_batch}, {config.num_envs} envs")
+    run = config.run
+    assert run.save_dir is not None
+    sft_training.plan(clone_config(config, run.save_dir))
+    print(f"save_dir {run.save_dir}: {inspect(run, config=config)}")
+    if run.trpo:
+        batch, envs = config.trpo.steps_per_batch, config.processes.num_envs
+        print(f"TRPO: {run.num_steps} steps in batches of {batch}, {envs} envs")
 
 
 def train(config: DeepMimicConfig) -> None:
     """Runs all stages on one connection to the cluster; finished ones are skipped when a run is resumed."""
-
-    assert config.save_dir is not None
     again = outdated_stages(config)
-    directory = RunDirectory.open(directory_settings(config), config, ",".join(config.motion))
+    directory = RunDirectory.open(config.run, config, ",".join(config.character.motion))
     # Read by libraries when they are imported, in the processes that this one starts.
-    os.environ["OMP_NUM_THREADS"] = str(config.threads)
+    os.environ["OMP_NUM_THREADS"] = str(config.processes.threads)
     try:
         # The directory holds the new options now: record which stages they outdate before anything can fail.
         stages = _Stages(directory.path)
         stages.forget(*again)
-        with connect(config, needed_cpus(config)) if config.runtime == "ray" else nullcontext():
+        with connect(config.cluster, needed_cpus(config)) if config.cluster.runtime == "ray" else nullcontext():
             stages.run("clone", lambda: clone(config, directory.path))
-            if config.trpo:
+            if config.run.trpo:
                 stages.run("trpo", lambda: reinforce(config, directory.path))
             stages.run("evaluation", lambda: evaluate_run(config, directory.path))
         print(f"report: {write_control_report(directory.path)}")
@@ -116,31 +114,32 @@ def trial(values: dict[str, Any]) -> dict[str, float]:
     from ray import tune
 
     name = tune.get_context().get_trial_id() or "trial"
-    config = DeepMimicConfig.model_validate({**values, "save_dir": Path(values["save_dir"]) / name, "task": "train"})
-    train(config)
-    assert config.save_dir is not None
-    evaluation = json.loads((config.save_dir / "evaluation.json").read_text(encoding="utf-8"))
+    folder = Path(values["save_dir"]) / name
+    train(DeepMimicConfig.of({**values, "save_dir": folder, "task": "train"}))
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     return evaluation["policies"][evaluation["push_policy"]]["mean"]
 
 
 def needed_cpus(config: DeepMimicConfig) -> float:
     """CPUs that the stage with the largest demand reserves, and one for the driver of TRPO."""
-    learners = config.num_learners * config.cpus_per_learner
-    reinforcement = config.num_env_runners * config.cpus_per_env_runner + learners + 1
-    return max(config.num_workers * config.cpus_per_worker, reinforcement)
+    processes, workers = config.processes, config.workers
+    learners = processes.num_learners * processes.cpus_per_learner
+    reinforcement = processes.num_env_runners * processes.cpus_per_env_runner + learners + 1
+    return max(workers.num_workers * workers.cpus_per_worker, reinforcement)
 
 
 def outdated_stages(config: DeepMimicConfig) -> tuple[str, ...]:
     """Stages that an earlier run in this folder finished with options that have changed since; none without a run."""
-
-    assert config.save_dir is not None
-    path = config.save_dir / "config.yaml"
+    assert config.run.save_dir is not None
+    path = config.run.save_dir / "config.yaml"
     if not path.is_file():
         return ()
-    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), config.model_dump(mode="json")
-    if before.get("num_timesteps") != now["num_timesteps"]:
+    before, now = flat_values(DeepMimicConfig, yaml.safe_load(path.read_text(encoding="utf-8"))), config.flat()
+    options = options_of(DeepMimicConfig).values()
+    changed = {option.affects for option in options if before.get(option.flag) != now[option.flag]}
+    if "length" in changed:
         return ("trpo", "evaluation")
-    return ("evaluation",) if any(before.get(name) != now[name] for name in EVALUATION_OPTIONS) else ()
+    return ("evaluation",) if "evaluation" in changed else ()
 
 
 class _Stages:
@@ -173,21 +172,20 @@ class _Stages:
             file.write(json.dumps(self._seconds).encode())
 
 
-def directory_settings(config: DeepMimicConfig) -> RunSettings:
-    """The options of the run directory."""
-
-    assert config.save_dir is not None
-    free = ("task", "num_timesteps", *EVALUATION_OPTIONS, "num_workers", "cpus_per_worker", "max_failures")
-    return RunSettings(
-        save_dir=config.save_dir, resume=config.resume, overwrite=config.overwrite, seed=config.seed, allow_changed=free
-    )
-
-
 def clone_config(config: DeepMimicConfig, folder: Path) -> SFTConfig:
     """The options of the cloning; its evaluation is part of the pipeline's."""
-    shared = {name: getattr(config, name) for name in SFTConfig.model_fields if name in type(config).model_fields}
-    place = {"save_path": folder / "clone", "resume": config.resume, "overwrite": False, "evaluate": False}
-    return SFTConfig.model_validate({**shared, **place})
+    # The figure that tells the best checkpoint is one of the reinforcement learning.
+    shared = (name for name in RunSettings.model_fields if not name.startswith("best_"))
+    values = {name: getattr(config.run, name) for name in shared}
+    return SFTConfig(
+        run=SFTRunSettings.model_validate({**values, "save_dir": folder / "clone", "overwrite": False}),
+        character=config.character,
+        demonstrations=config.demonstrations,
+        cloning=config.cloning,
+        evaluation=CloneEvaluationSettings(evaluate=False),
+        workers=config.workers,
+        cluster=config.cluster,
+    )
 
 
 def clone(config: DeepMimicConfig, folder: Path) -> None:
@@ -204,12 +202,15 @@ def reinforce(config: DeepMimicConfig, folder: Path) -> None:
 
 def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     """The options of the reinforcement learning; the shape of the network is the clone's."""
-
-    values = config.task_settings.model_dump()
-    left_out = {*values, *ActorCriticSettings.model_fields}
-    values |= {name: getattr(config, name) for name in type(config).model_fields if name not in left_out}
-    place = {"task": "train", "save_dir": folder / "trpo", "resume": config.resume, "overwrite": False}
-    return config_from(values, load_sft_pretrain=folder / "clone", **place)
+    values = {name: getattr(config.run, name) for name in ControlRunSettings.model_fields}
+    place = {"save_dir": folder / "trpo", "overwrite": False, "load_sft_pretrain": folder / "clone"}
+    return TRPOJobConfig(
+        run=TRPORunSettings.model_validate(values | place),
+        character=config.task_settings,
+        trpo=config.trpo,
+        processes=config.processes,
+        cluster=config.cluster,
+    )
 
 
 def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
@@ -219,7 +220,7 @@ def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
     loaded = {name: load_controller(path) for name, path in files.items() if path.is_file()}
     policies: dict[str, CharacterPolicy] = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
     task = config.task_settings
-    show_evaluation(config, task, policies | {"expert": ExpertPolicy(config)}, folder, task.motion)
+    show_evaluation(config, task, policies | {"expert": ExpertPolicy(config.demonstrations)}, folder, task.motion)
 
 
 def evaluate_controller(config: DeepMimicConfig) -> None:
@@ -231,37 +232,38 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
         SystemExit: 1, with `--check`, if a target is missed.
     """
 
-    if config.check and config.motion[0] != CHECKED_MOTION:
-        raise UserError(f"check: targets exist for {CHECKED_MOTION}, not for {config.motion[0]}")
+    run, motion = config.run, config.character.motion
+    if run.check and motion[0] != CHECKED_MOTION:
+        raise UserError(f"check: targets exist for {CHECKED_MOTION}, not for {motion[0]}")
     loaded = load(config)
     task, clips = task_of(config, loaded)
-    if config.check:
-        require_checked_numbers(config, task)
+    if run.check:
+        require_checked_numbers(config.evaluation, task)
     print(f"{loaded.path}, {', '.join(clips)}")
     policies = {"trained": controller_policy(loaded.controller)}
-    evaluation = show_evaluation(config, task, policies, config.save_dir, clips)
-    if config.save_dir is not None:
-        print(f"report: {write_control_report(config.save_dir)}")
-    if config.check:
+    evaluation = show_evaluation(config, task, policies, run.save_dir, clips)
+    if run.save_dir is not None:
+        print(f"report: {write_control_report(run.save_dir)}")
+    if run.check:
         missed = missed_targets(evaluation)
         print(f"missed: {'; '.join(missed)}" if missed else "all targets met")
         if missed:
             raise SystemExit(1)
 
 
-def require_checked_numbers(config: DeepMimicConfig, task: DeepMimicSettings) -> None:
+def require_checked_numbers(options: ControlEvaluationSettings, task: DeepMimicSettings) -> None:
     """Raises UserError if `--check` would measure something without targets."""
     steps = round(CHECKED_S * task.control_hz)
-    if config.eval_steps != steps:
+    if options.eval_steps != steps:
         raise UserError(
             f"check: the targets are for {CHECKED_S:g} s, which are eval_steps {steps} at control_hz "
-            f"{task.control_hz}, not {config.eval_steps}"
+            f"{task.control_hz}, not {options.eval_steps}"
         )
     for name in CHECKED:
         legal = ControlEvaluationSettings.model_fields[name].default
-        if getattr(config, name) != legal:
-            raise UserError(f"check: the targets are for {name} {legal}, not {getattr(config, name)}")
-    if CHECKED_PUSH not in config.eval_push_forces:
+        if getattr(options, name) != legal:
+            raise UserError(f"check: the targets are for {name} {legal}, not {getattr(options, name)}")
+    if CHECKED_PUSH not in options.eval_push_forces:
         raise UserError(f"check: eval_push_forces must hold {CHECKED_PUSH:g}")
 
 
@@ -271,10 +273,9 @@ def load(config: DeepMimicConfig) -> LoadedController:
     Raises:
         UserError: none comes with kinetune for the clip, or the file is no controller.
     """
-
-    motion = config.motion[0]
-    path = config.controller or RESULTS / f"deepmimic_{motion}"
-    if config.controller is None and not (path / CONTROLLER).is_file():
+    motion = config.character.motion[0]
+    path = config.run.controller or RESULTS / f"deepmimic_{motion}"
+    if config.run.controller is None and not (path / CONTROLLER).is_file():
         known = sorted(folder.parent.name.removeprefix("deepmimic_") for folder in RESULTS.glob(f"*/{CONTROLLER}"))
         raise UserError(f"no controller ships for {motion} in {RESULTS} (there are: {', '.join(known) or 'none'})")
     return load_controller(path)
@@ -290,16 +291,15 @@ def task_of(config: DeepMimicConfig, loaded: LoadedController) -> tuple[DeepMimi
         UserError: the controller was made for other observations than this task's, or an option would change the rules
             by which all controllers are evaluated.
     """
-
     given = config.task_settings
-    asked = {name: getattr(given, name) for name in config.model_fields_set & DeepMimicSettings.model_fields.keys()}
-    if config.lookahead is not None:
+    asked = {name: getattr(given, name) for name in config.character.model_fields_set}
+    if config.demonstrations.lookahead is not None:
         asked["lookahead_s"] = given.lookahead_s
     saved = loaded.extra.get("task")
-    task, clips = given, config.motion
+    task, clips = given, given.motion
     if isinstance(saved, dict):
         trained = DeepMimicSettings.model_validate(saved)
-        if config.controller is not None and "motion" not in asked and not config.check:
+        if config.run.controller is not None and "motion" not in asked and not config.run.check:
             clips = trained.motion
         if set(clips) <= set(trained.motion):
             asked |= {"motion": trained.motion, "motion_weights": trained.motion_weights}
@@ -328,21 +328,22 @@ def show_evaluation(
 ) -> dict[str, Any]:
     """Evaluates, prints the table, and writes the files that the report needs."""
 
-    evaluation = evaluate_characters(task, policies, config, clips)
+    evaluation = evaluate_characters(task, policies, config.evaluation, clips)
     print(table_text(evaluation))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / "evaluation.json") as file:
             file.write(evaluation_json(evaluation))
-        record_imitations(config, judged(task), next(iter(policies.values())), folder, task.motion.index(clips[0]))
+        record_imitations(
+            config.evaluation.video_s, judged(task), next(iter(policies.values())), folder, task.motion.index(clips[0])
+        )
     return evaluation
 
 
 def record_imitations(
-    config: DeepMimicConfig, task: DeepMimicSettings, policy: CharacterPolicy, folder: Path, clip: int
+    video_s: float, task: DeepMimicSettings, policy: CharacterPolicy, folder: Path, clip: int
 ) -> None:
     """Writes `imitations.npz` for the report's player, and the animation."""
-
     steps = round(IMITATION_S * task.control_hz)
     episodes = imitation_episodes(task, policy, np.array(IMITATION_PHASES), steps, clip=clip, record=True)
     assert episodes.qpos is not None and episodes.reference_qpos is not None
@@ -354,9 +355,9 @@ def record_imitations(
     with atomic_write(folder / "imitations.npz") as file:
         phases, hz = np.array(IMITATION_PHASES), np.array(float(task.control_hz))
         np.savez(file, allow_pickle=False, phases=phases, control_hz=hz, **arrays)
-    if config.video_s == 0:
+    if video_s == 0:
         return
-    shown = min(int(episodes.steps[0]) + 1, max(2, round(config.video_s * task.control_hz)))
+    shown = min(int(episodes.steps[0]) + 1, max(2, round(video_s * task.control_hz)))
     takes = [
         RecordedMotion("reference", episodes.reference_qpos[:shown, 0]),
         RecordedMotion("policy", episodes.qpos[:shown, 0]),

@@ -16,14 +16,12 @@ from cluster.data_parallel import Listener, TrainingResult, train_here, train_on
 from cluster.records.opening import inspect
 from cluster.records.run import Run, open_run
 from cluster.records.run_directory import METRICS
-from cluster.settings import RunSettings
 from envs.mujoco.vector_environment import make_vector_env
 from jobs.command_line import main as cli
 from jobs.configs.sft import SFTConfig
 from jobs.report import write_training_report
 from jobs.report.from_control import clone_charts
-from learners.cloning.learner import VALIDATIONS
-from learners.cloning.rounds import PROGRESS_FILE, new_clone, train_clone
+from learners.cloning.rounds import PLANNED, PROGRESS_FILE, new_clone, planned_validations, train_clone
 from learners.cloning.settings import CloneRounds
 from motions.base.atomic import atomic_write
 from rewards.evaluation.character import (
@@ -33,7 +31,6 @@ from rewards.evaluation.character import (
     evaluation_json,
     table_text,
 )
-from rewards.evaluation.settings import ControlEvaluationSettings
 from rollouts.control.actor_critic import CONTROLLER_FILE, load_controller
 from rollouts.imitation.experts import build_expert
 
@@ -49,70 +46,69 @@ def run(config: SFTConfig) -> None:
         RunDirectoryError: the folder cannot be used as asked.
         UserError: what a worker raised; too few resources.
     """
-    settings = run_settings(config)
-    inspect(settings)
-    # About as many records as there will be; how many there are depends on the data.
-    num_records = (config.dagger_rounds + 1) * (VALIDATIONS + 1)
+    inspect(config.run)
+    rounds, clips = rounds_of(config), config.character.motion
+    # How many records there will be depends on the data; each of them comes with a better estimate.
+    num_records = planned_validations(rounds, samples_per_round(config) * (1 - config.cloning.val_split))
     with (
         cluster_connection(config),
-        open_run(settings, config, ",".join(config.motion), num_records, shown=CURVES) as opened,
+        open_run(config.run, config, ",".join(clips), num_records, shown=CURVES) as opened,
     ):
         with opened.telemetry.phase("update"):
-            result = train(config, Recorder(opened), opened.path)
+            result = train(config, rounds, Recorder(opened), opened.path)
         opened.telemetry.finished_last_step()
+        opened.say_if_there_is_no_best()
         last = adopt(opened, result)
         print(
-            f"clone of {', '.join(config.motion)}: {last['samples']} samples, validation error {last['val_rmse']:.4f} "
-            f"(std {last['std']:.3f}); in {config.save_path}"
+            f"clone of {', '.join(clips)}: {last['samples']} samples, validation error {last['val_rmse']:.4f} "
+            f"(std {last['std']:.3f}); in {config.run.save_dir}"
         )
-        if config.evaluate:
+        if config.evaluation.evaluate:
             with opened.telemetry.phase("evaluation"):
                 evaluate_clone(config, opened.path)
-        title = f"A clone of the expert on {', '.join(config.motion)}"
+        title = f"A clone of the expert on {', '.join(clips)}"
         print(f"report: {write_training_report(opened.path, title, CURVES, clone_charts)}")
 
 
 def plan(config: SFTConfig) -> None:
     """Opens clips and expert, builds the network, and prints what would be trained."""
-    env = make_vector_env(config.task_settings, 1, seed=config.seed)
-    expert = build_expert(config, env)
-    controller = new_clone(config, env.observation_schema)
+    env = make_vector_env(config.task_settings, 1, seed=config.run.seed)
+    expert = build_expert(config.demonstrations, env)
+    controller = new_clone(config.cloning, env.observation_schema, config.run.seed)
     parameters = sum(parameter.numel() for parameter in controller.parameters())
-    samples = int(config.num_demo_envs * config.demo_s * config.control_hz)
     print(cli.settings_yaml(config))
-    print(f"\nsave_path {config.save_path}: {inspect(run_settings(config), config=config)}")
+    print(f"\nsave_path {config.run.save_dir}: {inspect(config.run, config=config)}")
     clips = ", ".join(
         f"{clip.name} ({clip.duration:.2f} s, {'cyclic' if clip.cyclic else 'once'})"
         for clip in env.task.reference.clips
     )
     print(f"clips: {clips}; expert: {type(expert).__name__}")
-    print(f"rounds: {config.dagger_rounds + 1} of {samples} samples; network: {parameters} parameters")
-    print(f"workers: {config.num_workers} of {config.cpus_per_worker:g} CPUs each")
+    rounds, samples = config.demonstrations.dagger_rounds + 1, samples_per_round(config)
+    print(f"rounds: {rounds} of {samples} samples; network: {parameters} parameters")
+    print(f"workers: {config.workers.num_workers} of {config.workers.cpus_per_worker:g} CPUs each")
     env.close()
 
 
-def run_settings(config: SFTConfig) -> RunSettings:
-    """The options of the run directory."""
-    free = ("max_failures", "num_workers", "cpus_per_worker")
-    return RunSettings(
-        save_dir=config.save_path,
-        resume=config.resume,
-        overwrite=config.overwrite,
-        seed=config.seed,
-        train_platform_type=config.train_platform_type,
-        wandb_project=config.wandb_project,
-        wandb_mode=config.wandb_mode,
-        allow_changed=("evaluate", *ControlEvaluationSettings.model_fields, *free),
+def rounds_of(config: SFTConfig) -> CloneRounds:
+    """What the workers are told."""
+    return CloneRounds(
+        character=config.character, demonstrations=config.demonstrations, cloning=config.cloning, seed=config.run.seed
     )
+
+
+def samples_per_round(config: SFTConfig) -> int:
+    """Samples that a round collects, or a few less: steps that only begin an episode are none."""
+    demonstrations = config.demonstrations
+    return int(demonstrations.num_demo_envs * demonstrations.demo_s * config.character.control_hz)
 
 
 def cluster_connection(config: SFTConfig) -> AbstractContextManager[object]:
     """The Ray cluster, unless everything runs in this process."""
-    if config.runtime == "local":
+    if config.cluster.runtime == "local":
         return nullcontext()
     from cluster.runtime.connect import connect
 
-    return connect(config, config.num_workers * config.cpus_per_worker)
+    return connect(config.cluster, config.workers.num_workers * config.workers.cpus_per_worker)
 
 
 class Recorder:
@@ -125,7 +121,7 @@ class Recorder:
     def __call__(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
         """Figures of a validation, or the checkpoint of a finished round."""
         if checkpoint is not None:
-            self._commit(checkpoint)
+            self._commit(checkpoint, metrics)
             return
         step = int(metrics["step"])
         if step <= self._step:
@@ -133,10 +129,11 @@ class Recorder:
             self._run.directory.rewind()
             self._run.telemetry.rewound(step - 1)
         self._step = step
-        self._run.record(step, {name: value for name, value in metrics.items() if name != "step"})
-        self._run.telemetry.finished_step(step)
+        self._run.record(step, {name: value for name, value in metrics.items() if name not in ("step", PLANNED)})
+        self._run.telemetry.finished_step(step, int(metrics[PLANNED]))
 
-    def _commit(self, checkpoint: Path) -> None:
+    def _commit(self, checkpoint: Path, figures: Mapping[str, float]) -> None:
+        """The figures are those of the weights that the round kept, not of its last validation."""
         try:
             controller = (checkpoint / CONTROLLER_FILE).read_bytes()
         except FileNotFoundError:
@@ -144,19 +141,22 @@ class Recorder:
         self._run.draw(CURVES)
         # The rounds go on from their own checkpoint; this one says how far the records reach.
         self._run.checkpoint(
-            self._step, {"records": self._step}, lambda folder: (folder / CONTROLLER_FILE).write_bytes(controller)
+            self._step,
+            {"records": self._step},
+            lambda folder: (folder / CONTROLLER_FILE).write_bytes(controller),
+            figures=figures,
         )
         self._run.directory.publish()
 
 
-def train(config: SFTConfig, listen: Listener, folder: Path) -> TrainingResult:
+def train(config: SFTConfig, rounds: CloneRounds, listen: Listener, folder: Path) -> TrainingResult:
     """Runs the cloning, on Ray Train or in this process.
 
     Raises:
         TrainingFailed: a worker raised an error, or there are too few resources.
     """
-    values = config.model_dump(mode="json", include=set(CloneRounds.model_fields))
-    if config.runtime == "local":
+    values, workers = rounds.model_dump(mode="json"), config.workers
+    if config.cluster.runtime == "local":
         return train_here(train_clone, values, folder / RAY_RUN, listen)
     return train_on_ray(
         train_clone,
@@ -164,11 +164,11 @@ def train(config: SFTConfig, listen: Listener, folder: Path) -> TrainingResult:
         folder,
         listen,
         name=RAY_RUN,
-        num_workers=config.num_workers,
-        cpus_per_worker=config.cpus_per_worker,
-        gpus_per_worker=config.gpus_per_worker,
-        threads=config.threads_per_worker,
-        max_failures=config.max_failures,
+        num_workers=workers.num_workers,
+        cpus_per_worker=workers.cpus_per_worker,
+        gpus_per_worker=workers.gpus_per_worker,
+        threads=workers.threads_per_worker,
+        max_failures=workers.max_failures,
     )
 
 
@@ -190,8 +190,8 @@ def adopt(run: Run, result: TrainingResult) -> dict[str, float]:
 def evaluate_clone(config: SFTConfig, folder: Path) -> None:
     """Writes `evaluation.json` and prints it."""
     loaded = load_controller(folder)
-    policies = {"clone": controller_policy(loaded.controller), "expert": ExpertPolicy(config)}
-    evaluation = evaluate_characters(config.task_settings, policies, config)
+    policies = {"clone": controller_policy(loaded.controller), "expert": ExpertPolicy(config.demonstrations)}
+    evaluation = evaluate_characters(config.task_settings, policies, config.evaluation)
     with atomic_write(folder / EVALUATION) as file:
         file.write(evaluation_json(evaluation))
     print(table_text(evaluation))

@@ -17,13 +17,11 @@ from gymnasium.vector import VectorEnv
 
 from cluster.records.opening import inspect
 from cluster.records.run import open_run
-from cluster.run.training_loop import train
-from cluster.settings import RunSettings
+from cluster.run.training_loop import to_arrays, to_tensors, train
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 from jobs.report import write_training_report
 from jobs.report.from_control import trpo_charts
 from learners.trpo.learner import TRPOLearner
-from learners.trpo.settings import TRPOSettings
 from learners.trpo.training import ControlTraining
 from rollouts.control.actor_critic import (
     CONTROLLER_FILE,
@@ -37,16 +35,6 @@ from rollouts.control.vector_sampler import VectorSampler, spaces_of
 
 CURVES = ("rollout/return", "rollout/length", "rollout/reward", "policy/kl", "critic/explained_variance")
 SHOWN = ("rollout/return", "rollout/length", "rollout/reward", "policy/kl")
-FREE = frozenset(
-    {
-        *("task", "num_timesteps", "load_model_path", "num_learners", "keep_checkpoints", "log_interval", "save_dir"),
-        *("cpus_per_env_runner", "cpus_per_learner", "max_runner_restarts", "num_eval_episodes", "max_episode_steps"),
-        "runner_timeout_s",
-        *("stochastic_policy", "save_sample", "train_platform_type", "wandb_project", "wandb_mode", "runtime"),
-        *("ray_address", "object_store_mb", "dashboard", "resume", "overwrite", "allow_changed"),
-    }
-)
-"""Options that may differ when a run is resumed."""
 
 
 class ControlAlgorithm(Protocol):
@@ -87,23 +75,23 @@ def run(config: TRPOJobConfig) -> None:
         RunDirectoryError: the folder cannot be used as requested.
         UserError: the controller to start from was made for other observations, or options contradict each other.
     """
-    torch.set_num_threads(config.threads)
-    settings = directory_settings(config)
+    torch.set_num_threads(config.processes.threads)
+    settings = config.opened_run
     inspect(settings)
     schema, network = prepare(config)
     fingerprint = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
     with ExitStack() as stack:
-        if config.runtime == "ray":
+        if config.cluster.runtime == "ray":
             from cluster.runtime.connect import connect
 
-            stack.enter_context(connect(config, needed_cpus(config)))
+            stack.enter_context(connect(config.cluster, needed_cpus(config)))
         opened = stack.enter_context(open_run(settings, config, fingerprint, num_iterations(config), shown=SHOWN))
         with opened.telemetry.phase("start"):
             algorithm = stack.enter_context(open_algorithm(config, network))
         # The loop's steps are iterations, each of which begins with a rollout.
         training = Iterations(config, algorithm, schema, network)
-        train(opened, training, curves=CURVES, axis="timesteps", phase="rollout")
-        title = f"A controller for {config.env_id}, trained by TRPO"
+        train(opened, training, settings.save_interval, curves=CURVES, axis="timesteps", phase="rollout")
+        title = f"A controller for {config.environment.env_id}, trained by TRPO"
         report = write_training_report(opened.path, title, SHOWN, trpo_charts)
         iterations, file = algorithm.finished_iterations, opened.path / CONTROLLER_FILE
         print(f"{algorithm.num_steps} steps, {iterations} iterations: {file}\nreport: {report}")
@@ -127,9 +115,15 @@ class Iterations:
         return self._algorithm.finished_iterations
 
     @property
+    def num_steps(self) -> int:
+        """Iterations of the whole training, if those to come are as long as those until now."""
+        made, wanted, iterations = self._algorithm.num_steps, self._config.run.num_steps, self.finished_steps
+        return iterations + math.ceil(max(0, wanted - made) * iterations / max(1, made))
+
+    @property
     def done(self) -> bool:
         """Whether `num_timesteps` environment steps were made."""
-        return self._algorithm.num_steps >= self._config.num_timesteps
+        return self._algorithm.num_steps >= self._config.run.num_steps
 
     def step(self) -> dict[str, float]:
         """Makes one iteration; returns its metrics."""
@@ -151,10 +145,10 @@ class Iterations:
         """Writes the present controller; returns its path."""
         load_weights(self._network, self._algorithm.weights())
         about = {
-            "env_id": self._config.env_id,
+            "env_id": self._config.environment.env_id,
             "timesteps": self._algorithm.num_steps,
             "task": self._config.environment_options,
-            "seed": self._config.seed,
+            "seed": self._config.run.seed,
         }
         return save_controller(folder, self._network, self._schema, json.loads(json.dumps(about, default=str)))
 
@@ -164,36 +158,17 @@ def load_weights(network: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
 
 
-def directory_settings(config: TRPOJobConfig) -> RunSettings:
-    """The options of the run directory."""
-    # A controller to start from brings its shape, so the options for the shape do not change results.
-    ignored = ActorCriticSettings.model_fields if config.load_sft_pretrain else ()
-    return RunSettings(
-        save_dir=config.folder,
-        resume=config.resume,
-        overwrite=config.overwrite,
-        seed=config.seed,
-        save_interval=config.save_per_iter,
-        keep_checkpoints=config.keep_checkpoints,
-        best_metric=config.best_metric,
-        best_mode=config.best_mode,
-        log_interval=config.log_interval,
-        train_platform_type=config.train_platform_type,
-        wandb_project=config.wandb_project,
-        wandb_mode=config.wandb_mode,
-        allow_changed=(*config.allow_changed, *sorted(FREE), *ignored),
-    )
-
-
 def num_iterations(config: TRPOJobConfig) -> int:
     """Approximate number of iterations: steps that only reset environments do not count as steps."""
-    per_iteration = -(-config.steps_per_batch // config.num_envs) * config.num_envs
-    return math.ceil(config.num_timesteps / per_iteration)
+    num_envs = config.processes.num_envs
+    return math.ceil(config.run.num_steps / (-(-config.trpo.steps_per_batch // num_envs) * num_envs))
 
 
 def needed_cpus(config: TRPOJobConfig) -> float:
     """CPUs that the actors reserve."""
-    return config.num_env_runners * config.cpus_per_env_runner + config.num_learners * config.cpus_per_learner
+    processes = config.processes
+    learners = processes.num_learners * processes.cpus_per_learner
+    return processes.num_env_runners * processes.cpus_per_env_runner + learners
 
 
 def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
@@ -202,10 +177,10 @@ def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
     Raises:
         UserError: there is no such environment, or the controller to start from does not fit it.
     """
-    env = make_control_env(config.gymnasium_id, 1, config.environment_options)
+    env = make_control_env(config.environment.gymnasium_id, 1, config.environment_options)
     schema = observation_schema(env)
-    if config.load_sft_pretrain is not None:
-        network = load_controller(config.load_sft_pretrain, schema).controller
+    if config.run.load_sft_pretrain is not None:
+        network = load_controller(config.run.load_sft_pretrain, schema).controller
     else:
         network = new_actor_critic(config, env)
     env.close()
@@ -214,23 +189,21 @@ def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
 
 def new_actor_critic(config: TRPOJobConfig, env: VectorEnv) -> ActorCritic:
     """A controller with random weights."""
-    return ActorCritic(ActorCriticConfig(*spaces_of(env), **controller_shape(config)), config.seed)
+    return ActorCritic(ActorCriticConfig(*spaces_of(env), **controller_shape(config.network)), config.run.seed)
 
 
-def controller_shape(config: TRPOJobConfig) -> dict[str, Any]:
+def controller_shape(network: ActorCriticSettings) -> dict[str, Any]:
     """Fields of `ActorCriticConfig` for a new controller."""
     return {
-        "hidden_sizes": (config.hidden_size,) * config.num_layers,
-        "activation": config.activation,
-        "initial_log_std": config.initial_log_std,
-        "normalize_observations": config.normalize_observations,
+        "hidden_sizes": (network.hidden_size,) * network.num_layers,
+        **network.model_dump(include={"activation", "initial_log_std", "normalize_observations"}),
     }
 
 
 @contextmanager
 def open_algorithm(config: TRPOJobConfig, network: ActorCritic) -> Iterator[ControlAlgorithm]:
     """Builds the training, and stops it when the block ends."""
-    algorithm = local_training(config, network) if config.runtime == "local" else rllib_training(config)
+    algorithm = local_training(config, network) if config.cluster.runtime == "local" else rllib_training(config)
     try:
         yield algorithm
     finally:
@@ -239,9 +212,10 @@ def open_algorithm(config: TRPOJobConfig, network: ActorCritic) -> Iterator[Cont
 
 def local_training(config: TRPOJobConfig, network: ActorCritic) -> ControlAlgorithm:
     """A training in one process, without Ray."""
-    env = make_control_env(config.gymnasium_id, config.num_envs, config.environment_options)
-    learner = TRPOLearner(copy.deepcopy(network).train(), trpo_settings_of(config), config.seed)
-    return ControlTraining(learner, VectorSampler(env, config.seed, record_expert=config.cloning_weight > 0))
+    seed = config.run.seed
+    env = make_control_env(config.environment.gymnasium_id, config.processes.num_envs, config.environment_options)
+    learner = TRPOLearner(copy.deepcopy(network).train(), config.trpo, seed)
+    return ControlTraining(learner, VectorSampler(env, seed, record_expert=config.trpo.cloning_weight > 0))
 
 
 def rllib_training(config: TRPOJobConfig) -> ControlAlgorithm:
@@ -258,51 +232,27 @@ def rllib_config(config: TRPOJobConfig) -> Any:
     from cluster.rllib.module import LOAD_PATH, SEED
     from cluster.rllib.trpo import TRPOConfig
 
-    load_path = None if config.load_sft_pretrain is None else str(config.load_sft_pretrain.absolute())
+    start, processes, seed = config.run.load_sft_pretrain, config.processes, config.run.seed
+    load_path = None if start is None else str(start.absolute())
     runners: dict[str, Any] = {
-        "num_env_runners": config.num_env_runners,
-        "num_envs_per_env_runner": config.num_envs // max(1, config.num_env_runners),
-        "num_cpus_per_env_runner": config.cpus_per_env_runner,
+        "num_env_runners": processes.num_env_runners,
+        "num_envs_per_env_runner": processes.num_envs // max(1, processes.num_env_runners),
+        "num_cpus_per_env_runner": processes.cpus_per_env_runner,
     }
     return (
         TRPOConfig()
-        .environment(config.gymnasium_id, env_config=config.environment_options)
+        .environment(config.environment.gymnasium_id, env_config=config.environment_options)
         .env_runners(**runners)
         .learners(
-            num_learners=config.num_learners,
-            num_cpus_per_learner=config.cpus_per_learner if config.num_learners else "auto",
-            num_gpus_per_learner=config.gpus_per_learner,
+            num_learners=processes.num_learners,
+            num_cpus_per_learner=processes.cpus_per_learner if processes.num_learners else "auto",
+            num_gpus_per_learner=processes.gpus_per_learner,
         )
-        .fault_tolerance(restart_failed_env_runners=True, max_num_env_runner_restarts=config.max_runner_restarts)
-        .rl_module(model_config={**controller_shape(config), SEED: config.seed, LOAD_PATH: load_path})
-        .debugging(seed=config.seed, log_level="ERROR")
-        .training(**{name: getattr(config, name) for name in (*TRPOSettings.model_fields, "runner_timeout_s")})
+        .fault_tolerance(restart_failed_env_runners=True, max_num_env_runner_restarts=processes.max_runner_restarts)
+        .rl_module(model_config={**controller_shape(config.network), SEED: seed, LOAD_PATH: load_path})
+        .debugging(seed=seed, log_level="ERROR")
+        .training(**config.trpo.model_dump(), runner_timeout_s=processes.runner_timeout_s)
     )
-
-
-def trpo_settings_of(config: TRPOJobConfig) -> TRPOSettings:
-    """The job's options that belong to TRPO."""
-    return TRPOSettings.model_validate({name: getattr(config, name) for name in TRPOSettings.model_fields})
-
-
-def to_tensors(value: Any) -> Any:
-    """Converts arrays to tensors in nested containers, for `torch.load(weights_only=True)`."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {key: to_tensors(inner) for key, inner in value.items()}
-    return [to_tensors(inner) for inner in value] if isinstance(value, (list, tuple)) else value
-
-
-def to_arrays(value: Any) -> Any:
-    """Converts tensors to arrays in nested containers."""
-    if isinstance(value, torch.Tensor):
-        return value.numpy()
-    if isinstance(value, Mapping):
-        return {key: to_arrays(inner) for key, inner in value.items()}
-    return [to_arrays(inner) for inner in value] if isinstance(value, list) else value
 
 
 def describe(config: TRPOJobConfig) -> str:
@@ -312,23 +262,24 @@ def describe(config: TRPOJobConfig) -> str:
         RunDirectoryError: the folder cannot be used as requested.
         UserError: there is no such environment, or the controller does not fit it.
     """
-    opening = inspect(directory_settings(config), config=config)
+    opening = inspect(config.opened_run, config=config)
     schema, network = prepare(config)
-    steps = -(-config.steps_per_batch // config.num_envs)
+    processes, start = config.processes, config.run.load_sft_pretrain
+    steps = -(-config.trpo.steps_per_batch // processes.num_envs)
     policy = sum(parameter.numel() for parameter in network.policy_parameters())
     critic = sum(parameter.numel() for parameter in network.critic_parameters())
     width = network.config.observation_dim + 2 * network.config.action_dim + 4
-    processes = f"{config.num_env_runners or 'the driver as'} runner, {config.num_learners or 'the driver as'} learner"
+    runners, learners = processes.num_env_runners or "the driver as", processes.num_learners or "the driver as"
     return "\n".join(
         [
             f"folder {config.folder}: {opening}",
-            f"environment {config.gymnasium_id}: {network.config.observation_dim} observed numbers, "
+            f"environment {config.environment.gymnasium_id}: {network.config.observation_dim} observed numbers, "
             f"{network.config.action_dim} actions",
             f"controller: {policy / 1e3:.1f} k parameters of the policy, {critic / 1e3:.1f} k of the critic"
-            + (f", from {config.load_sft_pretrain}" if config.load_sft_pretrain else ""),
-            f"batch: {steps} steps of {config.num_envs} environments = {steps * config.num_envs}, "
-            f"{steps * config.num_envs * width * 4 / 1e6:.1f} MB; about {num_iterations(config)} iterations",
-            f"processes: {processes}; {needed_cpus(config):g} CPUs reserved",
+            + (f", from {start}" if start else ""),
+            f"batch: {steps} steps of {processes.num_envs} environments = {steps * processes.num_envs}, "
+            f"{steps * processes.num_envs * width * 4 / 1e6:.1f} MB; about {num_iterations(config)} iterations",
+            f"processes: {runners} runner, {learners} learner; {needed_cpus(config):g} CPUs reserved",
             f"observations: {', '.join(schema) if schema else 'no schema'}",
         ]
     )

@@ -3,52 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Literal
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field
 
-from cluster.settings import ConnectionSettings, TrackerSettings, WorkerSettings
-from learners.cloning.settings import CloneRounds
-from motions.base.errors import UserError
-from motions.settings import Affects, Effect, Settings
+from cluster.settings import ConnectionSettings, RunSettings, WorkerSettings
+from learners.cloning.settings import CloningSettings
+from motions.settings import Affects, redeclared
 from rewards.evaluation.settings import ControlEvaluationSettings
+from rollouts.imitation.settings import CloneTaskSettings
 
 
-class SFTRunSettings(Settings):
-    """Run directory and evaluation."""
+class SFTRunSettings(RunSettings):
+    """Run directory of a cloning."""
 
-    affects: ClassVar[Affects] = "records"
-
-    save_path: Path = Field(
-        default=Path("policy_sft_pretrained"), validation_alias=AliasChoices("save_path", "save_dir")
+    save_dir: Path = redeclared(
+        RunSettings, "save_dir", Path("policy_sft_pretrained"), spellings=("save_path", "save_dir")
     )
     """Directory of the clone: `controller.safetensors`, `config.yaml`, `metrics.jsonl`, `evaluation.json`. Inside a
     submitted Ray job the path must be absolute."""
 
-    resume: bool = False
-    """Continue the cloning in `save_path` after its last finished round."""
+    seed: int = redeclared(RunSettings, "seed", 0, below=2**31)
 
-    overwrite: bool = False
-    """If `save_path` holds a run, move it aside to `save_path.old-1` (`-2`, ...) and start a new one."""
+    best_metric: str | None = redeclared(RunSettings, "best_metric")
+    """Figure of a clone, such as `val_loss`, by which the best one is kept as well, in `best/`. There is a checkpoint
+    after every round, and each round validates on data of its own."""
 
-    evaluate: Annotated[bool, Effect("evaluation")] = Field(
-        default=True, validation_alias=AliasChoices("evaluate", "eval")
-    )
+    best_mode: Literal["max", "min"] = redeclared(RunSettings, "best_mode", "min")
+
+
+class CloneEvaluationSettings(ControlEvaluationSettings):
+    """Evaluation after the cloning."""
+
+    affects: ClassVar[Affects] = "evaluation"
+
+    evaluate: bool = Field(default=True, validation_alias=AliasChoices("evaluate", "eval"))
     """Evaluate the clone and the baselines after the training; `--no_eval` skips it."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if self.resume and self.overwrite:
-            raise UserError("resume and overwrite are both set: continue the cloning in save_path, or start anew?")
-        return self
 
-
-class SFTConfig(
-    CloneRounds,
-    ControlEvaluationSettings,
-    SFTRunSettings,
-    WorkerSettings,
-    TrackerSettings,
-    ConnectionSettings,
-):
+class SFTConfig(CloneTaskSettings):
     """Behaviour cloning of a controller from motion clips."""
+
+    cloning: CloningSettings = CloningSettings()
+    run: SFTRunSettings = SFTRunSettings()
+    evaluation: CloneEvaluationSettings = CloneEvaluationSettings()
+    workers: WorkerSettings = WorkerSettings()
+    cluster: ConnectionSettings = ConnectionSettings()
+
+    important: ClassVar[tuple[str, ...]] = (
+        *("motion", "save_path", "expert", "dagger_rounds", "epochs", "hidden_size", "refine_actions", "evaluate"),
+        *("num_workers", "resume"),
+    )

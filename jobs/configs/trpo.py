@@ -8,17 +8,39 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from cluster.settings import ConnectionSettings, TrackerSettings
+from cluster.settings import ConnectionSettings, RunSettings, SteppedRunSettings
 from envs.settings import DeepMimicSettings
 from learners.trpo.settings import TRPOSettings
 from motions.base.errors import UserError
-from motions.settings import Affects, Effect, Settings
+from motions.settings import Affects, Effect, Settings, redeclared
 
 OWN_ENVIRONMENTS = {"DeepMimic": "kinetune/DeepMimic-v0", "DeepMimicBullet": "kinetune/DeepMimicBullet-v0"}
 """Short names of kinetune's own environments."""
 
 
-class ReinforcementRunSettings(Settings):
+class ControlRunSettings(SteppedRunSettings):
+    """Run directory and length of a controller's training; a step of the run is an iteration."""
+
+    save_dir: Path | None = redeclared(RunSettings, "save_dir", None)  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Directory of the run; by default `runs/trpo-<clip or environment>-<seed>`. Inside a submitted Ray job the path
+    must be absolute."""
+
+    seed: int = redeclared(RunSettings, "seed", 0, below=2**31)
+    """Seed of weights, data, environments and noise."""
+
+    num_steps: int = redeclared(SteppedRunSettings, "num_steps", 5_000_000, spellings=("num_timesteps", "num_steps"))
+    """Environment steps of the training, over all environments together."""
+
+    save_interval: int = redeclared(
+        SteppedRunSettings, "save_interval", 100, spellings=("save_per_iter", "save_interval"), affects="results"
+    )
+    """Iterations between checkpoints; there is always one at the end. Environments whose state cannot be saved (all but
+    `DeepMimic` and `DeepMimicBullet`) start new episodes there, so that a resumed run equals an uninterrupted one."""
+
+    best_metric: str | None = redeclared(RunSettings, "best_metric", "rollout/return")
+
+
+class TRPORunSettings(ControlRunSettings):
     """Task and run directory."""
 
     affects: ClassVar[Affects] = "records"
@@ -26,55 +48,6 @@ class ReinforcementRunSettings(Settings):
     task: Literal["train", "evaluate", "sample"] = "train"
     """`train` a controller; `evaluate` one: returns and lengths of whole episodes; `sample`: the same, and write all
     their steps to `samples.npz`."""
-
-    env_id: Annotated[str, Effect("results")] = Field(
-        default="DeepMimic", min_length=1, validation_alias=AliasChoices("env_id", "env")
-    )
-    """`DeepMimic` (MuJoCo), `DeepMimicBullet`, a gymnasium id such as `Hopper-v5`, or `package.module:id` where
-    importing the module registers the id."""
-
-    env_options: Annotated[tuple[str, ...], Effect("results")] = ()
-    """Options of an environment other than DeepMimic, each as `name=value` (YAML): `frame_skip=2`."""
-
-    save_dir: Path | None = None
-    """Directory of the run; by default `runs/trpo-<clip or environment>-<seed>`. Inside a submitted Ray job the path
-    must be absolute."""
-
-    resume: bool = False
-    """Continue the run in `save_dir` from its last checkpoint, bit for bit; an empty directory starts a new run, so a
-    retried job may always set this."""
-
-    overwrite: bool = False
-    """If `save_dir` holds a run, move it aside to `save_dir.old-1` (`-2`, ...) and start a new one. Nothing is
-    deleted."""
-
-    allow_changed: tuple[str, ...] = ()
-    """Options that may differ from the run being resumed; otherwise a change that affects results is an error."""
-
-    seed: Annotated[int, Effect("results")] = Field(default=0, ge=0, lt=2**31)
-    """Seed of weights, environments and noise."""
-
-    num_timesteps: Annotated[int, Effect("length")] = Field(
-        default=5_000_000, ge=1, validation_alias=AliasChoices("num_timesteps", "num_steps")
-    )
-    """Environment steps of the training, over all environments together."""
-
-    save_per_iter: Annotated[int, Effect("results")] = Field(default=100, ge=1)
-    """Iterations between checkpoints; there is always one at the end. Environments whose state cannot be saved (all but
-    `DeepMimic` and `DeepMimicBullet`) start new episodes there, so that a resumed run equals an uninterrupted one."""
-
-    keep_checkpoints: int = Field(default=2, ge=1)
-    """Number of newest checkpoints to keep."""
-
-    best_metric: str | None = "rollout/return"
-    """Metric of `metrics.jsonl` by which the best checkpoint is kept as well, in `best/`, whatever `keep_checkpoints`
-    says. It must have been measured in the iteration of the checkpoint."""
-
-    best_mode: Literal["max", "min"] = "max"
-    """Whether the largest or the smallest value of `best_metric` is the best."""
-
-    log_interval: int = Field(default=1, ge=1)
-    """Iterations between lines of text if the output is no terminal."""
 
     load_sft_pretrain: Annotated[Path | None, Effect("results")] = Field(
         default=None, validation_alias=AliasChoices("load_sft_pretrain", "pretrained_weight_path")
@@ -88,7 +61,42 @@ class ReinforcementRunSettings(Settings):
     """Controller to evaluate or sample; by default the one in `save_dir`."""
 
 
-class EpisodeSettings(Settings):
+class EnvironmentSettings(Settings):
+    """The environment."""
+
+    env_id: str = Field(default="DeepMimic", min_length=1, validation_alias=AliasChoices("env_id", "env"))
+    """`DeepMimic` (MuJoCo), `DeepMimicBullet`, a gymnasium id such as `Hopper-v5`, or `package.module:id` where
+    importing the module registers the id."""
+
+    env_options: tuple[str, ...] = ()
+    """Options of an environment other than DeepMimic, each as `name=value` (YAML): `frame_skip=2`."""
+
+    @field_validator("env_options")
+    @classmethod
+    def _pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pair in value:
+            if "=" not in pair or not pair.partition("=")[0]:
+                raise UserError(f"env_options has {pair!r}; each is name=value")
+        return value
+
+    @model_validator(mode="after")
+    def _others_have_options(self) -> Self:
+        if self.is_own and self.env_options:
+            raise UserError(f"env_options are for other environments; the options of {self.env_id} are flags")
+        return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of kinetune's."""
+        return self.env_id in OWN_ENVIRONMENTS
+
+    @property
+    def gymnasium_id(self) -> str:
+        """Its id in gymnasium."""
+        return OWN_ENVIRONMENTS.get(self.env_id, self.env_id)
+
+
+class EpisodeEvaluationSettings(Settings):
     """Episodes of the tasks `evaluate` and `sample`."""
 
     affects: ClassVar[Affects] = "evaluation"
@@ -170,75 +178,69 @@ class SamplingProcessSettings(Settings):
         return self
 
 
-class TRPOJobConfig(
-    ReinforcementRunSettings,
-    TRPOSettings,
-    ActorCriticSettings,
-    SamplingProcessSettings,
-    EpisodeSettings,
-    DeepMimicSettings,
-    TrackerSettings,
-    ConnectionSettings,
-):
+class TRPOJobConfig(Settings):
     """Training of a controller by TRPO."""
 
-    @field_validator("env_options")
-    @classmethod
-    def _pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for pair in value:
-            if "=" not in pair or not pair.partition("=")[0]:
-                raise UserError(f"env_options has {pair!r}; each is name=value")
-        return value
+    run: TRPORunSettings = TRPORunSettings()
+    environment: EnvironmentSettings = EnvironmentSettings()
+    character: DeepMimicSettings = DeepMimicSettings()
+    network: ActorCriticSettings = ActorCriticSettings()
+    trpo: TRPOSettings = TRPOSettings()
+    processes: SamplingProcessSettings = SamplingProcessSettings()
+    evaluation: EpisodeEvaluationSettings = EpisodeEvaluationSettings()
+    cluster: ConnectionSettings = ConnectionSettings()
+
+    important: ClassVar[tuple[str, ...]] = (
+        *("task", "env_id", "motion", "save_dir", "load_sft_pretrain", "load_model_path", "num_timesteps"),
+        *("num_envs", "num_env_runners", "resume"),
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.resume and self.overwrite:
-            raise UserError("resume and overwrite are both set: continue the run in save_dir, or start anew?")
-        if self.env_id in OWN_ENVIRONMENTS and self.env_options:
-            raise UserError(f"env_options are for other environments; the options of {self.env_id} are flags")
-        strange = sorted(self.model_fields_set & DeepMimicSettings.model_fields.keys())
-        if self.env_id not in OWN_ENVIRONMENTS and strange:
-            raise UserError(f"{', '.join(strange[:4])}: options of DeepMimic, but env_id is {self.env_id}")
-        if self.env_id not in OWN_ENVIRONMENTS and self.cloning_weight:
-            raise UserError(f"cloning_weight needs an environment with an expert; {self.env_id} has none")
-        if self.runtime == "local" and (self.num_env_runners or self.num_learners):
+        env_id, start = self.environment.env_id, self.run.load_sft_pretrain
+        if not self.environment.is_own and (strange := sorted(self.character.model_fields_set)):
+            raise UserError(f"{', '.join(strange[:4])}: options of DeepMimic, but env_id is {env_id}")
+        if not self.environment.is_own and self.trpo.cloning_weight:
+            raise UserError(f"cloning_weight needs an environment with an expert; {env_id} has none")
+        if self.cluster.runtime == "local" and (self.processes.num_env_runners or self.processes.num_learners):
             raise UserError("runtime local has no processes: num_env_runners and num_learners must be 0")
-        if self.task == "train" and self.load_model_path is not None:
+        if self.run.task == "train" and self.run.load_model_path is not None:
             raise UserError("load_model_path is what evaluate plays; a training starts from load_sft_pretrain")
         # Default values are allowed: the config.yaml of an earlier run lists every option.
         shape = [
-            f"{name} {getattr(self, name)}"
+            f"{name} {getattr(self.network, name)}"
             for name, field in ActorCriticSettings.model_fields.items()
-            if name in self.model_fields_set and getattr(self, name) != field.default
+            if getattr(self.network, name) != field.default
         ]
-        if self.load_sft_pretrain is not None and shape:
+        if start is not None and shape:
             raise UserError(
-                f"{', '.join(shape)}: of a new controller, but {self.load_sft_pretrain} brings its own; leave it out, "
-                "or leave out load_sft_pretrain"
+                f"{', '.join(shape)}: of a new controller, but {start} brings its own; leave it out, or leave out "
+                "load_sft_pretrain"
             )
         return self
 
     @property
-    def gymnasium_id(self) -> str:
-        """Gymnasium id of the environment."""
-        return OWN_ENVIRONMENTS.get(self.env_id, self.env_id)
+    def unheard(self) -> tuple[str, ...]:
+        """See `Settings.unheard`: a controller to start from brings its own shape."""
+        return () if self.run.load_sft_pretrain is None else ("network",)
 
     @property
     def environment_options(self) -> dict[str, Any]:
         """Keyword arguments of the environment."""
-        if self.env_id in OWN_ENVIRONMENTS:
-            return {name: getattr(self, name) for name in DeepMimicSettings.model_fields}
-        pairs = (pair.partition("=") for pair in self.env_options)
+        if self.environment.is_own:
+            return {name: getattr(self.character, name) for name in DeepMimicSettings.model_fields}
+        pairs = (pair.partition("=") for pair in self.environment.env_options)
         return {name: yaml.safe_load(value) for name, _, value in pairs}
 
     @property
     def folder(self) -> Path:
         """The run's directory: `save_dir`, or its default."""
-        subject = "-".join(Path(clip).stem for clip in self.motion) if self.env_id in OWN_ENVIRONMENTS else self.env_id
-        return self.save_dir or Path("runs") / f"trpo-{subject.replace('/', '-').replace(':', '-')}-{self.seed}"
+        clips = "-".join(Path(clip).stem for clip in self.character.motion)
+        subject = clips if self.environment.is_own else self.environment.env_id
+        default = Path("runs") / f"trpo-{subject.replace('/', '-').replace(':', '-')}-{self.run.seed}"
+        return self.run.save_dir or default
 
-
-def config_from(values: dict[str, Any], **changes: Any) -> TRPOJobConfig:
-    """The configuration with the options that it shares with another job's, for pipelines."""
-    shared = {name: values[name] for name in TRPOJobConfig.model_fields if name in values}
-    return TRPOJobConfig.model_validate(shared | changes)
+    @property
+    def opened_run(self) -> SteppedRunSettings:
+        """The options of the run, in its directory."""
+        return self.run.model_copy(update={"save_dir": self.folder})

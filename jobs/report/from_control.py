@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.report.character import humanoid_skeleton
 from jobs.report.control_page import ControlDocument, Imitation, ScoreColumn, ScoreRow, render
 from jobs.report.document import Chart, Series, Tile, Verdict
 from jobs.report.records import read_evaluation, read_records
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from motions.settings import flat_values
 
 COLUMNS: tuple[ScoreColumn, ...] = (
     ScoreColumn("reward", "reward", "mean imitation reward of the steps it lived, 0 to 1", 3, 1),
@@ -73,7 +75,7 @@ def read_control_document(folder: Path) -> ControlDocument:
     evaluation = read_evaluation(folder, "character")
     config_file = folder / "config.yaml"
     configuration = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
-    config: dict[str, Any] = yaml.safe_load(configuration) or {}
+    config = flat_values(DeepMimicConfig, yaml.safe_load(configuration) or {})
     clone, trpo = (read_records(folder / name / "metrics.jsonl", []) for name in ("clone", "trpo"))
     hz = float(config.get("control_hz", 30))
     rows = score_rows(evaluation)

@@ -64,6 +64,18 @@ def cloning_loss(mean: Tensor, log_std: Tensor, actions: Tensor, weights: Tensor
     )
 
 
+def round_length(settings: CloningSettings, num_samples: int) -> tuple[int, int]:
+    """Optimizer steps of a round that trains on so many samples, and how many of them a validation follows on."""
+    num_steps = min(settings.epochs * math.ceil(num_samples / settings.batch_size), settings.max_optimizer_steps)
+    return num_steps, max(1, num_steps // VALIDATIONS)
+
+
+def num_validations(settings: CloningSettings, num_samples: int) -> int:
+    """Validations of a round that trains on so many samples."""
+    num_steps, interval = round_length(settings, num_samples)
+    return math.ceil(num_steps / interval)
+
+
 class CloningLearner:
     """Fits a controller to demonstrations, round by round; each round starts with a new optimizer."""
 
@@ -75,6 +87,8 @@ class CloningLearner:
         self._seed = seed
         self._workers = OneWorker() if workers is None else workers
         self._device = resolve_device(settings.cloning_device)
+        self.num_training_samples = 0
+        """Of the round that is trained or was trained last, without those for validation."""
 
     def observe(self, data: Demonstrations) -> None:
         """Adds new data to the controller's observation statistics: each sample once, before the round's `fit`.
@@ -105,6 +119,7 @@ class CloningLearner:
             raise ValueError("there are no demonstrations")
         rng = np.random.default_rng([self._seed, round_index])
         train, held = split_by_blocks(data, self._settings.val_split, rng)
+        self.num_training_samples = len(train)
         self.controller.to(self._device)
         try:
             return self._optimise(
@@ -120,8 +135,7 @@ class CloningLearner:
         parameters = controller.policy_parameters()
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         batches_per_epoch = math.ceil(len(train) / settings.batch_size)
-        num_steps = min(settings.epochs * batches_per_epoch, settings.max_optimizer_steps)
-        every = max(1, num_steps // VALIDATIONS)
+        num_steps, every = round_length(settings, len(train))
         kept: dict[str, float] = {}
         best: dict[str, Tensor] = {}
         running = np.zeros(3)

@@ -20,8 +20,8 @@ import torch
 from tqdm import tqdm
 
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
-from learners.cloning.learner import CloningLearner, CriticData, discounted_returns, fit_critic
-from learners.cloning.settings import CloneRounds
+from learners.cloning.learner import CloningLearner, CriticData, discounted_returns, fit_critic, num_validations
+from learners.cloning.settings import CloneRounds, CloningSettings
 from learners.workers import TrainContext, Workers
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller, save_controller
 from rollouts.control.vector_sampler import VectorSampler
@@ -31,46 +31,61 @@ from rollouts.imitation.refinement import Refinement, refine
 
 DATA_FILE = "demonstrations.npz"
 PROGRESS_FILE = "progress.json"
+PLANNED = "planned_validations"
+"""What a report says beside the figures of a validation: how many validations the cloning will have made at its end."""
 
 
 def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
     """The training function of each worker; `values` are the fields of `CloneRounds` as plain values."""
-
     config = CloneRounds.model_validate(values)
     workers = context.workers
-    env = make_vector_env(config.task_settings, share_of(config.num_demo_envs, workers), None)
-    expert, refined = build_expert(config, env), refinements(config)
+    env = make_vector_env(config.task_settings, share_of(config.demonstrations.num_demo_envs, workers), None)
+    expert, refined = build_expert(config.demonstrations, env), refinements(config)
     if refined:
         expert = RefinedExpert(expert, [entry.table for entry in refined.values()])
     run = _Run(config, env, {clip: entry.figures for clip, entry in refined.items()})
     if workers.rank == 0:
         for clip, figures in run.refinement.items():
             listed = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-            say(f"labels of {clip} refined by {config.refine_method}: {listed}")
+            say(f"labels of {clip} refined by {config.demonstrations.refine_method}: {listed}")
     if context.resume_from is not None:
         run.load(context.resume_from)
-    learner = CloningLearner(run.controller, config, config.seed, workers)
-    for index in range(run.num_rounds, config.dagger_rounds + 1):
+    learner = CloningLearner(run.controller, config.cloning, config.seed, workers)
+    last = config.demonstrations.dagger_rounds
+    for index in range(run.num_rounds, last + 1):
         fresh = gather(collect_round(config, env, expert, run.controller, index, workers.rank), workers)
         learner.observe(fresh)
         run.data = fresh if run.data is None else aggregate([run.data, fresh])
+        before = len(run.records)
 
-        def report(figures: dict[str, float], index: int = index) -> None:
-            record = {"round": index, "samples": len(run.data or ()), "beta": config.beta(index), **figures}
+        def report(figures: dict[str, float], index: int = index, before: int = before) -> None:
+            beta = config.demonstrations.beta(index)
+            record = {"round": index, "samples": len(run.data or ()), "beta": beta, **figures}
             run.records.append({"step": len(run.records) + 1, **record})
-            context.report(run.records[-1], None)
+            planned = before + planned_validations(config, learner.num_training_samples / (index + 1), index)
+            context.report({**run.records[-1], PLANNED: planned}, None)
 
         figures = learner.fit(run.data, index, report)
         run.num_rounds = index + 1
         if workers.rank == 0:
             say(
-                f"round {index + 1}/{config.dagger_rounds + 1}: {len(run.data)} samples, validation error "
+                f"round {index + 1}/{last + 1}: {len(run.data)} samples, validation error "
                 f"{figures['val_rmse']:.4f}, std {figures['std']:.3f}"
             )
-        if index == config.dagger_rounds and config.critic_warm_s > 0:
+        if index == last and config.cloning.critic_warm_s > 0:
             run.critic = warm_critic(config, env, run.controller, workers)
         run.checkpoint(context, figures)
     env.close()
+
+
+def planned_validations(config: CloneRounds, samples_per_round: float, first: int = 0) -> int:
+    """Validations from round `first` on. A round trains on the samples of all rounds before it as well.
+
+    Args:
+        samples_per_round: those that a round adds to the training.
+    """
+    rounds = range(first, config.demonstrations.dagger_rounds + 1)
+    return sum(num_validations(config.cloning, round(samples_per_round * (index + 1))) for index in rounds)
 
 
 def say(line: str) -> None:
@@ -86,30 +101,30 @@ def share_of(count: int, workers: Workers) -> int:
 
 def refinements(config: CloneRounds) -> dict[str, Refinement]:
     """Corrections of the labels by clip, or none without `refine_actions`; every worker computes the same."""
-
-    if not config.refine_actions or config.refine_method == "none":
+    demonstrations = config.demonstrations
+    if not demonstrations.refine_actions or demonstrations.refine_method == "none":
         return {}
-    return dict(zip(config.motion, refine(config.task_settings, config, config.seed), strict=True))
+    refined = refine(config.task_settings, demonstrations, config.seed)
+    return dict(zip(config.character.motion, refined, strict=True))
 
 
 def collect_round(
     config: CloneRounds, env: DeepMimicVectorEnv, expert: Expert, controller: ActorCritic, index: int, rank: int
 ) -> Demonstrations:
     """The labelled states of one round of this worker's environments."""
-
-    hz = config.control_hz
+    options, hz = config.demonstrations, config.character.control_hz
     return collect(
         env,
         expert,
         acting(controller),
-        beta=config.beta(index),
-        num_steps=math.ceil(config.demo_s * hz),
+        beta=options.beta(index),
+        num_steps=math.ceil(options.demo_s * hz),
         # The noise is given in radians; in absolute mode a unit of action is a different angle for each joint.
-        noise_std=config.demo_noise / np.array(env.observation_schema["action_range"]),
-        noise_hold_steps=max(1, round(config.demo_noise_hold_s * hz)),
-        block_steps=max(2, round(config.val_block_s * hz)),
+        noise_std=options.demo_noise / np.array(env.observation_schema["action_range"]),
+        noise_hold_steps=max(1, round(options.demo_noise_hold_s * hz)),
+        block_steps=max(2, round(config.cloning.val_block_s * hz)),
         rng=np.random.default_rng([config.seed, index, rank]),
-        reward_weights=config.label_weighting == "reward",
+        reward_weights=options.label_weighting == "reward",
     )
 
 
@@ -139,20 +154,22 @@ def warm_critic(
 
     data = critic_rollouts(config, env, controller, workers.rank)
     everything = CriticData(workers.gather(data.observations), workers.gather(data.returns))
-    return fit_critic(controller, everything, config, config.seed)
+    return fit_critic(controller, everything, config.cloning, config.seed)
 
 
 def critic_rollouts(config: CloneRounds, env: DeepMimicVectorEnv, controller: ActorCritic, rank: int) -> CriticData:
     """States and returns of the clone with its action noise: what reinforcement learning will sample first."""
 
+    gamma = config.cloning.critic_warm_gamma
     sampler = VectorSampler(env, config.seed, stream=rank)
-    rollout = sampler.collect(controller, math.ceil(config.critic_warm_s * config.control_hz), 0)
+    num_steps = math.ceil(config.cloning.critic_warm_s * config.character.control_hz)
+    rollout = sampler.collect(controller, num_steps, 0)
     ended = rollout.terminated | rollout.truncated
     after = np.where(rollout.terminated, 0.0, np.nan)
-    returns, known = discounted_returns(rollout.rewards, ended, after, config.critic_warm_gamma)
+    returns, known = discounted_returns(rollout.rewards, ended, after, gamma)
     # A return counts as known when the unknown value after the data is discounted to almost nothing.
-    horizon = math.ceil(math.log(0.05) / math.log(config.critic_warm_gamma))
-    filled, _ = discounted_returns(rollout.rewards, ended, np.nan_to_num(after), config.critic_warm_gamma)
+    horizon = math.ceil(math.log(0.05) / math.log(gamma))
+    filled, _ = discounted_returns(rollout.rewards, ended, np.nan_to_num(after), gamma)
     far = np.arange(len(returns))[:, None] < len(returns) - horizon
     usable = rollout.valid & (known | far)
     if not usable.any():
@@ -167,7 +184,7 @@ class _Run:
         self.config = config
         self.refinement = refinement
         self.schema = env.observation_schema
-        self.controller = new_clone(config, self.schema)
+        self.controller = new_clone(config.cloning, self.schema, config.seed)
         self.data: Demonstrations | None = None
         self.num_rounds = 0
         self.records: list[dict[str, Any]] = []
@@ -200,13 +217,13 @@ class _Run:
         self.num_rounds, self.records = progress["num_rounds"], progress["records"]
 
 
-def new_clone(config: CloneRounds, schema: dict[str, Any]) -> ActorCritic:
+def new_clone(settings: CloningSettings, schema: dict[str, Any], seed: int = 0) -> ActorCritic:
     """An untrained controller for the environment's observations; its weights are a function of the seed."""
 
     shape = ActorCriticConfig(
         observation_dim=schema["observation_size"],
         action_dim=len(schema["action_range"]),
-        hidden_sizes=config.layer_widths,
-        activation=config.activation,
+        hidden_sizes=settings.layer_widths,
+        activation=settings.activation,
     )
-    return ActorCritic(shape, seed=config.seed)
+    return ActorCritic(shape, seed=seed)

@@ -84,8 +84,10 @@ class CloningSettings(Settings):
         return self.hidden_size * self.num_layers if len(self.hidden_size) == 1 else self.hidden_size
 
 
-class CloneRounds(CloneTaskSettings, CloningSettings):
-    """All options that the rounds of a cloning depend on."""
+class CloneRounds(CloneTaskSettings):
+    """All that the rounds of a cloning depend on."""
 
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    cloning: CloningSettings = CloningSettings()
+
+    seed: int = 0
     """Seed of weights, data and batches."""

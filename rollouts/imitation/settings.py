@@ -111,25 +111,29 @@ MAX_LOOKAHEAD_S = 0.5
 """Largest `lookahead_s` of the environment, seconds."""
 
 
-class CloneTaskSettings(DeepMimicSettings, DemonstrationSettings):
-    """Options of the task, the expert and its demonstrations."""
+class CloneTaskSettings(Settings):
+    """A character, and the expert on it that is cloned."""
+
+    character: DeepMimicSettings = DeepMimicSettings()
+    demonstrations: DemonstrationSettings = DemonstrationSettings()
 
     @model_validator(mode="after")
     def _one_lookahead(self) -> Self:
-        if self.lookahead is not None and self.lookahead_s is not None:
+        lookahead, hz = self.demonstrations.lookahead, self.character.control_hz
+        if lookahead is not None and self.character.lookahead_s is not None:
             raise UserError("lookahead and lookahead_s are both given; they are the same time in two units")
-        seconds = self.label_lookahead_s(self.control_hz)
+        seconds = self.demonstrations.label_lookahead_s(hz)
         if seconds is not None and seconds > MAX_LOOKAHEAD_S:
             raise UserError(
-                f"lookahead is {self.lookahead!r}, {seconds:.3g} s at {self.control_hz} Hz; legal: 0 to "
-                f"{MAX_LOOKAHEAD_S:g} s, which are {MAX_LOOKAHEAD_S * self.control_hz:g} control steps"
+                f"lookahead is {lookahead!r}, {seconds:.3g} s at {hz} Hz; legal: 0 to {MAX_LOOKAHEAD_S:g} s, which are "
+                f"{MAX_LOOKAHEAD_S * hz:g} control steps"
             )
         return self
 
     @property
     def task_settings(self) -> DeepMimicSettings:
         """The environment's options, with `lookahead` converted to seconds."""
-        values = {name: getattr(self, name) for name in DeepMimicSettings.model_fields}
-        if self.lookahead is not None:
-            values["lookahead_s"] = self.label_lookahead_s(self.control_hz)
-        return DeepMimicSettings.model_validate(values)
+        if self.demonstrations.lookahead is None:
+            return self.character
+        seconds = self.demonstrations.label_lookahead_s(self.character.control_hz)
+        return self.character.model_copy(update={"lookahead_s": seconds})

@@ -14,8 +14,8 @@ from envs.settings import BODY_NAMES, DeepMimicSettings
 from jobs.character import deepmimic_run
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
-from jobs.configs.sft import SFTConfig
 from learners.cloning.rounds import new_clone
+from learners.cloning.settings import CloningSettings
 from rollouts.control.actor_critic import load_controller, save_controller
 from tests.toys.cloning_toys import SMALL_RUN
 
@@ -31,7 +31,7 @@ TINY |= {"critic_warmup_batches": 0}
 
 
 def tiny(folder: Path, **changes: Any) -> DeepMimicConfig:
-    return DeepMimicConfig.model_validate({**TINY, "save_dir": folder, "video_s": 0.1, **changes})
+    return DeepMimicConfig.of({**TINY, "save_dir": folder, "video_s": 0.1, **changes})
 
 
 def run_words(*words: object) -> int:
@@ -92,7 +92,7 @@ def untrained(folder: Path, task: DeepMimicSettings, **stored: Any) -> Path:
     """A controller that was never trained, as if for this task; `stored` are options that its file names otherwise."""
     schema = make_vector_env(task, 1).observation_schema
     extra = {"task": task.model_dump(mode="json") | stored}
-    save_controller(folder, new_clone(SFTConfig(), schema), schema, extra)
+    save_controller(folder, new_clone(CloningSettings(), schema), schema, extra)
     return folder
 
 
@@ -151,7 +151,7 @@ def test_options_of_the_task_are_heard_at_an_evaluation(tmp_path: Path, capsys: 
 
 def test_absolute_actions_keep_the_units_of_all_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = DeepMimicSettings(motion=("walk", "run"), motion_weights=(1.0, 3.0), action_mode="absolute")
-    config = DeepMimicConfig(task="evaluate", controller=untrained(tmp_path / "both", both), motion=("run",))
+    config = DeepMimicConfig.of(task="evaluate", controller=untrained(tmp_path / "both", both), motion=("run",))
     task, clips = deepmimic_run.task_of(config, deepmimic_run.load(config))
     assert task.motion == both.motion and task.motion_weights == both.motion_weights and clips == ("run",)
     short = ("--eval_steps", 4, "--eval_episodes", 2, "--controller", tmp_path / "both", "--save_dir", tmp_path / "out")
@@ -162,20 +162,18 @@ def test_absolute_actions_keep_the_units_of_all_clips(tmp_path: Path, capsys: py
 
 
 def test_an_evaluation_with_other_numbers_is_made_again(tmp_path: Path) -> None:
-    config = tiny(tmp_path / "run")
-    assert config.save_dir is not None
-    config.save_dir.mkdir()
-    assert deepmimic_run.outdated_stages(tiny(config.save_dir)) == ()
-    (config.save_dir / "config.yaml").write_text(cli.settings_yaml(config))
+    folder, config = tmp_path, tiny(tmp_path)
+    assert deepmimic_run.outdated_stages(config) == ()
+    (folder / "config.yaml").write_text(cli.settings_yaml(config))
     assert deepmimic_run.outdated_stages(config) == ()
     for change in ({"eval_episodes": 3}, {"eval_push_forces": (50.0,)}, {"video_s": 0.2}):
-        assert deepmimic_run.outdated_stages(tiny(config.save_dir, **change)) == ("evaluation",)
-    assert deepmimic_run.outdated_stages(tiny(config.save_dir, num_timesteps=512)) == ("trpo", "evaluation")
+        assert deepmimic_run.outdated_stages(tiny(folder, **change)) == ("evaluation",)
+    assert deepmimic_run.outdated_stages(tiny(folder, num_timesteps=512)) == ("trpo", "evaluation")
 
 
 def test_learners_of_their_own_are_counted(tmp_path: Path) -> None:
     config = tiny(tmp_path, runtime="ray", num_env_runners=2, num_learners=2, num_workers=1)
-    assert deepmimic_run.needed_cpus(config) == 2 * config.cpus_per_env_runner + 2 * config.cpus_per_learner + 1
+    assert deepmimic_run.needed_cpus(config) == 2 * 0.5 + 2 * 0.5 + 1
 
 
 def test_controllers_that_are_not_there_or_do_not_fit_are_named(
@@ -185,7 +183,7 @@ def test_controllers_that_are_not_there_or_do_not_fit_are_named(
     assert run_words("--task", "evaluate", "--motion", "walk") == 2
     assert "no controller ships for walk" in capsys.readouterr().err
     schema = make_vector_env(DeepMimicSettings(target_steps=(1,)), 1).observation_schema
-    save_controller(tmp_path / "deepmimic_walk", new_clone(SFTConfig(), schema), schema)
+    save_controller(tmp_path / "deepmimic_walk", new_clone(CloningSettings(), schema), schema)
     assert run_words("--task", "evaluate", "--motion", "walk") == 2
     assert "target_steps" in capsys.readouterr().err
     assert run_words("--task", "evaluate", "--motion", "run") == 2

@@ -14,12 +14,15 @@ from cluster.records.opening import RunDirectoryError
 from cluster.records.run import open_run
 from cluster.runtime.connect import Connection
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
+from envs.settings import DeepMimicSettings
 from jobs import sft
 from jobs.character import deepmimic_run, sft_training
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import SFTConfig
 from learners.cloning import rounds as clone_training
+from learners.cloning.rounds import PLANNED
+from learners.cloning.settings import CloneRounds
 from learners.workers import OneWorker
 from motions.humanoid.mocap import clips_folder
 from rollouts.control.actor_critic import load_controller
@@ -29,7 +32,7 @@ from tests.toys.cluster_runs import Terminal
 
 
 def small(folder: Path, **changes: Any) -> SFTConfig:
-    return SFTConfig.model_validate({"save_path": folder / "clone", "runtime": "local", **SMALL_RUN, **changes})
+    return SFTConfig.of({"save_path": folder / "clone", "runtime": "local", **SMALL_RUN, **changes})
 
 
 def test_a_cloning_leaves_a_controller_its_curves_and_an_evaluation(tmp_path: Path) -> None:
@@ -59,7 +62,7 @@ def test_an_interrupted_cloning_goes_on_to_the_same_clone(tmp_path: Path, monkey
     rounds: list[int] = []
     collect = clone_training.collect_round
 
-    def stop_after_one(config: SFTConfig, env: Any, expert: Any, controller: Any, index: int, rank: int) -> Any:
+    def stop_after_one(config: CloneRounds, env: Any, expert: Any, controller: Any, index: int, rank: int) -> Any:
         rounds.append(index)
         if rounds == [0, 1]:
             raise KeyboardInterrupt
@@ -96,17 +99,16 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
 
 def test_what_workers_do_again_is_recorded_once(tmp_path: Path) -> None:
     config = small(tmp_path, evaluate=False)
-    settings = sft_training.run_settings(config)
-    with open_run(settings, config, "clips", 9, shown=("loss",)) as run:
+    with open_run(config.run, config, "clips", 9, shown=("loss",)) as run:
         recorder = sft_training.Recorder(run)
         round_end = tmp_path / "round"
         round_end.mkdir()
         (round_end / "controller.safetensors").write_bytes(b"clone")
         for step in (1, 2):
-            recorder({"step": step, **dict.fromkeys(sft_training.CURVES, 1.0)}, None)
+            recorder({"step": step, PLANNED: 4, **dict.fromkeys(sft_training.CURVES, 1.0)}, None)
         recorder({"val_rmse": 1.0}, round_end)
         for step, value in ((3, 3.0), (4, 3.0), (3, 4.0)):
-            recorder({"step": step, "loss": value}, None)
+            recorder({"step": step, PLANNED: 4, "loss": value}, None)
         recorder({"val_rmse": 1.0}, tmp_path / "replaced by a newer one")
     assert [(record["step"], record["loss"]) for record in records_of(tmp_path / "clone")] == [
         (1, 1.0),
@@ -138,7 +140,7 @@ def collected_round(
 ) -> tuple[Demonstrations, np.ndarray, np.ndarray]:
     """Data of a round of one second, executed actions in radians [T, N, 28], and rewards [T, N]."""
     values = {"demo_s": 1.0, "demo_noise": 0.0, "early_termination": False, **options}
-    config = SFTConfig.model_validate(values)
+    config = CloneRounds.of(values)
     env = make_vector_env(config.task_settings, 3)
     acted: list[np.ndarray] = []
     rewards: list[np.ndarray] = []
@@ -152,7 +154,7 @@ def collected_round(
 
     monkeypatch.setattr(env, "step", recorded)
     monkeypatch.setattr(clone_training, "acting", lambda _: lambda observations: np.full((3, 28), 2.0))
-    controller = clone_training.new_clone(config, env.observation_schema)
+    controller = clone_training.new_clone(config.cloning, env.observation_schema)
     data = clone_training.collect_round(config, env, Still(), controller, index, 0)
     return data, np.stack(acted), np.stack(rewards)
 
@@ -187,11 +189,11 @@ def test_samples_weigh_alike_or_by_reward(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_critic_starts_with_the_discount_of_what_follows(tmp_path: Path) -> None:
-    env = make_vector_env(SFTConfig(early_termination=False).task_settings, 2)
+    env = make_vector_env(DeepMimicSettings(early_termination=False), 2)
     returns = []
     for gamma in (1e-6, 0.8):
-        config = SFTConfig(early_termination=False, critic_warm_s=1.0, critic_warm_gamma=gamma)
-        controller = clone_training.new_clone(config, env.observation_schema)
+        config = CloneRounds.of(early_termination=False, critic_warm_s=1.0, critic_warm_gamma=gamma)
+        controller = clone_training.new_clone(config.cloning, env.observation_schema)
         returns.append(clone_training.critic_rollouts(config, env, controller, 0).returns)
     # The same rollout: rewards of one step, and sums over about five.
     assert returns[0].min() > 0.0 and returns[0].max() <= 1.0
@@ -199,10 +201,10 @@ def test_the_critic_starts_with_the_discount_of_what_follows(tmp_path: Path) -> 
     rows = len(sums)
     expected = np.sum([0.8**k * first[k : k + rows] for k in range(len(first) - rows + 1)], axis=0)
     np.testing.assert_allclose(sums[:5], expected[:5], rtol=0.05)
-    whole = DeepMimicConfig(save_dir=tmp_path, gamma=0.9)
-    assert deepmimic_run.clone_config(whole, tmp_path).critic_warm_gamma == 0.9
-    apart = DeepMimicConfig(save_dir=tmp_path, gamma=0.9, critic_warm_gamma=0.5)
-    assert deepmimic_run.clone_config(apart, tmp_path).critic_warm_gamma == 0.5
+    whole = DeepMimicConfig.of(save_dir=tmp_path, gamma=0.9)
+    assert deepmimic_run.clone_config(whole, tmp_path).cloning.critic_warm_gamma == 0.9
+    apart = DeepMimicConfig.of(save_dir=tmp_path, gamma=0.9, critic_warm_gamma=0.5)
+    assert deepmimic_run.clone_config(apart, tmp_path).cloning.critic_warm_gamma == 0.5
 
 
 @pytest.mark.ray
@@ -298,12 +300,14 @@ GUIDE = (
 
 def test_the_guides_command_line_is_understood() -> None:
     config = cli.parse(SFTConfig, GUIDE.split(), "jobs.sft").settings
-    assert config.motion == ("dance_a",) and config.learning_rate == 1e-3 and not config.evaluate
-    assert config.layer_widths == (64, 64) and config.refine_actions and config.eval_steps == 500
+    assert config.character.motion == ("dance_a",) and config.cloning.learning_rate == 1e-3
+    assert not config.evaluation.evaluate and config.evaluation.eval_steps == 500
+    assert config.cloning.layer_widths == (64, 64) and config.demonstrations.refine_actions
+    assert config.run.save_dir == Path("policy_sft_pretrained.pth") and config.cloning.cloning_device == "cpu"
     assert config.task_settings.lookahead_s == pytest.approx(1 / 30)
-    assert SFTConfig(lookahead="15").task_settings.lookahead_s == 0.5, "the environment's largest"
+    assert SFTConfig.of(lookahead="15").task_settings.lookahead_s == 0.5, "the environment's largest"
     with pytest.raises(ValueError, match=r"less than or equal to 0\.5"):
-        SFTConfig(lookahead_s=0.51)
+        SFTConfig.of(lookahead_s=0.51)
 
 
 def test_a_plan_says_what_would_be_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluster.records.run import open_run
-from cluster.run.training_loop import BatchTraining, train
+from cluster.run.training_loop import BatchTraining, to_arrays, to_tensors, train
 from cluster.settings import SteppedRunSettings
 from motions.settings import redeclared
 
@@ -173,3 +174,16 @@ def test_a_resumed_run_that_asks_for_fewer_steps_says_so(tmp_path: Path, capsys:
     job(tmp_path, num_steps=3, resume=True)
     assert "step 4 is finished already: the options ask for no further step\n" in capsys.readouterr().err
     assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_states_survive_the_file(tmp_path: Path) -> None:
+    state = {
+        "a": np.arange(3.0),
+        1: [np.bool_(True), {"inc": 2**127 + 1}],
+        "none": None,
+        "flags": np.array([True, False]),
+    }
+    torch.save(to_tensors(state), tmp_path / "state.pt")
+    read = to_arrays(torch.load(tmp_path / "state.pt", weights_only=True))
+    np.testing.assert_array_equal(read["a"], state["a"])
+    assert read["flags"].dtype == bool and read[1] == [True, {"inc": 2**127 + 1}] and read["none"] is None

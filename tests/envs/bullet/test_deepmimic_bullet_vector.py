@@ -13,9 +13,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs.bullet.vector_environment import DeepMimicBulletVectorEnv
 from jobs import trpo
-from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import OWN_ENVIRONMENTS, TRPOJobConfig
 from learners.cloning.rounds import new_clone
+from learners.cloning.settings import CloningSettings
 from rollouts.control.actor_critic import load_controller, save_controller
 from rollouts.control.environments import make_control_env, observation_schema
 from rollouts.control.vector_sampler import VectorSampler
@@ -31,7 +31,7 @@ def test_a_controller_of_one_engine_loads_in_the_other_and_acts(tmp_path: Path) 
     bullet, mujoco = made("DeepMimicBullet", 2), made("DeepMimic", 2)
     schema = observation_schema(mujoco)
     assert observation_schema(bullet) == schema
-    save_controller(tmp_path / "mujoco", new_clone(SFTConfig(), schema), schema)
+    save_controller(tmp_path / "mujoco", new_clone(CloningSettings(), schema), schema)
     controller = load_controller(tmp_path / "mujoco", observation_schema(bullet)).controller
     rollout = VectorSampler(bullet, seed=0, record_expert=True).collect(controller, 3, 0)
     assert rollout.expert_actions is not None and rollout.expert_actions.shape == (3, 2, 28)
@@ -44,9 +44,9 @@ def test_a_controller_of_one_engine_loads_in_the_other_and_acts(tmp_path: Path) 
 
 def test_the_job_plays_a_mujoco_controller_in_bullet(tmp_path: Path) -> None:
     schema = observation_schema(made("DeepMimic", 1))
-    save_controller(tmp_path, new_clone(SFTConfig(), schema), schema)
+    save_controller(tmp_path, new_clone(CloningSettings(), schema), schema)
     options = {"task": "evaluate", "env_id": "DeepMimicBullet", "save_dir": tmp_path, "motion": "walk"}
-    trpo.run(TRPOJobConfig.model_validate(options | {"num_eval_episodes": 2, "max_episode_steps": 5}))
+    trpo.run(TRPOJobConfig.of(options | {"num_eval_episodes": 2, "max_episode_steps": 5}))
     assert json.loads((tmp_path / "evaluation.json").read_text())["length_mean"] == 5
 
 
@@ -74,7 +74,7 @@ def test_a_restored_batch_goes_on_to_the_same_bits(mode: AutoresetMode) -> None:
 
 def test_a_sampler_in_bullet_is_restorable() -> None:
     env = made("DeepMimicBullet", 2)
-    controller = new_clone(SFTConfig(), observation_schema(env))
+    controller = new_clone(CloningSettings(), observation_schema(env))
     sampler = VectorSampler(env, seed=0)
     assert sampler.restorable
     sampler.collect(controller, 2, 0)
