@@ -21,7 +21,7 @@ from __future__ import annotations
 import sys
 
 from jobs.command_line import main as cli
-from jobs.command_line.foreign_flags import GENERATE_GUIDE
+from jobs.command_line.foreign_flags import FOREIGN_TO_GENERATE
 from jobs.configs.generate import GenerateConfig
 
 
@@ -40,4 +40,4 @@ def plan(config: GenerateConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(GenerateConfig, run, __doc__, "jobs.generate", plan=plan, guide=GENERATE_GUIDE))
+    sys.exit(cli.main(GenerateConfig, run, __doc__, "jobs.generate", plan=plan, foreign=FOREIGN_TO_GENERATE))

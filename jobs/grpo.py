@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 
 from jobs.command_line import main as cli
-from jobs.command_line.foreign_flags import GRPO_GUIDE
+from jobs.command_line.foreign_flags import FOREIGN_TO_GRPO
 from jobs.configs.grpo import GRPOConfig
 
 
@@ -35,4 +35,4 @@ def dry_run(config: GRPOConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(GRPOConfig, run, __doc__, "jobs.grpo", plan=dry_run, guide=GRPO_GUIDE))
+    sys.exit(cli.main(GRPOConfig, run, __doc__, "jobs.grpo", plan=dry_run, foreign=FOREIGN_TO_GRPO))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 
 from jobs.command_line import main as cli
-from jobs.command_line.foreign_flags import PRETRAIN_GUIDE
+from jobs.command_line.foreign_flags import FOREIGN_TO_PRETRAIN
 from jobs.configs.pretrain import PretrainConfig
 
 
@@ -36,4 +36,4 @@ def plan(config: PretrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(PretrainConfig, run, __doc__, "jobs.pretrain", plan=plan, guide=PRETRAIN_GUIDE))
+    sys.exit(cli.main(PretrainConfig, run, __doc__, "jobs.pretrain", plan=plan, foreign=FOREIGN_TO_PRETRAIN))

@@ -16,12 +16,12 @@ import os
 import sys
 
 from jobs.command_line import main as cli
-from jobs.command_line.flags import GuideFlag
+from jobs.command_line.flags import ForeignFlag
 from jobs.configs.trpo import TRPOJobConfig
 
-TRPO_GUIDE: dict[str, GuideFlag] = {
-    "g_step": GuideFlag("an iteration is one rollout and one policy step", ("1", "3")),
-    "cpu": GuideFlag("everything runs on the CPU unless --gpus_per_learner asks for a GPU", ("true", "1")),
+FOREIGN_TO_TRPO: dict[str, ForeignFlag] = {
+    "g_step": ForeignFlag("an iteration is one rollout and one policy step", ("1", "3")),
+    "cpu": ForeignFlag("everything runs on the CPU unless --gpus_per_learner asks for a GPU", ("true", "1")),
 }
 
 
@@ -55,4 +55,4 @@ def plan(config: TRPOJobConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(TRPOJobConfig, run, __doc__, "jobs.trpo", plan=plan, guide=TRPO_GUIDE))
+    sys.exit(cli.main(TRPOJobConfig, run, __doc__, "jobs.trpo", plan=plan, foreign=FOREIGN_TO_TRPO))

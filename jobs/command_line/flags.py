@@ -66,11 +66,11 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class GuideFlag:
+class ForeignFlag:
     """An option of another public tool's command line that is not a setting here.
 
     Example:
-        GuideFlag(accepted=("true",), reason="prompts are never cropped")
+        ForeignFlag(accepted=("true",), reason="prompts are never cropped")
     """
 
     reason: str
@@ -109,7 +109,7 @@ def names_of(flags: Mapping[str, Flag]) -> dict[str, str]:
 def read_flags(
     argv: Sequence[str],
     flags: Mapping[str, Flag],
-    guide: Mapping[str, GuideFlag] | None = None,
+    foreign: Mapping[str, ForeignFlag] | None = None,
     notes: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Value]:
     """Words of a command line as values by the flag's key in `flags`.
@@ -118,10 +118,10 @@ def read_flags(
         UsageError: an unknown option, a word that belongs to no option, a missing value, a value given twice, or an
             option of another tool that asks for something unsupported.
     """
-    spellings, guide = names_of(flags), guide or {}
+    spellings, foreign = names_of(flags), foreign or {}
     values: dict[str, Value] = {}
     written: dict[str, str] = {}
-    guided: dict[str, str] = {}
+    seen: dict[str, str] = {}
     errors: list[str] = []
     for option, arguments in _options(argv):
         spelled = option.partition("=")[0]
@@ -130,9 +130,9 @@ def read_flags(
         try:
             if not option.startswith("--"):
                 pass
-            elif name in guide:
+            elif name in foreign:
                 taken = min(1, len(arguments))
-                guided[name] = arguments[0] if arguments else "true"
+                seen[name] = arguments[0] if arguments else "true"
             else:
                 key, negated = _resolve(name, spellings, flags, spelled)
                 value, taken = _read_value(flags[key], arguments, negated, spelled)
@@ -148,8 +148,8 @@ def read_flags(
             taken = len(arguments)
         if arguments[taken:] or not option.startswith("--"):
             errors.append(_stray_words(option, arguments[taken:], spellings, flags))
-    for name, value in guided.items():
-        flag = guide[name]
+    for name, value in seen.items():
+        flag = foreign[name]
         same = flag.same_as is not None and values.get(spellings.get(flag.same_as, "")) == value
         if same or "*" in flag.accepted or value.lower() in flag.accepted:
             notes(f"--{name} {value} changes nothing: {flag.reason}")

@@ -67,9 +67,9 @@ def _topics(flags: list[Flag]) -> str:
 def _chosen(config: type[Settings], flags: dict[str, Flag], topic: str) -> list[Flag]:
     name = topic.lstrip("-").replace("-", "_")
     groups = {group for flag in flags.values() for group in _and_outer(flag.group)}
-    chosen = [flag for flag in flags.values() if name in _and_outer(flag.group)]
-    if not chosen and name in (spellings := spellings_of(config)):
-        chosen = [flags[spellings[name]]]
+    # A group and an option may have the same name.
+    option = spellings_of(config).get(name)
+    chosen = [flag for path, flag in flags.items() if path == option or name in _and_outer(flag.group)]
     if not chosen:
         listed = f"; the groups are {', '.join(sorted(groups))}" if groups else ""
         raise UsageError([f"--help {topic}: no such {'group or ' if groups else ''}option{listed}"])

@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from jobs.command_line.flags import Flag, GuideFlag, UsageError, flags_of, read_flags, unknown
+from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, read_flags, unknown
 from jobs.command_line.help_text import help_text
 from motions.base.errors import is_mendable
 from motions.settings import (
@@ -81,7 +81,7 @@ def main(
     doc: str | None,
     job: str,
     plan: Callable[[SettingsT], None] | None = None,
-    guide: Mapping[str, GuideFlag] | None = None,
+    foreign: Mapping[str, ForeignFlag] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 130 if interrupted.
@@ -91,7 +91,7 @@ def main(
         job: name of the module, such as `jobs.grpo`.
         plan: function for `--dry_run`: prints what would run and checks what can be checked without starting. It raises
             `UserError` if the run cannot start. Without it the resolved settings are printed.
-        guide: options of other public tools that are not settings here.
+        foreign: options of other public tools that are not settings here.
         argv: words after the module's name; by default `sys.argv[1:]`.
 
     Raises:
@@ -105,7 +105,7 @@ def main(
             with _text_that_may_be_cut():
                 print(help_text(config, doc, job, preset_names(job), topic))
             return 0
-        command = parse(config, words, job, guide)
+        command = parse(config, words, job, foreign)
         settings = command.settings
         for note in command.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -136,7 +136,7 @@ def main(
 
 
 def parse(
-    config: type[SettingsT], argv: Sequence[str], job: str, guide: Mapping[str, GuideFlag] | None = None
+    config: type[SettingsT], argv: Sequence[str], job: str, foreign: Mapping[str, ForeignFlag] | None = None
 ) -> CommandLine[SettingsT]:
     """Reads a command line into validated settings.
 
@@ -144,8 +144,8 @@ def parse(
         UsageError: with one line per mistake.
     """
     notes: list[str] = []
-    retired = {name: GuideFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
-    given = read_flags(argv, {**flags_of(config), **CLI_FLAGS}, {**retired, **(guide or {})}, notes.append)
+    retired = {name: ForeignFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
+    given = read_flags(argv, {**flags_of(config), **CLI_FLAGS}, {**retired, **(foreign or {})}, notes.append)
     sources = _Sources()
     if isinstance(preset := given.pop("preset", None), str):
         sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")

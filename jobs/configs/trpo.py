@@ -62,7 +62,7 @@ class TRPORunSettings(ControlRunSettings):
 
 
 class EnvironmentSettings(Settings):
-    """The environment."""
+    """Which environment is acted in."""
 
     env_id: str = Field(default="DeepMimic", min_length=1, validation_alias=AliasChoices("env_id", "env"))
     """`DeepMimic` (MuJoCo), `DeepMimicBullet`, a gymnasium id such as `Hopper-v5`, or `package.module:id` where

@@ -43,7 +43,7 @@ def options() -> set[str]:
         names |= {f"no_{spelling}" for spelling, name in names_of(flags).items() if flags[name].kind == "bool"}
         for value in vars(importlib.import_module(module)).values():
             # Options of other command lines that a command takes with a note.
-            if isinstance(value, dict) and value and all(type(one).__name__ == "GuideFlag" for one in value.values()):
+            if isinstance(value, dict) and value and all(type(one).__name__ == "ForeignFlag" for one in value.values()):
                 names |= value.keys()
     return names
 

@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 from cluster.records.opening import RunDirectoryError
 from jobs import generate
 from jobs.command_line import main as cli
-from jobs.command_line.foreign_flags import GENERATE_GUIDE
+from jobs.command_line.foreign_flags import FOREIGN_TO_GENERATE
 from jobs.configs.generate import GenerateConfig
 from jobs.text import generation
 from rollouts.text.encoders import PromptTooLongError
@@ -28,7 +28,7 @@ def config_of(models: TinyModels, folder: Path, **changes: object) -> GenerateCo
 
 def run_generate(models: TinyModels, *words: str) -> int:
     words = ("--model_path", str(models.policy), "--gif", "false", *words)
-    return cli.main(GenerateConfig, generate.run, None, "jobs.generate", generate.plan, GENERATE_GUIDE, words)
+    return cli.main(GenerateConfig, generate.run, None, "jobs.generate", generate.plan, FOREIGN_TO_GENERATE, words)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cluster.records.opening import RunDirectoryError
 from jobs import generate, grpo, pretrain, train_retrieval, trpo
 from jobs.command_line import main as cli
 from jobs.command_line.flags import flags_of, names_of
-from jobs.command_line.foreign_flags import GRPO_GUIDE
+from jobs.command_line.foreign_flags import FOREIGN_TO_GRPO
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.generate import GenerateConfig
 from jobs.configs.grpo import GRPOConfig
@@ -54,7 +54,7 @@ def models(tiny_models: TinyModels) -> TinyModels:
 
 def run_grpo(*words: str) -> int:
     return cli.main(
-        GRPOConfig, grpo.run, grpo.__doc__, "jobs.grpo", plan=grpo.dry_run, guide=GRPO_GUIDE, argv=list(words)
+        GRPOConfig, grpo.run, grpo.__doc__, "jobs.grpo", plan=grpo.dry_run, foreign=FOREIGN_TO_GRPO, argv=list(words)
     )
 
 
@@ -445,7 +445,7 @@ def test_a_run_that_cannot_start_leaves_nothing(
 
 
 def test_no_option_is_answered_in_place_of_a_setting() -> None:
-    assert not set(GRPO_GUIDE) & set(names_of(flags_of(GRPOConfig)))
+    assert not set(FOREIGN_TO_GRPO) & set(names_of(flags_of(GRPOConfig)))
 
 
 @pytest.mark.parametrize("path", sorted(cli.PRESETS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -79,17 +79,21 @@ def test_an_interrupted_cloning_goes_on_to_the_same_clone(tmp_path: Path, monkey
 
 def test_the_cloning_is_recorded_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    sft.run(small(tmp_path, evaluate=False, train_platform_type="TensorboardPlatform"))
+    sft.run(small(tmp_path, evaluate=False, train_platform_type="TensorboardPlatform", best_metric="val_rmse"))
     folder = tmp_path / "clone"
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert "<" in terminal.getvalue() and "val_rmse=" in terminal.getvalue()
+    shown = terminal.getvalue()
+    assert "<" in shown and "val_rmse=" in shown and shown.count(f"{len(steps)}/{len(steps)} [") >= 1
     events = EventAccumulator(str(folder / "tensorboard")).Reload().Scalars("val_loss")
     assert [event.step for event in events] == steps == list(range(1, len(steps) + 1))
     # A checkpoint after each round, with the clone of then.
     last = [step for step, record in zip(steps, records_of(folder), strict=True) if record["round"] == 0][-1]
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert kept == [f"step_{last:09d}", f"step_{steps[-1]:09d}"]
-    assert load_controller(folder / "checkpoints" / kept[0]).extra["clone"]["val_rmse"] > 0
+    # The best clone is the one whose weights, as they were kept, have the least error.
+    errors = {name: load_controller(folder / "checkpoints" / name).extra["clone"]["val_rmse"] for name in kept}
+    best = json.loads((folder / "manifest.json").read_text())["best"]
+    assert best["value"] == min(errors.values()) and best["folder"] == f"best/{min(errors, key=errors.__getitem__)}"
     assert "Cloning: negative log-likelihood" in (folder / "report.html").read_text()
 
 

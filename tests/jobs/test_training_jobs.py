@@ -13,7 +13,7 @@ from cluster.records.opening import RunDirectoryError
 from jobs import pretrain, train_retrieval
 from jobs.command_line import main as cli
 from jobs.command_line.flags import flags_of, names_of
-from jobs.command_line.foreign_flags import GENERATE_GUIDE, PRETRAIN_GUIDE
+from jobs.command_line.foreign_flags import FOREIGN_TO_GENERATE, FOREIGN_TO_PRETRAIN
 from jobs.configs.generate import GenerateConfig
 from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
@@ -37,7 +37,7 @@ def held_out(dataset: Path, folder: Path, num_clips: int) -> Path:
 
 
 def run_pretrain(*words: str) -> int:
-    return cli.main(PretrainConfig, pretrain.run, None, "jobs.pretrain", pretrain.plan, PRETRAIN_GUIDE, words)
+    return cli.main(PretrainConfig, pretrain.run, None, "jobs.pretrain", pretrain.plan, FOREIGN_TO_PRETRAIN, words)
 
 
 def test_captions_over_the_limit_are_refused_before_the_training_and_can_be_cut(
@@ -141,10 +141,10 @@ def test_a_number_is_a_gpu(config: type[PretrainConfig | RetrievalConfig], tmp_p
     assert cli.parse(config, ["--save_dir", str(tmp_path), "--device", "1"], "jobs.x").settings.run.device == "cuda:1"
 
 
-@pytest.mark.parametrize("guide", [PRETRAIN_GUIDE, GENERATE_GUIDE], ids=["pretrain", "generate"])
-def test_no_option_is_answered_in_place_of_a_setting(guide: dict[str, object]) -> None:
-    config = PretrainConfig if guide is PRETRAIN_GUIDE else GenerateConfig
-    assert not set(guide) & set(names_of(flags_of(config)))
+@pytest.mark.parametrize("foreign", [FOREIGN_TO_PRETRAIN, FOREIGN_TO_GENERATE], ids=["pretrain", "generate"])
+def test_no_option_is_answered_in_place_of_a_setting(foreign: dict[str, object]) -> None:
+    config = PretrainConfig if foreign is FOREIGN_TO_PRETRAIN else GenerateConfig
+    assert not set(foreign) & set(names_of(flags_of(config)))
 
 
 def check_records(folder: Path, metric: str, num_steps: int, terminal: Terminal) -> str:

@@ -18,6 +18,7 @@ from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 from rollouts.control.actor_critic import ControllerError, load_controller
+from tests.toys.cluster_runs import Terminal
 
 if TYPE_CHECKING:
     from cluster.runtime.connect import Connection
@@ -36,7 +37,7 @@ def settings(folder: Path, env: str = TOY, **options: Any) -> TRPOJobConfig:
 
 def main(*words: str) -> int:
     return cli.main(
-        TRPOJobConfig, trpo.run, trpo.__doc__, "jobs.trpo", plan=trpo.plan, guide=trpo.TRPO_GUIDE, argv=words
+        TRPOJobConfig, trpo.run, trpo.__doc__, "jobs.trpo", plan=trpo.plan, foreign=trpo.FOREIGN_TO_TRPO, argv=words
     )
 
 
@@ -76,9 +77,14 @@ def test_observations_can_be_left_as_they_are(runtime: str, tmp_path: Path, requ
     assert float(controller.statistics.count) > 0 and torch.equal(controller.statistics(far), far)
 
 
-def test_a_run_leaves_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_leaves_what_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
     trpo.run(settings(tmp_path / "run", save_per_iter=2, keep_checkpoints=1))
     lines = records(tmp_path / "run")
+    # Steps that only begin an episode do not count, so that an iteration more is needed than by the sizes of batches.
+    assert len(lines) == 4 and "4/4 [" in terminal.getvalue() and "4/3" not in terminal.getvalue()
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
     assert lines[-1]["timesteps"] >= 400 > lines[-2]["timesteps"]
     assert {"rollout/return", "policy/kl", "critic/explained_variance", "env/distance"} <= lines[-1].keys()

@@ -14,7 +14,7 @@ import pytest
 from pydantic import AliasChoices, Field, model_validator
 
 from jobs.command_line import main as cli
-from jobs.command_line.flags import GuideFlag, UsageError
+from jobs.command_line.flags import ForeignFlag, UsageError
 from motions.base.errors import RemoteError, UserError
 from motions.settings import Settings
 
@@ -53,13 +53,13 @@ class ToolConfig(ToolSettings):
         return self
 
 
-def parse(*argv: str, **guide: GuideFlag) -> ToolConfig:
-    return cli.parse(ToolConfig, argv, "jobs.tool", guide).settings
+def parse(*argv: str, **foreign: ForeignFlag) -> ToolConfig:
+    return cli.parse(ToolConfig, argv, "jobs.tool", foreign).settings
 
 
-def errors(*argv: str, **guide: GuideFlag) -> list[str]:
+def errors(*argv: str, **foreign: ForeignFlag) -> list[str]:
     with pytest.raises(UsageError) as caught:
-        parse(*argv, **guide)
+        parse(*argv, **foreign)
     return list(caught.value.lines)
 
 
@@ -179,13 +179,13 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
 
 
 def test_options_of_other_guides() -> None:
-    uncropped = GuideFlag("prompts are never cropped", accepted=("true",))
+    uncropped = ForeignFlag("prompts are never cropped", accepted=("true",))
     command = cli.parse(ToolConfig, ["--save_dir", "o", "--uncropped"], "jobs.tool", {"uncropped": uncropped})
     assert command.notes == ("--uncropped true changes nothing: prompts are never cropped",)
     assert errors("--save_dir", "o", "--uncropped", "false", uncropped=uncropped) == [
         "--uncropped false is not supported: prompts are never cropped"
     ]
-    reference = GuideFlag("the reference is the start", same_as="save_dir")
+    reference = ForeignFlag("the reference is the start", same_as="save_dir")
     assert parse("--reference", "out", "--save_dir", "out", reference=reference).save_dir == Path("out")
     assert errors("--reference", "in", "--save_dir", "out", reference=reference) == [
         "--reference in is not supported: the reference is the start"

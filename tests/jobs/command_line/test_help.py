@@ -11,12 +11,20 @@ import pytest
 from jobs.command_line import main as cli
 from jobs.command_line.flags import UsageError, flags_of
 from jobs.command_line.help_text import MOST, OTHERS, help_text
+from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.generate import GenerateConfig
 from jobs.configs.grpo import GRPOConfig
+from jobs.configs.pretrain import PretrainConfig
+from jobs.configs.retrieval import RetrievalConfig
+from jobs.configs.sft import SFTConfig
+from jobs.configs.trpo import TRPOJobConfig
 from motions.settings import Settings, options_of, spellings_of
 from tests.toys.composed_settings import TwoLearners
 
-JOBS = [GRPOConfig, GenerateConfig, TwoLearners]
+JOBS = [
+    *(GRPOConfig, GenerateConfig, PretrainConfig, RetrievalConfig, SFTConfig, TRPOJobConfig, DeepMimicConfig),
+    TwoLearners,
+]
 
 
 def page(config: type[Settings], topic: str = "") -> str:
@@ -68,9 +76,19 @@ def test_help_of_a_group_explains_its_options_and_all_groups_together_every_one(
     found: set[str] = set()
     for group in groups_of(config):
         entries = explained(page(config, group))
-        assert entries == {option.flag for path, option in options_of(config).items() if path.startswith(f"{group}.")}
+        # An option of the same name is explained as well: `--no_trpo` of jobs.deepmimic.
+        assert entries == {
+            option.flag
+            for path, option in options_of(config).items()
+            if path.startswith(f"{group}.") or group in option.spellings
+        }
         found |= entries
     assert found == names(config)
+
+
+def test_the_first_page_is_short() -> None:
+    for config in JOBS:
+        assert len(page(config).splitlines()) < 140, config
 
 
 def test_help_of_an_inner_group() -> None:

@@ -10,12 +10,16 @@ import yaml
 
 from cluster.records.opening import RunDirectoryError, changed_options, config_sha256
 from cluster.records.run_directory import RunDirectory
+from jobs.character.deepmimic_run import clone_config, trpo_config
 from jobs.command_line import main as cli
+from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
+from jobs.configs.sft import SFTConfig
+from jobs.configs.trpo import TRPOJobConfig
 from learners.grpo.settings import GRPOSettings
-from motions.settings import options_of, redeclared
+from motions.settings import Settings, options_of, redeclared
 
 CHANGES: dict[str, Any] = {
     **{"num_steps": 8, "group_size": 4, "learning_rate": 0.003, "kl_weighting": "x0", "use_dense_reward": True},
@@ -105,6 +109,93 @@ def test_what_an_option_changes_decides(tmp_path: Path, name: str, value: Any, m
     changed = changed_options(before.model_dump(mode="json"), after)
     assert changed.keys() == (set() if may_change else {name})
     assert (config_sha256(before) == config_sha256(after)) == may_change
+
+
+JOBS: dict[type[Settings], dict[str, Any]] = {
+    PretrainConfig: {"save_dir": "run", "latent_dim": 64, "num_steps": 7, "composite_fraction": 0.5, "device": "cpu"},
+    RetrievalConfig: {"save_dir": "run", "captions": "judge", "num_steps": 7, "tmr_layers": 2, "max_frames": 90},
+    SFTConfig: {"save_path": "run", "motion": ["run", "kick"], "lookahead": "2", "epochs": 3, "evaluate": False},
+    TRPOJobConfig: {"save_dir": "run", "num_timesteps": 500, "save_per_iter": 2, "max_kl": 0.5, "num_envs": 6},
+    DeepMimicConfig: {"save_dir": "run", "gamma": 0.9, "epochs": 3, "num_timesteps": 500, "eval_steps": 9},
+}
+"""Options of the other jobs under their names of when they were one flat list."""
+
+
+@pytest.mark.parametrize("kind", JOBS)
+def test_each_job_reads_flat_and_nested_files(kind: type[Settings], tmp_path: Path) -> None:
+    config = kind.of(JOBS[kind])
+    # No name is in two groups of one job, so that the flat file has the names of old.
+    flat = config.flat()
+    assert flat.keys() >= JOBS[kind].keys() and not any("." in name for name in flat)
+    for written in (flat, config.model_dump(mode="json")):
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(written))
+        assert cli.parse(kind, ["--config", str(file)], "jobs.x").settings == config
+        assert changed_options(written, config) == {}
+
+
+def may_change(kind: type[Settings], name: str, value: Any, **given: Any) -> bool:
+    """Whether a run goes on with another value of an option."""
+    before, after = kind.of(JOBS[kind] | given), kind.of(JOBS[kind] | given | {name: value})
+    changed = changed_options(before.flat(), after)
+    assert changed.keys() <= {name}
+    return not changed
+
+
+@pytest.mark.parametrize(
+    ("kind", "free", "fixed"),
+    [
+        (
+            PretrainConfig,
+            {"num_samples": 9, "guidance_scale": 1.0, "device": "cuda", "num_steps": 9, "keep_checkpoints": 4},
+            {"max_frames": 90, "weights_dtype": "float16", "latent_dim": 32, "seed": 1, "num_composites": 9},
+        ),
+        (RetrievalConfig, {"device": "cuda", "best_metric": "loss"}, {"captions": "train", "tmr_layers": 3}),
+        (
+            SFTConfig,
+            {"evaluate": True, "eval_steps": 5, "num_workers": 3, "max_failures": 9, "wandb_project": "x"},
+            {"gpus_per_worker": 1.0, "threads_per_worker": 2, "epochs": 9, "lookahead": "3", "expert": "reference"},
+        ),
+        (
+            TRPOJobConfig,
+            {"task": "evaluate", "num_timesteps": 9, "num_learners": 2, "runtime": "local", "max_episode_steps": 4},
+            {"save_per_iter": 3, "num_envs": 8, "num_env_runners": 2, "hidden_size": 9, "motion": ["kick"]},
+        ),
+        (
+            DeepMimicConfig,
+            {"num_timesteps": 9, "eval_steps": 5, "video_s": 0.0, "num_workers": 2, "controller": "x"},
+            {"trpo": False, "critic_warm_gamma": 0.5, "max_kl": 0.5, "hidden_size": [9], "save_per_iter": 9},
+        ),
+    ],
+)
+def test_what_may_change_in_each_job(kind: type[Settings], free: dict[str, Any], fixed: dict[str, Any]) -> None:
+    for name, value in free.items():
+        assert may_change(kind, name, value), name
+    for name, value in fixed.items():
+        assert not may_change(kind, name, value), name
+
+
+def test_what_is_not_heard_may_change() -> None:
+    """A clone brings its shape, and without reinforcement learning its options are not used."""
+    cloned = {"load_sft_pretrain": "clone"}
+    before = TRPOJobConfig.of(cloned).flat() | {"hidden_size": 64}
+    assert changed_options(before, TRPOJobConfig.of(cloned)) == {}
+    assert may_change(DeepMimicConfig, "max_kl", 0.5, trpo=False)
+    assert not may_change(DeepMimicConfig, "epochs", 9, trpo=False)
+
+
+def test_the_pipeline_holds_two_learners_and_hands_each_its_options(tmp_path: Path) -> None:
+    given = {"save_dir": tmp_path, "cloning.batch_size": 32, "trpo.critic_batch_size": 64, "seed": 3, "resume": True}
+    recorded = {"keep_checkpoints": 5, "log_interval": 7, "best_metric": "rollout/reward", "allow_changed": ["max_kl"]}
+    config = DeepMimicConfig.of(given | recorded | {"train_platform_type": "TensorboardPlatform", "num_envs": 8})
+    clone, reinforcement = clone_config(config, tmp_path), trpo_config(config, tmp_path)
+    assert (clone.cloning.batch_size, reinforcement.trpo.critic_batch_size) == (32, 64)
+    assert (clone.run.save_dir, reinforcement.run.save_dir) == (tmp_path / "clone", tmp_path / "trpo")
+    assert (clone.run.best_metric, reinforcement.run.best_metric) == (None, "rollout/reward")
+    assert reinforcement.processes.num_envs == 8 and reinforcement.run.save_interval == 50
+    for run in (clone.run, reinforcement.run):
+        assert (run.seed, run.resume, run.keep_checkpoints, run.log_interval) == (3, True, 5, 7)
+        assert run.train_platform_type == "TensorboardPlatform" and run.allow_changed == ("max_kl",)
 
 
 @pytest.mark.parametrize("kind", [PretrainConfig, RetrievalConfig])
