@@ -183,8 +183,8 @@ def redeclared(
         below: in place of the base's upper bound.
 
     Example:
-        class PretrainRunSettings(RunSettings):
-            num_steps: int = redeclared(RunSettings, "num_steps", 600_000)
+        class PretrainRunSettings(SteppedRunSettings):
+            num_steps: int = redeclared(SteppedRunSettings, "num_steps", 600_000)
     """
     field = copy(group.model_fields[name])
     field.description = None  # `Option.doc` takes the base's where the subclass has none.

@@ -101,8 +101,7 @@ class Telemetry:
 
     def finished_step(self, step: int, num_steps: int | None = None) -> None:
         """Advances the bar, or writes a line. `num_steps` is a better estimate of how many there will be."""
-        if num_steps is not None:
-            self._num_steps = num_steps
+        self._num_steps = max(step, self._num_steps if num_steps is None else num_steps)
         if self._bar is not None:
             self._bar.total = self._num_steps
             # The bar decides when it is drawn again; a training can make hundreds of steps a second.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from cluster.settings import RunSettings
 from envs.settings import DeepMimicSettings
-from motions.settings import Settings
+from motions.settings import Settings, redeclared
 
 
 class SearchSettings(Settings):
@@ -40,7 +41,7 @@ class SearchSettings(Settings):
     trial_noise: float = Field(default=0.03, ge=0)
     """Standard deviation of the noise on the targets, radians."""
 
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: int = redeclared(RunSettings, "seed", 0, below=2**31)
     """Seed of the search."""
 
 

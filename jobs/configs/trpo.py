@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from cluster.settings import ConnectionSettings, RunSettings, SteppedRunSettings
+from cluster.settings import ClusterSettings, ConnectionSettings, RunSettings, SteppedRunSettings
 from envs.settings import DeepMimicSettings
 from learners.trpo.settings import TRPOSettings
 from motions.base.errors import UserError
@@ -154,10 +154,10 @@ class SamplingProcessSettings(Settings):
     cpus_per_env_runner: float = Field(default=0.5, ge=0)
     """CPUs reserved by each env runner. Sampling and training take turns, so that half a core each is enough."""
 
-    cpus_per_learner: float = Field(default=0.5, ge=0)
+    cpus_per_learner: float = redeclared(ClusterSettings, "cpus_per_learner")
     """CPUs reserved by each learner."""
 
-    gpus_per_learner: float = Field(default=0.0, ge=0)
+    gpus_per_learner: float = redeclared(ClusterSettings, "gpus_per_learner")
     """GPUs reserved by each learner; if `num_learners` is 0 and this is above 0, the driver trains on the first GPU."""
 
     max_runner_restarts: int = Field(default=1000, ge=0)

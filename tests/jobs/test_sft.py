@@ -122,9 +122,14 @@ def test_what_workers_do_again_is_recorded_once(tmp_path: Path) -> None:
     assert (tmp_path / "clone/controller.safetensors").read_bytes() == b"clone"
 
 
-def test_what_a_refinement_did_is_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_refinement_did_is_told_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
     options = {"refine_actions": True, "refine_method": "feedback", "refine_iterations": 1, "dagger_rounds": 0}
-    sft.run(small(tmp_path, evaluate=False, **options))
+    tracker = {"train_platform_type": "WandBPlatform", "wandb_mode": "offline"}
+    sft.run(small(tmp_path, evaluate=False, **options, **tracker))
+    assert len(list((tmp_path / "clone" / "wandb").glob("offline-run-*/*.wandb"))) == 1
     figures = load_controller(tmp_path / "clone").extra["refinement"]["walk"]
     assert figures["reward_after"] >= figures["reward_before"] > 0.5 and "joint_error_after" in figures
     assert (

@@ -7,9 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from ray.util.metrics import Gauge
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluster.records.opening import RunDirectoryError
+from cluster.runtime.connect import Connection
+from cluster.runtime.ray_job import JOB_VARIABLE
 from jobs import pretrain, train_retrieval
 from jobs.command_line import main as cli
 from jobs.command_line.flags import flags_of, names_of
@@ -24,6 +27,8 @@ from rollouts.settings import PolicySettings
 from rollouts.text.encoders import PromptTooLongError
 from tests.toys.cluster_runs import Terminal
 from tests.toys.tiny_models import TinyModels, pretrain_config, retrieval_config
+
+WANDB: dict[str, object] = {"train_platform_type": "WandBPlatform", "wandb_mode": "offline"}
 
 
 def held_out(dataset: Path, folder: Path, num_clips: int) -> Path:
@@ -88,16 +93,19 @@ def test_a_text_encoder_without_sentence_embeddings_is_refused_before_the_traini
 
 
 def test_data_without_held_out_clips_can_be_trained_on(
-    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
     dataset = held_out(tiny_models.dataset, tmp_path / "data", 0)
-    pretrain.run(pretrain_config(dataset, tmp_path / "policy", num_samples=2))
+    pretrain.run(pretrain_config(dataset, tmp_path / "policy", num_samples=2, **WANDB))
     assert "has no test split: no samples will be generated" in capsys.readouterr().out
     assert (tmp_path / "policy" / "model000000004.pt").is_file()
-    train_retrieval.run(retrieval_config(dataset, tmp_path / "tmr"))
+    train_retrieval.run(retrieval_config(dataset, tmp_path / "tmr", **WANDB))
     assert "has no test split: retrieval will not be measured" in capsys.readouterr().out
     provenance = json.loads((tmp_path / "tmr" / "config.json").read_text())["provenance"]
     assert (provenance["held_out_pairs"], provenance["held_out"]) == (0, {})
+    for name in ("policy", "tmr"):
+        assert len(list((tmp_path / name / "wandb").glob("offline-run-*/*.wandb"))) == 1
 
 
 def test_samples_are_single_captions_where_no_held_out_clips_fit_together(
@@ -171,6 +179,24 @@ def test_a_policys_training_shows_curves_a_bar_and_a_report(
     # A best checkpoint is a policy that other jobs read.
     loaded = load_base(PolicySettings(model_path=str(folder)))
     assert sum(parameter.numel() for parameter in loaded.network.parameters()) > 0
+
+
+@pytest.mark.ray
+def test_a_training_in_a_ray_job_exports_gauges(
+    ray_cluster: Connection, tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[tuple[str, str | None], float] = {}
+
+    def tell(self: Gauge, value: float, tags: dict[str, str]) -> None:
+        assert tags["run"] == "policy"
+        told[self.info["name"], tags.get("name")] = value
+
+    monkeypatch.setattr(Gauge, "set", tell)
+    monkeypatch.setenv(JOB_VARIABLE, "{}")
+    pretrain.run(pretrain_config(tiny_models.dataset, tmp_path / "policy"))
+    last = json.loads((tmp_path / "policy" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert told["kinetune_loss", "loss"] == last["loss"] and told["kinetune_step", None] == last["step"] == 4
+    assert told["kinetune_phase", "update"] == 0
 
 
 def test_a_tmrs_training_shows_curves_a_bar_and_a_report(

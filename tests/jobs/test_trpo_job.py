@@ -113,8 +113,10 @@ def test_a_resumed_run_is_the_run_that_went_on(tmp_path: Path, env: str) -> None
     assert_same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
-def test_a_resumed_run_keeps_its_options(tmp_path: Path) -> None:
-    trpo.run(settings(tmp_path, num_timesteps=100))
+def test_a_resumed_run_keeps_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    trpo.run(settings(tmp_path, num_timesteps=100, train_platform_type="WandBPlatform", wandb_mode="offline"))
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
     with pytest.raises(ValueError, match="max_kl"):
         trpo.run(settings(tmp_path, num_timesteps=200, max_kl=0.5, resume=True))
     trpo.run(settings(tmp_path, num_timesteps=200, max_kl=0.5, resume=True, allow_changed=("max_kl",)))

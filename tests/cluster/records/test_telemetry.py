@@ -57,7 +57,19 @@ def test_a_run_that_takes_more_steps_than_were_expected_has_no_time_left(monkeyp
     with telemetry.phase("rollout"):
         pass
     telemetry.finished_step(3)
-    assert stream.getvalue().endswith("  0:00 left\n")
+    assert stream.getvalue() == "step 3/3    0:00 left\n"
+
+
+def test_a_better_estimate_of_the_number_of_steps_counts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    telemetry = Telemetry(num_steps=100, log_interval=10, stream=stream)
+    clock = itertools.count(0.0, 60.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with telemetry.phase("rollout"):
+        pass
+    telemetry.finished_step(10, 20)
+    telemetry.finished_step(13, 13)
+    assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["10/20", "13/13"]
 
 
 def test_a_bar_on_a_terminal() -> None:
