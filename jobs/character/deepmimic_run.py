@@ -29,7 +29,7 @@ from jobs.report.character import RecordedMotion, joint_points, save_video
 from jobs.report.from_control import write_control_report
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
-from motions.settings import flat_values, options_of
+from motions.settings import Settings, flat_values, options_of, spellings_of
 from rewards.evaluation.character import (
     CharacterPolicy,
     ExpertPolicy,
@@ -172,13 +172,21 @@ class _Stages:
             file.write(json.dumps(self._seconds).encode())
 
 
+def run_options(config: DeepMimicConfig, stage: type[Settings]) -> dict[str, Any]:
+    """The options of the run that a stage has too; of those that may change, the ones that are the stage's."""
+    known = {"data", *spellings_of(stage)}
+    allowed = tuple(name for name in config.run.allow_changed if name in known)
+    shared = {name: getattr(config.run, name) for name in ControlRunSettings.model_fields}
+    return shared | {"allow_changed": allowed, "overwrite": False}
+
+
 def clone_config(config: DeepMimicConfig, folder: Path) -> SFTConfig:
     """The options of the cloning; its evaluation is part of the pipeline's."""
+    values = run_options(config, SFTConfig) | {"save_dir": folder / "clone"}
     # The figure that tells the best checkpoint is one of the reinforcement learning.
-    shared = (name for name in RunSettings.model_fields if not name.startswith("best_"))
-    values = {name: getattr(config.run, name) for name in shared}
+    shared = [name for name in RunSettings.model_fields if not name.startswith("best_")]
     return SFTConfig(
-        run=SFTRunSettings.model_validate({**values, "save_dir": folder / "clone", "overwrite": False}),
+        run=SFTRunSettings.model_validate({name: values[name] for name in shared}),
         character=config.character,
         demonstrations=config.demonstrations,
         cloning=config.cloning,
@@ -202,10 +210,9 @@ def reinforce(config: DeepMimicConfig, folder: Path) -> None:
 
 def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     """The options of the reinforcement learning; the shape of the network is the clone's."""
-    values = {name: getattr(config.run, name) for name in ControlRunSettings.model_fields}
-    place = {"save_dir": folder / "trpo", "overwrite": False, "load_sft_pretrain": folder / "clone"}
+    place = {"save_dir": folder / "trpo", "load_sft_pretrain": folder / "clone"}
     return TRPOJobConfig(
-        run=TRPORunSettings.model_validate(values | place),
+        run=TRPORunSettings.model_validate(run_options(config, TRPOJobConfig) | place),
         character=config.task_settings,
         trpo=config.trpo,
         processes=config.processes,

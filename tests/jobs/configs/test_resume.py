@@ -186,7 +186,12 @@ def test_what_is_not_heard_may_change() -> None:
 
 def test_the_pipeline_holds_two_learners_and_hands_each_its_options(tmp_path: Path) -> None:
     given = {"save_dir": tmp_path, "cloning.batch_size": 32, "trpo.critic_batch_size": 64, "seed": 3, "resume": True}
-    recorded = {"keep_checkpoints": 5, "log_interval": 7, "best_metric": "rollout/reward", "allow_changed": ["max_kl"]}
+    recorded = {
+        "keep_checkpoints": 5,
+        "log_interval": 7,
+        "best_metric": "rollout/reward",
+        "allow_changed": ["max_kl", "seed"],
+    }
     config = DeepMimicConfig.of(given | recorded | {"train_platform_type": "TensorboardPlatform", "num_envs": 8})
     clone, reinforcement = clone_config(config, tmp_path), trpo_config(config, tmp_path)
     assert (clone.cloning.batch_size, reinforcement.trpo.critic_batch_size) == (32, 64)
@@ -195,7 +200,9 @@ def test_the_pipeline_holds_two_learners_and_hands_each_its_options(tmp_path: Pa
     assert reinforcement.processes.num_envs == 8 and reinforcement.run.save_interval == 50
     for run in (clone.run, reinforcement.run):
         assert (run.seed, run.resume, run.keep_checkpoints, run.log_interval) == (3, True, 5, 7)
-        assert run.train_platform_type == "TensorboardPlatform" and run.allow_changed == ("max_kl",)
+        assert run.train_platform_type == "TensorboardPlatform"
+    # Each stage is told of those that it has.
+    assert (clone.run.allow_changed, reinforcement.run.allow_changed) == (("seed",), ("max_kl", "seed"))
 
 
 @pytest.mark.parametrize("kind", [PretrainConfig, RetrievalConfig])
