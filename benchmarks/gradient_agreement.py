@@ -32,9 +32,10 @@ from jobs.text.grpo_prompts import training_prompts
 from learners.grpo.advantages import group_advantages
 from rewards.scorers import build_scorers
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
+from rollouts.diffusion.requests import prompt_conditions
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.gaussians import gaussian_log_prob
-from rollouts.messages import PolicyVersion, RolloutRequest, TextCondition, Trajectory
+from rollouts.messages import PolicyVersion, RolloutRequest, Trajectory
 from rollouts.networks.mdm import MDM
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def measure(
 ) -> tuple[float, dict[str, list[Gradient]]]:
     """Mean standard deviation of rewards within a group, and the gradient of each draw by normalisation."""
     encoder = load_policy_text_encoder(config.policy)
-    conditions = [TextCondition(values=text[None]) for text in encoder.encode_pooled([p.text for p in prompts])]
+    conditions = prompt_conditions(policy, encoder, prompts)
     scorers = [factory() for factory in build_scorers(config.rewards, policy.skeleton, config.policy).values()]
     worker, version = RolloutWorker(policy), PolicyVersion(0, policy.weights())
     gradients: dict[str, list[Gradient]] = {name: [] for name in NORMALISATIONS}
@@ -126,8 +127,15 @@ def policy_gradients(
     sums = {name: {key: torch.zeros_like(value) for key, value in parameters.items()} for name in advantages}
     for index, trajectory in enumerate(trajectories):
         state = torch.from_numpy(trajectory.states[0][:1])
-        text = torch.from_numpy(np.array(trajectory.condition.values))[None]
-        step = policy.transition(state, int(trajectory.steps[0]), text, None)
+        condition = trajectory.condition
+        text, text_mask = (
+            None if part is None else torch.from_numpy(np.array(part))[None]
+            for part in (condition.values, condition.mask)
+        )
+        assert text is not None
+        step = policy.transition(
+            state, int(trajectory.steps[0]), text, None, text_mask=text_mask, boundaries=condition.boundaries
+        )
         drawn = torch.from_numpy(trajectory.next_states[0])
         log_probs = gaussian_log_prob(drawn, step.mean.expand_as(drawn), step.std.expand(len(drawn)), None)
         for name, values in advantages.items():

@@ -17,6 +17,9 @@ from rollouts.settings import Denoising
 Weights = dict[str, np.ndarray]
 """Trainable parameters by name (adapters only when LoRA is on), float32."""
 
+Boundaries = tuple[tuple[int, int], ...]
+"""Half-open ranges of frames, each beginning where the one before it ends."""
+
 TextForm = Literal["pooled", "tokens"]
 """What a text is encoded to: one vector, or one for each token."""
 
@@ -31,12 +34,14 @@ class PolicyVersion:
 
 @dataclass(frozen=True, slots=True)
 class TextCondition:
-    """Encoder output of one text."""
+    """Encoder output of a prompt's text, or of the K texts of its segments."""
 
     values: np.ndarray
-    """[L, E] float32; L = 1 for a pooled embedding, else a row for each token."""
+    """[L, E] float32, with segments [K, L, E]; L = 1 for a pooled embedding, else a row for each token."""
     mask: np.ndarray | None = None
-    """[L] bool, True = real token; None = all are real."""
+    """[L] or [K, L] bool, True = real token; None = all are real."""
+    boundaries: Boundaries = ()
+    """The frames of each segment; empty where one text is for all frames."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ stochastic and trained, the update is mostly noise.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
@@ -19,6 +20,7 @@ from motions.settings import BUILTIN, Affects, Effect, Retired, Settings, redecl
 from rollouts.registry import SAMPLERS
 
 AmpDtype = Literal["fp32", "bf16", "fp16"]
+Blend = Literal["linear", "smooth", "cut"]
 
 
 class DeviceSettings(Settings):
@@ -45,6 +47,8 @@ class Denoising:
     sampling_steps: int | None
     eta: float
     guidance_scale: float
+    composite_overlap: int = 3
+    composite_blend: Blend = "linear"
 
 
 class DenoisingSettings(DeviceSettings):
@@ -63,6 +67,17 @@ class DenoisingSettings(DeviceSettings):
         default=2.5, ge=0.0, validation_alias=AliasChoices("guidance_scale", "guidance_param")
     )
     """Classifier-free guidance: unconditional + scale * (conditional - unconditional); 1 needs one pass only."""
+    composite_denoising: Literal["pooled", "composed"] = "pooled"
+    """How composite prompts are denoised. `pooled`: the whole motion under the whole text. `composed`: at every step
+    the frames of each segment under the segment's own text, blended at the borders; then texts over the text encoder's
+    limit and motions longer than those that the model was trained on are cut into segments too. Other prompts are
+    denoised in the same way by both."""
+    composite_overlap: int = Field(default=3, ge=0)
+    """Composed denoising: frames that a segment's prediction reaches beyond its borders, where it is blended with its
+    neighbour's."""
+    composite_blend: Blend = "linear"
+    """Weights of the two predictions across a border: `linear`, `smooth` (flat at both ends), or `cut` (each frame is
+    its own segment's; the overlap is context only)."""
     amp_dtype: AmpDtype = "fp32"
     """Precision of the network in sampling and scoring. The arithmetic of the steps is always fp32."""
 
@@ -74,7 +89,14 @@ class DenoisingSettings(DeviceSettings):
     @property
     def denoising(self) -> Denoising:
         """What of it a single rollout may do differently."""
-        return Denoising(self.sampler, self.sampling_steps, self.eta, self.guidance_scale)
+        return Denoising(
+            sampler=self.sampler,
+            sampling_steps=self.sampling_steps,
+            eta=self.eta,
+            guidance_scale=self.guidance_scale,
+            composite_overlap=self.composite_overlap,
+            composite_blend=self.composite_blend,
+        )
 
 
 class SamplingSettings(DenoisingSettings):
@@ -116,7 +138,8 @@ class SamplingSettings(DenoisingSettings):
     def evaluation(self) -> Denoising:
         """How evaluations denoise."""
         steps, scale = self.eval_sampling_steps, self.eval_guidance_scale
-        return Denoising(
+        return dataclasses.replace(
+            self.denoising,
             sampler=self.eval_sampler or self.sampler,
             sampling_steps=self.sampling_steps if steps is None else steps,
             eta=self.eval_eta,

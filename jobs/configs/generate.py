@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
 from jobs.configs.data import DataSettings
 from motions.base.errors import UserError
-from motions.settings import Settings
+from motions.settings import Settings, redeclared
 from rollouts.settings import CheckpointSettings, DenoisingSettings
 
 
@@ -31,6 +31,9 @@ class GenerationSettings(Settings):
 
     seconds: float = Field(default=6.0, gt=0, validation_alias=AliasChoices("seconds", "motion_length"))
     """Length in seconds of the motions for `text` and for prompts of a .txt file without a length."""
+
+    split_text: bool = False
+    """Cut each text into its actions ("walks, then kicks"), which become segments that share its length equally."""
 
     seed: int = Field(default=10, ge=0, lt=2**63)
     """Seed of the noise."""
@@ -67,15 +70,23 @@ class GenerationSettings(Settings):
         return None if self.num_repetitions is None else self.num_samples
 
 
+class GenerateDenoisingSettings(DenoisingSettings):
+    """How motions are generated; by default as the model's run did."""
+
+    composite_denoising: Literal["pooled", "composed"] = redeclared(
+        DenoisingSettings, "composite_denoising", "composed"
+    )
+
+
 class GenerateConfig(Settings):
     """Generation of motions from text."""
 
     policy: CheckpointSettings = CheckpointSettings()
     generation: GenerationSettings
-    sampling: DenoisingSettings = DenoisingSettings()
+    sampling: GenerateDenoisingSettings = GenerateDenoisingSettings()
     data: DataSettings = DataSettings()
 
     important: ClassVar[tuple[str, ...]] = (
-        *("text", "text_file", "model_path", "save_dir", "num_samples", "num_repetitions", "seconds", "seed"),
-        *("guidance_scale", "gif"),
+        *("text", "text_file", "split_text", "model_path", "save_dir", "num_samples", "num_repetitions", "seconds"),
+        *("seed", "guidance_scale"),
     )

@@ -17,6 +17,7 @@ from jobs.configs.generate import GenerateConfig, GenerationSettings
 from jobs.report.gallery import GalleryRow, render_gallery
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from motions.data.composites import split_prompt
 from motions.data.dataset import load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts
 from motions.drawing import draw_frames, save_gif
@@ -26,11 +27,15 @@ from rollouts.checkpoints.loading import build_policy, load_base, load_policy_te
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import GroupMotions
 from rollouts.settings import DenoisingSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder
 
-SAMPLER = ("sampler", "sampling_steps", "eta", "guidance_scale")
+SAMPLER = (
+    *("sampler", "sampling_steps", "eta", "guidance_scale"),
+    *("composite_denoising", "composite_overlap", "composite_blend"),
+)
 """Options of the sampler that decide what a policy generates, and that args.json of a trained one records: those of its
 evaluation, where they differ from the training's."""
 
@@ -84,7 +89,7 @@ def prepare(config: GenerateConfig) -> PreparedGeneration:
     policy = build_policy(loaded, settings, sampling)
     prompts = read_prompts(config.generation, config.data, policy.skeleton)
     encoder = load_policy_text_encoder(settings)
-    encoder.check_lengths([prompt.text for prompt in prompts])
+    prompt_conditions(policy, encoder, prompts)  # A prompt that it cannot read is named here.
     return PreparedGeneration(config, policy, encoder, prompts, opening)
 
 
@@ -96,6 +101,9 @@ def recorded_sampler(model_path: str, settings: DenoisingSettings) -> DenoisingS
     """
     file = find_checkpoint(model_path)
     recorded = dict(read_model_args(file).model_extra or {})
+    if "sampler" in recorded:
+        # Runs of earlier versions did not say so, and knew nothing else.
+        recorded.setdefault("composite_denoising", "pooled")
     measured = {name: recorded.get(f"eval_{name}") for name in SAMPLER}
     # Without noise in the evaluation there is no level of it either.
     recorded |= {name: value for name, value in measured.items() if value is not None and (name, value) != ("eta", 0)}
@@ -137,7 +145,8 @@ def read_prompts(settings: GenerationSettings, data: DataSettings, skeleton: Ske
                 "prompts with --text, or data of the policy's skeleton"
             )
         prompts = dataset.prompts("test", settings.max_prompts, rng=np.random.default_rng(settings.seed))
-    return prompts[: settings.max_prompts]
+    prompts = prompts[: settings.max_prompts]
+    return [split_prompt(prompt) for prompt in prompts] if settings.split_text else prompts
 
 
 def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, *, gif: bool) -> None:

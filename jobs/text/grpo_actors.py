@@ -86,6 +86,7 @@ class PolicyExport:
             policy.schedule,
             policy.skeleton.name,
             self._encoder.name,
+            max_frames=policy.trained_frames,
             text_encoder_fingerprint=self._encoder.fingerprint,
             command=cli.command_of(self._config, "jobs.grpo"),
             extra={name: value for name, value in self._config.flat().items() if name not in ModelArgs.model_fields},

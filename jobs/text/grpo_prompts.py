@@ -94,7 +94,7 @@ class PromptBatches:
     """Requests of every step: `batch_size` prompts from shuffled passes over all prompts, a function of (seed, step).
 
     Args:
-        encode: texts as the policy reads them.
+        encode: prompts as the policy reads them.
         num_denoising_steps: number of steps of the policy's (respaced) schedule.
 
     Raises:
@@ -107,7 +107,7 @@ class PromptBatches:
         config: GRPOConfig,
         prompts: Sequence[Prompt],
         held_out: Sequence[Prompt],
-        encode: Callable[[list[str]], list[TextCondition]],
+        encode: Callable[[Sequence[Prompt]], list[TextCondition]],
         num_denoising_steps: int,
     ) -> None:
 
@@ -115,9 +115,7 @@ class PromptBatches:
         self.held_out = tuple(held_out)
         self._config = config
         self._num_denoising_steps = num_denoising_steps
-        self._conditions, self._held_out_conditions = (
-            encode([prompt.text for prompt in group]) for group in (prompts, held_out)
-        )
+        self._conditions, self._held_out_conditions = encode(prompts), encode(held_out)
         window_positions(config.sampling, num_denoising_steps, config.run.seed, 0)
 
     def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:

@@ -26,6 +26,7 @@ from jobs.text.grpo_prompts import (
     training_source,
 )
 from motions.base.errors import UserError
+from motions.data.prompts import MAX_FRAMES
 from motions.skeleton.skeletons import Skeleton
 from rewards.evaluation.comparison import compare, shared_places, write_evaluation
 from rewards.evaluation.prompt_checks import PromptLimits, check_prompts
@@ -34,6 +35,7 @@ from rewards.scorers import build_scorers
 from rewards.tmr.scorer import Embedder, load_embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion
 
 
@@ -121,15 +123,16 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         print(f"judge: {judge.report}")
         if fid_lacks := missing_windows(config, policy.skeleton):
             print(f"FID is not measured: {fid_lacks}")
+    composed = config.sampling.composite_denoising == "composed"
     limits = PromptLimits(
-        max_frames=policy.network.max_positions - 1,
+        max_frames=None if composed else min(policy.network.max_positions - 1, MAX_FRAMES),
         rewards=config.rewards,
         reward_encoder=None if reward is None else reward.text_encoder,
         judge_encoder=None if judge is None else judge.text_encoder,
     )
     check_prompts(training_source(config), prompts, limits)
     check_prompts(evaluation_source(config), held_out, limits)
-    encode = functools.partial(encoder.conditions, form=policy.network.text_form)
+    encode = functools.partial(prompt_conditions, policy, encoder)
     batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps)
     scorers = build_scorers(config.rewards, policy.skeleton, config.policy)
     roles = training_roles(

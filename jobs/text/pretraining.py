@@ -154,6 +154,7 @@ def save_model(
         learner.schedule,
         dataset.skeleton.name,
         encoder.name,
+        max_frames=config.data.max_frames,
         text_encoder_fingerprint=encoder.fingerprint,
         command=cli.command_of(config, "jobs.pretrain"),
         extra={name: value for name, value in config.flat().items() if name not in ModelArgs.model_fields},
@@ -189,7 +190,9 @@ def show_samples(
 ) -> None:
     """Generates held-out captions into a folder, with the deterministic sampler."""
     sampling = SamplingSettings(guidance_scale=config.samples.guidance_scale, device=config.run.device)
-    policy = DiffusionPolicy(network, schedule, dataset.normalizer, dataset.skeleton, sampling)
+    policy = DiffusionPolicy(
+        network, schedule, dataset.normalizer, dataset.skeleton, sampling, trained_frames=config.data.max_frames
+    )
     groups = generate(policy, encoder, prompts, num_samples=1, seed=config.run.seed)
     write_results(folder, groups, dataset.skeleton, gif=True)
     print(f"{len(groups)} held-out captions: open {folder / 'index.html'}")

@@ -1,8 +1,8 @@
 """Divides the trajectories of an update into micro-batches of (sample, step) pairs.
 
 The order is fixed: groups as given, then denoising steps, then samples. A micro-batch only mixes groups whose motions
-are padded to the same number of frames and whose texts have the same number of tokens, because padding can change the
-result of a network, and then the ratio would not start at 1.
+are padded to the same number of frames, whose texts have the same number of tokens, and which are cut into the same
+segments, because padding can change the result of a network, and then the ratio would not start at 1.
 
 Samples that share their initial noise are in the same state until the first stochastic step: its pairs differ in the
 sampled next state and in the advantage, not in the Gaussian. Such pairs share one row of the forward, which with a
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from motions.base.errors import UserError
-from rollouts.messages import Trajectory
+from rollouts.messages import Boundaries, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,11 @@ class PairBatch:
     state_lengths: np.ndarray
     """[U] int64."""
     text: np.ndarray
-    """[U, L, E] float32."""
+    """[U, L, E] float32, with segments [U, K, L, E]."""
     text_mask: np.ndarray | None
-    """[U, L] bool, True = real token; None = all are real."""
+    """[U, L] or [U, K, L] bool, True = real token; None = all are real."""
+    boundaries: Boundaries
+    """Frames of the segments of every state; empty where one text is for all frames."""
     rows: np.ndarray
     """Which state each pair is in [M] int64."""
     next_states: np.ndarray
@@ -126,10 +128,15 @@ def micro_batches(
         start = end
 
 
-def _shape(trajectory: Trajectory) -> tuple[int, ...]:
-    """What has to agree within a batch: frames, features, tokens, text width, whether tokens are masked."""
+def _shape(trajectory: Trajectory) -> tuple[object, ...]:
+    """What has to agree within a batch: frames, features, tokens, text width, whether tokens are masked, segments."""
     condition = trajectory.condition
-    return (*trajectory.states.shape[2:], *condition.values.shape, int(condition.mask is not None))
+    return (
+        *trajectory.states.shape[2:],
+        *condition.values.shape,
+        condition.mask is not None,
+        condition.boundaries,
+    )
 
 
 def _places(group: int, trajectory: Trajectory) -> np.ndarray:
@@ -166,6 +173,7 @@ def _gather(trajectories: Sequence[Trajectory], advantages: np.ndarray, places: 
         state_lengths=np.concatenate(lengths),
         text=np.concatenate(text),
         text_mask=np.concatenate(masks) if masks else None,
+        boundaries=trajectories[groups[0]].condition.boundaries,
         rows=joined_rows,
         next_states=np.concatenate(next_states),
         old_log_probs=np.concatenate(old_log_probs),

@@ -31,7 +31,7 @@ from motions.base.errors import UserError
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_kl, gaussian_log_prob
-from rollouts.messages import Trajectory
+from rollouts.messages import Boundaries, Trajectory
 
 UPDATE_STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimizer")
 """Timed parts of an update: `seconds_<stage>` in its metrics."""
@@ -74,6 +74,7 @@ class _DeviceBatch:
     state_positions: Tensor
     text: Tensor
     text_mask: Tensor | None
+    boundaries: Boundaries
     state_mask: Tensor | None
     rows: Tensor
     """Row of each pair, [M]."""
@@ -89,7 +90,12 @@ class _DeviceBatch:
     def transition_of(self, policy: DiffusionPolicy) -> Transition:
         """A policy's Gaussians of the U states."""
         return policy.transition(
-            self.states, self.state_positions, self.text, self.state_mask, text_mask=self.text_mask
+            self.states,
+            self.state_positions,
+            self.text,
+            self.state_mask,
+            text_mask=self.text_mask,
+            boundaries=self.boundaries,
         )
 
     def of_pairs(self, step: Transition) -> Transition:
@@ -309,6 +315,7 @@ def _on_device(pairs: PairBatch, device: torch.device) -> _DeviceBatch:
         state_positions=torch.from_numpy(pairs.state_positions).to(device),
         text=torch.from_numpy(pairs.text).to(device),
         text_mask=None if pairs.text_mask is None else torch.from_numpy(pairs.text_mask).to(device),
+        boundaries=pairs.boundaries,
         state_mask=mask,
         rows=torch.from_numpy(pairs.rows).to(device),
         next_states=torch.from_numpy(pairs.next_states).to(device),

@@ -39,6 +39,9 @@ _SUBJECT = re.compile(
     re.IGNORECASE,
 )
 
+_HAS_SUBJECT = re.compile(rf"{_SUBJECT.pattern}|(?:he|she|they|it|the|his|her|their|both|one)\b", re.IGNORECASE)
+_NEXT_ACTION = re.compile(r"(?:[.;]|,?)\s+(?:and\s+)?(?:then|finally|afterwards|after that)\s+|[.;]\s+", re.IGNORECASE)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Composite:
@@ -62,6 +65,29 @@ def join_captions(captions: Sequence[str]) -> str:
         link = "and finally" if number == len(captions) and number > 2 else "then"
         sentence += f", {link} {_SUBJECT.sub('', caption.strip().rstrip('.'))}"
     return sentence
+
+
+def split_caption(text: str) -> list[str]:
+    """The actions of a sentence that `join_captions` could have made, or of several sentences, each with the subject.
+
+    Example:
+        split_caption("a person walks forward, then kicks, and finally jumps")
+        # ["a person walks forward", "a person kicks", "a person jumps"]
+    """
+    parts = [part for part in _NEXT_ACTION.split(text.strip().rstrip(".")) if part]
+    subject = _SUBJECT.match(parts[0]) if parts else None
+    if subject is None:
+        return parts or [text]
+    return [part if _HAS_SUBJECT.match(part) else f"{subject.group()}{part}" for part in parts]
+
+
+def split_prompt(prompt: Prompt) -> Prompt:
+    """A composite prompt of the actions of a single one, of equal lengths; unchanged where there is one action, or
+    where a segment would be too short."""
+    texts = split_caption(prompt.text)
+    if len(prompt.segments) != 1 or prompt.num_frames < MIN_SEGMENT_FRAMES * len(texts):
+        return prompt
+    return Prompt(prompt.text, prompt.segments[0].divided(texts))
 
 
 class Composer:

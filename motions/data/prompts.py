@@ -24,6 +24,7 @@ from motions.base.object_arrays import read_object_array
 MIN_SEGMENT_FRAMES = 4
 """Shortest segment, in frames, that the motion encoders can embed: one token."""
 MAX_FRAMES = 196
+"""Frames of HumanML3D's longest motions."""
 DEFAULT_SECONDS = 6.0
 
 
@@ -37,6 +38,11 @@ class Segment:
 
     text: str
     num_frames: int
+
+    def divided(self, texts: Sequence[str]) -> tuple[Segment, ...]:
+        """Segments of these texts that share the frames equally."""
+        ends = np.linspace(0, self.num_frames, len(texts) + 1).round().astype(int)
+        return tuple(Segment(text, int(frames)) for text, frames in zip(texts, np.diff(ends), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ def load_prompts(
 
     Raises:
         UserError: naming the file and the line or sample, for an unknown ending, a malformed or unsafe file, an empty
-            text, a segment under 4 frames, a prompt over 196 frames, or another number of segments than asked for.
+            text, a segment under 4 frames, or another number of segments than asked for.
     """
     path = Path(path)
     readers = {".txt": _read_text, ".jsonl": _read_jsonl, ".npy": _read_composites}
@@ -140,7 +146,7 @@ def prompt_from_record(record: object, fps: float, default_frames: int) -> Promp
     * `{"composite_prompt": str, "sub_prompts": [str, ...], "durations_frames": [int, ...]}`, or `"durations"` in
       seconds; each sub-prompt may be a list of one string.
 
-    Raises UserError where a key or type is wrong, a text empty, a segment under 4 frames, or the whole over 196.
+    Raises UserError where a key or type is wrong, a text empty, or a segment under 4 frames.
     """
     if not isinstance(record, Mapping):
         raise UserError(f"expected an object, found {record!r:.80}")
@@ -169,8 +175,6 @@ def prompt_from_record(record: object, fps: float, default_frames: int) -> Promp
             frames = seconds_to_frames([_number(record["seconds"])], fps)
     if len(texts) != len(frames) or not texts:
         raise UserError(f"it has {len(texts)} texts and {len(frames)} durations; expected one duration per text")
-    if sum(frames) > MAX_FRAMES:
-        raise UserError(f"it lasts {sum(frames)} frames; at most {MAX_FRAMES} are possible")
     return Prompt(text, tuple(Segment(*pair) for pair in zip(texts, frames, strict=True)))
 
 

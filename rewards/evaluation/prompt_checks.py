@@ -19,8 +19,8 @@ from rewards.tmr.scorer import TokenEncoder, judged_texts
 class PromptLimits:
     """Limits that every prompt must satisfy."""
 
-    max_frames: int
-    """Limit of the network, in frames: one less than the rows of its positional table (`pos_embed_max_len`)."""
+    max_frames: int | None
+    """Most frames that the policy denoises as a whole; None where it cuts longer motions into segments."""
     rewards: RewardSettings
     """Determine whether segments are scored one by one, and how many frames of a motion are used."""
     reward_encoder: TokenEncoder | None
@@ -51,10 +51,10 @@ def check_prompts(source: str, prompts: Sequence[Prompt], limits: PromptLimits) 
 
 def _frames_misfit(prompt: Prompt, limits: PromptLimits) -> str | None:
 
-    if prompt.num_frames > limits.max_frames:
+    if limits.max_frames is not None and prompt.num_frames > limits.max_frames:
         return (
-            f"it lasts {prompt.num_frames} frames; the policy's network makes at most {limits.max_frames} "
-            f"(pos_embed_max_len {limits.max_frames + 1} of its args.json)"
+            f"it lasts {prompt.num_frames} frames; the policy makes at most {limits.max_frames}, unless "
+            "--composite_denoising composed cuts longer motions into segments"
         )
     judged = limits.rewards.max_motion_length
     if limits.rewards.use_dense_reward:

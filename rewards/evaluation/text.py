@@ -29,10 +29,10 @@ from rewards.scorers import Scorer
 from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
 from rewards.tmr.scorer import Embedder, load_embedder
 from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.diffusion.requests import evaluation_requests
+from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
 from rollouts.diffusion.windows import ancestral_positions
 from rollouts.diffusion.worker import RolloutWorker
-from rollouts.messages import GroupMotions, PolicyVersion
+from rollouts.messages import Boundaries, GroupMotions, PolicyVersion
 from rollouts.settings import CheckpointSettings
 from rollouts.text.encoders import TextEncoder
 
@@ -142,6 +142,19 @@ def joint_speed_mps(joints: np.ndarray, lengths: np.ndarray, fps: float) -> np.n
     return np.array([row[: max(int(length) - 1, 1)].mean() for row, length in zip(speeds, lengths, strict=True)])
 
 
+def border_jerk(joints: np.ndarray, boundaries: Boundaries, fps: float) -> np.ndarray:
+    """Mean jerk over joints where one segment passes into the next: [S], m/s^3.
+
+    The third differences that span a border are those of its last three frames before it.
+
+    Args:
+        joints: [S, T, J, 3] metres.
+        boundaries: frames of two segments or more.
+    """
+    jerk = np.linalg.norm(np.diff(joints, n=3, axis=1), axis=-1).mean(axis=-1) * fps**3
+    return np.mean([jerk[:, start - 3 : start].mean(axis=1) for start, _ in boundaries[1:]], axis=0)
+
+
 def group_diversity_m(joints: np.ndarray, lengths: np.ndarray) -> float:
     """Mean distance in metres between root-relative joints over all pairs of samples, in the frames that both have.
 
@@ -182,7 +195,7 @@ def generate(
     Raises:
         ValueError: there is no prompt.
         RolloutError: a prompt without frames, or motions that are not finite.
-        PromptTooLongError: a prompt is over the text encoder's limit.
+        UserError: the policy cannot read a prompt; see `prompt_conditions`.
     """
 
     if not prompts:
@@ -190,7 +203,7 @@ def generate(
     worker = RolloutWorker(policy)
     version = PolicyVersion(0, policy.weights())
     steps = ancestral_positions(policy.num_steps) if stochastic else ()
-    conditions = encoder.conditions([prompt.text for prompt in prompts], policy.network.text_form)
+    conditions = prompt_conditions(policy, encoder, prompts)
     requests = evaluation_requests(prompts, conditions, num_samples, seed, policy_version=0, stochastic_steps=steps)
     return [worker.run(request, version)[0] for request in requests]
 

@@ -34,7 +34,14 @@ def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: Sampling
             "statistics the model was trained with (HumanML3D's own folder for official models)"
         )
     network = _with_adapters(loaded.network, settings)
-    return DiffusionPolicy(network, loaded.schedule, loaded.normalizer, loaded.skeleton, sampling)
+    return DiffusionPolicy(
+        network,
+        loaded.schedule,
+        loaded.normalizer,
+        loaded.skeleton,
+        sampling,
+        trained_frames=loaded.args.trained_frames,
+    )
 
 
 def load_base(settings: PolicySettings) -> LoadedMDM:

@@ -191,6 +191,7 @@ def model_args_of(
     skeleton: str,
     text_encoder: str,
     *,
+    max_frames: int | None = None,
     text_encoder_fingerprint: str | None = None,
     command: str | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -202,6 +203,7 @@ def model_args_of(
         schedule: the one it is trained with (not respaced).
         skeleton: its features' skeleton by name.
         text_encoder: name of the text encoder, as for `load_text_encoder`.
+        max_frames: frames of the longest motions that it is trained on.
         text_encoder_fingerprint: that of the encoder it is trained with; another one is refused later.
         command: the command that makes the weights.
         extra: further entries of args.json (training options); JSON values.
@@ -212,6 +214,7 @@ def model_args_of(
         "diffusion_steps": schedule.base_steps,
         "skeleton": skeleton,
         "text_encoder_type": "bert" if text_encoder == "distilbert" else text_encoder,
+        "max_frames": max_frames,
         "text_encoder_fingerprint": text_encoder_fingerprint,
         "command": command,
     }

@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from motions.base.errors import UserError
+from motions.data.prompts import MAX_FRAMES
 from rollouts.registry import DENOISERS
 
 ARGS_FILE = "args.json"
@@ -61,6 +62,8 @@ class ModelArgs(BaseModel):
     ff_size: int | None = None
     text_dim: int | None = None
     skeleton: str | None = None
+    max_frames: int | None = Field(default=None, ge=1)
+    """Frames of the longest motions of the training."""
     text_encoder_fingerprint: str | None = None
     command: str | None = None
     """The command that made the weights."""
@@ -84,6 +87,11 @@ class ModelArgs(BaseModel):
                 f"dataset is {self.dataset!r}, which has no known skeleton; name it with --skeleton humanml3d or kit"
             )
         return name
+
+    @property
+    def trained_frames(self) -> int:
+        """Frames of the longest motions that the model has seen; those of HumanML3D where the file does not say."""
+        return min(self.max_frames or MAX_FRAMES, self.pos_embed_max_len - 1)
 
     @property
     def has_denoiser(self) -> bool:

@@ -12,6 +12,7 @@ arithmetic of the step, are always fp32.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from motions.base.errors import UserError
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton
 from rollouts.devices import moved, multiplies, resolve_device
+from rollouts.diffusion.composition import composition
 from rollouts.diffusion.denoiser import Denoiser
 from rollouts.diffusion.samplers import make_sampler
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.diffusion.transitions import StepCoefficients, Transition
-from rollouts.messages import Weights
+from rollouts.messages import Boundaries, Weights
 from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.settings import AmpDtype, Denoising, DenoisingSettings
 
@@ -57,19 +59,22 @@ class Inpainting:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedCondition:
-    """Embeddings of one text per sample and of all steps, computed once for a sampling loop.
+    """Embeddings of each sample's text, or of the texts of its segments, and of all steps; computed once for a sampling
+    loop.
 
     They depend on the weights: do not keep them across an update, or into or out of `adapters_disabled`.
     """
 
     text: Tensor
-    """[N, L, latent]."""
+    """[N, L, latent], with segments [N, segments, L, latent]."""
     null: Tensor
-    """[N, L, latent]."""
+    """As `text`."""
     times: Tensor
     """[K, latent], by table index."""
     mask: Tensor | None = None
-    """[N, L] bool, True = real token; None = all are real."""
+    """[N, L] or [N, segments, L] bool, True = real token; None = all are real."""
+    boundaries: Boundaries = ()
+    """Frames of the segments, which are the same for all samples; empty where one text is for all frames."""
 
     def repeated(self, times: int) -> EmbeddedCondition:
         """Repeats each sample `times` times, adjacent to each other."""
@@ -77,7 +82,7 @@ class EmbeddedCondition:
             None if part is None else part.repeat_interleave(times, dim=0) for part in (self.text, self.null, self.mask)
         )
         assert text is not None and null is not None
-        return EmbeddedCondition(text, null, self.times, mask)
+        return EmbeddedCondition(text, null, self.times, mask, self.boundaries)
 
 
 class DiffusionPolicy:
@@ -96,10 +101,14 @@ class DiffusionPolicy:
         normalizer: Normalizer,
         skeleton: Skeleton,
         sampling: DenoisingSettings,
+        trained_frames: int | None = None,
     ) -> None:
         """Moves the network to the device of the settings, sets eval mode and respaces the schedule.
 
         Adapters are injected into the network in place, before or after this (`rollouts/checkpoints/adapters.py`).
+
+        Args:
+            trained_frames: frames of the longest motions that the network has seen; by default all that it can make.
 
         Raises:
             UserError: network, statistics and skeleton have different numbers of features, the device does not exist,
@@ -122,6 +131,7 @@ class DiffusionPolicy:
         self.normalizer = normalizer
         self.skeleton = skeleton
         self.sampling = sampling
+        self.trained_frames = trained_frames or network.max_positions - 1
         dtype = _DTYPES[sampling.amp_dtype]
         if not multiplies(self.device, dtype):
             logger.warning(
@@ -132,7 +142,7 @@ class DiffusionPolicy:
     def _set_denoising(self, schedule: DiffusionSchedule, denoising: Denoising) -> None:
         """`schedule` is the one that the network was trained with."""
         self._whole_schedule = schedule
-        self._guidance_scale = denoising.guidance_scale
+        self._denoising = denoising
         self._sampler = make_sampler(denoising)
         steps = denoising.sampling_steps
         self.schedule = schedule if steps is None else schedule.respaced(steps)
@@ -162,44 +172,52 @@ class DiffusionPolicy:
         stochastic: bool = True,
         inpainting: Inpainting | None = None,
         text_mask: Tensor | None = None,
+        boundaries: Boundaries = (),
     ) -> Transition:
         """Gaussian of the denoising step from x_t, including guidance.
 
         Args:
             x_t: [N, T, D] float32, normalised.
             position: position in the denoising sequence, one for all samples or [N] int64.
-            condition: text encoder output [N, L, E], or the result of `embed`.
+            condition: text encoder output, or the result of `embed`, which says its shapes.
             mask: [N, T] bool, True = real frame; None = all are real.
             stochastic: False gives the sampler's step without noise (std 0) through the same prediction.
             inpainting: given parts of the motion.
-            text_mask: [N, L] bool, of a condition that is text encoder output; see `embed`.
+            text_mask: of a condition that is text encoder output; see `embed`.
+            boundaries: of such a condition; see `embed`.
 
         Gradients flow to the network's parameters where autograd is on.
         """
         indices = self._indices(position, x_t.shape[0])
         x_t = x_t.float()
         # Scoring embeds all steps too, as the sampling loop does: the same matrix product gives the same bits.
-        embedded = condition if isinstance(condition, EmbeddedCondition) else self.embed(condition, text_mask)
-        x0 = self._predict(x_t, indices, embedded, mask)
+        embedded = (
+            condition if isinstance(condition, EmbeddedCondition) else self.embed(condition, text_mask, boundaries)
+        )
+        x0 = (self._compose if embedded.boundaries else self._predict)(x_t, indices, embedded, mask)
         if inpainting is not None:
             x0 = torch.where(inpainting.keep, inpainting.motion, x0)
         step = StepCoefficients.of(self.schedule, indices)
         return (self._sampler.transition if stochastic else self._sampler.noiseless)(x_t, x0, step)
 
-    def embed(self, text: Tensor, text_mask: Tensor | None = None) -> EmbeddedCondition:
+    def embed(self, text: Tensor, text_mask: Tensor | None = None, boundaries: Boundaries = ()) -> EmbeddedCondition:
         """Embeds text encoder output, the null text and all time steps, for use within one sampling loop.
 
         Args:
-            text: [N, L, E]; L is 1 for pooled embeddings.
-            text_mask: [N, L] bool, True = real token; None = all are real.
+            text: [N, L, E]; L is 1 for pooled embeddings. For composed denoising [N, segments, L, E].
+            text_mask: [N, L] or [N, segments, L] bool, True = real token; None = all are real.
+            boundaries: frames of the segments in composed denoising.
+
+        Raises:
+            ValueError: other numbers of texts and segments.
         """
+        if text.ndim != (4 if boundaries else 3) or (boundaries and text.shape[1] != len(boundaries)):
+            raise ValueError(f"text has shape {tuple(text.shape)} for {len(boundaries)} segments")
         timesteps = torch.as_tensor(self.schedule.timestep_map, device=self.device)
-        return EmbeddedCondition(
-            text=self.network.encode_text(text),
-            null=self.network.encode_null(*text.shape[:2]),
-            times=self.network.embed_timesteps(timesteps),
-            mask=text_mask,
-        )
+        texts = text.flatten(0, -3)
+        embedded = (self.network.encode_text(texts), self.network.encode_null(*texts.shape[:2]))
+        own, null = (part.unflatten(0, text.shape[:-2]) for part in embedded)
+        return EmbeddedCondition(own, null, self.network.embed_timesteps(timesteps), text_mask, boundaries)
 
     def inference(self) -> AbstractContextManager[None]:
         """Disables gradients; casts or merges weights once for all forwards inside. They must not change meanwhile."""
@@ -242,10 +260,37 @@ class DiffusionPolicy:
                 # Copied because arrays from an object store are read-only, which torch does not support.
                 parameter.copy_(torch.from_numpy(np.array(weights[name])))
 
+    def _compose(self, x_t: Tensor, indices: np.ndarray, embedded: EmbeddedCondition, mask: Tensor | None) -> Tensor:
+        """Clean motion [N, T, D] from predictions of the segments (`rollouts/diffusion/composition.py`)."""
+        if x_t.shape[1] != embedded.boundaries[-1][1]:
+            raise ValueError(f"the motion has {x_t.shape[1]} frames, its segments are {embedded.boundaries}")
+        plan = composition(
+            embedded.boundaries,
+            self._denoising.composite_overlap,
+            self._denoising.composite_blend,
+            self.device,
+            mix_lengths=self.network.hides_padding,
+        )
+        predictions = []
+        for batch in plan.batches:
+            chosen = list(batch.segments)
+            texts, nulls, text_masks = (
+                None if part is None else part[:, chosen].flatten(0, 1)
+                for part in (embedded.text, embedded.null, embedded.mask)
+            )
+            assert texts is not None and nulls is not None
+            masks = [] if batch.mask is None else [batch.mask.repeat(len(x_t), 1)]
+            if mask is not None:
+                masks.append(plan.cut(mask, batch))
+            part = EmbeddedCondition(texts, nulls, embedded.times, text_masks)
+            repeated = indices.repeat(len(chosen))
+            predictions.append(self._predict(plan.cut(x_t, batch), repeated, part, _all_of(masks)))
+        return plan.joined(predictions)
+
     def _predict(self, x_t: Tensor, indices: np.ndarray, embedded: EmbeddedCondition, mask: Tensor | None) -> Tensor:
         """Guided clean motion [N, T, D] float32 from one forward of N or 2N samples."""
         assert not self.network.training, "the policy acts in eval mode: dropout makes rollout and scoring disagree"
-        scale = self._guidance_scale
+        scale = self._denoising.guidance_scale
         text, null, text_mask = embedded.text, embedded.null, embedded.mask
         time = embedded.times[moved(indices, self.device)]
         if scale == 1.0:
@@ -265,6 +310,11 @@ class DiffusionPolicy:
                 f"position is {positions.tolist()}; expected {num_samples} positions from 0 to {self.num_steps - 1}"
             )
         return self.num_steps - 1 - positions
+
+
+def _all_of(masks: list[Tensor]) -> Tensor | None:
+    """Where all masks are True; None without any."""
+    return functools.reduce(torch.logical_and, masks) if masks else None
 
 
 def _require_matching(weights: Weights, parameters: dict[str, nn.Parameter]) -> None:

@@ -1,12 +1,36 @@
-"""Builds the rollout requests of an evaluation."""
+"""What a policy is asked to do: the conditions of prompts, and the rollout requests of an evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from motions.data.prompts import Prompt
+from motions.base.errors import UserError
+from motions.data.prompts import MAX_FRAMES, Prompt
+from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import RolloutRequest, TextCondition
 from rollouts.settings import Denoising
+from rollouts.text.conditions import composed_conditions
+from rollouts.text.encoders import TextEncoder
+
+
+def prompt_conditions(policy: DiffusionPolicy, encoder: TextEncoder, prompts: Sequence[Prompt]) -> list[TextCondition]:
+    """What the policy reads of each prompt: the whole text, or with `composite_denoising composed` the texts of its
+    segments.
+
+    Raises:
+        PromptTooLongError: a text is over the text encoder's limit and cannot be cut.
+        UserError: a motion is too long, or the overlap leaves no room for a segment.
+    """
+    sampling, form = policy.sampling, policy.network.text_form
+    if sampling.composite_denoising == "composed":
+        return composed_conditions(encoder, prompts, form, policy.trained_frames, sampling.composite_overlap)
+    for prompt in prompts:
+        if prompt.num_frames > MAX_FRAMES:
+            raise UserError(
+                f"prompt {prompt.text!r:.100} lasts {prompt.num_frames} frames; at most {MAX_FRAMES} are possible, "
+                "unless --composite_denoising composed cuts it into segments"
+            )
+    return encoder.conditions([prompt.text for prompt in prompts], form)
 
 
 def evaluation_requests(

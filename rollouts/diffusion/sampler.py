@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rollouts.diffusion.policy import DiffusionPolicy, EmbeddedCondition, Inpainting
 from rollouts.gaussians import gaussian_log_prob
+from rollouts.messages import Boundaries
 
 StepNoise = Callable[[int], Tensor]
 """Gives the noise [N, T, D] of a position; called once for every stochastic position, in order."""
@@ -47,12 +48,14 @@ def sample(
     inpainting: Inpainting | None = None,
     branches: int = 1,
     text_mask: Tensor | None = None,
+    boundaries: Boundaries = (),
 ) -> Samples:
     """Denoises `initial_noise` [N / branches, T, D] under text encoder output `condition` [N / branches, L, E].
 
     Args:
         policy: network, schedule, guidance and the Gaussian of a stochastic step.
-        condition: text encoder output, one text per row of `initial_noise`.
+        condition: text encoder output, one text per row of `initial_noise`, or the texts of its segments
+            [N / branches, segments, L, E].
         mask: [N / branches, T] bool, True = real frame; None = all are real.
         initial_noise: x_T.
         step_noise: gives the standard normal noise [N, T, D] of a position.
@@ -61,7 +64,9 @@ def sample(
         inpainting: given parts of each motion.
         branches: number of samples per row of `initial_noise`, adjacent in the result. They are identical until the
             first stochastic step, and cost one forward until then.
-        text_mask: [N / branches, L] bool, True = real token; None = all are real.
+        text_mask: [N / branches, L] bool, with segments [N / branches, segments, L]; True = real token; None = all
+            are real.
+        boundaries: frames of the segments, where there are several texts.
 
     Raises:
         ValueError: positions out of range, not increasing, or trained without being stochastic.
@@ -75,7 +80,7 @@ def sample(
     log_probs: list[Tensor] = []
     with policy.inference():
         text_mask = None if text_mask is None else text_mask.to(policy.device)
-        embedded: EmbeddedCondition = policy.embed(condition.to(policy.device), text_mask)
+        embedded: EmbeddedCondition = policy.embed(condition.to(policy.device), text_mask, boundaries)
         for position in range(policy.num_steps):
             is_noisy = position in noisy
             step = policy.transition(x_t, position, embedded, mask, stochastic=is_noisy, inpainting=inpainting)

@@ -65,6 +65,7 @@ class RolloutWorker:
             trained=request.trained_steps,
             branches=num_samples // num_starts,
             text_mask=None if request.condition.mask is None else _repeated(request.condition.mask, num_starts),
+            boundaries=request.condition.boundaries,
         )
         _require_finite(samples.motions, request)
         lengths = np.full(num_samples, num_frames, dtype=np.int64)

@@ -38,12 +38,15 @@ class DenoiserNetwork(nn.Module, ABC):
         file_kind: what `rollouts.checkpoints.file_kinds` says of its files; None where it cannot tell, and `from_file`
             alone refuses other files.
         derived_names: tensors of files that are recomputed when one is loaded, and may be absent.
+        hides_padding: whether real frames are predicted alike however many frames outside `frame_mask` there are. Where
+            it is False, motions of different lengths are not put into one batch.
     """
 
     adapter_targets: ClassVar[Mapping[str, tuple[str, ...]]]
     text_form: ClassVar[TextForm] = "pooled"
     file_kind: ClassVar[str | None] = None
     derived_names: ClassVar[tuple[str, ...]] = ()
+    hides_padding: bool = False
 
     num_features: int
     """D."""

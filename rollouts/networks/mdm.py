@@ -50,6 +50,7 @@ class MDM(DenoiserNetwork):
         self.num_features = config.num_features
         self.text_dim = config.text_dim
         self.max_positions = config.max_positions
+        self.hides_padding = config.mask_frames
         width = config.latent_dim
         with torch.random.fork_rng(devices=[]):  # the default initialisers draw from the global generator
             self.input_proj = Linear(config.num_features, width)

@@ -50,13 +50,13 @@ def test_a_model_is_sampled_as_its_run_was_and_flags_win(
 ) -> None:
     assert generation.prepare(config_of(recorded, tmp_path / "a")).policy.num_steps == 3
     told = capsys.readouterr().out
-    assert "sampler ddim, sampling_steps 3, eta 0.5, guidance_scale 1.0: taken from " in told
+    assert "sampler ddim, sampling_steps 3, eta 0.5, guidance_scale 1.0, composite_denoising pooled: taken from" in told
     assert f"taken from {recorded.policy / 'args.json'}\n" in told
     chosen = generation.prepare(config_of(recorded, tmp_path / "a", sampling_steps=4, guidance_scale=2.0))
     assert chosen.policy.num_steps == 4
     sampling = chosen.config.sampling
     assert (sampling.sampler, sampling.eta, sampling.guidance_scale) == ("ddim", 0.5, 2.0)
-    assert "sampler ddim, eta 0.5: taken from " in capsys.readouterr().out
+    assert "sampler ddim, eta 0.5, composite_denoising pooled: taken from " in capsys.readouterr().out
     # None is a choice too: all steps.
     assert generation.prepare(config_of(recorded, tmp_path / "a", sampling_steps=None)).policy.num_steps == 6
 
@@ -64,6 +64,50 @@ def test_a_model_is_sampled_as_its_run_was_and_flags_win(
     explicit = {"sampler": "ddim", "sampling_steps": 3, "eta": 0.5, "guidance_scale": 1.0}
     generate.run(config_of(recorded, tmp_path / "said", **explicit))
     np.testing.assert_array_equal(motion(tmp_path / "taken"), motion(tmp_path / "said"))
+
+
+def test_composites_are_composed_unless_the_models_run_did_not(recorded: TinyModels, tmp_path: Path) -> None:
+    """args.json of a run of an earlier version names a sampler and not how composites are denoised: pooled."""
+    prompts = tmp_path / "prompts.jsonl"
+    segments = [{"text": text, "num_frames": 20} for text in ("walks", "runs")]
+    prompts.write_text(json.dumps({"text": "walks, then runs", "segments": segments}))
+    path = recorded.policy / "args.json"
+
+    def made(name: str, **changes: object) -> np.ndarray:
+        given = {"text": (), "text_file": prompts, **changes}
+        generate.run(config_of(recorded, tmp_path / name, **given))
+        return motion(tmp_path / name)
+
+    assert np.array_equal(made("old"), made("pooled", composite_denoising="pooled"))
+    composed = made("composed", composite_denoising="composed")
+    assert np.abs(composed - motion(tmp_path / "old")).max() > 1e-4
+    sampler = json.loads(path.read_text())
+    path.write_text(json.dumps(sampler | {"composite_denoising": "composed", "composite_overlap": 3}))
+    assert np.array_equal(made("recorded"), composed)
+    path.write_text(json.dumps(sampler | {"composite_denoising": "composed", "composite_overlap": 6}))
+    assert not np.array_equal(made("wider"), composed)
+    untrained = {name: value for name, value in sampler.items() if name != "sampler"}
+    path.write_text(json.dumps(untrained))
+    assert np.array_equal(made("base", sampler="ddim"), composed)
+
+
+def test_texts_are_split_into_their_actions_on_request(tiny_models: TinyModels, tmp_path: Path) -> None:
+    text = ("a person walks forward, then jumps", "a person sits")
+    config = config_of(tiny_models, tmp_path / "out", text=text, split_text=True, seconds=2.0)
+    first, second = generation.prepare(config).prompts
+    assert [(part.text, part.num_frames) for part in first.segments] == [
+        ("a person walks forward", 20),
+        ("a person jumps", 20),
+    ]
+    assert first.text == text[0] and [part.text for part in second.segments] == ["a person sits"]
+
+
+def test_motions_longer_than_those_of_the_training_are_composed(tiny_models: TinyModels, tmp_path: Path) -> None:
+    """The policy has seen 96 frames and makes at most 255 at a time."""
+    generate.run(config_of(tiny_models, tmp_path / "long", seconds=15.0))
+    assert motion(tmp_path / "long").shape == (300, 22, 3)
+    with pytest.raises(ValueError, match=r"'walks' lasts 300 frames; at most 196 are possible, unless"):
+        generate.run(config_of(tiny_models, tmp_path / "pooled", seconds=15.0, composite_denoising="pooled"))
 
 
 def test_a_sampler_that_does_not_exist_is_named_with_its_file(recorded: TinyModels, tmp_path: Path) -> None:

@@ -226,12 +226,26 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
 
 
 def test_grpo_that_was_stopped_ends_with_the_same_bits(models: TinyModels, tmp_path: Path) -> None:
-    assert run_grpo(*grpo_words(models, tmp_path / "whole", num_steps=3)) == 0
-    assert run_grpo(*grpo_words(models, tmp_path / "parts", num_steps=2)) == 0
-    assert run_grpo(*grpo_words(models, tmp_path / "parts", num_steps=3, resume=True)) == 0
+    composed = {"composite_denoising": "composed"}
+    assert run_grpo(*grpo_words(models, tmp_path / "whole", num_steps=3, **composed)) == 0
+    assert run_grpo(*grpo_words(models, tmp_path / "parts", num_steps=2, **composed)) == 0
+    assert run_grpo(*grpo_words(models, tmp_path / "parts", num_steps=3, resume=True, **composed)) == 0
     whole, parts = (weights_of(tmp_path / name / "model_final.pt") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert any(not torch.equal(whole[name], value) for name, value in weights_of(models.policy_file).items())
+
+
+def test_long_prompts_are_refused_or_composed(
+    models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "long.txt").write_text("a person walks | 13")
+    files = {"prompts_path": tmp_path / "long.txt", "eval_prompts_path": tmp_path / "long.txt"}
+    words = grpo_words(models, tmp_path / "run", **files, num_steps=1, batch_size=1, eval_every=0)
+    assert run_grpo(*words, "--dry_run") == 2
+    assert "it lasts 260 frames; the policy makes at most 196, unless --composite_denoising" in capsys.readouterr().err
+    assert run_grpo(*words, "--composite_denoising", "composed") == 0
+    args = json.loads((tmp_path / "run" / "args.json").read_text())
+    assert (args["max_frames"], args["composite_denoising"]) == (96, "composed")
 
 
 def test_a_measurement_that_fails_leaves_the_trained_policy(

@@ -49,19 +49,23 @@ def roll_out(
     frames: tuple[int, ...] = (6, 6, 4),
     trained: tuple[int, ...] = (1, 2),
     num: int = 4,
+    composed: bool = False,
 ) -> tuple[list[GroupMotions], list[Trajectory]]:
-    """One group for each number of frames."""
+    """One group for each number of frames; `composed` gives every second one two segments, of two texts."""
     worker = RolloutWorker(make_policy_like(learner.policy))
     version = learner.version()
     results = []
     for index, num_frames in enumerate(frames):
-        text = np.random.default_rng(index).standard_normal((1, 4), np.float32)
+        texts = np.random.default_rng(index).standard_normal((2, 1, 4), np.float32)
+        condition = TextCondition(texts[0])
+        if composed and index % 2 == 0:
+            condition = TextCondition(texts, boundaries=((0, num_frames // 2), (num_frames // 2, num_frames)))
         prompt = Prompt(f"prompt {index}", (Segment(f"prompt {index}", num_frames),))
         request = RolloutRequest(
             step=step,
             prompt_index=index,
             prompt=prompt,
-            condition=TextCondition(text),
+            condition=condition,
             num_samples=num,
             seed=7,
             stochastic_steps=(1, 2, 3),

@@ -33,7 +33,7 @@ PROMPTS = (prompt_of(("walks", 18), ("kicks", 17)), prompt_of(("jumps", 20)), pr
 
 
 class Batches:
-    """The three prompts, with two noisy and trained steps of six."""
+    """The three prompts, those of two segments composed, with two noisy and trained steps of six."""
 
     def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
         window = (1 + step % 3, 2 + step % 3)
@@ -45,12 +45,15 @@ class Batches:
     def _request(
         self, step: int, index: int, policy_version: int, window: tuple[int, ...], num_samples: int
     ) -> RolloutRequest:
-        text = np.random.default_rng(index).standard_normal((1, TEXT_DIM), np.float32)
+        prompt = PROMPTS[index]
+        composed = len(prompt.segments) > 1
+        shape = (len(prompt.segments), 1, TEXT_DIM) if composed else (1, TEXT_DIM)
+        texts = np.random.default_rng(index).standard_normal(shape, np.float32)
         return RolloutRequest(
             step=step,
             prompt_index=index,
-            prompt=PROMPTS[index],
-            condition=TextCondition(text),
+            prompt=prompt,
+            condition=TextCondition(texts, boundaries=prompt.boundaries if composed else ()),
             num_samples=num_samples,
             seed=11,
             stochastic_steps=window,

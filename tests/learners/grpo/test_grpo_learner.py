@@ -117,6 +117,36 @@ def test_gradient_is_the_mean_over_samples_and_steps() -> None:
             torch.testing.assert_close(moments[name]["exp_avg"], 0.1 * value, rtol=1e-3, atol=1e-8)
 
 
+@pytest.mark.parametrize("size", [3, 1000])
+def test_composed_groups_learn_beside_single_ones(size: int) -> None:
+    """Crops of 9 and 10 frames and motions of 15: ratio 1 and KL 0 first, and micro-batches change rounding only."""
+    frames = (15, 15, 15)
+    learner, other = (make_learner(micro_batch_size=given) for given in (size, 5))
+    for one in (learner, other):
+        _, trajectories = roll_out(one, 0, frames, composed=True)
+        first = one.update(trajectories, advantages())
+        assert first["first_ratio_error"] <= 1e-5 and first["kl_reference"] == 0
+        _, trajectories = roll_out(one, 1, frames, composed=True)
+        second = one.update(trajectories, advantages(seed=1))
+        assert second["first_ratio_error"] <= 1e-5 and second["kl_reference"] > 0
+    assert distance(learner.version().weights, other.version().weights) < 1e-6
+    assert [t.condition.boundaries for t in trajectories] == [((0, 7), (7, 15)), (), ((0, 7), (7, 15))]
+
+
+def test_the_texts_of_all_segments_learn() -> None:
+    """A policy that is paid for the middle of one feature in the second segment moves it there, and less elsewhere."""
+    learner = make_learner(learning_rate=1e-2, kl_penalty=0.0, micro_batch_size=100)
+    means = []
+    for step in range(12):
+        motions, trajectories = roll_out(learner, step, (16,), (1, 2), num=8, composed=True)
+        rewards = motions[0].features[:, 8:, 4].mean(axis=1)
+        learner.update(trajectories, group_advantages(rewards[None], GRPOSettings()).values)
+        means.append(motions[0].features[:, :, 4].mean(axis=0))
+    change = np.mean(means[-3:], axis=0) - np.mean(means[:3], axis=0)
+    assert change[11:].mean() > 0.05
+    assert change[11:].mean() > change[:5].mean()
+
+
 def test_updates_are_deterministic() -> None:
     first, second = make_learner(), make_learner()
     train(first, 2)

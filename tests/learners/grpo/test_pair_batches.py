@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from learners.grpo.pair_batches import PairBatch, micro_batches, num_pairs, split_groups
-from rollouts.messages import TextCondition, Trajectory
+from rollouts.messages import Boundaries, TextCondition, Trajectory
 
 
-def trajectory(group: int, num_steps: int, num_frames: int, num_tokens: int = 1) -> Trajectory:
+def trajectory(
+    group: int, num_steps: int, num_frames: int, num_tokens: int = 1, boundaries: Boundaries = ()
+) -> Trajectory:
     """Three samples whose numbers tell where they come from."""
     steps = np.arange(num_steps, dtype=np.int64) + 2
     label = 100.0 * group + 10 * steps[:, None] + np.arange(3)
@@ -22,7 +24,10 @@ def trajectory(group: int, num_steps: int, num_frames: int, num_tokens: int = 1)
         steps=steps,
         log_probs=label.astype(np.float32),
         lengths=np.array([num_frames, num_frames - (group == 1), num_frames]),
-        condition=TextCondition(np.full((num_tokens, 4), float(group), np.float32)),
+        condition=TextCondition(
+            np.full((*([len(boundaries)] if boundaries else []), num_tokens, 4), float(group), np.float32),
+            boundaries=boundaries,
+        ),
         policy_version=0,
     )
 
@@ -75,6 +80,15 @@ def test_pairs_in_one_state_share_a_row() -> None:
 def test_groups_share_a_batch_only_with_equal_shapes() -> None:
     shapes = [(batch.next_states.shape[:2], batch.text.shape[1]) for batch in batches([0, 1, 2, 3], 100)]
     assert shapes == [((9, 5), 1), ((6, 7), 1), ((3, 5), 2)]
+
+
+def test_groups_share_a_batch_only_with_equal_segments() -> None:
+    layouts: list[Boundaries] = [((0, 2), (2, 5)), ((0, 2), (2, 5)), ((0, 3), (3, 5)), ()]
+    groups = [trajectory(group, 1, 5, boundaries=layout) for group, layout in enumerate(layouts)]
+    found = list(micro_batches(groups, ADVANTAGES, [0, 1, 2, 3], 100))
+    assert [batch.boundaries for batch in found] == [layouts[0], layouts[2], ()]
+    assert [batch.text.shape[1:] for batch in found] == [(2, 1, 4), (2, 1, 4), (1, 4)]
+    assert found[0].origins.groups.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_left_out_groups_do_not_appear() -> None:

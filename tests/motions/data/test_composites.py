@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from motions.data.composite_records import build_records, ordered_prompt, write_records
-from motions.data.composites import Composer, join_captions, join_motions
+from motions.data.composites import Composer, join_captions, join_motions, split_caption, split_prompt
 from motions.data.dataset import MotionDataset, TextMotion, load_dataset
-from motions.data.prompts import Prompt, load_prompts
+from motions.data.prompts import Prompt, Segment, load_prompts
 from motions.humanoid.ground import foot_skate
 from motions.skeleton.features import extract_features, recover_joints
 from motions.skeleton.skeletons import HUMANML3D, KIT
@@ -51,6 +51,27 @@ def test_captions_are_joined_to_a_sentence() -> None:
     assert join_captions(["a man sits", "his arms rise"]) == "a man sits, then his arms rise"
     with pytest.raises(ValueError, match=r"captions is empty"):
         join_captions([])
+
+
+def test_a_sentence_is_split_into_its_actions() -> None:
+    captions = ["a person walks forward", "a person kicks high", "a person jumps"]
+    for count in (1, 2, 3):
+        assert split_caption(join_captions(captions[:count])) == captions[:count]
+    assert split_caption("a man walks in a circle. Then he sits down; waves") == [
+        *("a man walks in a circle", "he sits down", "a man waves")
+    ]
+    assert split_caption("he runs and then his arms rise") == ["he runs", "his arms rise"]
+    assert split_caption("walks, then kicks") == ["walks", "kicks"]
+    assert split_caption("a person walks and waves") == ["a person walks and waves"]
+
+
+def test_the_actions_of_a_prompt_become_segments_of_equal_length() -> None:
+    text = "a person walks, then kicks"
+    single = Prompt(text, (Segment(text, 61),))
+    assert split_prompt(single) == Prompt(text, (Segment("a person walks", 30), Segment("a person kicks", 31)))
+    brief, one = Prompt(text, (Segment(text, 7),)), Prompt("a person walks", (Segment("a person walks", 9),))
+    for prompt in (split_prompt(single), brief, one):
+        assert split_prompt(prompt) == prompt
 
 
 def test_composites_fit_together(composer: Composer) -> None:

@@ -33,7 +33,7 @@ class CuttingEncoder(ShortEncoder):
 @pytest.mark.parametrize(
     ("prompt", "limits", "message"),
     [
-        (prompt_of(("walks", 121)), LIMITS, r"lasts 121 frames; .* at most 120 \(pos_embed_max_len 121"),
+        (prompt_of(("walks", 121)), LIMITS, r"lasts 121 frames; .* at most 120, unless --composite_denoising composed"),
         (
             prompt_of(("walks", 77), ("runs", 43)),
             LIMITS,
@@ -62,6 +62,7 @@ def test_what_does_not_fit_is_named(prompt: Prompt, limits: PromptLimits, messag
 
 
 def test_what_is_cut_by_design_fits() -> None:
+    check_prompts("", [prompt_of(("walks", 300))], replace(GLOBAL, max_frames=None))
     # The end of a segment beyond max_motion_length, a whole motion in global mode, a text that is truncated.
     check_prompts("", [FITTING], LIMITS)
     check_prompts("", [prompt_of(("walks", 77), ("runs", 43))], GLOBAL)
