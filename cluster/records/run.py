@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -167,15 +167,22 @@ def open_run(
 
 
 @contextmanager
-def joined_cluster() -> Iterator[None]:
-    """Connects a submitted Ray job to its cluster, so that a training without actors has a metrics endpoint too."""
-    if not in_ray_job():
+def cluster_of(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[None]:
+    """Connects to the cluster that the settings name, for the duration of the block; does nothing if the runtime is
+    local. See `cluster.runtime.connect.connect`, which this imports only then: Ray takes half a second."""
+    if settings.runtime == "local":
         yield
         return
     from cluster.runtime.connect import connect
 
-    with connect(ConnectionSettings()):
+    with connect(settings, needed_cpus):
         yield
+
+
+def joined_cluster() -> AbstractContextManager[None]:
+    """Connects to the cluster in a submitted Ray job, so that the metrics of trainings without actors can be scraped;
+    does nothing elsewhere."""
+    return cluster_of(ConnectionSettings(runtime="ray" if in_ray_job() else "local"))
 
 
 def _connected() -> bool:

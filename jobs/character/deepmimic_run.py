@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 import yaml
 
 from cluster.records.opening import inspect
+from cluster.records.run import cluster_of
 from cluster.records.run_directory import RunDirectory
-from cluster.runtime.connect import connect
 from cluster.settings import RunSettings
 from envs.body.mujoco_model import build_humanoid, build_humanoid_xml
 from envs.mujoco.vector_environment import make_vector_env
@@ -94,7 +93,7 @@ def train(config: DeepMimicConfig) -> None:
         # The directory holds the new options now: record which stages they outdate before anything can fail.
         stages = _Stages(directory.path)
         stages.forget(*again)
-        with connect(config.cluster, needed_cpus(config)) if config.cluster.runtime == "ray" else nullcontext():
+        with cluster_of(config.cluster, needed_cpus(config)):
             stages.run("clone", lambda: clone(config, directory.path))
             if config.run.trpo:
                 stages.run("trpo", lambda: reinforce(config, directory.path))
@@ -122,10 +121,8 @@ def trial(values: dict[str, Any]) -> dict[str, float]:
 
 def needed_cpus(config: DeepMimicConfig) -> float:
     """CPUs that the stage with the largest demand reserves, and one for the driver of TRPO."""
-    processes, workers = config.processes, config.workers
-    learners = processes.num_learners * processes.cpus_per_learner
-    reinforcement = processes.num_env_runners * processes.cpus_per_env_runner + learners + 1
-    return max(workers.num_workers * workers.cpus_per_worker, reinforcement)
+    cloning = config.workers.num_workers * config.workers.cpus_per_worker
+    return max(cloning, trpo_training.needed_cpus(config.processes) + 1)
 
 
 def outdated_stages(config: DeepMimicConfig) -> tuple[str, ...]:

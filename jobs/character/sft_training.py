@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from cluster.data_parallel import Listener, TrainingResult, train_here, train_on_ray
 from cluster.records.opening import inspect
-from cluster.records.run import Run, open_run
+from cluster.records.run import Run, cluster_of, open_run
 from cluster.records.run_directory import METRICS
 from envs.mujoco.vector_environment import make_vector_env
 from jobs.command_line import main as cli
@@ -51,7 +50,7 @@ def run(config: SFTConfig) -> None:
     # How many records there will be depends on the data; each of them comes with a better estimate.
     num_records = planned_validations(rounds, samples_per_round(config) * (1 - config.cloning.val_split))
     with (
-        cluster_connection(config),
+        cluster_of(config.cluster, config.workers.num_workers * config.workers.cpus_per_worker),
         open_run(config.run, config, ",".join(clips), num_records, shown=CURVES) as opened,
     ):
         with opened.telemetry.phase("update"):
@@ -100,15 +99,6 @@ def samples_per_round(config: SFTConfig) -> int:
     """Samples that a round collects, or a few less: steps that only begin an episode are none."""
     demonstrations = config.demonstrations
     return int(demonstrations.num_demo_envs * demonstrations.demo_s * config.character.control_hz)
-
-
-def cluster_connection(config: SFTConfig) -> AbstractContextManager[object]:
-    """The Ray cluster, unless everything runs in this process."""
-    if config.cluster.runtime == "local":
-        return nullcontext()
-    from cluster.runtime.connect import connect
-
-    return connect(config.cluster, config.workers.num_workers * config.workers.cpus_per_worker)
 
 
 class Recorder:

@@ -16,9 +16,9 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from cluster.records.opening import inspect
-from cluster.records.run import open_run
+from cluster.records.run import cluster_of, open_run
 from cluster.run.training_loop import to_arrays, to_tensors, train
-from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
+from jobs.configs.trpo import ActorCriticSettings, SamplingProcessSettings, TRPOJobConfig
 from jobs.report import write_training_report
 from jobs.report.from_control import trpo_charts
 from learners.trpo.learner import TRPOLearner
@@ -81,10 +81,7 @@ def run(config: TRPOJobConfig) -> None:
     schema, network = prepare(config)
     fingerprint = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
     with ExitStack() as stack:
-        if config.cluster.runtime == "ray":
-            from cluster.runtime.connect import connect
-
-            stack.enter_context(connect(config.cluster, needed_cpus(config)))
+        stack.enter_context(cluster_of(config.cluster, needed_cpus(config.processes)))
         opened = stack.enter_context(open_run(settings, config, fingerprint, num_iterations(config), shown=SHOWN))
         with opened.telemetry.phase("start"):
             algorithm = stack.enter_context(open_algorithm(config, network))
@@ -164,9 +161,8 @@ def num_iterations(config: TRPOJobConfig) -> int:
     return math.ceil(config.run.num_steps / (-(-config.trpo.steps_per_batch // num_envs) * num_envs))
 
 
-def needed_cpus(config: TRPOJobConfig) -> float:
+def needed_cpus(processes: SamplingProcessSettings) -> float:
     """CPUs that the actors reserve."""
-    processes = config.processes
     learners = processes.num_learners * processes.cpus_per_learner
     return processes.num_env_runners * processes.cpus_per_env_runner + learners
 
@@ -279,7 +275,7 @@ def describe(config: TRPOJobConfig) -> str:
             + (f", from {start}" if start else ""),
             f"batch: {steps} steps of {processes.num_envs} environments = {steps * processes.num_envs}, "
             f"{steps * processes.num_envs * width * 4 / 1e6:.1f} MB; about {num_iterations(config)} iterations",
-            f"processes: {runners} runner, {learners} learner; {needed_cpus(config):g} CPUs reserved",
+            f"processes: {runners} runner, {learners} learner; {needed_cpus(config.processes):g} CPUs reserved",
             f"observations: {', '.join(schema) if schema else 'no schema'}",
         ]
     )

@@ -25,9 +25,7 @@ OFF = ("false", "0")
 
 FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
     "grpo_type": ForeignFlag("normal_grpo is the algorithm here", ("normal_grpo",)),
-    "noise_scale": ForeignFlag(_FLOW),
-    "train_timesteps": ForeignFlag(_FLOW),
-    "inference_timesteps": ForeignFlag(_FLOW),
+    **dict.fromkeys(("noise_scale", "train_timesteps", "inference_timesteps"), ForeignFlag(_FLOW)),
     "ref_model_path": ForeignFlag(
         "the reference is the policy before training (its network with adapters off)", same_as="model_path"
     ),
@@ -38,39 +36,29 @@ FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
     "external_mode": ForeignFlag("there is no such mode", OFF),
     "arch": ForeignFlag(_CHECKPOINT, ("trans_enc",)),
     "emb_trans_dec": ForeignFlag(_CHECKPOINT, OFF),
-    "layers": ForeignFlag(_CHECKPOINT),
-    "latent_dim": ForeignFlag(_CHECKPOINT),
-    "mask_frames": ForeignFlag(_CHECKPOINT),
-    "pos_embed_max_len": ForeignFlag(_CHECKPOINT),
+    **dict.fromkeys(
+        ("layers", "latent_dim", "mask_frames", "pos_embed_max_len", "noise_schedule"), ForeignFlag(_CHECKPOINT)
+    ),
     "cond_mask_prob": ForeignFlag("GRPO never drops the text"),
     "unconstrained": ForeignFlag("a policy without text has no prompt to follow", OFF),
-    "lambda_rcxyz": ForeignFlag(_LOSS, ("0", "0.0")),
-    "lambda_vel": ForeignFlag(_LOSS, ("0", "0.0")),
-    "lambda_fc": ForeignFlag(_LOSS, ("0", "0.0")),
-    "lambda_target_loc": ForeignFlag(_LOSS, ("0", "0.0")),
+    **dict.fromkeys(("lambda_rcxyz", "lambda_vel", "lambda_fc", "lambda_target_loc"), ForeignFlag(_LOSS, ("0", "0.0"))),
     "multi_target_cond": ForeignFlag("target conditioning is not supported", OFF),
     "multi_encoder_type": ForeignFlag("target conditioning is not supported", ("single",)),
     "target_enc_layers": ForeignFlag("target conditioning is not supported", ("1",)),
     "target_joint_names": ForeignFlag("target conditioning is not supported", ("dimp_final",)),
-    "context_len": ForeignFlag(_AUTOREGRESSIVE, ("0",)),
-    "pred_len": ForeignFlag(_AUTOREGRESSIVE, ("0",)),
-    "autoregressive": ForeignFlag(_AUTOREGRESSIVE, OFF),
-    "autoregressive_include_prefix": ForeignFlag(_AUTOREGRESSIVE, OFF),
+    **dict.fromkeys(("context_len", "pred_len"), ForeignFlag(_AUTOREGRESSIVE, ("0",))),
+    **dict.fromkeys(("autoregressive", "autoregressive_include_prefix"), ForeignFlag(_AUTOREGRESSIVE, OFF)),
     "autoregressive_init": ForeignFlag(_AUTOREGRESSIVE, ("data",)),
-    "noise_schedule": ForeignFlag(_CHECKPOINT),
     "diffusion_steps": ForeignFlag(f"{_CHECKPOINT}; --sampling_steps keeps fewer of its steps"),
     "sigma_small": ForeignFlag("the posterior variance is used", ("true", "1")),
-    "eval_batch_size": ForeignFlag(_EVALUATION),
+    **dict.fromkeys(("eval_batch_size", "eval_rep_times", "eval_num_samples"), ForeignFlag(_EVALUATION)),
     "eval_split": ForeignFlag(_EVALUATION, ("test",)),
     "eval_during_training": ForeignFlag(_EVALUATION, OFF),
-    "eval_rep_times": ForeignFlag(_EVALUATION),
-    "eval_num_samples": ForeignFlag(_EVALUATION),
     "num_frames": ForeignFlag("a prompt says how many frames it wants", ("60",)),
     "resume_checkpoint": ForeignFlag("--resume continues a run directory with its optimizer and random state", ("",)),
     "max_train_samples": ForeignFlag("--num_prompts limits the prompts", ("0",)),
     "gen_during_training": ForeignFlag(_GENERATION, OFF),
-    "gen_num_samples": ForeignFlag(_GENERATION),
-    "gen_num_repetitions": ForeignFlag(_GENERATION),
+    **dict.fromkeys(("gen_num_samples", "gen_num_repetitions"), ForeignFlag(_GENERATION)),
     "gen_guidance_param": ForeignFlag("--guidance_scale is used in training and evaluation alike"),
     "avg_model_beta": ForeignFlag("--policy_ema_decay averages the policy's weights"),
 }
@@ -88,13 +76,9 @@ FOREIGN_TO_PRETRAIN: dict[str, ForeignFlag] = {
     "resume_checkpoint": ForeignFlag("--resume continues the training in --save_dir, with its optimizer", ("",)),
     "num_frames": ForeignFlag("clips have their own lengths; --max_frames crops longer ones", ("60",)),
     "eval_during_training": ForeignFlag(_PRETRAINED, OFF),
-    "eval_batch_size": ForeignFlag(_PRETRAINED),
-    "eval_split": ForeignFlag(_PRETRAINED),
-    "eval_rep_times": ForeignFlag(_PRETRAINED),
-    "eval_num_samples": ForeignFlag(_PRETRAINED),
+    **dict.fromkeys(("eval_batch_size", "eval_split", "eval_rep_times", "eval_num_samples"), ForeignFlag(_PRETRAINED)),
     "gen_during_training": ForeignFlag(_SAMPLES, OFF),
-    "gen_num_samples": ForeignFlag(_SAMPLES),
-    "gen_num_repetitions": ForeignFlag(_SAMPLES),
+    **dict.fromkeys(("gen_num_samples", "gen_num_repetitions"), ForeignFlag(_SAMPLES)),
 }
 
 FOREIGN_TO_GENERATE: dict[str, ForeignFlag] = {
@@ -106,6 +90,5 @@ FOREIGN_TO_GENERATE: dict[str, ForeignFlag] = {
     )
 } | {
     "batch_size": ForeignFlag("the motions of a prompt are one batch", ANY),
-    "action_file": ForeignFlag(_ACTIONS, ("",)),
-    "action_name": ForeignFlag(_ACTIONS, ("",)),
+    **dict.fromkeys(("action_file", "action_name"), ForeignFlag(_ACTIONS, ("",))),
 }

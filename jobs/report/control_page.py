@@ -21,6 +21,7 @@ from jobs.report.document import (
     motion_data,
     render_page,
     skeleton_data,
+    stage,
 )
 from motions.skeleton.skeletons import Skeleton
 
@@ -103,7 +104,7 @@ def render(document: ControlDocument) -> str:
         "charts": [chart_data(chart) for chart in document.charts if chart.series],
     }
     sections = [
-        _STAGE if document.imitations else "",
+        stage("Reference and policy", _SHOWN, "Starts", _PLAYERS) if document.imitations else "",
         _video(document),
         score_section(document.table_note, document.columns, document.rows),
         _push_table(document.pushes),
@@ -113,27 +114,8 @@ def render(document: ControlDocument) -> str:
     )
 
 
-_STAGE = """<h2>Reference and policy</h2>
-<p>From the same start. Where the policy falls, its motion ends. Drag to orbit, scroll or pinch to zoom; lighter limbs
-are the left ones.</p>
-<nav class="prompts" id="prompts" aria-label="Starts"></nav>
-<section class="card stage" id="stage" aria-label="Motions side by side">
-<div class="views">
-<div class="view"><canvas data-player="reference" tabindex="0" role="img" aria-label="Reference motion"></canvas>
-<span class="tag before">Reference</span><span class="scores" data-scores="reference"></span></div>
-<div class="view"><canvas data-player="policy" tabindex="0" role="img" aria-label="Motion of the policy"></canvas>
-<span class="tag after">Policy</span><span class="scores" data-scores="policy"></span></div>
-</div>
-<div class="controls">
-<button data-action="play" aria-pressed="false">Play</button>
-<input type="range" min="0" max="1" value="0" step="1" data-slider aria-label="Frame">
-<span data-clock></span>
-<button data-action="speed" aria-label="Playback speed">1×</button>
-<button data-action="follow" aria-pressed="true">Follow</button>
-<button data-action="reset">Reset view</button>
-</div>
-<div class="segments" data-segments></div>
-</section>"""
+_SHOWN = "From the same start. Where the policy falls, its motion ends."
+_PLAYERS = {"reference": "Reference motion", "policy": "Motion of the policy"}
 
 
 def score_section(note: str, columns: Sequence[ScoreColumn], rows: Sequence[ScoreRow]) -> str:

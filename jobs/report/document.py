@@ -117,7 +117,7 @@ def render(document: ReportDocument) -> str:
         "charts": [chart_data(chart) for chart in document.charts if chart.series],
     }
     sections = [
-        _STAGE if document.comparisons else "",
+        stage("Before and after", _SHOWN, "Prompts", _PLAYERS) if document.comparisons else "",
         f"<h2>Held-out evaluation</h2>\n<p>{html.escape(document.evaluation_note)}</p>",
         f'<div class="card table">{_evaluation_table(document.evaluation)}</div>',
     ]
@@ -166,16 +166,12 @@ def metadata_version() -> str:
         return "source"
 
 
-_STAGE = """<h2>Before and after</h2>
-<p>The same prompts and the same noise, before (base policy) and after fine-tuning, from the prompt whose reward rose
-most to the one whose reward fell most. Drag to orbit, scroll or pinch to zoom; lighter limbs are the left ones.</p>
-<nav class="prompts" id="prompts" aria-label="Prompts"></nav>
+_STAGE = """<h2>{heading}</h2>
+<p>{text} Drag to orbit, scroll or pinch to zoom; lighter limbs are the left ones.</p>
+<nav class="prompts" id="prompts" aria-label="{choices}"></nav>
 <section class="card stage" id="stage" aria-label="Motions side by side">
 <div class="views">
-<div class="view"><canvas data-player="before" tabindex="0" role="img" aria-label="Motion before fine-tuning"></canvas>
-<span class="tag before">Before</span><span class="scores" data-scores="before"></span></div>
-<div class="view"><canvas data-player="after" tabindex="0" role="img" aria-label="Motion after fine-tuning"></canvas>
-<span class="tag after">After</span><span class="scores" data-scores="after"></span></div>
+{views}
 </div>
 <div class="controls">
 <button data-action="play" aria-pressed="false">Play</button>
@@ -187,6 +183,30 @@ most to the one whose reward fell most. Drag to orbit, scroll or pinch to zoom; 
 </div>
 <div class="segments" data-segments></div>
 </section>"""
+_VIEW = """<div class="view"><canvas data-player="{name}" tabindex="0" role="img" aria-label="{label}"></canvas>
+<span class="tag {side}">{tag}</span><span class="scores" data-scores="{name}"></span></div>"""
+
+
+_SHOWN = (
+    "The same prompts and the same noise, before (base policy) and after fine-tuning, from the prompt whose reward "
+    "rose most to the one whose reward fell most."
+)
+_PLAYERS = {"before": "Motion before fine-tuning", "after": "Motion after fine-tuning"}
+
+
+def stage(heading: str, text: str, choices: str, players: Mapping[str, str]) -> str:
+    """Two players side by side, with their controls.
+
+    Args:
+        text: says what is shown.
+        choices: what one chooses from, for readers of the screen.
+        players: label of the left and of the right player, by name.
+    """
+    views = "\n".join(
+        _VIEW.format(name=name, label=label, side=side, tag=name.capitalize())
+        for side, (name, label) in zip(("before", "after"), players.items(), strict=True)
+    )
+    return _STAGE.format(heading=heading, text=text, choices=choices, views=views)
 
 
 def asset(name: str) -> str:

@@ -160,17 +160,8 @@ class SupervisedLearner:
         self.seed = seed
         self.num_steps = 0
         self._parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
-        self._optimizer = Optimizer(
-            self._parameters,
-            OptimizerOptions(
-                learning_rate=settings.learning_rate,
-                beta2=settings.adam_beta2,
-                weight_decay=settings.weight_decay,
-                max_grad_norm=settings.max_grad_norm,
-                warmup_steps=settings.warmup_steps,
-                decay_steps=total_steps if settings.lr_schedule == "cosine" else 0,
-            ),
-        )
+        options = OptimizerOptions(**settings.optimizer_options(total_steps), beta2=settings.adam_beta2)
+        self._optimizer = Optimizer(self._parameters, options)
         beta = settings.avg_model_beta
         self._ema = EMA(self._parameters, beta, settings.ema_warmup) if beta else None
 

@@ -174,16 +174,8 @@ class RetrievalLearner:
         self.seed = seed
         self.num_steps = 0
         self._parameters = dict(tmr.named_parameters())
-        self._optimizer = Optimizer(
-            self._parameters,
-            OptimizerOptions(
-                learning_rate=settings.learning_rate,
-                weight_decay=settings.weight_decay,
-                max_grad_norm=settings.max_grad_norm,
-                warmup_steps=settings.warmup_steps,
-                decay_steps=total_steps if settings.lr_schedule == "cosine" else 0,
-            ),
-        )
+        options = OptimizerOptions(**settings.optimizer_options(total_steps))
+        self._optimizer = Optimizer(self._parameters, options)
 
     def update(self, batch: RetrievalBatch) -> dict[str, float]:
         """One optimizer step.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field
 
-from motions.settings import Settings
+from motions.settings import Settings, redeclared
 
 
-class SupervisedSettings(Settings):
-    """Supervised diffusion training with the objective of MDM (Tevet et al. 2023), whose defaults hold unless noted."""
+class AdamWSettings(Settings):
+    """The optimizer and its learning rate."""
 
     learning_rate: float = Field(default=1e-4, gt=0, validation_alias=AliasChoices("learning_rate", "lr"))
     """AdamW's largest learning rate (also `--lr`)."""
@@ -21,17 +21,31 @@ class SupervisedSettings(Settings):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0."""
 
-    batch_size: int = Field(default=64, ge=1)
-    """Clips per optimizer step."""
-
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's decoupled weight decay."""
 
+    max_grad_norm: float = Field(default=0.0, ge=0)
+    """Gradients are scaled down to this norm; 0 (as in MDM and TMR) means no limit."""
+
+    @property
+    def depends_on_length(self) -> bool:
+        """See `Settings.depends_on_length`: the cosine's rate has been another one from the first step on."""
+        return self.lr_schedule == "cosine"
+
+    def optimizer_options(self, total_steps: int) -> dict[str, Any]:
+        """Arguments of `learners.optimizer.OptimizerOptions` for a training of so many steps."""
+        same = self.model_dump(include={"learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"})
+        return same | {"decay_steps": total_steps if self.lr_schedule == "cosine" else 0}
+
+
+class SupervisedSettings(AdamWSettings):
+    """Supervised diffusion training with the objective of MDM (Tevet et al. 2023), whose defaults hold unless noted."""
+
+    batch_size: int = Field(default=64, ge=1)
+    """Clips per optimizer step."""
+
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
     """Decay rate of AdamW's average of squared gradients."""
-
-    max_grad_norm: float = Field(default=0.0, ge=0)
-    """Gradients are scaled down to this norm; 0 (as in MDM) means no limit."""
 
     avg_model_beta: float = Field(
         default=0.9999, ge=0, lt=1, validation_alias=AliasChoices("avg_model_beta", "ema_decay")
@@ -52,32 +66,14 @@ class SupervisedSettings(Settings):
     """Standard deviation of Gaussian noise added to the text embeddings in training. With few captions it prevents
     memorisation: a new caption gives a mixture of the motions of similar ones."""
 
-    @property
-    def depends_on_length(self) -> bool:
-        """See `Settings.depends_on_length`: the cosine's rate has been another one from the first step on."""
-        return self.lr_schedule == "cosine"
 
-
-class RetrievalSettings(Settings):
+class RetrievalSettings(AdamWSettings):
     """Training of TMR (Petrovich et al. 2023), which compares text and motion; its defaults hold unless noted."""
-
-    learning_rate: float = Field(default=1e-4, gt=0, validation_alias=AliasChoices("learning_rate", "lr"))
-    """AdamW's largest learning rate (also `--lr`)."""
-
-    lr_schedule: Literal["constant", "cosine"] = "constant"
-    """`constant`, or a cosine from `learning_rate` to 0 over `num_steps`."""
-
-    warmup_steps: int = Field(default=0, ge=0)
-    """Optimizer steps over which the learning rate rises linearly from 0."""
 
     batch_size: int = Field(default=32, ge=2)
     """Pairs of text and motion per optimizer step; each pair is a negative for all others."""
 
-    weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW's decoupled weight decay."""
-
-    max_grad_norm: float = Field(default=0.0, ge=0)
-    """Gradients are scaled down to this norm; 0 (as in TMR) means no limit."""
+    weight_decay: float = redeclared(AdamWSettings, "weight_decay", 0.01)
 
     temperature: float = Field(default=0.1, gt=0)
     """Temperature that divides the cosines in the contrastive loss."""
@@ -135,8 +131,3 @@ class RetrievalSettings(Settings):
 
     tmr_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout probability in training."""
-
-    @property
-    def depends_on_length(self) -> bool:
-        """See `Settings.depends_on_length`: the cosine's rate has been another one from the first step on."""
-        return self.lr_schedule == "cosine"
