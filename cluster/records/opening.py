@@ -7,14 +7,15 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from cluster.records.checkpoints import MANIFEST, RunDirectoryError, last_commit
 from cluster.runtime.ray_job import in_ray_job
 from cluster.settings import RunSettings
-from motions.base.errors import UserError
 from motions.settings import (
     Settings,
     changeable_options,
@@ -27,19 +28,22 @@ from motions.settings import (
 CONFIG = "config.yaml"
 OF_ONE_CALL = ("resume", "overwrite", "allow_changed")
 """Options that say how to open a run directory: they are of one call, and `config.yaml` is without them."""
+METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.jsonl"
 LOCK = ".lock"
+_WITHOUT_RECORDS = (CONFIG, "error.log", "stages.json", "trace.json", "events.out.tfevents", "wandb_id.txt")
+"""Beginnings of the names of files that a run writes before it has recorded anything."""
 
 Opening = Literal["new", "resume", "overwrite"]
-
-
-class RunDirectoryError(UserError):
-    """The directory cannot be used as requested; the message says why and what to do."""
 
 
 def inspect(
     settings: RunSettings, environ: Mapping[str, str] = os.environ, *, config: Settings | None = None
 ) -> Opening:
     """How `RunDirectory.open` would open the directory; changes nothing, for `--dry_run`.
+
+    A run that ended before its first step does not stand in the way of the next try: a directory without any record is
+    as good as a new one, and one in which only the start was measured is moved aside.
 
     Args:
         config: all options of the job, to compare with those of a run that would be resumed.
@@ -51,6 +55,7 @@ def inspect(
     """
     opening = _opening(settings, environ)
     if config is not None and opening == "resume":
+        last_commit(settings.save_dir)
         allowed_changes(settings, config)
     elif config is not None:
         require_options(config)
@@ -60,8 +65,9 @@ def inspect(
 def _opening(settings: RunSettings, environ: Mapping[str, str]) -> Opening:
     path = settings.save_dir
     check_place(path, environ)
-    names = {entry.name for entry in path.iterdir()} - {LOCK} if path.is_dir() else set()
-    if not names:
+    # Hidden names are those of file managers and file systems, and our lock.
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} if path.is_dir() else set()
+    if not names or _is_blank(path):
         return "new"
     if CONFIG not in names:
         raise RunDirectoryError(
@@ -69,11 +75,32 @@ def _opening(settings: RunSettings, environ: Mapping[str, str]) -> Opening:
         )
     if settings.resume:
         return "resume"
-    if settings.overwrite:
+    if settings.overwrite or _has_no_step(path):
         return "overwrite"
     raise RunDirectoryError(
         f"save_dir {path} holds a run already; continue it with --resume, or move it aside with --overwrite"
     )
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a run was opened here that recorded nothing, so that it may be tried again with any options."""
+    return _was_opened(path) and all(
+        entry.name.startswith((".", *_WITHOUT_RECORDS)) for entry in path.rglob("*") if not entry.is_dir()
+    )
+
+
+def _has_no_step(path: Path) -> bool:
+    """Whether a run was opened here that made no step, and only measured the start."""
+    metrics = path / METRICS
+    if not _was_opened(path) or (path / MANIFEST).exists() or not metrics.is_file():
+        return False
+    with open(metrics, encoding="utf-8") as lines, suppress(ValueError):
+        return all(json.loads(line)["step"] == 0 for line in lines)
+    return False
+
+
+def _was_opened(path: Path) -> bool:
+    return all((path / name).exists() for name in (LOCK, CONFIG, "checkpoints"))
 
 
 def allowed_changes(settings: RunSettings, config: Settings, data_before: str = "", data: str = "") -> dict[str, str]:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.records.curves import draw_curves
-from cluster.records.run_directory import METRICS, Export, RunDirectory
+from cluster.records.opening import METRICS
+from cluster.records.run_directory import Export, RunDirectory
 from cluster.records.telemetry import PHASES, SHOWN, Telemetry
 from cluster.records.trackers import make_tracker
 from cluster.runtime.ray_job import in_ray_job

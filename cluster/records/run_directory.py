@@ -9,33 +9,49 @@
     samples/, report.html         the job's
 
 Choices: a checkpoint is written into a hidden folder, renamed, and only then named by the manifest, so that a killed
-process or a full disk leaves the previous one as it was; lines of the two .jsonl files beyond the manifest's step are
-cut when the run continues, so that nothing is recorded twice; nothing that was there is deleted or overwritten, except
-checkpoints that retention outlives. The best checkpoint is made of hard links where the file system has them, so that
-it takes room only once the checkpoint itself is gone. A lock keeps a second process out (a retried job whose first try
-still runs). How a directory is opened, and which options may change then, is in cluster/records/opening.py.
+process or a full disk leaves the previous one as it was. Without the manifest the run continues from the newest intact
+checkpoint. Lines of the two .jsonl files beyond the manifest's step are cut when the run continues, so that nothing is
+recorded twice. Nothing else that was there is deleted or overwritten, except older checkpoints of this very run beyond
+the number to keep (see cluster/records/checkpoints.py). The best checkpoint is made of hard links where the file system
+has them, so that it takes room only once the checkpoint itself is gone. A lock keeps a second process out (a retried
+job whose first try still runs). How a directory is opened, and which options may change then, is in
+cluster/records/opening.py.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from cluster.records.checkpoints import (
+    MANIFEST,
+    BestCheckpoint,
+    Manifest,
+    RunDirectoryError,
+    checkpoint_name,
+    checkpoints_in,
+    damage,
+    last_commit,
+    remove_checkpoint,
+    remove_unfinished,
+    sha256,
+    write_manifest,
+)
 from cluster.records.opening import (
     CONFIG,
+    EVALUATIONS,
     LOCK,
+    METRICS,
     Opening,
-    RunDirectoryError,
     allowed_changes,
     config_sha256,
     config_yaml,
@@ -48,9 +64,8 @@ from motions.base.atomic import WriteError, atomic_write
 from motions.base.errors import UserError
 from motions.settings import Settings
 
-MANIFEST = "manifest.json"
-METRICS = "metrics.jsonl"
-EVALUATIONS = "evaluations.jsonl"
+logger = logging.getLogger(__name__)
+
 LEARNER_STATE = "learner.pt"
 LINKED_BYTES = 1 << 20
 """From this size on an exported file is linked, not copied."""
@@ -62,37 +77,6 @@ Export = Callable[[Path], object]
 
 class CheckpointWriteError(OSError, UserError):
     """A checkpoint could not be written; the previous one is intact."""
-
-
-@dataclass(frozen=True, slots=True)
-class BestCheckpoint:
-    """The checkpoint with the best value of a metric."""
-
-    metric: str
-    mode: Literal["max", "min"]
-    value: float
-    step: int
-    folder: str
-    """Below the run directory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """Record of the last commit."""
-
-    step: int
-    """Number of finished updates."""
-    policy_version: int
-    checkpoint: str
-    """Name of the checkpoint's folder in `checkpoints/`."""
-    files: dict[str, str]
-    """Name of each file in that folder -> SHA-256."""
-    seed: int
-    config_sha256: str
-    data_fingerprint: str
-    versions: dict[str, str]
-    best: BestCheckpoint | None = None
-    """None where no `best_metric` was measured at a checkpoint."""
 
 
 class RunDirectory:
@@ -107,6 +91,9 @@ class RunDirectory:
         self._settings = settings
         self._config = config
         self._data_fingerprint = data_fingerprint
+        self._origin = settings.seed, config_sha256(config), data_fingerprint
+        self._origins = {self._origin}
+        """Those of this run's checkpoints: more than one if options were allowed to change."""
         self._lock: int | None = None
 
     @classmethod
@@ -164,16 +151,15 @@ class RunDirectory:
         return any(record["step"] == step for record in _read_lines(self.path / EVALUATIONS))
 
     def rewind(self) -> None:
-        """Removes lines beyond the last commit, and checkpoints that were not committed."""
+        """Removes lines beyond the last commit, and checkpoints whose writing was interrupted."""
         for name in (METRICS, EVALUATIONS):
             path = self.path / name
             if path.is_file():
                 kept = [record for record in _read_lines(path) if record["step"] <= self.step]
                 with atomic_write(path) as file:
                     file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
-        for folder in self.checkpoints.glob("*"):
-            if folder.name.startswith(".") or _step_of(folder) > self.step:
-                shutil.rmtree(folder)
+        for folder in (self.checkpoints, self.best):
+            remove_unfinished(folder)
         self._drop_former_best()
 
     def save_checkpoint(
@@ -196,7 +182,7 @@ class RunDirectory:
         """
         import torch
 
-        name = f"step_{step:09d}"
+        name = checkpoint_name(step)
         hidden = self.checkpoints / f".{name}"
         best = self._best_with(step, value)
         try:
@@ -212,18 +198,15 @@ class RunDirectory:
                 policy_version,
                 name,
                 files,
-                self._settings.seed,
-                config_sha256(self._config),
-                self._data_fingerprint,
+                *self._origin,
                 library_versions(),
                 best,
             )
-            _write_json(hidden / MANIFEST, asdict(manifest))
-            shutil.rmtree(self.checkpoints / name, ignore_errors=True)
-            hidden.rename(self.checkpoints / name)
+            write_manifest(hidden / MANIFEST, manifest)
+            self._put_in_place(hidden)
             if best is not None and best.step == step:
                 self._keep_apart(name)
-            _write_json(self.path / MANIFEST, asdict(manifest))
+            write_manifest(self.path / MANIFEST, manifest)
         except OSError as error:
             shutil.rmtree(hidden, ignore_errors=True)
             kept = (
@@ -231,8 +214,9 @@ class RunDirectory:
             )
             raise CheckpointWriteError(error.errno, f"checkpoint of step {step}: {error}; {kept}") from error
         self.manifest = manifest
-        for folder in sorted(self.checkpoints.glob("step_*"), key=_step_of)[: -self._settings.keep_checkpoints]:
-            shutil.rmtree(folder)
+        ours = [kept for kept in self._own_checkpoints(self.checkpoints) if kept.step <= step]
+        for old in ours[: -self._settings.keep_checkpoints]:
+            remove_checkpoint(self.checkpoints / old.checkpoint, old)
         self._drop_former_best()
 
     def publish(self) -> None:
@@ -260,11 +244,9 @@ class RunDirectory:
 
         assert self.manifest is not None
         folder = self.checkpoints / self.manifest.checkpoint
-        for name, digest in self.manifest.files.items():
-            if not (folder / name).is_file():
-                raise RunDirectoryError(f"{folder / name} is missing; the manifest names it")
-            if sha256(folder / name) != digest:
-                raise RunDirectoryError(f"{folder / name} is not the file that was written: its SHA-256 differs")
+        problem = damage(folder, self.manifest)
+        if problem is not None:
+            raise RunDirectoryError(problem)
         return torch.load(folder / LEARNER_STATE, map_location="cpu", weights_only=True)
 
     def close(self) -> None:
@@ -284,20 +266,33 @@ class RunDirectory:
             # Of equal values the first stays: a copy less.
             if sign * value <= sign * before.value:
                 return before
-        return BestCheckpoint(metric, mode, value, step, f"{self.best.name}/step_{step:09d}")
+        return BestCheckpoint(metric, mode, value, step, f"{self.best.name}/{checkpoint_name(step)}")
 
     def _keep_apart(self, name: str) -> None:
         hidden = self.best / f".{name}"
         shutil.rmtree(hidden, ignore_errors=True)
         shutil.copytree(self.checkpoints / name, hidden, copy_function=_link_or_copy)
-        shutil.rmtree(self.best / name, ignore_errors=True)
-        hidden.rename(self.best / name)
+        self._put_in_place(hidden)
+
+    def _put_in_place(self, hidden: Path) -> None:
+        """Gives a finished checkpoint its name. An earlier one of this run makes room, anything else moves aside."""
+        target = hidden.with_name(hidden.name[1:])
+        for before in self._own_checkpoints(target.parent):
+            if before.checkpoint == target.name:
+                remove_checkpoint(target, before)
+        if target.exists():
+            move_aside(target)
+        hidden.rename(target)
+
+    def _own_checkpoints(self, folder: Path) -> list[Manifest]:
+        return [manifest for manifest in checkpoints_in(folder) if manifest.origin in self._origins]
 
     def _drop_former_best(self) -> None:
         kept = self.manifest.best.folder if self.manifest and self.manifest.best else None
-        for folder in self.best.glob("*"):
+        for manifest in self._own_checkpoints(self.best):
+            folder = self.best / manifest.checkpoint
             if kept is None or folder != self.path / kept:
-                shutil.rmtree(folder)
+                remove_checkpoint(folder, manifest)
 
     def _take_lock(self) -> None:
         try:
@@ -321,21 +316,18 @@ class RunDirectory:
             file.write(text)
 
     def _resume(self) -> None:
-        if (self.path / MANIFEST).is_file():
-            self.manifest = _read_manifest(self.path / MANIFEST)
+        self.manifest = last_commit(self.path)
+        if self.manifest is not None:
+            self._origins.add(self.manifest.origin)
+            if not (self.path / MANIFEST).is_file():
+                logger.warning(
+                    "%s is missing: the run continues from %s", self.path / MANIFEST, self.manifest.checkpoint
+                )
+                write_manifest(self.path / MANIFEST, self.manifest)
         known = self._data_fingerprint if self.manifest is None else self.manifest.data_fingerprint
         if allowed_changes(self._settings, self._config, known, self._data_fingerprint):
             shutil.copyfile(self.path / CONFIG, self.path / f"config_until_step_{self.step:09d}.yaml")
         self.rewind()
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def library_versions() -> dict[str, str]:
@@ -349,30 +341,11 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        # Runs of before the best was kept have none.
-        best = values.pop("best", None)
-        return Manifest(**values, best=None if best is None else BestCheckpoint(**best))
-    except (TypeError, ValueError) as error:
-        raise RunDirectoryError(f"{path} is no manifest of a run: {error}") from error
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.rpartition("_")[2])
-
-
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with atomic_write(path) as file:
-        file.write(json.dumps(value, indent=2).encode() + b"\n")
 
 
 def _append(path: Path, record: Mapping[str, Any]) -> None:

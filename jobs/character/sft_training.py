@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.data_parallel import Listener, TrainingResult, train_here, train_on_ray
-from cluster.records.opening import inspect
+from cluster.records.opening import METRICS, inspect
 from cluster.records.run import Run, cluster_of, open_run
-from cluster.records.run_directory import METRICS
 from envs.mujoco.vector_environment import make_vector_env
 from jobs.command_line import main as cli
 from jobs.configs.sft import SFTConfig

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
-from cluster.records.opening import RunDirectoryError
+from cluster.records.checkpoints import RunDirectoryError
 from jobs import generate
 from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import FOREIGN_TO_GENERATE

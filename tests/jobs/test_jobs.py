@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from cluster.records.opening import RunDirectoryError
+from cluster.records.checkpoints import RunDirectoryError
 from jobs import generate, grpo, pretrain, train_retrieval, trpo
 from jobs.command_line import main as cli
 from jobs.command_line.flags import flags_of, names_of

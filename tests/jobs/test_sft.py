@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.records.opening import RunDirectoryError
+from cluster.records.checkpoints import RunDirectoryError
 from cluster.records.run import open_run
 from cluster.runtime.connect import Connection
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env

@@ -10,7 +10,7 @@ import pytest
 from ray.util.metrics import Gauge
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.records.opening import RunDirectoryError
+from cluster.records.checkpoints import RunDirectoryError
 from cluster.runtime.connect import Connection
 from cluster.runtime.ray_job import JOB_VARIABLE
 from jobs import pretrain, train_retrieval

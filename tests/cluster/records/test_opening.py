@@ -9,13 +9,21 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.records.opening import RunDirectoryError, changed_options, inspect
+from cluster.records.checkpoints import RunDirectoryError
+from cluster.records.opening import changed_options, inspect
 from cluster.runtime.ray_job import JOB_VARIABLE
 from tests.toys.cluster_runs import ToyConfig, opened, saved, snapshot
 
 
+def begun(path: Path) -> None:
+    """A run that has made a step."""
+    directory = opened(path)
+    directory.append_metrics({"step": 1})
+    directory.close()
+
+
 def test_an_existing_run_needs_a_word(tmp_path: Path) -> None:
-    opened(tmp_path / "run").close()
+    begun(tmp_path / "run")
     before = snapshot(tmp_path / "run")
     with pytest.raises(RunDirectoryError, match="--resume, or move it aside with --overwrite"):
         opened(tmp_path / "run")
@@ -57,7 +65,7 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_changes_no_result_may_change(tmp_path: Path) -> None:
-    opened(tmp_path / "run").close()
+    begun(tmp_path / "run")
     opened(
         tmp_path / "run",
         resume=True,
@@ -94,7 +102,7 @@ def test_what_is_of_one_call_is_not_written_down(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_sees_options_that_may_not_change(tmp_path: Path) -> None:
-    opened(tmp_path / "run").close()
+    begun(tmp_path / "run")
     same, other = (ToyConfig(save_dir=tmp_path / "run", resume=True, learning_rate=rate) for rate in (2.0, 3.0))
     assert inspect(same, config=same) == "resume"
     with pytest.raises(RunDirectoryError, match=r"learning_rate was 2.0, is 3.0.*--allow_changed learning_rate"):
@@ -106,6 +114,7 @@ def test_a_dry_run_sees_options_that_may_not_change(tmp_path: Path) -> None:
 def test_overwrite_moves_aside_and_deletes_nothing(tmp_path: Path) -> None:
     for number in range(3):
         directory = opened(tmp_path / "run", overwrite=True)
+        directory.append_metrics({"step": 1})
         (directory.path / "note.txt").write_text(str(number))
         directory.close()
     assert (tmp_path / "run/note.txt").read_text() == "2"
@@ -119,7 +128,7 @@ def test_only_an_option_or_the_data_may_be_allowed_to_change(tmp_path: Path, nam
     with pytest.raises(RunDirectoryError, match=words):
         opened(tmp_path / "run", allow_changed=(name,))
     assert not (tmp_path / "run").exists()
-    saved(opened(tmp_path / "run"), 1)
+    begun(tmp_path / "run")
     for opening in ("resume", "overwrite"):
         config = ToyConfig.of({opening: True}, save_dir=tmp_path / "run", allow_changed=(name,))
         with pytest.raises(RunDirectoryError, match=words):
@@ -128,3 +137,44 @@ def test_only_an_option_or_the_data_may_be_allowed_to_change(tmp_path: Path, nam
     (tmp_path / "run/config.yaml").write_text("nonsense: 3\n")
     config = ToyConfig(save_dir=tmp_path / "run", allow_changed=("nonsense", "data", "seed"), resume=True)
     assert inspect(config, config=config) == "resume"
+
+
+def test_a_run_that_recorded_nothing_does_not_block_the_next_try(tmp_path: Path) -> None:
+    directory = opened(tmp_path / "run")
+    (directory.path / "tensorboard").mkdir()
+    (directory.path / "tensorboard/events.out.tfevents.1").touch()
+    (directory.path / "error.log").write_text("it failed")
+    directory.close()
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        opened(tmp_path / "run", **options, learning_rate=3.0).close()
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["learning_rate"] == 3.0
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (tmp_path / "run/error.log").read_text() == "it failed"
+
+
+def test_a_run_that_measured_only_the_start_is_moved_aside_by_the_next_try(tmp_path: Path) -> None:
+    directory = opened(tmp_path / "run")
+    directory.append_metrics({"step": 0, "evaluation/total": 0.5})
+    directory.close()
+    opened(tmp_path / "run", resume=True).close()
+    assert (tmp_path / "run/metrics.jsonl").is_file()
+    opened(tmp_path / "run").close()
+    assert (tmp_path / "run.old-1/metrics.jsonl").is_file() and not (tmp_path / "run/metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "notes.txt", "metrics.jsonl"])
+def test_a_folder_that_only_looks_like_a_run_is_not_taken(tmp_path: Path, name: str) -> None:
+    """As a copy of some of a run's files does."""
+    (tmp_path / "config.yaml").write_text("seed: 1")
+    (tmp_path / name).write_text('{"step": 0}')
+    before = snapshot(tmp_path)
+    with pytest.raises(RunDirectoryError, match="holds a run already"):
+        opened(tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+def test_names_of_file_managers_do_not_make_a_folder_a_foreign_one(tmp_path: Path) -> None:
+    for name in (".DS_Store", ".nfs000000000123"):
+        (tmp_path / name).touch()
+    opened(tmp_path).close()
+    assert (tmp_path / "config.yaml").is_file() and (tmp_path / ".DS_Store").is_file()

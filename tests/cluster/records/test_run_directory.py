@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from cluster.records.opening import RunDirectoryError
+from cluster.records.checkpoints import RunDirectoryError
 from cluster.records.run_directory import CheckpointWriteError, library_versions
 from motions.base.atomic import WriteError
 from tests.toys.cluster_runs import opened, saved, snapshot
@@ -121,7 +121,6 @@ def test_lines_beyond_the_commit_are_cut_also_half_a_line(tmp_path: Path) -> Non
     with open(tmp_path / "run/metrics.jsonl", "a") as file:
         file.write('{"step": 5, "los')
     (tmp_path / "run/checkpoints/.step_000000004").mkdir()
-    (tmp_path / "run/checkpoints/step_000000004").mkdir()
     directory.close()
     again = opened(tmp_path / "run", resume=True)
     for name in ("metrics.jsonl", "evaluations.jsonl"):
@@ -153,6 +152,7 @@ def test_a_living_run_is_not_moved_away(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="in use by another run"):
         opened(tmp_path / "run", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    saved(directory, 1)
     directory.close()
     opened(tmp_path / "run", overwrite=True).close()
     assert (tmp_path / "run.old-1/config.yaml").is_file()

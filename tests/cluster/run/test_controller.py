@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.records.opening import RunDirectoryError
+from cluster.records.checkpoints import RunDirectoryError
 from cluster.run.controller import RunFailed
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import ActorLost, Call, StartError

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.records.opening import RunDirectoryError, changed_options, config_sha256
+from cluster.records.checkpoints import RunDirectoryError
+from cluster.records.opening import changed_options, config_sha256
 from cluster.records.run_directory import RunDirectory
 from jobs.character.deepmimic_run import clone_config, trpo_config
 from jobs.command_line import main as cli
