@@ -89,7 +89,8 @@ class RewardSettings(TrackingRewardSettings):
     tmr_stats_path: str | None = None
     """Folder with TMR's own `mean.pt` and `std.pt`; by default searched for beside the weights."""
     tmr_text_model: str | None = None
-    """Text encoder whose tokens the TMR takes, if its folder has no `config.json` that names it."""
+    """Text encoder whose tokens the TMR takes, if its folder has no `config.json` that names it, or names a class of
+    your own, `package.module:Class`, which only this option imports."""
     tmr_text_model_path: str | None = None
     """Local folder of that text encoder; by default the one that its name implies."""
     use_dense_reward: bool = False

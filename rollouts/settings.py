@@ -17,7 +17,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from motions.base.errors import UserError
 from motions.base.named import require_named
 from motions.settings import BUILTIN, Affects, Effect, Retired, Settings, redeclared
-from rollouts.registry import SAMPLERS
+from rollouts.registry import DENOISERS, SAMPLERS
 
 AmpDtype = Literal["fp32", "bf16", "fp16"]
 Blend = Literal["linear", "smooth", "cut"]
@@ -173,6 +173,10 @@ class CheckpointSettings(TextEncoderSettings):
     """Checkpoint of the base policy: `builtin` (weights that come with kinetune), an MDM file such as
     `save/humanml_enc_512_50steps/model000750000.pt` with `args.json` beside it, or its folder (the latest step)."""
 
+    arch: str = "auto"
+    """Architecture of the network: `auto` (what args.json says), a name that args.json may hold, or a class of your own
+    as `package.module:Class`, which only this option imports, not args.json."""
+
     use_ema: bool | None = None
     """Use the averaged (`model_avg`) or the last weights of a checkpoint with both; by default as args.json says."""
 
@@ -198,6 +202,11 @@ class CheckpointSettings(TextEncoderSettings):
 
     text_cache_dir: str | None = Field(default=None, min_length=1)
     """Folder for text embeddings, shared between runs and processes; by default they are kept in memory only."""
+
+    @field_validator("arch")
+    @classmethod
+    def _known_arch(cls, value: str) -> str:
+        return value if value == "auto" else require_named("arch", value, DENOISERS)
 
 
 class PolicySettings(CheckpointSettings):

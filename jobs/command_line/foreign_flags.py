@@ -34,7 +34,6 @@ FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
     "fps": ForeignFlag("the frame rate is the skeleton's, 20 for humanml and 12.5 for kit", ("20", "20.0")),
     "cuda": ForeignFlag("--device chooses where the policy runs; give --device cpu to leave the GPU", ("true", "1")),
     "external_mode": ForeignFlag("there is no such mode", OFF),
-    "arch": ForeignFlag(_CHECKPOINT, ("trans_enc",)),
     "emb_trans_dec": ForeignFlag(_CHECKPOINT, OFF),
     **dict.fromkeys(
         ("layers", "latent_dim", "mask_frames", "pos_embed_max_len", "noise_schedule"), ForeignFlag(_CHECKPOINT)
@@ -84,7 +83,7 @@ FOREIGN_TO_PRETRAIN: dict[str, ForeignFlag] = {
 FOREIGN_TO_GENERATE: dict[str, ForeignFlag] = {
     name: FOREIGN_TO_GRPO[name]
     for name in (
-        *("cuda", "external_mode", "arch", "emb_trans_dec", "layers", "latent_dim", "mask_frames", "cond_mask_prob"),
+        *("cuda", "external_mode", "emb_trans_dec", "layers", "latent_dim", "mask_frames", "cond_mask_prob"),
         *("pos_embed_max_len", "unconstrained", "noise_schedule", "diffusion_steps", "sigma_small"),
         *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
     )

@@ -73,6 +73,10 @@ class EvaluationSettings(Settings):
     """TMR that evaluates the policy before and after the training and must not be the one that rewards it: `builtin`,
     the folder or file of a TMR, or `none`."""
 
+    judge_text_model: str | None = Field(default=None, min_length=1)
+    """Text encoder of the judge, if its folder has no `config.json` that names it, or names a class of your own,
+    `package.module:Class`, which only this option imports."""
+
 
 class GRPOConfig(Settings):
     """Fine-tuning by group-relative policy optimisation (GRPO)."""

@@ -17,6 +17,7 @@ from jobs.configs.generate import GenerateConfig, GenerationSettings
 from jobs.report.gallery import GalleryRow, render_gallery
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from motions.base.named import named_in_file
 from motions.data.composites import split_prompt
 from motions.data.dataset import load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts
@@ -97,7 +98,7 @@ def recorded_sampler(model_path: str, settings: DenoisingSettings) -> DenoisingS
     """The settings with the sampler of the model's args.json where the user chose none; says what was taken.
 
     Raises:
-        UserError: args.json records a sampler that does not exist.
+        UserError: args.json records a sampler that does not exist, or a class to import.
     """
     file = find_checkpoint(model_path)
     recorded = dict(read_model_args(file).model_extra or {})
@@ -111,6 +112,7 @@ def recorded_sampler(model_path: str, settings: DenoisingSettings) -> DenoisingS
     if not taken:
         return settings
     source = file.parent / ARGS_FILE
+    named_in_file(f"{source}: sampler", str(taken.get("sampler", "")), "sampler")
     try:
         checked = DenoisingSettings.model_validate(taken)
     except ValidationError as error:

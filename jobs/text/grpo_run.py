@@ -109,7 +109,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     if config.rewards.beta_s:
         reward = load_embedder(config.rewards.model_copy(update={"reward_device": "cpu"}), config.policy)
         reward.check_skeleton(policy.skeleton)
-    judge = load_judge(config.evaluation.judge_path, policy.skeleton, config.policy)
+    judge = load_judge(config.evaluation.judge_path, policy.skeleton, config.policy, config.evaluation.judge_text_model)
     if judge is not None and reward is not None and judge.has_weights_of(reward):
         raise UserError(
             f"judge_path {config.evaluation.judge_path}: these are the weights of the reward, which cannot judge what "

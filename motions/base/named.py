@@ -6,6 +6,8 @@ importing what it names.
     SAMPLERS = {"ddpm": "rollouts.diffusion.samplers:DDPM"}
     load_named("sampler", "ddpm", SAMPLERS)               # the class DDPM
     load_named("sampler", "mine.samplers:Euler", SAMPLERS)
+
+A class of one's own is imported, which runs code, so only an option may name one: `named_in_file` refuses it elsewhere.
 """
 
 from __future__ import annotations
@@ -27,6 +29,24 @@ def require_named(option: str, name: str, registry: Mapping[str, str]) -> str:
     if name in registry or all(part.isidentifier() for part in (*module.split("."), attribute)):
         return name
     raise UserError(f"{option} is {name!r}; legal: {', '.join(registry)}, or package.module:Class")
+
+
+def named_in_file(place: str, name: str, option: str) -> str:
+    """A name that a file gives, such as the args.json of a downloaded checkpoint.
+
+    Args:
+        place: file and field, for the message.
+        option: with which a user may name the class.
+
+    Raises:
+        UserError: it is `package.module:Class`.
+    """
+    if ":" in name:
+        raise UserError(
+            f"{place} is {name!r}, a class to import. Importing runs code, which a file may not ask for; if you "
+            f"trust it, give --{option} {name}"
+        )
+    return name
 
 
 def load_named(option: str, name: str, registry: Mapping[str, str]) -> Any:

@@ -208,11 +208,14 @@ def generate(
     return [worker.run(request, version)[0] for request in requests]
 
 
-def load_judge(path: str, skeleton: Skeleton, texts: CheckpointSettings | None = None) -> Embedder | None:
+def load_judge(
+    path: str, skeleton: Skeleton, texts: CheckpointSettings | None = None, text_model: str | None = None
+) -> Embedder | None:
     """The judge that `judge_path` selects: `builtin`, the folder or file of a TMR, or `none`.
 
     Args:
         skeleton: skeleton of the motions.
+        text_model: name of its text encoder; by default what its config.json says.
         texts: options of the text encoder, as in `rewards.tmr.scorer.load_embedder`.
 
     Raises:
@@ -223,7 +226,7 @@ def load_judge(path: str, skeleton: Skeleton, texts: CheckpointSettings | None =
     if path == "none":
         return None
     folder = str(BUILTIN_JUDGE_FOLDER) if path == "builtin" else path
-    judge = load_embedder(RewardSettings(tmr_checkpoint_path=folder), texts)
+    judge = load_embedder(RewardSettings(tmr_checkpoint_path=folder, tmr_text_model=text_model), texts)
     try:
         judge.check_skeleton(skeleton)
     except ValueError as error:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from motions.base.atomic import atomic_write
+from motions.base.named import named_in_file
 from motions.skeleton.normalization import Normalizer
 from rewards.tmr.components import COMPONENTS, State, TMRCheckpointError, read_component_files, read_components
 from rewards.tmr.network import NORMALIZATION_EPS, TMR, TMRConfig
@@ -70,6 +71,7 @@ def load_tmr(
 
     Raises:
         TMRCheckpointError: missing file, other kind of network, missing or unexpected tensor, wrong shape, not finite.
+        UserError: config.json names a class to import as the text encoder.
     """
     if path is not None:
         if text_encoder or motion_encoder or motion_decoder:
@@ -92,7 +94,8 @@ def load_tmr(
             f"{normalizer.num_features}{'; text and motion encoder look swapped' if swapped else ''}"
         )
     name = text_encoder_name or _text_encoder_name(settings, config, source)
-    fingerprint = _setting(settings, "data", "text_to_token_emb", "fingerprint") if text_encoder_name is None else None
+    stated = _setting(settings, "data", "text_to_token_emb") or {}
+    fingerprint = stated.get("fingerprint") if stated.get("modelname") == name else None
     tmr = TMR(config, normalizer, name, text_encoder_fingerprint=fingerprint, with_decoder=with_decoder)
     matched = {}
     for component in COMPONENTS[: 3 if with_decoder else 2]:
@@ -239,7 +242,7 @@ def _infer_config(states: dict[str, State], settings: Mapping[str, Any], source:
 def _text_encoder_name(settings: Mapping[str, Any], config: TMRConfig, source: Path) -> str:
     name = _setting(settings, "data", "text_to_token_emb", "modelname")
     if isinstance(name, str) and name:
-        return name
+        return named_in_file(f"TMR {source}: modelname of config.json", name, "tmr_text_model (or --judge_text_model)")
     if config.text_dim == _OFFICIAL_TEXT_DIM:
         return _OFFICIAL_TEXT_ENCODER
     raise TMRCheckpointError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from motions.base.errors import UserError
+from motions.base.named import named_in_file
 from rollouts.checkpoints.mdm_files import LoadedMDM, find_checkpoint, load_mdm
-from rollouts.checkpoints.model_args import read_model_args
+from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.settings import PolicySettings, SamplingSettings
@@ -47,7 +48,11 @@ def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: Sampling
 def load_base(settings: PolicySettings) -> LoadedMDM:
     """The checkpoint that the settings name, without adapters."""
     return load_mdm(
-        settings.model_path, use_ema=settings.use_ema, stats_path=settings.stats_path, skeleton=settings.skeleton
+        settings.model_path,
+        arch=None if settings.arch == "auto" else settings.arch,
+        use_ema=settings.use_ema,
+        stats_path=settings.stats_path,
+        skeleton=settings.skeleton,
     )
 
 
@@ -55,12 +60,14 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
     """The text encoder of the policy, chosen by args.json; does not read the weights.
 
     Raises:
-        UserError: it cannot be loaded, or is not the one that the policy was trained with (by width, or by the
-            fingerprint that kinetune's checkpoints hold).
+        UserError: it cannot be loaded, is a class of which only args.json speaks, or is not the one that the policy was
+            trained with (by width, or by the fingerprint that kinetune's checkpoints hold).
     """
     file = find_checkpoint(settings.model_path)
     args = read_model_args(file)
-    name = args.text_encoder if settings.text_encoder == "auto" else settings.text_encoder
+    name = settings.text_encoder
+    if name == "auto":
+        name = named_in_file(f"{file.with_name(ARGS_FILE)}: text_encoder_type", args.text_encoder, "text_encoder")
     encoder = load_text_encoder(
         name,
         settings.text_encoder_path,

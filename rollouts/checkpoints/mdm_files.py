@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from motions.base.atomic import atomic_write
+from motions.base.named import named_in_file
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 from rollouts.checkpoints.file_kinds import CheckpointError, describe_contents, read_torch_file
@@ -82,6 +83,7 @@ class LoadedMDM:
 def load_mdm(
     path: str | Path,
     *,
+    arch: str | None = None,
     use_ema: bool | None = None,
     stats_path: str | Path | None = None,
     skeleton: str | None = None,
@@ -90,6 +92,7 @@ def load_mdm(
 
     Args:
         path: built-in name, file or folder.
+        arch: architecture, a registered name or `package.module:Class`; None for that of args.json.
         use_ema: whether to load averaged weights from a file with both; None for the choice of args.json.
         stats_path: folder with Mean.npy and Std.npy; None for the checkpoint's folder, if they are there.
         skeleton: name of the skeleton; None for that of args.json.
@@ -97,11 +100,11 @@ def load_mdm(
     Raises:
         CheckpointError: no such file, another kind of file, names or shapes that do not match, numbers not finite.
         ModelArgsError: args.json missing, broken, or of a model that is not supported.
-        UserError: broken statistics, unknown skeleton.
+        UserError: broken statistics, unknown skeleton, an args.json that names a class to import.
     """
     file = find_checkpoint(path)
-    choices = _weights_in(read_torch_file(file), file, _class_of(file))
-    args = read_model_args(file)
+    choices = _weights_in(read_torch_file(file), file, _class_of(file, arch))
+    args = _args_of(file, arch)
     try:
         args.require_supported()
         name = skeleton or args.skeleton_name
@@ -252,11 +255,20 @@ def _latest(folder: Path) -> Path:
     return (steps or final)[-1]
 
 
-def _class_of(file: Path) -> type[DenoiserNetwork]:
-    """The class that args.json names. MDM's where it names none: what is wrong with it is told later, since the
+def _args_of(file: Path, arch: str | None) -> ModelArgs:
+    """The arguments of a file, with the architecture that the user names instead of the file's."""
+    args = read_model_args(file)
+    if arch is not None:
+        return args.model_copy(update={"arch": arch})
+    named_in_file(f"{file.with_name(ARGS_FILE)}: arch", args.arch, "arch")
+    return args
+
+
+def _class_of(file: Path, arch: str | None) -> type[DenoiserNetwork]:
+    """The class of the architecture. MDM's where none is named: what is wrong with args.json is told later, since the
     contents of another kind of file say more about a mistake than the lack of an args.json."""
     try:
-        args = read_model_args(file)
+        args = _args_of(file, arch)
     except ModelArgsError:
         return denoiser_class("trans_enc")
     return denoiser_class(args.arch if args.has_denoiser else "trans_enc")

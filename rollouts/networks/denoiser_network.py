@@ -8,8 +8,8 @@ that a sampler computes the embeddings of text, null text and all time steps onc
     x0 = network.denoise(x_t, text, time, frame_mask, text_mask)
 
 It also says how it is described in args.json, how its weights are named in files, and where adapters may go. A new
-architecture is a subclass in a module of its own and a line in `rollouts.registry.DENOISERS`; a checkpoint whose
-args.json has `"arch": "package.module:Class"` needs no line.
+architecture is a subclass in a module of its own and a line in `rollouts.registry.DENOISERS`; one that
+`--arch package.module:Class` names needs no line.
 
 Legend: B batch, T frames, D motion features, L text tokens, E width of the text encoder's output.
 """

@@ -177,6 +177,8 @@ def test_one_of_each_is_added_without_touching_the_product(
         tiny_models,
         tmp_path / "run",
         model_path=toy_policy,
+        arch=f"{HERE}:WordDenoiser",
+        text_encoder=f"{HERE}:Letters",
         sampler=f"{HERE}:HalfNoise",
         policy_loss=f"{HERE}:unclipped",
         extra_rewards=f"{HERE}:Stillness=0.5",
@@ -190,8 +192,10 @@ def test_one_of_each_is_added_without_touching_the_product(
     assert used == {"reward", "denoiser", "sampler", "policy loss", "text encoder"}
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert any("reward/stillness" in line for line in lines) and not any("reward/semantic" in line for line in lines)
-    exported = load_mdm(tmp_path / "run").network
-    assert isinstance(exported, WordDenoiser) and exported.args() == load_mdm(toy_policy).network.args()
+    exported, start = (
+        load_mdm(folder, arch=f"{HERE}:WordDenoiser").network for folder in (tmp_path / "run", toy_policy)
+    )
+    assert isinstance(exported, WordDenoiser) and exported.args() == start.args()
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 

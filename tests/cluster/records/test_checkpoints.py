@@ -69,9 +69,7 @@ def test_without_anything_intact_the_resume_is_refused_and_changes_nothing(tmp_p
     before = snapshot(run)
     config = ToyConfig(save_dir=run, resume=True)
     for attempt in (lambda: inspect(config, config=config), lambda: opened(run, resume=True)):
-        with pytest.raises(
-            RunDirectoryError, match=r"is missing, and no checkpoint is intact.*overwrite"
-        ):
+        with pytest.raises(RunDirectoryError, match=r"is missing, and no checkpoint is intact.*overwrite"):
             attempt()
     assert snapshot(run) == before
 
