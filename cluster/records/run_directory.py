@@ -62,6 +62,7 @@ from cluster.records.opening import (
 from cluster.settings import RunSettings
 from motions.base.atomic import WriteError, atomic_write
 from motions.base.errors import UserError
+from motions.base.safe_files import read_tensor_file
 from motions.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -240,14 +241,12 @@ class RunDirectory:
         Raises:
             RunDirectoryError: a file is missing, or its SHA-256 differs from the manifest's.
         """
-        import torch
-
         assert self.manifest is not None
         folder = self.checkpoints / self.manifest.checkpoint
         problem = damage(folder, self.manifest)
         if problem is not None:
             raise RunDirectoryError(problem)
-        return torch.load(folder / LEARNER_STATE, map_location="cpu", weights_only=True)
+        return read_tensor_file(folder / LEARNER_STATE)
 
     def close(self) -> None:
         """Releases the lock, so that other processes can open the directory."""

@@ -26,6 +26,7 @@ from jobs.report.document import Chart, Series, Tile, Verdict
 from jobs.report.records import read_evaluation, read_records
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from motions.base.safe_files import read_array_file
 from motions.settings import flat_values
 
 COLUMNS: tuple[ScoreColumn, ...] = (
@@ -232,16 +233,16 @@ def _direction(degrees: str) -> str:
 def _imitations(path: Path) -> list[Imitation]:
     if not path.is_file():
         return []
-    with np.load(path, allow_pickle=False) as content:
-        return [
-            Imitation(
-                title=f"from phase {phase:.2f}",
-                reference=content[f"reference{index}"],
-                policy=content[f"policy{index}"],
-                score=f"survives {len(content[f'policy{index}']) / float(content['control_hz']):.1f} s",
-            )
-            for index, phase in enumerate(content["phases"])
-        ]
+    content = read_array_file(path)
+    return [
+        Imitation(
+            title=f"from phase {phase:.2f}",
+            reference=content[f"reference{index}"],
+            policy=content[f"policy{index}"],
+            score=f"survives {len(content[f'policy{index}']) / float(content['control_hz']):.1f} s",
+        )
+        for index, phase in enumerate(content["phases"])
+    ]
 
 
 def _video(folder: Path) -> tuple[bytes | None, str]:

@@ -6,6 +6,7 @@ copy. The files that it uses are listed in docs/reference/file_formats.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, Verdict, render
 from jobs.report.records import read_evaluation, read_json, read_records
 from motions.base.atomic import atomic_write
+from motions.base.safe_files import read_array_file
 from motions.data.prompts import Prompt, load_prompts
 from motions.settings import flat_values
 from motions.skeleton.skeletons import Skeleton, get_skeleton
@@ -259,12 +261,12 @@ def _comparisons(samples: Path, skeleton: Skeleton) -> list[Comparison]:
     if not (samples / "before.npz").is_file() or not (samples / "after.npz").is_file():
         return []
     prompts = load_prompts(samples / "prompts.jsonl", fps=skeleton.fps)
-    with np.load(samples / "before.npz") as before, np.load(samples / "after.npz") as after:
-        chosen = _from_best_to_worst(before, after)
-        return [_comparison(before, after, int(i), prompts[int(before["prompt_index"][i])]) for i in chosen]
+    before, after = (read_array_file(samples / f"{name}.npz") for name in ("before", "after"))
+    chosen = _from_best_to_worst(before, after)
+    return [_comparison(before, after, int(i), prompts[int(before["prompt_index"][i])]) for i in chosen]
 
 
-def _from_best_to_worst(before: Any, after: Any) -> list[int]:
+def _from_best_to_worst(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> list[int]:
     """First samples of prompts, evenly spaced from the largest rise of the total to the largest fall."""
     first = np.unique(before["prompt_index"], return_index=True)[1]
     fall = before["terms/total"][first] - after["terms/total"][first]
@@ -273,7 +275,9 @@ def _from_best_to_worst(before: Any, after: Any) -> list[int]:
     return [int(ranked[round(place)]) for place in shown]
 
 
-def _comparison(before: Any, after: Any, index: int, prompt: Prompt) -> Comparison:
+def _comparison(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], index: int, prompt: Prompt
+) -> Comparison:
     length = int(before["lengths"][index])
     return Comparison(
         title=prompt.text,
@@ -287,7 +291,7 @@ def _comparison(before: Any, after: Any, index: int, prompt: Prompt) -> Comparis
     )
 
 
-def _scores(samples: Any, index: int) -> str:
-    names = [name for name in samples.files if name.startswith("terms/")]
+def _scores(samples: Mapping[str, np.ndarray], index: int) -> str:
+    names = [name for name in samples if name.startswith("terms/")]
     shown = [name for name in names if name.removeprefix("terms/") in ("total", "semantic", "physics")]
     return " · ".join(f"{name.removeprefix('terms/')} {samples[name][index]:.2f}" for name in shown)

@@ -23,6 +23,7 @@ from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
 from learners.cloning.learner import CloningLearner, CriticData, discounted_returns, fit_critic, num_validations
 from learners.cloning.settings import CloneRounds, CloningSettings
 from learners.workers import TrainContext, Workers
+from motions.base.safe_files import read_array_file
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller, save_controller
 from rollouts.control.vector_sampler import VectorSampler
 from rollouts.imitation.demonstrations import ActionFunction, Demonstrations, Expert, aggregate, collect
@@ -210,9 +211,9 @@ class _Run:
         """Continues after the last round of a checkpoint."""
 
         self.controller.load_state_dict(load_controller(folder, self.schema).controller.state_dict())
-        with np.load(folder / DATA_FILE, allow_pickle=False) as saved:
-            names = ("observations", "actions", "weights", "phases", "blocks")
-            self.data = Demonstrations.of(saved[name] for name in names)
+        saved = read_array_file(folder / DATA_FILE)
+        names = ("observations", "actions", "weights", "phases", "blocks")
+        self.data = Demonstrations.of(saved[name] for name in names)
         progress = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
         self.num_rounds, self.records = progress["num_rounds"], progress["records"]
 

@@ -7,7 +7,6 @@ standard deviation per feature, eps 1e-12).
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from motions.base.errors import UserError
+from motions.base.safe_files import read_tensor_file
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.skeletons import Skeleton
 
@@ -138,10 +138,7 @@ def _read(path: Path) -> np.ndarray:
         except (ValueError, EOFError) as error:
             raise UserError(f"{path}: not a plain NumPy array ({error})") from None
     if path.suffix == ".pt":
-        try:
-            value = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise UserError(f"{path}: not a tensor file ({str(error).splitlines()[0]})") from None
+        value = read_tensor_file(path)
         if not isinstance(value, torch.Tensor):
             raise UserError(f"{path}: holds a {type(value).__name__}, expected a tensor")
         return value.numpy()

@@ -1,6 +1,6 @@
 """Reads the components of a TMR from files: formats that are accepted, and how they are recognised.
 
-Accepted (all loaded with `weights_only=True`):
+Accepted (all loaded without running code from them):
 
 * a run folder of TMR's code: `last_weights/{text_encoder,motion_encoder,motion_decoder}.pt`, each a plain state dict;
   or that `last_weights` folder itself; or single files (a plain state dict, or one under `model`, `state_dict` or the
@@ -16,7 +16,6 @@ must be finite.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from motions.base.errors import UserError
+from motions.base.safe_files import TensorFileError, read_tensor_file
 
 State = dict[str, Tensor]
 COMPONENTS = ("text_encoder", "motion_encoder", "motion_decoder")
@@ -139,15 +139,10 @@ def _read_torch(path: Path) -> Any:
     if start[:1] != b"\x80" and start != b"PK":  # A pickle stream (before torch 1.6) or a zip archive.
         raise TMRCheckpointError(f"TMR {path}: not a torch file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0] if str(error) else "not a torch file"
-        raise TMRCheckpointError(
-            f"TMR {path}: cannot be read safely ({reason}). Files that hold more than tensors and plain values are not "
-            "opened; split a Lightning checkpoint into its three state dicts with the original's extract.py first"
-        ) from error
-    except (RuntimeError, EOFError, IndexError, KeyError) as error:
-        raise TMRCheckpointError(f"TMR {path}: damaged or not a torch file ({str(error).splitlines()[0]})") from error
+        return read_tensor_file(path)
+    except TensorFileError as error:
+        remedy = "; split a Lightning checkpoint into its three state dicts with the original's extract.py first"
+        raise TMRCheckpointError(f"TMR {error}{remedy if error.holds_objects else ''}") from error
 
 
 def _component_of(name: str) -> str | None:

@@ -7,9 +7,6 @@ given. Kinds are recognised by content: keys of state dicts, magic numbers.
 from __future__ import annotations
 
 import json
-import pickle
-import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,16 +16,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from motions.base.errors import UserError
+from motions.base.safe_files import TensorFileError, read_tensor_file
 from rollouts.networks.mdm_config import FILE_KIND
 
 _GUO_PARTS = ("movement_encoder", "motion_encoder", "text_encoder")
-
-
-# Exceptions of torch.load on damaged files, found by damaging thousands of files.
-_TORCH_LOAD_ERRORS = (
-    *(pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError),
-    *(AssertionError, OverflowError, OSError, struct.error, zipfile.BadZipFile),
-)
 
 
 class CheckpointError(UserError):
@@ -44,14 +35,10 @@ def read_torch_file(path: Path) -> Any:
     if (kind := _kind_by_bytes(path)) is not None:
         raise CheckpointError(f"{path} is {kind}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except _TORCH_LOAD_ERRORS as error:
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
-            raise CheckpointError(
-                f"{path} holds Python objects beside tensors, which are not loaded because they could run code; save "
-                "the state dict alone: torch.save(model.state_dict(), ...)"
-            ) from error
-        raise CheckpointError(f"{path} is no torch file, or damaged ({_first_line(error)})") from error
+        return read_tensor_file(path)
+    except TensorFileError as error:
+        remedy = "; save the state dict alone: torch.save(model.state_dict(), ...)" if error.holds_objects else ""
+        raise CheckpointError(f"{error}{remedy}") from error
 
 
 def describe_contents(contents: Any) -> str:
@@ -129,8 +116,8 @@ def _kind_by_bytes(path: Path) -> str | None:
 def _describe_numpy(path: Path) -> str:
     try:
         shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    except ValueError as error:
-        return f"a NumPy file that is damaged or holds pickled objects ({error})"
+    except (ValueError, EOFError):
+        return "a NumPy file that is damaged or holds Python objects"
     return f"a NumPy array {tuple(shape)}{_statistics_hint(len(shape))}"
 
 
@@ -153,7 +140,3 @@ def _describe_json(path: Path) -> str | None:
 
 def _statistics_hint(num_axes: int) -> str:
     return ", as statistics of a dataset are; give their folder as --stats_path" if num_axes == 1 else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

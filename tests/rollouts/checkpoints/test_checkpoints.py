@@ -247,7 +247,7 @@ def test_files_that_are_no_torch_files_are_named(tmp_path: Path) -> None:
             r"a NumPy array \(263,\), as statistics .*--stats_path",
         ),
         "motion.npy": (lambda path: np.save(path, np.zeros((60, 263))), r"a NumPy array \(60, 263\)$"),
-        "composite.npy": (pickled, "a NumPy file that is damaged or holds pickled objects"),
+        "composite.npy": (pickled, "a NumPy file that is damaged or holds Python objects"),
         "results.npz": (lambda path: np.savez(path, a=np.zeros(2)), "a NumPy archive"),
         "args.json": (content(b'{"arch": "trans_enc"}'), "a JSON file"),
         "x.safetensors": (content(b"12345678"), "a damaged safetensors file"),
@@ -434,7 +434,7 @@ def test_the_text_encoder_is_the_one_the_policy_was_trained_with(
             network(), DiffusionSchedule("cosine", 10), "humanml3d", name, text_encoder_fingerprint=fingerprint
         )
         save_mdm(tmp_path, 3, network(), args, normalizer())
-        return PolicySettings(model_path=str(tmp_path), max_text_tokens=6, truncate_text=True)
+        return PolicySettings(model_path=str(tmp_path), text_encoder=name, max_text_tokens=6, truncate_text=True)
 
     for known in ("twelve", None):
         encoder = load_policy_text_encoder(save(known))
