@@ -54,6 +54,7 @@ class Actor:
 
     def __init__(self, role: Role, name: str, group: PlacementGroup, bundle: int) -> None:
         self.name = name
+        self._role = role.name
         # Ray's types know neither `concurrency_groups` nor that the proxy is a handle.
         decorate: Any = ray.remote
         remote = decorate(concurrency_groups={CONTROL: 1})(HostActor).options(
@@ -74,7 +75,8 @@ class Actor:
 
     def call(self, method: str, label: str, num_outputs: int, shape: Shape, parts: list[Any]) -> list[ray.ObjectRef]:
         """Starts a call; returns references of the outputs, followed by that of the statistics."""
-        options = self._actor.call.options(num_returns=num_outputs + 1, name=label)
+        # Ray publishes the name on a port that asks for no token, so it is without the prompt that the label may hold.
+        options = self._actor.call.options(num_returns=num_outputs + 1, name=f"{self._role}.{method}")
         return options.remote(method, label, num_outputs, shape, *parts)
 
     def stack(self) -> str:

@@ -6,8 +6,8 @@ Cases:
 second runtime environment.
 3. With an address: the working directory is uploaded (without what .rayignore and .gitignore name), and kinetune's
 packages with it, because the other machines do not have them. The size is checked first.
-4. Otherwise a new cluster is started on this machine, with token authentication as Ray configures it and with as many
-logical CPUs as the plan needs, even if there are fewer cores, so that a small machine works through the calls in turn.
+4. Otherwise a new cluster is started on this machine, with Ray's token authentication and with as many logical CPUs as
+the plan needs, even if there are fewer cores, so that a small machine works through the calls in turn.
 
 Workers find kinetune's packages and the user's own modules in the uploaded directory; on a new local cluster they get
 the driver's module path.
@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -143,7 +144,29 @@ def upload_megabytes(folder: Path) -> float:
     return total / 1e6
 
 
+def protect_token(environ: Mapping[str, str] = os.environ, *, create: bool = False) -> None:
+    """Makes the file of Ray's authentication token readable by its owner alone.
+
+    Ray itself makes the file readable by everybody, and whoever has the token can run code on the cluster.
+
+    Args:
+        create: make a token, as Ray does for a new cluster, if there is none.
+    """
+    if environ.get("RAY_AUTH_MODE", "token") != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & environ.keys():
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    # What cannot be done here, such as in a home that is read-only, Ray reports in its own words.
+    with suppress(OSError):
+        if path.exists():
+            path.chmod(0o600)
+        elif create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+
+
 def _start(settings: ConnectionSettings, needed_cpus: float) -> None:
+    protect_token(create=True)
     store = None if settings.object_store_mb is None else settings.object_store_mb * 10**6
     ray.init(
         address="local",
@@ -161,6 +184,7 @@ def attach(address: str) -> None:
     Raises:
         ConnectionFailed: there is no answer, or the code is too large.
     """
+    protect_token()
     host, _, port = address.rpartition(":")
     try:
         if port.isdecimal():

@@ -149,13 +149,17 @@ def render_page(
         facts=facts_table(list(facts)),
         configuration=html.escape(configuration),
         version=metadata_version(),
-        # "</" would end the script element that holds the data.
-        data=json.dumps(data, allow_nan=False).replace("</", "<\\/"),
+        data=embedded(data),
         style=asset("page.css"),
         viewer_script=asset("viewer.js"),
         charts_script=asset("charts.js"),
         page_script=asset("page.js"),
     )
+
+
+def embedded(data: Mapping[str, object]) -> str:
+    """JSON for a script element. A `<` of a prompt could end the element, or keep it from ending (`<!--<script>`)."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
 
 
 def metadata_version() -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs.report.document import PALETTES, asset, motion_data, skeleton_data
+from jobs.report.document import PALETTES, asset, embedded, motion_data, skeleton_data
 
 if TYPE_CHECKING:
     from motions.data.prompts import Prompt
@@ -84,8 +83,7 @@ def render_gallery(rows: Sequence[GalleryRow], skeleton: Skeleton, lead: str) ->
         style=asset("page.css"),
         lead=html.escape(lead),
         views=views,
-        # "</" would end the script element that holds the data.
-        data=json.dumps(data, allow_nan=False).replace("</", "<\\/"),
+        data=embedded(data),
         scripts=asset("viewer.js") + asset("page.js"),
     )
 

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from cluster.runtime.connect import MAX_UPLOAD_MB, ROOT, ConnectionFailed, attach, upload, upload_megabytes
+from cluster.runtime.connect import (
+    MAX_UPLOAD_MB,
+    ROOT,
+    ConnectionFailed,
+    attach,
+    protect_token,
+    upload,
+    upload_megabytes,
+)
 
 USER_MODULE = """
 import numpy as np
@@ -70,6 +78,20 @@ def test_an_upload_that_is_too_large_is_refused(tmp_path: Path) -> None:
 
 def test_the_repository_itself_is_small_enough_to_upload() -> None:
     assert upload_megabytes(ROOT) < 50
+
+
+def test_the_token_of_a_cluster_is_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    token = tmp_path / ".ray/auth_token"
+    for environ in ({}, {"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "x"}):
+        protect_token(environ, create=bool(environ))
+        assert not token.exists()
+    protect_token({}, create=True)
+    written = token.read_text()
+    assert len(written) == 64 and token.stat().st_mode & 0o777 == 0o600
+    token.chmod(0o644)
+    protect_token({"RAY_AUTH_MODE": "token"}, create=True)
+    assert token.read_text() == written and token.stat().st_mode & 0o777 == 0o600
 
 
 def test_no_cluster_at_an_address_is_one_clear_error() -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 import traceback
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import ray
 
-from cluster.runtime.connect import connect
+from cluster.runtime.connect import Connection, connect
 from cluster.runtime.on_ray import RayRuntime
 from cluster.runtime.protocol import ActorLost, CallFailed, Role, StartError
 from cluster.settings import ConnectionSettings
@@ -140,6 +141,18 @@ def test_an_actor_is_given_few_calls_at_a_time(runtime: RayRuntime) -> None:
     for _ in runtime.wait(calls):
         assert sum(call.state == "dispatched" for call in calls) <= 4
     assert {call.stats.actor for call in calls if call.stats} == {"worker-0", "worker-1"}
+
+
+def test_no_prompt_is_published_at_the_metrics_endpoint(runtime: RayRuntime, ray_cluster: Connection) -> None:
+    """The endpoint asks for no token, and Ray publishes the names of calls there."""
+    runtime.result(runtime.submit("worker", "add", 1, label="rollout of a diary entry").output)
+
+    def published() -> str:
+        with urllib.request.urlopen(ray_cluster.metrics_urls[0]) as answer:
+            return answer.read().decode()
+
+    wait_until(lambda: 'Name="worker.add"' in published())
+    assert "diary" not in published()
 
 
 def test_an_exception_is_final_and_named_and_ends_what_depends_on_it(runtime: RayRuntime) -> None:

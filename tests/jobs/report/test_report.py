@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from motions.data.prompts import Prompt, Segment, save_prompts
 from motions.skeleton.skeletons import HUMANML3D
 
 NUM_FRAMES = 40
+HOSTILE = "kicks <!--<script> </script><b>"
+"""Ends the element that holds the data, or keeps it from ending, unless it is escaped."""
 CONFIG = {
     "model_path": "builtin",
     "use_lora": True,
@@ -71,9 +74,10 @@ def run_directory(tmp_path: Path) -> Path:
     )
     evaluation = {"num_prompts": 2, "num_seeds": 1, "sampler": "10 deterministic DDIM steps", "rows": rows}
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
-    text = "a person walks forward, then kicks </script><b>"
     prompts = [
-        Prompt(text, (Segment("a person walks forward", 25), Segment("kicks </script><b>", 15))),
+        Prompt(
+            f"a person walks forward, then {HOSTILE}", (Segment("a person walks forward", 25), Segment(HOSTILE, 15))
+        ),
         Prompt("a man sways", (Segment("a man sways", NUM_FRAMES),)),
     ]
     save_prompts(samples / "prompts.jsonl", prompts)
@@ -96,7 +100,7 @@ def test_report_shows_the_numbers_of_the_run(run_directory: Path) -> None:
         (30.0, 0.85, 0.8, 0.9),
     ]
     assert [len(comparison.before) for comparison in document.comparisons] == [NUM_FRAMES, NUM_FRAMES]
-    assert document.comparisons[0].segments == [("a person walks forward", 0, 25), ("kicks </script><b>", 25, 40)]
+    assert document.comparisons[0].segments == [("a person walks forward", 0, 25), (HOSTILE, 25, 40)]
 
 
 def test_prompts_are_shown_from_the_largest_rise_to_the_largest_fall(run_directory: Path) -> None:
@@ -124,7 +128,9 @@ def test_the_note_speaks_of_a_judge_only_where_there_is_one(run_directory: Path)
 def test_page_needs_no_network_and_escapes_prompts(run_directory: Path) -> None:
     page = write_report(run_directory).read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "") and "https://" not in page
-    assert "kicks </script>" not in page
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert "<" not in data
+    assert json.loads(data)["comparisons"][0]["segments"][1]["text"] == HOSTILE
 
 
 def test_charts_without_numbers_are_left_out() -> None:
