@@ -24,11 +24,11 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Linear as LoraLinear
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
 from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.settings import PolicySettings
 
@@ -158,7 +158,7 @@ def save_adapter(folder: str | Path, network: DenoiserNetwork, base_model: str |
     with atomic_write(target / CONFIG_FILE) as file:
         file.write((json.dumps(described, indent=2, sort_keys=True) + "\n").encode())
     with atomic_write(target / WEIGHTS_FILE) as file:
-        file.write(save(tensors, metadata={"format": "pt", _BASE_KEY: base_fingerprint(network)}))
+        file.write(safetensors_bytes(tensors, {"format": "pt", _BASE_KEY: base_fingerprint(network)}))
     return target
 
 

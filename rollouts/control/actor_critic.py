@@ -26,11 +26,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
 from rollouts.control.observation_statistics import ObservationStatistics
 
 CONTROLLER_FILE = "controller.safetensors"
@@ -211,7 +211,7 @@ def save_controller(
         raise ValueError(f"{path}: schema and extra must be plain JSON: {error}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        file.write(save(tensors, metadata))
+        file.write(safetensors_bytes(tensors, metadata))
     return path
 
 

@@ -281,3 +281,11 @@ def test_adapters_that_have_no_place_are_refused() -> None:
         PolicySettings(merge_adapter=True)
     with pytest.raises(ValidationError, match="use_lora is off and adapter_path is given"):
         PolicySettings(use_lora=False, adapter_path="x")
+
+
+def test_equal_adapters_are_equal_files(tmp_path: Path) -> None:
+    files = []
+    for number in range(8):
+        folder = save_adapter(tmp_path / str(number), adapted(), "somewhere")
+        files.append([(folder / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")])
+    assert all(file == files[0] for file in files)

@@ -220,3 +220,10 @@ def test_a_diverged_controller_is_not_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="plain JSON"):
         save_controller(tmp_path, controller(), {"tensor": torch.zeros(1)})
+
+
+def test_equal_controllers_are_equal_files(tmp_path: Path) -> None:
+    extra = {"name": "Bewegung für alle", "steps": 3}
+    files = [save_controller(tmp_path / str(n), controller(), SCHEMA, extra).read_bytes() for n in range(8)]
+    assert all(file == files[0] for file in files)
+    assert load_controller(tmp_path / "0", SCHEMA).extra == extra
