@@ -70,7 +70,7 @@ class Telemetry:
         self._started: float | None = None
         self._first_step = step
         self._bar = (
-            tqdm(total=self._num_steps, initial=step, unit="step", file=self._stream, **_bar_size(self._stream))
+            _Bar(total=self._num_steps, initial=step, unit="step", file=self._stream, **_bar_size(self._stream))
             if self._stream.isatty()
             else None
         )
@@ -152,6 +152,15 @@ class Telemetry:
         if self._trace is not None:
             with atomic_write(self._trace) as file:
                 file.write(json.dumps({"traceEvents": self._events}).encode())
+
+
+class _Bar(tqdm):
+    """A progress bar by a clock that is never set, unlike tqdm's own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._time = time.monotonic
+        self.start_t = self.last_print_t = self._time()
 
 
 def _bar_size(stream: TextIO) -> dict[str, Any]:

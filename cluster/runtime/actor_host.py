@@ -64,10 +64,10 @@ class ActorHost:
             Exception: any exception of the method.
         """
         self._thread_id = threading.get_ident()
-        started = time.time()
+        started, clock = time.time(), time.monotonic()
         with self._numerics():
             result = getattr(self._object, method)(*unflatten(shape, parts))
-        stats = CallStats(self._name, label, started, time.time(), os.getpid())
+        stats = CallStats(self._name, label, started, time.monotonic() - clock, os.getpid())
         if num_outputs == 1:
             return result, stats
         if not isinstance(result, tuple) or len(result) != num_outputs:

@@ -50,18 +50,15 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class CallStats:
-    """When and where a call ran; `started` and `stopped` are `time.time()` of that machine."""
+    """When and where a call ran."""
 
     actor: str
     label: str
     started: float
-    stopped: float
+    """`time.time()` of that machine."""
+    seconds: float
+    """Duration of the call, by a clock that is never set."""
     pid: int
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock duration of the call."""
-        return self.stopped - self.started
 
 
 @dataclass(eq=False, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -153,8 +154,12 @@ def test_a_best_checkpoint_of_a_step_that_is_done_again_is_dropped(tmp_path: Pat
     options = {"best_metric": "loss", "best_mode": "min"}
     job(tmp_path, num_steps=4, **options)
     best = json.loads((tmp_path / "manifest.json").read_text())["best"]["folder"]
-    for folder in ("best/step_000000006", "best/.step_000000006", "checkpoints/step_000000006"):
-        (tmp_path / folder).mkdir()
+    manifest = json.loads((tmp_path / best / "manifest.json").read_text())
+    shutil.copytree(tmp_path / best, tmp_path / "best/step_000000006")
+    (tmp_path / "best/step_000000006/manifest.json").write_text(
+        json.dumps(manifest | {"step": 6, "checkpoint": "step_000000006"})
+    )
+    (tmp_path / "best/.step_000000006").mkdir()
     job(tmp_path, num_steps=4, resume=True, **options)
     assert names(tmp_path / "best") == [Path(best).name]
 

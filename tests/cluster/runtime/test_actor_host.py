@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +61,15 @@ def test_numerics_are_set_around_a_call_and_put_back(threads: int, deterministic
     assert inside == (threads, deterministic or before[1])
     assert worker.built_with == inside
     assert numerics() == before
-    assert (stats.actor, stats.label) == ("worker-0", "label") and stats.seconds >= 0
+    assert (stats.actor, stats.label) == ("worker-0", "label")
+
+
+def test_a_clock_that_is_set_back_makes_no_call_last_less_than_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = ActorHost("worker-0", Worker, 1, False)
+    host.build()
+    now = itertools.count(2e9, -3600.0)
+    monkeypatch.setattr(time, "time", lambda: next(now))
+    assert host.call("add", "label", 1, (None,), 1)[1].seconds >= 0
 
 
 def test_several_outputs_are_a_tuple_of_that_length() -> None:
