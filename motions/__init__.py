@@ -12,6 +12,8 @@ from motions.base.public_names import lazy_names
 
 if TYPE_CHECKING:
     from motions.base.errors import UserError as UserError
+    from motions.data.composite_records import build_composite_records as build_composite_records
+    from motions.data.composite_records import write_composite_records as write_composite_records
     from motions.data.dataset import MotionDataset as MotionDataset
     from motions.data.dataset import load_dataset as load_dataset
     from motions.data.folder_writer import FolderClip as FolderClip

@@ -13,13 +13,17 @@ import inspect
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from annotated_types import Lt
-from pydantic import AliasChoices, BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, create_model
 from pydantic.fields import FieldInfo
 
 from motions.base.errors import UserError
+
+SettingsT = TypeVar("SettingsT", bound="Settings")
+Named = tuple[tuple[str, tuple[str, ...]], ...]
+"""Dotted paths of options that name groups, with their values."""
 
 BUILTIN = "builtin"
 """Value of an option that selects the motions, policy or TMR networks that come with kinetune."""
@@ -73,6 +77,14 @@ class Settings(BaseModel):
     retired: ClassVar[Mapping[str, Retired]] = {}
     """Options that this group had in earlier versions."""
 
+    naming: ClassVar[str] = ""
+    """An option of this very class whose values name further groups; see `groups_named` and `grown`."""
+
+    @classmethod
+    def groups_named(cls, values: tuple[str, ...]) -> Mapping[str, type[Settings]]:
+        """The groups that values of the option `naming` add, by name."""
+        return {}
+
     @classmethod
     def of(cls, values: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
         """The model from options by any of their names: flat, dotted or nested.
@@ -84,18 +96,20 @@ class Settings(BaseModel):
             UserError: an unknown option, a flat name that several groups have, or an option that is given twice.
             pydantic.ValidationError: an illegal value.
         """
+        given = {**(values or {}), **more}
+        kind = grown(cls, given)
         found: dict[str, Any] = {}
         written: dict[str, str] = {}
-        for spelling, path, value in spelled_options(cls, {**(values or {}), **more}):
+        for spelling, path, value in spelled_options(kind, given):
             if path is None:
-                retired = retired_options(cls).get(spelling)
+                retired = retired_options(kind).get(spelling)
                 if retired is None or not retired.accepts(value):
-                    raise UserError(_refusal(cls, spelling, value))
+                    raise UserError(_refusal(kind, spelling, value))
             elif path in found:
                 raise UserError(f"{path} is given twice: as {written[path]} and as {spelling}")
             else:
                 found[path], written[path] = value, spelling
-        return cls.model_validate(nested_values(cls, found))
+        return kind.model_validate(nested_values(kind, found))
 
     def flat(self) -> dict[str, Any]:
         """Every option as a plain value, by its flag."""
@@ -117,11 +131,21 @@ class Settings(BaseModel):
         """Options or groups, dotted, that change nothing because of what other options say; in a job's model."""
         return ()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A model that has grown is made anew where it is unpickled: its class is in no module."""
+        if (origin := _ORIGINS.get(type(self))) is not None:
+            return _blank, origin, self.__getstate__()
+        return super().__reduce_ex__(protocol)
+
     def _plain(self) -> list[Any]:
         values = self.model_dump(mode="json")
         return [
             functools.reduce(lambda part, name: part[name], path.split("."), values) for path in options_of(type(self))
         ]
+
+
+_ORIGINS: dict[type[Settings], tuple[type[Settings], Named]] = {}
+"""Models that have grown, with what they have grown from and by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +238,57 @@ def settings_in(config: Settings) -> Iterator[Settings]:
     yield config
     for name in groups_of(type(config)):
         yield from settings_in(getattr(config, name))
+
+
+def naming_options(config: type[Settings]) -> frozenset[str]:
+    """Dotted paths of the options of a model whose values name further groups."""
+    inner = {f"{name}.{path}" for name, group in groups_of(config).items() for path in naming_options(group)}
+    return frozenset(inner | ({config.naming} if config.naming else set()))
+
+
+def grown(config: type[SettingsT], values: Mapping[str, Any]) -> type[SettingsT]:
+    """The model with the groups that options name, such as those of a user's own rewards.
+
+    They are a part of it like any other, but an option of theirs does not take a flat name from one of the model.
+
+    Args:
+        values: options by any of their names; all but those that name groups are passed over.
+
+    Raises:
+        UserError: a group that is named cannot be found.
+    """
+    wanted = naming_options(config)
+    named: dict[str, tuple[str, ...]] = {}
+    for _, path, value in spelled_options(config, values):
+        if path in wanted and isinstance(value, (list, tuple)):
+            named[path] = tuple(map(str, value))
+        elif path is not None and isinstance(value, Settings) and type(value) in _ORIGINS:
+            named |= {f"{path}.{inner}": names for inner, names in _ORIGINS[type(value)][1]}
+    return _grown(config, tuple(sorted(named.items())))
+
+
+@functools.cache
+def _grown(config: type[Settings], named: Named) -> Any:
+    fields: dict[str, type[Settings]] = {}
+    for name, group in groups_of(config).items():
+        inner = tuple((path.removeprefix(f"{name}."), names) for path, names in named if path.startswith(f"{name}."))
+        if (kind := _grown(group, inner)) is not group:
+            fields[name] = kind
+    for path, names in named:
+        fields |= config.groups_named(names) if path == config.naming else {}
+    if not fields:
+        return config
+    required = {name for name, kind in fields.items() if any(f.is_required() for f in kind.model_fields.values())}
+    definitions: Any = {name: (kind, ... if name in required else kind()) for name, kind in fields.items()}
+    model = create_model(config.__name__, __base__=config, __module__=config.__module__, **definitions)
+    _ORIGINS[model] = (config, named)
+    return model
+
+
+def _blank(config: type[Settings], named: Named) -> Settings:
+    """An empty object of a grown model, for unpickling."""
+    kind: type[Settings] = _grown(config, named)
+    return kind.__new__(kind)
 
 
 @functools.cache
@@ -314,16 +389,21 @@ def _fields(config: type[Settings], prefix: str = "") -> Iterator[tuple[str, tup
 
 @functools.cache
 def _meanings(config: type[Settings]) -> dict[str, str]:
-    """Spelling -> dotted path; names win over aliases, preferred groups over others, and what is left open is none."""
+    """Spelling -> dotted path; names win over aliases, preferred groups over others, all of the model over what it has
+    grown by, and what is left open is none."""
     claims: dict[str, list[tuple[int, str]]] = {}
+    own = set(dict(_fields(_ORIGINS[config][0]))) if config in _ORIGINS else None
     for path, (_, field) in _fields(config):
         *groups, name = path.split(".")
+        grown_by = own is not None and path not in own
         for spelling in _own_spellings(name, field):
             for depth in range(len(groups) + 1):
                 full = depth == len(groups)
                 whole = ".".join([*groups[len(groups) - depth :], spelling])
                 rank = (0 if full else 1) if spelling == name else 2
-                claims.setdefault(whole, []).append((rank, path))
+                claims.setdefault(whole, []).append((rank + 4 * (grown_by and not full), path))
+            for depth in range(1, len(groups)):
+                claims.setdefault(".".join([*groups[:depth], spelling]), []).append((3, path))
     meanings = {}
     for spelling, claimed in claims.items():
         best = min(rank for rank, _ in claimed)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from motions.base.public_names import lazy_names
 
 if TYPE_CHECKING:
+    from rewards.declared.declaration import RewardDeclaration as RewardDeclaration
+    from rewards.declared.declaration import Term as Term
     from rewards.messages import RewardError as RewardError
     from rewards.messages import RewardTerms as RewardTerms
     from rewards.mixing import MixedRewards as MixedRewards

@@ -1,4 +1,4 @@
-"""The registry of rewards: the scorers of a run, by name.
+"""The rewards of a run, by name: what they declare, their weights, and their scorers.
 
 `build_scorers` gives one factory per scorer; a factory is small and picklable, and loads weights only when it is
 called, in the process that will score. `semantic` and `physics` are built in (physics is computed even if
@@ -7,6 +7,7 @@ left out unless `use_tracking_reward` is on. Your own rewards are named in `extr
 
     class Height:
         name = "height"                                   # also the name of its main term
+        declaration = RewardDeclaration(...)              # options, weight, terms; may be left out
 
         @classmethod
         def from_settings(cls, settings, skeleton): ...   # RewardSettings, Skeleton -> Height
@@ -18,33 +19,22 @@ In a run a group's reward is always one `score` call, so that its bits do not de
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, runtime_checkable
 
 from motions.base.errors import UserError
+from motions.data.prompts import Prompt
+from motions.settings import Settings
 from motions.skeleton.skeletons import Skeleton
+from rewards.declared.declaration import RewardDeclaration, Term
+from rewards.declared.extra import load_extra_rewards, load_scorer_class
 from rewards.messages import RewardTerms
-from rewards.settings import RewardSettings, parse_extra_reward
+from rewards.settings import BUILTIN_REWARDS, RESERVED, RewardSettings
 from rollouts.messages import GroupMotions
 from rollouts.settings import CheckpointSettings
-
-BUILTIN_REWARDS: dict[str, tuple[str, Callable[[RewardSettings], float | None]]] = {
-    "semantic": ("rewards.tmr.scorer:SemanticScorer", lambda settings: settings.beta_s or None),
-    "physics": (
-        "rewards.physics.kinematic:PhysicsScorer",
-        lambda settings: settings.beta_p if settings.use_physics_reward else 0.0,
-    ),
-    "tracking": (
-        "rewards.physics.tracking:TrackingScorer",
-        lambda settings: settings.beta_t if settings.use_tracking_reward else None,
-    ),
-}
-"""Scorer by name, and its weight in the total. None: it is no part of the run, and nothing of it is loaded."""
-
-_PARTS = ("name", "from_settings", "score", "score_many")
 
 
 class Scorer(Protocol):
@@ -54,7 +44,8 @@ class Scorer(Protocol):
 
     @classmethod
     def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> Self:
-        """Builds the scorer and loads its weights."""
+        """Builds the scorer and loads its weights. With a third parameter `texts` it also gets `CheckpointSettings`:
+        how the run reads texts."""
         ...
 
     def score(self, motions: GroupMotions) -> RewardTerms:
@@ -66,39 +57,74 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class LimitsPrompts(Protocol):
+    """What a scorer also has whose declaration says `limits_prompts`."""
+
+    def misfit(self, prompt: Prompt) -> str | None:
+        """Why motions of a prompt cannot be scored, for a message; None if they can."""
+        ...
+
+
 ScorerFactory = Callable[[], Scorer]
 
 
-def load_scorer_class(target: str) -> type[Scorer]:
-    """The class that `package.module:Class` names.
+@dataclass(frozen=True, slots=True)
+class RunReward:
+    """One reward of a run."""
+
+    scorer: str
+    """`package.module:Class`."""
+    declaration: RewardDeclaration
+    own: Settings | None
+    """Its options."""
+    weight: float
+    """Of its main term in the total."""
+
+
+def rewards_of(settings: RewardSettings) -> dict[str, RunReward]:
+    """The rewards of a run by name: built-in ones that are not left out, then those of `extra_rewards`.
 
     Raises:
-        UserError: it cannot be imported or lacks a member of a scorer.
+        UserError: an extra reward cannot be imported or is none, its name is taken, or no reward has a weight.
     """
-    module_name, _, class_name = target.partition(":")
-    try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"extra reward {target!r}: {error}; expected an importable package.module:Class") from error
-    if lacking := [part for part in _PARTS if not hasattr(cls, part)]:
-        raise UserError(f"extra reward {target!r} lacks {', '.join(lacking)} (see rewards/scorers.py)")
-    return cast("type[Scorer]", cls)
-
-
-def extra_scorers(settings: RewardSettings) -> dict[str, tuple[type[Scorer], float]]:
-    """Classes and weights of `extra_rewards` by scorer name.
-
-    Raises:
-        UserError: a class is no scorer, or its name is taken.
-    """
-    found: dict[str, tuple[type[Scorer], float]] = {}
-    for entry in settings.extra_rewards:
-        target, weight = parse_extra_reward(entry)
-        cls = load_scorer_class(target)
-        if cls.name in (*BUILTIN_REWARDS, *found):
-            raise UserError(f"extra reward {target!r}: the name {cls.name!r} is taken by another reward")
-        found[cls.name] = (cls, weight)
+    found: dict[str, RunReward] = {}
+    for name, declaration in BUILTIN_REWARDS.items():
+        own = getattr(settings, name)
+        if (weight := declaration.weight(own)) is not None:
+            found[name] = RunReward(declaration.scorer, declaration, own, weight)
+    for name, extra in load_extra_rewards(settings.extra_rewards, RESERVED).items():
+        declaration = extra.declaration
+        own = None if declaration.options is None else settings.own(declaration.options)
+        if (weight := declaration.weight(own)) is not None:
+            found[name] = RunReward(extra.target, declaration, own, extra.factor * weight)
+    if not any(reward.weight for reward in found.values()):
+        raise UserError("no reward has a weight: beta_s is 0 and no other one is on, so there is nothing to learn")
     return found
+
+
+def reward_weights(settings: RewardSettings) -> dict[str, float]:
+    """Weight in the total of each reward's main term, by its name; a physics reward that is off has 0."""
+    return {name: reward.weight for name, reward in rewards_of(settings).items()}
+
+
+def reward_terms(settings: RewardSettings) -> dict[str, Term]:
+    """What the terms of a run's rewards mean, as far as they declare it, in the order of the report."""
+    return {name: term for reward in rewards_of(settings).values() for name, term in reward.declaration.terms.items()}
+
+
+def described_rewards(settings: RewardSettings) -> list[dict[str, Any]]:
+    """The rewards of a run as `rewards.json` holds them for the report."""
+    return [
+        {
+            "name": name,
+            "label": name if reward.declaration.label is None else reward.declaration.label(reward.own),
+            "weight": reward.weight,
+            "differentiable": reward.declaration.differentiable,
+            "terms": {term: asdict(meaning) for term, meaning in reward.declaration.terms.items()},
+        }
+        for name, reward in rewards_of(settings).items()
+    ]
 
 
 def build_scorers(
@@ -114,25 +140,25 @@ def build_scorers(
         results = [scorer.score(motions) for scorer in scorers.values()]
         rewards = combine(results, settings, motions.prompt.text)
     """
-    targets = {name: target for name, (target, weight) in BUILTIN_REWARDS.items() if weight(settings) is not None}
-    factories: dict[str, ScorerFactory] = {
-        name: partial(_build, target, settings, skeleton, texts) for name, target in targets.items()
+    return {
+        name: partial(_build, reward.scorer, settings, skeleton, texts) for name, reward in rewards_of(settings).items()
     }
-    extra = {name: partial(cls.from_settings, settings, skeleton) for name, (cls, _) in extra_scorers(settings).items()}
-    if not any(reward_weights(settings).values()):
-        raise UserError("no reward has a weight: beta_s is 0 and no other one is on, so there is nothing to learn")
-    return factories | extra
 
 
-def reward_weights(settings: RewardSettings) -> dict[str, float]:
-    """Weight in the total of each reward's main term, by its name; a physics reward that is off has 0."""
-    weights = {name: weight(settings) for name, (_, weight) in BUILTIN_REWARDS.items()}
-    given = {name: weight for name, weight in weights.items() if weight is not None}
-    return given | {name: weight for name, (_, weight) in extra_scorers(settings).items()}
+def build_limiting_scorers(
+    settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None = None
+) -> dict[str, LimitsPrompts]:
+    """The scorers that say which prompts they cannot score, built here on the CPU; arguments as of `build_scorers`."""
+    here = settings.model_copy(update={"reward_device": "cpu"})
+    return {
+        name: _build(reward.scorer, here, skeleton, texts)
+        for name, reward in rewards_of(settings).items()
+        if reward.declaration.limits_prompts
+    }
 
 
-def _build(target: str, settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None) -> Scorer:
-    """A built-in scorer, imported where it is built: an actor loads no more than its own reward."""
-    cls: Any = load_scorer_class(target)
+def _build(target: str, settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None) -> Any:
+    """A scorer, imported where it is built: an actor loads no more than its own reward."""
+    cls = load_scorer_class(target)
     reads_texts = "texts" in inspect.signature(cls.from_settings).parameters
     return cls.from_settings(settings, skeleton, texts) if reads_texts else cls.from_settings(settings, skeleton)

@@ -44,3 +44,8 @@ def check_terms(scorer: str, terms: Mapping[str, np.ndarray], prompt_text: str, 
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             raise RewardError(f"{where}, sample {bad[0]}: {values[bad[0]]} is not finite ({len(bad)} samples)")
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """A text of a prompt for a message."""
+    return text if len(text) <= limit else f"{text[:limit]}..."

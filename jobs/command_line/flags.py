@@ -13,6 +13,7 @@ import difflib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -157,6 +158,18 @@ def read_flags(
             errors.append(f"--{name} {value} is not supported: {flag.reason}")
     if errors:
         raise UsageError(errors)
+    return values
+
+
+def known_flags(argv: Sequence[str], flags: Mapping[str, Flag]) -> dict[str, Value]:
+    """Values of these flags only; all other words are passed over, and mistakes are left to `read_flags`."""
+    spellings = names_of(flags)
+    values: dict[str, Value] = {}
+    for option, arguments in _options(argv):
+        spelled = option.partition("=")[0]
+        if (key := spellings.get(spelled[2:].replace("-", "_"))) is not None:
+            with suppress(UsageError):
+                _store(values, key, flags[key], _read_value(flags[key], arguments, False, spelled)[0])
     return values
 
 

@@ -69,7 +69,11 @@ def _chosen(config: type[Settings], flags: dict[str, Flag], topic: str) -> list[
     groups = {group for flag in flags.values() for group in _and_outer(flag.group)}
     # A group and an option may have the same name.
     option = spellings_of(config).get(name)
-    chosen = [flag for path, flag in flags.items() if path == option or name in _and_outer(flag.group)]
+    chosen = [
+        flag
+        for path, flag in flags.items()
+        if path == option or any(f".{group}".endswith(f".{name}") for group in _and_outer(flag.group))
+    ]
     if not chosen:
         listed = f"; the groups are {', '.join(sorted(groups))}" if groups else ""
         raise UsageError([f"--help {topic}: no such {'group or ' if groups else ''}option{listed}"])

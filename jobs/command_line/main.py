@@ -26,12 +26,14 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, read_flags, unknown
+from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags, unknown
 from jobs.command_line.help_text import help_text
 from motions.base.errors import is_mendable
 from motions.settings import (
     Settings,
     groups_of,
+    grown,
+    naming_options,
     nested_values,
     options_of,
     retired_options,
@@ -103,7 +105,7 @@ def main(
         topic = _help_topic(words)
         if topic is not None:
             with _text_that_may_be_cut():
-                print(help_text(config, doc, job, preset_names(job), topic))
+                print(help_text(with_named_groups(config, words, job), doc, job, preset_names(job), topic))
             return 0
         command = parse(config, words, job, foreign)
         settings = command.settings
@@ -144,6 +146,7 @@ def parse(
         UsageError: with one line per mistake.
     """
     notes: list[str] = []
+    config = with_named_groups(config, argv, job)
     retired = {name: ForeignFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
     given = read_flags(argv, {**flags_of(config), **CLI_FLAGS}, {**retired, **(foreign or {})}, notes.append)
     sources = _Sources()
@@ -155,6 +158,26 @@ def parse(
     given.pop("debug", None)
     sources.update(given, "")
     return CommandLine(validate(config, sources), dry_run, tuple(notes))
+
+
+def with_named_groups(config: type[SettingsT], argv: Sequence[str], job: str) -> type[SettingsT]:
+    """The model with the groups that options of a command line, or of the files that it names, add to it.
+
+    Raises:
+        UserError: a file cannot be read, or a group cannot be found.
+    """
+    if not (naming := naming_options(config)):
+        return config
+    flags = {path: flag for path, flag in flags_of(config).items() if path in naming}
+    given = known_flags(argv, {**flags, "preset": CLI_FLAGS["preset"], "config": CLI_FLAGS["config"]})
+    paths = [preset_path(preset, job)] if isinstance(preset := given.pop("preset", None), str) else []
+    paths += [Path(path)] if isinstance(path := given.pop("config", None), str) else []
+    values: dict[str, Any] = {}
+    for path in paths:
+        values |= {
+            option: value for _, option, value in spelled_options(config, _read_mapping(path)) if option in naming
+        }
+    return grown(config, values | given)
 
 
 def preset_path(preset: str, job: str) -> Path:
@@ -179,6 +202,7 @@ def preset_names(job: str) -> list[str]:
 
 def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
     """The settings of a preset with some values replaced, for jobs and benchmarks that start other jobs."""
+    config = with_named_groups(config, ["--preset", preset], job)
     sources = _Sources()
     sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")
     sources.update({spellings_of(config)[name]: value for name, value in overrides.items()}, "")
@@ -191,14 +215,7 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
     Raises:
         UsageError: the file cannot be read, is no mapping, is for another job, or has an unknown or repeated key.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError([f"{path}: {error.strerror or error}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError([f"{path}: not a YAML file: {' '.join(str(error).split())}"]) from error
-    if not isinstance(content, dict):
-        raise UsageError([f"{path}: expected a mapping of option names to values, got {type(content).__name__}"])
+    content = _read_mapping(path)
     wanted = content.pop("job", job)
     if wanted != job:
         raise UsageError([f"{path}: these settings are for {wanted}, not for {job}"])
@@ -221,6 +238,18 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
     if errors:
         raise UsageError(errors)
     return values
+
+
+def _read_mapping(path: Path) -> dict[Any, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError([f"{path}: {error.strerror or error}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError([f"{path}: not a YAML file: {' '.join(str(error).split())}"]) from error
+    if not isinstance(content, dict):
+        raise UsageError([f"{path}: expected a mapping of option names to values, got {type(content).__name__}"])
+    return content
 
 
 def validate(config: type[SettingsT], sources: _Sources) -> SettingsT:

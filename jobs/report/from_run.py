@@ -6,7 +6,7 @@ copy. The files that it uses are listed in docs/reference/file_formats.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import yaml
 
 from jobs.configs.grpo import GRPOConfig
 from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, Verdict, render
-from jobs.report.records import read_evaluation, read_json, read_records
+from jobs.report.records import read_evaluation, read_json, read_records, read_rewards
 from motions.base.atomic import atomic_write
 from motions.base.safe_files import read_array_file
 from motions.data.prompts import Prompt, load_prompts
@@ -24,9 +24,6 @@ from motions.skeleton.skeletons import Skeleton, get_skeleton
 
 MAX_COMPARISONS = 10
 """Largest number of compared motions: at 18 kB per 100 frames, ten pairs keep the page under half a megabyte."""
-
-PHYSICAL_TERMS = ("skate", "jerk", "joint_speed", "skating_ratio", "speed_gate", "contact_share", "margin_active")
-"""Terms with units or scales of their own, which get a chart next to that of the rewards between -1 and 1."""
 
 HEADLINES = ("total", "judge_matching", "fid", "joint_speed_mps")
 
@@ -50,6 +47,7 @@ def read_document(run_directory: Path) -> ReportDocument:
     records = read_records(run_directory / "metrics.jsonl")
     configuration = (run_directory / "config.yaml").read_text(encoding="utf-8")
     config = flat_values(GRPOConfig, yaml.safe_load(configuration))
+    rewards = read_rewards(run_directory, config)
     evaluation = read_evaluation(run_directory, "text")
     rows = [_evaluation_row(row) for row in evaluation.get("rows", [])]
     num_updates = max((int(record["step"]) for record in records), default=0)
@@ -60,16 +58,21 @@ def read_document(run_directory: Path) -> ReportDocument:
         tiles=_tiles(evaluation.get("rows", []), rows),
         evaluation_note=_evaluation_note(evaluation),
         evaluation=rows,
-        charts=make_charts(records),
-        comparisons=_comparisons(run_directory / "samples", skeleton),
-        facts=_facts(run_directory, config, records),
+        charts=make_charts(records, rewards),
+        comparisons=_comparisons(run_directory / "samples", skeleton, rewards),
+        facts=_facts(run_directory, config, rewards),
         configuration=configuration,
         skeleton=skeleton,
     )
 
 
-def make_charts(records: list[dict[str, Any]]) -> list[Chart]:
-    """The training charts, from the records of `metrics.jsonl`; a chart without numbers is left out."""
+def make_charts(records: list[dict[str, Any]], rewards: list[dict[str, Any]]) -> list[Chart]:
+    """The training charts, from the records of `metrics.jsonl`; a chart without numbers is left out.
+
+    Terms with units or scales of their own get a chart next to that of the rewards between -1 and 1.
+    """
+    own_scale = {name for reward in rewards for name, term in reward["terms"].items() if term["own_scale"]}
+    mixed = ", ".join(reward["name"] for reward in rewards if reward["weight"])
     charts = [
         Chart(
             "Reward",
@@ -81,28 +84,18 @@ def make_charts(records: list[dict[str, Any]]) -> list[Chart]:
         ),
         Chart(
             "Reward terms, training",
-            "Semantic and physics are what the total mixes; the others are parts of the semantic one.",
-            _series(records, _named(records, "reward/", skip=("reward/total", *_physical("reward/")))),
+            f"The total mixes {mixed}; the others are parts of rewards.",
+            _series(records, _named(records, "reward/", skip={"total", *own_scale})),
         ),
         Chart(
             "Reward terms, held-out",
             "The same terms on held-out captions with fixed seeds.",
-            _series(
-                records, _named(records, "evaluation/", skip=("evaluation/total", *_physical("evaluation/"))), dots=True
-            ),
+            _series(records, _named(records, "evaluation/", skip={"total", *own_scale}), dots=True),
         ),
         Chart(
             "Physical quantities, held-out",
             "Squared sliding speed of standing feet, jerk in units of real clips, mean joint speed in m/s.",
-            _series(
-                records,
-                {
-                    key: name
-                    for key, name in _named(records, "evaluation/", skip=()).items()
-                    if key in _physical("evaluation/")
-                },
-                dots=True,
-            ),
+            _series(records, _named(records, "evaluation/", only=own_scale), dots=True),
             zero=True,
         ),
         Chart(
@@ -129,17 +122,25 @@ def make_charts(records: list[dict[str, Any]]) -> list[Chart]:
             "Seconds per update",
             "Wall time by stage, with the evaluation and the checkpoint after the update; the rest of the step is the "
             "controller's.",
-            _series(_by_step(records), _named(records, "seconds/", skip=("seconds/step",)), missing=0.0),
+            _series(_by_step(records), _named(records, "seconds/", skip={"step"}), missing=0.0),
             kind="stack",
         ),
     ]
     return [chart for chart in charts if chart.series]
 
 
-def _named(records: list[dict[str, Any]], prefix: str, skip: tuple[str, ...]) -> dict[str, str]:
+def _named(
+    records: list[dict[str, Any]], prefix: str, *, skip: Collection[str] = (), only: Collection[str] | None = None
+) -> dict[str, str]:
+    """Keys of the records behind a prefix, with words for each; those of bounds are left out."""
     bounds = ("_low", "_high")
     keys = {key for record in records for key in record if key.startswith(prefix) and not key.endswith(bounds)}
-    return {key: key.removeprefix(prefix).replace("_", " ") for key in sorted(keys - set(skip))}
+    names = {key: key.removeprefix(prefix) for key in sorted(keys)}
+    return {
+        key: name.replace("_", " ")
+        for key, name in names.items()
+        if name not in skip and (only is None or name in only)
+    }
 
 
 def _by_step(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -148,10 +149,6 @@ def _by_step(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for record in records:
         merged.setdefault(int(record["step"]), {}).update(record)
     return list(merged.values())
-
-
-def _physical(prefix: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}{name}" for name in PHYSICAL_TERMS)
 
 
 def _series(
@@ -236,13 +233,9 @@ def _evaluation_note(evaluation: dict[str, Any]) -> str:
     )
 
 
-def _facts(run_directory: Path, config: dict[str, Any], records: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _facts(run_directory: Path, config: dict[str, Any], rewards: list[dict[str, Any]]) -> list[tuple[str, str]]:
     manifest = read_json(run_directory / "manifest.json")
-    reward = f"{config['beta_s']} x {'segment-dense' if config['use_dense_reward'] else 'global'} semantic"
-    if config["use_physics_reward"]:
-        reward += f" + {config['beta_p']} x physics"
-    if config.get("use_tracking_reward"):
-        reward += f" + {config['beta_t']} x tracking"
+    reward = " + ".join(f"{reward['weight']} x {reward['label']}" for reward in rewards if reward["weight"])
     facts = [
         ("Run directory", str(run_directory)),
         ("Policy", str(config["model_path"])),
@@ -257,13 +250,14 @@ def _facts(run_directory: Path, config: dict[str, Any], records: list[dict[str, 
     return facts
 
 
-def _comparisons(samples: Path, skeleton: Skeleton) -> list[Comparison]:
+def _comparisons(samples: Path, skeleton: Skeleton, rewards: list[dict[str, Any]]) -> list[Comparison]:
     if not (samples / "before.npz").is_file() or not (samples / "after.npz").is_file():
         return []
     prompts = load_prompts(samples / "prompts.jsonl", fps=skeleton.fps)
     before, after = (read_array_file(samples / f"{name}.npz") for name in ("before", "after"))
     chosen = _from_best_to_worst(before, after)
-    return [_comparison(before, after, int(i), prompts[int(before["prompt_index"][i])]) for i in chosen]
+    shown = ("total", *(reward["name"] for reward in rewards))
+    return [_comparison(before, after, int(i), prompts[int(before["prompt_index"][i])], shown) for i in chosen]
 
 
 def _from_best_to_worst(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> list[int]:
@@ -276,7 +270,11 @@ def _from_best_to_worst(before: Mapping[str, np.ndarray], after: Mapping[str, np
 
 
 def _comparison(
-    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], index: int, prompt: Prompt
+    before: Mapping[str, np.ndarray],
+    after: Mapping[str, np.ndarray],
+    index: int,
+    prompt: Prompt,
+    shown: Collection[str],
 ) -> Comparison:
     length = int(before["lengths"][index])
     return Comparison(
@@ -286,12 +284,11 @@ def _comparison(
         ],
         before=before["joints"][index, :length],
         after=after["joints"][index, :length],
-        before_scores=_scores(before, index),
-        after_scores=_scores(after, index),
+        before_scores=_scores(before, index, shown),
+        after_scores=_scores(after, index, shown),
     )
 
 
-def _scores(samples: Mapping[str, np.ndarray], index: int) -> str:
-    names = [name for name in samples if name.startswith("terms/")]
-    shown = [name for name in names if name.removeprefix("terms/") in ("total", "semantic", "physics")]
-    return " · ".join(f"{name.removeprefix('terms/')} {samples[name][index]:.2f}" for name in shown)
+def _scores(samples: Mapping[str, np.ndarray], index: int, shown: Collection[str]) -> str:
+    names = {name: name.removeprefix("terms/") for name in samples if name.startswith("terms/")}
+    return " · ".join(f"{short} {samples[name][index]:.2f}" for name, short in names.items() if short in shown)

@@ -6,7 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from motions.settings import spellings_of
+from rewards.scorers import described_rewards
+from rewards.settings import RewardSettings
+
+REWARDS = "rewards.json"
 
 
 def read_records(path: Path, default: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
@@ -26,6 +32,21 @@ def read_records(path: Path, default: list[dict[str, Any]] | None = None) -> lis
         except json.JSONDecodeError as error:
             raise UserError(f"{path} line {number} is not JSON: {error}") from error
     return records
+
+
+def write_rewards(folder: Path, rewards: list[dict[str, Any]]) -> None:
+    """`rewards.json` of a run directory: what the report says of the rewards, as `described_rewards` gives it."""
+    with atomic_write(folder / REWARDS) as file:
+        file.write(json.dumps(rewards, indent=2).encode())
+
+
+def read_rewards(folder: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The same of a run; of one from before it was written, the built-in rewards by the run's flat options."""
+    if (folder / REWARDS).is_file():
+        return json.loads((folder / REWARDS).read_text(encoding="utf-8"))
+    known = spellings_of(RewardSettings)
+    options = {name: value for name, value in config.items() if name in known and name != RewardSettings.naming}
+    return described_rewards(RewardSettings.of(options))
 
 
 def read_json(path: Path) -> dict[str, Any]:

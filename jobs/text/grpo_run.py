@@ -15,6 +15,7 @@ from cluster.runtime.protocol import Role
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
 from jobs.report import write_report
+from jobs.report.records import write_rewards
 from jobs.text import grpo_actors
 from jobs.text.grpo_prompts import (
     PromptBatches,
@@ -29,10 +30,10 @@ from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
 from motions.skeleton.skeletons import Skeleton
 from rewards.evaluation.comparison import compare, shared_places, write_evaluation
-from rewards.evaluation.prompt_checks import PromptLimits, check_prompts
+from rewards.evaluation.prompt_checks import check_prompts
 from rewards.evaluation.text import Evaluation, embed_clips, load_judge, measure
-from rewards.scorers import build_scorers
-from rewards.tmr.scorer import Embedder, load_embedder
+from rewards.scorers import build_limiting_scorers, build_scorers, described_rewards, reward_terms, rewards_of
+from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
@@ -69,6 +70,7 @@ def run(config: GRPOConfig) -> None:
         prepared.batches.fingerprint,
     )
     with session as controller:
+        write_rewards(config.run.save_dir, described_rewards(config.rewards))
         controller.run()
         finish(prepared, controller)
     print(f"report: {write_report(config.run.save_dir)}")
@@ -85,6 +87,9 @@ def dry_run(config: GRPOConfig) -> None:
     print(cli.settings_yaml(config))
     print(f"\nsave_dir {config.run.save_dir}: {inspect(config.run, config=config)}")
     print(f"{len(prepared.batches.prompts)} prompts to learn on, {len(prepared.batches.held_out)} to measure with")
+    for reward in described_rewards(config.rewards):
+        gradient = "has a gradient" if reward["differentiable"] else "has no gradient"
+        print(f"reward {reward['name']}: weight {reward['weight']:g}, {gradient}; terms {', '.join(reward['terms'])}")
     plan = Plan(tuple(prepared.roles), prepared.workload)
     resources = cluster_resources(config.cluster, plan)
     print("\n".join(plan.lines(resources)))
@@ -98,6 +103,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
     inspect(config.run, config=config)
+    rewards_of(config.rewards)  # those that can be imported, of which one has a weight
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
     policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
@@ -105,33 +111,26 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
-    reward = None
-    if config.rewards.beta_s:
-        reward = load_embedder(config.rewards.model_copy(update={"reward_device": "cpu"}), config.policy)
-        reward.check_skeleton(policy.skeleton)
+    limiting = build_limiting_scorers(config.rewards, policy.skeleton, config.policy).values()
+    networks = [found for scorer in limiting if isinstance(found := getattr(scorer, "embedder", None), Embedder)]
     judge = load_judge(config.evaluation.judge_path, policy.skeleton, config.policy, config.evaluation.judge_text_model)
-    if judge is not None and reward is not None and judge.has_weights_of(reward):
+    if judge is not None and any(judge.has_weights_of(network) for network in networks):
         raise UserError(
             f"judge_path {config.evaluation.judge_path}: these are the weights of the reward, which cannot judge what "
             "it trained; give another retrieval model, or none"
         )
     print(f"policy: {loaded.report}")
-    if reward is not None:
-        print(f"reward: {reward.report}")
+    for network in networks:
+        print(f"reward: {network.report}")
     fid_lacks = None
     if judge is not None:
         print(f"judge: {judge.report}")
         if fid_lacks := missing_windows(config, policy.skeleton):
             print(f"FID is not measured: {fid_lacks}")
     composed = config.sampling.composite_denoising == "composed"
-    limits = PromptLimits(
-        max_frames=None if composed else min(policy.network.max_positions - 1, MAX_FRAMES),
-        rewards=config.rewards,
-        reward_encoder=None if reward is None else reward.text_encoder,
-        judge_encoder=None if judge is None else judge.text_encoder,
-    )
-    check_prompts(training_source(config), prompts, limits)
-    check_prompts(evaluation_source(config), held_out, limits)
+    max_frames = None if composed else min(policy.network.max_positions - 1, MAX_FRAMES)
+    for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
+        check_prompts(source, chosen, max_frames, limiting, judge)
     encode = functools.partial(prompt_conditions, policy, encoder)
     batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps)
     scorers = build_scorers(config.rewards, policy.skeleton, config.policy)
@@ -201,7 +200,7 @@ def finish(prepared: PreparedRun, controller: Controller) -> None:
     if judge is not None and prepared.measure_fid:
         items = load_matching_dataset(config, prepared.skeleton).items("test")
         real = embed_clips(judge, [item.features for item in items])
-    changes = compare(before, after, real)
+    changes = compare(before, after, reward_terms(config.rewards), real)
     write_evaluation(config.run.save_dir, before, after, changes, prepared.skeleton, _sampler_words(config, prepared))
     for change in changes:
         print(f"{change.name:<18} {change.before:.4g} -> {change.after:.4g}")

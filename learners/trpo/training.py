@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,6 @@ import numpy as np
 from learners.trpo.learner import TRPOLearner
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """State of a training after an iteration."""
-
-    iteration: int
-    """Number of finished iterations."""
-    num_steps: int
-    """Number of environment steps so far."""
-    metrics: dict[str, float]
 
 
 class ControlTraining:
@@ -99,27 +87,6 @@ class ControlTraining:
     def stop(self) -> None:
         """Closes the environments."""
         self.sampler.env.close()
-
-
-def train_controller(
-    learner: TRPOLearner,
-    sampler: VectorSampler,
-    num_steps: int,
-    on_iteration: Callable[[Progress], None] = lambda progress: None,
-) -> int:
-    """Trains `learner.controller` in place for at least `num_steps` environment steps.
-
-    Args:
-        on_iteration: called after each iteration; it may report, save, or stop the training by raising an exception.
-
-    Returns:
-        Number of environment steps that were made.
-    """
-    training = ControlTraining(learner, sampler)
-    while training.num_steps < num_steps:
-        training.train()
-        on_iteration(Progress(training.finished_iterations, training.num_steps, training.last_metrics))
-    return training.num_steps
 
 
 def rollout_metrics(rollouts: Sequence[ControlRollout]) -> dict[str, float]:

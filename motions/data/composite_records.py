@@ -37,7 +37,7 @@ class CompositeRecord:
     total_frames: int
 
 
-def build_records(
+def build_composite_records(
     items: Sequence[TextMotion],
     *,
     k_segments: int,
@@ -86,7 +86,7 @@ def build_records(
     return records
 
 
-def write_records(path: str | Path, records: Sequence[CompositeRecord], metadata: dict[str, object]) -> None:
+def write_composite_records(path: str | Path, records: Sequence[CompositeRecord], metadata: dict[str, object]) -> None:
     """Writes records as JSON lines after a first line `{"metadata": ...}`. The file appears complete or not at all.
 
     `metadata` describes their origin (dataset, split, seed, options); its `fps` is checked when they are read.

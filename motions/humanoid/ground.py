@@ -15,7 +15,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from motions.humanoid.retarget import place_ankle
-from motions.skeleton.skeletons import HUMANML3D, Skeleton
+from motions.skeleton.skeletons import HUMANML3D
 
 _TOE_HEIGHT, _TOE_SPEED = 0.06, 1.2
 """Height above the floor (m) and speed (m/s) below which the ball of a foot counts as standing."""
@@ -80,20 +80,6 @@ def plant_feet(joints: np.ndarray, fps: float) -> np.ndarray:
         place_ankle(torch.from_numpy(planted), side, torch.from_numpy(target))
         _lift_arm(planted, side)
     return planted
-
-
-def foot_skate(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """Foot skating: mean horizontal speed (m/s) of the feet's joints while they are on the floor; 0 if they never are.
-
-    A joint of `joints` [F, J, 3] (data units, floor at 0) is on the floor where the contact features say so (its
-    displacement per frame is below the skeleton's threshold) and it is below 5 cm (ball of the foot) or 10 cm (ankle).
-    """
-    feet = joints[:, list(skeleton.foot_joints)]
-    step = np.diff(feet, axis=0)
-    low = (feet * skeleton.metres_per_unit)[..., 1] < np.array([0.10, 0.05, 0.10, 0.05])
-    touching = low[1:] & low[:-1] & ((step**2).sum(-1) < skeleton.contact_threshold)
-    speed = np.linalg.norm(step[..., [0, 2]], axis=-1) * skeleton.metres_per_unit * skeleton.fps
-    return float(speed[touching].mean()) if touching.any() else 0.0
 
 
 def _correction(toe: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,44 +25,21 @@ from motions.base.errors import UserError
 from motions.data.prompts import save_prompts
 from motions.metrics import frechet_distance
 from motions.skeleton.skeletons import Skeleton
+from rewards.declared.declaration import Term
 from rewards.evaluation.text import Evaluation, metre_joints
 
 logger = logging.getLogger(__name__)
 
 NUM_RESAMPLES = 10_000
-Better = Literal["higher", "lower", "neutral"]
 
-MEANINGS: dict[str, tuple[str, Better]] = {
-    "total": ("Mixed reward that training maximised", "higher"),
-    "judge_matching": ("Cosine of text and motion for a judge that never was a reward", "higher"),
-    "fid": ("Distance to held-out real windows in the judge's embedding", "lower"),
-    "joint_speed_mps": ("Mean joint speed, metres per second: a frozen motion would fall", "neutral"),
-    "diversity_m": ("Mean joint distance between samples of one prompt, metres", "neutral"),
-    "semantic": ("Semantic reward R_sem", "higher"),
-    "r_pos": ("Similarity of each segment and its own text", "higher"),
-    "r_neg": ("Similarity of each segment and the other segments' texts, beyond the texts' own", "lower"),
-    "margin_active": ("Share of segment pairs beyond that margin", "neutral"),
-    "logic_accuracy": ("Share of segments whose nearest text is their own", "higher"),
-    "physics": ("Physics reward R_phy", "higher"),
-    "skate": ("Squared sliding speed of standing feet, (m/s)^2", "lower"),
-    "jerk": ("Mean jerk in units of jerk_scale", "lower"),
-    "skating_ratio": ("Share of frames with a sliding foot", "lower"),
-    "speed_gate": ("Factor of R_phy against frozen motion", "neutral"),
-    "contact_share": ("Share of frames a foot stands", "neutral"),
-    "contact_denied": ("Share of standing feet that the motion denies", "lower"),
-    "tracking": ("Tracking reward R_track", "higher"),
-    "tracked_fraction": ("Share of the motion that a simulated humanoid follows", "higher"),
-    "tracking_accuracy": ("Closeness of the humanoid to the motion, 0 to 1", "higher"),
-    "tracking_fall": ("Share of motions that it loses", "lower"),
-    "tracking_error_m": ("Its mean distance while it follows, metres", "lower"),
-    "tracking_slip_mps": ("Mean speed of its feet on the ground, metres per second", "lower"),
-    "tracking_assist": ("Share of the help at its root that was used", "lower"),
-    "tracking_contact_f1": ("Agreement with the motion about which feet stand", "higher"),
-    "tracking_penetration_m": ("Depth of the motion in the floor, metres", "lower"),
-    "tracking_speed_gate": ("Factor of R_track against frozen motion", "neutral"),
-    "tracking_failed": ("Share of motions that could not be simulated", "lower"),
+MEASURES = {
+    "total": Term("Mixed reward that training maximised"),
+    "judge_matching": Term("Cosine of text and motion for a judge that never was a reward"),
+    "fid": Term("Distance to held-out real windows in the judge's embedding", "lower"),
+    "joint_speed_mps": Term("Mean joint speed, metres per second: a frozen motion would fall", "neutral"),
+    "diversity_m": Term("Mean joint distance between samples of one prompt, metres", "neutral"),
 }
-"""Meaning of each quantity and the direction that is better; in the order of the report."""
+"""What an evaluation measures beside the terms of the rewards, in the order of the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +50,8 @@ class Change:
     before: float
     after: float
     interval: tuple[float, float] | None
+    term: Term
+    """What it means."""
 
     @property
     def difference(self) -> float:
@@ -86,22 +65,27 @@ class Change:
 
     def row(self) -> dict[str, Any]:
         """The quantity's row in `evaluation.json` and in the report."""
-        meaning, better = MEANINGS.get(self.name, (f"Reward term {self.name}", "higher"))
         interval = None if self.interval is None else list(self.interval)
         return {
             "name": self.name,
-            "meaning": meaning,
+            "meaning": self.term.meaning,
             "before": self.before,
             "after": self.after,
             "interval": interval,
-            "better": better,
+            "better": self.term.better,
         }
 
 
-def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray | None = None) -> list[Change]:
+def compare(
+    before: Evaluation,
+    after: Evaluation,
+    terms: Mapping[str, Term],
+    real_embeddings: np.ndarray | None = None,
+) -> list[Change]:
     """Compares every quantity of two evaluations, the mixed reward first.
 
     Args:
+        terms: what the terms of the rewards mean, in the order of the report (`rewards.scorers.reward_terms`).
         real_embeddings: [M, d] of held-out real windows, for the FID.
 
     Raises:
@@ -109,14 +93,16 @@ def compare(before: Evaluation, after: Evaluation, real_embeddings: np.ndarray |
     """
     if before.prompts != after.prompts or before.terms["total"].shape != after.terms["total"].shape:
         raise ValueError("only evaluations of the same prompts and samples can be compared")
-    changes = [_paired(name, values, after.terms[name]) for name, values in before.terms.items()]
-    changes.append(_paired("diversity_m", before.diversity_m[:, None], after.diversity_m[:, None]))
+    known = {**MEASURES, **terms}
+    pairs = {name: (values, after.terms[name]) for name, values in before.terms.items()}
+    pairs["diversity_m"] = before.diversity_m[:, None], after.diversity_m[:, None]
+    changes = [_paired(name, *pair, known.get(name, Term(f"Reward term {name}"))) for name, pair in pairs.items()]
     generated = [evaluation.segment_embeddings for evaluation in (before, after)]
     if real_embeddings is not None:
         fids = [frechet_distance(real_embeddings, latents) for latents in generated if latents is not None]
         if len(fids) == 2:
-            changes.append(Change("fid", fids[0], fids[1], None))
-    order = list(MEANINGS)
+            changes.append(Change("fid", fids[0], fids[1], None, known["fid"]))
+    order = list(known)
     return sorted(changes, key=lambda change: order.index(change.name) if change.name in order else len(order))
 
 
@@ -181,8 +167,8 @@ def write_evaluation(
         file.write(json.dumps(document, indent=2, allow_nan=False).encode())
 
 
-def _paired(name: str, before: np.ndarray, after: np.ndarray) -> Change:
-    return Change(name, float(before.mean()), float(after.mean()), paired_interval(after - before))
+def _paired(name: str, before: np.ndarray, after: np.ndarray, term: Term) -> Change:
+    return Change(name, float(before.mean()), float(after.mean()), paired_interval(after - before), term)
 
 
 def _save_samples(path: Path, evaluation: Evaluation, skeleton: Skeleton) -> None:

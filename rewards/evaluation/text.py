@@ -226,7 +226,7 @@ def load_judge(
     if path == "none":
         return None
     folder = str(BUILTIN_JUDGE_FOLDER) if path == "builtin" else path
-    judge = load_embedder(RewardSettings(tmr_checkpoint_path=folder, tmr_text_model=text_model), texts)
+    judge = load_embedder(RewardSettings.of(tmr_checkpoint_path=folder, tmr_text_model=text_model), texts)
     try:
         judge.check_skeleton(skeleton)
     except ValueError as error:

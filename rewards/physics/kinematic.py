@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ from torch import Tensor
 
 from motions.skeleton.features import FeatureLayout, recover_joints
 from motions.skeleton.skeletons import Skeleton
+from rewards.declared.physics import PhysicsSettings
 from rewards.messages import RewardTerms
 from rewards.settings import RewardSettings
 from rewards.validation import check_motions, check_terms
@@ -48,14 +48,6 @@ BENCHMARK_SPEED_MPS = 0.5
 """Speed threshold of the common skating ratio: a foot below 5 cm that slides more than 2.5 cm per frame at 20 fps."""
 
 
-@dataclass(frozen=True, slots=True)
-class FootContact:
-    """Which feet stand over each frame step, [N, T-1, 4] bool, and which of those steps are valid, [N, T-1] bool."""
-
-    standing: Tensor
-    valid: Tensor
-
-
 def foot_heights(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
     """Height [N, T, 4] of the foot joints above the floor: the 5th percentile of their heights in the valid frames."""
     heights = joints[:, :, list(skeleton.foot_joints), 1]
@@ -66,7 +58,7 @@ def foot_heights(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
     return heights - below.lerp(above, rank.frac()[:, None].to(heights))[:, :, None]
 
 
-def contact_by_height(joints: Tensor, lengths: Tensor, skeleton: Skeleton, settings: RewardSettings) -> Tensor:
+def contact_by_height(joints: Tensor, lengths: Tensor, skeleton: Skeleton, settings: PhysicsSettings) -> Tensor:
     """Standing feet over each frame step, [N, T-1, 4] bool, from their height and vertical speed.
 
     Args:
@@ -126,7 +118,7 @@ def skating_ratio(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor
 
 
 def physics_terms(
-    joints: Tensor, lengths: Tensor, skeleton: Skeleton, settings: RewardSettings, claimed: Tensor | None = None
+    joints: Tensor, lengths: Tensor, skeleton: Skeleton, settings: PhysicsSettings, claimed: Tensor | None = None
 ) -> dict[str, Tensor]:
     """The physics reward and all terms it consists of, each [N] float64.
 
@@ -202,7 +194,7 @@ class PhysicsScorer:
         values = torch.from_numpy(features)
         joints = recover_joints(values, self.skeleton) * self.skeleton.metres_per_unit
         claimed = values[:, :, FeatureLayout(self.skeleton.num_joints).contacts]
-        results = physics_terms(joints, torch.from_numpy(lengths), self.skeleton, self.settings, claimed)
+        results = physics_terms(joints, torch.from_numpy(lengths), self.skeleton, self.settings.physics, claimed)
         terms = {name: value.numpy().astype(np.float32) for name, value in results.items()}
         check_terms(self.name, terms, motions.prompt.text, len(features))
         return RewardTerms(self.name, terms, time.perf_counter() - start)

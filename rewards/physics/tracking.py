@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from motions.base.errors import UserError
 from motions.skeleton.features import recover_joints
 from motions.skeleton.skeletons import HUMANML3D, Skeleton
+from rewards.declared.tracking import TRACKING, TrackingSettings
 from rewards.messages import RewardTerms
 from rewards.physics.kinematic import mean_joint_speed
 from rewards.physics.tracking_reference import TrackingReference, UntrackableError, tracking_reference
@@ -37,31 +38,12 @@ from rollouts.messages import GroupMotions
 
 MIN_FRAMES = 4
 
-TRACKING_TERMS = (
-    "tracking",
-    "tracked_fraction",
-    "tracking_accuracy",
-    "tracking_fall",
-    "tracking_error_m",
-    "tracking_root_error_m",
-    "tracking_slip_mps",
-    "tracking_assist",
-    "tracking_contact_f1",
-    "tracking_penetration_m",
-    "tracking_floor_shift_m",
-    "tracking_speed_gate",
-    "tracking_failed",
-)
-"""Terms of the tracking reward. tracking is R_track; tracking_fall is 1 if the motion was lost; errors are those of the
-tracked part (mean over bodies, and the root); penetration is the depth of the motion itself in the floor, floor_shift
-how far it was raised."""
-
 
 class TrackingScorer:
-    """Scorer for R_track and its parts, `TRACKING_TERMS`.
+    """Scorer for R_track and its parts, the terms of its declaration.
 
     Example:
-        TrackingScorer(RewardSettings(use_tracking_reward=True), HUMANML3D).score(motions).terms["tracking"]   # [N]
+        TrackingScorer(RewardSettings.of(use_tracking_reward=True), HUMANML3D).score(motions).terms["tracking"]   # [N]
 
     Raises:
         UserError: another skeleton than HumanML3D's, or a controller that does not fit.
@@ -74,7 +56,7 @@ class TrackingScorer:
             raise UserError(f"use_tracking_reward: the skeleton is {skeleton.name}; legal: {HUMANML3D.name}")
         self.settings = settings
         self.skeleton = skeleton
-        self._tracker = TrackingSimulator(settings)
+        self._tracker = TrackingSimulator(settings.tracking)
 
     @classmethod
     def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> TrackingScorer:
@@ -103,7 +85,7 @@ class TrackingScorer:
                 references.append(self._reference(joints.numpy(), f"sample {index}"))
         tracks = iter(self._tracker.run([reference for reference in references if reference is not None]))
         rows = [
-            tracking_terms(reference, None if reference is None else next(tracks), gate, self.settings)
+            tracking_terms(reference, None if reference is None else next(tracks), gate, self.settings.tracking)
             for reference, gate in zip(references, gates, strict=True)
         ]
         seconds = (time.perf_counter() - start) / max(1, len(groups))
@@ -111,13 +93,13 @@ class TrackingScorer:
         for group in groups:
             own = rows[place : place + len(group.lengths)]
             place += len(own)
-            terms = {name: np.array([row[name] for row in own], dtype=np.float32) for name in TRACKING_TERMS}
+            terms = {name: np.array([row[name] for row in own], dtype=np.float32) for name in TRACKING.terms}
             check_terms(self.name, terms, group.prompt.text, len(own))
             results.append(RewardTerms(self.name, terms, seconds))
         return results
 
     def _gate(self, joints: torch.Tensor) -> float:
-        least = self.settings.min_joint_speed
+        least = self.settings.physics.min_joint_speed
         speed = float(mean_joint_speed(joints[None], torch.tensor([len(joints)]), self.skeleton)[0])
         return min(1.0, speed / least) if least > 0.0 else 1.0
 
@@ -127,18 +109,18 @@ class TrackingScorer:
                 joints,
                 self.skeleton.fps,
                 name,
-                max_seconds=self.settings.tracking_max_s,
-                max_floor_shift=self.settings.tracking_max_floor_shift,
+                max_seconds=self.settings.tracking.tracking_max_s,
+                max_floor_shift=self.settings.tracking.tracking_max_floor_shift,
             )
         except UntrackableError:
             return None
 
 
 def tracking_terms(
-    reference: TrackingReference | None, track: Track | None, gate: float, settings: RewardSettings
+    reference: TrackingReference | None, track: Track | None, gate: float, settings: TrackingSettings
 ) -> dict[str, float]:
-    """`TRACKING_TERMS` of one motion; without a track, those of a motion that cannot be tracked."""
-    terms = dict.fromkeys(TRACKING_TERMS, 0.0) | {"tracking_speed_gate": gate}
+    """All terms of one motion; without a track, those of a motion that cannot be tracked."""
+    terms = dict.fromkeys(TRACKING.terms, 0.0) | {"tracking_speed_gate": gate}
     if reference is None or track is None:
         return terms | {"tracking_fall": 1.0, "tracking_assist": 1.0, "tracking_failed": 1.0}
     tracked = track.tracked_fraction

@@ -25,9 +25,9 @@ from envs.body.state import CharacterState
 from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings
 from envs.task.imitation_task import ImitationTask
 from motions.base.errors import UserError
+from rewards.declared.tracking import TrackingSettings
 from rewards.physics.tracking_bodies import Bodies, BulletBodies, MujocoBodies
 from rewards.physics.tracking_reference import CONTROL_HZ, TrackingReference
-from rewards.settings import TrackingRewardSettings
 from rollouts.control.actor_critic import ActorCritic, load_controller
 
 Array = NDArray[np.float64]
@@ -86,7 +86,7 @@ class TrackingSimulator:
         UserError: its actions are absolute targets, whose meaning depends on the clips that it was trained on.
     """
 
-    def __init__(self, settings: TrackingRewardSettings) -> None:
+    def __init__(self, settings: TrackingSettings) -> None:
         self._settings = settings
         self._controller: ActorCritic | None = None
         physics: dict[str, object] = {name: getattr(settings, option) for name, option in _PHYSICS_OPTIONS.items()}
@@ -217,7 +217,7 @@ def _judge(
     return going
 
 
-def _asked_for(settings: TrackingRewardSettings, option: str) -> bool:
+def _asked_for(settings: TrackingSettings, option: str) -> bool:
     """Whether an option differs from its default (a run's file lists all options, so presence means nothing)."""
     return getattr(settings, option) != type(settings).model_fields[option].default
 

@@ -24,13 +24,14 @@ import torch
 from motions.base.errors import UserError
 from motions.data.prompts import MIN_SEGMENT_FRAMES, Prompt
 from motions.skeleton.skeletons import Skeleton
+from rewards.declared.semantic import SemanticSettings
 from rewards.messages import RewardError, RewardTerms
 from rewards.settings import BUILTIN_TMR_FOLDER, RewardSettings
 from rewards.tmr import segments
 from rewards.tmr.checkpoints import LoadReport, load_tmr
 from rewards.tmr.network import TMR
 from rewards.tmr.similarity import similarity
-from rewards.validation import check_motions, check_terms
+from rewards.validation import check_motions, check_terms, shortened
 from rollouts.devices import resolve_device
 from rollouts.messages import GroupMotions
 from rollouts.settings import CheckpointSettings
@@ -124,6 +125,22 @@ class Embedder:
                 f"have {skeleton.num_features} at {skeleton.fps} fps"
             )
 
+    def text_misfit(self, reader: str, texts: Sequence[str]) -> str | None:
+        """Which of the texts is over the text encoder's limit, for a message; None if none is, or they are truncated.
+
+        Args:
+            reader: what reads them, for the message.
+        """
+        encoder = self.text_encoder
+        for text in () if encoder.truncate else texts:
+            if (num_tokens := encoder.num_tokens(text)) > encoder.max_tokens:
+                return (
+                    f"the {reader} reads {shortened(text)!r}, {num_tokens} tokens; its text encoder "
+                    f"{encoder.name} reads at most {encoder.max_tokens}. Shorten it, split it into segments, or set "
+                    "--truncate_text"
+                )
+        return None
+
     def has_weights_of(self, other: Embedder) -> bool:
         """Whether both have bitwise equal weights, even if loaded from different files."""
         ours, theirs = self.tmr.state_dict(), other.tmr.state_dict()
@@ -137,7 +154,7 @@ class SemanticScorer:
     """Text-motion similarity by TMR. Terms: semantic, r_pos, r_neg; in dense mode also margin_active, logic_accuracy.
 
     Example:
-        scorer = SemanticScorer.from_settings(RewardSettings(use_dense_reward=True), HUMANML3D)
+        scorer = SemanticScorer.from_settings(RewardSettings.of(use_dense_reward=True), HUMANML3D)
         scorer.score(motions).terms["semantic"]   # [N]
     """
 
@@ -152,6 +169,7 @@ class SemanticScorer:
         embedder.check_skeleton(skeleton)
         self.embedder = embedder
         self.settings = settings
+        self.own = settings.semantic
 
     @classmethod
     def from_settings(
@@ -185,10 +203,23 @@ class SemanticScorer:
         seconds = (time.perf_counter() - start) / len(groups)
         return [RewardTerms(self.name, terms, seconds) for terms in all_terms]
 
+    def misfit(self, prompt: Prompt) -> str | None:
+        """Why motions of a prompt cannot be scored: in dense mode a segment of too few frames; a text over the text
+        encoder's limit."""
+        judged = self.settings.max_motion_length
+        boundaries = prompt.boundaries if self.own.use_dense_reward else []
+        for place, (start, end) in enumerate(boundaries, start=1):
+            if min(end, judged) - start < MIN_SEGMENT_FRAMES:
+                return (
+                    f"its segment {place} is frames {start} to {end}; rewards look at the first {judged} "
+                    f"(max_motion_length), and the dense reward needs {MIN_SEGMENT_FRAMES} of every segment"
+                )
+        return self.embedder.text_misfit("reward", judged_texts(prompt, self.own))
+
     def _ranges(self, motions: GroupMotions) -> np.ndarray:
         """Frame ranges [N, K, 2] of the clips to embed; K = 1 in global mode."""
         check_motions(self.name, motions, self.embedder.tmr.config.num_features, MIN_SEGMENT_FRAMES)
-        if not self.settings.use_dense_reward:
+        if not self.own.use_dense_reward:
             ends = np.minimum(motions.lengths, self.settings.max_motion_length)
             return np.stack([np.zeros_like(ends), ends], axis=1)[:, None]
         try:
@@ -199,10 +230,10 @@ class SemanticScorer:
     def _terms(self, motions: GroupMotions, embeddings: np.ndarray) -> dict[str, np.ndarray]:
         """Terms from clip embeddings [N, K, d]."""
         prompt = motions.prompt
-        if self.settings.use_dense_reward:
-            texts = self.embedder.embed_texts(judged_texts(prompt, self.settings))
-            scores = similarity(embeddings, texts, self.settings)
-            dense = segments.dense_reward(scores, similarity(texts, texts, self.settings), self.settings.alpha)
+        if self.own.use_dense_reward:
+            texts = self.embedder.embed_texts(judged_texts(prompt, self.own))
+            scores = similarity(embeddings, texts, self.own)
+            dense = segments.dense_reward(scores, similarity(texts, texts, self.own), self.own.alpha)
             values = {
                 "semantic": dense.semantic,
                 "r_pos": dense.r_pos,
@@ -211,9 +242,9 @@ class SemanticScorer:
                 "logic_accuracy": dense.logic_accuracy,
             }
         else:
-            text = self.embedder.embed_texts(judged_texts(prompt, self.settings))
-            score = similarity(embeddings[:, 0], text, self.settings)[:, 0]
-            if self.settings.tmr_similarity_type == "cosine":
+            text = self.embedder.embed_texts(judged_texts(prompt, self.own))
+            score = similarity(embeddings[:, 0], text, self.own)[:, 0]
+            if self.own.tmr_similarity_type == "cosine":
                 score = score / 2.0 + 0.5
             values = {"semantic": score, "r_pos": score, "r_neg": np.zeros_like(score)}
         terms = {name: value.astype(np.float32) for name, value in values.items()}
@@ -221,7 +252,7 @@ class SemanticScorer:
         return terms
 
 
-def judged_texts(prompt: Prompt, settings: RewardSettings) -> list[str]:
+def judged_texts(prompt: Prompt, settings: SemanticSettings) -> list[str]:
     """The texts that a prompt's motions are compared with: in dense mode those of its segments; otherwise a single one,
     the prompt's own text or its segments' texts joined by a space."""
     segment_texts = [segment.text for segment in prompt.segments]
@@ -241,20 +272,21 @@ def load_embedder(settings: RewardSettings, texts: CheckpointSettings | None = N
         TMRCheckpointError: weights are missing, of another kind, incomplete or not finite.
         UserError: unknown text encoder, or one of another width; a device that does not exist.
     """
-    by_file = bool(settings.tmr_text_encoder_path)
-    path = BUILTIN_TMR_FOLDER if settings.builtin_tmr else Path(settings.tmr_checkpoint_path)
+    own = settings.semantic
+    by_file = bool(own.tmr_text_encoder_path)
+    path = BUILTIN_TMR_FOLDER if own.builtin_tmr else Path(own.tmr_checkpoint_path)
     loaded = load_tmr(
         None if by_file else path,
-        text_encoder=settings.tmr_text_encoder_path,
-        motion_encoder=settings.tmr_motion_encoder_path,
-        motion_decoder=settings.tmr_movement_encoder_path,
-        stats=settings.tmr_stats_path,
-        text_encoder_name=settings.tmr_text_model,
+        text_encoder=own.tmr_text_encoder_path,
+        motion_encoder=own.tmr_motion_encoder_path,
+        motion_decoder=own.tmr_movement_encoder_path,
+        stats=own.tmr_stats_path,
+        text_encoder_name=own.tmr_text_model,
     )
     name = loaded.tmr.text_encoder_name
     encoder = load_text_encoder(
         _ENCODER_NAMES.get(name, name),
-        settings.tmr_text_model_path,
+        own.tmr_text_model_path,
         truncate=texts is not None and texts.truncate_text,
         cache_dir=None if texts is None else texts.text_cache_dir,
     )

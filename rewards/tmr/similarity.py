@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rewards.settings import RewardSettings
+from rewards.declared.semantic import SemanticSettings
 
 
 def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -21,7 +21,7 @@ def euclidean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.linalg.norm(difference, axis=-1)
 
 
-def distance_reward(distance: np.ndarray, settings: RewardSettings) -> np.ndarray:
+def distance_reward(distance: np.ndarray, settings: SemanticSettings) -> np.ndarray:
     """Reward of a distance d: linear 1 - clamp(d / max, 0, 1), exponential exp(-d / scale), sigmoid(-d / scale).
 
     MDM-GRPO (jufan666/text-to-motion) additionally rescales the exponential form by minimum and maximum over the batch;
@@ -33,7 +33,7 @@ def distance_reward(distance: np.ndarray, settings: RewardSettings) -> np.ndarra
     return decay if settings.tmr_normalization == "exponential" else decay / (1.0 + decay)
 
 
-def similarity(left: np.ndarray, right: np.ndarray, settings: RewardSettings) -> np.ndarray:
+def similarity(left: np.ndarray, right: np.ndarray, settings: SemanticSettings) -> np.ndarray:
     """The similarity that `reward_type` and `tmr_similarity_type` select, [..., n, m]."""
     if settings.tmr_similarity_type == "cosine":
         return cosine(left, right)

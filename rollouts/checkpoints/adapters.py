@@ -211,12 +211,6 @@ def plain_state_dict(network: DenoiserNetwork, *, merged: bool = True) -> dict[s
     return plain
 
 
-def merged_state_dict(network: DenoiserNetwork) -> dict[str, Tensor]:
-    """Weights with the adapters merged, under a checkpoint file's names, on the CPU (a network without adapters as it
-    is)."""
-    return network.to_file(plain_state_dict(network))
-
-
 def merge_into_base(network: DenoiserNetwork) -> DenoiserNetwork:
     """A new network without adapters that computes the same up to rounding."""
     merged = network.like()

@@ -173,7 +173,7 @@ def test_a_resumed_learner_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 def test_rewards_are_those_of_the_cpu() -> None:
     group = random_group(prompt_of(("walks forward", 20), ("kicks high", 14)), [34, 34, 34])
-    settings = RewardSettings(use_dense_reward=True)
+    settings = RewardSettings.of(use_dense_reward=True)
     on_cpu, on_gpu = (
         SemanticScorer(Embedder(small_tmr(), WordEncoder(), device), settings, HUMANML3D).score(group).terms
         for device in ("cpu", "cuda")

@@ -31,7 +31,7 @@ UNITS = {
         *("registry", "settings", "messages", "devices", "gaussians"),
         *("networks", "text", "diffusion", "checkpoints", "control", "imitation"),
     ),
-    "rewards": ("settings", "messages", "validation", "tmr", "physics", "scorers", "mixing", "evaluation"),
+    "rewards": ("declared", "settings", "messages", "validation", "tmr", "physics", "scorers", "mixing", "evaluation"),
     "learners": ("optimizer", "ema", "workers", "grpo", "supervised", "trpo", "cloning"),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib"),
     "jobs": (

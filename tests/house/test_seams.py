@@ -4,6 +4,7 @@ encoder by token, each defined here, named `package.module:Name`, and used toget
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,16 +12,21 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from jobs import grpo
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
+from jobs.report.from_run import read_document
 from jobs.text.generation import recorded_sampler
 from learners.grpo.loss import GRPOInputs
 from learners.grpo.settings import GRPOSettings
+from motions.data.prompts import Prompt
+from motions.settings import Settings
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, Skeleton
+from rewards.declared.declaration import RewardDeclaration, Term
 from rewards.messages import RewardTerms
 from rewards.settings import RewardSettings
 from rollouts.checkpoints.mdm_files import load_mdm, model_args_of, save_mdm
@@ -36,19 +42,46 @@ used: set[str] = set()
 """Names of the toys that ran; the local runtime runs them in this process."""
 
 
+class StillnessSettings(Settings):
+    """Stillness of the features."""
+
+    stillness_weight: float = Field(default=0.5, ge=0.0)
+    """Weight of stillness in the total."""
+    alpha: float = Field(default=1.0, gt=0.0)
+    """Factor of the change; another reward has an option of this name."""
+    most_words: int = Field(default=50, ge=1)
+    """Words of a text that it reads."""
+
+
 class Stillness:
     """A reward: motions whose features change little."""
 
     name = "stillness"
+    declaration = RewardDeclaration(
+        options=StillnessSettings,
+        weight=lambda own: own.stillness_weight,
+        terms={
+            "stillness": Term("How little the features change"),
+            "change": Term("Mean change of the features", "lower", own_scale=True),
+        },
+        differentiable=True,
+        limits_prompts=True,
+    )
+
+    def __init__(self, own: StillnessSettings) -> None:
+        self.own = own
 
     @classmethod
     def from_settings(cls, settings: RewardSettings, skeleton: Skeleton, texts: object = None) -> Stillness:
-        return cls()
+        return cls(settings.own(StillnessSettings))
+
+    def misfit(self, prompt: Prompt) -> str | None:
+        return "it has too many words" if len(prompt.text.split()) > self.own.most_words else None
 
     def score(self, motions: GroupMotions) -> RewardTerms:
         used.add("reward")
-        change = np.abs(np.diff(motions.features, axis=1)).mean(axis=(1, 2))
-        return RewardTerms(self.name, {self.name: np.exp(-change).astype(np.float32)}, 0.0)
+        change = np.abs(np.diff(motions.features, axis=1)).mean(axis=(1, 2)).astype(np.float32)
+        return RewardTerms(self.name, {self.name: np.exp(-self.own.alpha * change), "change": change}, 0.0)
 
     def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
         return [self.score(group) for group in groups]
@@ -181,7 +214,7 @@ def test_one_of_each_is_added_without_touching_the_product(
         text_encoder=f"{HERE}:Letters",
         sampler=f"{HERE}:HalfNoise",
         policy_loss=f"{HERE}:unclipped",
-        extra_rewards=f"{HERE}:Stillness=0.5",
+        extra_rewards=f"{HERE}:Stillness",
         use_physics_reward=False,
         beta_s=0,
         tmr_checkpoint_path=tmp_path / "nowhere",
@@ -190,6 +223,7 @@ def test_one_of_each_is_added_without_touching_the_product(
     )
     assert cli.main(GRPOConfig, grpo.run, grpo.__doc__, "jobs.grpo", argv=words) == 0
     assert used == {"reward", "denoiser", "sampler", "policy loss", "text encoder"}
+    assert json.loads((tmp_path / "run" / "rewards.json").read_text())[-1]["weight"] == 0.5
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert any("reward/stillness" in line for line in lines) and not any("reward/semantic" in line for line in lines)
     exported, start = (
@@ -197,6 +231,40 @@ def test_one_of_each_is_added_without_touching_the_product(
     )
     assert isinstance(exported, WordDenoiser) and exported.args() == start.args()
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_reward_brings_its_options_meanings_and_limits(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of the product names it; a class in `--extra_rewards` does."""
+
+    def main(*more: str, **changes: object) -> tuple[int, str]:
+        words = grpo_words(tiny_models, tmp_path / "run", extra_rewards=f"{HERE}:Stillness=2", **changes)
+        code = cli.main(GRPOConfig, grpo.run, grpo.__doc__, "jobs.grpo", grpo.dry_run, argv=[*words, *more])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    own = {"stillness_weight": 0.25, "rewards.stillness.alpha": 3, "alpha": 0.125}
+    code, plan = main("--dry_run", **own)
+    assert code == 0 and "reward stillness: weight 0.5, has a gradient; terms stillness, change" in plan
+    assert "most_words: 50" in plan, "the settings of a dry run are all that hold"
+    assert "Words of a text that it reads" in main("--help", "stillness")[1]
+    assert "error: --stillness_weight -1: expected number >= 0" in main("--stillness_weight=-1")[1]
+    assert "error: unknown option --most_word; did you mean --most_words" in main("--most_word=3")[1]
+    assert "prompt 1 " in (refused := main(most_words=1)[1]) and "it has too many words" in refused
+    assert not (tmp_path / "run").exists(), "all this is said before anything starts"
+
+    assert main(**own)[0] == 0
+    rows = json.loads((tmp_path / "run" / "evaluation.json").read_text())["rows"]
+    meanings = {row["name"]: (row["meaning"], row["better"]) for row in rows}
+    assert meanings["change"] == ("Mean change of the features", "lower")
+    charts = {chart.title: [series.name for series in chart.series] for chart in read_document(tmp_path / "run").charts}
+    assert "stillness" in charts["Reward terms, held-out"] and "change" in charts["Physical quantities, held-out"]
+    saved = tmp_path / "run" / "config.yaml"
+    again = cli.parse(GRPOConfig, ["--config", str(saved)], "jobs.grpo").settings
+    assert again.rewards.own(StillnessSettings) == StillnessSettings(stillness_weight=0.25, alpha=3.0)
+    assert again.rewards.semantic.alpha == 0.125, "a flat name stays that of the product's own option"
+    assert pickle.loads(pickle.dumps(again)) == again
 
 
 def test_evaluations_may_denoise_in_another_way(tiny_models: TinyModels, tmp_path: Path) -> None:

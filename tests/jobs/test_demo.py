@@ -95,10 +95,14 @@ def test_a_dry_run_says_what_would_be_done(
 
 def test_presets_of_the_demonstration_fit_together() -> None:
     config = cli.load_preset(GRPOConfig, "demo", "jobs.grpo", save_dir="runs/demo")
-    assert (config.policy.model_path, config.rewards.tmr_checkpoint_path, config.evaluation.judge_path) == (
+    assert (config.policy.model_path, config.rewards.semantic.tmr_checkpoint_path, config.evaluation.judge_path) == (
         "builtin",
     ) * 3
-    assert config.policy.use_lora and config.rewards.use_dense_reward and config.rewards.use_physics_reward
+    assert (
+        config.policy.use_lora
+        and config.rewards.semantic.use_dense_reward
+        and config.rewards.physics.use_physics_reward
+    )
     assert 0 < config.prompts.composite_fraction < 1
 
 

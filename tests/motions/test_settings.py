@@ -52,6 +52,13 @@ def test_dotted_names_reach_each_group(kind: type[TwoLearners]) -> None:
     assert (config.cloning.network.width, config.tuning.network.width) == (5, 6)
 
 
+def test_inner_groups_may_be_left_out() -> None:
+    """So a file from before a group was divided is still read."""
+    assert TwoLearners.of({**RUN, "tuning.width": 6}, cloning={"width": 5}) == TwoLearners.of(
+        {**RUN, "cloning.network.width": 5, "tuning.network.width": 6}
+    )
+
+
 @pytest.mark.parametrize("word", ["learning_rate", "lr"])
 def test_a_name_of_two_groups_without_a_preferred_one_is_refused_with_both(word: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from motions.base.errors import UserError
 from motions.skeleton.features import extract_features
 from motions.skeleton.skeletons import HUMANML3D
+from rewards.declared.extra import load_scorer_class
+from rewards.declared.physics import PhysicsSettings
 from rewards.mixing import combine
-from rewards.physics.kinematic import PhysicsScorer
-from rewards.scorers import Scorer, build_scorers, extra_scorers, load_scorer_class
-from rewards.settings import RewardSettings
+from rewards.physics.kinematic import PhysicsScorer, physics_terms
+from rewards.scorers import Scorer, build_scorers, reward_weights, rewards_of
+from rewards.settings import BUILTIN_REWARDS, RewardSettings
 from rewards.tmr.checkpoints import save_tmr
 from rewards.tmr.scorer import SemanticScorer
 from rollouts.messages import GroupMotions
@@ -30,7 +33,7 @@ def settings(tmp_path: Path) -> RewardSettings:
     tmr = small_tmr()
     tmr.text_encoder_name = "tests.toys.small_tmr:WordModel"
     save_tmr(tmp_path, tmr)
-    return RewardSettings(
+    return RewardSettings.of(
         tmr_checkpoint_path=str(tmp_path),
         use_dense_reward=True,
         use_physics_reward=True,
@@ -92,13 +95,41 @@ def test_extra_rewards_that_are_none() -> None:
     with pytest.raises(ValueError, match="no attribute 'Absent'"):
         load_scorer_class("tests.toys.rewards:Absent")
     with pytest.raises(ValueError, match="'semantic' is taken"):
-        build_scorers(RewardSettings(extra_rewards=("tests.toys.rewards:Semantic",)), HUMANML3D)
+        build_scorers(RewardSettings.of(extra_rewards=("tests.toys.rewards:Semantic",)), HUMANML3D)
     twice = ("tests.toys.rewards:MeanFeature", "tests.toys.rewards:MeanFeature=2")
     with pytest.raises(ValueError, match="'brightness' is taken"):
-        extra_scorers(RewardSettings(extra_rewards=twice))
+        rewards_of(RewardSettings(extra_rewards=twice))
+
+
+def test_a_differentiable_reward_has_a_gradient() -> None:
+    """And only the simulated one says that it has none."""
+    assert {name: declared.differentiable for name, declared in BUILTIN_REWARDS.items()} == {
+        "semantic": True,
+        "physics": True,
+        "tracking": False,
+    }
+    features = torch.from_numpy(walking_group([40]).features).requires_grad_()
+    small_tmr().eval().encode_motion(features, torch.tensor([40])).mu.sum().backward()
+    assert features.grad is not None and features.grad.abs().sum() > 0
+    joints = torch.from_numpy(walking_joints(HUMANML3D, 41)[None]).requires_grad_()
+    physics_terms(joints, torch.tensor([41]), HUMANML3D, PhysicsSettings())["physics"].sum().backward()
+    assert joints.grad is not None and joints.grad.abs().sum() > 0
+
+
+def test_a_declaration_that_is_none_is_refused() -> None:
+    with pytest.raises(UserError, match="its declaration is 'heavy'; expected a RewardDeclaration"):
+        rewards_of(RewardSettings(extra_rewards=("tests.toys.rewards:Undeclared",)))
+    with pytest.raises(UserError, match="Limited' lacks misfit"):
+        rewards_of(RewardSettings(extra_rewards=("tests.toys.rewards:Limited",)))
+
+
+def test_a_weight_is_a_factor_of_the_declared_one() -> None:
+    settings = RewardSettings.of(extra_rewards=("tests.toys.rewards:Weighed=-2",), heaviness=0.25)
+    assert reward_weights(settings)["weighed"] == -0.5
+    assert "weighed" not in rewards_of(RewardSettings.of(extra_rewards=("tests.toys.rewards:Weighed",), heaviness=0))
 
 
 def test_a_run_without_any_weight_is_refused() -> None:
     with pytest.raises(UserError, match="no reward has a weight"):
-        build_scorers(RewardSettings(beta_s=0.0), HUMANML3D)
-    assert "physics" in build_scorers(RewardSettings(beta_s=0.0, use_physics_reward=True), HUMANML3D)
+        build_scorers(RewardSettings.of(beta_s=0.0), HUMANML3D)
+    assert "physics" in build_scorers(RewardSettings.of(beta_s=0.0, use_physics_reward=True), HUMANML3D)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from motions.settings import Settings
 from motions.skeleton.skeletons import Skeleton
+from rewards.declared.declaration import RewardDeclaration
 from rewards.messages import RewardError, RewardTerms
 from rewards.settings import RewardSettings
 from rollouts.messages import GroupMotions
@@ -22,7 +24,7 @@ class MeanFeature:
 
     @classmethod
     def from_settings(cls, settings: RewardSettings, skeleton: Skeleton) -> MeanFeature:
-        return cls(settings.beta_s + skeleton.fps)
+        return cls(settings.semantic.beta_s + skeleton.fps)
 
     def score(self, motions: GroupMotions) -> RewardTerms:
         means = [motion[:length].mean() for motion, length in zip(motions.features, motions.lengths, strict=True)]
@@ -42,6 +44,32 @@ class NoScorer:
     """Lacks everything but a name."""
 
     name = "nothing"
+
+
+class Undeclared(MeanFeature):
+    """Declares what is no declaration."""
+
+    declaration = "heavy"
+
+
+class Limited(MeanFeature):
+    """Does not say which prompts it cannot score, although it declares so."""
+
+    declaration = RewardDeclaration(limits_prompts=True)
+
+
+class WeighedSettings(Settings):
+    """Options of a reward."""
+
+    heaviness: float = 1.0
+    """Its weight; 0 leaves it out."""
+
+
+class Weighed(MeanFeature):
+    """Its weight is an option of its own."""
+
+    name = "weighed"
+    declaration = RewardDeclaration(options=WeighedSettings, weight=lambda own: own.heaviness or None)
 
 
 class Height:

@@ -40,3 +40,17 @@ def _about(angles: np.ndarray, axis: int) -> torch.Tensor:
     quats = np.zeros((len(angles), 4))
     quats[:, 0], quats[:, axis] = np.cos(angles / 2), np.sin(angles / 2)
     return torch.from_numpy(quats)
+
+
+def foot_skate(joints: np.ndarray, skeleton: Skeleton) -> float:
+    """Foot skating: mean horizontal speed (m/s) of the feet's joints while they are on the floor; 0 if they never are.
+
+    A joint of `joints` [F, J, 3] (data units, floor at 0) is on the floor where the contact features say so (its
+    displacement per frame is below the skeleton's threshold) and it is below 5 cm (ball of the foot) or 10 cm (ankle).
+    """
+    feet = joints[:, list(skeleton.foot_joints)]
+    step = np.diff(feet, axis=0)
+    low = (feet * skeleton.metres_per_unit)[..., 1] < np.array([0.10, 0.05, 0.10, 0.05])
+    touching = low[1:] & low[:-1] & ((step**2).sum(-1) < skeleton.contact_threshold)
+    speed = np.linalg.norm(step[..., [0, 2]], axis=-1) * skeleton.metres_per_unit * skeleton.fps
+    return float(speed[touching].mean()) if touching.any() else 0.0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rollouts.messages import Trajectory
 
 GRPO = GRPOSettings(group_size=4, learning_rate=1e-3, num_epochs=2, groups_per_optimizer_step=2, micro_batch_size=3)
-REWARDS = RewardSettings(use_dense_reward=True)
+REWARDS = RewardSettings.of(use_dense_reward=True)
 
 
 def build_policy() -> DiffusionPolicy:

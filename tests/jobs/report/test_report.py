@@ -134,8 +134,23 @@ def test_page_needs_no_network_and_escapes_prompts(run_directory: Path) -> None:
 
 
 def test_charts_without_numbers_are_left_out() -> None:
-    charts = make_charts([{"step": 1, "reward/total": 0.5}])
+    charts = make_charts([{"step": 1, "reward/total": 0.5}], [])
     assert [chart.title for chart in charts] == ["Reward"]
+
+
+def test_terms_with_a_scale_of_their_own_have_their_own_chart(run_directory: Path) -> None:
+    """As `rewards.json` says of any reward, and of the built-in ones in a run from before it was written."""
+    (run_directory / "metrics.jsonl").write_text('{"step": 1, "evaluation/skate": 2.0, "evaluation/kilos": 70.0}')
+
+    def charts() -> dict[str, list[str]]:
+        return {chart.title: [series.name for series in chart.series] for chart in read_document(run_directory).charts}
+
+    assert charts() == {"Reward terms, held-out": ["kilos"], "Physical quantities, held-out": ["skate"]}
+    heavy = {"name": "weight", "label": "heavy", "weight": 0.5, "differentiable": False}
+    heavy["terms"] = {"kilos": {"meaning": "mass", "better": "lower", "own_scale": True}}
+    (run_directory / "rewards.json").write_text(json.dumps([heavy]))
+    assert charts() == {"Reward terms, held-out": ["skate"], "Physical quantities, held-out": ["kilos"]}
+    assert ("Reward", "0.5 x heavy") in read_document(run_directory).facts
 
 
 def test_seconds_of_a_step_are_stacked_once() -> None:
@@ -145,7 +160,7 @@ def test_seconds_of_a_step_are_stacked_once() -> None:
         {"step": 1, "seconds/evaluation": 3.0},
         {"step": 1, "seconds/checkpoint": 0.25},
     ]
-    [chart] = make_charts(records)
+    [chart] = make_charts(records, [])
     stacked = {series.name: series.points for series in chart.series}
     assert stacked["evaluation"] == [(0.0, 2.0), (1.0, 3.0)]
     assert stacked["update"] == [(0.0, 0.0), (1.0, 0.5)]

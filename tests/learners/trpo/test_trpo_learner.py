@@ -16,7 +16,7 @@ from learners.optimizer import DivergenceError
 from learners.trpo.critic import CriticFit, Share
 from learners.trpo.learner import OutOfSyncError, TRPOLearner
 from learners.trpo.settings import TRPOSettings
-from learners.trpo.training import Progress, train_controller
+from learners.trpo.training import ControlTraining
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler, run_episodes
@@ -41,16 +41,18 @@ def weights(network: ActorCritic) -> Tensor:
 def test_trpo_learns_to_reach() -> None:
     network = controller()
     before = np.mean(run_episodes(network, ReachVectorEnv(16), seed=9).returns)
-    history: list[Progress] = []
-    sampler = VectorSampler(ReachVectorEnv(8), seed=0)
-    done = train_controller(TRPOLearner(network, SETTINGS, seed=0), sampler, 4800, history.append)
+    training = ControlTraining(TRPOLearner(network, SETTINGS, seed=0), VectorSampler(ReachVectorEnv(8), seed=0))
+    history = []
+    while training.num_steps < 4800:
+        training.train()
+        history.append(training.last_metrics)
     after = np.mean(run_episodes(network, ReachVectorEnv(16), seed=9).returns)
     assert after > before + 2.5 and after > 9.0, f"{before} -> {after}"
-    assert done >= 4800 and history[-1].num_steps == done and history[-1].iteration == len(history)
-    last = history[-1].metrics
+    assert training.finished_iterations == len(history)
+    last = history[-1]
     assert last["critic/explained_variance"] > 0.5 and last["rollout/length"] == 12.0
     assert {"seconds/update", "seconds/rollout", "env/distance", "policy/entropy"} <= last.keys()
-    assert all(0 <= progress.metrics["policy/kl"] <= SETTINGS.max_kl for progress in history)
+    assert all(0 <= metrics["policy/kl"] <= SETTINGS.max_kl for metrics in history)
 
 
 def test_the_checked_divergence_is_that_of_the_policy_that_acts_next() -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from motions.data.composite_records import build_records, ordered_prompt, write_records
+from motions.data.composite_records import build_composite_records, ordered_prompt, write_composite_records
 from motions.data.composites import Composer, join_captions, join_motions, split_caption, split_prompt
 from motions.data.dataset import MotionDataset, TextMotion, load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts
-from motions.humanoid.ground import foot_skate
 from motions.skeleton.features import extract_features, recover_joints
 from motions.skeleton.skeletons import HUMANML3D, KIT
+from tests.toys.synthetic_motion import foot_skate
 
 LYING = ("crawl", "getup_facedown", "getup_faceup")
 
@@ -241,7 +241,7 @@ def clips(*lengths: int) -> list[TextMotion]:
 def test_records_fill_the_target(k_segments: int) -> None:
     lengths = np.random.default_rng(0).integers(40, 200, size=200)
     items = clips(*lengths.tolist())
-    records = build_records(
+    records = build_composite_records(
         items, k_segments=k_segments, fps=20.0, rng=np.random.default_rng(0), tolerance=20, max_samples=60
     )
     assert len(records) == 60
@@ -255,14 +255,14 @@ def test_records_fill_the_target(k_segments: int) -> None:
             assert (items[int(clip_id)].num_frames, items[int(clip_id)].captions[0]) == (frames, text)
         last_is_longest += record.durations_frames[-1] == max(record.durations_frames)
     assert last_is_longest < 50
-    again = build_records(
+    again = build_composite_records(
         items, k_segments=k_segments, fps=20.0, rng=np.random.default_rng(0), tolerance=20, max_samples=60
     )
     assert again == records
 
 
 def test_records_end_when_there_are_no_more() -> None:
-    records = build_records(clips(90, 95, 100), k_segments=2, fps=20.0, rng=np.random.default_rng(0))
+    records = build_composite_records(clips(90, 95, 100), k_segments=2, fps=20.0, rng=np.random.default_rng(0))
     assert sorted(record.total_frames for record in records) == [185, 190, 195]
 
 
@@ -278,13 +278,15 @@ def test_records_end_when_there_are_no_more() -> None:
 )
 def test_impossible_records(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_records(clips(40, 40, 40, 40, 40), fps=20.0, rng=np.random.default_rng(0), **options)
+        build_composite_records(clips(40, 40, 40, 40, 40), fps=20.0, rng=np.random.default_rng(0), **options)
 
 
 def test_records_are_read_as_prompts(tmp_path: Path) -> None:
-    records = build_records(clips(60, 60, 70), k_segments=3, fps=20.0, rng=np.random.default_rng(0))
+    records = build_composite_records(clips(60, 60, 70), k_segments=3, fps=20.0, rng=np.random.default_rng(0))
     path = tmp_path / "composite_k3_train.jsonl"
-    write_records(path, records, {"dataset_name": "mine", "split": "train", "k_segments": 3, "fps": 20.0, "seed": 0})
+    write_composite_records(
+        path, records, {"dataset_name": "mine", "split": "train", "k_segments": 3, "fps": 20.0, "seed": 0}
+    )
     (prompt,) = load_prompts(path, 20.0, num_segments=3)
     assert isinstance(prompt, Prompt)
     assert prompt.text == records[0].composite_prompt == ordered_prompt(records[0].sub_prompts)

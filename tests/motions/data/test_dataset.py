@@ -15,11 +15,11 @@ import torch
 from motions.data.builtin import clip_floor, play
 from motions.data.captions import load_captions
 from motions.data.dataset import MDM_CROP, CropRule, MotionDataset, TextMotion, load_dataset, sample_batch
-from motions.humanoid.ground import foot_skate
 from motions.humanoid.mocap import CLIP_NAMES, load_clip
 from motions.skeleton.features import FeatureLayout, extract_features, recover_joints
 from motions.skeleton.mirroring import mirror_caption, mirror_features
 from motions.skeleton.skeletons import HUMANML3D
+from tests.toys.synthetic_motion import foot_skate
 
 
 @pytest.fixture(scope="module")

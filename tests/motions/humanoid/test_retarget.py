@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from motions.data.builtin import clip_floor, play
-from motions.humanoid.ground import floor_height, foot_skate, plant_feet, stances
+from motions.humanoid.ground import floor_height, plant_feet, stances
 from motions.humanoid.kinematics import BODY_INDEX, HINGE_BODIES, forward_kinematics
 from motions.humanoid.mocap import CLIP_NAMES, load_clip
 from motions.humanoid.retarget import leg_scale, place_ankle, retarget
 from motions.skeleton.skeletons import HUMANML3D
+from tests.toys.synthetic_motion import foot_skate
 
 MAX_SKATE_MPS = {"dance_a": 0.22, "dance_b": 0.22, "roll": 0.18, "spin": 0.18}
 """Sliding steps and pivots are part of these; the others stay below 0.14 m/s."""

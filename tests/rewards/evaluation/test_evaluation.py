@@ -11,6 +11,7 @@ import pytest
 
 from motions.data.prompts import Prompt, Segment, load_prompts
 from motions.skeleton.skeletons import HUMANML3D
+from rewards.declared.physics import PHYSICS
 from rewards.evaluation.comparison import compare, paired_interval, shared_places, write_evaluation
 from rewards.evaluation.text import Evaluation, group_diversity_m, joint_speed_mps
 from rollouts.messages import GroupMotions
@@ -81,7 +82,7 @@ def test_within_group_std_is_not_too_low_for_few_samples() -> None:
 
 def test_compare_pairs_and_names_every_quantity() -> None:
     real = np.random.default_rng(0).normal(size=(9, 4))
-    changes = {change.name: change for change in compare(evaluation(0.0), evaluation(0.2), real)}
+    changes = {change.name: change for change in compare(evaluation(0.0), evaluation(0.2), PHYSICS.terms, real)}
     assert set(changes) == {"total", "judge_matching", "joint_speed_mps", "physics", "diversity_m", "fid"}
     assert changes["total"].difference == pytest.approx(0.2)
     assert changes["total"].interval == pytest.approx((0.2, 0.2))
@@ -91,7 +92,7 @@ def test_compare_pairs_and_names_every_quantity() -> None:
     assert changes["fid"].after == pytest.approx(4 * 0.2**2, rel=1e-3)
     shorter = evaluation(0.0)
     with pytest.raises(ValueError, match="same prompts"):
-        compare(shorter, Evaluation(shorter.prompts[:1], shorter.groups[:1], shorter.terms, np.ones(1), None))
+        compare(shorter, Evaluation(shorter.prompts[:1], shorter.groups[:1], shorter.terms, np.ones(1), None), {})
 
 
 def test_places_that_lost_a_group_on_one_side_are_left_out() -> None:
@@ -102,7 +103,7 @@ def test_places_that_lost_a_group_on_one_side_are_left_out() -> None:
 
 def test_written_files_are_what_the_report_reads(tmp_path: Path) -> None:
     before, after = evaluation(0.0), evaluation(0.2)
-    write_evaluation(tmp_path, before, after, compare(before, after), HUMANML3D, "10 steps")
+    write_evaluation(tmp_path, before, after, compare(before, after, {}), HUMANML3D, "10 steps")
     document = json.loads((tmp_path / "evaluation.json").read_text())
     assert (document["num_prompts"], document["num_seeds"], document["sampler"]) == (2, 3, "10 steps")
     assert document["rows"][0]["name"] == "total"

@@ -9,6 +9,7 @@ import torch
 from motions.data.prompts import Prompt, Segment
 from motions.skeleton.features import FeatureLayout, extract_features
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton
+from rewards.declared.physics import PhysicsSettings
 from rewards.messages import RewardError
 from rewards.physics.kinematic import (
     PhysicsScorer,
@@ -26,7 +27,7 @@ from tests.toys.synthetic_motion import walking_joints
 
 FPS = HUMANML3D.fps
 L_ANKLE, L_TOE, R_ANKLE, R_TOE = HUMANML3D.foot_joints
-SETTINGS = RewardSettings(skate_free_speed=0.0)
+SETTINGS = PhysicsSettings(skate_free_speed=0.0)
 
 
 def standing(num_frames: int = 21) -> torch.Tensor:
@@ -46,7 +47,7 @@ def full(joints: torch.Tensor) -> torch.Tensor:
     return torch.full((len(joints),), joints.shape[1])
 
 
-def terms(joints: torch.Tensor, settings: RewardSettings = SETTINGS, **options: torch.Tensor) -> dict[str, float]:
+def terms(joints: torch.Tensor, settings: PhysicsSettings = SETTINGS, **options: torch.Tensor) -> dict[str, float]:
     results = physics_terms(joints, full(joints), HUMANML3D, settings, **options)
     return {name: float(value[0]) for name, value in results.items()}
 
@@ -59,7 +60,7 @@ def test_a_foot_that_slides_at_a_known_speed(speed: float) -> None:
     result = terms(joints)
     assert result["contact_share"] == 1.0
     assert result["skate"] == pytest.approx(speed**2 / 4)  # One of four feet in contact slides.
-    assert terms(joints, RewardSettings(skate_free_speed=0.1))["skate"] == pytest.approx((speed - 0.1) ** 2 / 4)
+    assert terms(joints, PhysicsSettings(skate_free_speed=0.1))["skate"] == pytest.approx((speed - 0.1) ** 2 / 4)
     assert result["skating_ratio"] == (1.0 if speed > 0.5 else 0.0)
     assert result["joint_speed"] == pytest.approx(speed / 22)
 
@@ -78,12 +79,12 @@ def test_contact_heights_and_vertical_speed() -> None:
     joints = standing()
     joints[0, :, L_ANKLE, 1] = 0.09
     joints[0, :, R_TOE, 1] = torch.where(torch.arange(21) % 2 == 0, 0.0, 0.02)  # 0.4 m/s up and down.
-    contact = contact_by_height(joints, full(joints), HUMANML3D, RewardSettings())
+    contact = contact_by_height(joints, full(joints), HUMANML3D, PhysicsSettings())
     assert contact[0].all(dim=0).tolist() == [False, True, True, False]
     assert contact[0].any(dim=0).tolist() == [False, True, True, False]
-    wider = RewardSettings(contact_ankle_height=0.1, contact_vertical_speed=0.5)
+    wider = PhysicsSettings(contact_ankle_height=0.1, contact_vertical_speed=0.5)
     assert contact_by_height(joints, full(joints), HUMANML3D, wider).all()
-    lower = RewardSettings(contact_toe_height=1e-3, contact_vertical_speed=0.5)
+    lower = PhysicsSettings(contact_toe_height=1e-3, contact_vertical_speed=0.5)
     contact = contact_by_height(joints, full(joints), HUMANML3D, lower)
     assert contact[0].any(dim=0).tolist() == [False, True, True, False]
 
@@ -93,7 +94,7 @@ def test_a_low_swinging_foot_does_not_slide_unless_the_other_does() -> None:
     walking[0, :, [L_ANKLE, L_TOE], 2] = 2.0 * seconds()[:, None]
     assert terms(walking)["skate"] == 0.0
     assert terms(walking)["contact_share"] == 0.5
-    strict = RewardSettings(skate_free_speed=0.0, contact_swing_speed=None)
+    strict = PhysicsSettings(skate_free_speed=0.0, contact_swing_speed=None)
     assert terms(walking, strict)["skate"] == pytest.approx(4.0 / 2)
     gliding = walking.clone()
     gliding[0, :, [R_ANKLE, R_TOE], 2] = 2.0 * seconds()[:, None]
@@ -122,7 +123,7 @@ def test_jerk_of_a_cubic_is_six_times_its_coefficient() -> None:
     joints = standing()
     joints[0, :, :, 2] += 5.0 * seconds()[:, None] ** 3
     assert mean_jerk(joints, full(joints), HUMANML3D)[0] == pytest.approx(30.0)
-    assert terms(joints, RewardSettings(jerk_scale=60.0))["jerk"] == pytest.approx(0.5)
+    assert terms(joints, PhysicsSettings(jerk_scale=60.0))["jerk"] == pytest.approx(0.5)
     parabola = standing()
     parabola[0, :, :, 0] += 4.0 * seconds()[:, None] ** 2
     assert mean_jerk(parabola, full(parabola), HUMANML3D)[0] == pytest.approx(0.0, abs=1e-8)
@@ -156,7 +157,7 @@ def test_reward_follows_the_formula() -> None:
     joints = standing()
     joints[0, :, L_TOE, 0] = seconds()
     joints[0, :, :, 2] += 5.0 * seconds()[:, None] ** 3
-    settings = RewardSettings(
+    settings = PhysicsSettings(
         skate_free_speed=0.0, jerk_scale=60.0, jerk_floor=0.1, lambda_skate=0.3, lambda_jerk=2.0, min_joint_speed=0.0
     )
     result = terms(joints, settings)
@@ -169,12 +170,12 @@ def test_reward_follows_the_formula() -> None:
 def test_a_frozen_motion_earns_nothing() -> None:
     """It has no sliding and no jerk, and would be the best there is."""
     assert terms(standing())["physics"] == 0.0
-    ungated = terms(standing(), RewardSettings(min_joint_speed=0.0, jerk_floor=0.25, lambda_jerk=2.0))
+    ungated = terms(standing(), PhysicsSettings(min_joint_speed=0.0, jerk_floor=0.25, lambda_jerk=2.0))
     assert ungated["physics"] == pytest.approx(np.exp(-0.5))
 
 
 def test_smoother_than_the_floor_earns_nothing_more() -> None:
-    settings = RewardSettings(jerk_scale=60.0, jerk_floor=0.5, min_joint_speed=0.0)
+    settings = PhysicsSettings(jerk_scale=60.0, jerk_floor=0.5, min_joint_speed=0.0)
 
     def reward(coefficient: float) -> float:
         joints = standing()
@@ -186,7 +187,7 @@ def test_smoother_than_the_floor_earns_nothing_more() -> None:
 
 
 def test_the_motions_own_contacts() -> None:
-    settings = RewardSettings(
+    settings = PhysicsSettings(
         contact_source="model", skate_free_speed=0.0, jerk_floor=0.0, min_joint_speed=0.0, lambda_contact=0.7
     )
     joints = standing()
@@ -249,7 +250,7 @@ def test_kit_has_its_own_units_and_frame_rate() -> None:
         time = torch.arange(num_frames, dtype=torch.float64) / skeleton.fps
         joints[:, :, feet, 0] = 0.8 * time[:, None]
         joints[..., 2] += 0.02 * time[:, None] ** 3
-        result = physics_terms(joints, full(joints), skeleton, RewardSettings(skate_free_speed=0.0))
+        result = physics_terms(joints, full(joints), skeleton, PhysicsSettings(skate_free_speed=0.0))
         results[skeleton.name] = {name: float(value[0]) for name, value in result.items()}
         assert results[skeleton.name]["skate"] == pytest.approx(0.8**2, rel=0.3)
     assert results["humanml3d"]["jerk"] == pytest.approx(results["kit"]["jerk"])
@@ -259,7 +260,7 @@ def test_kit_has_its_own_units_and_frame_rate() -> None:
 
 def test_max_motion_length_cuts() -> None:
     motions = group(HUMANML3D, [40])
-    cut = PhysicsScorer(RewardSettings(max_motion_length=20), HUMANML3D).score(motions).terms
+    cut = PhysicsScorer(RewardSettings.of(max_motion_length=20), HUMANML3D).score(motions).terms
     alone = PhysicsScorer(RewardSettings(), HUMANML3D)
     short = alone.score(GroupMotions(motions.features[:, :20], np.array([20]), motions.prompt, 0, 0.0)).terms
     np.testing.assert_array_equal(cut["jerk"], short["jerk"])
@@ -267,7 +268,7 @@ def test_max_motion_length_cuts() -> None:
 
 
 def test_the_scorer_reads_the_contact_features() -> None:
-    settings = RewardSettings(contact_source="model", skate_free_speed=0.0)
+    settings = RewardSettings.of(contact_source="model", skate_free_speed=0.0)
     motions = group(HUMANML3D, [30])
     motions.features[:, :, FeatureLayout(22).contacts] = 0.0
     silent = PhysicsScorer(settings, HUMANML3D).score(motions).terms

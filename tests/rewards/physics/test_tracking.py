@@ -18,9 +18,10 @@ from motions.humanoid.mocap import load_clip
 from motions.humanoid.retarget import retarget
 from motions.skeleton.features import extract_features, recover_joints
 from motions.skeleton.skeletons import HUMANML3D, KIT
+from rewards.declared.tracking import TRACKING, TrackingSettings
 from rewards.messages import RewardError
 from rewards.mixing import combine
-from rewards.physics.tracking import TRACKING_TERMS, TrackingScorer, tracking_terms
+from rewards.physics.tracking import TrackingScorer, tracking_terms
 from rewards.physics.tracking_reference import TrackingReference, UntrackableError, tracking_reference
 from rewards.physics.tracking_simulation import Track, TrackingSimulator
 from rewards.scorers import build_scorers, reward_weights
@@ -55,16 +56,16 @@ def group(*features: Motion) -> GroupMotions:
 
 
 def scored(*features: Motion, **options: Any) -> dict[str, np.ndarray]:
-    return TrackingScorer(RewardSettings(**{**FAST, **options}), HUMANML3D).score(group(*features)).terms
+    return TrackingScorer(RewardSettings.of(**{**FAST, **options}), HUMANML3D).score(group(*features)).terms
 
 
 def track_of(joints: np.ndarray, **options: Any) -> Track:
-    return TrackingSimulator(RewardSettings(**{**FAST, **options})).run([reference_of(joints)])[0]
+    return TrackingSimulator(RewardSettings.of(**{**FAST, **options}).tracking).run([reference_of(joints)])[0]
 
 
 def test_terms_are_finite_and_in_range() -> None:
     terms = scored(walking())
-    assert tuple(terms) == TRACKING_TERMS
+    assert tuple(terms) == tuple(TRACKING.terms)
     assert all(values.shape == (1,) and np.isfinite(values).all() for values in terms.values())
     assert 0.0 < terms["tracking"][0] <= 1.0 and 0.0 < terms["tracked_fraction"][0] <= 1.0
     assert terms["tracking_failed"][0] == 0.0 and terms["tracking_speed_gate"][0] == 1.0
@@ -75,10 +76,10 @@ def test_a_reward_depends_on_its_motion_alone() -> None:
     together = scored(walking(), short, walking()[5:])
     swapped = scored(walking()[5:], walking(), short)
     alone = scored(short)
-    for name in TRACKING_TERMS:
+    for name in TRACKING.terms:
         np.testing.assert_array_equal(together[name][[2, 0, 1]], swapped[name], err_msg=name)
         np.testing.assert_array_equal(together[name][1:2], alone[name], err_msg=name)
-    scorer = TrackingScorer(RewardSettings(**FAST), HUMANML3D)
+    scorer = TrackingScorer(RewardSettings.of(**FAST), HUMANML3D)
     many = scorer.score_many([group(short), group(walking())])
     np.testing.assert_array_equal(many[0].terms["tracking"], alone["tracking"])
     np.testing.assert_array_equal(many[1].terms["tracking"], together["tracking"][:1])
@@ -87,7 +88,7 @@ def test_a_reward_depends_on_its_motion_alone() -> None:
 def test_what_no_body_can_do_is_tracked_worse() -> None:
     joints = joints_of(walking())
     generator = np.random.default_rng(0)
-    tracker = TrackingSimulator(RewardSettings(**FAST))
+    tracker = TrackingSimulator(RewardSettings.of(**FAST).tracking)
     motions = (
         joints,
         joints + generator.normal(0.0, 0.03, joints.shape),
@@ -111,7 +112,7 @@ def test_standing_still_earns_nothing() -> None:
 
 
 def test_falling_at_once_earns_nothing() -> None:
-    settings = RewardSettings(**FAST)
+    settings = RewardSettings.of(**FAST).tracking
     early = Track(60, errors=[0.01], root_errors=[0.01], assists=[0.0], lost=True)
     whole = Track(60, errors=[0.01] * 60, root_errors=[0.01] * 60, assists=[0.0] * 60)
     reference = reference_of(joints_of(walking()))
@@ -126,7 +127,7 @@ def test_a_motion_that_cannot_be_simulated_counts_as_failed() -> None:
     assert terms["tracking"][0] == 0.0 and terms["tracking_failed"].tolist() == [1.0, 0.0]
     broken = Track(60, errors=[0.01] * 30, root_errors=[0.0], assists=[0.0], lost=True, diverged=True)
     reference = reference_of(joints_of(walking()))
-    assert tracking_terms(reference, broken, 1.0, RewardSettings(**FAST))["tracking"] == 0.0
+    assert tracking_terms(reference, broken, 1.0, RewardSettings.of(**FAST).tracking)["tracking"] == 0.0
     broken_features = walking().copy()
     broken_features[3, 3] = np.nan
     with pytest.raises(RewardError, match="not finite"):
@@ -176,7 +177,7 @@ def test_help_at_the_root_keeps_up_what_would_fall() -> None:
 def test_each_weight_counts() -> None:
     reference = reference_of(joints_of(walking()))
     track = Track(10, errors=[0.1] * 10, root_errors=[0.1] * 10, slips=[0.5] * 10, assists=[0.2] * 10)
-    settings = RewardSettings(**FAST, tracking_slip_weight=0.0, tracking_assist_weight=0.0)
+    settings = TrackingSettings(**FAST, tracking_slip_weight=0.0, tracking_assist_weight=0.0)
 
     def value(**options: float) -> float:
         return tracking_terms(reference, track, 1.0, settings.model_copy(update=options))["tracking"]
@@ -225,7 +226,7 @@ def test_a_controller_tracks_in_its_own_physics_without_help(tmp_path: Path) -> 
     task = ImitationTask(trained, 1)
     controller = ActorCritic(ActorCriticConfig(task.observation_size, 28, (8,)))
     save_controller(tmp_path, controller, task.schema, {"task": trained.model_dump(mode="json")})
-    settings = RewardSettings(use_tracking_reward=True, tracking_controller=str(tmp_path))
+    settings = TrackingSettings(use_tracking_reward=True, tracking_controller=str(tmp_path))
     simulated = TrackingSimulator(settings).task_settings
     assert (simulated.torque_scale, simulated.friction, simulated.pd) == (1.3, 0.7, "stable")
     assert simulated.physics_hz == trained.physics_hz and simulated.joints == "hinge"
@@ -255,7 +256,7 @@ def test_pybullet_tracks_too() -> None:
 def test_it_is_one_of_the_rewards_where_it_is_used() -> None:
     off = RewardSettings()
     assert "tracking" not in build_scorers(off, HUMANML3D) and "tracking" not in reward_weights(off)
-    on = RewardSettings(**FAST, beta_t=0.5, beta_s=0.0)
+    on = RewardSettings.of(**FAST, beta_t=0.5, beta_s=0.0)
     assert reward_weights(on)["tracking"] == 0.5
     result = build_scorers(on, HUMANML3D)["tracking"]().score(group(walking()))
     mixed = combine([result], on, "a person walks")

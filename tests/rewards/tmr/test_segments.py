@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from motions.data.prompts import Prompt, Segment
-from rewards.settings import RewardSettings
+from rewards.declared.semantic import SemanticSettings
 from rewards.tmr.segments import cut, dense_reward, pad, segment_ranges
 from rewards.tmr.similarity import cosine, distance_reward, euclidean, similarity
 
@@ -92,7 +92,7 @@ def test_similarities_by_hand() -> None:
         "exponential": np.exp([0.0, -0.5, -5.0]),
         "sigmoid": 1 / (1 + np.exp([0.0, 0.5, 5.0])),
     }.items():
-        settings = RewardSettings.model_validate(
+        settings = SemanticSettings.model_validate(
             {
                 "reward_type": "matching",
                 "tmr_similarity_type": "euclidean",
@@ -103,4 +103,4 @@ def test_similarities_by_hand() -> None:
         )
         np.testing.assert_allclose(distance_reward(distance, settings), expected)
         np.testing.assert_allclose(similarity(left, right, settings), distance_reward(euclidean(left, right), settings))
-    np.testing.assert_allclose(similarity(left, right, RewardSettings()), cosine(left, right))
+    np.testing.assert_allclose(similarity(left, right, SemanticSettings()), cosine(left, right))

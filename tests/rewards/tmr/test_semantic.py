@@ -23,7 +23,7 @@ from tests.toys.small_tmr import CONFIG, WordEncoder, WordModel, prompt_of, rand
 
 WALK_KICK = prompt_of(("walks forward", 20), ("kicks high", 14), ("sits down", 9))
 WALK = prompt_of(("walks forward", 30))
-DENSE = RewardSettings(use_dense_reward=True)
+DENSE = RewardSettings.of(use_dense_reward=True)
 
 
 def scorer(settings: RewardSettings, encoder: WordEncoder | None = None) -> SemanticScorer:
@@ -80,14 +80,16 @@ def test_dense_reward_compares_segments_with_their_texts() -> None:
 def test_alpha_weighs_the_penalty() -> None:
     motions = random_group(WALK_KICK, [43])
     assert scorer(DENSE).score(motions).terms["r_neg"][0] > 0
-    results = [scorer(DENSE.model_copy(update={"alpha": alpha})).score(motions).terms for alpha in (0.0, 2.0)]
+    results = [
+        scorer(RewardSettings.of(use_dense_reward=True, alpha=alpha)).score(motions).terms for alpha in (0.0, 2.0)
+    ]
     np.testing.assert_array_equal(results[0]["semantic"], results[0]["r_pos"])
     np.testing.assert_allclose(results[1]["semantic"], results[0]["r_pos"] - 2.0 * results[0]["r_neg"], atol=1e-6)
 
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_euclidean_matching(dense: bool) -> None:
-    settings = RewardSettings(
+    settings = RewardSettings.of(
         reward_type="matching",
         tmr_similarity_type="euclidean",
         tmr_normalization="exponential",
@@ -98,8 +100,8 @@ def test_euclidean_matching(dense: bool) -> None:
     distance = euclidean(text_embedding("walks forward"), motion_embedding(motions.features[0]))[0, 0]
     terms = scorer(settings).score(motions).terms
     assert terms["semantic"][0] == pytest.approx(np.exp(-distance / 3.0), abs=1e-6)
-    matching = RewardSettings(reward_type="matching", use_dense_reward=dense)
-    cos = RewardSettings(use_dense_reward=dense)
+    matching = RewardSettings.of(reward_type="matching", use_dense_reward=dense)
+    cos = RewardSettings.of(use_dense_reward=dense)
     np.testing.assert_array_equal(
         scorer(matching).score(motions).terms["semantic"], scorer(cos).score(motions).terms["semantic"]
     )
@@ -123,7 +125,7 @@ def test_one_encoder_call_for_all_segments_and_each_text_once() -> None:
 @pytest.mark.parametrize("dense", [False, True])
 def test_every_sample_gets_its_own_reward(dense: bool) -> None:
     """With unequal lengths in mixed order: the public code hands rewards to other samples here."""
-    judge = scorer(RewardSettings(use_dense_reward=dense))
+    judge = scorer(RewardSettings.of(use_dense_reward=dense))
     lengths = [41, 43, 38, 60, 43, 39]
     motions = random_group(WALK_KICK, lengths)
     together = judge.score(motions).terms
@@ -158,8 +160,8 @@ def test_max_motion_length_cuts() -> None:
     motions = random_group(WALK, [30])
     short = GroupMotions(motions.features[:, :16], np.array([16]), WALK, 0, 0.0)
     for dense in (False, True):
-        cut = scorer(RewardSettings(max_motion_length=16, use_dense_reward=dense)).score(motions).terms["semantic"]
-        expected = scorer(RewardSettings(use_dense_reward=dense)).score(short).terms["semantic"]
+        cut = scorer(RewardSettings.of(max_motion_length=16, use_dense_reward=dense)).score(motions).terms["semantic"]
+        expected = scorer(RewardSettings.of(use_dense_reward=dense)).score(short).terms["semantic"]
         np.testing.assert_allclose(cut, expected, atol=1e-6)
 
 
@@ -206,8 +208,8 @@ def test_settings_name_the_weights(tmp_path: Path) -> None:
     tmr.text_encoder_name = "tests.toys.small_tmr:WordModel"
     save_tmr(tmp_path, tmr)
     weights = tmp_path / "last_weights"
-    by_folder = RewardSettings(tmr_checkpoint_path=str(tmp_path))
-    by_files = RewardSettings(
+    by_folder = RewardSettings.of(tmr_checkpoint_path=str(tmp_path))
+    by_files = RewardSettings.of(
         tmr_text_encoder_path=str(weights / "text_encoder.pt"),
         tmr_motion_encoder_path=str(weights / "motion_encoder.pt"),
         tmr_movement_encoder_path=str(weights / "motion_decoder.pt"),
@@ -224,7 +226,9 @@ def test_settings_name_the_weights(tmp_path: Path) -> None:
     (weights / "motion_decoder.pt").rename(weights / "other.pt")
     with pytest.raises(TMRCheckpointError, match="no such file"):
         load_embedder(by_files)
-    moved = by_files.model_copy(update={"tmr_movement_encoder_path": None, "tmr_stats_path": str(tmp_path / "nowhere")})
+    moved = RewardSettings.of(
+        by_files.flat() | {"tmr_movement_encoder_path": None, "tmr_stats_path": str(tmp_path / "nowhere")}
+    )
     with pytest.raises(TMRCheckpointError, match="nowhere"):
         load_embedder(moved)
     assert CONFIG.text_dim == WordModel.dim

@@ -26,7 +26,7 @@ from rollouts.checkpoints.adapters import (
     base_fingerprint,
     load_adapter,
     merge_into_base,
-    merged_state_dict,
+    plain_state_dict,
     resolve_targets,
     save_adapter,
 )
@@ -253,7 +253,7 @@ def test_what_is_no_adapter_is_named(tmp_path: Path) -> None:
 
 def test_merged_weights_compute_what_the_adapters_do() -> None:
     model = adapted()
-    official = merged_state_dict(model)
+    official = model.to_file(plain_state_dict(model))
     assert set(official) >= set(official_shapes(CONFIG)) and not any("lora" in name for name in official)
     plain = network(seed=8)
     plain.load_state_dict(from_official_state_dict(official, CONFIG))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from learners.grpo.loss import GRPOInputs, grpo_loss
@@ -83,6 +84,17 @@ def test_at_ratio_one_it_is_the_loss_that_clips_nothing() -> None:
         results.append((loss.detach(), gradient))
     for loss, gradient in results:
         assert torch.equal(loss, -advantages) and torch.equal(gradient, -advantages)
+
+
+@pytest.mark.parametrize("advantage", [2.0, -2.0])
+def test_the_narrowest_range_does_not_vanish_in_single_precision(advantage: float) -> None:
+    """A narrower one is refused: of 1e-8 rounding alone would leave it, and of 1e-17 SPO would divide by 0."""
+    ratios = torch.full((1,), 1.5, requires_grad=True)
+    narrow = settings(clip_epsilon=1e-6, clip_epsilon_high=1e-6)
+    (gradient,) = torch.autograd.grad(spo_loss(ratios, inputs(torch.tensor([advantage])), narrow).sum(), ratios)
+    assert gradient.item() == pytest.approx(-advantage + 2.0 / 1e-6 * 0.5, rel=1e-6)
+    with pytest.raises(ValidationError, match="clip_epsilon"):
+        settings(clip_epsilon=1e-8)
 
 
 def test_the_grpo_loss_uses_it_by_its_name() -> None:
