@@ -303,8 +303,12 @@ def options_of(config: type[Settings]) -> dict[str, Option]:
     for path, (owner, field) in fields.items():
         name = path.rpartition(".")[2]
         shown = _own_spellings(name, field)
-        ranked = sorted(spellings[path], key=lambda s: (shown.index(s.rpartition(".")[2]), s.count(".")))
-        # With the shown name first, and within it the shortest.
+        groups = path.rpartition(".")[0]
+        # With the shown name first, within it all groups from one on, and within these the shortest.
+        ranked = sorted(
+            spellings[path],
+            key=lambda s: (shown.index(s.rpartition(".")[2]), not groups.endswith(s.rpartition(".")[0]), s.count(".")),
+        )
         options[path] = Option(path, field, owner, ranked[0], tuple(ranked))
     return options
 
