@@ -169,7 +169,9 @@ def known_flags(argv: Sequence[str], flags: Mapping[str, Flag]) -> dict[str, Val
         spelled = option.partition("=")[0]
         if (key := spellings.get(spelled[2:].replace("-", "_"))) is not None:
             with suppress(UsageError):
-                _store(values, key, flags[key], _read_value(flags[key], arguments, False, spelled)[0])
+                value, before = _read_value(flags[key], arguments, False, spelled)[0], values.get(key)
+                both = isinstance(before, list) and isinstance(value, list)
+                values[key] = [*before, *value] if both else value
     return values
 
 

@@ -18,9 +18,11 @@ OTHER_TOOLS = {
     "working-dir": "ray job submit",
     "address": "ray start",
     "head": "ray start",
+    "head_enough": "declared by the reward of docs/how_to/add_a_reward.md",
+    "rewards.head_height.head_enough": "the same",
     "motions": "no option: an arrow in the drawing of cluster/run/controller.py",
 }
-"""Options of other programs, with the program."""
+"""Options of other programs, or of what a page adds; with the place."""
 
 
 def commands() -> dict[str, type]:
