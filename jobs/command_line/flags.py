@@ -170,8 +170,7 @@ def known_flags(argv: Sequence[str], flags: Mapping[str, Flag]) -> dict[str, Val
         if (key := spellings.get(spelled[2:].replace("-", "_"))) is not None:
             with suppress(UsageError):
                 value, before = _read_value(flags[key], arguments, False, spelled)[0], values.get(key)
-                both = isinstance(before, list) and isinstance(value, list)
-                values[key] = [*before, *value] if both else value
+                values[key] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
     return values
 
 

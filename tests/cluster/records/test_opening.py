@@ -145,8 +145,9 @@ def test_a_run_that_recorded_nothing_does_not_block_the_next_try(tmp_path: Path)
     (directory.path / "tensorboard/events.out.tfevents.1").touch()
     (directory.path / "error.log").write_text("it failed")
     directory.close()
-    for options in ({}, {"resume": True}, {"overwrite": True}):
-        opened(tmp_path / "run", **options, learning_rate=3.0).close()
+    opened(tmp_path / "run", learning_rate=3.0).close()
+    opened(tmp_path / "run", resume=True, learning_rate=3.0).close()
+    opened(tmp_path / "run", overwrite=True, learning_rate=3.0).close()
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["learning_rate"] == 3.0
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert (tmp_path / "run/error.log").read_text() == "it failed"
