@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags, unknown
 from jobs.command_line.help_text import help_text
-from motions.base.errors import is_mendable
+from motions.base.errors import MistakesError, is_mendable
 from motions.settings import (
     Settings,
     groups_of,
@@ -129,7 +129,8 @@ def main(
         return 130
     except BaseException as error:
         if is_mendable(error) and "--debug" not in words:
-            print(f"error: {_one_line(error)}", file=sys.stderr)
+            for text in error.lines if isinstance(error, MistakesError) else (str(error),):
+                print(f"error: {' '.join(text.split()) or type(error).__name__}", file=sys.stderr)
             return 2
         if isinstance(error, Exception) and not is_mendable(error):
             _write_error_log(settings, job, words)
@@ -351,8 +352,3 @@ def _write_error_log(settings: Settings | None, job: str, words: Sequence[str]) 
                 command = shlex.join(["python", "-m", job, *words])
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S %z')} {command}\n{traceback.format_exc()}\n")
             print(f"this is a bug; it is written to {folder / ERROR_LOG} too", file=sys.stderr)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__

@@ -19,7 +19,8 @@ class ImportSettings(Settings):
     """Folder of .bvh files, searched with its subfolders."""
 
     captions: Path
-    """CSV table with the columns file, caption and optionally start, end (seconds)."""
+    """CSV table with the columns file, caption and optionally start, end (seconds), split (train, val, test) and mirror
+    (no for captions whose left and right are no sides)."""
 
     save_dir: Path
     """Folder of the new dataset; it must not exist or be empty."""
@@ -27,8 +28,13 @@ class ImportSettings(Settings):
     skip_uncaptioned: bool = False
     """Leave out files without a row in the table instead of stopping."""
 
+    skip_bad: bool = False
+    """Leave out files and stretches that cannot be imported, and count them, instead of stopping. All that is wrong is
+    listed in either case."""
+
     val_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the files for the validation split of `val.txt`, which other tools use."""
+    """Share of the files for the validation split of `val.txt`, which other tools use. Shares are of the files whose
+    split the table leaves open."""
 
     test_share: float = Field(default=0.15, ge=0, lt=1)
     """Share of the files that are held out from training. Clips of one file stay in one split."""

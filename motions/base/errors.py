@@ -1,6 +1,7 @@
 """Errors that a user can mend, and how to tell them from bugs."""
 
 import errno
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
@@ -15,6 +16,14 @@ class UserError(ValueError):
     The command line prints it as one line, without traceback. Any other exception is a bug and keeps its traceback
     (see `is_mendable`).
     """
+
+
+class MistakesError(UserError):
+    """Several mistakes that were found in one pass; the command line prints each of `lines` as an error of its own."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
 
 
 class RemoteError(RuntimeError):

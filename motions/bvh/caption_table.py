@@ -1,6 +1,8 @@
-"""Reads the table of captions of motion files: CSV columns `file, caption` and, optionally, `start, end`.
+"""Reads the table of captions of motion files, CSV with the columns of `COLUMNS`, of which file and caption are required.
 
-Rows with the same file and times are several captions of one clip; rows with other times are separate clips.
+Rows with the same file and times are several captions of one clip; rows with other times are separate clips. `split` is
+train, val or test, the same in all rows of a file. `mirror` is no for a caption that must not be mirrored because its
+"left" or "right" is no side ("no strength left").
 """
 
 from __future__ import annotations
@@ -9,13 +11,16 @@ import csv
 import difflib
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from motions.base.errors import UserError
+from motions.base.errors import UserError, MistakesError
+from motions.base.foreign_files import read_text
 
-COLUMNS = ("file", "caption", "start", "end")
+COLUMNS = ("file", "caption", "start", "end", "split", "mirror")
+SPLITS = ("train", "val", "test")
 _DELIMITERS = ",;\t"
+_ANSWERS = {"": True, "yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -28,41 +33,83 @@ class CaptionedStretch:
     captions: tuple[str, ...]
     line: int
     """First line of the table that names it."""
+    mirrored: tuple[bool, ...]
+    """For each caption, whether the mirrored copy of the clip has it, too."""
+    split: str | None = None
+    """None where the table leaves it open."""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What the rows of one stretch say."""
+
+    line: int
+    captions: dict[str, bool] = field(default_factory=dict)
+    """Caption -> whether it may be mirrored."""
 
 
 def read_caption_table(path: str | Path) -> list[CaptionedStretch]:
-    """Reads a CSV file with a header; comma, semicolon or tab between the columns.
+    """Reads a CSV file with a header; comma, semicolon or tab between the columns, UTF-8 or UTF-16.
 
-    Raises UserError naming file, line and column for unknown or missing columns, an empty file name or caption, a `#`
-    in a caption (HumanML3D's separator), times that are no numbers or not in order, and a table without rows.
+    Raises MistakesError naming file, line and column of every row with an empty file name or caption, a `#` in a caption
+    (HumanML3D's separator), times that are no numbers or not in order, or an unknown split; UserError for unknown or
+    missing columns, another encoding, and a table without rows.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     header = text.partition("\n")[0]
     reader = csv.DictReader(
         io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count), restkey="", restval=""
     )
     _check_header(path, list(reader.fieldnames or ()))
-    captions: dict[tuple[str, float | None, float | None], list[str]] = {}
-    first_line: dict[tuple[str, float | None, float | None], int] = {}
+    stretches: dict[tuple[str, float | None, float | None], _Rows] = {}
+    splits: dict[str, str] = {}
+    errors = []
     for row in reader:
-        place = f"{path}:{reader.line_num}"
-        if "" in row:
-            raise UserError(f"{place}: more values than columns; put a caption with commas into quotes")
-        values = {(column or "").strip().lower(): " ".join(value.split()) for column, value in row.items()}
-        if not any(values.values()):
-            continue
-        key = (_file(place, values), *_times(place, values))
-        first_line.setdefault(key, reader.line_num)
-        captions.setdefault(key, []).append(_caption(place, values))
-    if not captions:
+        try:
+            _read_row(f"{path}:{reader.line_num}", reader.line_num, row, stretches, splits)
+        except UserError as error:
+            errors.append(str(error))
+    if errors:
+        raise MistakesError(errors)
+    if not stretches:
         raise UserError(f"{path}: no captions in it")
-    return [CaptionedStretch(*key, tuple(dict.fromkeys(texts)), first_line[key]) for key, texts in captions.items()]
+    return [
+        CaptionedStretch(*key, tuple(rows.captions), rows.line, tuple(rows.captions.values()), splits.get(key[0]))
+        for key, rows in stretches.items()
+    ]
+
+
+def _read_row(
+    place: str,
+    line: int,
+    row: dict[str, str],
+    stretches: dict[tuple[str, float | None, float | None], _Rows],
+    splits: dict[str, str],
+) -> None:
+    """Adds one row to the stretches and the splits of the files. Raises UserError for a mistake in it."""
+    if "" in row:
+        raise UserError(f"{place}: more values than columns; put a caption with commas into quotes")
+    values = {(column or "").strip().lower(): " ".join(value.split()) for column, value in row.items()}
+    if not any(values.values()):
+        return
+    file, caption = _file(place, values), _caption(place, values)
+    times = _times(place, values)
+    if split := values.get("split", "").lower():
+        if split not in SPLITS:
+            raise UserError(f"{place}: split is {split!r}, expected {', '.join(SPLITS)} or nothing")
+        if splits.setdefault(file, split) != split:
+            raise UserError(
+                f"{place}: split is {split!r}, but {splits[file]!r} in a row before; a file is in one split"
+            )
+    mirror = values.get("mirror", "").lower()
+    if mirror not in _ANSWERS:
+        raise UserError(f"{place}: mirror is {mirror!r}, expected yes, no or nothing")
+    captions = stretches.setdefault((file, *times), _Rows(line)).captions
+    captions[caption] = captions.get(caption, True) and _ANSWERS[mirror]
 
 
 def _check_header(path: Path, header: list[str]) -> None:

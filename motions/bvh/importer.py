@@ -1,176 +1,278 @@
-"""Turns captioned BVH files into clips of HumanML3D features, and reports what was done to them.
+"""Turns captioned BVH files into clips of HumanML3D features, and measures what became of each file.
 
-The up axis is found over all files together, because a single clip (of somebody lying, say) may not show it.
+The up axis of a file whose own cues disagree is that of other files of its rig, so no file is finished before all are
+read; until then their joints lie in a folder, and memory does not grow with their number. What is wrong with a file or
+a stretch is collected, so that one pass finds all of it.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from motions.base.errors import UserError
 from motions.bvh import clips as bvh_clips
+from motions.bvh import plausibility, up_axis
 from motions.bvh.caption_table import CaptionedStretch
-from motions.bvh.clips import Take
+from motions.bvh.clips import Stretch
 from motions.bvh.joints import load_mapping, map_joints
+from motions.bvh.plausibility import Figures, Finding
 from motions.bvh.reader import Bvh, BvhError, read_bvh
+from motions.bvh.rest_pose import MotionRange, has_motion, motion_range
 from motions.bvh.settings import BvhSettings
+from motions.bvh.up_axis import UpCues
 from motions.data.folder_writer import FolderClip
-from motions.skeleton.features import extract_features, retarget_uniform
+from motions.skeleton.features import check_joints, extract_features, retarget_uniform
 from motions.skeleton.mirroring import mirror_caption, mirror_joints
 from motions.skeleton.skeletons import HUMANML3D
 
-MIN_FRAMES = 40
-"""HumanML3D's shortest clip, 2 seconds in frames; data loaders skip shorter ones."""
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """How a file's coordinates become upright metres."""
+
+    up_axis: str
+    negate_x: bool
+    unit: str
+    """Name of the file's unit."""
+    metres: float
+    """Metres per unit."""
+    root_ratio: float = 1.0
+    """How many times larger the unit of the root's translation is."""
+
+    def apply(self, joints: np.ndarray) -> np.ndarray:
+        """Joints [F, 22, 3] in the file's axes and units as upright ones in metres."""
+        return _upright(joints, self.up_axis, self.negate_x, self.root_ratio) * self.metres
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One file's 22 joints and its captioned stretches."""
+    """One file: where its joints lie, its captioned stretches, and what is to be said about it."""
 
     file: str
     """Path within the imported folder."""
     path: str
     """Full path, for messages."""
-    joints: np.ndarray
-    """[F, 22, 3] at HumanML3D's frame rate, upright, in metres."""
-    stretches: tuple[tuple[CaptionedStretch, range], ...]
-    """Captioned stretches with their frames of `joints`; a stretch's last frame only serves to compute velocities."""
+    spool: Path
+    """NumPy file of the joints [F, 22, 3], at HumanML3D's frame rate, in the file's axes and units."""
+    stretches: tuple[Stretch, ...]
     mapping: str
     """Report of the joints that were mapped, placed and left out."""
-    unit: str
-    frame_time: float
-    """Frame time of the file, seconds."""
+    fps: float
+    """Frames per second of the file."""
     first_time: float
-    """Seconds from the file's first frame to that of `joints`; above 0 where the file starts with a rest pose."""
+    """Seconds from the file's first frame to that of the joints; above 0 where the file starts with a rest pose."""
+    rotation_degrees: float
+    """Largest absolute number in its rotation channels."""
+    cues: UpCues
+    notes: tuple[str, ...]
+    """What was peculiar about the file and what was left out of it."""
+    conversion: Conversion | None = None
+    """None until all files are read."""
+    figures: Figures | None = None
+    warnings: tuple[str, ...] = ()
+
+    def joints(self) -> np.ndarray:
+        """Joints [F, 22, 3], upright, in metres."""
+        assert self.conversion is not None
+        return self.conversion.apply(np.load(self.spool))
 
 
 @dataclass(frozen=True, eq=False)
 class Import:
-    """All recordings of an import and the `up_axis` found for their files."""
+    """All recordings of an import that can be used, and what is wrong with the others."""
 
     recordings: tuple[Recording, ...]
-    up_axis: str
+    problems: tuple[str, ...]
+    """One line for each file or stretch that cannot be used."""
+    num_bad_files: int
+    """Files of which nothing can be used."""
 
 
 def read_recordings(
-    folder: Path, stretches: Iterable[tuple[str, Sequence[CaptionedStretch]]], settings: BvhSettings
+    folder: Path,
+    stretches: Iterable[tuple[str, Sequence[CaptionedStretch]]],
+    settings: BvhSettings,
+    spool: Path,
 ) -> Import:
-    """Reads files of a folder, given by their paths within it, with the stretches of each that have captions.
+    """Reads and measures files of a folder, given by their paths within it, with the stretches of each that have
+    captions.
 
-    Raises BvhError naming the file if it is malformed, a joint is not found, a stretch lies outside the file or has too
-    few frames, a given scale gives no human leg length, or the feet point backwards.
+    A file is a problem if it is malformed, a joint is not found, it has several people, its up axis is not clear, a
+    given scale gives no human leg length, its joints make no skeleton, or its figures are not those of a human motion;
+    a stretch if it lies outside the file or is too short.
+
+    Args:
+        spool: an existing folder for the joints of all files, to be removed when the import is done.
+
+    Raises:
+        UserError: the mapping cannot be read, or no file has the joint `settings.root`.
     """
-    mapping = load_mapping(settings.mapping) if settings.mapping else None
-    raw = []
-    for file, rows in stretches:
-        bvh = read_bvh(folder / file)
-        joint_map = map_joints(bvh, mapping)
-        joints = bvh_clips.sample_joints(bvh, joint_map, HUMANML3D.fps)
-        frames = tuple((row, _frames(bvh, row, len(joints))) for row in rows)
-        start = bvh_clips.first_time(bvh)
-        raw.append(Recording(file, bvh.name, joints, frames, joint_map.report(), "", bvh.frame_time, start))
-    up_axis = settings.up_axis
-    if up_axis == "auto":
-        up_axis = bvh_clips.find_up_axis([recording.joints for recording in raw])
-    return Import(tuple(_in_metres(recording, up_axis, settings) for recording in raw), up_axis)
+    mapping = load_mapping(settings.mapping) if settings.mapping else {}
+    raw: list[Recording] = []
+    problems: list[str] = []
+    num_files, root_found = 0, False
+    for number, (file, rows) in enumerate(stretches):
+        num_files += 1
+        try:
+            bvh = read_bvh(folder / file)
+            root_found |= settings.root in bvh.joint_names
+            recording, bad = _read(bvh, file, rows, settings, mapping, spool / f"{number}.npy")
+        except BvhError as error:
+            problems.append(str(error))
+            continue
+        problems += bad
+        if recording.stretches:
+            raw.append(recording)
+    if settings.root is not None and num_files and not root_found:
+        raise UserError(f"root {settings.root}: no file in {folder} has a joint of this name")
+    axes = up_axis.settle([recording.cues for recording in raw])
+    recordings = []
+    for recording, axis in zip(raw, axes, strict=True):
+        try:
+            recordings.append(_finish(recording, axis, settings))
+        except BvhError as error:
+            problems.append(str(error))
+    return Import(tuple(recordings), tuple(problems), num_files - len(recordings))
 
 
 def make_clips(
     recordings: Iterable[Recording], splits: Mapping[str, str], settings: BvhSettings
 ) -> Iterator[FolderClip]:
-    """The clips of all stretches; `splits` gives the split of each file.
+    """The clips of all stretches, one after the other; `splits` gives the split of each file.
 
-    Stretches longer than `max_frames` become several clips with the same captions. Raises BvhError naming the file for
-    joints that make no skeleton (a bone of zero length).
+    Stretches longer than `max_frames` become several clips with the same captions.
     """
     for recording in recordings:
-        try:
-            joints = retarget_uniform(recording.joints, HUMANML3D) if settings.retarget else recording.joints
-            floor = float(joints[..., 1].min()) if settings.floor == "file" else None
-            for stretch, frames in recording.stretches:
-                for part in _parts(frames, settings.max_frames):
-                    yield _clip(recording, stretch, part, joints[part], splits[recording.file], floor, settings)
-        except ValueError as error:
-            raise BvhError(f"{recording.path}: {error}") from error
+        joints = recording.joints()
+        joints = retarget_uniform(joints, HUMANML3D) if settings.retarget else joints
+        floor = float(joints[..., 1].min()) if settings.floor == "file" else None
+        for stretch in recording.stretches:
+            for part in bvh_clips.parts(stretch, settings.max_frames):
+                yield _clip(recording, stretch, part, joints, splits[recording.file], floor, settings)
 
 
-def describe(imported: Import, clips: Sequence[FolderClip]) -> str:
-    """What was mapped, placed and left out, the units and frame rates, and what the dataset holds."""
-    lines = []
-    for mapping, files in _grouped(imported.recordings):
-        lines += [f"skeleton of {_some(files)}:", *(f"  {line}" for line in mapping.splitlines())]
-    rates = sorted({f"{1.0 / recording.frame_time:.4g}" for recording in imported.recordings}, key=float)
-    units = sorted({recording.unit for recording in imported.recordings})
-    lines.append(f"up axis: {imported.up_axis}; unit: {', '.join(units)}")
-    lines.append(f"frames per second: {', '.join(rates)}, resampled to {HUMANML3D.fps:g}")
-    rest = [recording.file for recording in imported.recordings if recording.first_time > 0]
-    if rest:
-        lines.append(f"first frame left out, it is the rest pose: {_some(rest)}")
-    num_stretches = sum(len(recording.stretches) for recording in imported.recordings)
-    if len(clips) > num_stretches:
-        lines.append(f"longer than max_frames, cut into parts: {num_stretches} stretches became {len(clips)} clips")
-    for split in dict.fromkeys(clip.split for clip in clips):
-        part = [clip for clip in clips if clip.split == split]
-        captions = sum(len(clip.captions) for clip in part)
-        frames = sum(len(clip.features) for clip in part)
-        files = len({clip.source for clip in part})
-        lines.append(
-            f"{split}: {len(part)} clips of {files} files, {captions} captions, {frames / HUMANML3D.fps:.1f} s"
-            + (", and their mirrored copies" if any(clip.mirrored for clip in part) else "")
+def _read(
+    bvh: Bvh,
+    file: str,
+    rows: Sequence[CaptionedStretch],
+    settings: BvhSettings,
+    mapping: Mapping[str, str | None],
+    spool: Path,
+) -> tuple[Recording, list[str]]:
+    """A file's recording before its axes are known, and what is wrong with its stretches."""
+    if settings.fps is not None:
+        bvh = replace(bvh, frame_time=1.0 / settings.fps)
+    elif (fault := plausibility.frame_rate_fault(bvh.frame_time)) is not None:
+        raise BvhError(f"{bvh.name}: {fault}")
+    if settings.rotation_unit == "radians":
+        bvh = bvh.with_radians()
+    joint_map = map_joints(bvh, mapping, settings.root)
+    motion = motion_range(bvh, joint_map)
+    joints = bvh_clips.sample_joints(bvh, joint_map, HUMANML3D.fps, motion)
+    found, problems = bvh_clips.find_stretches(bvh, rows, len(joints), motion, settings.short_clips)
+    if found and not has_motion(bvh, joint_map):
+        raise BvhError(f"{bvh.name}: no joint is ever rotated: it shows the rest pose and no motion")
+    np.save(spool, joints)
+    recording = Recording(
+        file=file,
+        path=bvh.name,
+        spool=spool,
+        stretches=found,
+        mapping=joint_map.report(),
+        fps=1.0 / bvh.frame_time,
+        first_time=motion.first * bvh.frame_time,
+        rotation_degrees=bvh.largest_rotation(),
+        cues=up_axis.up_cues(bvh, joint_map, joints),
+        notes=(*bvh.notes, *_left_out(bvh, motion)),
+    )
+    return recording, problems
+
+
+def _finish(recording: Recording, axis: tuple[str | None, bool], settings: BvhSettings) -> Recording:
+    """A recording with its conversion, figures and warnings. Raises BvhError for one that is refused."""
+    found: list[Finding] = []
+    up, by_others = axis
+    if settings.up_axis != "auto":
+        up = settings.up_axis
+    elif up is None:
+        raise BvhError(
+            f"{recording.path}: which axis is up is not clear: {recording.cues}; --up_axis gives the axis of all files"
         )
-    return "\n".join(lines)
-
-
-def _in_metres(recording: Recording, up_axis: str, settings: BvhSettings) -> Recording:
-    joints = bvh_clips.turn_upright(recording.joints, up_axis)
-    if settings.negate_x:
-        joints = joints * np.array([-1.0, 1.0, 1.0])
-    bvh_clips.check_sides(recording.path, joints)
-    unit, metres = bvh_clips.find_unit(joints)
+    elif by_others:
+        found.append(Finding("up_axis", False, f"{up} is up as in other files of its rig; alone: {recording.cues}"))
+    raw = np.load(recording.spool)
+    joints = _upright(raw, up, settings.negate_x)
+    unit, metres = bvh_clips.find_unit(recording.path, joints)
     if settings.scale is not None:
         bvh_clips.check_scale(recording.path, joints, settings.scale)
         unit, metres = "as given", settings.scale
-    return replace(recording, joints=joints * metres, unit=f"{unit} ({metres:.4g} m)")
+    conversion = Conversion(up, settings.negate_x, unit, metres)
+    if (misfit := plausibility.root_unit_misfit(joints * metres)) is not None:
+        ratio, text = misfit
+        conversion = replace(conversion, root_ratio=ratio)
+        found.append(Finding("root_unit", False, text))
+    joints = conversion.apply(raw)
+    try:
+        check_joints(joints, HUMANML3D)
+    except UserError as error:
+        raise BvhError(f"{recording.path}: {error}") from error
+    # What no caption describes is not converted, so nothing in it matters.
+    first = min(stretch.frames.start for stretch in recording.stretches)
+    last = max(stretch.available for stretch in recording.stretches)
+    figures = plausibility.measure(
+        joints[first:last],
+        source_fps=recording.fps,
+        rotation_degrees=recording.rotation_degrees,
+        start_s=recording.first_time + first / HUMANML3D.fps,
+    )
+    for finding in plausibility.findings(figures):
+        if finding.check == "rotations" and settings.rotation_unit != "auto":
+            continue
+        found.append(finding)
+    refused = [finding for finding in found if finding.refuses and finding.check not in settings.accept]
+    if refused:
+        texts = "; ".join(f"{finding.text} [{finding.check}]" for finding in refused)
+        raise BvhError(f"{recording.path}: {texts}")
+    warnings = tuple(f"{finding.text} [{finding.check}]" for finding in found)
+    return replace(recording, conversion=conversion, figures=figures, warnings=warnings)
 
 
-def _frames(bvh: Bvh, stretch: CaptionedStretch, num_frames: int) -> range:
-    frames = bvh_clips.take_frames(bvh, Take(stretch.start, stretch.end), HUMANML3D.fps)
-    numbers = range(*frames.indices(num_frames))
-    if len(numbers) - 1 < MIN_FRAMES:
-        raise BvhError(
-            f"{bvh.name} (line {stretch.line} of the captions): the clip has {max(len(numbers) - 1, 0)} frames at "
-            f"{HUMANML3D.fps:g} per second; {MIN_FRAMES} are the least"
-        )
-    return numbers
+def _upright(joints: np.ndarray, up: str, negate_x: bool, root_ratio: float = 1.0) -> np.ndarray:
+    """Joints [F, 22, 3] turned upright, with the root's translation times `root_ratio`."""
+    joints = up_axis.turn_upright(joints, up)
+    if negate_x:
+        joints = joints * np.array([-1.0, 1.0, 1.0])
+    return joints if root_ratio == 1.0 else joints + joints[:, :1] * (root_ratio - 1.0)
 
 
-def _parts(frames: range, max_frames: int) -> list[slice]:
-    """Equal parts with at most `max_frames` features; each part's last frame is the next one's first."""
-    count = math.ceil((len(frames) - 1) / max_frames)
-    edges = np.linspace(frames.start, frames.stop - 1, count + 1).round().astype(int).tolist()
-    return [slice(start, end + 1) for start, end in pairwise(edges)]
+def _left_out(bvh: Bvh, motion: MotionRange) -> Iterator[str]:
+    for count, place in ((motion.first, "first"), (bvh.num_frames - 1 - motion.last, "last")):
+        if count:
+            frames = f"{place} frame" if count == 1 else f"{place} {count} frames"
+            yield f"{frames} left out, a rest pose ({count * bvh.frame_time:.2f} s)"
 
 
 def _clip(
     recording: Recording,
-    stretch: CaptionedStretch,
+    stretch: Stretch,
     part: slice,
     joints: np.ndarray,
     split: str,
     floor: float | None,
     settings: BvhSettings,
 ) -> FolderClip:
+    piece = bvh_clips.cut(joints, part, stretch.available)
     mirrored = None
-    if settings.mirror:
-        captions = tuple(mirror_caption(caption) for caption in stretch.captions)
-        mirrored = (_features(mirror_joints(joints, HUMANML3D), floor, settings), captions)
+    if settings.mirror and any(stretch.mirrored):
+        captions = tuple(mirror_caption(caption) for caption in itertools.compress(stretch.captions, stretch.mirrored))
+        mirrored = (_features(mirror_joints(piece, HUMANML3D), floor, settings), captions)
     return FolderClip(
-        features=_features(joints, floor, settings),
+        features=_features(piece, floor, settings),
         captions=stretch.captions,
         split=split,
         source=recording.file,
@@ -183,15 +285,3 @@ def _features(joints: np.ndarray, floor: float | None, settings: BvhSettings) ->
     return extract_features(
         joints, HUMANML3D, retarget=False, floor=floor, continuous_heading=not settings.official_heading
     )
-
-
-def _grouped(recordings: Sequence[Recording]) -> list[tuple[str, list[str]]]:
-    groups: dict[str, list[str]] = {}
-    for recording in recordings:
-        groups.setdefault(recording.mapping, []).append(recording.file)
-    return list(groups.items())
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

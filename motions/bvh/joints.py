@@ -1,8 +1,9 @@
 """Finds HumanML3D's 22 joints in a BVH hierarchy.
 
-Joints are recognised by name (`motions.bvh.names`); a mapping given by the user takes precedence. Joints that a file
-lacks (spine joints, collars, toes) are interpolated between joints that it has, always as a fixed linear combination;
-the report lists the joints that were mapped, placed and left out.
+Joints are recognised by name (`motions.bvh.names`) within one body (`motions.bvh.people`); a mapping given by the user
+takes precedence. Joints that a file lacks (spine joints, collars, toes) are interpolated between joints that it has,
+always as a fixed linear combination; the report lists the joints that were mapped, placed and left out, and what became
+of the file's spine.
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ import yaml
 
 from motions.base.errors import UserError
 from motions.bvh.names import joints_by_name
+from motions.bvh.people import LIMB_JOINTS, body_nodes, find_pelvis
 from motions.bvh.reader import Bvh, BvhError
 from motions.skeleton.skeletons import HUMANML3D
 
-REQUIRED_JOINTS = tuple(
-    ["pelvis"]
-    + [f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow") for side in ("left", "right")]
-)
-"""Joints that must be in the file because they cannot be interpolated; besides these, one of neck and head."""
+REQUIRED_JOINTS = ("pelvis", *LIMB_JOINTS)
+"""Joints that cannot be interpolated. All but the pelvis must be in the file by name, and one of neck and head."""
 
 # Positions of the three spine joints between pelvis and neck, as fractions of that length.
 _SPINE = ("spine1", "spine2", "spine3")
@@ -55,17 +54,29 @@ class JointMap:
     """HumanML3D joint -> description of how it is interpolated."""
     left_out: tuple[str, ...]
     """Joints of the file that are not used."""
+    spine: dict[str, float]
+    """Joints of the file between pelvis and neck -> how far along that way they are, from 0 to 1."""
 
     def apply(self, nodes: np.ndarray) -> np.ndarray:
         """Positions [T, N, 3] of a file's nodes to those of the 22 joints [T, 22, 3]."""
         return np.einsum("jn,tnc->tjc", self.weights, nodes)
 
     def report(self) -> str:
-        """Three lines: which joints were mapped, placed and left out."""
+        """Four lines: which joints were mapped, placed and left out, and what the file's spine became."""
         mapped = ", ".join(f"{joint}={source}" for joint, source in self.mapped.items())
         placed = ", ".join(f"{joint} ({how})" for joint, how in self.placed.items())
+        sources = {source: joint for joint, source in self.mapped.items()}
+        spine = ", ".join(
+            f"{name} is {sources[name]}" if name in sources else f"{name} at {share:.0%} only shapes the line"
+            for name, share in self.spine.items()
+        )
         return "\n".join(
-            (f"mapped: {mapped}", f"placed: {placed or 'none'}", f"left out: {', '.join(self.left_out) or 'none'}")
+            (
+                f"mapped: {mapped}",
+                f"placed: {placed or 'none'}",
+                f"spine, from pelvis to neck: {spine or 'no joint'}",
+                f"left out: {', '.join(self.left_out) or 'none'}",
+            )
         )
 
 
@@ -96,18 +107,21 @@ def load_mapping(path: str | Path) -> dict[str, str | None]:
     return content
 
 
-def map_joints(bvh: Bvh, mapping: Mapping[str, str | None] | None = None) -> JointMap:
+def map_joints(bvh: Bvh, mapping: Mapping[str, str | None] | None = None, root: str | None = None) -> JointMap:
     """Finds or places the 22 joints of HumanML3D.
 
     Args:
         mapping: joints the user decides on (`load_mapping`); the others are found by name.
+        root: joint at which the body begins, for files with several people.
 
     Raises:
-        BvhError: a joint of the mapping is not in the file, or a required joint is not found; names the file's joints
-            and the nearest ones.
+        BvhError: a joint of the mapping is not in the file, several people are in it, or a required joint is not found;
+            names the file's joints and the nearest ones.
     """
     mapping = mapping or {}
-    found = {joint: source for joint, source in joints_by_name(bvh.joint_names).items() if joint not in mapping}
+    body = (bvh.nodes[node] for node in body_nodes(bvh, root, mapping))
+    names = tuple(node.name for node in body if not node.is_end)
+    found = {joint: source for joint, source in joints_by_name(names).items() if joint not in mapping}
     for joint, source in mapping.items():
         if source is not None:
             if source not in bvh.joint_names:
@@ -115,7 +129,7 @@ def map_joints(bvh: Bvh, mapping: Mapping[str, str | None] | None = None) -> Joi
                     f"{bvh.name}: {joint}: no joint {source!r}{_nearest(source, bvh.joint_names)}; {_all(bvh)}"
                 )
             found[joint] = source
-    missing = [joint for joint in REQUIRED_JOINTS if joint not in found]
+    missing = [joint for joint in LIMB_JOINTS if joint not in found]
     if "neck" not in found and "head" not in found:
         missing.append("neck or head")
     if missing:
@@ -123,6 +137,8 @@ def map_joints(bvh: Bvh, mapping: Mapping[str, str | None] | None = None) -> Joi
         raise BvhError(
             f"{bvh.name}: no joint found for {', '.join(missing)}{hints}; {_all(bvh)}; name them with --mapping"
         )
+    if "pelvis" not in mapping:
+        found["pelvis"] = bvh.nodes[find_pelvis(bvh, found)].name
     return _Placement(bvh, found, frozenset(mapping)).run()
 
 
@@ -138,6 +154,7 @@ class _Placement:
         self.placed: dict[str, str] = {}
         self.way: list[np.ndarray] = []
         """Points of the spine from pelvis to neck."""
+        self.spine: dict[str, float] = {}
         for joint, source in found.items():
             self.rows[joint] = self.unit(bvh.index(source))
         leg = [self.at(f"left_{joint}") for joint in ("hip", "knee", "ankle")]
@@ -156,7 +173,7 @@ class _Placement:
         left_out = (node.name for index, node in enumerate(self.bvh.nodes) if not (node.is_end or index in used))
         mapped = {joint: self.found[joint] for joint in HUMANML3D.joint_names if joint not in self.placed}
         placed = {joint: self.placed[joint] for joint in HUMANML3D.joint_names if joint in self.placed}
-        return JointMap(weights, mapped, placed, tuple(left_out))
+        return JointMap(weights, mapped, placed, tuple(left_out), self.spine)
 
     def place_neck_and_head(self) -> None:
         """Interpolates whichever of neck and head the file lacks."""
@@ -182,13 +199,14 @@ class _Placement:
             rows.append(self.rows["neck"] if node is None else self.unit(node))
             if node is not None:
                 inner.append(node)
+        lengths = np.linalg.norm(np.diff(way, axis=0), axis=1)
+        ends = np.concatenate([[0.0], np.cumsum(lengths)])
+        self.spine = {self.bvh.nodes[node].name: end / ends[-1] for node, end in zip(inner, ends[1:], strict=False)}
         if len(inner) == 3 and len(missing) == 3:
             for joint, node in zip(_SPINE, inner, strict=True):
                 self.rows[joint] = self.unit(node)
                 self.found[joint] = self.bvh.nodes[node].name
             return
-        lengths = np.linalg.norm(np.diff(way, axis=0), axis=1)
-        ends = np.concatenate([[0.0], np.cumsum(lengths)])
         for joint in missing:
             share = _SPINE_SHARES[_SPINE.index(joint)]
             segment = min(int(np.searchsorted(ends, share * ends[-1], side="right")) - 1, len(lengths) - 1)

@@ -1,14 +1,16 @@
 """Recognises HumanML3D's joints by the names of a BVH file's joints, for the common naming schemes.
 
-A name gives a side (Left, L_, l, .L, _l, " L ") and a part (UpLeg, Thigh, UpperLeg, Hip, ...) once prefixes such as
-`mixamorig:`, `Bip01 ` or `DEF-` are removed. That covers CMU (BVH and ASF names), Mixamo, LaFAN1, SMPL, Xsens, Rokoko,
-3ds Max Biped, Unreal, VRM, DAZ, Bandai-Namco and Blender's Rigify. Spine joints are not recognised by name: all joints
-between pelvis and neck are taken as the spine.
+A name gives a side (Left, L_, l, .L, _l, " L ", 左) and a part (UpLeg, Thigh, UpperLeg, Hip, ひざ, ...) once prefixes
+such as `mixamorig:`, `Bip01 ` or `DEF-`, Blender's `.001`, and what most names of the file begin or end with are
+removed. That covers CMU (BVH and ASF names), Mixamo, LaFAN1, SMPL, Xsens, Rokoko, 3ds Max Biped, Unreal, VRM, DAZ,
+Character Creator, MikuMikuDance, Roblox, Bandai-Namco and Blender's Rigify. Spine joints are not recognised by name:
+all joints between pelvis and neck are taken as the spine.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 _PREFIXES = (
@@ -27,16 +29,25 @@ _PREFIXES = (
     "valve",
 )
 _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
-_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_]+")
+_BLENDER_COPY = re.compile(r"\.\d{3}$")
+_MOST = 0.8
+"""Words that this share of a file's names begin or end with say nothing about the joint."""
+_JAPANESE = {
+    **{"左": " left ", "右": " right ", "足首": " ankle ", "つま先": " toe ", "ひざ": " knee ", "足": " upleg "},
+    **{"手首": " wrist ", "ひじ": " elbow ", "肩": " shoulder ", "腕": " arm ", "首": " neck ", "頭": " head "},
+    **{"下半身": " lowerbody ", "上半身": " upperbody ", "センター": " center "},
+}
+"""MikuMikuDance's names; longer ones are replaced first."""
 
 _SIDED_PARTS = {
-    "hip": ("upleg", "upperleg", "thigh", "femur", "hip", "leg"),
-    "knee": ("knee", "shin", "calf", "lowerleg", "lowleg", "tibia", "leg"),
+    "hip": ("upleg", "upperleg", "thighbend", "thigh", "uleg", "femur", "hipjoint", "hip", "leg"),
+    "knee": ("knee", "shin", "calf", "lowerleg", "lowleg", "lleg", "tibia", "leg"),
     "ankle": ("ankle", "foot", "feet"),
     "foot": ("toebase", "toe", "toes", "toe0", "ball"),
     "collar": ("collar", "clavicle", "collarbone"),
-    "shoulder": ("upperarm", "uparm", "arm", "humerus"),
-    "elbow": ("elbow", "forearm", "lowerarm", "lowarm", "radius"),
+    "shoulder": ("upperarm", "uparm", "shldrbend", "uarm", "arm", "humerus"),
+    "elbow": ("elbow", "forearm", "forearmbend", "lowerarm", "lowarm", "larm", "farm", "radius"),
     "wrist": ("wrist", "hand"),
 }
 """Names in use for the joints of a limb, most reliable first."""
@@ -45,24 +56,27 @@ _KNOWN_PARTS = frozenset(part for parts in _SIDED_PARTS.values() for part in par
 
 
 def joints_by_name(names: tuple[str, ...]) -> dict[str, str]:
-    """HumanML3D joint -> joint of the file, for all joints recognised by name; `names` begins with the root."""
+    """HumanML3D joint -> joint of the file, for all joints recognised by name; of two equal ones the first."""
     parts: dict[tuple[str, str], str] = {}
     for name, key in zip(names, _sides_and_parts(names), strict=True):
         parts.setdefault(key, name)
-    found = _trunk(parts, names[0])
+    found = _trunk(parts)
     for side in ("left", "right"):
         found.update({f"{side}_{joint}": name for joint, name in _limbs(parts, side).items()})
     return found
 
 
-def _trunk(parts: Mapping[tuple[str, str], str], root: str) -> dict[str, str]:
+def _trunk(parts: Mapping[tuple[str, str], str]) -> dict[str, str]:
     names = {part: name for (side, part), name in parts.items() if not side}
-    pelvis = next((names[part] for part in ("hips", "pelvis", "hip") if part in names), None)
-    if pelvis is None and {"spine", "spine4", "spine6"} <= names.keys():
+    if names.keys().isdisjoint(("hips", "pelvis", "hip")) and {"spine", "spine4", "spine6"} <= names.keys():
         # Rigify numbers one chain from the pelvis to the head.
         return {"pelvis": names["spine"], "neck": names["spine4"], "head": names["spine6"]}
-    found = {"pelvis": pelvis or root}
-    for joint, candidates in (("neck", ("neck", "neck0", "neck1")), ("head", ("head",))):
+    found = {}
+    for joint, candidates in (
+        ("pelvis", ("hips", "pelvis", "hip", "lowerbody")),
+        ("neck", ("neck", "neck0", "neck1", "necklower", "lowerneck", "necktwist1")),
+        ("head", ("head",)),
+    ):
         name = next((names[part] for part in candidates if part in names), None)
         if name is not None:
             found[joint] = name
@@ -91,15 +105,31 @@ def _limbs(parts: Mapping[tuple[str, str], str], side: str) -> dict[str, str]:
 
 def _sides_and_parts(names: tuple[str, ...]) -> list[tuple[str, str]]:
     """Side ("left", "right" or "") and part ("upleg", "spine1", ...) that each name gives."""
-    words = [_name_words(name) for name in names]
-    if len(words) > 3 and all(len(each) > 1 and each[0] == words[0][0] for each in words) and words[0][0] not in _SIDES:
-        words = [each[1:] for each in words]
+    known = frozenset(names)
+    # Blender numbers copies, LeftArm.001; where the name without number is there too, it is a chain such as Rigify's.
+    plain = [short if (short := _BLENDER_COPY.sub("", name)) not in known else name for name in names]
+    words = [_name_words(name) for name in plain]
+    while (first := _common([each[0] for each in words if len(each) > 1], len(words))) is not None:
+        words = [each[1:] if len(each) > 1 and each[0] == first else each for each in words]
+    while (last := _common([each[-1] for each in words if len(each) > 1], len(words))) is not None:
+        words = [each[:-1] if len(each) > 1 and each[-1] == last else each for each in words]
     return [_side_and_part(each) for each in words]
+
+
+def _common(words: list[str], num_names: int) -> str | None:
+    """The word, no side, that most of the names begin or end with."""
+    if num_names <= 3 or not words:
+        return None
+    word, count = Counter(words).most_common(1)[0]
+    return word if count >= _MOST * num_names and word not in _SIDES else None
 
 
 def _name_words(name: str) -> list[str]:
     """Lower-case words and numbers of a name, without rig prefix: "mixamorig:LeftUpLeg" -> left, up, leg."""
-    words = [word.lower().lstrip("0") or "0" for word in _WORDS.findall(re.split(r"[:|]", name)[-1])]
+    name = re.split(r"[:|]", name)[-1]
+    for part in sorted(_JAPANESE, key=len, reverse=True):
+        name = name.replace(part, _JAPANESE[part])
+    words = [word.lower().lstrip("0") or "0" for word in _WORDS.findall(name)]
     while words and words[0] in _PREFIXES:
         words = words[1:]
         while words and words[0].isdigit():

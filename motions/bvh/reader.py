@@ -1,8 +1,9 @@
 """Reads BVH motion capture files: any hierarchy, any channel order, joint positions at any time.
 
 Variants that occur in practice are accepted: joint names with spaces (3ds Max), braces on a line with other words,
-keywords in any case, position channels in any joint (they replace its OFFSET, as in the root), joints with fewer than
-three rotations. Rotations between frames are interpolated spherically, so bones keep their lengths when a clip is
+keywords in any case, several roots, joints with fewer than three rotations, one row more or fewer than the header
+says. Position channels in a joint replace its OFFSET, as in the root, or are added to it: exporters do either, and the
+numbers show which. Rotations between frames are interpolated spherically, so bones keep their lengths when a clip is
 resampled. A malformed file raises an error that names the line.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,8 +21,11 @@ import numpy as np
 import torch
 
 from motions.base.errors import UserError
+from motions.base.foreign_files import decode_text, foreign_kind
 from motions.skeleton import rotations
 
+_NAME_ENCODINGS = ("cp932", "latin-1")
+"""Encodings of joint names in files that are not Unicode: Shift-JIS (MikuMikuDance), else Latin-1, which fits all."""
 _CHANNEL = re.compile(r"([XYZ])(position|rotation)", re.IGNORECASE)
 
 
@@ -55,6 +61,8 @@ class Bvh:
     """[F, C] float64, channels of all nodes in order; degrees and the file's length unit."""
     frame_time: float
     """Seconds per frame."""
+    notes: tuple[str, ...] = ()
+    """What was peculiar about the file and is taken as it stands."""
 
     @property
     def num_frames(self) -> int:
@@ -71,16 +79,64 @@ class Bvh:
         """Names of the joints, without end sites."""
         return tuple(node.name for node in self.nodes if not node.is_end)
 
-    @property
-    def starts_in_rest_pose(self) -> bool:
-        """Whether the first frame, but not the second, has no rotation: a rest pose before the motion (CMU's files)."""
-        columns = [channel.endswith("rotation") for node in self.nodes for channel in node.channels]
-        still = [bool((np.abs(row[columns]) < 1e-9).all()) for row in self.values[:2]]
-        return still == [True, False]
+    @cached_property
+    def columns(self) -> tuple[slice, ...]:
+        """The columns of `values` that each node's channels are in."""
+        ends = np.cumsum([0, *(len(node.channels) for node in self.nodes)]).tolist()
+        return tuple(slice(*edge) for edge in pairwise(ends))
+
+    @cached_property
+    def adds_positions(self) -> bool:
+        """Whether the position channels of joints below a root are added to their OFFSET instead of replacing it.
+
+        They are added if most of the joints that have both have zeros there, or numbers that are nearer to zero than to
+        the OFFSET and change: a position that never changes is the length of a bone.
+        """
+        votes = 0
+        for node, columns in zip(self.nodes, self.columns, strict=True):
+            axes = ["XYZ".index(channel[0]) for channel in node.channels if channel.endswith("position")]
+            offset = np.array(node.offset)[axes]
+            if node.parent < 0 or len(axes) < 3 or not offset.any():
+                continue
+            places = [channel.endswith("position") for channel in node.channels]
+            values = self.values[:, columns][:, places]
+            size = float(np.abs(values).max())
+            if size < 1e-3 * float(np.abs(offset).max()):
+                votes += 1
+            elif float(np.ptp(values, axis=0).max()) < 1e-3 * size:
+                votes -= 1
+            else:
+                nearer = np.linalg.norm(values, axis=1).sum() < np.linalg.norm(values - offset, axis=1).sum()
+                votes += 1 if nearer else -1
+        return votes > 0
+
+    def largest_rotation(self) -> float:
+        """Largest absolute number in the rotation channels."""
+        turns = [channel.endswith("rotation") for node in self.nodes for channel in node.channels]
+        return float(np.abs(self.values[:, turns]).max()) if any(turns) else 0.0
+
+    def with_radians(self) -> Bvh:
+        """The same file with its rotations taken as radians."""
+        turns = np.array([channel.endswith("rotation") for node in self.nodes for channel in node.channels])
+        return replace(self, values=np.where(turns, np.rad2deg(self.values), self.values))
 
     def index(self, node_name: str) -> int:
         """Index of a node by name. Raises ValueError where there is none."""
         return [node.name for node in self.nodes].index(node_name)
+
+    def path(self, node: int) -> list[int]:
+        """Indices of the nodes from the root down to a node, both included."""
+        path = [node]
+        while self.nodes[path[-1]].parent >= 0:
+            path.append(self.nodes[path[-1]].parent)
+        return path[::-1]
+
+    def rest_positions(self) -> np.ndarray:
+        """Global positions [N, 3] of all nodes without any rotation and with the root at the origin, in file units."""
+        places: list[np.ndarray] = []
+        for node in self.nodes:
+            places.append(np.zeros(3) if node.parent < 0 else places[node.parent] + np.array(node.offset))
+        return np.stack(places)
 
     def positions(self, times: np.ndarray) -> np.ndarray:
         """Global positions [T, N, 3] of all nodes at `times` [T], seconds from the first frame, in file units.
@@ -116,6 +172,7 @@ class Bvh:
     def _decode(self, values: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         rows = torch.from_numpy(values)
         offsets = torch.tensor([node.offset for node in self.nodes], dtype=torch.float64)
+        added = self.adds_positions
         translations = offsets.expand(len(rows), -1, -1).clone()
         quats = torch.zeros((len(rows), len(self.nodes), 4), dtype=torch.float64)
         quats[..., 0] = 1.0
@@ -125,7 +182,9 @@ class Bvh:
             degrees = []
             for channel in node.channels:
                 if channel.endswith("position"):
-                    translations[:, index, "XYZ".index(channel[0])] = rows[:, column]
+                    axis = "XYZ".index(channel[0])
+                    start = node.offset[axis] if added and node.parent >= 0 else 0.0
+                    translations[:, index, axis] = start + rows[:, column]
                 else:
                     axes += channel[0]
                     degrees.append(rows[:, column])
@@ -139,10 +198,25 @@ def read_bvh(path: str | Path) -> Bvh:
     """Reads a BVH file. Raises BvhError naming file and line."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        kind = foreign_kind(path)
+        content = path.read_bytes()
     except OSError as error:
         raise BvhError(f"{path}: {error.strerror or error}") from error
-    return parse_bvh(text, str(path))
+    if kind is not None:
+        raise BvhError(f"{path} is {kind}")
+    return parse_bvh(_decode_names(content, str(path)), str(path))
+
+
+def _decode_names(content: bytes, name: str) -> str:
+    """The text of a file, of which only the names of joints can be other than ASCII."""
+    try:
+        return decode_text(content, name)
+    except UserError:
+        japanese, western = _NAME_ENCODINGS
+        try:
+            return content.decode(japanese)
+        except UnicodeDecodeError:
+            return content.decode(western)
 
 
 def parse_bvh(text: str, name: str) -> Bvh:
@@ -154,8 +228,16 @@ def parse_bvh(text: str, name: str) -> Bvh:
     words = [(word, number) for number, line in enumerate(lines[:motion], 1) for word in _words(line)]
     nodes = _Hierarchy(name, [*words, ("MOTION", motion + 1)]).read()
     num_frames, frame_time, first = _motion_header(name, lines, motion)
-    num_channels = sum(len(node.channels) for node in nodes)
-    return Bvh(name, nodes, _motion_rows(name, lines, first, num_frames, num_channels), frame_time)
+    values = _motion_rows(name, lines, first, sum(len(node.channels) for node in nodes))
+    notes = []
+    if abs(len(values) - num_frames) == 1:
+        notes.append(f"'Frames:' says {num_frames}, but there are {len(values)} rows; all are taken")
+    elif len(values) != num_frames:
+        raise BvhError(f"{name}:{len(lines)}: {len(values)} frames, but 'Frames:' promises {num_frames}")
+    bvh = Bvh(name, nodes, values, frame_time, tuple(notes))
+    if bvh.adds_positions:
+        return replace(bvh, notes=(*notes, "the position channels of its joints are added to their OFFSET"))
+    return bvh
 
 
 def _words(line: str) -> list[str]:
@@ -170,14 +252,18 @@ class _Hierarchy:
     words: list[tuple[str, int]]
     place: int = 0
     nodes: list[Node] = field(default_factory=list)
+    num_roots: int = 0
+    earlier: frozenset[str] = frozenset()
+    """Names below the roots before this one."""
 
     def read(self) -> tuple[Node, ...]:
         """All nodes of the hierarchy, parents first."""
         self.expect("HIERARCHY")
-        self.expect("ROOT")
-        self.node(-1)
-        if self.peek().upper() == "ROOT":
-            self.fail("a second ROOT: one skeleton per file is read")
+        while not self.num_roots or self.peek().upper() == "ROOT":
+            self.expect("ROOT")
+            self.num_roots += 1
+            self.earlier = frozenset(node.name for node in self.nodes)
+            self.node(-1)
         if self.peek() != "MOTION":
             self.fail(f"expected MOTION, found {self.peek()!r}")
         return tuple(self.nodes)
@@ -206,11 +292,12 @@ class _Hierarchy:
         self.expect("}")
 
     def joint_name(self) -> str:
-        """Reads a joint's name, which may hold spaces."""
+        """Reads a joint's name, which may hold spaces; one that a root before this one has gets the root's number."""
         first = self.place
         while self.take() != "{":
             pass
         name = " ".join(word for word, _ in self.words[first : self.place - 1])
+        name = f"{self.num_roots}:{name}" if name in self.earlier else name
         if not name or any(node.name == name for node in self.nodes):
             self.place = first
             self.fail(f"a second joint {name!r}" if name else "a joint without a name")
@@ -293,7 +380,7 @@ def _motion_header(name: str, lines: list[str], motion: int) -> tuple[int, float
     return int(values["Frames"]), values["Frame Time"], number
 
 
-def _motion_rows(name: str, lines: list[str], first: int, num_frames: int, num_channels: int) -> np.ndarray:
+def _motion_rows(name: str, lines: list[str], first: int, num_channels: int) -> np.ndarray:
     """Channel values [F, C] of the lines from `first` on."""
     rows = []
     for number in range(first, len(lines)):
@@ -309,6 +396,6 @@ def _motion_rows(name: str, lines: list[str], first: int, num_frames: int, num_c
         if not np.isfinite(row).all():
             raise BvhError(f"{name}:{number + 1}: value {int(np.argmin(np.isfinite(row))) + 1} is not finite")
         rows.append(row)
-    if len(rows) != num_frames:
-        raise BvhError(f"{name}:{len(lines)}: {len(rows)} frames, but 'Frames:' promises {num_frames}")
+    if not rows:
+        raise BvhError(f"{name}:{len(lines)}: no frames: the file is cut off")
     return np.stack(rows)

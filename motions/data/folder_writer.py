@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ import torch
 
 from motions.base.errors import UserError
 from motions.skeleton.features import recover_joints
-from motions.skeleton.normalization import Normalizer
+from motions.skeleton.normalization import RunningStatistics
 from motions.skeleton.skeletons import Skeleton
 
 SPLITS = ("train", "val", "test")
@@ -52,10 +52,16 @@ class FolderClip:
     """Features and captions of the mirrored copy."""
 
 
-def write_dataset(folder: str | Path, skeleton: Skeleton, clips: Sequence[FolderClip], report: str) -> None:
+def write_dataset(
+    folder: str | Path, skeleton: Skeleton, clips: Iterable[FolderClip], report: str | Callable[[], str]
+) -> None:
     """Writes a dataset into a folder that does not exist yet or is empty.
 
-    Everything is written to a temporary folder beside it and takes its place with one rename.
+    Clips are written as they come, so an iterator of any length needs memory for one. Everything is written to a
+    temporary folder beside it and takes its place with one rename.
+
+    Args:
+        report: the text of `import_report.txt`; a function is called when all clips have passed.
 
     Raises:
         UserError: no training clips, a feature that never changes, or a folder that is not empty.
@@ -63,29 +69,33 @@ def write_dataset(folder: str | Path, skeleton: Skeleton, clips: Sequence[Folder
     """
     folder = Path(folder)
     check_target(folder)
-    train = [copy for clip in clips if clip.split == "train" for _, copy, _ in _copies(0, clip)]
-    normalizer = Normalizer.fit(train, skeleton)
+    statistics = RunningStatistics(skeleton)
     with _temporary_folder(folder) as temporary:
         for name in ("new_joint_vecs", "new_joints", "texts"):
             (temporary / name).mkdir()
         ids: dict[str, list[str]] = {split: [] for split in SPLITS}
-        rows = []
-        for number, clip in enumerate(clips):
-            for clip_id, features, captions in _copies(number, clip):
-                _write_clip(temporary, clip_id, features, captions, skeleton)
-                ids[clip.split].append(clip_id)
-                seconds = len(features) / skeleton.fps
-                rows.append((clip_id, clip.source, f"{clip.start:.3f}", f"{clip.start + seconds:.3f}", len(features)))
-        normalizer.save(temporary)
+        with (temporary / "index.csv").open("w", encoding="utf-8", newline="") as file:
+            index = csv.writer(file)
+            index.writerow(("new_name", "source_path", "start", "end", "num_frames"))
+            for number, clip in enumerate(clips):
+                for clip_id, features, captions in _copies(number, clip):
+                    _write_clip(temporary, clip_id, features, captions, skeleton)
+                    ids[clip.split].append(clip_id)
+                    if clip.split == "train":
+                        statistics.add(features)
+                    end = clip.start + len(features) / skeleton.fps
+                    index.writerow((clip_id, clip.source, f"{clip.start:.3f}", f"{end:.3f}", len(features)))
+        if not ids["train"]:
+            raise UserError(f"save_dir {folder}: there are no clips to train on")
+        statistics.normalizer().save(temporary)
         lists = {split: clip_ids for split, clip_ids in ids.items() if clip_ids}
         lists["train_val"] = ids["train"] + ids["val"]
         lists["all"] = [clip_id for split in SPLITS for clip_id in ids[split]]
         for name, clip_ids in lists.items():
             (temporary / f"{name}.txt").write_text("".join(f"{clip_id}\n" for clip_id in clip_ids), encoding="utf-8")
-        with (temporary / "index.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("new_name", "source_path", "start", "end", "num_frames"), *rows])
         (temporary / "dataset.json").write_text(json.dumps({"skeleton": skeleton.name}) + "\n", encoding="utf-8")
-        (temporary / "import_report.txt").write_text(report + "\n", encoding="utf-8")
+        text = report if isinstance(report, str) else report()
+        (temporary / "import_report.txt").write_text(text + "\n", encoding="utf-8")
 
 
 def check_target(folder: Path) -> None:

@@ -143,6 +143,14 @@ def retarget_uniform(joints: np.ndarray, skeleton: Skeleton, target_offsets: np.
     ).numpy()
 
 
+def check_joints(joints: np.ndarray, skeleton: Skeleton) -> None:
+    """Raises UserError where features cannot be extracted from joints [F, J, 3]: fewer than two frames, values that are
+    not finite, a bone of zero length, or hips and shoulders above one another."""
+    positions = _checked_joints(joints, skeleton)
+    _check_bones(positions, skeleton)
+    _ik_forward(positions, skeleton, smooth=False)
+
+
 def canonicalise(joints: np.ndarray, skeleton: Skeleton, *, floor: float | None = None) -> np.ndarray:
     """Moves a clip onto the floor, its first frame above the origin and facing +z; [F, J, 3] float64.
 

@@ -98,11 +98,7 @@ class Normalizer:
             if clip.ndim != 2 or clip.shape[1] != skeleton.num_features or not len(clip):
                 raise ValueError(f"clip {index} has shape {clip.shape}, expected [T, {skeleton.num_features}]")
         frames = np.concatenate(clips).astype(np.float64)
-        std = frames.std(axis=0)
-        if grouped:
-            for part in FeatureLayout(skeleton.num_joints).groups:
-                std[part] = std[part].mean()
-        return cls(frames.mean(axis=0), std, eps)
+        return cls(frames.mean(axis=0), _grouped(frames.std(axis=0), skeleton, grouped), eps)
 
     @classmethod
     def load(
@@ -127,6 +123,43 @@ class Normalizer:
         """Writes `Mean.npy` and `Std.npy` (float32) into a folder that exists."""
         np.save(Path(folder) / "Mean.npy", self.mean)
         np.save(Path(folder) / "Std.npy", self.std)
+
+
+class RunningStatistics:
+    """Mean and standard deviation of the frames of clips that are seen one after the other, in float64."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self.skeleton = skeleton
+        self.num_frames = 0
+        self._mean = np.zeros(skeleton.num_features)
+        self._squares = np.zeros(skeleton.num_features)
+
+    def add(self, clip: np.ndarray) -> None:
+        """Adds the frames of a clip [T, D]. Raises ValueError for a wrong width or no frames."""
+        if clip.ndim != 2 or clip.shape[1] != self.skeleton.num_features or not len(clip):
+            raise ValueError(f"clip has shape {clip.shape}, expected [T, {self.skeleton.num_features}]")
+        frames = clip.astype(np.float64)
+        mean, count = frames.mean(axis=0), self.num_frames + len(frames)
+        # Chan, Golub and LeVeque 1983: merging the moments of two samples.
+        step = mean - self._mean
+        self._squares += ((frames - mean) ** 2).sum(axis=0) + step**2 * (self.num_frames * len(frames) / count)
+        self._mean += step * (len(frames) / count)
+        self.num_frames = count
+
+    def normalizer(self, *, grouped: bool = True, eps: float = 0.0) -> Normalizer:
+        """The statistics of all frames added. Raises as `Normalizer.fit`."""
+        if not self.num_frames:
+            raise ValueError("no frames to take statistics from")
+        std = np.sqrt(self._squares / self.num_frames)
+        return Normalizer(self._mean, _grouped(std, self.skeleton, grouped), eps)
+
+
+def _grouped(std: np.ndarray, skeleton: Skeleton, grouped: bool) -> np.ndarray:
+    """Standard deviations [D], averaged within the parts of the vector if asked for."""
+    if grouped:
+        for part in FeatureLayout(skeleton.num_joints).groups:
+            std[part] = std[part].mean()
+    return std
 
 
 def _read(path: Path) -> np.ndarray:
