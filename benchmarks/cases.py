@@ -38,7 +38,10 @@ import numpy as np
 Verdict = Literal["refused", "warned", "right", "WRONG"]
 FPS = 20.0
 _RIGHT_HIP, _LEFT_HIP, _RIGHT_SHOULDER, _LEFT_SHOULDER, _HEAD, _RIGHT_WRIST = 2, 1, 17, 16, 15, 21
-_UNSAFE_ADVICE = ("weights_only=False", "allow_pickle=True", "weights_only` to `False`")
+_PARENTS = (0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
+"""Parent of each of HumanML3D's joints but the first."""
+_UNSAFE_ADVICE = ("weights_only", "allow_pickle")
+"""Options of PyTorch and NumPy that let a file run code: their names occur in the advice of their own errors alone."""
 _ENCODINGS = ("utf-8-sig", "utf-16", "cp1252")
 
 
@@ -55,15 +58,18 @@ class Motion:
     seconds: float = 3.95
     right_hand: float = 0.3
     """Median height of the right wrist above the head, metres."""
+    longest_bone: float = 0.42
+    """Length of the longest bone, metres: joints of two bodies are far apart."""
 
     def __str__(self) -> str:
         return (
             f"{self.speed:.2f} m/s along its facing, pelvis at {self.height:.2f} m, path {self.path:.2f} m in "
-            f"{self.seconds:.2f} s, right hand {self.right_hand:+.2f} m above the head"
+            f"{self.seconds:.2f} s, right hand {self.right_hand:+.2f} m above the head, longest bone "
+            f"{self.longest_bone:.2f} m"
         )
 
 
-TOLERANCE = Motion(speed=0.15, height=0.08, path=0.5, seconds=0.3, right_hand=0.15)
+TOLERANCE = Motion(speed=0.15, height=0.1, path=0.5, seconds=0.3, right_hand=0.15, longest_bone=0.1)
 """Largest deviation of each figure that counts as right; the bones are those of HumanML3D after an import."""
 
 
@@ -162,6 +168,7 @@ def measure(joints: np.ndarray) -> Motion:
         path=float(np.linalg.norm(steps, axis=-1).sum()),
         seconds=len(joints) / FPS,
         right_hand=float(np.median(joints[:, _RIGHT_WRIST, 1] - joints[:, _HEAD, 1])),
+        longest_bone=float(np.linalg.norm(joints[:, 1:] - joints[:, list(_PARENTS)], axis=-1).max()),
     )
 
 
@@ -197,10 +204,11 @@ def _unread(case: Path) -> Iterator[tuple[str, str]]:
             yield "dataset.json", f"dataset.json: {rate:g} frames per second are taken for {FPS:g}"
     items = {item.clip_id: item for item in load_dataset(case / "data").items("train")}
     for name in _listed(case):
-        captions = [line.partition("#")[0] for line in _text(case / "data" / "texts" / f"{name}.txt").splitlines()]
         if name not in items:
             yield "train.txt", f"clip {name} is lost"
-        elif list(items[name].captions) != captions:
+            continue
+        captions = [line.partition("#")[0] for line in _text(case / "data" / "texts" / f"{name}.txt").splitlines()]
+        if list(items[name].captions) != captions:
             yield f"{name}.txt", f"captions of {name} are {items[name].captions}, expected {captions}"
 
 

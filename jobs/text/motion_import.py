@@ -14,11 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from jobs.configs.import_motion import ImportConfig, ImportSettings
-from motions.base.errors import UserError, MistakesError
+from motions.base.errors import MistakesError, UserError
 from motions.bvh.caption_table import CaptionedStretch, read_caption_table
 from motions.bvh.importer import Import, make_clips, read_recordings
 from motions.bvh.report import ClipCounts, describe
-from motions.data.folder_writer import FolderClip, check_target, write_dataset
+from motions.data.folder_writer import FolderClip, check_clips, check_target, write_dataset
 from motions.skeleton.skeletons import HUMANML3D
 
 
@@ -34,8 +34,7 @@ def run(config: ImportConfig) -> None:
 def plan(config: ImportConfig) -> None:
     """Reads, converts and checks everything, and prints what would be written."""
     with _read(config) as (imported, clips, counts):
-        for _ in clips:
-            pass
+        check_clips(HUMANML3D, clips)
         print(describe(imported, counts))
     print(f"nothing was written; the dataset would be in {config.files.save_dir}")
 

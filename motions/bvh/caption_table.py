@@ -1,4 +1,4 @@
-"""Reads the table of captions of motion files, CSV with the columns of `COLUMNS`, of which file and caption are required.
+"""Reads the table of captions of motion files: CSV with the columns of `COLUMNS`; file and caption are required.
 
 Rows with the same file and times are several captions of one clip; rows with other times are separate clips. `split` is
 train, val or test, the same in all rows of a file. `mirror` is no for a caption that must not be mirrored because its
@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from motions.base.errors import UserError, MistakesError
+from motions.base.errors import MistakesError, UserError
 from motions.base.foreign_files import read_text
 
 COLUMNS = ("file", "caption", "start", "end", "split", "mirror")
@@ -51,9 +51,9 @@ class _Rows:
 def read_caption_table(path: str | Path) -> list[CaptionedStretch]:
     """Reads a CSV file with a header; comma, semicolon or tab between the columns, UTF-8 or UTF-16.
 
-    Raises MistakesError naming file, line and column of every row with an empty file name or caption, a `#` in a caption
-    (HumanML3D's separator), times that are no numbers or not in order, or an unknown split; UserError for unknown or
-    missing columns, another encoding, and a table without rows.
+    Raises MistakesError naming file, line and column of every row with an empty file name or caption, a `#` in a
+    caption (HumanML3D's separator), times that are no numbers or not in order, or an unknown split; UserError for
+    unknown or missing columns, another encoding, and a table without rows.
     """
     path = Path(path)
     try:

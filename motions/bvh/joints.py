@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from motions.base.errors import UserError
+from motions.base.foreign_files import read_text
 from motions.bvh.names import joints_by_name
 from motions.bvh.people import LIMB_JOINTS, body_nodes, find_pelvis
 from motions.bvh.reader import Bvh, BvhError
@@ -87,10 +88,10 @@ def load_mapping(path: str | Path) -> dict[str, str | None]:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path}: neither YAML nor JSON: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected lines such as 'left_hip: LeftUpLeg', found a {type(content).__name__}")

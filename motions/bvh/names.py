@@ -45,7 +45,7 @@ _SIDED_PARTS = {
     "knee": ("knee", "shin", "calf", "lowerleg", "lowleg", "lleg", "tibia", "leg"),
     "ankle": ("ankle", "foot", "feet"),
     "foot": ("toebase", "toe", "toes", "toe0", "ball"),
-    "collar": ("collar", "clavicle", "collarbone"),
+    "collar": ("collar", "clavicle", "collarbone", "clav"),
     "shoulder": ("upperarm", "uparm", "shldrbend", "uarm", "arm", "humerus"),
     "elbow": ("elbow", "forearm", "forearmbend", "lowerarm", "lowarm", "larm", "farm", "radius"),
     "wrist": ("wrist", "hand"),

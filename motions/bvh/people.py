@@ -1,12 +1,12 @@
 """Whose joints they are: the people in a BVH file, and the joint of each in which both legs and the spine meet.
 
 A file may hold several people, below one root or several, and joints above the pelvis that stand still. So the joints
-of one body are taken from one subtree, and its pelvis is where its legs and its spine meet, whatever the root is called.
+of one body are taken from one subtree, and its pelvis is where its legs and its spine meet, whatever its name is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -30,11 +30,11 @@ def find_people(bvh: Bvh) -> tuple[int, ...]:
     """
     below = _subtrees(bvh)
 
-    def search(node: int) -> Iterator[int]:
-        if not _has_limbs(bvh, below[node]):
-            return
+    def search(node: int) -> list[int]:
+        if len(below[node]) < len(LIMB_JOINTS):
+            return []
         inside = [found for child in _children(bvh, node) for found in search(child)]
-        yield from inside or [node]
+        return inside or [node] * _has_limbs(bvh, below[node])
 
     return tuple(found for root in _roots(bvh) for found in search(root))
 
@@ -64,7 +64,7 @@ def body_nodes(bvh: Bvh, root: str | None, mapping: Mapping[str, str | None]) ->
     return (*bvh.path(people[0])[:-1], *below[people[0]])
 
 
-def meeting_joint(bvh: Bvh, nodes: Iterator[int] | list[int]) -> int:
+def meeting_joint(bvh: Bvh, nodes: Sequence[int]) -> int:
     """The lowest joint that all nodes hang on, or one of them; -1 where they have different roots."""
     paths = [bvh.path(node) for node in nodes]
     shared = -1

@@ -24,8 +24,9 @@ _FPS = HUMANML3D.fps
 _LEAST_FPS, _MOST_FPS = 5.0, 1000.0
 _FEWEST_DEGREES = 2.02 * np.pi
 """If no rotation of a whole file exceeds this, its numbers are radians."""
-_TURNED = -0.3
-"""Mean cosine with the forward direction below which knees or feet point backwards."""
+_TURNED, _FEET_TURNED = -0.3, -0.5
+"""Mean cosines with the forward direction below which knees and feet point backwards. In a file without toes the end of
+a foot can be right below the ankle, and says nothing."""
 _LEAST_BEND_M = 0.01
 """A knee that is nearly straight has no direction."""
 _TORN = 0.15
@@ -40,12 +41,23 @@ _SLOW, _VERY_SLOW = 0.011, 0.02
 multiplies it."""
 _SHORT_STEP, _SHORTEST_STEP = 0.21, 0.17
 """Seconds a step; sprinters need 0.21."""
+_HURRIED_STEP, _LONG_STEP_M = 0.36, 0.45
+"""Who takes longer steps in a shorter time runs, and is in the air between them."""
+_AIR_M, _FEWEST_AIR_FRAMES, _BALLISTIC_M = 0.08, 5, 0.02
+"""In the air nothing is within this height above the floor, for so many frames, and the flight is a parabola within
+this deviation (metres)."""
+_MOON_GRAVITY, _LEAST_GRAVITY, _MOST_GRAVITY = 1.2, 4.0, 25.0
+_STILL_M = 1e-6
 _IN_PLACE = 0.2
 _WALKING = 0.4
 """The pelvis stays behind where steps that would carry it at `_WALKING` m/s or more move it at less than this share."""
 _GLIDING = 0.25
 _UNIT_RATIOS = (1000.0, 100.0, 39.37, 10.0, 2.54, 1 / 2.54, 0.1, 1 / 39.37, 0.01, 0.001)
-_RATIO_TOLERANCE = 0.25
+_RATIO_TOLERANCE = 0.2
+_SLIDING = 0.15
+"""Speed, m/s, from which feet that should stand count as sliding."""
+_LESS_SLIDING = 0.75
+"""The lowest point of the feet must slow down to this fraction in the other unit."""
 _FEET = [HUMANML3D.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("ankle", "foot")]
 
 
@@ -103,12 +115,18 @@ class Figures:
     """The bone that changes its length most, and by which fraction of it."""
     jump_m: float
     jump_s: float
-    """Largest step of all joints (mean distance) from one frame to the next that neither neighbour comes near, and when;
-    0 without one."""
+    """Largest step of all joints (mean distance) from one frame to the next that neither neighbour comes near, and
+    when; 0 without one."""
     upright: bool
     """Whether the spine is within 45 degrees of the vertical most of the time."""
     rotation_degrees: float
     """Largest absolute number in the file's rotation channels."""
+    still: bool
+    """Whether the pelvis never moves at all."""
+    flies: bool
+    """Whether there are frames in which nothing is near the floor."""
+    gravity: float | None
+    """Acceleration downwards while the body is in the air, m/s^2; None if it never is."""
     gait: Gait | None
 
     @property
@@ -177,6 +195,9 @@ def measure(joints: np.ndarray, *, source_fps: float, rotation_degrees: float, s
         jump_s=start_s + frame / _FPS,
         upright=upright,
         rotation_degrees=rotation_degrees,
+        still=float(np.ptp(pelvis, axis=0).max()) < _STILL_M,
+        flies=bool(_in_air(joints).any()),
+        gravity=_gravity(joints),
         gait=_gait(joints) if upright else None,
     )
 
@@ -203,8 +224,8 @@ def frame_rate_fault(frame_time: float) -> str | None:
 def root_unit_misfit(joints: np.ndarray) -> tuple[float, str] | None:
     """How many times larger the root's unit is than the bones', and the figures; None where it is the same.
 
-    Two things must say so together: the height of the pelvis above the file's origin compared with that above its feet,
-    and its speed compared with that of its steps (or a speed that nobody has).
+    Two things must say so together: the height of the pelvis above the file's origin is to that above its feet as one
+    unit to another, and in the other unit the feet stand where they slid.
 
     Args:
         joints: [F, 22, 3] upright, in metres by the lengths of the bones.
@@ -215,18 +236,13 @@ def root_unit_misfit(joints: np.ndarray) -> tuple[float, str] | None:
     ratio = next((r for r in _UNIT_RATIOS if abs(above_feet - r * above_origin) <= _RATIO_TOLERANCE * above_feet), None)
     if ratio is None:
         return None
-    speed = float(_ground(np.diff(pelvis, axis=0)).mean() * _FPS)
-    gait = _gait(joints)
-    if gait is not None and speed > 0.0:
-        misfits = 0.4 <= gait.speed_mps / (speed * ratio) <= 2.5
-    else:
-        misfits = ratio < 1.0 and speed > _MOST_SPEED
-    if not misfits:
+    slides = _resting_speed(joints), _resting_speed(joints + joints[:, :1] * (ratio - 1.0))
+    if slides[0] < _SLIDING or slides[1] > _LESS_SLIDING * slides[0]:
         return None
     text = (
         f"the root's translation is taken in a unit {ratio:g} times that of the bones: the pelvis is "
-        f"{above_origin:.3g} m above the origin and {above_feet:.3g} m above the feet, and moves at {speed:.3g} m/s"
-        + (f" with steps of {gait.speed_mps:.2f} m/s" if gait else "")
+        f"{above_origin:.3g} m above the origin and {above_feet:.3g} m above the feet, which would move at "
+        f"{slides[0]:.3g} m/s where they stand, and so move at {slides[1]:.3g} m/s"
     )
     return ratio, text
 
@@ -245,11 +261,13 @@ def _findings(figures: Figures) -> Iterator[Finding]:
         yield Finding(
             "bones",
             True,
-            f"the bone {f.torn_bone} changes its length by {f.torn_share:.0%}: its ends are joints of two bodies, or of "
-            "none (--mapping, --root)",
+            f"the bone {f.torn_bone} changes its length by {f.torn_share:.0%}: its ends are no joints of one body "
+            "(--mapping, --root)",
         )
     yield from _time_findings(f)
-    if f.gait and f.gait.speed_mps >= _WALKING and f.speed_mps < _IN_PLACE * f.gait.speed_mps:
+    if f.still:
+        yield Finding("in_place", False, "the pelvis never moves: the root's translation is missing")
+    elif f.gait and f.gait.speed_mps >= _WALKING and f.speed_mps < _IN_PLACE * f.gait.speed_mps:
         yield Finding(
             "in_place",
             False,
@@ -267,16 +285,19 @@ def _findings(figures: Figures) -> Iterator[Finding]:
 
 
 def _side_findings(f: Figures) -> Iterator[Finding]:
-    remedy = (
-        "so left and right are exchanged: the file's axes are left-handed (--negate_x true) or the joint names are "
-        "(--mapping)"
-    )
-    knees_turned = f.knee_bend_m > _LEAST_BEND_M and f.knees < _TURNED
-    if f.feet < _TURNED:
-        yield Finding("sides", True, f"the feet point backwards (cosine {f.feet:+.2f}), {remedy}")
-    elif knees_turned:
+    signs = []
+    if f.feet < _FEET_TURNED:
+        signs.append(f"the feet point backwards (cosine {f.feet:+.2f})")
+    if f.knee_bend_m > _LEAST_BEND_M and f.knees < _TURNED:
         elbows = f", elbows {f.elbows:+.2f}" if f.elbows else ""
-        yield Finding("sides", True, f"the knees bend backwards (cosine {f.knees:+.2f}{elbows}), {remedy}")
+        signs.append(f"the knees bend backwards (cosine {f.knees:+.2f}{elbows})")
+    if signs:
+        yield Finding(
+            "sides",
+            True,
+            f"{' and '.join(signs)}, so left and right are exchanged: the file's axes are left-handed (--negate_x "
+            "true) or the joint names are (--mapping)",
+        )
     if f.shoulders_to_hips < _TURNED:
         yield Finding(
             "sides",
@@ -291,8 +312,8 @@ def _time_findings(f: Figures) -> Iterator[Finding]:
         yield Finding(
             "speed",
             True,
-            f"the pelvis reaches {f.top_speed_mps:.3g} m/s, faster than anybody: the frame rate ({f.source_fps:.4g}) or "
-            "the unit is wrong (--fps, --scale)",
+            f"the pelvis reaches {f.top_speed_mps:.3g} m/s, faster than anybody: the frame rate ({f.source_fps:.4g}) "
+            "or the unit is wrong (--fps, --scale)",
         )
     if f.jump_m:
         yield Finding(
@@ -300,6 +321,14 @@ def _time_findings(f: Figures) -> Iterator[Finding]:
             f.top_speed_mps > _MOST_SPEED,
             f"jumps by {f.jump_m:.2f} m at {f.jump_s:.2f} s within one frame (pelvis {f.top_speed_mps:.3g} m/s): two "
             "takes in one file? start and end in the captions cut it",
+        )
+    if f.gravity is not None and not _LEAST_GRAVITY <= f.gravity <= _MOST_GRAVITY:
+        times = np.sqrt(9.81 / f.gravity)
+        yield Finding(
+            "pace",
+            f.gravity < _MOON_GRAVITY,
+            f"in the air it falls at {f.gravity:.2g} m/s^2, as if at {1.0 / times:.2g} times the true speed: is the "
+            f"frame rate ({f.source_fps:.4g}) right? --fps gives another",
         )
     if f.gait is None:
         return
@@ -310,6 +339,13 @@ def _time_findings(f: Figures) -> Iterator[Finding]:
             "pace",
             f.gait.walk_ratio > _VERY_SLOW,
             f"{cadence}, about {times:.0f} times slower than people walk: is the frame rate right? --fps gives another",
+        )
+    elif not f.flies and f.gait.step_s < _HURRIED_STEP and f.gait.step_m > _LONG_STEP_M:
+        yield Finding(
+            "pace",
+            False,
+            f"{cadence} with a foot always on the ground, as if people hurried: is the frame rate right? --fps gives "
+            "another",
         )
     elif f.gait.step_s < _SHORT_STEP:
         yield Finding(
@@ -326,6 +362,14 @@ def _foot_speeds(joints: np.ndarray) -> tuple[float, float]:
     steps = np.take_along_axis(np.diff(feet, axis=0), lowest, axis=1)[:, 0]
     relative = steps - np.diff(joints[:, 0], axis=0)
     return float(_ground(steps).mean() * _FPS), float(_ground(relative).mean() * _FPS)
+
+
+def _resting_speed(joints: np.ndarray) -> float:
+    """Median speed, in space, of the lowest point of the feet."""
+    feet = joints[:, _FEET]
+    lowest = feet[..., 1].argmin(axis=1)[:-1, None, None]
+    steps = np.take_along_axis(np.diff(feet, axis=0), lowest, axis=1)[:, 0]
+    return float(np.median(np.linalg.norm(steps, axis=-1)) * _FPS)
 
 
 def _knees(joints: np.ndarray) -> tuple[float, float]:
@@ -408,6 +452,31 @@ def _gait(joints: np.ndarray) -> Gait | None:
     # The first and the last one may be cut off by the ends of the recording.
     times = np.diff(frames)[1:-1] if len(ends) > 4 else np.diff(frames)
     return Gait(float(np.median(times)) / _FPS, float(np.median(np.abs(distances[1:-1]))))
+
+
+def _in_air(joints: np.ndarray) -> np.ndarray:
+    """Frames [F] in which nothing is near the floor."""
+    lowest = joints[..., 1].min(axis=1)
+    return lowest > np.quantile(lowest, 0.05) + _AIR_M
+
+
+def _gravity(joints: np.ndarray) -> float | None:
+    """Median downward acceleration of the body's middle over the stretches in which nothing is near the floor."""
+    middle, pelvis = joints[..., 1].mean(axis=1), joints[:, 0, 1]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], _in_air(joints).astype(np.int8), [0]]))).reshape(-1, 2)
+    found = []
+    for start, end in edges:
+        time, height = np.arange(end - start) / _FPS, middle[start:end]
+        if end - start < _FEWEST_AIR_FRAMES:
+            continue
+        bend, slope, level = np.polyfit(time, height, 2)
+        left = height - np.polyval((bend, slope, level), time)
+        rises = 0.0 < -slope / (2.0 * bend) < time[-1] if bend < 0.0 else False
+        # The pelvis falls with the body; where it does not, limbs move and nobody is in the air.
+        falls = 0.5 < np.polyfit(time, pelvis[start:end], 2)[0] / bend < 2.0
+        if rises and falls and np.abs(left).max() < _BALLISTIC_M:
+            found.append(-2.0 * float(bend))
+    return float(np.median(found)) if found else None
 
 
 def _bend(joints: np.ndarray, upper: str, middle: str, lower: str) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from motions.skeleton.skeletons import HUMANML3D
 _NO_ROTATION = 1e-3
 """Degrees; files round to six decimals or fewer."""
 _STILL = 2e-3
-"""A pose is held while no joint moves by more than this fraction of the leg's length a frame, relative to the pelvis."""
+"""A pose is held while no joint moves by more than this fraction of the leg a frame, relative to the pelvis."""
 _JUMP = 0.25
 """Fraction of the leg's length by which some joint moves in one frame where the body jumps out of a held pose."""
 _TIMES_MOTION = 5.0

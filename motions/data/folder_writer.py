@@ -30,7 +30,7 @@ import torch
 
 from motions.base.errors import UserError
 from motions.skeleton.features import recover_joints
-from motions.skeleton.normalization import RunningStatistics
+from motions.skeleton.normalization import Normalizer, RunningStatistics
 from motions.skeleton.skeletons import Skeleton
 
 SPLITS = ("train", "val", "test")
@@ -69,7 +69,7 @@ def write_dataset(
     """
     folder = Path(folder)
     check_target(folder)
-    statistics = RunningStatistics(skeleton)
+    statistics = _TrainingStatistics(skeleton)
     with _temporary_folder(folder) as temporary:
         for name in ("new_joint_vecs", "new_joints", "texts"):
             (temporary / name).mkdir()
@@ -78,15 +78,12 @@ def write_dataset(
             index = csv.writer(file)
             index.writerow(("new_name", "source_path", "start", "end", "num_frames"))
             for number, clip in enumerate(clips):
+                statistics.add(clip)
                 for clip_id, features, captions in _copies(number, clip):
                     _write_clip(temporary, clip_id, features, captions, skeleton)
                     ids[clip.split].append(clip_id)
-                    if clip.split == "train":
-                        statistics.add(features)
                     end = clip.start + len(features) / skeleton.fps
                     index.writerow((clip_id, clip.source, f"{clip.start:.3f}", f"{end:.3f}", len(features)))
-        if not ids["train"]:
-            raise UserError(f"save_dir {folder}: there are no clips to train on")
         statistics.normalizer().save(temporary)
         lists = {split: clip_ids for split, clip_ids in ids.items() if clip_ids}
         lists["train_val"] = ids["train"] + ids["val"]
@@ -98,12 +95,46 @@ def write_dataset(
         (temporary / "import_report.txt").write_text(text + "\n", encoding="utf-8")
 
 
+def check_clips(skeleton: Skeleton, clips: Iterable[FolderClip]) -> None:
+    """Raises UserError where `write_dataset` would refuse the clips; nothing is written."""
+    statistics = _TrainingStatistics(skeleton)
+    for clip in clips:
+        statistics.add(clip)
+    statistics.normalizer()
+
+
 def check_target(folder: Path) -> None:
     """Raises UserError where a dataset cannot be written to `folder` because something is there already."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"save_dir {folder} is a file")
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"save_dir {folder} is not empty; nothing is overwritten, name another folder")
+
+
+class _TrainingStatistics:
+    """Statistics of the training clips that pass by, and the files they come from."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self._statistics = RunningStatistics(skeleton)
+        self._sources: set[str] = set()
+
+    def add(self, clip: FolderClip) -> None:
+        """Adds a training clip with its mirrored copy; others are left out."""
+        if clip.split == "train":
+            self._sources.add(clip.source)
+            for _, features, _ in _copies(0, clip):
+                self._statistics.add(features)
+
+    def normalizer(self) -> Normalizer:
+        """The statistics. Raises UserError where there are no clips, or naming the files if a feature never changes."""
+        if not self._sources:
+            raise UserError("there are no clips to train on")
+        try:
+            return self._statistics.normalizer()
+        except UserError as error:
+            files = sorted(self._sources)
+            names = ", ".join(files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
+            raise UserError(f"{names}: {error}") from error
 
 
 def _copies(number: int, clip: FolderClip) -> Iterator[tuple[str, np.ndarray, tuple[str, ...]]]:

@@ -75,6 +75,15 @@ class FeatureLayout:
         """Width D of the feature vector."""
         return self.contacts.stop
 
+    def describe(self, index: int, joint_names: tuple[str, ...]) -> str:
+        """What the number at `index` is, such as "y of left_knee's position"."""
+        places = [f"{axis} of {joint}'s position" for joint in joint_names[1:] for axis in "xyz"]
+        turns = [f"number {number} of {joint}'s rotation" for joint in joint_names[1:] for number in range(1, 7)]
+        speeds = [f"{axis} of {joint}'s velocity" for joint in joint_names for axis in "xyz"]
+        contacts = [f"the contact of the {side} {part}" for side in ("left", "right") for part in ("ankle", "toe")]
+        root = ["the change of heading", "x of the root's velocity", "z of the root's velocity", "the root's height"]
+        return [*root, *places, *turns, *speeds, *contacts][index]
+
     @property
     def groups(self) -> tuple[slice, ...]:
         """The parts in order; HumanML3D averages the standard deviation within each one."""

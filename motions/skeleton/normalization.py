@@ -18,7 +18,7 @@ import torch
 from motions.base.errors import UserError
 from motions.base.safe_files import read_tensor_file
 from motions.skeleton.features import FeatureLayout
-from motions.skeleton.skeletons import Skeleton
+from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
@@ -54,7 +54,7 @@ class Normalizer:
             raise ValueError(f"mean has {self.mean.size} numbers but std has {self.std.size}")
         if not (self.std > 0).all():
             index = int(np.argmax(self.std <= 0))
-            raise UserError(f"std[{index}] is {self.std[index]}, expected a positive number")
+            raise UserError(f"std[{index}] is {self.std[index]}, expected a positive number{_meaning(index, self.std)}")
         if not self.eps >= 0:
             raise ValueError(f"eps is {self.eps}, expected 0 or more")
 
@@ -160,6 +160,15 @@ def _grouped(std: np.ndarray, skeleton: Skeleton, grouped: bool) -> np.ndarray:
         for part in FeatureLayout(skeleton.num_joints).groups:
             std[part] = std[part].mean()
     return std
+
+
+def _meaning(index: int, std: np.ndarray) -> str:
+    """What feature a number of a skeleton's statistics belongs to, for messages; nothing for other widths."""
+    for skeleton in (HUMANML3D, KIT):
+        if skeleton.num_features == std.size:
+            name = FeatureLayout(skeleton.num_joints).describe(index, skeleton.joint_names)
+            return f": {name} never changes in the training data"
+    return ""
 
 
 def _read(path: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 from motions.bvh.reader import BvhError, parse_bvh, read_bvh
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.bvh_files import MIXAMO, Rig, animate, bvh_text, write_bvh
+from tests.toys.mocap_files import JOINT_OF, Recording
 
 RIG = Rig(MIXAMO)
 SMALL = """HIERARCHY
@@ -92,10 +93,52 @@ def test_resampling_a_fine_recording_gives_the_coarse_one() -> None:
     np.testing.assert_allclose(coarse[:, bvh.index("mixamorig:Head")], fine.positions()[::6, 15], atol=1e-4)
 
 
-def test_a_first_frame_in_rest_pose_is_noticed() -> None:
-    assert parse_bvh(SMALL, "small").starts_in_rest_pose
-    assert not parse_bvh(SMALL.replace("1 2 3 0 0 0 0", "1 2 3 0 0 0 1"), "small").starts_in_rest_pose
-    assert not parse_bvh(SMALL.replace("1 2 3 90 0 0 90", "1 2 4 0 0 0 0"), "small").starts_in_rest_pose
+def test_one_row_more_or_fewer_than_promised_is_taken_with_a_note() -> None:
+    assert parse_bvh(SMALL, "clip.bvh").notes == ()
+    for promised in (1, 3):
+        bvh = parse_bvh(SMALL.replace("Frames: 2", f"Frames: {promised}"), "clip.bvh")
+        assert bvh.num_frames == 2 and f"'Frames:' says {promised}, but there are 2 rows" in bvh.notes[0]
+
+
+@pytest.mark.parametrize("positions", ["absolute", "relative"])
+@pytest.mark.parametrize("rest", ["t_pose", "along_x"])
+def test_position_channels_of_joints_replace_their_offset_or_are_added_to_it(positions: str, rest: str) -> None:
+    recording = Recording(seconds=1.0, positions=positions, rest=rest, unit=1.0)
+    bvh = parse_bvh(recording.text(), "walk")
+    nodes = bvh.positions(np.arange(bvh.num_frames) * bvh.frame_time)
+    for joint, path in recording.joints().items():
+        body = next(body for body, name in JOINT_OF.items() if name == joint)
+        np.testing.assert_allclose(nodes[:, bvh.index(recording.names[body])], path, atol=1e-4)
+    assert bool(bvh.notes) == (positions == "relative")
+
+
+def test_small_movements_of_joints_are_added_to_their_offset() -> None:
+    """Stretching rigs: position channels that are near zero and change."""
+    text = SMALL.replace("CHANNELS 1 Xrotation", "CHANNELS 4 Xposition Yposition Zposition Xrotation")
+    text = text.replace("1 2 3 0 0 0 0", "1 2 3 0 0 0 0 0.1 0 0").replace("1 2 3 90 0 0 90", "1 2 3 0 0 0 0 0.2 0 0")
+    np.testing.assert_allclose(parse_bvh(text, "clip").positions(np.zeros(1))[0, 1], [1.0, 3.1, 3.0])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_files_in_other_encodings_of_unicode_are_read(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "clip.bvh").write_bytes(SMALL.replace("Hips", "Hüfte").encode(encoding))
+    assert read_bvh(tmp_path / "clip.bvh").joint_names[0] == "Hüfte"
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("センター", "cp932"), ("Hüfte", "latin-1")])
+def test_names_in_encodings_of_one_language_are_read(name: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "clip.bvh").write_bytes(SMALL.replace("Hips", name).encode(encoding))
+    assert read_bvh(tmp_path / "clip.bvh").joint_names[0] == name
+
+
+def test_several_roots_are_read_and_equal_names_told_apart() -> None:
+    head, motion = SMALL.split("MOTION\n")
+    body = head.split("HIERARCHY\n")[1]
+    rows = "Frames: 1\nFrame Time: 0.5\n" + "1 2 3 0 0 0 0 4 5 6 0 0 0 0\n"
+    bvh = parse_bvh(f"{head}{body}MOTION\n{rows}", "two")
+    assert bvh.joint_names == ("Hips", "Bip01 L Thigh", "2:Hips", "2:Bip01 L Thigh")
+    np.testing.assert_allclose(bvh.positions(np.zeros(1))[0, bvh.index("2:Hips")], [4, 5, 6])
+    assert motion
 
 
 @pytest.mark.parametrize(
@@ -108,14 +151,15 @@ def test_a_first_frame_in_rest_pose_is_noticed() -> None:
         ("CHANNELS 1 Xrotation", "CHANNELS 2 Xrotation", "clip.bvh:10: expected 2 channels"),
         ("  }\n}\nMOTION", "  }\nMOTION", "clip.bvh:15: a } is missing before MOTION"),
         ("}\nMOTION", "}\n}\nMOTION", "clip.bvh:16: expected MOTION, found '}'"),
-        ("}\nMOTION", "}\nROOT Other\n{\n}\nMOTION", "clip.bvh:16: a second ROOT"),
+        ("}\nMOTION", "}\nROOT Other\n{\n}\nMOTION", "clip.bvh:18: expected OFFSET"),
         ("JOINT Bip01 L Thigh", "JOINT Hips", "clip.bvh:6: a second joint 'Hips'"),
         ("JOINT Bip01 L Thigh", "JOINT", "a joint without a name"),
         ("    End Site", "    Ende", "clip.bvh:10: expected JOINT, End Site or }"),
         ("Frames: 2", "Frames: 0", "clip.bvh:17: Frames is '0', expected a positive number"),
         ("Frames: 2", "Frame: 2", "clip.bvh:17: expected 'Frames:', found 'Frame: 2'"),
         ("Frame Time: 0.5", "Frame Time: fast", "clip.bvh:18: Frame Time is 'fast'"),
-        ("Frames: 2", "Frames: 3", "clip.bvh:20: 2 frames, but 'Frames:' promises 3"),
+        ("Frames: 2", "Frames: 4", "clip.bvh:20: 2 frames, but 'Frames:' promises 4"),
+        ("1 2 3 0 0 0 0\n1 2 3 90 0 0 90\n", "", "clip.bvh:18: no frames: the file is cut off"),
         ("1 2 3 90 0 0 90", "1 2 3 90 0 0", "clip.bvh:20: 6 values, the hierarchy has 7 channels"),
         ("1 2 3 90 0 0 90", "1 2 3 90 0 0 x", "clip.bvh:20: could not convert"),
         ("1 2 3 90 0 0 90", "1 2 3 nan 0 0 90", "clip.bvh:20: value 4 is not finite"),
@@ -131,6 +175,14 @@ def test_malformed_files_name_the_line(old: str, new: str, message: str) -> None
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BvhError, match=r"absent.bvh: No such file"):
         read_bvh(tmp_path / "absent.bvh")
-    (tmp_path / "noise.bvh").write_bytes(bytes(range(256)))
-    with pytest.raises(BvhError, match=r"noise.bvh:\d+: no MOTION section"):
-        read_bvh(tmp_path / "noise.bvh")
+    for content, what in (
+        (bytes(range(1, 256)), r":\d+: no MOTION section"),
+        (b"", r" is empty \(0 bytes\)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", " is a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html><body>Sign in</body></html>", " is a web page"),
+        (b"PK\x03\x04rest", " is a zip archive"),
+        (b"Kaydara FBX Binary  \x00", " is an FBX file"),
+    ):
+        (tmp_path / "noise.bvh").write_bytes(content)
+        with pytest.raises(BvhError, match=f"noise.bvh{what}"):
+            read_bvh(tmp_path / "noise.bvh")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from motions.bvh import clips as bvh_clips
-from motions.bvh.clips import Take
 from motions.bvh.joints import JointMap, load_mapping, map_joints
 from motions.bvh.reader import BvhError, parse_bvh
+from motions.bvh.rest_pose import motion_range
 from motions.skeleton.skeletons import HUMANML3D
-from tests.toys.bvh_files import MIXAMO, REST, Rig, animate, bvh_text
+from tests.toys.bvh_files import MIXAMO, Rig, animate, bvh_text
 
 LIMBS = ("hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
 TRUNK = ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
@@ -119,6 +119,64 @@ RIGS = {
         "L",
         "R",
     ),
+    "character creator": sided(
+        "CC_Base_Hip,CC_Base_Waist,CC_Base_Spine01,CC_Base_Spine02,CC_Base_NeckTwist01,CC_Base_Head",
+        "CC_Base_*_Thigh,CC_Base_*_Calf,CC_Base_*_Foot,CC_Base_*_ToeBase,CC_Base_*_Clavicle,CC_Base_*_Upperarm,"
+        "CC_Base_*_Forearm,CC_Base_*_Hand",
+        "L",
+        "R",
+    ),
+    "smpl avatar": sided(
+        "m_avg_Pelvis,m_avg_Spine1,m_avg_Spine2,m_avg_Spine3,m_avg_Neck,m_avg_Head",
+        "m_avg_*_Hip,m_avg_*_Knee,m_avg_*_Ankle,m_avg_*_Foot,m_avg_*_Collar,m_avg_*_Shoulder,m_avg_*_Elbow,"
+        "m_avg_*_Wrist",
+        "L",
+        "R",
+    ),
+    "daz genesis 8": sided(
+        "hip,abdomenLower,abdomenUpper,chestLower,neckLower,head",
+        "*ThighBend,*Shin,*Foot,*Toe,*Collar,*ShldrBend,*ForearmBend,*Hand",
+        "l",
+        "r",
+    ),
+    "daz genesis 9": sided(
+        "hip,spine1,spine2,spine3,neck1,head",
+        "*_thigh,*_shin,*_foot,*_toes,*_shoulder,*_upperarm,*_forearm,*_hand",
+        "l",
+        "r",
+    ),
+    "mikumikudance": sided("センター,,上半身,上半身2,首,頭", "*足,*ひざ,*足首,*つま先,*肩,*腕,*ひじ,*手首", "左", "右"),
+    "mikumikudance in english": sided(
+        "center,,upper body,upper body2,neck,head",
+        "leg_*,knee_*,ankle_*,toe_*,shoulder_*,arm_*,elbow_*,wrist_*",
+        "L",
+        "R",
+    ),
+    "short": sided("Hips,LoBack,MidBack,UpBack,Neck,Head", "*ULeg,*LLeg,*Foot,*Toe,*Clav,*UArm,*LArm,*Hand", "L", "R"),
+    "joint suffix": sided(
+        "hips_JNT,spine_JNT,spine1_JNT,spine2_JNT,neck_JNT,head_JNT",
+        "*_upleg_JNT,*_leg_JNT,*_foot_JNT,*_toebase_JNT,*_shoulder_JNT,*_arm_JNT,*_forearm_JNT,*_hand_JNT",
+        "l",
+        "r",
+    ),
+    "blender copy": sided(
+        "Hips.001,Spine.001,Spine1.001,Spine2.001,Neck.001,Head.001",
+        "*UpLeg.001,*Leg.001,*Foot.001,*ToeBase.001,*Shoulder.001,*Arm.001,*ForeArm.001,*Hand.001",
+        "Left",
+        "Right",
+    ),
+    "partly copied": sided(
+        "Hips,Spine,Spine1,Spine2,Neck,Head.002",
+        "*UpLeg,*Leg.001,*Foot,*ToeBase,*Shoulder,*Arm,*ForeArm.001,*Hand",
+        "Left",
+        "Right",
+    ),
+    "roblox": sided(
+        "LowerTorso,,UpperTorso,,,Head",
+        "*UpperLeg,*LowerLeg,*Foot,,,*UpperArm,*LowerArm,*Hand",
+        "Left",
+        "Right",
+    ),
     "performer": sided(
         "Bob_Hips,Bob_Spine,Bob_Spine1,Bob_Spine2,Bob_Neck,Bob_Head",
         "Bob_*UpLeg,Bob_*Leg,Bob_*Foot,Bob_*Toe,Bob_*Shoulder,Bob_*Arm,Bob_*ForeArm,Bob_*Hand",
@@ -134,7 +192,7 @@ def joints_of(
     """The joint map and the 22 joints, in metres, of an animation of a rig."""
     bvh = parse_bvh(bvh_text(animate(file_rig, num_frames), unit=1.0), "clip.bvh")
     joint_map = map_joints(bvh, mapping)
-    return joint_map, bvh_clips.sample_joints(bvh, joint_map, 20.0)
+    return joint_map, bvh_clips.sample_joints(bvh, joint_map, 20.0, motion_range(bvh, joint_map))
 
 
 @pytest.mark.parametrize("name", RIGS)
@@ -181,7 +239,7 @@ def test_joints_that_lie_upon_one_another_are_not_used_twice() -> None:
     bvh = parse_bvh(text, "cmu.bvh")
     joint_map = map_joints(bvh)
     assert set(joint_map.placed) == {"spine1", "spine2", "spine3", "left_collar", "right_collar"}
-    joints = bvh_clips.sample_joints(bvh, joint_map, 20.0)
+    joints = bvh_clips.sample_joints(bvh, joint_map, 20.0, motion_range(bvh, joint_map))
     for joint, parent in enumerate(HUMANML3D.parents):
         if parent >= 0:
             assert np.linalg.norm(joints[:, joint] - joints[:, parent], axis=-1).min() > 0.02, joint
@@ -248,61 +306,7 @@ def test_unknown_joints_are_named_with_the_nearest() -> None:
         joints_of(Rig(headless))
 
 
-@pytest.mark.parametrize("axis", bvh_clips.AXES)
-def test_any_up_axis_is_found_and_turned_to_y(axis: str) -> None:
-    upright = animate(Rig(MIXAMO), 10).positions()
-    turn = np.stack([bvh_clips.turn_upright(row, axis) for row in np.eye(3)], axis=1)
-    np.testing.assert_allclose(turn @ turn.T, np.eye(3))
-    assert np.linalg.det(turn) == pytest.approx(1.0)
-    lying = upright @ turn  # The inverse of turning upright.
-    assert bvh_clips.find_up_axis([lying]) == axis
-    np.testing.assert_allclose(bvh_clips.turn_upright(lying, axis), upright, atol=1e-12)
-    with pytest.raises(ValueError, match="up_axis='w'"):
-        bvh_clips.turn_upright(upright, "w")
-
-
-@pytest.mark.parametrize(("unit", "metres"), bvh_clips.UNITS.items())
-def test_units_follow_from_the_legs(unit: str, metres: float) -> None:
-    joints = animate(Rig(MIXAMO), 2).positions() / metres
-    assert bvh_clips.find_unit(joints) == (unit, metres)
-    assert bvh_clips.leg_length(joints) * metres == pytest.approx(0.8, abs=0.01)
-    bvh_clips.check_scale("clip.bvh", joints, metres)
-    with pytest.raises(BvhError, match=rf"clip.bvh: scale={metres * 10:g} makes legs 8.* the unit is {unit}"):
-        bvh_clips.check_scale("clip.bvh", joints, metres * 10)
-
-
-def test_an_unknown_unit_is_scaled_to_human_legs() -> None:
-    unit, metres = bvh_clips.find_unit(animate(Rig(MIXAMO), 2).positions() * 7.3)
-    assert "unknown" in unit and metres * 7.3 * 0.8 == pytest.approx(0.82, abs=0.02)
-
-
-def test_exchanged_sides_are_noticed() -> None:
-    joints = animate(Rig(MIXAMO), 30).positions()
-    bvh_clips.check_sides("clip.bvh", joints)
-    bvh_clips.check_sides("clip.bvh", joints[::-1])
-    with pytest.raises(BvhError, match=r"clip.bvh: the feet point backwards.*--negate_x"):
-        bvh_clips.check_sides("clip.bvh", joints * [-1.0, 1.0, 1.0])
-
-
-def test_stretches_are_cut_at_their_times() -> None:
-    bvh = parse_bvh(bvh_text(animate(Rig(MIXAMO), 121, fps=60.0), fps=60.0), "clip.bvh")
-    assert bvh_clips.take_frames(bvh, Take(), 20.0) == slice(0, 41)
-    assert bvh_clips.take_frames(bvh, Take(0.5, 1.5), 20.0) == slice(10, 31)
-    assert bvh_clips.take_frames(bvh, Take(start=1.0), 20.0) == slice(20, 41)
-    assert bvh_clips.sample_joints(bvh, map_joints(bvh), 20.0).shape == (41, 22, 3)
-    with pytest.raises(BvhError, match=r"clip.bvh: 1.5 to 2.5 s is no stretch of this file, which is 2.00 s long"):
-        bvh_clips.take_frames(bvh, Take(1.5, 2.5), 20.0)
-
-
-def test_a_rest_pose_before_the_motion_is_left_out() -> None:
-    animation = animate(Rig(MIXAMO), 41)
-    lines = bvh_text(animation, fps=20.0).splitlines()
-    first = next(index for index, line in enumerate(lines) if line.startswith("Frame Time")) + 1
-    numbers = lines[first].split()
-    lines[first] = " ".join(["0"] * len(numbers))
-    bvh = parse_bvh("\n".join(lines), "cmu.bvh")
-    assert bvh_clips.first_time(bvh) == bvh.frame_time
-    joints = bvh_clips.sample_joints(bvh, map_joints(bvh), 20.0)
-    np.testing.assert_allclose(joints[0] * 0.01, animation.positions()[1], atol=1e-4)
-    assert bvh_clips.take_frames(bvh, Take(end=1.05), 20.0) == slice(0, 21)
-    assert set(REST) < set(HUMANML3D.joint_names)
+def test_the_report_says_what_became_of_the_spine() -> None:
+    report = joints_of(RIGS["biovision"])[0].report().splitlines()[2]
+    assert "Chest at 59% only shapes the line" in report
+    assert "Spine is spine1, Spine1 is spine2, Spine2 is spine3" in joints_of(RIGS["lafan1"])[0].report()

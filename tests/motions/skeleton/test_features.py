@@ -36,6 +36,16 @@ def test_layout_widths_and_slices() -> None:
     assert [part.start for part in FeatureLayout(21).groups] == [0, 1, 3, 4, 64, 184, 247]
 
 
+def test_every_number_of_the_vector_has_a_name(skeleton: Skeleton) -> None:
+    layout = FeatureLayout(skeleton.num_joints)
+    names = [layout.describe(index, skeleton.joint_names) for index in range(layout.width)]
+    assert len(set(names)) == layout.width
+    assert names[3] == "the root's height" and names[layout.contacts.start + 1] == "the contact of the left toe"
+    assert names[layout.positions.start + 4] == f"y of {skeleton.joint_names[2]}'s position"
+    assert names[layout.rotations.start] == f"number 1 of {skeleton.joint_names[1]}'s rotation"
+    assert names[layout.velocities.stop - 1] == f"z of {skeleton.joint_names[-1]}'s velocity"
+
+
 def test_skeleton_tables_are_consistent(skeleton: Skeleton) -> None:
     parents = skeleton.parents
     assert parents[0] == -1 and all(0 <= parent < skeleton.num_joints for parent in parents[1:])
