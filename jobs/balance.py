@@ -15,13 +15,7 @@ import sys
 from jobs.command_line import main as cli
 from jobs.configs.balance import BalanceConfig
 
-
-def run(config: BalanceConfig) -> None:
-    """Runs the search and writes the file."""
-    from jobs.character import balance_search
-
-    balance_search.run(config)
-
+run = cli.later("jobs.character.balance_search:run")
 
 if __name__ == "__main__":
     sys.exit(cli.main(BalanceConfig, run, __doc__, "jobs.balance"))

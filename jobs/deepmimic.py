@@ -19,20 +19,8 @@ import sys
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 
-
-def run(config: DeepMimicConfig) -> None:
-    """Runs the task that `--task` names."""
-    from jobs.character import deepmimic_run
-
-    deepmimic_run.run(config)
-
-
-def plan(config: DeepMimicConfig) -> None:
-    """Prints what would be done, and checks everything that can be checked without starting."""
-    from jobs.character import deepmimic_run
-
-    deepmimic_run.plan(config)
-
+run = cli.later("jobs.character.deepmimic_run:run")
+plan = cli.later("jobs.character.deepmimic_run:plan")
 
 if __name__ == "__main__":
     sys.exit(cli.main(DeepMimicConfig, run, __doc__, job="jobs.deepmimic", plan=plan))

@@ -24,20 +24,8 @@ from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import FOREIGN_TO_GENERATE
 from jobs.configs.generate import GenerateConfig
 
-
-def run(config: GenerateConfig) -> None:
-    """Generates and writes the motions of a configuration."""
-    from jobs.text import generation
-
-    generation.run(config)
-
-
-def plan(config: GenerateConfig) -> None:
-    """Loads and checks everything, and prints what would be generated; writes nothing."""
-    from jobs.text import generation
-
-    generation.plan(config)
-
+run = cli.later("jobs.text.generation:run")
+plan = cli.later("jobs.text.generation:plan")
 
 if __name__ == "__main__":
     sys.exit(cli.main(GenerateConfig, run, __doc__, "jobs.generate", plan=plan, foreign=FOREIGN_TO_GENERATE))

@@ -19,20 +19,8 @@ from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import FOREIGN_TO_GRPO
 from jobs.configs.grpo import GRPOConfig
 
-
-def run(config: GRPOConfig) -> None:
-    """Trains, evaluates, exports and writes the report."""
-    from jobs.text import grpo_run
-
-    grpo_run.run(config)
-
-
-def dry_run(config: GRPOConfig) -> None:
-    """Prints settings and plan, and checks what can be checked without starting; see `grpo_run.dry_run`."""
-    from jobs.text import grpo_run
-
-    grpo_run.dry_run(config)
-
+run = cli.later("jobs.text.grpo_run:run")
+dry_run = cli.later("jobs.text.grpo_run:dry_run")
 
 if __name__ == "__main__":
     sys.exit(cli.main(GRPOConfig, run, __doc__, "jobs.grpo", plan=dry_run, foreign=FOREIGN_TO_GRPO))

@@ -17,20 +17,8 @@ import sys
 from jobs.command_line import main as cli
 from jobs.configs.import_motion import ImportConfig
 
-
-def run(config: ImportConfig) -> None:
-    """Imports a folder and prints the report, which is also written to `import_report.txt` in the dataset."""
-    from jobs.text import motion_import
-
-    motion_import.run(config)
-
-
-def plan(config: ImportConfig) -> None:
-    """Reads and checks everything, and prints what would be written."""
-    from jobs.text import motion_import
-
-    motion_import.plan(config)
-
+run = cli.later("jobs.text.motion_import:run")
+plan = cli.later("jobs.text.motion_import:plan")
 
 if __name__ == "__main__":
     sys.exit(cli.main(ImportConfig, run, __doc__, "jobs.import_motion", plan=plan))

@@ -20,20 +20,8 @@ from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import FOREIGN_TO_PRETRAIN
 from jobs.configs.pretrain import PretrainConfig
 
-
-def run(config: PretrainConfig) -> None:
-    """Trains a policy and writes its folder."""
-    from jobs.text import pretraining
-
-    pretraining.run(config)
-
-
-def plan(config: PretrainConfig) -> None:
-    """Loads data and text encoder, builds the network, and prints what would be trained."""
-    from jobs.text import pretraining
-
-    pretraining.plan(config)
-
+run = cli.later("jobs.text.pretraining:run")
+plan = cli.later("jobs.text.pretraining:plan")
 
 if __name__ == "__main__":
     sys.exit(cli.main(PretrainConfig, run, __doc__, "jobs.pretrain", plan=plan, foreign=FOREIGN_TO_PRETRAIN))

@@ -19,20 +19,8 @@ import sys
 from jobs.command_line import main as cli
 from jobs.configs.sft import SFTConfig
 
-
-def run(config: SFTConfig) -> None:
-    """Clones, evaluates and writes the folder."""
-    from jobs.character import sft_training
-
-    sft_training.run(config)
-
-
-def plan(config: SFTConfig) -> None:
-    """Opens clips and expert, builds the network, and prints what would be trained."""
-    from jobs.character import sft_training
-
-    sft_training.plan(config)
-
+run = cli.later("jobs.character.sft_training:run")
+plan = cli.later("jobs.character.sft_training:plan")
 
 if __name__ == "__main__":
     sys.exit(cli.main(SFTConfig, run, __doc__, job="jobs.sft", plan=plan))

@@ -16,20 +16,8 @@ import sys
 from jobs.command_line import main as cli
 from jobs.configs.retrieval import RetrievalConfig
 
-
-def run(config: RetrievalConfig) -> None:
-    """Trains a TMR and writes its folder."""
-    from jobs.text import retrieval_training
-
-    retrieval_training.run(config)
-
-
-def plan(config: RetrievalConfig) -> None:
-    """Loads data and text encoder, builds the network, and prints what would be trained."""
-    from jobs.text import retrieval_training
-
-    retrieval_training.plan(config)
-
+run = cli.later("jobs.text.retrieval_training:run")
+plan = cli.later("jobs.text.retrieval_training:plan")
 
 if __name__ == "__main__":
     sys.exit(cli.main(RetrievalConfig, run, __doc__, "jobs.train_retrieval", plan=plan))

@@ -6,12 +6,14 @@ Any other error is a bug: it keeps its traceback, which is also written to `erro
 process with Python's exit code 1.
 
     from jobs.command_line import main as cli
+    run, plan = cli.later("jobs.text.pretraining:run"), cli.later("jobs.text.pretraining:plan")
     if __name__ == "__main__":
-        sys.exit(cli.main(PretrainConfig, run, __doc__, job="jobs.pretrain"))
+        sys.exit(cli.main(PretrainConfig, run, __doc__, job="jobs.pretrain", plan=plan))
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
 import sys
@@ -75,6 +77,17 @@ class _Sources:
         """Sets values and their origin."""
         self.values.update(values)
         self.origins.update(dict.fromkeys(values, origin))
+
+
+def later(place: str) -> Callable[[Any], None]:
+    """The function `package.module:name` of a job's settings, imported when it is called: `--help` and mistakes in the
+    options need neither torch nor Ray."""
+
+    def call(settings: Any) -> None:
+        module, _, name = place.partition(":")
+        getattr(importlib.import_module(module), name)(settings)
+
+    return call
 
 
 def main(

@@ -198,15 +198,18 @@ class TRPOJobConfig(Settings):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         env_id, start = self.environment.env_id, self.run.load_sft_pretrain
-        if not self.environment.is_own and (strange := sorted(self.character.model_fields_set)):
-            raise UserError(f"{', '.join(strange[:4])}: options of DeepMimic, but env_id is {env_id}")
+        given = self.character.model_fields_set
+        # The config.yaml of an earlier run lists every option; those that are not used have their defaults.
+        unused = given == DeepMimicSettings.model_fields.keys() and self.character == DeepMimicSettings()
+        if given and not unused and not self.environment.is_own:
+            raise UserError(f"{', '.join(sorted(given)[:4])}: options of DeepMimic, but env_id is {env_id}")
         if not self.environment.is_own and self.trpo.cloning_weight:
             raise UserError(f"cloning_weight needs an environment with an expert; {env_id} has none")
         if self.cluster.runtime == "local" and (self.processes.num_env_runners or self.processes.num_learners):
             raise UserError("runtime local has no processes: num_env_runners and num_learners must be 0")
         if self.run.task == "train" and self.run.load_model_path is not None:
             raise UserError("load_model_path is what evaluate plays; a training starts from load_sft_pretrain")
-        # Default values are allowed: the config.yaml of an earlier run lists every option.
+        # Default values are allowed, for the same reason.
         shape = [
             f"{name} {getattr(self.network, name)}"
             for name, field in ActorCriticSettings.model_fields.items()

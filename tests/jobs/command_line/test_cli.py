@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from jobs.command_line import main as cli
 from jobs.command_line.flags import ForeignFlag, UsageError
 from motions.base.errors import RemoteError, UserError
 from motions.settings import Settings
+from tests.house.source_tree import ROOT
 
 
 class ToolSettings(Settings):
@@ -294,3 +296,15 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[one of steel, stone; default: steel]" in text
     assert "--texts VALUE ...\n      Words engraved. [texts, or none; default: none]" in text
     assert "--sizes_m VALUE ...\n      Sizes in metres. [one or more numbers > -9; default: 1.0]" in text
+
+
+def test_pages_name_functions_that_exist() -> None:
+    named = [
+        place
+        for page in (ROOT / "jobs").glob("*.py")
+        for place in re.findall(r'cli\.later\("(.+?)"\)', page.read_text())
+    ]
+    assert len(named) > 10
+    for place in named:
+        module, _, name = place.partition(":")
+        assert callable(getattr(importlib.import_module(module), name)), place
