@@ -7,6 +7,7 @@ termination when a body touches the ground that the clip keeps off it.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
@@ -97,6 +98,11 @@ class ReferenceSettings(Settings):
     def _one_motion(cls, value: object) -> object:
         """Turns a single name, or names joined by commas, into a list."""
         return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("motion")
+    @classmethod
+    def _at_home_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(os.path.expanduser, value))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

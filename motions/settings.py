@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from annotated_types import Lt
-from pydantic import AliasChoices, BaseModel, ConfigDict, create_model
+from pydantic import AliasChoices, BaseModel, ConfigDict, create_model, field_validator
 from pydantic.fields import FieldInfo
 
 from motions.base.errors import UserError
@@ -59,10 +61,19 @@ class Retired:
 
 
 class Settings(BaseModel):
-    """A frozen group of options: unknown names are errors, and the string under a field is its documentation."""
+    """A frozen group of options: unknown names are errors, and the string under a field is its documentation.
+
+    Numbers are finite; a field in which infinity means something says so by `Field(allow_inf_nan=True)`. A `~` at the
+    beginning of a path is the home folder, also where no shell has replaced it (`--save_dir=~/runs`, files).
+    """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, populate_by_name=True
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
     )
 
     affects: ClassVar[Affects] = "results"
@@ -79,6 +90,14 @@ class Settings(BaseModel):
 
     naming: ClassVar[str] = ""
     """An option of this very class whose values name further groups; see `groups_named` and `grown`."""
+
+    @field_validator("*")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:
+        if isinstance(value, (str, Path)) and str(value).startswith("~"):
+            # Unlike `Path.expanduser` it leaves the name of an unknown user as it is.
+            return type(value)(os.path.expanduser(value))
+        return value
 
     @classmethod
     def groups_named(cls, values: tuple[str, ...]) -> Mapping[str, type[Settings]]:

@@ -167,7 +167,7 @@ def parse(
     if isinstance(preset := given.pop("preset", None), str):
         sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")
     if isinstance(path := given.pop("config", None), str):
-        sources.update(read_settings_file(Path(path), config, job), path)
+        sources.update(read_settings_file(Path(os.path.expanduser(path)), config, job), path)
     dry_run = bool(given.pop("dry_run", False))
     given.pop("debug", None)
     sources.update(given, "")
@@ -197,7 +197,7 @@ def with_named_groups(config: type[SettingsT], argv: Sequence[str], job: str) ->
 def preset_path(preset: str, job: str) -> Path:
     """The file of a preset given by name (`jobs/presets/NAME.yaml`) or by path."""
     if preset.endswith((".yaml", ".yml")):
-        return Path(preset)
+        return Path(os.path.expanduser(preset))
     path = PRESETS / f"{preset}.yaml"
     if not path.is_file():
         names = ", ".join(preset_names(job)) or "none"
@@ -256,14 +256,35 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
 
 def _read_mapping(path: Path) -> dict[Any, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except OSError as error:
         raise UsageError([f"{path}: {error.strerror or error}"]) from error
+    except _RepeatedKey as error:
+        raise UsageError([f"{path}, line {error.line}: {error.key} is given twice"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError([f"{path}: not a YAML file: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
         raise UsageError([f"{path}: expected a mapping of option names to values, got {type(content).__name__}"])
     return content
+
+
+class _RepeatedKey(Exception):
+    def __init__(self, key: str, line: int) -> None:
+        self.key, self.line = key, line
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a mapping may not say a key twice; PyYAML takes the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping. Raises _RepeatedKey."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _RepeatedKey(key.value, key.start_mark.line + 1)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def validate(config: type[SettingsT], sources: _Sources) -> SettingsT:
@@ -336,7 +357,8 @@ def _error_line(detail: dict[str, Any], sources: _Sources, config: type[Settings
         return f"--{flag.name}{message.removeprefix(name)}{behind}"
     if detail["type"] == "value_error":
         return f"--{flag.name} {shown}{behind}: {message}"
-    return f"--{flag.name} {shown}{behind}: expected {flag.legal}"
+    legal = flag.legal.replace("number", "finite number", 1) if detail["type"] == "finite_number" else flag.legal
+    return f"--{flag.name} {shown}{behind}: expected {legal}"
 
 
 def _option_at(config: type[Settings], place: Sequence[int | str]) -> str | None:

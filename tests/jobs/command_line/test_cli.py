@@ -114,6 +114,15 @@ def test_resolved_settings_read_back(tmp_path: Path) -> None:
     assert parse("--config", str(file)) == config
 
 
+def test_a_tilde_is_the_home_folder_where_no_shell_replaced_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "preset.yaml").write_text("cuts: 5\n")
+    (tmp_path / "file.yaml").write_text("save_dir: ~/out\n")
+    config = parse("--preset=~/preset.yaml", "--config=~/file.yaml", "--texts", "~/not/a/path")
+    assert (config.num_cuts, config.save_dir, config.texts) == (5, tmp_path / "out", ("~/not/a/path",))
+    assert parse("--save_dir=~nobody-of-that-name/x").save_dir == Path("~nobody-of-that-name/x")
+
+
 def test_command_of_settings_reads_back() -> None:
     config = parse("--save_dir", "my out", "--no_sharp", "--texts", "a, b", "c", "--sizes_m", "2", "--limit_s", "3")
     command = cli.command_of(config, "jobs.tool")
@@ -128,6 +137,9 @@ def test_command_of_settings_reads_back() -> None:
     [
         (["--lora_alpah", "3"], "unknown option --lora_alpah; did you mean --lora_alpha?"),
         (["--num_cuts", "1"], "--num_cuts 1: expected integer >= 2"),
+        (["--lora_alpha", "inf"], "--lora_alpha inf: expected finite number > 0"),
+        (["--limit_s", "nan"], "--limit_s nan: expected finite number or none"),
+        (["--sizes_m", "1", "-inf"], "--sizes_m 1 -inf: expected one or more finite numbers > -9"),
         (["--cuts", "many"], "--num_cuts many: expected integer >= 2"),
         (["--blade", "wood"], "--blade wood: expected one of steel, stone"),
         (["--num_cuts", "3", "--cuts", "3"], "--num_cuts is given twice: --num_cuts 3 and --cuts 3"),
@@ -176,6 +188,8 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
     assert errors("--config", str(file)) == [f"{file}: these settings are for jobs.other, not for jobs.tool"]
     file.write_text("- 1\n")
     assert errors("--config", str(file)) == [f"{file}: expected a mapping of option names to values, got list"]
+    file.write_text("cuts: 2\nsave_dir: out\ncuts: 3\n")
+    assert errors("--config", str(file)) == [f"{file}, line 3: cuts is given twice"]
     file.write_text("cuts: 2\nnum_cuts: 3\n")
     assert errors("--config", str(file)) == [f"{file}: num_cuts is given twice: as cuts and as num_cuts"]
 
