@@ -259,7 +259,7 @@ def _read_mapping(path: Path) -> dict[Any, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except OSError as error:
         raise UsageError([f"{path}: {error.strerror or error}"]) from error
-    except _RepeatedKey as error:
+    except _RepeatedKeyError as error:
         raise UsageError([f"{path}, line {error.line}: {error.key} is given twice"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError([f"{path}: not a YAML file: {' '.join(str(error).split())}"]) from error
@@ -268,7 +268,7 @@ def _read_mapping(path: Path) -> dict[Any, Any]:
     return content
 
 
-class _RepeatedKey(Exception):
+class _RepeatedKeyError(Exception):
     def __init__(self, key: str, line: int) -> None:
         self.key, self.line = key, line
 
@@ -277,12 +277,12 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML in which a mapping may not say a key twice; PyYAML takes the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping. Raises _RepeatedKey."""
+        """The mapping. Raises _RepeatedKeyError."""
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise _RepeatedKey(key.value, key.start_mark.line + 1)
+                    raise _RepeatedKeyError(key.value, key.start_mark.line + 1)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
