@@ -111,7 +111,7 @@ def test_every_case_is_run_and_one_wrong_is_enough(
     for name in ("a1", "b1", "b2"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "cmd").write_text("python -m jobs.x")
-    verdicts = {"a1": "WRONG", "b1": "refused", "b2": "right"}
+    verdicts: dict[str, cases.Verdict] = {"a1": "WRONG", "b1": "refused", "b2": "right"}
     monkeypatch.setattr(cases, "judge", lambda path, _: cases.Outcome(verdicts[path.name], "words"))
     assert main(["--folder", str(tmp_path), "--only", "b"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 refused, 0 warned, 1 right, 0 WRONG"
