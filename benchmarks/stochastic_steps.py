@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     curves = {}
     with tempfile.TemporaryDirectory() as scratch:
         for number, (label, changes) in enumerate(VARIANTS.items()):
-            length = {"num_steps": options.num_steps, "lr_anneal_steps": options.num_steps, "eval_every": 10}
+            length = {"num_steps": options.num_steps, "eval_every": 10}
             overrides = {**weights, **length, "runtime": options.runtime, "ray_address": "local"}
             folder = (options.save_dir or Path(scratch)) / f"variant_{number}"
             result = train("demo", {**overrides, "seed": FIRST_SEED, "save_dir": folder, **changes})

@@ -41,7 +41,11 @@ class GRPOLearner:
     """
 
     def __init__(
-        self, policy: DiffusionPolicy, settings: GRPOSettings, reference: DiffusionPolicy | None = None
+        self,
+        policy: DiffusionPolicy,
+        settings: GRPOSettings,
+        reference: DiffusionPolicy | None = None,
+        total_steps: int = 0,
     ) -> None:
         """Starts at version 0 with the policy's present weights.
 
@@ -50,6 +54,7 @@ class GRPOLearner:
             settings: options of GRPO.
             reference: policy that the KL penalty refers to; by default the policy without its adapters, or a frozen
                 copy of it if it has none, which takes memory.
+            total_steps: optimizer steps of the whole run, over which a cosine falls.
 
         Raises:
             ValueError: nothing is trainable, or policy and reference have different numbers of denoising steps.
@@ -69,7 +74,7 @@ class GRPOLearner:
                 weight_decay=settings.weight_decay,
                 max_grad_norm=settings.max_grad_norm,
                 warmup_steps=settings.warmup_steps,
-                decay_steps=settings.lr_anneal_steps,
+                decay_steps=settings.decay_steps(total_steps),
             ),
             loss_scaling=policy.sampling.amp_dtype == "fp16",
         )

@@ -43,7 +43,8 @@ class GRPOSettings(Settings):
     clip_epsilon: float = Field(default=1e-4, ge=1e-6, lt=1)
     """The ratio is clipped to [1 - clip_epsilon, 1 + clip_epsilon_high]. Log-probabilities are means over the D*T valid
     elements, so 1e-4 corresponds to 1e-4*D*T nats (5.2 at 196 frames of 263 features) of summed ones. Values near 0.2,
-    which are common for language models, never clip here. In single precision ratios near 1 differ by 1.2e-7."""
+    which are common for language models, never clip here. In single precision ratios near 1 differ by 1.2e-7. With one
+    optimizer step an update (`num_epochs` 1, `groups_per_optimizer_step` 0) every ratio is 1 and nothing clips."""
 
     clip_epsilon_high: float | None = Field(default=None, ge=1e-6)
     """Upper clip range, by default the same as `clip_epsilon`. A larger one lets the probability of good samples rise
@@ -85,7 +86,8 @@ class GRPOSettings(Settings):
 
     kl_threshold: float = Field(default=0.0, ge=0)
     """Stop the inner epochs of an update once the exact KL(old || new) of an epoch, mean over valid elements, exceeds
-    this; 0 means never. Old is the policy that made the rollouts, not the reference."""
+    this; 0 means never. Old is the policy that made the rollouts, not the reference. It can only act from the second
+    optimizer step of an update on."""
 
     micro_batch_size: int = Field(default=32, ge=1)
     """(Sample, step) pairs per forward and backward; the learner's memory depends on this alone."""
@@ -105,9 +107,12 @@ class GRPOSettings(Settings):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0 to `learning_rate`."""
 
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    """`constant`, or a cosine from `learning_rate` to 0 over all optimizer steps of the run, which averages out the
+    noise of single updates."""
+
     lr_anneal_steps: int = Field(default=0, ge=0)
-    """Optimizer steps over which the learning rate falls to 0 along a cosine, which averages out the noise of single
-    updates; 0 keeps it constant."""
+    """A cosine over this many optimizer steps instead, whatever the length of the run; 0: as `lr_schedule` says."""
 
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients of an optimizer step are scaled down to this norm."""
@@ -118,7 +123,8 @@ class GRPOSettings(Settings):
     ratio_tolerance: float | None = Field(default=None, gt=0)
     """Largest |ratio - 1| accepted before the first optimizer step of an update, while the learner's weights are those
     of the rollouts. A larger one means that rollout and learner compute different things. By default 1e-5, in half
-    precision 1e-3, because a GPU's rounding depends on the size of the batch."""
+    precision 1e-3, because a GPU's rounding depends on the size of the batch. Where it is over half the clip range,
+    ratios refer to the learner's own first log-probabilities, so that rounding clips nothing."""
 
     @field_validator("policy_loss")
     @classmethod
@@ -131,6 +137,19 @@ class GRPOSettings(Settings):
         if value < 2:
             raise UserError(f"group_size is {value}: a group needs at least two samples, advantages compare them")
         return value
+
+    @property
+    def depends_on_length(self) -> bool:
+        """See `Settings.depends_on_length`: the cosine's rate has been another one from the first step on."""
+        return self.lr_schedule == "cosine" and not self.lr_anneal_steps
+
+    def decay_steps(self, total: int) -> int:
+        """Optimizer steps of the cosine in a run of `total` ones; 0 for a constant rate."""
+        return self.lr_anneal_steps or (total if self.lr_schedule == "cosine" else 0)
+
+    def optimizer_steps(self, num_groups: int) -> int:
+        """Optimizer steps of an update of so many groups."""
+        return self.num_epochs * -(-num_groups // (self.groups_per_optimizer_step or num_groups))
 
     @property
     def clip_range(self) -> tuple[float, float]:

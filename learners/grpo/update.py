@@ -116,6 +116,8 @@ class _Scored:
     terms: GRPOTerms
     kl_old: Tensor
     """Exact KL to the policy that rolled out, [M]; 0 before the first optimizer step."""
+    drift: Tensor
+    """Log-probability that the ratio refers to minus that of the rollout, [M]."""
 
 
 class GRPOUpdate:
@@ -135,6 +137,11 @@ class GRPOUpdate:
         single = trained.policy.sampling.amp_dtype == "fp32"
         default = RATIO_TOLERANCE if single else HALF_PRECISION_RATIO_TOLERANCE
         self._ratio_tolerance = settings.ratio_tolerance or default
+        low, high = settings.clip_range
+        self._own_log_probs = self._ratio_tolerance > 0.5 * min(1.0 - low, high - 1.0)
+        """Whether ratios refer to log-probabilities that the learner computed itself: those of the rollout may differ
+        from them by so much rounding that pairs would be clipped by it."""
+        self._single = True
         self._optimizer = optimizer
         self._ema = ema
         self._trajectories = trajectories
@@ -150,6 +157,7 @@ class GRPOUpdate:
     def run(self, windows: Sequence[Sequence[int]]) -> dict[str, float]:
         """Trains on windows of group indices; returns the metrics of `GRPOLearner.update`."""
         learning_rate = self._optimizer.learning_rate
+        self._single = len(windows) * self._settings.num_epochs == 1
         epochs = 0
         stopped = False
         for _ in range(self._settings.num_epochs if windows else 0):
@@ -170,12 +178,11 @@ class GRPOUpdate:
 
     def _train_window(self, index: int, windows: Sequence[Sequence[int]]) -> bool:
         """Steps 1 to 5 of the module's docstring for one window. Returns False if the KL threshold ended the update."""
-        single = len(windows) * self._settings.num_epochs == 1
         while True:
-            scored = self._accumulate(index, windows[index], keep_means=not single)
+            scored = self._accumulate(index, windows[index], keep_means=not self._single)
             _require_finite_losses(scored)
             if not self._grad_norms:
-                self._require_on_policy(scored, [] if single else windows[index + 1 :], index + 1)
+                self._require_on_policy(scored, [] if self._single else windows[index + 1 :], index + 1)
             kl_old = float(torch.cat([batch.kl_old for batch in scored]).mean())
             threshold = self._settings.kl_threshold
             if threshold and kl_old > threshold:
@@ -207,24 +214,35 @@ class GRPOUpdate:
                     reference = self._trained.reference_transition(batch)
                 with self._timed("policy"):
                     acted = batch.transition_of(self._trained.policy)
-                    terms = self._loss(batch, acted, reference)
+                    old_log_probs = self._old_log_probs(key, batch, acted)
+                    terms = self._loss(batch, acted, reference, old_log_probs)
                 with self._timed("backward"):
                     self._optimizer.scaled(terms.loss.sum() / total).backward()
                 kl_old = self._kl_old(key, batch, acted)
-                scored.append(_Scored(batch.origins, len(batch.states), terms.detached(), kl_old))
+                drift = old_log_probs - batch.old_log_probs
+                scored.append(_Scored(batch.origins, len(batch.states), terms.detached(), kl_old, drift))
                 if keep_means and not self._grad_norms:
                     self._old_means[key] = acted.mean.detach().cpu()
             with self._timed("backward"):
                 stack.close()
         return scored
 
-    def _loss(self, batch: _DeviceBatch, acted: Transition, reference: Transition) -> GRPOTerms:
+    def _old_log_probs(self, key: tuple[int, int], batch: _DeviceBatch, acted: Transition) -> Tensor:
+        """Log-probabilities [M] that ratios refer to: those of the rollout, or the learner's own before its first
+        optimizer step."""
+        if not self._own_log_probs:
+            return batch.old_log_probs
+        policy = batch.of_pairs(acted)
+        mean = self._old_means[key].to(self._device)[batch.rows] if self._grad_norms else policy.mean.detach()
+        return gaussian_log_prob(batch.next_states, mean, policy.std, batch.mask)
+
+    def _loss(self, batch: _DeviceBatch, acted: Transition, reference: Transition, old_log_probs: Tensor) -> GRPOTerms:
         """Terms of a micro-batch's pairs, from the Gaussians of its states."""
         inputs = GRPOInputs(
             policy=batch.of_pairs(acted),
             reference=batch.of_pairs(reference),
             next_states=batch.next_states,
-            old_log_probs=batch.old_log_probs,
+            old_log_probs=old_log_probs,
             advantages=batch.advantages,
             mask=batch.mask,
             noise_drops=self._noise_drops[batch.state_positions][batch.rows],
@@ -242,7 +260,7 @@ class GRPOUpdate:
     def _require_on_policy(self, scored: Sequence[_Scored], later: Sequence[Sequence[int]], number: int) -> None:
         """Checks the first ratio of the scored window and of later ones, which it evaluates; keeps their means."""
         for batch in scored:
-            self._require_ratio(batch.origins, batch.terms.log_ratio)
+            self._require_ratio(batch.origins, batch.terms.log_ratio + batch.drift)
         with self._timed("behaviour"), self._trained.policy.inference():
             for window, groups in enumerate(later, start=number):
                 for index, batch in enumerate(self._batches(groups)):
@@ -288,6 +306,9 @@ class GRPOUpdate:
     def _pair_metrics(self) -> dict[str, float]:
         terms = [scored.terms for scored in self._scored]
         metrics = grpo_metrics(terms)
+        if self._single:
+            # Nothing clips where every ratio is 1: a figure would look like a measurement.
+            metrics = {name: value for name, value in metrics.items() if not name.startswith("clip_fraction")}
         metrics["kl_old"] = float(torch.cat([scored.kl_old for scored in self._scored]).mean())
         metrics["first_ratio_error"] = self._first_ratio_error
         if self._grad_norms:

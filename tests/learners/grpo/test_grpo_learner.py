@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,26 @@ def test_clip_range_binds_in_later_epochs() -> None:
     assert wide["clip_fraction_high"] == wide["clip_fraction_low"] == 0
 
 
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_rounding_of_half_precision_clips_nothing(epochs: int) -> None:
+    """Rollouts of a GPU round otherwise than the learner, by up to the tolerance and far beyond the clip range."""
+    clipped = {"clip_epsilon": 1e-4, "num_epochs": epochs}
+    learner, exact = (make_learner(make_policy(amp_dtype="bf16"), **clipped) for _ in range(2))
+    _, trajectories = roll_out(learner, 0)
+    error = np.random.default_rng(0).uniform(-9e-4, 9e-4, trajectories[0].log_probs.shape).astype(np.float32)
+    rounded = [replace(one, log_probs=one.log_probs + error) for one in trajectories]
+    metrics, wanted = learner.update(rounded, advantages()), exact.update(trajectories, advantages())
+    assert equal(learner.version().weights, exact.version().weights)
+    assert 1e-4 < metrics["first_ratio_error"] < 1e-3
+    assert metrics["ratio_mean"] == wanted["ratio_mean"]
+
+
+def test_one_optimizer_step_reports_no_clipping() -> None:
+    single, several = train(make_learner())[0], train(make_learner(num_epochs=2))[0]
+    assert not any(name.startswith("clip_fraction") for name in single)
+    assert {"clip_fraction", "clip_fraction_low", "clip_fraction_high"} <= several.keys()
+
+
 def test_zero_variance_groups_can_be_dropped() -> None:
     given = advantages(3)
     given[1] = 0
@@ -456,6 +477,20 @@ def test_average_is_published_for_evaluation() -> None:
 def test_annealing_lowers_the_learning_rate_to_zero() -> None:
     rates = [metrics["learning_rate"] for metrics in train(make_learner(learning_rate=1e-3, lr_anneal_steps=4), 5)]
     assert rates == pytest.approx([1e-3, 1e-3 * 0.5 * (1 + 2**-0.5), 5e-4, 1e-3 * 0.5 * (1 - 2**-0.5), 0.0])
+
+
+@pytest.mark.parametrize(("epochs", "rates"), [(1, [1e-3, 5e-4, 0.0]), (2, [1e-3, 1e-3 * 0.5 * (1 + 2**-0.5)])])
+def test_a_cosine_falls_over_the_run_or_over_the_steps_that_are_given(epochs: int, rates: list[float]) -> None:
+    """`learning_rate` of an update is that of its first optimizer step."""
+    settings = GRPOSettings(group_size=4, learning_rate=1e-3, lr_schedule="cosine", num_epochs=epochs)
+    total = 2 * settings.optimizer_steps(3) if epochs == 1 else 8
+    learner = GRPOLearner(make_policy(), settings, total_steps=total)
+    found = [metrics["learning_rate"] for metrics in train(learner, len(rates))]
+    assert found == pytest.approx(rates)
+    assert settings.depends_on_length
+    fixed = settings.model_copy(update={"lr_anneal_steps": 5})
+    assert fixed.decay_steps(100) == 5 and not fixed.depends_on_length
+    assert GRPOSettings(num_epochs=3, groups_per_optimizer_step=2).optimizer_steps(5) == 9
 
 
 def test_warmup_raises_the_learning_rate_by_optimizer_steps() -> None:
