@@ -1,1 +1,1 @@
-"""TRPO as an algorithm of Ray RLlib."""
+"""Trainings of controllers as algorithms of Ray RLlib."""

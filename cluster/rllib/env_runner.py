@@ -19,7 +19,7 @@ from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
 
-from cluster.rllib.module import ActorCriticModule, trpo_settings
+from cluster.rllib.module import ActorCriticModule, settings_of
 from rollouts.control.environments import make_control_env
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler
@@ -69,9 +69,7 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
             str(self.config.env), self.config.num_envs_per_env_runner or 1, dict(self.config.env_config)
         )
         seed = self.config.seed or 0
-        self._sampler = VectorSampler(
-            self.vector_env, seed, self._stream, record_expert=trpo_settings(self.config).cloning_weight > 0
-        )
+        self._sampler = VectorSampler(self.vector_env, seed, self._stream, **self.config.sampler_options())
 
     def make_module(self) -> None:
         """Creates the controller; its weights come with every request."""
@@ -97,7 +95,7 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
 
     def sample(self, *, num_timesteps: int | None = None, **kwargs: Any) -> list[ControlRollout]:
         """RLlib's interface: the next rollout with the present weights."""
-        wanted = num_timesteps or trpo_settings(self.config).steps_per_batch
+        wanted = num_timesteps or settings_of(self.config).steps_per_batch
         steps = -(-wanted // self.vector_env.num_envs)
         self._iteration += 1
         return [self._sampler.collect(self.module.controller, steps, self._iteration)]

@@ -1,16 +1,16 @@
-"""RLlib's Learner, a thin wrapper around `learners.trpo.learner.TRPOLearner`.
+"""RLlib's Learner, a thin wrapper around a learner of ours.
 
 RLlib's own update loop (connectors, minibatches, one optimizer per module, DDP) does not support second-order steps:
 hooks of DDP do not run for `torch.autograd.grad`, and double backward through its wrapper is not supported. Therefore
-the module is not wrapped and sums are explicit, in the same order on every learner: counts, gradients, Fisher-vector
-products, objective and divergence of the line search, gradients of the critic. All learners thus make the same
-decisions and keep the same weights.
+the module is not wrapped, and sums over several learners are explicit, in the same order on every learner. All learners
+thus make the same decisions and keep the same weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed
@@ -19,38 +19,63 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
-from cluster.rllib.module import ActorCriticModule, trpo_settings
-from learners.trpo.learner import TRPOLearner
+from cluster.rllib.module import ActorCriticModule, settings_of
+from learners.trpo.trust_region import Reduce, alone
+from rollouts.control.actor_critic import ActorCritic
 from rollouts.control.rollouts import ControlRollout
 
 
-class TRPOTorchLearner(TorchLearner):
-    """RLlib learner that trains one controller by TRPO."""
+class RolloutLearner(Protocol):
+    """Interface of a learner that is wrapped, such as `learners.trpo.learner.TRPOLearner`."""
+
+    def update(self, rollouts: Sequence[ControlRollout]) -> dict[str, float]: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The learners that train together."""
+
+    rank: int = 0
+    """Of this one."""
+    number: int = 1
+    reduce: Reduce = alone
+    """Sum over all of them."""
+
+
+class ControlLearner(TorchLearner):
+    """RLlib learner that trains one controller on rollouts."""
+
+    def wrapped(self, controller: ActorCritic, settings: Any, seed: int, peers: Peers) -> RolloutLearner:
+        """Creates the learner that trains the controller; subclasses know which."""
+        raise NotImplementedError
 
     def build(self) -> None:
-        """Builds the module, copies the first learner's weights to all, and creates the `TRPOLearner`."""
+        """Builds the module, copies the first learner's weights to all, and creates the wrapped learner."""
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         assert isinstance(module, ActorCriticModule)
-        settings, seed = trpo_settings(self.config), self.config.seed or 0
-        if (self.config.num_learners or 0) < 2:
-            self._trpo = TRPOLearner(module.controller, settings, seed)
-            return
-        for value in module.state_dict().values():
-            torch.distributed.broadcast(value, src=0)
-        rank, number = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        self._trpo = TRPOLearner(module.controller, settings, seed, sum_over_learners, rank, number)
+        peers = Peers()
+        if (self.config.num_learners or 0) >= 2:
+            for value in module.state_dict().values():
+                torch.distributed.broadcast(value, src=0)
+            rank, number = torch.distributed.get_rank(), torch.distributed.get_world_size()
+            peers = Peers(rank, number, sum_over_learners)
+        self._own = self.wrapped(module.controller, settings_of(self.config), self.config.seed or 0, peers)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Configures nothing: the policy has no optimizer, and the critic's belongs to `TRPOLearner`."""
+        """Configures nothing: optimizers belong to the wrapped learner."""
 
     def compute_loss_for_module(self, **kwargs: Any) -> Any:
-        """Never called, as `update` has no first-order loss.
+        """Never called, as `update` does not use it.
 
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("a trust region step is no gradient step on one loss")
+        raise NotImplementedError("the wrapped learner has losses of its own")
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """Does nothing; the module's docstring gives the reason."""
@@ -66,25 +91,25 @@ class TRPOTorchLearner(TorchLearner):
         training_data.solve_refs()
         rollouts = cast(list[ControlRollout], training_data.episodes)
         self._weights_seq_no += 1
-        metrics = self._trpo.update(rollouts)
+        metrics = self._own.update(rollouts)
         for name, value in metrics.items():
             self.metrics.log_value((DEFAULT_MODULE_ID, name), value, window=1)
         self.metrics.log_value((ALL_MODULES, "num_env_steps"), sum(r.num_steps for r in rollouts), reduce="sum")
         return self.metrics.reduce()
 
     def last_state(self) -> dict[str, Any]:
-        """State of the learner: `TRPOLearner.state()`."""
-        return self._trpo.state()
+        """State of the learner: the wrapped learner's `state()`."""
+        return self._own.state()
 
     def load_last_state(self, state: dict[str, Any]) -> None:
         """Restores the result of `last_state()`."""
-        self._trpo.load(state)
+        self._own.load(state)
 
     def _get_optimizer_state(self) -> dict[str, Any]:
-        return self._trpo.state()
+        return self._own.state()
 
     def _set_optimizer_state(self, state: dict[str, Any]) -> None:
-        self._trpo.load(state)
+        self._own.load(state)
 
 
 def sum_over_learners(value: Tensor) -> Tensor:

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
-from learners.trpo.settings import TRPOSettings
 from motions.base.errors import UserError
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller
 
@@ -77,10 +75,11 @@ def load_arrays(controller: ActorCritic, arrays: Mapping[str, np.ndarray]) -> No
     controller.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
 
 
-def trpo_settings(config: AlgorithmConfig) -> TRPOSettings:
-    """The options of `TRPOSettings` among the attributes of a `TRPOConfig`.
+def settings_of(config: Any) -> Any:
+    """The options of a `ControlConfig` that are the learner's, as its `settings_type`.
 
     Raises:
         UserError: an option is out of its bounds.
     """
-    return TRPOSettings.model_validate({name: getattr(config, name) for name in TRPOSettings.model_fields})
+    kind = config.settings_type
+    return kind.model_validate({name: getattr(config, name) for name in kind.model_fields})

@@ -176,6 +176,19 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         """Joint coordinates [N, 28] of all rows."""
         return self._reader.coordinates(self._qpos).copy()
 
+    def recorded_state(self) -> dict[str, NDArray[Any]]:
+        """Arrays [N, ...] that say where every row is: MuJoCo's `qpos` and `qvel`; `clip`, `time` and `origin` of its
+        reference (`ImitationTask`); `pushed`, whether a push acted on it during the last step."""
+        task = self.task
+        return {
+            "qpos": self._qpos.copy(),
+            "qvel": self._qvel.copy(),
+            "clip": task.clip.copy(),
+            "time": task.time,
+            "origin": task.origin.copy(),
+            "pushed": (task.pushes.force != 0.0).any(axis=1),
+        }
+
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the engine's threads."""
         self._physics.close()

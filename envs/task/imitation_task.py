@@ -119,7 +119,7 @@ class ImitationTask:
         self._all_cyclic = bool(self.reference.cyclic.all())
         self._shares: list[float] = np.cumsum(self.reference.chances).tolist()
         target_steps = self.observation_builder.target_steps
-        self._ahead = np.array([0.0, self.lookahead_s, *(step * self.control_s for step in target_steps)])
+        self.ahead = np.array([0.0, self.lookahead_s, *(step * self.control_s for step in target_steps)])
         self.clip = np.zeros(num_envs, dtype=np.int64)
         self.start_time = np.zeros(num_envs)
         self.steps = np.zeros(num_envs, dtype=np.int64)
@@ -347,7 +347,7 @@ class ImitationTask:
         clip, steps, origin = self.clip[rows], self.steps[rows], self.origin[rows]
         if self.num_envs == 1:
             clip, steps = np.repeat(clip, WINDOW), steps + np.arange(WINDOW)
-        moment = self.reference.look(clip, self.start_time[rows] + steps * self.control_s, self._ahead)
+        moment = self.reference.look(clip, self.start_time[rows] + steps * self.control_s, self.ahead)
         if state is not None and self.settings.root_sync:
             origin = self._sync_root(state, moment, rows)
         self.reference.move(moment.packed, origin)

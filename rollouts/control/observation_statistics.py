@@ -7,7 +7,8 @@ between iterations, so that the policy whose KL divergence was checked is the on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -53,9 +54,15 @@ class ObservationStatistics(nn.Module):
 
         The standard deviation is at least `min_std`; otherwise noise in nearly constant entries would be amplified.
         """
-        std = self.variance.sqrt().clamp_min(self.min_std).float()
-        normalised = ((observations.float() - self.mean.float()) / std).clamp(-CLIP, CLIP)
-        return torch.where(self._scaled, normalised, observations.float())
+        return self.frozen()(observations)
+
+    def frozen(self) -> Callable[[Tensor], Tensor]:
+        """`forward` with the present statistics, for many calls between two updates."""
+        mean, std = self.mean.float(), self.variance.sqrt().clamp_min(self.min_std).float()
+        scaled = self._scaled
+        mean, std = torch.where(scaled, mean, 0.0), torch.where(scaled, std, 1.0)
+        limit = torch.where(scaled, CLIP, math.inf)
+        return lambda observations: ((observations.float() - mean) / std).clamp(-limit, limit)
 
     @torch.no_grad()
     def update(self, observations: Tensor | np.ndarray) -> None:

@@ -39,6 +39,9 @@ class ControlRollout:
     """Observations [E, O] of the states that those steps reached."""
     expert_actions: np.ndarray | None = None
     """Actions [T, N, A] of the environment's open-loop expert in the same states, if recorded."""
+    states: dict[str, np.ndarray] | None = None
+    """Arrays [T + 1, N, ...] of the simulator's states by name, before each step and after the last, if recorded: see
+    `StatefulEnv`. Only for the autoreset mode NEXT_STEP, where a row's last state is the next row's."""
     episode_returns: tuple[float, ...] = ()
     """Sums of rewards of the episodes that ended during the recording, from their beginning."""
     episode_lengths: tuple[int, ...] = ()
@@ -68,6 +71,7 @@ class ControlRollout:
             end_indices=self.end_indices[chosen] - np.array([0, start]),
             end_observations=self.end_observations[chosen],
             expert_actions=None if self.expert_actions is None else self.expert_actions[:, part],
+            states=None if self.states is None else {name: array[:, part] for name, array in self.states.items()},
         )
 
     def __post_init__(self) -> None:

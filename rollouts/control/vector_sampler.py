@@ -7,6 +7,7 @@ advantages are computed by the learner, for whole batches.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +45,37 @@ class ExpertEnv(Protocol):
         ...
 
 
+@runtime_checkable
+class StatefulEnv(Protocol):
+    """A vector environment whose states can be recorded, for a model of its dynamics."""
+
+    def recorded_state(self) -> dict[str, np.ndarray]:
+        """Arrays [N, ...] by name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ActionNoise:
+    """The noise of a sampler's actions, in units of the policy's standard deviation."""
+
+    correlation: float = 0.0
+    """Of a component from one step to the next, in [0, 1)."""
+    spread: float = 0.0
+    """The standard deviation goes from 1 - this in the first environment to 1 + this in the last."""
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+        """Noise [T, N, A] in float32; its correlation begins anew with every call."""
+        noise = generator.standard_normal(shape, dtype=np.float32)
+        if self.correlation:
+            fresh = np.float32(math.sqrt(1.0 - self.correlation**2))
+            for t in range(1, len(noise)):
+                noise[t] = np.float32(self.correlation) * noise[t - 1] + fresh * noise[t]
+        if self.spread:
+            place = (np.arange(shape[1], dtype=np.float32) + 0.5) / shape[1]
+            noise *= (1.0 + self.spread * (2.0 * place - 1.0))[:, None]
+        return noise
+
+
 def spaces_of(env: VectorEnv) -> tuple[int, int]:
     """Widths of an environment's observations and actions.
 
@@ -58,6 +90,10 @@ def spaces_of(env: VectorEnv) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
+WHITE_NOISE = ActionNoise()
+"""Independent normal noise, the same in all environments."""
+
+
 class VectorSampler:
     """Samples rollouts from vector environments whose episodes continue from one rollout to the next.
 
@@ -66,28 +102,42 @@ class VectorSampler:
         rollout = sampler.collect(controller, num_steps=128, iteration=0)
     """
 
-    def __init__(self, env: VectorEnv, seed: int, stream: int = 0, record_expert: bool = False) -> None:
+    def __init__(
+        self,
+        env: VectorEnv,
+        seed: int,
+        stream: int = 0,
+        record_expert: bool = False,
+        record_states: bool = False,
+        noise: ActionNoise = WHITE_NOISE,
+    ) -> None:
         """Resets all environments.
 
         Args:
             seed: seed of noise and environments.
             stream: number that distinguishes samplers with the same seed.
             record_expert: also record the actions of the environment's open-loop expert.
+            record_states: also record the simulator's states.
+            noise: of the actions.
 
         Raises:
-            UserError: unsuitable spaces, or the environment has no expert to record.
+            UserError: unsuitable spaces, or the environment has no expert or no states to record.
         """
         spaces_of(env)
         if record_expert and not isinstance(env.unwrapped, ExpertEnv):
             raise UserError(f"{type(env.unwrapped).__name__} has no expert_action(); cloning terms need one")
+        self._mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        if record_states and not (isinstance(env.unwrapped, StatefulEnv) and self._mode is AutoresetMode.NEXT_STEP):
+            raise UserError(f"{type(env.unwrapped).__name__} has no recorded_state() in the autoreset mode NEXT_STEP")
         self.env = env
         self.seed = seed
         self.stream = stream
         self._record_expert = record_expert
+        self._record_states = record_states
+        self._noise = noise
         space = env.single_action_space
         assert isinstance(space, gymnasium.spaces.Box)
         self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
-        self._mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self._observations = np.zeros(0, dtype=np.float32)
         self._resetting = np.zeros(env.num_envs, dtype=bool)
         self._returns = np.zeros(env.num_envs)
@@ -118,11 +168,12 @@ class VectorSampler:
         if self._record_expert:
             recorder.expert_actions = np.zeros_like(recorder.actions)
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, self.stream, iteration])))
-        noise = generator.standard_normal(recorder.actions.shape, dtype=np.float32)
+        noise = self._noise.draw(generator, (num_steps, self.env.num_envs, recorder.actions.shape[-1]))
         log_std = controller.log_std.detach().cpu().numpy().copy()
         scaled_noise = noise * (0.0 if deterministic else np.exp(log_std))
         act = _mean_function(controller)
         for t in range(num_steps):
+            self._record_state(recorder)
             recorder.observations[t] = self._observations
             recorder.means[t] = act(self._observations)
             recorder.actions[t] = recorder.means[t] + scaled_noise[t]
@@ -131,7 +182,14 @@ class VectorSampler:
                 assert isinstance(expert, ExpertEnv)
                 recorder.expert_actions[t] = expert.expert_action()
             self._step(recorder, t)
+        self._record_state(recorder)
         return recorder.finish(self._observations, log_std, time.perf_counter() - started)
+
+    def _record_state(self, recorder: _Recorder) -> None:
+        if self._record_states:
+            env = self.env.unwrapped
+            assert isinstance(env, StatefulEnv)
+            recorder.states.append(env.recorded_state())
 
     def _step(self, recorder: _Recorder, t: int) -> None:
         """One step of all environments: fills row t of the recorder and records episodes that ended."""
@@ -223,6 +281,7 @@ class _Recorder:
         self.truncated = np.empty(shape, dtype=bool)
         self.valid = np.empty(shape, dtype=bool)
         self.expert_actions: np.ndarray | None = None
+        self.states: list[dict[str, np.ndarray]] = []
         self._ends: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._returns: list[float] = []
         self._lengths: list[int] = []
@@ -262,6 +321,9 @@ class _Recorder:
                 [np.zeros((0, width), dtype=np.float32), *(values for _, _, values in self._ends)]
             ),
             expert_actions=self.expert_actions,
+            states={name: np.stack([state[name] for state in self.states]) for name in self.states[0]}
+            if self.states
+            else None,
             episode_returns=tuple(self._returns),
             episode_lengths=tuple(self._lengths),
             terms={name: total / num_valid for name, total in self._terms.items()},

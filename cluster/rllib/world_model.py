@@ -1,0 +1,59 @@
+"""Training by a world model as an RLlib algorithm: its env runners record the simulator's states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from cluster.rllib.control import ControlAlgorithm, ControlConfig
+from cluster.rllib.learner import ControlLearner, Peers
+from cluster.rllib.module import settings_of
+from envs.mujoco.vector_environment import DeepMimicVectorEnv
+from learners.world_model.learner import WorldModelLearner, sampler_options
+from learners.world_model.settings import WorldModelSettings
+from motions.base.errors import UserError
+from rollouts.control.actor_critic import ActorCritic
+from rollouts.control.environments import make_control_env
+
+
+class WorldModelTorchLearner(ControlLearner):
+    """RLlib learner that trains one controller by a world model."""
+
+    def wrapped(self, controller: ActorCritic, settings: Any, seed: int, peers: Peers) -> WorldModelLearner:
+        """Creates the `WorldModelLearner`."""
+        env = make_control_env(str(self.config.env), 1, dict(self.config.env_config)).unwrapped
+        assert isinstance(env, DeepMimicVectorEnv)
+        env.close()
+        return WorldModelLearner(controller, env.task, settings, seed, self.config.num_iterations)
+
+
+class WorldModelConfig(ControlConfig):
+    """Configuration of `WorldModel`; every field of `WorldModelSettings` is an option of `training()`."""
+
+    settings_type = WorldModelSettings
+    learner_type = WorldModelTorchLearner
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or WorldModel)
+        self.num_iterations = 0
+        """Length of the training, over which learning rates with a schedule fall."""
+
+    def validate(self) -> None:
+        """See `ControlConfig.validate`; there may be one learner only."""
+        super().validate()
+        if self.num_learners > 1:
+            raise UserError(f"num_learners is {self.num_learners}; a world model is trained by one learner")
+
+    def sampler_options(self) -> dict[str, Any]:
+        """See `ControlConfig.sampler_options`."""
+        return sampler_options(settings_of(self))
+
+
+class WorldModel(ControlAlgorithm):
+    """Training by a world model on RLlib."""
+
+    @classmethod
+    def get_default_config(cls) -> AlgorithmConfig:
+        """The default configuration, a `WorldModelConfig`."""
+        return WorldModelConfig()

@@ -1,0 +1,1 @@
+"""Learning a character's dynamics from its own rollouts, and its policy by gradients through imagined ones."""
