@@ -84,7 +84,8 @@ def run_ours(task: str, seed: int, steps: int, env_runners: int, same: bool) -> 
 
     from cluster.runtime.connect import connect
     from cluster.settings import ConnectionSettings
-    from jobs.character.trpo_training import load_weights, new_actor_critic, rllib_config, rllib_training
+    from jobs.character.control_training import load_weights
+    from jobs.character.trpo_training import new_actor_critic, rllib_config, rllib_training
     from rollouts.control.environments import make_control_env
     from rollouts.control.vector_sampler import run_episodes
 

@@ -159,6 +159,10 @@ class EpisodeSettings(Settings):
     start_phase: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Phase of the clip at which episodes start with `reference_start` `fixed`."""
 
+    start_noise: float = Field(default=0.0, ge=0.0, le=5.0)
+    """Standard deviation of a random velocity that is added to the root's at the start of an episode, m/s along each
+    axis, and of an angular velocity, as many rad/s about each axis."""
+
     max_episode_s: float = Field(default=20.0, gt=0.0)
     """Time limit of an episode, seconds; the end of a clip that does not repeat also ends it. Both are truncation."""
 

@@ -1,4 +1,4 @@
-"""How parameters change: GRPO, TRPO, cloning, and supervised training of policies and retrieval models.
+"""How parameters change: GRPO, TRPO, world models, cloning, and supervised training of policies and retrieval models.
 
 Losses are pure functions; a learner holds parameters and optimizer, and offers `update`, `state` and `load`. The names
 below are this layer's public interface, as in `from learners import GRPOLearner`.
@@ -24,5 +24,7 @@ if TYPE_CHECKING:
     from learners.trpo.learner import TRPOLearner as TRPOLearner
     from learners.trpo.settings import TRPOSettings as TRPOSettings
     from learners.trpo.trust_region import trust_region_step as trust_region_step
+    from learners.world_model.learner import WorldModelLearner as WorldModelLearner
+    from learners.world_model.settings import WorldModelSettings as WorldModelSettings
 else:
     __getattr__ = lazy_names(__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -69,7 +69,7 @@ class ControlEnvRunner(EnvRunner, Checkpointable):
             str(self.config.env), self.config.num_envs_per_env_runner or 1, dict(self.config.env_config)
         )
         seed = self.config.seed or 0
-        self._sampler = VectorSampler(self.vector_env, seed, self._stream, **self.config.sampler_options())
+        self._sampler = VectorSampler(self.vector_env, seed, self._stream, **cast(Any, self.config).sampler_options())
 
     def make_module(self) -> None:
         """Creates the controller; its weights come with every request."""

@@ -8,9 +8,9 @@ thus make the same decisions and keep the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 import torch.distributed
@@ -20,19 +20,10 @@ from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
 from cluster.rllib.module import ActorCriticModule, settings_of
+from learners.trpo.training import RolloutLearner
 from learners.trpo.trust_region import Reduce, alone
 from rollouts.control.actor_critic import ActorCritic
 from rollouts.control.rollouts import ControlRollout
-
-
-class RolloutLearner(Protocol):
-    """Interface of a learner that is wrapped, such as `learners.trpo.learner.TRPOLearner`."""
-
-    def update(self, rollouts: Sequence[ControlRollout]) -> dict[str, float]: ...
-
-    def state(self) -> dict[str, Any]: ...
-
-    def load(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,12 @@ class WorldModelTorchLearner(ControlLearner):
 
     def wrapped(self, controller: ActorCritic, settings: Any, seed: int, peers: Peers) -> WorldModelLearner:
         """Creates the `WorldModelLearner`."""
-        env = make_control_env(str(self.config.env), 1, dict(self.config.env_config)).unwrapped
+        config = self.config
+        assert isinstance(config, WorldModelConfig)
+        env = make_control_env(str(config.env), 1, dict(config.env_config)).unwrapped
         assert isinstance(env, DeepMimicVectorEnv)
         env.close()
-        return WorldModelLearner(controller, env.task, settings, seed, self.config.num_iterations)
+        return WorldModelLearner(controller, env.task, settings, seed, config.num_iterations)
 
 
 class WorldModelConfig(ControlConfig):

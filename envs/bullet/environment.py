@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.body.joint_coordinates import NUM_COORDINATES, coordinate_rates, joint_coordinates, local_rotations
+from envs.body.rotations import rotation_matrices
 from envs.body.state import CharacterState
 from envs.bullet.physics import BulletHumanoid, LinkStates
 from envs.mujoco.vector_environment import action_space, observation_space, read_starts, resolve_settings, step_info
@@ -164,7 +165,9 @@ def start_on_reference(humanoid: BulletHumanoid, task: ImitationTask) -> Charact
     place = task.reference.state(task.clip, task.start_time, origin).tracked
     lifted, _ = task.start_states(_ROW)
     root = np.append(place.root_position[0, :2], lifted[0, 2])
-    humanoid.reset(root, place.rotations[0], place.root_linear[0], place.velocities[0])
+    speeds, velocities = task.start_speeds[0], place.velocities[0].copy()
+    velocities[0] += rotation_matrices(place.rotations[0, 0]) @ speeds[3:]
+    humanoid.reset(root, place.rotations[0], place.root_linear[0] + speeds[:3], velocities)
     near = task.reference.target(task.clip, task.start_time, origin).coordinates
     return character_state(humanoid.read(), task, near)
 

@@ -127,6 +127,8 @@ class ImitationTask:
         self.origin = np.zeros((num_envs, 3))
         """[N, 3] added to the positions of the clip's first cycle; changes at every cycle with `root_sync`."""
         self.pushes = Pushes(settings, num_envs)
+        self.start_speeds = np.zeros((num_envs, 6))
+        """[N, 6] added to the root's velocity at the start: linear in the world, angular in the root's frame."""
         # What a single row has looked up for its next steps: a NumPy call costs as much for one time as for many.
         self._window: Iterator[Moment] = iter(())
         self._prospect = self._look(ALL).prospect
@@ -168,17 +170,23 @@ class ImitationTask:
             self.clip[row] = clip
             self.start_time[row] = share * reference.durations[clip]
             self.pushes.plan(row, first_push, direction)
+            if settings.start_noise > 0.0:
+                self.start_speeds[row] = settings.start_noise * generator.standard_normal(6)
         self._begin(rows)
 
     def start_at(self, rows: NDArray[np.int64], clips: NDArray[np.int64], times: Array) -> None:
-        """Starts episodes without pushes in some rows, on given clips (indices) and at given times [n] in seconds."""
+        """Starts episodes without pushes and noise in some rows, on given clips (indices) and at given times [n] in
+        seconds."""
         self.clip[rows], self.start_time[rows] = clips, times
+        self.start_speeds[rows] = 0.0
         self.pushes.start[rows] = math.inf
         self._begin(rows)
 
     def start_states(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """MuJoCo's qpos and qvel on the clip, for rows that have just been started."""
-        return self.reference.start(self.clip[rows], self.start_time[rows])
+        """MuJoCo's qpos and qvel on the clip, with `start_noise`, for rows that have just been started."""
+        qpos, qvel = self.reference.start(self.clip[rows], self.start_time[rows])
+        qvel[:, :6] += self.start_speeds[rows]
+        return qpos, qvel
 
     def targets(self, actions: NDArray[Any], coordinates: Array, rows: Rows = ALL) -> Array:
         """PD targets [n, 28] of actions [n, 28] for characters with joint coordinates [n, 28].

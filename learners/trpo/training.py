@@ -1,20 +1,61 @@
-"""TRPO in one process: sample, update, repeat. `cluster/rllib/` does the same with several samplers and learners."""
+"""Training in one process: sample, update, repeat. `cluster/rllib/` does it with several samplers and learners."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from learners.trpo.learner import TRPOLearner
+from rollouts.control.actor_critic import ActorCritic
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler
 
 
+class BatchOptions(Protocol):
+    """What a training needs to know of its learner's options."""
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Environment steps per iteration, over all environments together."""
+        ...
+
+
+class RolloutLearner(Protocol):
+    """Interface of a learner that improves a controller by its rollouts."""
+
+    @property
+    def controller(self) -> ActorCritic:
+        """What acts in the rollouts; trained in place."""
+        ...
+
+    @property
+    def settings(self) -> BatchOptions:
+        """The learner's options."""
+        ...
+
+    @property
+    def iteration(self) -> int:
+        """Number of updates so far."""
+        ...
+
+    def update(self, rollouts: Sequence[ControlRollout]) -> dict[str, float]:
+        """Makes one iteration; returns metrics by name."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `load` needs, as tensors and plain values."""
+        ...
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continues exactly from `state()`."""
+        ...
+
+
 class ControlTraining:
-    """A learner and a sampler in this process; `cluster.rllib.trpo.TRPO` has the same methods.
+    """A learner and a sampler in this process; `cluster.rllib.control.ControlAlgorithm` has the same methods.
 
     Example:
         training = ControlTraining(TRPOLearner(controller, settings, seed=0), VectorSampler(env, seed=0))
@@ -22,7 +63,7 @@ class ControlTraining:
             training.train()
     """
 
-    def __init__(self, learner: TRPOLearner, sampler: VectorSampler) -> None:
+    def __init__(self, learner: RolloutLearner, sampler: VectorSampler) -> None:
         """Trains `learner.controller` in place on the rollouts of `sampler`."""
         self.learner = learner
         self.sampler = sampler
@@ -77,7 +118,7 @@ class ControlTraining:
             self.sampler.load(progress["state"])
 
     def learner_state(self) -> dict[str, Any]:
-        """State of the learner: `TRPOLearner.state()`."""
+        """State of the learner: `RolloutLearner.state()`."""
         return self.learner.state()
 
     def load_learner_state(self, state: dict[str, Any]) -> None:

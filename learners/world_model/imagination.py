@@ -33,7 +33,6 @@ from learners.world_model.characters import (
     matrices,
     rotated,
 )
-from learners.world_model.dynamics import DynamicsModel
 from learners.world_model.moments import Moments, ReferenceTable
 from motions.base.errors import UserError
 
@@ -253,7 +252,7 @@ class Imagined:
 
 def imagine(
     task: ImaginedTask,
-    model: DynamicsModel,
+    model: Callable[[Characters, Tensor, Tensor], Characters],
     policy: Callable[[Tensor], Tensor],
     starts: Starts,
     noise: Tensor,
@@ -262,6 +261,7 @@ def imagine(
     """Rolls a policy out in the model, differentiably with respect to the policy's parameters.
 
     Args:
+        model: the next states, from states, rotation matrices of their roots and sorted PD targets: `DynamicsModel`.
         policy: mean actions [B, A] for observations [B, O].
         noise: added to the actions, [H, B, A].
         gradient_limit: gradients at every state are shortened to this multiple of their median over the batch.

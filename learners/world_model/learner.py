@@ -4,16 +4,16 @@
     2. update the model of the dynamics on recorded windows of steps
     3. update the policy by gradients of the imagined return, from recorded states
 
-The first iterations only collect. After them the observation statistics are set, for good, and the model is fitted. The
-controller that acts has the running average of the trained policy's weights, which tracks better than the policy.
-Gradients through learned dynamics are those of SVG (Heess et al. 2015); tracking a reference by them, with neither
-critic nor discount, is due to SuperTrack (Fussell, Bergamin, Holden 2021).
+The first iterations only collect. After them a new controller's observation statistics are set, for good, and the model
+is fitted. The controller that acts has the running average of the trained policy's weights, which tracks better than
+the policy. Gradients through learned dynamics are those of SVG (Heess et al. 2015); tracking a reference by them, with
+neither critic nor discount, is due to SuperTrack (Fussell, Bergamin, Holden 2021).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -98,21 +98,19 @@ class WorldModelLearner:
         for rollout in rollouts:
             self.replay.add(rollout)
         settings = self.settings
-        metrics: dict[str, float] = {}
         self.iteration += 1
         if self.iteration < settings.warmup_iterations:
-            return metrics
-        draw = self._generator(0)
+            return {}
+        draw = self._generator()
         if self.iteration == settings.warmup_iterations:
-            metrics["model/linear_error"] = self._fit_first(draw)
+            self._fit_first(draw)
         losses = [self._update_model(settings.model_window, draw) for _ in range(settings.model_updates)]
-        metrics["model/loss"] = sum(losses) / len(losses)
         self.model.requires_grad_(False)
         reports = [self._update_policy(draw) for _ in range(settings.policy_updates)]
         self.model.requires_grad_(True)
         self.controller.policy.load_state_dict(self._average.weights())
         means = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
-        return metrics | means
+        return {"model/loss": sum(losses) / len(losses), **means}
 
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs, as tensors and plain values."""
@@ -127,7 +125,7 @@ class WorldModelLearner:
             "iteration": self.iteration,
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Continues exactly from `state()`."""
         self.controller.load_state_dict(state["controller"])
         self._policy.load_state_dict(state["policy"])
@@ -138,18 +136,18 @@ class WorldModelLearner:
         self.replay.load(state["replay"])
         self.iteration = int(state["iteration"])
 
-    def _fit_first(self, draw: torch.Generator) -> float:
+    def _fit_first(self, draw: torch.Generator) -> None:
         """Observation statistics, the model's scales and linear part, and its first updates."""
         starts = self.replay.starts(FITTED_STEPS, draw)
-        self.controller.update_statistics(self.task.observe_starts(starts))
+        if not float(self.controller.statistics.count):
+            self.controller.update_statistics(self.task.observe_starts(starts))
         window = self.replay.windows(FITTED_STEPS, 1, draw)
-        error = self.model.fit_linear(window.start, window.targets[0], Characters(*(part[0] for part in window.later)))
+        self.model.fit_linear(window.start, window.targets[0], Characters(*(part[0] for part in window.later)))
         settings = self.settings
         for update in range(settings.model_warmup_updates):
             # Predictions over few steps first: those of an untrained model over many lead nowhere.
             share = 2 * (update + 1) / settings.model_warmup_updates
             self._update_model(max(1, min(settings.model_window, round(share * settings.model_window))), draw)
-        return error
 
     def _update_model(self, steps: int, draw: torch.Generator) -> float:
         settings = self.settings
@@ -186,8 +184,8 @@ class WorldModelLearner:
         decay = updates if self.settings.lr_schedule == "cosine" else 0
         return OptimizerOptions(rate, *betas, max_grad_norm=MAX_GRAD_NORM, decay_steps=decay)
 
-    def _generator(self, purpose: int) -> torch.Generator:
-        words = np.random.SeedSequence([self._seed, self.iteration, purpose]).generate_state(1)
+    def _generator(self) -> torch.Generator:
+        words = np.random.SeedSequence([self._seed, self.iteration, 3]).generate_state(1)
         return torch.Generator().manual_seed(int(words[0]))
 
 

@@ -62,6 +62,11 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.deepmimic": CHARACTER | ITERATIONS | {"video_s": 0, "critic_warmup_batches": 0},
     "jobs.sft": CHARACTER,
     "jobs.trpo": ITERATIONS | {"runtime": "local"},
+    "jobs.world_model": {
+        **ITERATIONS,
+        **{"steps_per_batch": 64, "warmup_iterations": 1, "model_hidden_size": 16, "model_warmup_updates": 2},
+        **{"model_updates": 1, "policy_updates": 1, "imagined_steps": 3, "eval_episodes": 2},
+    },
     "jobs.deepmimic --task evaluate": {"eval_episodes": 2, "eval_steps": 20, "eval_push_forces": (100,)},
     "jobs.trpo --task evaluate": {"num_eval_episodes": 2, "max_episode_steps": 20},
 }

@@ -32,12 +32,12 @@ UNITS = {
         *("networks", "text", "diffusion", "checkpoints", "control", "imitation"),
     ),
     "rewards": ("declared", "settings", "messages", "validation", "tmr", "physics", "scorers", "mixing", "evaluation"),
-    "learners": ("optimizer", "ema", "workers", "grpo", "supervised", "trpo", "cloning"),
+    "learners": ("optimizer", "ema", "workers", "grpo", "supervised", "trpo", "world_model", "cloning"),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib"),
     "jobs": (
         *("command_line", "configs", "report", "text", "character"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "grpo", "demo"),
-        *("sft", "trpo", "deepmimic"),
+        *("sft", "trpo", "world_model", "deepmimic"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

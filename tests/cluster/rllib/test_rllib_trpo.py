@@ -14,8 +14,9 @@ import pytest
 import torch
 from ray import tune
 
+from cluster.rllib.control import split_rollouts
 from cluster.rllib.module import LOAD_PATH, SEED, ActorCriticModule, actor_critic_arrays
-from cluster.rllib.trpo import TRPO, TRPOConfig, split_rollouts
+from cluster.rllib.trpo import TRPO, TRPOConfig
 from learners.trpo.learner import TRPOLearner
 from learners.trpo.settings import TRPOSettings
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, save_controller

@@ -61,6 +61,16 @@ def test_it_is_the_task_of_the_mujoco_environment(env: DeepMimicBulletEnv) -> No
     assert abs(step[1] - other_step[1]) < 0.1  # The same step by two engines.
 
 
+def test_a_disturbed_start_is_that_of_the_mujoco_environment() -> None:
+    ours, theirs = (kind(motion="walk", start_noise=0.5) for kind in (DeepMimicBulletEnv, DeepMimicEnv))
+    size = ours.observation_schema["observation"]["root"]
+    first, second = (env.reset(seed=3, options={"phase": 0.2})[0][:size] for env in (ours, theirs))
+    np.testing.assert_allclose(first, second, atol=1e-4)
+    calm, _ = DeepMimicEnv(motion="walk").reset(seed=3, options={"phase": 0.2})
+    assert np.abs(first - calm[:size])[-6:].max() > 0.1
+    ours.close()
+
+
 @pytest.mark.parametrize("joints", ["hinge", "ball"])
 def test_the_reference_is_followed_for_a_while(joints: str) -> None:
     env = DeepMimicBulletEnv(motion="walk", joints=joints)

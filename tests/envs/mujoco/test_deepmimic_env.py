@@ -64,7 +64,9 @@ def test_gymnasium_makes_the_batched_one_through_the_entry_point() -> None:
     assert infos["phase"].shape == (3,)
 
 
-@pytest.mark.parametrize("options", [{}, {"joints": "ball", "push_force": 200.0, "push_interval_s": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"joints": "ball", "push_force": 200.0, "push_interval_s": 0.5, "start_noise": 0.4}]
+)
 def test_a_row_is_the_single_environment_of_its_seed(options: dict[str, Any]) -> None:
     """Physics and observations to the bit, rewards to rounding, over falls and new episodes."""
     many = vector(3, **options)
@@ -373,6 +375,16 @@ def test_a_fall_ends_the_episode_with_nothing() -> None:
             break
         assert rewards[1] > 0.0
     assert fell
+
+
+def test_starts_may_be_disturbed() -> None:
+    phase = {"phase": 0.3}
+    calm, noisy = vector(200), vector(200, start_noise=0.5)
+    calm.reset(seed=0, options=phase)
+    noisy.reset(seed=0, options=phase)
+    (poses, own), (same, others) = calm.root_state(), noisy.root_state()
+    np.testing.assert_array_equal(same, poses)
+    np.testing.assert_allclose((others - own).std(axis=0), 0.5, atol=0.1)
 
 
 def test_a_contact_between_control_steps_counts() -> None:

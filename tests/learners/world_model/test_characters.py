@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 import pytest
 import torch
 
+from envs.body.mujoco_import import mujoco
 from envs.body.mujoco_model import PARTS, build_humanoid
 from envs.body.state import KinematicsReader
 from envs.body.tracked import END_EFFECTORS, TRACKED_BODIES
@@ -33,7 +33,7 @@ def random_states(kind: JointModel, count: int = 5) -> tuple[np.ndarray, np.ndar
     rng = np.random.default_rng(0)
     qpos, qvel = np.zeros((count, model.nq)), rng.normal(0.0, 2.0, (count, model.nv))
     for row in qpos:
-        row[:] = model.qpos0
+        row[:] = mujoco.MjData(model).qpos
         mujoco.mj_integratePos(model, row, rng.normal(0.0, 0.7, model.nv), 1.0)
     return qpos, qvel
 

@@ -1,0 +1,184 @@
+"""What the trainings of controllers on rollouts have in common: an algorithm, with or without Ray, as a `Training`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from cluster.run.training_loop import to_arrays, to_tensors
+from jobs.configs.trpo import ActorCriticSettings, SamplingProcessSettings
+from rollouts.control.actor_critic import ActorCritic, save_controller
+
+
+class ControlAlgorithm(Protocol):
+    """Interface of a training: `cluster.rllib.control.ControlAlgorithm`, or `learners.trpo.training.ControlTraining`
+    without Ray."""
+
+    last_metrics: dict[str, float]
+
+    @property
+    def num_steps(self) -> int: ...
+
+    @property
+    def finished_iterations(self) -> int: ...
+
+    @property
+    def restorable(self) -> bool: ...
+
+    def train(self) -> Any: ...
+
+    def weights(self) -> dict[str, np.ndarray]: ...
+
+    def reset_environments(self) -> None: ...
+
+    def progress(self) -> dict[str, Any]: ...
+
+    def load_progress(self, progress: dict[str, Any], /) -> None: ...
+
+    def learner_state(self) -> dict[str, Any]: ...
+
+    def load_learner_state(self, state: dict[str, Any], /) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Iterations:
+    """Iterations of an algorithm as the loop's steps (`cluster.run.training_loop.Training`).
+
+    Args:
+        algorithm: which is trained.
+        network: of the trained controller's shape; it is used to write weights to files.
+        wanted_steps: environment steps of the training.
+        schema: of the environment's observations, for the controller's file.
+        about: further entries of the controller's file.
+    """
+
+    def __init__(
+        self,
+        algorithm: ControlAlgorithm,
+        network: ActorCritic,
+        wanted_steps: int,
+        schema: Mapping[str, Any],
+        about: Mapping[str, Any],
+    ) -> None:
+        self.algorithm = algorithm
+        self.network = network
+        self._wanted_steps = wanted_steps
+        self._schema = schema
+        self._about = about
+
+    @property
+    def finished_steps(self) -> int:
+        """Number of iterations so far."""
+        return self.algorithm.finished_iterations
+
+    @property
+    def num_steps(self) -> int:
+        """Iterations of the whole training, if those to come are as long as those until now."""
+        made, iterations = self.algorithm.num_steps, self.finished_steps
+        return iterations + math.ceil(max(0, self._wanted_steps - made) * iterations / max(1, made))
+
+    @property
+    def done(self) -> bool:
+        """Whether all environment steps were made."""
+        return self.algorithm.num_steps >= self._wanted_steps
+
+    def step(self) -> dict[str, float]:
+        """Makes one iteration; returns its metrics."""
+        self.algorithm.train()
+        return {"timesteps": float(self.algorithm.num_steps), **self.algorithm.last_metrics}
+
+    def state(self) -> dict[str, Any]:
+        """Learner, counters and environments; those that cannot be saved start new episodes here."""
+        if not self.algorithm.restorable:
+            self.algorithm.reset_environments()
+        return {"learner": self.algorithm.learner_state(), "progress": to_tensors(self.algorithm.progress())}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over `state()`."""
+        self.algorithm.load_learner_state(state["learner"])
+        self.algorithm.load_progress(to_arrays(state["progress"]))
+
+    def export(self, folder: Path) -> Path:
+        """Writes the present controller; returns its path."""
+        return self.write(folder, self.algorithm.weights())
+
+    def write(self, folder: Path, weights: Mapping[str, np.ndarray]) -> Path:
+        """Writes a controller with these weights; returns its path."""
+        load_weights(self.network, weights)
+        about = {**self._about, "timesteps": self.algorithm.num_steps}
+        return save_controller(folder, self.network, self._schema, json.loads(json.dumps(about, default=str)))
+
+
+def load_weights(network: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
+    """Loads the result of `ControlAlgorithm.weights` into a network of the same shape."""
+    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+
+
+@contextmanager
+def stopped_at_the_end(algorithm: ControlAlgorithm) -> Iterator[ControlAlgorithm]:
+    """The algorithm; it is stopped when the block ends."""
+    try:
+        yield algorithm
+    finally:
+        algorithm.stop()
+
+
+def num_iterations(wanted_steps: int, steps_per_batch: int, num_envs: int) -> int:
+    """Approximate number of iterations: steps that only reset environments do not count as steps."""
+    return math.ceil(wanted_steps / (-(-steps_per_batch // num_envs) * num_envs))
+
+
+def needed_cpus(processes: SamplingProcessSettings) -> float:
+    """CPUs that the actors reserve."""
+    learners = processes.num_learners * processes.cpus_per_learner
+    return processes.num_env_runners * processes.cpus_per_env_runner + learners
+
+
+def controller_shape(network: ActorCriticSettings) -> dict[str, Any]:
+    """Fields of `ActorCriticConfig` for a new controller."""
+    return {
+        "hidden_sizes": (network.hidden_size,) * network.num_layers,
+        **network.model_dump(include={"activation", "initial_log_std", "normalize_observations"}),
+    }
+
+
+def rllib_config(
+    config: Any,
+    *,
+    env_id: str,
+    env_options: Mapping[str, Any],
+    processes: SamplingProcessSettings,
+    network: ActorCriticSettings,
+    start: Path | None,
+    seed: int,
+) -> Any:
+    """A `cluster.rllib.control.ControlConfig` with a job's environment, processes and first controller."""
+    from cluster.rllib.module import LOAD_PATH, SEED
+
+    load_path = None if start is None else str(start.absolute())
+    runners: dict[str, Any] = {
+        "num_env_runners": processes.num_env_runners,
+        "num_envs_per_env_runner": processes.num_envs // max(1, processes.num_env_runners),
+        "num_cpus_per_env_runner": processes.cpus_per_env_runner,
+    }
+    return (
+        config.environment(env_id, env_config=dict(env_options))
+        .env_runners(**runners)
+        .learners(
+            num_learners=processes.num_learners,
+            num_cpus_per_learner=processes.cpus_per_learner if processes.num_learners else "auto",
+            num_gpus_per_learner=processes.gpus_per_learner,
+        )
+        .fault_tolerance(restart_failed_env_runners=True, max_num_env_runner_restarts=processes.max_runner_restarts)
+        .rl_module(model_config={**controller_shape(network), SEED: seed, LOAD_PATH: load_path})
+        .debugging(seed=seed, log_level="ERROR")
+        .training(runner_timeout_s=processes.runner_timeout_s)
+    )

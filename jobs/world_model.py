@@ -1,0 +1,43 @@
+"""Trains a controller by a world model: minutes of one core from nothing to a walk.
+
+    python -m jobs.world_model --motion walk --save_dir runs/walk
+    python -m jobs.world_model --motion run --torque_scale 2 --num_timesteps 1000000 --num_env_runners 2
+    python -m jobs.deepmimic --task evaluate --motion walk --controller runs/walk --check
+
+A model of the dynamics is learned from the character's own rollouts, and the policy by gradients of the imitation
+reward through imagined steps. `--save_dir` gets `controller.safetensors` (the best one by evaluations during the
+training), `metrics.jsonl`, `evaluations.jsonl`, `training_curves_latest.png`, `report.html` and `checkpoints/`.
+`--resume` continues bit for bit, including the recorded rollouts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from jobs.command_line import main as cli
+from jobs.configs.world_model import WorldModelConfig
+
+
+def run(config: WorldModelConfig) -> None:
+    """Starts or resumes the training."""
+    # Read by libraries when they are imported, in this process and in those that it starts.
+    os.environ["OMP_NUM_THREADS"] = str(config.processes.threads)
+    from jobs.character import world_model_training
+
+    world_model_training.run(config)
+
+
+def plan(config: WorldModelConfig) -> None:
+    """For `--dry_run`: builds environment and controller, prints the sizes, and starts nothing.
+
+    Raises:
+        UserError: the run cannot start.
+    """
+    from jobs.character import world_model_training
+
+    print(cli.settings_yaml(config) + "\n\n" + world_model_training.describe(config))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(WorldModelConfig, run, __doc__, "jobs.world_model", plan=plan))
