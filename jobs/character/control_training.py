@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cluster.run.training_loop import to_arrays, to_tensors
-from jobs.configs.trpo import ActorCriticSettings, SamplingProcessSettings
+from jobs.configs.trpo import ActorCriticSettings, RunnerSettings
 from rollouts.control.actor_critic import ActorCritic, save_controller
 
 
@@ -136,12 +136,6 @@ def num_iterations(wanted_steps: int, steps_per_batch: int, num_envs: int) -> in
     return math.ceil(wanted_steps / (-(-steps_per_batch // num_envs) * num_envs))
 
 
-def needed_cpus(processes: SamplingProcessSettings) -> float:
-    """CPUs that the actors reserve."""
-    learners = processes.num_learners * processes.cpus_per_learner
-    return processes.num_env_runners * processes.cpus_per_env_runner + learners
-
-
 def controller_shape(network: ActorCriticSettings) -> dict[str, Any]:
     """Fields of `ActorCriticConfig` for a new controller."""
     return {
@@ -155,7 +149,7 @@ def rllib_config(
     *,
     env_id: str,
     env_options: Mapping[str, Any],
-    processes: SamplingProcessSettings,
+    processes: RunnerSettings,
     network: ActorCriticSettings,
     start: Path | None,
     seed: int,
@@ -172,11 +166,6 @@ def rllib_config(
     return (
         config.environment(env_id, env_config=dict(env_options))
         .env_runners(**runners)
-        .learners(
-            num_learners=processes.num_learners,
-            num_cpus_per_learner=processes.cpus_per_learner if processes.num_learners else "auto",
-            num_gpus_per_learner=processes.gpus_per_learner,
-        )
         .fault_tolerance(restart_failed_env_runners=True, max_num_env_runner_restarts=processes.max_runner_restarts)
         .rl_module(model_config={**controller_shape(network), SEED: seed, LOAD_PATH: load_path})
         .debugging(seed=seed, log_level="ERROR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -19,11 +20,17 @@ from cluster.settings import RunSettings
 from envs.body.mujoco_model import build_humanoid, build_humanoid_xml
 from envs.mujoco.vector_environment import make_vector_env
 from envs.settings import DeepMimicSettings
-from jobs.character import sft_training, trpo_training
+from jobs.character import sft_training, trpo_training, world_model_training
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import CloneEvaluationSettings, SFTConfig, SFTRunSettings
 from jobs.configs.trpo import ControlRunSettings, TRPOJobConfig, TRPORunSettings
+from jobs.configs.world_model import (
+    ImaginedCharacterSettings,
+    WorldModelConfig,
+    WorldModelProcessSettings,
+    WorldModelRunSettings,
+)
 from jobs.report.character import RecordedMotion, joint_points, save_video
 from jobs.report.from_control import write_control_report
 from motions.base.atomic import atomic_write
@@ -76,9 +83,12 @@ def plan(config: DeepMimicConfig) -> None:
         return
     run = config.run
     assert run.save_dir is not None
-    sft_training.plan(clone_config(config, run.save_dir))
     print(f"save_dir {run.save_dir}: {inspect(run, config=config)}")
-    if run.trpo:
+    if "clone" in config.trainings:
+        sft_training.plan(clone_config(config, run.save_dir))
+    if "world_model" in config.trainings:
+        print("world model:\n" + world_model_training.describe(world_model_config(config, run.save_dir)))
+    if "trpo" in config.trainings:
         batch, envs = config.trpo.steps_per_batch, config.processes.num_envs
         print(f"TRPO: {run.num_steps} steps in batches of {batch}, {envs} envs")
 
@@ -94,9 +104,8 @@ def train(config: DeepMimicConfig) -> None:
         stages = _Stages(directory.path)
         stages.forget(*again)
         with cluster_of(config.cluster, needed_cpus(config)):
-            stages.run("clone", lambda: clone(config, directory.path))
-            if config.run.trpo:
-                stages.run("trpo", lambda: reinforce(config, directory.path))
+            for name in config.trainings:
+                stages.run(name, functools.partial(TRAININGS[name], config, directory.path))
             stages.run("evaluation", lambda: evaluate_run(config, directory.path))
         print(f"report: {write_control_report(directory.path)}")
     finally:
@@ -121,8 +130,8 @@ def trial(values: dict[str, Any]) -> dict[str, float]:
 
 def needed_cpus(config: DeepMimicConfig) -> float:
     """CPUs that the stage with the largest demand reserves, and one for the driver of TRPO."""
-    cloning = config.workers.num_workers * config.workers.cpus_per_worker
-    return max(cloning, trpo_training.needed_cpus(config.processes) + 1)
+    processes, workers = config.processes, config.workers
+    return max(workers.num_workers * workers.cpus_per_worker, processes.needed_cpus + 1)
 
 
 def outdated_stages(config: DeepMimicConfig) -> tuple[str, ...]:
@@ -194,20 +203,31 @@ def clone_config(config: DeepMimicConfig, folder: Path) -> SFTConfig:
 
 
 def clone(config: DeepMimicConfig, folder: Path) -> None:
-    """Stage 1, cloning, in `clone/`."""
-
+    """The cloning, in `clone/`."""
     sft_training.run(clone_config(config, folder))
 
 
 def reinforce(config: DeepMimicConfig, folder: Path) -> None:
-    """Stage 2, reinforcement learning from the clone, in `trpo/`."""
-
+    """The reinforcement learning, in `trpo/`."""
     trpo_training.run(trpo_config(config, folder))
 
 
+def train_by_model(config: DeepMimicConfig, folder: Path) -> None:
+    """The training by a world model, in `world_model/`."""
+    world_model_training.run(world_model_config(config, folder))
+
+
+TRAININGS: dict[str, Callable[[DeepMimicConfig, Path], None]] = {
+    "clone": clone,
+    "world_model": train_by_model,
+    "trpo": reinforce,
+}
+"""Stages of `DeepMimicConfig.trainings`; each leaves a folder of its name."""
+
+
 def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
-    """The options of the reinforcement learning; the shape of the network is the clone's."""
-    place = {"save_dir": folder / "trpo", "load_sft_pretrain": folder / "clone"}
+    """The options of the reinforcement learning, which starts from the controller of the stage before it."""
+    place = {"save_dir": folder / "trpo", "load_sft_pretrain": folder / config.trainings[0]}
     return TRPOJobConfig(
         run=TRPORunSettings.model_validate(run_options(config, TRPOJobConfig) | place),
         character=config.task_settings,
@@ -217,14 +237,35 @@ def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     )
 
 
-def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
-    """Stage 3: writes `evaluation.json`, and the motions that the report shows."""
+def world_model_config(config: DeepMimicConfig, folder: Path) -> WorldModelConfig:
+    """The options of the training by a world model."""
+    values = run_options(config, WorldModelConfig)
+    # How often to evaluate and how to choose the best controller are the training's own defaults.
+    own = ("save_interval", "best_metric", "best_mode")
+    values = {name: value for name, value in values.items() if name not in own}
+    place = {"save_dir": folder / "world_model", "num_steps": config.run.model_timesteps}
+    return WorldModelConfig(
+        run=WorldModelRunSettings.model_validate(values | place),
+        character=ImaginedCharacterSettings.model_validate(config.task_settings.model_dump()),
+        world_model=config.world_model,
+        processes=WorldModelProcessSettings.model_validate(
+            config.processes.model_dump(include=set(WorldModelProcessSettings.model_fields))
+        ),
+        cluster=config.cluster,
+    )
 
-    files = {"trained": folder / "trpo" / CONTROLLER, "clone": folder / "clone" / CONTROLLER}
-    loaded = {name: load_controller(path) for name, path in files.items() if path.is_file()}
+
+def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
+    """The last stage: writes `evaluation.json`, and the motions that the report shows."""
+    *before, last = config.trainings
+    # A clone that nothing trained further stays what it is called.
+    folders = {"clone" if last == "clone" else "trained": last, **{name.replace("_", " "): name for name in before}}
+    loaded = {name: load_controller(folder / place / CONTROLLER) for name, place in folders.items()}
     policies: dict[str, CharacterPolicy] = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
+    if "clone" in config.trainings:
+        policies["expert"] = ExpertPolicy(config.demonstrations)
     task = config.task_settings
-    show_evaluation(config, task, policies | {"expert": ExpertPolicy(config.demonstrations)}, folder, task.motion)
+    show_evaluation(config, task, policies, folder, task.motion)
 
 
 def evaluate_controller(config: DeepMimicConfig) -> None:

@@ -19,7 +19,6 @@ from jobs.character.control_training import (
     ControlAlgorithm,
     Iterations,
     controller_shape,
-    needed_cpus,
     num_iterations,
     stopped_at_the_end,
 )
@@ -49,7 +48,7 @@ def run(config: TRPOJobConfig) -> None:
     schema, network = prepare(config)
     fingerprint = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
     with ExitStack() as stack:
-        stack.enter_context(cluster_of(config.cluster, needed_cpus(config.processes)))
+        stack.enter_context(cluster_of(config.cluster, config.processes.needed_cpus))
         opened = stack.enter_context(open_run(settings, config, fingerprint, iterations_of(config), shown=SHOWN))
         with opened.telemetry.phase("start"):
             local = config.cluster.runtime == "local"
@@ -116,8 +115,13 @@ def rllib_config(config: TRPOJobConfig) -> Any:
     """The job's options for RLlib, and for Tune: `tune.Tuner(TRPO, param_space=rllib_config(config).training(...))`."""
     from cluster.rllib.trpo import TRPOConfig
 
+    learners = TRPOConfig().learners(
+        num_learners=config.processes.num_learners,
+        num_cpus_per_learner=config.processes.cpus_per_learner if config.processes.num_learners else "auto",
+        num_gpus_per_learner=config.processes.gpus_per_learner,
+    )
     return control_training.rllib_config(
-        TRPOConfig().training(**config.trpo.model_dump()),
+        learners.training(**config.trpo.model_dump()),
         env_id=config.environment.gymnasium_id,
         env_options=config.environment_options,
         processes=config.processes,
@@ -151,7 +155,7 @@ def describe(config: TRPOJobConfig) -> str:
             + (f", from {start}" if start else ""),
             f"batch: {steps} steps of {processes.num_envs} environments = {steps * processes.num_envs}, "
             f"{steps * processes.num_envs * width * 4 / 1e6:.1f} MB; about {iterations_of(config)} iterations",
-            f"processes: {runners} runner, {learners} learner; {needed_cpus(processes):g} CPUs reserved",
+            f"processes: {runners} runner, {learners} learner; {processes.needed_cpus:g} CPUs reserved",
             f"observations: {', '.join(schema) if schema else 'no schema'}",
         ]
     )

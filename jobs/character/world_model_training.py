@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cluster.records.opening import inspect
-from cluster.records.run import open_run
+from cluster.records.run import cluster_of, open_run
 from cluster.run.training_loop import to_arrays, to_tensors, train
 from envs.mujoco.vector_environment import make_vector_env
 from jobs.character import control_training
@@ -23,13 +23,13 @@ from jobs.character.control_training import (
     Iterations,
     controller_shape,
     load_weights,
-    needed_cpus,
     num_iterations,
     stopped_at_the_end,
 )
 from jobs.configs.trpo import OWN_ENVIRONMENTS
 from jobs.configs.world_model import WorldModelConfig
 from jobs.report import write_training_report
+from jobs.report.from_control import world_model_charts
 from learners.trpo.training import ControlTraining
 from learners.world_model.imagination import require_imaginable
 from learners.world_model.learner import WorldModelLearner, sampler_options
@@ -56,10 +56,7 @@ def run(config: WorldModelConfig) -> None:
     schema, network = prepare(config)
     fingerprint = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
     with ExitStack() as stack:
-        if config.cluster.runtime == "ray":
-            from cluster.runtime.connect import connect
-
-            stack.enter_context(connect(config.cluster, needed_cpus(config.processes)))
+        stack.enter_context(cluster_of(config.cluster, config.processes.needed_cpus))
         opened = stack.enter_context(open_run(settings, config, fingerprint, iterations_of(config), shown=SHOWN))
         with opened.telemetry.phase("start"):
             local = config.cluster.runtime == "local"
@@ -74,7 +71,7 @@ def run(config: WorldModelConfig) -> None:
             phase="rollout",
         )
         title = f"A controller for {', '.join(config.character.motion)}, trained by a world model"
-        report = write_training_report(opened.path, title, SHOWN)
+        report = write_training_report(opened.path, title, SHOWN, world_model_charts)
         iterations, file = algorithm.finished_iterations, opened.path / CONTROLLER_FILE
         print(f"{algorithm.num_steps} steps, {iterations} iterations: {file}\nreport: {report}")
 
@@ -94,7 +91,7 @@ class WorldModelIterations(Iterations):
         """Makes one iteration; returns its metrics, with the CPU seconds of this process."""
         started = time.process_time()
         metrics = super().step()
-        return metrics | {"seconds/cpu": time.process_time() - started}
+        return metrics | {"cpu/seconds": time.process_time() - started}
 
     def evaluate(self) -> dict[str, float]:
         """Episodes of the present controller, without and with pushes, from phases of their own; remembers its weights
@@ -203,6 +200,6 @@ def describe(config: WorldModelConfig) -> str:
             + (f", from {config.run.load_sft_pretrain}" if config.run.load_sft_pretrain else ""),
             f"iteration: {steps} steps of {processes.num_envs} environments, {options.model_updates} updates of the "
             f"model, {options.policy_updates} of the policy; about {iterations_of(config)} iterations",
-            f"processes: {runners} runner; {needed_cpus(processes):g} CPUs reserved",
+            f"processes: {runners} runner; {processes.needed_cpus:g} CPUs reserved",
         ]
     )

@@ -13,12 +13,19 @@ from pydantic import Field, model_validator
 
 from cluster.settings import ConnectionSettings, WorkerSettings
 from jobs.configs.trpo import ControlRunSettings, SamplingProcessSettings
+from jobs.configs.world_model import ImaginedCharacterSettings
 from learners.cloning.settings import CloningSettings
 from learners.trpo.settings import TRPOSettings
+from learners.world_model.settings import WorldModelSettings
 from motions.base.errors import UserError
 from motions.settings import Affects, Effect, redeclared
 from rewards.evaluation.settings import ControlEvaluationSettings
 from rollouts.imitation.settings import CloneTaskSettings
+
+IMAGINED_DEFAULTS = {
+    name: ImaginedCharacterSettings.model_fields[name].default for name in ("observation_blocks", "push_force")
+}
+"""Defaults of the character that a world model changes."""
 
 
 class PipelineRunSettings(ControlRunSettings):
@@ -27,8 +34,8 @@ class PipelineRunSettings(ControlRunSettings):
     affects: ClassVar[Affects] = "records"
 
     task: Literal["train", "evaluate", "report"] = "train"
-    """`train`: cloning, TRPO, evaluation and report. `evaluate`: evaluate a trained controller. `report`: write the
-    report of a finished run again."""
+    """`train`: what `learner` says, evaluation and report. `evaluate`: evaluate a trained controller. `report`: write
+    the report of a finished run again."""
 
     save_dir: Path | None = redeclared(ControlRunSettings, "save_dir")  # pyright: ignore[reportIncompatibleVariableOverride]
     """Directory of the run, for `train` and `report`; `evaluate` also writes its results there if it is given. Inside a
@@ -54,8 +61,16 @@ class PipelineRunSettings(ControlRunSettings):
     """With `evaluate` of walk over 20 s, including pushes of 100 N from four sides: exit with status 1 if a target is
     missed, and name the missed ones on the last line."""
 
+    learner: Annotated[Literal["trpo", "world_model", "world_model,trpo"], Effect("results")] = "trpo"
+    """`trpo`: cloning, then TRPO. `world_model`: training by a world model, from nothing. `world_model,trpo`: then TRPO
+    from its controller. With a world model the defaults of `observation_blocks` and `push_force` are those of
+    `jobs.world_model`."""
+
     trpo: Annotated[bool, Effect("results")] = True
     """Fine-tune the clone by reinforcement learning; `--no_trpo` stops after cloning."""
+
+    model_timesteps: Annotated[int, Effect("results")] = Field(default=300_000, ge=1)
+    """Environment steps of the training by a world model."""
 
 
 class CharacterTRPOSettings(TRPOSettings):
@@ -109,14 +124,26 @@ class DeepMimicConfig(CloneTaskSettings):
 
     cloning: CharacterCloningSettings = CharacterCloningSettings()
     trpo: CharacterTRPOSettings = CharacterTRPOSettings()
+    world_model: WorldModelSettings = WorldModelSettings()
     run: PipelineRunSettings = PipelineRunSettings()
     processes: CharacterSamplingSettings = CharacterSamplingSettings()
     workers: WorkerSettings = WorkerSettings()
     evaluation: PipelineEvaluationSettings = PipelineEvaluationSettings()
     cluster: ConnectionSettings = ConnectionSettings()
 
+    preferred: ClassVar[tuple[str, ...]] = ("trpo",)
     important: ClassVar[tuple[str, ...]] = (
-        *("motion", "save_dir", "task", "controller", "check", "num_timesteps", "num_envs", "num_env_runners"),
+        *(
+            "motion",
+            "save_dir",
+            "task",
+            "learner",
+            "controller",
+            "check",
+            "num_timesteps",
+            "num_envs",
+            "num_env_runners",
+        ),
         *("num_workers", "resume"),
     )
 
@@ -128,15 +155,38 @@ class DeepMimicConfig(CloneTaskSettings):
             return {**values, "cloning": {"critic_warm_gamma": trpo["gamma"], **cloning}}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _imaginable(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        run, character = values.get("run", {}), values.get("character", {})
+        learner = run.get("learner", "trpo") if isinstance(run, Mapping) else run.learner
+        if learner == "trpo" or not isinstance(character, Mapping):
+            return values
+        return {**values, "character": {**IMAGINED_DEFAULTS, **character}}
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.run.save_dir is None and self.run.task != "evaluate":
             raise UserError(f"save_dir is required for task {self.run.task}")
         if self.run.check and self.run.task != "evaluate":
             raise UserError("check belongs to --task evaluate")
+        if not self.run.trpo and self.run.learner != "trpo":
+            raise UserError(f"no_trpo stops after the cloning, but learner is {self.run.learner}, which has none")
         return self
 
     @property
+    def trainings(self) -> tuple[str, ...]:
+        """The stages that train, in order: `clone`, `world_model`, `trpo`."""
+        if self.run.learner == "trpo":
+            return ("clone", "trpo") if self.run.trpo else ("clone",)
+        return tuple(self.run.learner.split(","))
+
+    @property
     def unheard(self) -> tuple[str, ...]:
-        """See `Settings.unheard`: without reinforcement learning its options mean nothing."""
-        return () if self.run.trpo else ("trpo",)
+        """See `Settings.unheard`: the options of trainings that are left out mean nothing."""
+        groups = {
+            "clone": ("cloning", "demonstrations", "workers"),
+            "world_model": ("world_model", "run.model_timesteps"),
+            "trpo": ("trpo", "run.num_steps"),
+        }
+        return tuple(group for stage, names in groups.items() if stage not in self.trainings for group in names)

@@ -136,8 +136,8 @@ class ActorCriticSettings(Settings):
     that are small and of similar size."""
 
 
-class SamplingProcessSettings(Settings):
-    """Processes of the training."""
+class RunnerSettings(Settings):
+    """Environments of a training, and the processes that step them."""
 
     affects: ClassVar[Affects] = "speed"
 
@@ -148,17 +148,8 @@ class SamplingProcessSettings(Settings):
     """Number of RLlib env runners, the processes that sample; 0 samples in the driver. A runner that dies is replaced.
     `num_envs` must be a multiple of it."""
 
-    num_learners: int = Field(default=0, ge=0)
-    """Number of RLlib learners, the processes that train, each on its part of the batch; 0 trains in the driver."""
-
     cpus_per_env_runner: float = Field(default=0.5, ge=0)
     """CPUs reserved by each env runner. Sampling and training take turns, so that half a core each is enough."""
-
-    cpus_per_learner: float = redeclared(ClusterSettings, "cpus_per_learner")
-    """CPUs reserved by each learner."""
-
-    gpus_per_learner: float = redeclared(ClusterSettings, "gpus_per_learner")
-    """GPUs reserved by each learner; if `num_learners` is 0 and this is above 0, the driver trains on the first GPU."""
 
     max_runner_restarts: int = Field(default=1000, ge=0)
     """How often each env runner is restarted before the run fails."""
@@ -173,9 +164,38 @@ class SamplingProcessSettings(Settings):
     def _whole(self) -> Self:
         if self.num_envs % max(1, self.num_env_runners):
             raise UserError(f"num_envs is {self.num_envs}: a multiple of num_env_runners, {self.num_env_runners}")
+        return self
+
+    @property
+    def needed_cpus(self) -> float:
+        """CPUs that the actors reserve."""
+        return self.num_env_runners * self.cpus_per_env_runner
+
+
+class SamplingProcessSettings(RunnerSettings):
+    """Processes of the training."""
+
+    affects: ClassVar[Affects] = "speed"
+
+    num_learners: int = Field(default=0, ge=0)
+    """Number of RLlib learners, the processes that train, each on its part of the batch; 0 trains in the driver."""
+
+    cpus_per_learner: float = redeclared(ClusterSettings, "cpus_per_learner")
+    """CPUs reserved by each learner."""
+
+    gpus_per_learner: float = redeclared(ClusterSettings, "gpus_per_learner")
+    """GPUs reserved by each learner; if `num_learners` is 0 and this is above 0, the driver trains on the first GPU."""
+
+    @model_validator(mode="after")
+    def _enough_for_all(self) -> Self:
         if self.num_learners > self.num_envs:
             raise UserError(f"num_learners is {self.num_learners}: at most num_envs, {self.num_envs}")
         return self
+
+    @property
+    def needed_cpus(self) -> float:
+        """CPUs that the actors reserve."""
+        return super().needed_cpus + self.num_learners * self.cpus_per_learner
 
 
 class TRPOJobConfig(Settings):

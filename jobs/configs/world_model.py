@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from cluster.settings import ConnectionSettings, SteppedRunSettings
 from envs.settings import DeepMimicSettings, ObservationBlock
-from jobs.configs.trpo import ActorCriticSettings, ControlRunSettings, SamplingProcessSettings
+from jobs.configs.trpo import ActorCriticSettings, ControlRunSettings, RunnerSettings
 from learners.world_model.settings import WorldModelSettings
 from motions.base.errors import UserError
 from motions.settings import Affects, Effect, Settings, redeclared
@@ -54,10 +54,10 @@ class SmoothNetworkSettings(ActorCriticSettings):
     initial_log_std: float = redeclared(ActorCriticSettings, "initial_log_std", -1.9)
 
 
-class WorldModelProcessSettings(SamplingProcessSettings):
-    """Processes of the training; there is one learner."""
+class WorldModelProcessSettings(RunnerSettings):
+    """Environments and processes of the training; the driver learns."""
 
-    num_envs: int = redeclared(SamplingProcessSettings, "num_envs", 64)
+    num_envs: int = redeclared(RunnerSettings, "num_envs", 64)
 
 
 class ChoiceSettings(Settings):

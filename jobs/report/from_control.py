@@ -1,10 +1,11 @@
 """Reads the directory of a controller's run and writes its `report.html`.
 
-    clone/metrics.jsonl      one line per validation: round, samples, loss, val_rmse, std
-    trpo/metrics.jsonl       one line per iteration: steps, rollout/*, trust region and critic, seconds/*
-    evaluation.json          results of `rewards.evaluation.character`
-    imitations.npz           joints of reference and policy from some starts
-    imitation.webp           the animation, with `imitation.json` about its renderer
+    clone/metrics.jsonl        one line per validation: round, samples, loss, val_rmse, std
+    world_model/metrics.jsonl  one line per iteration: steps, rollout/*, imagined/*, model/*, seconds/*
+    trpo/metrics.jsonl         one line per iteration: steps, rollout/*, trust region and critic, seconds/*
+    evaluation.json            results of `rewards.evaluation.character`
+    imitations.npz             joints of reference and policy from some starts
+    imitation.webp             the animation, with `imitation.json` about its renderer
 
 Every part may be missing; the page is a pure function of the folder.
 """
@@ -46,8 +47,9 @@ TILE_NAMES = {
     "joint_error": "joint error, rad",
 }
 MEANINGS = {
-    "trained": "after cloning and TRPO",
+    "trained": "at the end of the training",
     "clone": "after cloning with DAgger",
+    "world model": "after the training by a world model",
     "expert": "labels the clone's data: reference with balance feedback",
     "open loop": "the reference as target, with velocity feed-forward",
     "hold pose": "the first pose as target for ever",
@@ -77,7 +79,9 @@ def read_control_document(folder: Path) -> ControlDocument:
     config_file = folder / "config.yaml"
     configuration = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
     config = flat_values(DeepMimicConfig, yaml.safe_load(configuration) or {})
-    clone, trpo = (read_records(folder / name / "metrics.jsonl", []) for name in ("clone", "trpo"))
+    clone, model, trpo = (
+        read_records(folder / name / "metrics.jsonl", []) for name in ("clone", "world_model", "trpo")
+    )
     hz = float(config.get("control_hz", 30))
     rows = score_rows(evaluation)
     for clip, other in evaluation.get("other_clips", {}).items():
@@ -85,17 +89,17 @@ def read_control_document(folder: Path) -> ControlDocument:
     video, note = _video(folder)
     return ControlDocument(
         title=f"A controller for {evaluation['motion']}",
-        lead=_lead(evaluation, clone, trpo),
+        lead=_lead(evaluation, clone, model, trpo),
         tiles=_tiles(evaluation),
         columns=COLUMNS,
         rows=rows,
         table_note=table_note(evaluation),
         pushes=_pushes(evaluation),
-        charts=[*clone_charts(clone), *trpo_charts(trpo)],
+        charts=[*clone_charts(clone), *world_model_charts(model), *trpo_charts(trpo)],
         imitations=_imitations(folder / "imitations.npz"),
         video=video,
         video_note=note,
-        facts=_facts(folder, evaluation, trpo),
+        facts=_facts(folder, evaluation, {"world_model": model, "trpo": trpo}),
         configuration=configuration,
         skeleton=humanoid_skeleton(hz),
     )
@@ -135,13 +139,46 @@ def clone_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
     ]
 
 
+ChartSpec = list[tuple[str, str, dict[str, str], bool]]
+"""Charts by title, note, metrics with the names of their lines, and whether the axis begins at 0."""
+
+
 def trpo_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Curves of reinforcement learning, over environment steps in thousands if the records have them."""
-    spec: list[tuple[str, str, dict[str, str], bool]] = [
+    spec: ChartSpec = [
+        *_rollout_charts(records),
+        ("KL of an update", "Mean KL(old || new).", {"policy/kl": "KL", "policy/kl_clone": "KL to the clone"}, True),
+        (
+            "critic and exploration",
+            "Explained variance of the returns; standard deviation in units of action.",
+            {"critic/explained_variance": "explained variance", "policy/std": "std"},
+            True,
+        ),
+    ]
+    return _step_charts(records, "TRPO", spec)
+
+
+def world_model_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Curves of a training by a world model, over environment steps in thousands."""
+    spec: ChartSpec = [
+        *_rollout_charts(records),
+        (
+            "imagined steps",
+            "Reward before a fall; share of imagined rollouts without one.",
+            {"imagined/reward": "reward", "imagined/alive": "no fall"},
+            True,
+        ),
+        ("loss of the model", "Over recorded stretches of some steps.", {"model/loss": "loss"}, True),
+        ("gradient of the policy", "Its norm before clipping.", {"policy/grad_norm": "norm"}, True),
+    ]
+    return _step_charts(records, "World model", spec)
+
+
+def _rollout_charts(records: Sequence[Mapping[str, Any]]) -> ChartSpec:
+    return [
         ("reward per step", "Mean of the iteration, with exploration.", {"rollout/reward": "reward"}, True),
         ("return of an episode", "Sum of rewards.", {"rollout/return": "return"}, True),
         ("length of an episode", "Control steps until the fall or the limit.", {"rollout/length": "steps"}, True),
-        ("KL of an update", "Mean KL(old || new).", {"policy/kl": "KL", "policy/kl_clone": "KL to the clone"}, True),
         ("reward terms", "Each before weighting.", _named(records, "env/reward_"), False),
         (
             "tracking errors",
@@ -149,14 +186,11 @@ def trpo_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
             {"env/joint_error": "joints", "env/root_error": "root", "env/body_error": "bodies"},
             True,
         ),
-        (
-            "critic and exploration",
-            "Explained variance of the returns; standard deviation in units of action.",
-            {"critic/explained_variance": "explained variance", "policy/std": "std"},
-            True,
-        ),
         ("seconds of an iteration", "Wall time.", _named(records, "seconds/"), True),
     ]
+
+
+def _step_charts(records: Sequence[Mapping[str, Any]], method: str, spec: ChartSpec) -> list[Chart]:
     steps = np.cumsum([float(record.get("rollout/steps", 0.0)) for record in records])
     counted = bool(len(steps)) and steps[-1] > 0
     axis = steps / 1e3 if counted else np.array([float(record.get("step", i)) for i, record in enumerate(records)])
@@ -171,7 +205,7 @@ def trpo_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
         ]
         label = "thousand steps" if counted else "iteration"
         if series:
-            charts.append(Chart(f"TRPO: {title}", note, series, zero=zero, x_label=label))
+            charts.append(Chart(f"{method}: {title}", note, series, zero=zero, x_label=label))
     return charts
 
 
@@ -180,13 +214,19 @@ def _named(records: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, str]:
     return {key: key.removeprefix(prefix).replace("_", " ") for key in keys}
 
 
-def _lead(evaluation: Mapping[str, Any], clone: Sequence[Mapping[str, Any]], trpo: Sequence[Mapping[str, Any]]) -> str:
+def _lead(
+    evaluation: Mapping[str, Any],
+    clone: Sequence[Mapping[str, Any]],
+    model: Sequence[Mapping[str, Any]],
+    trpo: Sequence[Mapping[str, Any]],
+) -> str:
     parts = []
     if clone:
         parts.append(f"cloned from {int(clone[-1]['samples']):,} labelled states in {clone[-1]['round'] + 1} rounds")
-    if trpo:
-        steps = sum(float(record.get("rollout/steps", 0.0)) for record in trpo)
-        parts.append(f"trained by TRPO for {steps / 1e6:.2f} million steps")
+    for records, method in ((model, "a world model"), (trpo, "TRPO")):
+        if records:
+            steps = sum(float(record.get("rollout/steps", 0.0)) for record in records)
+            parts.append(f"trained by {method} for {steps / 1e6:.2f} million steps")
     how = ", then ".join(parts) or "evaluated as it was"
     return f"The simulated humanoid imitates {evaluation['motion']}: {how}."
 
@@ -258,14 +298,16 @@ def _seconds(record: Mapping[str, Any]) -> float:
     return sum(value for name, value in record.items() if name.startswith("seconds/"))
 
 
-def _facts(folder: Path, evaluation: Mapping[str, Any], trpo: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _facts(
+    folder: Path, evaluation: Mapping[str, Any], trainings: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[tuple[str, str]]:
     facts = [("Run directory", str(folder)), ("Clip", evaluation["motion"])]
     path = folder / "stages.json"
     if path.is_file():
         stages = json.loads(path.read_text(encoding="utf-8"))
         # For a training that was stopped and resumed the iterations' times are complete, the stage's only the last
         # part.
-        stages |= {"trpo": sum(_seconds(record) for record in trpo)} if "trpo" in stages else {}
+        stages |= {name: sum(map(_seconds, records)) for name, records in trainings.items() if name in stages}
         for name, seconds in stages.items():
-            facts.append((f"Wall time of {name}", f"{seconds / 60:.1f} min"))
+            facts.append((f"Wall time of {name.replace('_', ' ')}", f"{seconds / 60:.1f} min"))
     return facts

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from learners.trpo.learner import TRPOLearner
 from rollouts.control.actor_critic import ActorCritic
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler

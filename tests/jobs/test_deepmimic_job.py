@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 
 from cluster.runtime.connect import Connection
 from envs.mujoco.vector_environment import make_vector_env
@@ -14,6 +16,7 @@ from envs.settings import BODY_NAMES, DeepMimicSettings
 from jobs.character import deepmimic_run
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
+from jobs.configs.world_model import WorldModelConfig
 from learners.cloning.rounds import new_clone
 from learners.cloning.settings import CloningSettings
 from rollouts.control.actor_critic import load_controller, save_controller
@@ -70,6 +73,43 @@ def test_a_run_goes_from_clip_to_report_and_resumes_by_stage(
     assert any(
         (a != b).any() for a, b in zip(longer.controller.policy_parameters(), trained.policy_parameters(), strict=True)
     )
+
+
+MODEL: dict[str, Any] = {
+    **{"learner": "world_model,trpo", "model_timesteps": 200, "warmup_iterations": 1, "model_warmup_updates": 1},
+    **{"world_model.steps_per_batch": 64, "model_updates": 1, "policy_updates": 1, "imagined_steps": 2},
+    **{"num_timesteps": 128, "model_hidden_size": 8, "model_batch_size": 8, "imagined_starts": 8, "video_s": 0},
+}
+
+
+def test_a_world_model_comes_first_where_it_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    deepmimic_run.run(tiny(folder, **MODEL))
+    assert list(json.loads((folder / "stages.json").read_text())) == ["world_model", "trpo", "evaluation"]
+    assert list(json.loads((folder / "evaluation.json").read_text())["policies"])[:2] == ["trained", "world model"]
+    first, second = (load_controller(folder / name).controller for name in ("world_model", "trpo"))
+    assert first.config.hidden_sizes == second.config.hidden_sizes == (256, 256)
+    assert not torch.equal(first.policy_parameters()[0], second.policy_parameters()[0])
+    page = (folder / "report.html").read_text()
+    assert "World model: imagined steps" in page and "TRPO: reward per step" in page
+
+
+def test_with_a_world_model_the_character_is_one_that_can_be_imagined(tmp_path: Path) -> None:
+    config = tiny(tmp_path, **MODEL)
+    imagined = WorldModelConfig()
+    assert config.character.observation_blocks == imagined.character.observation_blocks
+    assert (
+        config.character.push_force == 150.0 == deepmimic_run.world_model_config(config, tmp_path).character.push_force
+    )
+    assert tiny(tmp_path, **MODEL, push_force=20.0).character.push_force == 20.0
+    again = DeepMimicConfig.of(yaml.safe_load(cli.settings_yaml(config)))
+    assert again == config
+    assert tiny(tmp_path).character.push_force == 0.0
+    model = deepmimic_run.world_model_config(tiny(tmp_path, **MODEL, save_interval=7), tmp_path)
+    assert model.run.save_interval == imagined.run.save_interval and model.run.num_steps == 200
+    assert deepmimic_run.trpo_config(config, tmp_path).run.load_sft_pretrain == tmp_path / "world_model"
+    with pytest.raises(ValueError, match="no_trpo stops after the cloning"):
+        tiny(tmp_path, **MODEL, trpo=False)
 
 
 @pytest.mark.ray

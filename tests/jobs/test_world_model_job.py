@@ -34,7 +34,7 @@ def settings(folder: Path, **options: Any) -> WorldModelConfig:
 
 def records(folder: Path, name: str = "metrics") -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if not key.startswith("seconds/")} for line in lines]
+    return [{key: value for key, value in line.items() if "seconds" not in key} for line in lines]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
