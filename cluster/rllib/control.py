@@ -16,7 +16,7 @@ import itertools
 import logging
 import time
 from collections.abc import Collection, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import ray
 import ray.exceptions
@@ -71,7 +71,7 @@ class ControlConfig(AlgorithmConfig):
         self.broadcast_env_runner_states = False
         self.merge_env_runner_states = False
 
-    def training(self, **options: Any) -> ControlConfig:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def training(self, **options: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Sets options of the learner and `runner_timeout_s` by name; others are passed to RLlib."""
         names = {*self.settings_type.model_fields, "runner_timeout_s"}
         own = {name: options.pop(name) for name in list(options) if name in names}

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.toys.bvh_files import MIXAMO, Rig, animate, write_bvh
-from tests.toys.cloning_toys import SMALL_RUN
+from tests.toys.characters.cloning_toys import SMALL_RUN
 from tests.toys.tiny_models import TinyModels
 
 ROOT = Path(__file__).resolve().parents[2]

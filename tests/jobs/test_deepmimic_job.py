@@ -20,7 +20,7 @@ from jobs.configs.world_model import WorldModelConfig
 from learners.cloning.rounds import new_clone
 from learners.cloning.settings import CloningSettings
 from rollouts.control.actor_critic import load_controller, save_controller
-from tests.toys.cloning_toys import SMALL_RUN
+from tests.toys.characters.cloning_toys import SMALL_RUN
 
 TINY = {
     **SMALL_RUN,

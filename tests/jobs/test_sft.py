@@ -27,7 +27,7 @@ from learners.workers import OneWorker
 from motions.humanoid.mocap import clips_folder
 from rollouts.control.actor_critic import load_controller
 from rollouts.imitation.demonstrations import Demonstrations
-from tests.toys.cloning_toys import SMALL_RUN
+from tests.toys.characters.cloning_toys import SMALL_RUN
 from tests.toys.cluster_runs import Terminal
 
 

@@ -23,8 +23,8 @@ from tests.toys.cluster_runs import Terminal
 if TYPE_CHECKING:
     from cluster.runtime.connect import Connection
 
-TOY = "tests.toys.control_toys:Reach-v0"
-PLAIN = "tests.toys.control_toys:PlainReach-v0"
+TOY = "tests.toys.characters.control_toys:Reach-v0"
+PLAIN = "tests.toys.characters.control_toys:PlainReach-v0"
 SMALL: dict[str, Any] = {
     **{"num_envs": 6, "steps_per_batch": 120, "critic_epochs": 2, "hidden_size": 16, "num_layers": 1},
     **{"gamma": 0.9, "initial_log_std": -0.5, "runtime": "local", "log_interval": 100},

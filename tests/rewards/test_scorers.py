@@ -35,6 +35,7 @@ def settings(tmp_path: Path) -> RewardSettings:
     save_tmr(tmp_path, tmr)
     return RewardSettings.of(
         tmr_checkpoint_path=str(tmp_path),
+        tmr_text_model="tests.toys.small_tmr:WordModel",
         use_dense_reward=True,
         use_physics_reward=True,
         extra_rewards=("tests.toys.rewards:MeanFeature=0.5",),

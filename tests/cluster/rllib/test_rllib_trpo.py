@@ -22,7 +22,7 @@ from learners.trpo.settings import TRPOSettings
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, save_controller
 from rollouts.control.environments import make_control_env, observation_schema
 from rollouts.control.vector_sampler import VectorSampler
-from tests.toys.control_toys import ReachVectorEnv
+from tests.toys.characters.control_toys import ReachVectorEnv
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ ITERATIONS = 4
 
 def configure(env: str = "Reach-v0", runners: int = 0, learners: int = 0, load: str | None = None) -> TRPOConfig:
     config = TRPOConfig().training(**SETTINGS)
-    config.environment(f"tests.toys.control_toys:{env}")
+    config.environment(f"tests.toys.characters.control_toys:{env}")
     part_of_a_cpu: dict[str, Any] = {"num_cpus_per_env_runner": 0.1}
     config.env_runners(num_env_runners=runners, num_envs_per_env_runner=6 // max(1, runners), **part_of_a_cpu)
     config.learners(num_learners=learners, num_cpus_per_learner=0.1 if learners else "auto")
@@ -222,7 +222,7 @@ def test_options_are_checked() -> None:
     with pytest.raises(ValueError, match="cannot be imported"):
         make_control_env("no.such_module:Reach-v0", 1)
     with pytest.raises(ValueError, match="does not take these options"):
-        make_control_env("tests.toys.control_toys:Reach-v0", 1, {"gravity": 3})
+        make_control_env("tests.toys.characters.control_toys:Reach-v0", 1, {"gravity": 3})
 
 
 def test_environments_have_a_schema() -> None:

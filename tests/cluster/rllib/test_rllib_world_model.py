@@ -16,7 +16,7 @@ from learners.world_model.settings import WorldModelSettings
 from motions.base.errors import UserError
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
-from tests.toys.character_rollouts import BLOCKS, character_env
+from tests.toys.characters.character_rollouts import BLOCKS, character_env
 
 if TYPE_CHECKING:
     from cluster.runtime.connect import Connection

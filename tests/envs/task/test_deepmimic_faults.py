@@ -28,7 +28,7 @@ from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_c
 from rollouts.control.environments import make_control_env
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
 from rollouts.gaussians import action_kl
-from tests.toys.control_toys import HORIZON, ReachVectorEnv
+from tests.toys.characters.control_toys import HORIZON, ReachVectorEnv
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -40,7 +40,7 @@ def test_fault_04_cloning_and_acting_normalise_alike(tmp_path: Path) -> None:
     from learners.cloning.learner import CloningLearner, cloning_loss
     from learners.cloning.settings import CloningSettings
     from rollouts.control.actor_critic import load_controller, save_controller
-    from tests.toys.cloning_toys import controller, linear_data
+    from tests.toys.characters.cloning_toys import controller, linear_data
 
     data = linear_data(300)
     learner = CloningLearner(controller(), CloningSettings(epochs=2), seed=0)
@@ -141,7 +141,7 @@ def test_fault_13_feedback_blames_the_label_that_acted() -> None:
 
 
 def test_fault_13_demonstrations_pair_a_state_with_its_own_label() -> None:
-    from tests.toys.cloning_toys import collected
+    from tests.toys.characters.cloning_toys import collected
 
     data, _ = collected(noise_std=0.3)
     # The toy's expert labels a state with the time that the state shows.
@@ -167,7 +167,7 @@ def test_fault_13_every_documented_method_runs(method: str) -> None:
 def test_fault_16_cloning_prints_nothing_and_its_metrics_live(capsys: pytest.CaptureFixture[str]) -> None:
     from learners.cloning.learner import CloningLearner
     from learners.cloning.settings import CloningSettings
-    from tests.toys.cloning_toys import controller, linear_data
+    from tests.toys.characters.cloning_toys import controller, linear_data
 
     records: list[dict[str, float]] = []
     learner = CloningLearner(controller(), CloningSettings(epochs=10), seed=0)

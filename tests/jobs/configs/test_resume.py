@@ -43,6 +43,13 @@ def opened(config: GRPOConfig) -> RunDirectory:
     return RunDirectory.open(config.run, config, "data")
 
 
+def begun(config: GRPOConfig) -> None:
+    """A run that has made a step."""
+    directory = opened(config)
+    directory.append_metrics({"step": 1})
+    directory.close()
+
+
 def test_an_old_flat_file_is_the_nested_one(tmp_path: Path) -> None:
     config = grpo(tmp_path / "run")
     old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
@@ -56,7 +63,7 @@ def test_an_old_flat_file_is_the_nested_one(tmp_path: Path) -> None:
 
 
 def test_a_run_with_an_old_flat_file_may_be_resumed(tmp_path: Path) -> None:
-    opened(grpo(tmp_path / "run")).close()
+    begun(grpo(tmp_path / "run"))
     file = tmp_path / "run/config.yaml"
     file.write_text(yaml.safe_dump(old_file(tmp_path / "run")))
     with pytest.raises(RunDirectoryError, match=r"learning_rate was 0\.003, is 0\.1.*--allow_changed learning_rate"):
@@ -67,7 +74,7 @@ def test_a_run_with_an_old_flat_file_may_be_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["learning_rate", "lr", "grpo.learning_rate", "grpo.lr"])
 def test_a_change_is_allowed_by_any_of_the_options_names(tmp_path: Path, name: str) -> None:
-    opened(grpo(tmp_path / "run")).close()
+    begun(grpo(tmp_path / "run"))
     opened(grpo(tmp_path / "run", resume=True, learning_rate=0.1, allow_changed=(name,))).close()
     # The options of the steps before are kept beside.
     assert (

@@ -16,7 +16,7 @@ from learners.cloning.settings import CloningSettings
 from rollouts.control.actor_critic import ActorCritic
 from rollouts.imitation.demonstrations import Demonstrations, aggregate, split_by_blocks
 from rollouts.imitation.settings import DemonstrationSettings
-from tests.toys.cloning_toys import collected, controller, linear_data
+from tests.toys.characters.cloning_toys import collected, controller, linear_data
 
 SETTINGS = CloningSettings(epochs=40, batch_size=64, learning_rate=1e-2, log_std_floor=-5)
 

@@ -21,7 +21,7 @@ from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler, run_episodes
 from rollouts.gaussians import action_kl
-from tests.toys.control_toys import ReachVectorEnv
+from tests.toys.characters.control_toys import ReachVectorEnv
 
 SETTINGS = TRPOSettings(steps_per_batch=160, max_kl=0.03, critic_epochs=3, critic_batch_size=32, gamma=0.9)
 

@@ -12,7 +12,7 @@ from learners.world_model.characters import SORTED, UNSORTED, Characters, joints
 from learners.world_model.dynamics import DynamicsModel, window_loss
 from learners.world_model.imagination import ImaginedTask
 from learners.world_model.replay import Replay
-from tests.toys.character_rollouts import character_env, open_loop_rollout
+from tests.toys.characters.character_rollouts import character_env, open_loop_rollout
 
 KINDS: tuple[JointModel, ...] = ("hinge", "ball")
 

@@ -21,7 +21,7 @@ from learners.world_model.imagination import (
     with_limited_gradients,
 )
 from motions.base.errors import UserError
-from tests.toys.character_rollouts import character_env
+from tests.toys.characters.character_rollouts import character_env
 
 KINDS: tuple[JointModel, ...] = ("hinge", "ball")
 

@@ -12,7 +12,7 @@ from learners.world_model.imagination import ImaginedTask
 from learners.world_model.replay import Replay
 from motions.base.errors import UserError
 from rollouts.control.rollouts import ControlRollout
-from tests.toys.character_rollouts import character_env, open_loop_rollout
+from tests.toys.characters.character_rollouts import character_env, open_loop_rollout
 
 
 def numbered() -> ControlRollout:

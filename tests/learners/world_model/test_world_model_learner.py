@@ -10,7 +10,7 @@ import torch
 from learners.world_model.imagination import Imagined, imagine
 from learners.world_model.learner import WorldModelLearner, policy_loss
 from learners.world_model.settings import WorldModelSettings
-from tests.toys.character_rollouts import character_env, small_controller, state_sampler
+from tests.toys.characters.character_rollouts import character_env, small_controller, state_sampler
 
 SMALL: dict[str, Any] = {
     **{"steps_per_batch": 80, "warmup_iterations": 2, "model_hidden_size": 16, "model_batch_size": 16},

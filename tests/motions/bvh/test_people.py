@@ -88,7 +88,7 @@ def test_the_root_of_another_file_does_not_matter_where_one_person_is() -> None:
     ],
 )
 def test_the_pelvis_is_where_legs_and_spine_meet(above: tuple[str, ...], pelvis: str) -> None:
-    """Whatever stands still above it, even under the name of hips."""
+    """Also if a joint that stands still above it has the name of hips."""
     recording = replace(WALK, above=above, names={**NAMES, "root": pelvis})
     bvh = parse_bvh(recording.text(), "walk")
     assert map_joints(bvh).mapped["pelvis"] == pelvis

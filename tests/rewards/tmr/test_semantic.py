@@ -208,8 +208,10 @@ def test_settings_name_the_weights(tmp_path: Path) -> None:
     tmr.text_encoder_name = "tests.toys.small_tmr:WordModel"
     save_tmr(tmp_path, tmr)
     weights = tmp_path / "last_weights"
-    by_folder = RewardSettings.of(tmr_checkpoint_path=str(tmp_path))
+    words = "tests.toys.small_tmr:WordModel"
+    by_folder = RewardSettings.of(tmr_checkpoint_path=str(tmp_path), tmr_text_model=words)
     by_files = RewardSettings.of(
+        tmr_text_model=words,
         tmr_text_encoder_path=str(weights / "text_encoder.pt"),
         tmr_motion_encoder_path=str(weights / "motion_encoder.pt"),
         tmr_movement_encoder_path=str(weights / "motion_decoder.pt"),

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler, run_episodes
-from tests.toys.control_toys import HORIZON, LIMIT, PlainReach, ReachVectorEnv
+from tests.toys.characters.control_toys import HORIZON, LIMIT, PlainReach, ReachVectorEnv
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 
