@@ -23,6 +23,7 @@ from cluster.records.run_directory import Export, RunDirectory
 from cluster.records.telemetry import PHASES, SHOWN, Telemetry
 from cluster.records.trackers import make_tracker
 from cluster.runtime.ray_job import in_ray_job
+from cluster.runtime.stopping import Stopped
 from cluster.settings import ConnectionSettings, RunSettings
 from motions.settings import Settings
 
@@ -149,6 +150,7 @@ def open_run(
     Raises:
         RunDirectoryError: the directory cannot be used as asked.
         UserError: a tracker cannot start.
+        Stopped: the block was stopped; it says which step is saved.
     """
     with ExitStack() as stack:
         gauges = None
@@ -164,7 +166,11 @@ def open_run(
             num_steps, directory.step, settings.log_interval, tracker, gauges, trace_file, shown=shown
         )
         stack.callback(telemetry.close)
-        yield Run(directory, telemetry, settings)
+        try:
+            yield Run(directory, telemetry, settings)
+        except Stopped as stopped:
+            stopped.saved = f"step {directory.step} is saved" if directory.manifest else "no checkpoint was made yet"
+            raise
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from cluster.run import step_metrics
 from cluster.run.algorithm import Algorithm
 from cluster.run.learner_service import UpdateReport
 from cluster.run.roles import LEARNER, ROLLOUT, reward_role
+from cluster.runtime import stopping
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, Output, Role, Runtime
 from cluster.settings import RolloutRunSettings
 from motions.base.errors import RemoteError
@@ -132,13 +133,26 @@ class Controller:
         Raises:
             RunFailed: a call has finally failed, or a reward has and `on_reward_error` is `fail`.
             CheckpointWriteError: a checkpoint cannot be written.
+            Stopped: the process was asked to end; all finished steps are saved.
         """
-        evaluation: dict[str, float] = {}
         if self.step >= self._settings.num_steps:
             self._run.say_that_nothing_is_left(self.step)
+        try:
+            with stopping.orderly():
+                return self._all_steps()
+        except stopping.Stopped:
+            # Nothing of the next step has reached the learner.
+            if self.step > self._directory.step:
+                self._checkpoint()
+            raise
+
+    def _all_steps(self) -> RunResult:
+        evaluation: dict[str, float] = {}
         while True:
             try:
-                if self.step == 0 and not self._directory.evaluated(0):
+                # Also after a stop between an update and its evaluation.
+                left = self.step < self._settings.num_steps
+                if left and self._evaluation_is_due() and not self._directory.evaluated(self.step):
                     self._evaluate()
                 while self.step < self._settings.num_steps:
                     self._train()
@@ -191,6 +205,7 @@ class Controller:
         """Submits rollouts, each with the rewards chained on it; `purpose` describes them in messages."""
         groups = []
         for request in requests:
+            stopping.check()
             where = f"of {purpose}, prompt {request.prompt_index} {request.prompt.text!r}"
             rollout = self.runtime.submit(ROLLOUT, "run", request, version, num_outputs=2, label=f"rollout {where}")
             scores = [
@@ -206,7 +221,8 @@ class Controller:
         Raises:
             CallFailed: a rollout failed, or a reward did and `on_reward_error` is `fail`.
         """
-        for call in self.runtime.wait([call for group in groups for call in (group.rollout, *group.scores)]):
+        calls = [call for group in groups for call in (group.rollout, *group.scores)]
+        for call in self.runtime.wait(calls, between=stopping.check):
             if call.failure is not None and (call.role == ROLLOUT or self._algorithm.on_reward_error == "fail"):
                 raise call.failure
         scored = []
@@ -272,12 +288,16 @@ class Controller:
         self._run.record(self.step, metrics, time=time.time())
 
     def _after_update(self) -> None:
-        last = self.step == self._settings.num_steps
-        if last or (self._settings.eval_every and self.step % self._settings.eval_every == 0):
+        if self._evaluation_is_due():
             self._evaluate()
-        if last or self.step % self._settings.save_interval == 0:
+        if self.step == self._settings.num_steps or self.step % self._settings.save_interval == 0:
             self._checkpoint()
         self._telemetry.finished_step(self.step)
+
+    def _evaluation_is_due(self) -> bool:
+        if self.step in (0, self._settings.num_steps):
+            return True
+        return self._settings.eval_every > 0 and self.step % self._settings.eval_every == 0
 
     def _evaluate(self) -> dict[str, float]:
         with self._telemetry.phase("evaluation"):

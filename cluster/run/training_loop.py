@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from cluster.records.run import Run
+from cluster.runtime import stopping
 from cluster.runtime.actor_host import deterministic_kernels
 
 
@@ -46,6 +47,12 @@ class Training(Protocol):
     @property
     def done(self) -> bool:
         """Whether the training is complete."""
+        ...
+
+    @property
+    def saves_anywhere(self) -> bool:
+        """Whether `state()` may be asked for after any step, and not only every `save_interval` steps, without changing
+        the steps that follow."""
         ...
 
     def step(self) -> Mapping[str, float]:
@@ -108,6 +115,7 @@ def train(
     Raises:
         RunDirectoryError: a file of the last checkpoint is missing or damaged.
         CheckpointWriteError: a checkpoint cannot be written; the last one is intact.
+        Stopped: the process was asked to end; the training is saved after its last step, if it can be.
     """
     if run.directory.manifest is not None:
         training.load(run.directory.load_state())
@@ -116,21 +124,32 @@ def train(
             run.say_that_nothing_is_left(training.finished_steps)
         else:
             run.telemetry.message(f"continuing after step {training.finished_steps}")
-    while not training.done:
-        with run.telemetry.phase(phase):
-            metrics = training.step()
-        step = training.finished_steps
-        run.record(step, metrics)
-        if training.done or step % save_interval == 0:
-            if evaluate is not None:
-                with run.telemetry.phase("evaluation"):
-                    figures = evaluate()
-                run.record_evaluation(step, figures)
-            with run.telemetry.phase("checkpoint"):
-                run.draw(curves, axis)
-                run.checkpoint(step, training.state(), training.export)
-                run.directory.publish()
-        run.telemetry.finished_step(step, training.num_steps)
+
+    def save() -> None:
+        with run.telemetry.phase("checkpoint"):
+            run.draw(curves, axis)
+            run.checkpoint(training.finished_steps, training.state(), training.export)
+            run.directory.publish()
+
+    try:
+        with stopping.orderly():
+            while not training.done:
+                with run.telemetry.phase(phase):
+                    metrics = training.step()
+                step = training.finished_steps
+                run.record(step, metrics)
+                if training.done or step % save_interval == 0:
+                    if evaluate is not None:
+                        with run.telemetry.phase("evaluation"):
+                            figures = evaluate()
+                        run.record_evaluation(step, figures)
+                    save()
+                run.telemetry.finished_step(step, training.num_steps)
+                stopping.check()
+    except stopping.Stopped:
+        if training.saves_anywhere and training.finished_steps > run.directory.step:
+            save()
+        raise
     run.telemetry.finished_last_step()
     run.say_if_there_is_no_best()
 
@@ -177,6 +196,8 @@ class BatchTraining:
         self.num_steps = num_steps
         self._learner = learner
         self._make_batch = make_batch
+
+    saves_anywhere = True
 
     @property
     def finished_steps(self) -> int:

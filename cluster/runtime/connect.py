@@ -30,6 +30,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from cluster.runtime import stopping
 from cluster.runtime.pool import describe, raised_by
 from cluster.runtime.protocol import CallFailed
 from cluster.runtime.ray_job import in_ray_job
@@ -88,13 +89,14 @@ def _connected(settings: ConnectionSettings, needed_cpus: float) -> Iterator[Con
         return
     own = settings.ray_address == "local"
     address = os.environ.get("RAY_ADDRESS") if settings.ray_address == "auto" else settings.ray_address
-    if settings.ray_address == "auto" and in_ray_job():
-        ray.init(logging_level=logging.WARNING)
-    elif own or address is None:
-        own = True
-        _start(settings, needed_cpus)
-    else:
-        attach(address)
+    with stopping.kept():
+        if settings.ray_address == "auto" and in_ray_job():
+            ray.init(logging_level=logging.WARNING)
+        elif own or address is None:
+            own = True
+            _start(settings, needed_cpus)
+        else:
+            attach(address)
     try:
         connection = _describe(started=own)
         logger.info("connected to Ray: %s", connection)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,9 @@ class LocalRuntime:
             self._try(call, limit)
         return call
 
-    def wait(self, calls: Collection[Call]) -> Iterator[Call]:
+    def wait(self, calls: Collection[Call], between: Callable[[], None] = lambda: None) -> Iterator[Call]:
         """Yields the calls, which have all finished; see `Runtime.wait`."""
+        between()
         yield from calls
 
     def result(self, output: Output) -> Any:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -107,7 +107,7 @@ class RayRuntime:
         self._dispatch()
         return call
 
-    def wait(self, calls: Collection[Call]) -> Iterator[Call]:
+    def wait(self, calls: Collection[Call], between: Callable[[], None] = lambda: None) -> Iterator[Call]:
         """Yields calls as they finish: see `Runtime.wait`."""
         pending = list(dict.fromkeys(calls))
         self._last_progress = time.monotonic()
@@ -115,6 +115,7 @@ class RayRuntime:
             finished = [call for call in pending if call.finished]
             pending = [call for call in pending if not call.finished]
             yield from finished
+            between()
             if pending and not finished:
                 self._step()
 

@@ -158,8 +158,12 @@ class Runtime(Protocol):
         """
         ...
 
-    def wait(self, calls: Collection[Call]) -> Iterator[Call]:
-        """Yields each call when it has finished (see `Call.failure`). Outputs stay where they are."""
+    def wait(self, calls: Collection[Call], between: Callable[[], None] = lambda: None) -> Iterator[Call]:
+        """Yields each call when it has finished (see `Call.failure`). Outputs stay where they are.
+
+        Args:
+            between: called again and again while it waits; may raise, and the calls go on.
+        """
         ...
 
     def result(self, output: Output) -> Any:

@@ -90,6 +90,11 @@ class Iterations:
         """Whether all environment steps were made."""
         return self.algorithm.num_steps >= self._wanted_steps
 
+    @property
+    def saves_anywhere(self) -> bool:
+        """Whether the environments can be saved; otherwise a checkpoint starts new episodes."""
+        return self.algorithm.restorable
+
     def step(self) -> dict[str, float]:
         """Makes one iteration; returns its metrics."""
         self.algorithm.train()

@@ -28,6 +28,7 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from cluster.runtime import stopping
 from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags, unknown
 from jobs.command_line.help_text import help_text
 from motions.base.errors import MistakesError, is_mendable
@@ -99,7 +100,8 @@ def main(
     foreign: Mapping[str, ForeignFlag] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 130 if interrupted.
+    """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 130 if it was
+    stopped by Ctrl-C, 143 by SIGTERM.
 
     Args:
         doc: docstring of the job's module, shown by `--help`.
@@ -131,12 +133,16 @@ def main(
                 else:
                     plan(settings)
         else:
-            run(settings)
+            with stopping.handled():
+                run(settings)
     except UsageError as error:
         for line in error.lines:
             print(f"error: {line}", file=sys.stderr)
         print(f"python -m {job} --help lists every option", file=sys.stderr)
         return 2
+    except stopping.Stopped as stopped:
+        print(_how_to_go_on(stopped, config, job, words), file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -337,6 +343,15 @@ def _help_topic(words: Sequence[str]) -> str | None:
             following = [topic] if topic else words[index + 1 : index + 2]
             return "" if not following or following[0].startswith("-") else following[0]
     return None
+
+
+def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, words: Sequence[str]) -> str:
+    """What was stopped and saved, and the command that continues it, if the job can be continued."""
+    if "resume" not in spellings_of(config):
+        return str(stopped)
+    kept = [word for word in words if not word.startswith(("--overwrite", "--resume"))]
+    command = shlex.join(["python", "-m", job, *kept, "--resume"])
+    return f"{stopped}{'; ' if stopped.saved else ''}{stopped.saved}. To go on:\n  {command}"
 
 
 def _error_line(detail: dict[str, Any], sources: _Sources, config: type[Settings]) -> str:

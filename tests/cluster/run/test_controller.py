@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import gc
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from cluster.records.checkpoints import RunDirectoryError
 from cluster.run.controller import RunFailed
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import ActorLost, Call, StartError
+from cluster.runtime.stopping import Stopped, handled
 from rollouts.messages import PolicyVersion, RolloutRequest
 from tests.toys import cluster_toys as toys
 from tests.toys.cluster_runs import ToyRun, final_state, lines, results_of, toy_algorithm
@@ -77,6 +81,50 @@ class _Interrupt(toys.ToyBatches):
         return super().requests(step, policy_version)
 
 
+class _Asked(toys.ToyBatches):
+    """SIGTERM when the requests of a step or of an evaluation are made."""
+
+    def __init__(self, step: int | None = None, version: int | None = None) -> None:
+        super().__init__()
+        self.step, self.version = step, version
+
+    def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().requests(step, policy_version)
+
+    def evaluation(self, policy_version: int) -> list[RolloutRequest]:
+        if policy_version == self.version:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().evaluation(policy_version)
+
+
+@pytest.mark.parametrize(("asked", "saved"), [(_Asked(step=3), 3), (_Asked(version=2), 2), (_Asked(version=5), 5)])
+def test_a_run_that_is_asked_to_end_saves_its_last_step_and_goes_on_to_the_same_bits(
+    tmp_path: Path, asked: _Asked, saved: int
+) -> None:
+    """In rollouts, in an evaluation before the checkpoint is due, and in the last evaluation."""
+    with ToyRun(tmp_path / "whole", save_interval=4) as controller:
+        controller.run()
+    run = ToyRun(tmp_path / "parts", algorithm=toy_algorithm(batches=asked), save_interval=4)
+    with pytest.raises(Stopped) as stopped, handled(), run as controller:
+        controller.run()
+    assert stopped.value.number == signal.SIGTERM
+    assert json.loads((tmp_path / "parts/manifest.json").read_text())["step"] == saved
+    with ToyRun(tmp_path / "parts", resume=True, save_interval=4) as controller:
+        assert controller.step == saved
+        controller.run()
+    assert final_state(tmp_path / "whole") == final_state(tmp_path / "parts")
+    assert lines(tmp_path / "parts/evaluations.jsonl") == lines(tmp_path / "whole/evaluations.jsonl")
+
+
+def test_a_run_that_is_asked_to_end_before_its_first_step_saves_nothing(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path / "run", algorithm=toy_algorithm(batches=_Asked(step=0)))
+    with pytest.raises(Stopped), handled(), run as controller:
+        controller.run()
+    assert not (tmp_path / "run/manifest.json").exists()
+
+
 def test_interrupted_between_checkpoints_leaves_no_trace(tmp_path: Path) -> None:
     with ToyRun(tmp_path / "whole") as controller:
         controller.run()
@@ -101,8 +149,9 @@ def test_resuming_before_the_first_checkpoint_and_after_the_last_step(tmp_path: 
         result = controller.run()
     assert (result.step, result.evaluation) == (5, {})
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
-    manifest = tmp_path / "run/manifest.json"
-    manifest.unlink()
+    (tmp_path / "run/manifest.json").unlink()
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    (tmp_path / "run/checkpoints").mkdir()
     with ToyRun(tmp_path / "run", resume=True, num_steps=5) as controller:
         assert controller.step == 0
         controller.run()

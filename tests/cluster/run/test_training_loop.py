@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cluster.records.run import open_run
 from cluster.run.training_loop import BatchTraining, to_arrays, to_tensors, train
+from cluster.runtime.stopping import Stopped, handled
 from cluster.settings import SteppedRunSettings
 from motions.settings import redeclared
 
@@ -53,14 +56,20 @@ def batch(step: int, spread: float) -> torch.Tensor:
     return TARGET + spread * torch.randn(2, generator=generator)
 
 
-def job(folder: Path, **options: Any) -> Toy:
-    """The whole page of a job."""
+def job(folder: Path, asked_at: int | None = None, **options: Any) -> Toy:
+    """The whole page of a job; it is asked to end in the step after `asked_at`."""
     config = Settings.model_validate({"save_dir": folder, "save_interval": 2, **options})
     toy = Toy()
+
+    def make_batch(step: int) -> torch.Tensor:
+        if step == asked_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(step, config.spread)
+
     training = BatchTraining(
         toy,
         config.num_steps,
-        make_batch=lambda step: batch(step, config.spread),
+        make_batch=make_batch,
         export=lambda place: (place / "point.txt").write_text(str(toy.point.tolist())),
     )
     with open_run(config, config, "toy data", config.num_steps, shown=("loss",)) as run:
@@ -192,3 +201,27 @@ def test_states_survive_the_file(tmp_path: Path) -> None:
     read = to_arrays(torch.load(tmp_path / "state.pt", weights_only=True))
     np.testing.assert_array_equal(read["a"], state["a"])
     assert read["flags"].dtype == bool and read[1] == [True, {"inc": 2**127 + 1}] and read["none"] is None
+
+
+def test_a_training_that_is_asked_to_end_saves_its_last_step_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    whole = job(tmp_path / "whole")
+    with pytest.raises(Stopped) as stopped, handled():
+        job(tmp_path / "parts", asked_at=2)
+    assert (stopped.value.number, stopped.value.saved) == (signal.SIGTERM, "step 3 is saved")
+    assert json.loads((tmp_path / "parts/manifest.json").read_text())["step"] == 3
+    assert (tmp_path / "parts/point.txt").is_file()
+    assert torch.equal(job(tmp_path / "parts", resume=True).point, whole.point)
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        assert lines(tmp_path / "parts" / name) == lines(tmp_path / "whole" / name)
+
+
+def test_a_training_that_cannot_be_saved_anywhere_ends_at_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BatchTraining, "saves_anywhere", False)
+    with pytest.raises(Stopped) as stopped, handled():
+        job(tmp_path, asked_at=2)
+    assert stopped.value.saved == "step 2 is saved"
+    with pytest.raises(Stopped) as stopped, handled():
+        job(tmp_path / "other", asked_at=0)
+    assert stopped.value.saved == "no checkpoint was made yet"

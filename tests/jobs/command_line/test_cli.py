@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import AliasChoices, Field, model_validator
 
+from cluster.runtime.stopping import Stopped
 from jobs.command_line import main as cli
 from jobs.command_line.flags import ForeignFlag, UsageError
 from motions.base.errors import RemoteError, UserError
@@ -220,6 +221,8 @@ def run_main(*argv: str) -> int:
             raise RemoteError("cut 6 failed: TypeError", TypeError("in another process"))
         if config.num_cuts == 5:
             raise RemoteError("cut 5 failed: UserError: no blade", UserError("no blade"))
+        if config.num_cuts in (15, 2):
+            os.kill(os.getpid(), config.num_cuts)
         print(f"cut {config.num_cuts}")
 
     return cli.main(ToolConfig, run, "Cuts.\n\n    python -m jobs.tool", "jobs.tool", argv=argv, plan=print)
@@ -246,6 +249,34 @@ def test_exit_codes_and_streams(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run_main("--save_dir", "out", "--cuts", "9", "--dry_run") == 0
     assert "num_cuts=9" in capsys.readouterr().out
+
+
+class CarvingConfig(ToolConfig):
+    """A tool that can go on."""
+
+    resume: bool = False
+    """Go on."""
+
+
+@pytest.mark.parametrize(("number", "name", "status"), [(15, "SIGTERM", 143), (2, "Ctrl-C", 130)])
+def test_a_command_that_is_asked_to_end_says_how_to_go_on(
+    number: int, name: str, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main("--save_dir", "out", "--cuts", str(number)) == status
+    assert capsys.readouterr().err == f"stopped by {name}\n"
+
+    def carve(config: CarvingConfig) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except Stopped as stopped:
+            stopped.saved = "step 7 is saved"
+            raise
+
+    words = ["--save_dir", "my out", "--overwrite"]
+    assert cli.main(CarvingConfig, carve, None, "jobs.tool", argv=words[:2]) == status
+    assert capsys.readouterr().err == (
+        f"stopped by {name}; step 7 is saved. To go on:\n  python -m jobs.tool --save_dir 'my out' --resume\n"
+    )
 
 
 def test_a_mistake_in_the_code_is_written_to_the_folder_of_the_job(
