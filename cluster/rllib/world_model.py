@@ -48,7 +48,7 @@ class WorldModelConfig(ControlConfig):
             raise UserError(f"num_learners is {self.num_learners}; a world model is trained by one learner")
 
     def sampler_options(self) -> dict[str, Any]:
-        """See `ControlConfig.sampler_options`."""
+        """See `ControlConfig.sampler_options`: states are recorded, and the noise is the settings'."""
         return sampler_options(settings_of(self))
 
 

@@ -133,18 +133,7 @@ class DeepMimicConfig(CloneTaskSettings):
 
     preferred: ClassVar[tuple[str, ...]] = ("trpo",)
     important: ClassVar[tuple[str, ...]] = (
-        *(
-            "motion",
-            "save_dir",
-            "task",
-            "learner",
-            "controller",
-            "check",
-            "num_timesteps",
-            "num_envs",
-            "num_env_runners",
-        ),
-        *("num_workers", "resume"),
+        *("motion", "save_dir", "task", "learner", "controller", "check", "num_timesteps", "num_envs", "resume"),
     )
 
     @model_validator(mode="before")

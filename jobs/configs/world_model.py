@@ -91,11 +91,11 @@ class WorldModelConfig(Settings):
     def _fits(self) -> Self:
         if self.cluster.runtime == "local" and self.processes.num_env_runners:
             raise UserError("runtime local has no processes: num_env_runners must be 0")
-        steps = -(-self.world_model.steps_per_batch // self.processes.num_envs)
+        steps = -(-self.world_model.rollout_steps // self.processes.num_envs)
         if self.world_model.model_window > steps:
             raise UserError(
                 f"model_window is {self.world_model.model_window}; legal: at most the {steps} steps that each of "
-                f"{self.processes.num_envs} environments makes of {self.world_model.steps_per_batch} per iteration"
+                f"{self.processes.num_envs} environments makes of {self.world_model.rollout_steps} per iteration"
             )
         return self
 

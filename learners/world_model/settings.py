@@ -12,7 +12,7 @@ from motions.settings import Settings
 class RolloutSettings(Settings):
     """Rollouts in the simulator, and which of them are kept."""
 
-    steps_per_batch: int = Field(default=1920, ge=1)
+    rollout_steps: int = Field(default=1920, ge=1)
     """Environment steps per iteration, over all environments together; rounded up to whole steps of all of them."""
 
     warmup_iterations: int = Field(default=10, ge=1)
@@ -98,6 +98,11 @@ class ImaginationSettings(Settings):
 
 class WorldModelSettings(RolloutSettings, DynamicsSettings, ImaginationSettings):
     """Model-based training of a character's controller."""
+
+    @property
+    def steps_per_batch(self) -> int:
+        """`rollout_steps`, under the name that all learners from rollouts have for it."""
+        return self.rollout_steps
 
     @property
     def depends_on_length(self) -> bool:

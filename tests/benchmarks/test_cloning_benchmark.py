@@ -56,7 +56,9 @@ def test_check_names_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cloning, "clone", lambda *_: 10)
-    monkeypatch.setattr(cloning, "train", lambda config: [(100.0, 1.0)] if config.load_sft_pretrain else [(50.0, 2.0)])
+    monkeypatch.setattr(
+        cloning, "train", lambda config: [(100.0, 1.0)] if config.run.load_sft_pretrain else [(50.0, 2.0)]
+    )
     (tmp_path / "clone").mkdir()
     assert cloning.main(["--motion", "walk", "--check", "--save_dir", str(tmp_path)]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "missed: cloning saves 0.00x of the steps, 4x expected"

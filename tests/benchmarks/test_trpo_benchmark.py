@@ -53,9 +53,9 @@ def test_figures_are_printed_and_judged(
 
 def test_ours_gets_the_trust_region_of_sb3() -> None:
     hopper, pendulum = (trpo.our_config(task, 0, 4096, 0) for task in trpo.TASKS)
-    assert (hopper.max_kl, hopper.cg_damping) == pytest.approx((0.03, 0.3))
-    assert (pendulum.max_kl, pendulum.cg_damping) == pytest.approx((0.01, 0.1))
-    assert trpo.our_config("Hopper-v5", 0, 4096, 0, same=True).steps_per_batch == 2048
+    assert (hopper.trpo.max_kl, hopper.trpo.cg_damping) == pytest.approx((0.03, 0.3))
+    assert (pendulum.trpo.max_kl, pendulum.trpo.cg_damping) == pytest.approx((0.01, 0.1))
+    assert trpo.our_config("Hopper-v5", 0, 4096, 0, same=True).trpo.steps_per_batch == 2048
 
 
 @pytest.mark.ray

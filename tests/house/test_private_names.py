@@ -16,6 +16,8 @@ REASONS = {
     "_dir_travel": "ray: the walk of its upload, so that the size we measure is the size that it would refuse",
     "_worker_manager": "ray.rllib: `EnvRunnerGroup.foreach_env_runner` swallows errors of the environment",
     "_check_component": "ray.rllib: how every `get_state` of its `Checkpointable` asks whether a part is wanted",
+    "_replace": "typing.NamedTuple: documented; the underscore only keeps the name free for a field",
+    "_asdict": "typing.NamedTuple: see `_replace`",
     "_current_frames": "sys: the only way to see where another thread is; CPython documents it",
     "_linear_pointwise": "torch: oneDNN's matrix product, on the CPU faster than the public `linear`",
     "_is_mkldnn_bf16_supported": "torch: whether this CPU has the instructions for that product in bfloat16",

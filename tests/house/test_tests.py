@@ -13,6 +13,7 @@ PRIVATE = re.compile(r"_[A-Za-z]\w*")
 
 MAY_BE_REACHED = {
     "_exit": "os._exit: the only way to end a process as a crash does",
+    "_replace": "typing.NamedTuple: documented; the underscore only keeps the name free for a field",
     "_is_mkldnn_bf16_supported": "PyTorch has no public name for what a processor can do",
 }
 """Private names that tests use, and why."""

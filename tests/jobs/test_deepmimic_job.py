@@ -77,7 +77,7 @@ def test_a_run_goes_from_clip_to_report_and_resumes_by_stage(
 
 MODEL: dict[str, Any] = {
     **{"learner": "world_model,trpo", "model_timesteps": 200, "warmup_iterations": 1, "model_warmup_updates": 1},
-    **{"world_model.steps_per_batch": 64, "model_updates": 1, "policy_updates": 1, "imagined_steps": 2},
+    **{"rollout_steps": 64, "model_updates": 1, "policy_updates": 1, "imagined_steps": 2},
     **{"num_timesteps": 128, "model_hidden_size": 8, "model_batch_size": 8, "imagined_starts": 8, "video_s": 0},
 }
 

@@ -428,7 +428,10 @@ def test_what_cannot_be_done_is_said_in_one_line(words: str, line: str, capsys: 
         ({"save_dir": "/proc/kinetune"}, "save_dir /proc/kinetune"),
         ({"save_dir": "FILES"}, "is not empty and holds no run"),
         ({"judge_path": "TMR"}, "these are the weights of the reward, which cannot judge what it trained"),
-        ({"judge_path": "KIT"}, "TMR takes 251 features at 12.5 fps; motions of skeleton humanml3d have 263 at 20"),
+        (
+            {"judge_path": "KIT", "judge_text_model": "tests.toys.small_tmr:WordModel"},
+            "TMR takes 251 features at 12.5 fps; motions of skeleton humanml3d have 263 at 20",
+        ),
         (
             {"prompts_path": "LATE"},
             "late.jsonl, prompt 2 'walks, then runs': its segment 2 is frames 100 to 140; rewards look at the first 96 "

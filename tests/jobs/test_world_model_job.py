@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cluster.runtime.connect import Connection
 
 SMALL: dict[str, Any] = {
-    **{"num_envs": 6, "steps_per_batch": 60, "warmup_iterations": 1, "model_hidden_size": 16, "model_batch_size": 16},
+    **{"num_envs": 6, "rollout_steps": 60, "warmup_iterations": 1, "model_hidden_size": 16, "model_batch_size": 16},
     **{"model_window": 3, "model_warmup_updates": 2, "model_updates": 1, "policy_updates": 1, "imagined_starts": 8},
     **{"imagined_steps": 3, "hidden_size": 16, "num_layers": 1, "eval_episodes": 2, "save_interval": 3},
     **{"num_timesteps": 230, "runtime": "local", "log_interval": 100},

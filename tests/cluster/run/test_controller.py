@@ -150,8 +150,8 @@ def test_resuming_before_the_first_checkpoint_and_after_the_last_step(tmp_path: 
     assert (result.step, result.evaluation) == (5, {})
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
     (tmp_path / "run/manifest.json").unlink()
-    shutil.rmtree(tmp_path / "run/checkpoints")
-    (tmp_path / "run/checkpoints").mkdir()
+    for folder in ("checkpoints", "best"):
+        shutil.rmtree(tmp_path / "run" / folder)
     with ToyRun(tmp_path / "run", resume=True, num_steps=5) as controller:
         assert controller.step == 0
         controller.run()

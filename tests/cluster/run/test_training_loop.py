@@ -160,7 +160,7 @@ def test_a_metric_that_nobody_measures_is_told(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_best_checkpoint_of_a_step_that_is_done_again_is_dropped(tmp_path: Path) -> None:
     """A process that dies between keeping the best apart and the commit leaves the manifest of before."""
-    options = {"best_metric": "loss", "best_mode": "min"}
+    options: dict[str, Any] = {"best_metric": "loss", "best_mode": "min"}
     job(tmp_path, num_steps=4, **options)
     best = json.loads((tmp_path / "manifest.json").read_text())["best"]["folder"]
     manifest = json.loads((tmp_path / best / "manifest.json").read_text())

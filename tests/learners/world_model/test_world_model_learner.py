@@ -13,7 +13,7 @@ from learners.world_model.settings import WorldModelSettings
 from tests.toys.characters.character_rollouts import character_env, small_controller, state_sampler
 
 SMALL: dict[str, Any] = {
-    **{"steps_per_batch": 80, "warmup_iterations": 2, "model_hidden_size": 16, "model_batch_size": 16},
+    **{"rollout_steps": 80, "warmup_iterations": 2, "model_hidden_size": 16, "model_batch_size": 16},
     **{"model_window": 3, "model_warmup_updates": 3, "model_updates": 2, "policy_updates": 2},
     **{"imagined_starts": 8, "imagined_steps": 4},
 }
@@ -57,9 +57,7 @@ def test_the_first_iterations_only_collect() -> None:
     assert iterate(learner, sampler, 1) == [{}]
     assert_same(before, learner.controller.state_dict())
     (metrics,) = iterate(learner, sampler, 1)
-    assert 0 < metrics["model/linear_error"] < 1 and {"model/loss", "imagined/reward", "policy/grad_norm"} <= set(
-        metrics
-    )
+    assert {"model/loss", "imagined/reward", "policy/grad_norm"} <= set(metrics)
     statistics = {name: value.clone() for name, value in learner.controller.statistics.state_dict().items()}
     assert statistics["count"] > 0
     iterate(learner, sampler, 1)
