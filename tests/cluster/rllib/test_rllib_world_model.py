@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cluster.runtime.connect import Connection
 
 SETTINGS: dict[str, Any] = {
-    **{"steps_per_batch": 80, "warmup_iterations": 2, "model_hidden_size": 16, "model_batch_size": 16},
+    **{"rollout_steps": 80, "warmup_iterations": 2, "model_hidden_size": 16, "model_batch_size": 16},
     **{"model_window": 3, "model_warmup_updates": 2, "model_updates": 1, "policy_updates": 1},
     **{"imagined_starts": 8, "imagined_steps": 3},
 }
