@@ -63,8 +63,8 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.sft": CHARACTER,
     "jobs.trpo": ITERATIONS | {"runtime": "local"},
     "jobs.world_model": {
-        **ITERATIONS,
-        **{"rollout_steps": 64, "warmup_iterations": 1, "model_hidden_size": 16, "model_warmup_updates": 2},
+        **{"num_timesteps": 256, "num_envs": 4, "rollout_steps": 64},
+        **{"warmup_iterations": 1, "model_hidden_size": 16, "model_warmup_updates": 2},
         **{"model_updates": 1, "policy_updates": 1, "imagined_steps": 3, "eval_episodes": 2},
     },
     "jobs.deepmimic --task evaluate": {"eval_episodes": 2, "eval_steps": 20, "eval_push_forces": (100,)},
