@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from cluster.records.run import Run, cluster_of, open_run
 from cluster.run.training_loop import to_arrays, to_tensors
-from jobs.configs.trpo import ActorCriticSettings, RunnerSettings
-from rollouts.control.actor_critic import ActorCritic, save_controller
+from jobs.configs.trpo import ActorCriticSettings, RunnerSettings, TRPOJobConfig
+from jobs.configs.world_model import WorldModelConfig
+from jobs.report.from_training import ChartsOf, write_training_report
+from rollouts.control.actor_critic import CONTROLLER_FILE, ActorCritic, save_controller
 
 
 class ControlAlgorithm(Protocol):
@@ -128,12 +132,44 @@ def load_weights(network: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None
 
 
 @contextmanager
-def stopped_at_the_end(algorithm: ControlAlgorithm) -> Iterator[ControlAlgorithm]:
-    """The algorithm; it is stopped when the block ends."""
-    try:
-        yield algorithm
-    finally:
-        algorithm.stop()
+def opened_training(
+    config: TRPOJobConfig | WorldModelConfig,
+    schema: Mapping[str, Any],
+    iterations: int,
+    build: Callable[[], ControlAlgorithm],
+    shown: Sequence[str],
+) -> Iterator[tuple[Run, ControlAlgorithm]]:
+    """The run's directory, opened, and the algorithm, on the cluster that the options name; ended with the block.
+
+    Args:
+        schema: of the environment's observations; a resumed run must have the same.
+        iterations: approximate number of iterations, for the progress.
+        shown: metrics beside the progress.
+
+    Raises:
+        RunDirectoryError: the folder cannot be used as requested.
+    """
+    fingerprint = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
+    with ExitStack() as stack:
+        stack.enter_context(cluster_of(config.cluster, config.processes.needed_cpus))
+        opened = stack.enter_context(open_run(config.opened_run, config, fingerprint, iterations, shown=shown))
+        with opened.telemetry.phase("start"):
+            algorithm = build()
+            stack.callback(algorithm.stop)
+        yield opened, algorithm
+
+
+def report_on(
+    opened: Run,
+    algorithm: ControlAlgorithm,
+    title: str,
+    shown: Sequence[str],
+    charts: ChartsOf,
+) -> None:
+    """Writes the report of a finished training and says where its files are."""
+    report = write_training_report(opened.path, title, shown, charts)
+    iterations, file = algorithm.finished_iterations, opened.path / CONTROLLER_FILE
+    print(f"{algorithm.num_steps} steps, {iterations} iterations: {file}\nreport: {report}")
 
 
 def num_iterations(wanted_steps: int, steps_per_batch: int, num_envs: int) -> int:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from gymnasium.vector import VectorEnv
 
 from cluster.records.opening import inspect
-from cluster.records.run import cluster_of, open_run
 from cluster.run.training_loop import train
 from jobs.character import control_training
 from jobs.character.control_training import (
@@ -20,14 +16,14 @@ from jobs.character.control_training import (
     Iterations,
     controller_shape,
     num_iterations,
-    stopped_at_the_end,
+    opened_training,
+    report_on,
 )
 from jobs.configs.trpo import TRPOJobConfig
-from jobs.report import write_training_report
 from jobs.report.from_control import trpo_charts
 from learners.trpo.learner import TRPOLearner
 from learners.trpo.training import ControlTraining
-from rollouts.control.actor_critic import CONTROLLER_FILE, ActorCritic, ActorCriticConfig, load_controller
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller
 from rollouts.control.environments import make_control_env, observation_schema
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
 
@@ -43,17 +39,13 @@ def run(config: TRPOJobConfig) -> None:
         UserError: the controller to start from was made for other observations, or options contradict each other.
     """
     torch.set_num_threads(config.processes.threads)
-    settings = config.opened_run
-    inspect(settings)
+    inspect(config.opened_run)
     schema, network = prepare(config)
-    fingerprint = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
-    with ExitStack() as stack:
-        stack.enter_context(cluster_of(config.cluster, config.processes.needed_cpus))
-        opened = stack.enter_context(open_run(settings, config, fingerprint, iterations_of(config), shown=SHOWN))
-        with opened.telemetry.phase("start"):
-            local = config.cluster.runtime == "local"
-            built = local_training(config, network) if local else rllib_training(config)
-            algorithm = stack.enter_context(stopped_at_the_end(built))
+
+    def build() -> ControlAlgorithm:
+        return local_training(config, network) if config.cluster.runtime == "local" else rllib_training(config)
+
+    with opened_training(config, schema, iterations_of(config), build, SHOWN) as (opened, algorithm):
         about = {
             "env_id": config.environment.env_id,
             "task": config.environment_options,
@@ -61,11 +53,9 @@ def run(config: TRPOJobConfig) -> None:
         }
         # The loop's steps are iterations, each of which begins with a rollout.
         training = Iterations(algorithm, network, config.run.num_steps, schema, about)
-        train(opened, training, settings.save_interval, curves=CURVES, axis="timesteps", phase="rollout")
+        train(opened, training, config.run.save_interval, curves=CURVES, axis="timesteps", phase="rollout")
         title = f"A controller for {config.environment.env_id}, trained by TRPO"
-        report = write_training_report(opened.path, title, SHOWN, trpo_charts)
-        iterations, file = algorithm.finished_iterations, opened.path / CONTROLLER_FILE
-        print(f"{algorithm.num_steps} steps, {iterations} iterations: {file}\nreport: {report}")
+        report_on(opened, algorithm, title, SHOWN, trpo_charts)
 
 
 def iterations_of(config: TRPOJobConfig) -> int:

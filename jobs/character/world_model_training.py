@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cluster.records.opening import inspect
-from cluster.records.run import cluster_of, open_run
 from cluster.run.training_loop import to_arrays, to_tensors, train
 from envs.mujoco.vector_environment import make_vector_env
 from jobs.character import control_training
@@ -24,17 +20,17 @@ from jobs.character.control_training import (
     controller_shape,
     load_weights,
     num_iterations,
-    stopped_at_the_end,
+    opened_training,
+    report_on,
 )
 from jobs.configs.trpo import OWN_ENVIRONMENTS
 from jobs.configs.world_model import WorldModelConfig
-from jobs.report import write_training_report
 from jobs.report.from_control import world_model_charts
 from learners.trpo.training import ControlTraining
 from learners.world_model.imagination import require_imaginable
 from learners.world_model.learner import WorldModelLearner, sampler_options
 from rewards.evaluation.character import controller_policy, fixed_phases, imitation_episodes, judged
-from rollouts.control.actor_critic import CONTROLLER_FILE, ActorCritic, ActorCriticConfig, load_controller
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
 
 CURVES = ("rollout/length", "rollout/reward", "imagined/reward", "imagined/alive", "model/loss")
@@ -51,29 +47,23 @@ def run(config: WorldModelConfig) -> None:
         UserError: the controller to start from was made for other observations, or the task cannot be imagined.
     """
     torch.set_num_threads(config.processes.threads)
-    settings = config.opened_run
-    inspect(settings)
+    inspect(config.opened_run)
     schema, network = prepare(config)
-    fingerprint = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
-    with ExitStack() as stack:
-        stack.enter_context(cluster_of(config.cluster, config.processes.needed_cpus))
-        opened = stack.enter_context(open_run(settings, config, fingerprint, iterations_of(config), shown=SHOWN))
-        with opened.telemetry.phase("start"):
-            local = config.cluster.runtime == "local"
-            built = local_training(config, network) if local else rllib_training(config)
-            algorithm = stack.enter_context(stopped_at_the_end(built))
+
+    def build() -> ControlAlgorithm:
+        return local_training(config, network) if config.cluster.runtime == "local" else rllib_training(config)
+
+    with opened_training(config, schema, iterations_of(config), build, SHOWN) as (opened, algorithm):
         training = WorldModelIterations(config, algorithm, network, schema)
         train(
-            *(opened, training, settings.save_interval),
+            *(opened, training, config.run.save_interval),
             curves=CURVES,
             evaluate=training.evaluate,
             axis="timesteps",
             phase="rollout",
         )
         title = f"A controller for {', '.join(config.character.motion)}, trained by a world model"
-        report = write_training_report(opened.path, title, SHOWN, world_model_charts)
-        iterations, file = algorithm.finished_iterations, opened.path / CONTROLLER_FILE
-        print(f"{algorithm.num_steps} steps, {iterations} iterations: {file}\nreport: {report}")
+        report_on(opened, algorithm, title, SHOWN, world_model_charts)
 
 
 class WorldModelIterations(Iterations):
