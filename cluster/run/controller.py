@@ -101,7 +101,7 @@ class Controller:
         self.step = 0
         """Number of finished updates."""
         self.final_groups: list[ScoredGroup] = []
-        """Metrics of the evaluation after the last step; empty if an earlier process recorded it."""
+        """Groups of the evaluation after the last step; empty if an earlier process made it."""
         self._roles = {role.name: role for role in roles}
         self._algorithm = algorithm
         self._run = run

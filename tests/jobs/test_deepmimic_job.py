@@ -13,7 +13,7 @@ import yaml
 from cluster.runtime.connect import Connection
 from envs.mujoco.vector_environment import make_vector_env
 from envs.settings import BODY_NAMES, DeepMimicSettings
-from jobs.character import deepmimic_run
+from jobs.character import controller_evaluation, deepmimic_run
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.world_model import WorldModelConfig
@@ -192,7 +192,7 @@ def test_options_of_the_task_are_heard_at_an_evaluation(tmp_path: Path, capsys: 
 def test_absolute_actions_keep_the_units_of_all_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = DeepMimicSettings(motion=("walk", "run"), motion_weights=(1.0, 3.0), action_mode="absolute")
     config = DeepMimicConfig.of(task="evaluate", controller=untrained(tmp_path / "both", both), motion=("run",))
-    task, clips = deepmimic_run.task_of(config, deepmimic_run.load(config))
+    task, clips = controller_evaluation.task_of(config, controller_evaluation.load(config))
     assert task.motion == both.motion and task.motion_weights == both.motion_weights and clips == ("run",)
     short = ("--eval_steps", 4, "--eval_episodes", 2, "--controller", tmp_path / "both", "--save_dir", tmp_path / "out")
     assert run_words("--task", "evaluate", *short, "--motion", "run", "--video_s", 0) == 0
@@ -219,7 +219,7 @@ def test_learners_of_their_own_are_counted(tmp_path: Path) -> None:
 def test_controllers_that_are_not_there_or_do_not_fit_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deepmimic_run, "RESULTS", tmp_path)
+    monkeypatch.setattr(controller_evaluation, "RESULTS", tmp_path)
     assert run_words("--task", "evaluate", "--motion", "walk") == 2
     assert "no controller ships for walk" in capsys.readouterr().err
     schema = make_vector_env(DeepMimicSettings(target_steps=(1,)), 1).observation_schema
