@@ -61,7 +61,6 @@ def summary(episodes: Episodes) -> dict[str, float]:
 
 def samples_file(episodes: Episodes) -> bytes:
     """Content of `samples.npz`: observations [S, O], actions [S, A], rewards [S]; returns, lengths, terminated [N]."""
-
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,

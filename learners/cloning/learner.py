@@ -70,6 +70,16 @@ def round_length(settings: CloningSettings, num_samples: int) -> tuple[int, int]
     return num_steps, max(1, num_steps // VALIDATIONS)
 
 
+def capped_epochs(settings: CloningSettings, num_samples: int) -> float | None:
+    """Passes that a round on so many samples makes where `max_optimizer_steps` allows fewer than `epochs`, or None."""
+    per_epoch = math.ceil(num_samples / settings.batch_size)
+    return (
+        settings.max_optimizer_steps / per_epoch
+        if round_length(settings, num_samples)[0] < settings.epochs * per_epoch
+        else None
+    )
+
+
 def num_validations(settings: CloningSettings, num_samples: int) -> int:
     """Validations of a round that trains on so many samples."""
     num_steps, interval = round_length(settings, num_samples)

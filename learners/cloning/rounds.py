@@ -20,7 +20,14 @@ import torch
 from tqdm import tqdm
 
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
-from learners.cloning.learner import CloningLearner, CriticData, discounted_returns, fit_critic, num_validations
+from learners.cloning.learner import (
+    CloningLearner,
+    CriticData,
+    capped_epochs,
+    discounted_returns,
+    fit_critic,
+    num_validations,
+)
 from learners.cloning.settings import CloneRounds, CloningSettings
 from learners.workers import TrainContext, Workers
 from motions.base.safe_files import read_array_file
@@ -73,6 +80,11 @@ def train_clone(context: TrainContext, values: dict[str, Any]) -> None:
                 f"round {index + 1}/{last + 1}: {len(run.data)} samples, validation error "
                 f"{figures['val_rmse']:.4f}, std {figures['std']:.3f}"
             )
+            if (passes := capped_epochs(config.cloning, learner.num_training_samples)) is not None:
+                say(
+                    f"round {index + 1}/{last + 1}: {passes:.1f} of {config.cloning.epochs} epochs, for "
+                    f"max_optimizer_steps is {config.cloning.max_optimizer_steps}"
+                )
         if index == last and config.cloning.critic_warm_s > 0:
             run.critic = warm_critic(config, env, run.controller, workers)
         run.checkpoint(context, figures)
@@ -140,7 +152,6 @@ def acting(controller: ActorCritic) -> ActionFunction:
 
 def gather(data: Demonstrations, workers: Workers) -> Demonstrations:
     """The samples of all workers, in the order of their ranks."""
-
     if workers.size == 1:
         return data
     # Keep block numbers of different workers distinct.
@@ -152,7 +163,6 @@ def warm_critic(
     config: CloneRounds, env: DeepMimicVectorEnv, controller: ActorCritic, workers: Workers
 ) -> dict[str, float]:
     """Rolls out the finished clone with its action noise; every worker fits the same critic to all rollouts."""
-
     data = critic_rollouts(config, env, controller, workers.rank)
     everything = CriticData(workers.gather(data.observations), workers.gather(data.returns))
     return fit_critic(controller, everything, config.cloning, config.seed)
@@ -160,7 +170,6 @@ def warm_critic(
 
 def critic_rollouts(config: CloneRounds, env: DeepMimicVectorEnv, controller: ActorCritic, rank: int) -> CriticData:
     """States and returns of the clone with its action noise: what reinforcement learning will sample first."""
-
     gamma = config.cloning.critic_warm_gamma
     sampler = VectorSampler(env, config.seed, stream=rank)
     num_steps = math.ceil(config.cloning.critic_warm_s * config.character.control_hz)
@@ -193,7 +202,6 @@ class _Run:
 
     def checkpoint(self, context: TrainContext, figures: dict[str, float]) -> None:
         """Reports the round's metrics, with a checkpoint of everything that a restart needs."""
-
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             if context.workers.rank == 0 and self.data is not None:
@@ -209,7 +217,6 @@ class _Run:
 
     def load(self, folder: Path) -> None:
         """Continues after the last round of a checkpoint."""
-
         self.controller.load_state_dict(load_controller(folder, self.schema).controller.state_dict())
         saved = read_array_file(folder / DATA_FILE)
         names = ("observations", "actions", "weights", "phases", "blocks")
@@ -220,7 +227,6 @@ class _Run:
 
 def new_clone(settings: CloningSettings, schema: dict[str, Any], seed: int = 0) -> ActorCritic:
     """An untrained controller for the environment's observations; its weights are a function of the seed."""
-
     shape = ActorCriticConfig(
         observation_dim=schema["observation_size"],
         action_dim=len(schema["action_range"]),

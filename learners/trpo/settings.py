@@ -38,7 +38,8 @@ class TRPOSettings(Settings):
     """Largest number of step sizes that are tried, the full step included."""
 
     line_search_shrink: float = Field(default=0.8, gt=0, lt=1)
-    """Factor from one step size to the next."""
+    """Factor on a step that kept the limit of the KL divergence and did not improve the objective. One that left the
+    limit is scaled by the root of limit / KL instead, onto the limit."""
 
     kl_tolerance: float = Field(default=1.0, ge=1)
     """Factor on `max_kl` up to which the line search accepts a KL divergence (1.5 in OpenAI Baselines)."""

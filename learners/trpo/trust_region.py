@@ -9,9 +9,9 @@
     direction        x with (F + c I) x = g, by conjugate gradients
     full_step        x sqrt(2 delta / x.(F + c I)x)
 
-Steps: (1) compute g at the current parameters, (2) x, (3) the full step, (4) try step sizes 1, b, b^2, ...: the first
+Steps: (1) compute g at the current parameters, (2) x, (3) the full step, (4) try step sizes from 1 down: the first
 at which L increases AND the KL divergence is within its limit is taken; if there is none, the parameters are restored
-bit for bit.
+bit for bit. A size beyond the limit is scaled by sqrt(limit / KL), one that does not improve L by a constant factor.
 
 `old` is the distribution recorded when the actions were sampled, never one recomputed from the network that is being
 changed. Several learners may hold parts of a batch: every mean is a sum over the learner's part divided by the size of
@@ -36,6 +36,10 @@ Reduce = Callable[[Tensor], Tensor]
 
 Product = Callable[[Tensor], Tensor]
 """A symmetric positive definite matrix, represented by its product with a vector."""
+
+
+KL_MARGIN = 0.98
+"""A step that left the limit of the KL divergence is scaled a little inside it: the square is an approximation."""
 
 
 def alone(value: Tensor) -> Tensor:
@@ -190,14 +194,18 @@ def _line_search(
 ) -> tuple[float, float, float]:
     """Fraction of the step taken, increase of the objective, KL; the policy is left there, or at `start`."""
     parameters = policy.parameters
-    for attempt in range(settings.line_search_steps):
-        fraction = settings.line_search_shrink**attempt
+    limit = settings.max_kl * settings.kl_tolerance
+    fraction = 1.0
+    for _ in range(settings.line_search_steps):
         unflatten(start + fraction * full_step, parameters)
         with torch.no_grad():
             after, kl = reduce(torch.stack(_objective(policy, batch, extra))).tolist()
         # Comparisons with NaN are false, so a step to NaN is refused too.
-        if after > before and kl <= settings.max_kl * settings.kl_tolerance:
+        if after > before and kl <= limit:
             return fraction, after - before, kl
+        # The KL divergence grows with the square of a short step, so one that went too far tells how far is far enough.
+        beyond = math.isfinite(kl) and kl > limit
+        fraction *= KL_MARGIN * math.sqrt(limit / kl) if beyond else settings.line_search_shrink
     unflatten(start, parameters)
     return 0.0, 0.0, 0.0
 

@@ -80,7 +80,6 @@ def judged(task: DeepMimicSettings) -> DeepMimicSettings:
     The controller's own clips (which define the units of absolute actions), interface and physics remain. For clips
     from files the ground bodies remain too, as their defaults are known for built-in clips only.
     """
-
     own = HumanoidSettings.model_fields | ReferenceSettings.model_fields | ControlInterfaceSettings.model_fields
     kept = {*own, "nthread"} - {"root_sync"}
     if not set(task.motion) <= set(CLIP_NAMES):
@@ -90,7 +89,6 @@ def judged(task: DeepMimicSettings) -> DeepMimicSettings:
 
 def unusual(task: DeepMimicSettings) -> dict[str, Any]:
     """Physics, reference and ground bodies of a task that differ from the defaults and make a clip easier or harder."""
-
     names = (*HumanoidSettings.model_fields, "seam_blend_s", "keep_cycle_height", "ground_bodies")
     fields = type(task).model_fields
     return {name: getattr(task, name) for name in names if getattr(task, name) != fields[name].default}
@@ -112,7 +110,6 @@ def imitation_episodes(
         clip: index into the task's clips.
         record: keep the states, for drawing.
     """
-
     task = task.model_copy(update={"max_episode_s": num_steps / task.control_hz})
     env = make_vector_env(task, len(phases), seed=0)
     observations, _ = env.reset(seed=0, options={"phase": phases, "clip": clip})
@@ -236,7 +233,6 @@ class ExpertPolicy:
 
     def __call__(self, env: DeepMimicVectorEnv, observations: np.ndarray) -> np.ndarray:
         """Actions [N, A] of the expert."""
-
         motion = env.settings.motion
         if motion not in self._experts:
             self._experts[motion] = build_expert(self._settings, env)

@@ -148,7 +148,6 @@ def write_evaluation(
     Args:
         sampler: description of the sampling settings, for the report.
     """
-
     samples = run_dir / "samples"
     samples.mkdir(exist_ok=True)
     save_prompts(samples / "prompts.jsonl", list(before.prompts))

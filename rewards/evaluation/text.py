@@ -88,7 +88,6 @@ def evaluate_policy(
         ValueError: there is no prompt.
         RewardError: a reward fails or is not finite.
     """
-
     groups = generate(policy, encoder, prompts, num_samples, seed)
     rewards = [
         combine([scorer.score(group) for scorer in scorers.values()], settings, group.prompt.text) for group in groups
@@ -174,7 +173,6 @@ def group_diversity_m(joints: np.ndarray, lengths: np.ndarray) -> float:
 
 def metre_joints(group: GroupMotions, skeleton: Skeleton) -> np.ndarray:
     """Joint positions [S, T, J, 3] of a group in metres, y up."""
-
     return recover_joints(torch.tensor(group.features), skeleton).numpy() * skeleton.metres_per_unit
 
 
@@ -197,7 +195,6 @@ def generate(
         RolloutError: a prompt without frames, or motions that are not finite.
         UserError: the policy cannot read a prompt; see `prompt_conditions`.
     """
-
     if not prompts:
         raise ValueError("there is no prompt")
     worker = RolloutWorker(policy)
@@ -222,7 +219,6 @@ def load_judge(
         TMRCheckpointError: the files; see `rewards.tmr.checkpoints.load_tmr`.
         UserError: it was trained on features of another skeleton.
     """
-
     if path == "none":
         return None
     folder = str(BUILTIN_JUDGE_FOLDER) if path == "builtin" else path

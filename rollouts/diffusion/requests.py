@@ -49,7 +49,6 @@ def evaluation_requests(
         stochastic_steps: positions that draw noise; none for the deterministic sampler.
         denoising: as in `RolloutRequest`.
     """
-
     return [
         RolloutRequest(
             step=0,

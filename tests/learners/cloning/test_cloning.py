@@ -11,7 +11,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from learners.cloning.learner import CloningLearner, CriticData, cloning_loss, discounted_returns, fit_critic
+from learners.cloning.learner import (
+    CloningLearner,
+    CriticData,
+    capped_epochs,
+    cloning_loss,
+    discounted_returns,
+    fit_critic,
+)
 from learners.cloning.settings import CloningSettings
 from rollouts.control.actor_critic import ActorCritic
 from rollouts.imitation.demonstrations import Demonstrations, aggregate, split_by_blocks
@@ -54,6 +61,11 @@ def test_optimizer_steps_are_limited(limit: int, steps: int) -> None:
     learner = CloningLearner(controller(), SETTINGS.model_copy(update={"max_optimizer_steps": limit}), seed=5)
     learner.fit(linear_data(600), 0, reported.append)
     assert reported[-1]["optimizer_steps"] == steps
+
+
+def test_a_round_of_fewer_epochs_than_asked_for_is_known() -> None:
+    assert capped_epochs(SETTINGS.model_copy(update={"max_optimizer_steps": 18}), 540) == 2
+    assert capped_epochs(SETTINGS.model_copy(update={"max_optimizer_steps": 40 * 9}), 540) is None
 
 
 def test_weights_decide_which_labels_count() -> None:

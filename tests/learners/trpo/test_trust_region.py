@@ -149,6 +149,15 @@ def test_a_step_improves_within_the_limit(max_kl: float) -> None:
     assert 0.2 * max_kl < report.kl <= max_kl
 
 
+def test_a_step_beyond_the_limit_is_scaled_onto_it() -> None:
+    """The next size follows from the KL divergence, not from the shrink factor, which would waste most of the step."""
+    policy = tiny_policy()
+    batch = tiny_batch(policy)
+    report = trust_region_step(policy, batch, settings(max_kl=0.01, cg_damping=0.01, line_search_shrink=0.1))
+    assert 0.8 < report.step_fraction < 1
+    assert 0.9 * 0.01 < report.kl <= 0.01
+
+
 def test_the_kl_limit_alone_shortens_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The full step improves and breaks the limit: it must not be taken (joschu/modular_rl issue 29)."""
     import learners.trpo.trust_region as module
