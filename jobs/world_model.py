@@ -1,4 +1,4 @@
-"""Trains a controller by a world model: minutes of one core from nothing to a walk.
+"""Trains a controller by a world model, from nothing, without clone or expert.
 
     python -m jobs.world_model --motion walk --save_dir runs/walk
     python -m jobs.world_model --motion run --torque_scale 2 --num_timesteps 1000000 --num_env_runners 2

@@ -64,7 +64,7 @@ class RewardSettings(Settings):
     def own(self, kind: type[OwnT]) -> OwnT:
         """The options of a user's reward, by the class that it declares; their defaults where none is given."""
         groups = (getattr(self, name) for name in groups_of(type(self)))
-        return next((group for group in groups if isinstance(group, kind)), None) or kind()
+        return next((group for group in groups if type(group) is kind), None) or kind()
 
 
 BUILTIN_REWARDS: dict[str, RewardDeclaration] = {

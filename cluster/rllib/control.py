@@ -38,7 +38,7 @@ from rollouts.control.rollouts import ControlRollout
 
 logger = logging.getLogger(__name__)
 
-PROGRESS = "trpo"
+PROGRESS = "progress"
 ROLLOUT_METRICS = "rollout"
 RETRY_TICK_S = 0.2
 RESTORE_TIMEOUT_S = 120.0

@@ -46,6 +46,8 @@ class WorldModelConfig(ControlConfig):
         super().validate()
         if self.num_learners > 1:
             raise UserError(f"num_learners is {self.num_learners}; a world model is trained by one learner")
+        if settings_of(self).lr_schedule == "cosine" and not self.num_iterations:
+            raise UserError("lr_schedule cosine falls over the training: set num_iterations to its length")
 
     def sampler_options(self) -> dict[str, Any]:
         """See `ControlConfig.sampler_options`: states are recorded, and the noise is the settings'."""

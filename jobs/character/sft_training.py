@@ -44,7 +44,7 @@ def run(config: SFTConfig) -> None:
         RunDirectoryError: the folder cannot be used as asked.
         UserError: what a worker raised; too few resources.
     """
-    inspect(config.run)
+    inspect(config.run, config=config)
     rounds, clips = rounds_of(config), config.character.motion
     # How many records there will be depends on the data; each of them comes with a better estimate.
     num_records = planned_validations(rounds, samples_per_round(config) * (1 - config.cloning.val_split))

@@ -39,7 +39,7 @@ def run(config: TRPOJobConfig) -> None:
         UserError: the controller to start from was made for other observations, or options contradict each other.
     """
     torch.set_num_threads(config.processes.threads)
-    inspect(config.opened_run)
+    inspect(config.opened_run, config=config)
     schema, network = prepare(config)
 
     def build() -> ControlAlgorithm:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def run(config: WorldModelConfig) -> None:
         UserError: the controller to start from was made for other observations, or the task cannot be imagined.
     """
     torch.set_num_threads(config.processes.threads)
-    inspect(config.opened_run)
+    inspect(config.opened_run, config=config)
     schema, network = prepare(config)
 
     def build() -> ControlAlgorithm:
@@ -76,12 +75,6 @@ class WorldModelIterations(Iterations):
         super().__init__(algorithm, network, config.run.num_steps, schema, about)
         self._config = config
         self._best: dict[str, Any] | None = None
-
-    def step(self) -> dict[str, float]:
-        """Makes one iteration; returns its metrics, with the CPU seconds of this process."""
-        started = time.process_time()
-        metrics = super().step()
-        return metrics | {"cpu/seconds": time.process_time() - started}
 
     def evaluate(self) -> dict[str, float]:
         """Episodes of the present controller, without and with pushes, from phases of their own; remembers its weights
@@ -114,9 +107,8 @@ class WorldModelIterations(Iterations):
         self._best = to_arrays(state["best"])
 
     def export(self, folder: Path) -> Path:
-        """Writes the best controller; returns its path."""
-        assert self._best is not None, "it is evaluated before it is exported"
-        return self.write(folder, self._best["weights"])
+        """Writes the best controller, or before the first evaluation the present one; returns its path."""
+        return self.write(folder, self.algorithm.weights() if self._best is None else self._best["weights"])
 
 
 def iterations_of(config: WorldModelConfig) -> int:

@@ -170,10 +170,8 @@ def parse(
     retired = {name: ForeignFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
     given = read_flags(argv, {**flags_of(config), **CLI_FLAGS}, {**retired, **(foreign or {})}, notes.append)
     sources = _Sources()
-    if isinstance(preset := given.pop("preset", None), str):
-        sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")
-    if isinstance(path := given.pop("config", None), str):
-        sources.update(read_settings_file(Path(os.path.expanduser(path)), config, job), path)
+    for path, origin in _named_files(given, job):
+        sources.update(read_settings_file(path, config, job), origin)
     dry_run = bool(given.pop("dry_run", False))
     given.pop("debug", None)
     sources.update(given, "")
@@ -190,14 +188,20 @@ def with_named_groups(config: type[SettingsT], argv: Sequence[str], job: str) ->
         return config
     flags = {path: flag for path, flag in flags_of(config).items() if path in naming}
     given = known_flags(argv, {**flags, "preset": CLI_FLAGS["preset"], "config": CLI_FLAGS["config"]})
-    paths = [preset_path(preset, job)] if isinstance(preset := given.pop("preset", None), str) else []
-    paths += [Path(path)] if isinstance(path := given.pop("config", None), str) else []
     values: dict[str, Any] = {}
-    for path in paths:
+    for path, _ in _named_files(given, job):
         values |= {
             option: value for _, option, value in spelled_options(config, _read_mapping(path)) if option in naming
         }
     return grown(config, values | given)
+
+
+def _named_files(given: dict[str, Any], job: str) -> Iterator[tuple[Path, str]]:
+    """Takes preset and configuration out of the flags: files in the order in which they count, and what each is."""
+    if isinstance(preset := given.pop("preset", None), str):
+        yield preset_path(preset, job), f"preset {preset}"
+    if isinstance(path := given.pop("config", None), str):
+        yield Path(os.path.expanduser(path)), path
 
 
 def preset_path(preset: str, job: str) -> Path:
@@ -349,7 +353,13 @@ def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, w
     """What was stopped and saved, and the command that continues it, if the job can be continued."""
     if "resume" not in spellings_of(config):
         return str(stopped)
-    kept = [word for word in words if not word.startswith(("--overwrite", "--resume"))]
+    kept: list[str] = []
+    left_out = False
+    for word in words:
+        value_of_it = left_out and word.lower() in ("true", "false")
+        left_out = word.split("=")[0] in ("--overwrite", "--resume")
+        if not left_out and not value_of_it:
+            kept.append(word)
     command = shlex.join(["python", "-m", job, *kept, "--resume"])
     return f"{stopped}{'; ' if stopped.saved else ''}{stopped.saved}. To go on:\n  {command}"
 

@@ -71,7 +71,9 @@ def make_charts(records: list[dict[str, Any]], rewards: list[dict[str, Any]]) ->
 
     Terms with units or scales of their own get a chart next to that of the rewards between -1 and 1.
     """
-    own_scale = {name for reward in rewards for name, term in reward["terms"].items() if term["own_scale"]}
+    terms = {name: term for reward in rewards for name, term in reward["terms"].items()}
+    own_scale = {name for name, term in terms.items() if term["own_scale"]}
+    shown = _named(records, "evaluation/", only=own_scale)
     mixed = ", ".join(reward["name"] for reward in rewards if reward["weight"])
     charts = [
         Chart(
@@ -94,8 +96,8 @@ def make_charts(records: list[dict[str, Any]], rewards: list[dict[str, Any]]) ->
         ),
         Chart(
             "Physical quantities, held-out",
-            "Squared sliding speed of standing feet, jerk in units of real clips, mean joint speed in m/s.",
-            _series(records, _named(records, "evaluation/", only=own_scale), dots=True),
+            "; ".join(terms[key.removeprefix("evaluation/")]["meaning"] for key in shown) + ".",
+            _series(records, shown, dots=True),
             zero=True,
         ),
         Chart(

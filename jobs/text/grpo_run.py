@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
+from cluster.records.checkpoints import last_commit
 from cluster.records.opening import inspect
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller, ScoredGroup
@@ -26,6 +28,7 @@ from jobs.text.grpo_prompts import (
     training_prompts,
     training_source,
 )
+from learners.grpo.forecast import Trained, forecast
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
 from motions.skeleton.skeletons import Skeleton
@@ -102,7 +105,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     Raises:
         UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
-    inspect(config.run, config=config)
+    opening = inspect(config.run, config=config)
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
@@ -120,6 +123,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
             "it trained; give another retrieval model, or none"
         )
     print(f"policy: {loaded.report}")
+    print("\n".join(_forecast(config, policy, resumed=opening == "resume")))
     for network in networks:
         print(f"reward: {network.report}")
     fid_lacks = None
@@ -162,6 +166,18 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         skeleton=policy.skeleton,
         measure_fid=judge is not None and fid_lacks is None,
     )
+
+
+def _forecast(config: GRPOConfig, policy: DiffusionPolicy, resumed: bool) -> list[str]:
+    """Sentences about the run's updates: the course of the learning rate, and what has no effect."""
+    options = config.policy
+    commit = last_commit(config.run.save_dir) if resumed else None
+    trained = Trained(
+        width=policy.network.args()["latent_dim"],
+        lora_scale=options.lora_alpha / math.sqrt(options.lora_r) if options.use_lora else None,
+    )
+    done = 0 if commit is None else commit.step
+    return forecast(config.grpo, config.run.num_steps, config.prompts.batch_size, trained, done)
 
 
 def write_report_so_far(config: GRPOConfig) -> None:

@@ -4,10 +4,10 @@
     2. update the model of the dynamics on recorded windows of steps
     3. update the policy by gradients of the imagined return, from recorded states
 
-The first iterations only collect. After them a new controller's observation statistics are set, for good, and the model
-is fitted. The controller that acts has the running average of the trained policy's weights, which tracks better than
-the policy. Gradients through learned dynamics are those of SVG (Heess et al. 2015); tracking a reference by them, with
-neither critic nor discount, is due to SuperTrack (Fussell, Bergamin, Holden 2021).
+The first iterations only collect. With the last of them a new controller's observation statistics are set, for good,
+and the model is fitted. The controller that acts has the running average of the trained policy's weights, which tracks
+better than the policy. Gradients through learned dynamics are those of SVG (Heess et al. 2015); tracking a reference by
+them, with neither critic nor discount, is due to SuperTrack (Fussell, Bergamin, Holden 2021).
 """
 
 from __future__ import annotations
@@ -79,9 +79,11 @@ class WorldModelLearner:
         self._policy = copy.deepcopy(controller.policy)
         self._parameters = dict(self._policy.named_parameters())
         self._average = EMA(self._parameters, settings.policy_average, warmup=True)
-        updating = max(0, num_iterations - settings.warmup_iterations)
+        # The last iteration of the warm-up is the first with updates.
+        updating = max(0, num_iterations - settings.warmup_iterations + 1)
+        model_updates = settings.model_warmup_updates + updating * settings.model_updates
         self._model_optimizer = Optimizer(
-            self._weights, self._options(settings.model_learning_rate, MODEL_BETAS, updating * settings.model_updates)
+            self._weights, self._options(settings.model_learning_rate, MODEL_BETAS, model_updates)
         )
         self._policy_optimizer = Optimizer(
             self._parameters,

@@ -32,7 +32,7 @@ class Replay:
 
     Example:
         replay = Replay(imagined_task, capacity=250_000)
-        replay.add([sampler.collect(controller, 30, iteration)])
+        replay.add(sampler.collect(controller, 30, iteration))
         window = replay.windows(256, 8, generator)
 
     Args:
@@ -51,7 +51,7 @@ class Replay:
         """Adds a rollout with recorded states; without room it takes the place of the oldest one.
 
         Raises:
-            ValueError: the rollout has no recorded states, or other sizes than those before.
+            ValueError: the rollout has no recorded states.
         """
         columns = self._columns_of(rollout)
         if not self._columns:
@@ -68,6 +68,10 @@ class Replay:
             UserError: there is none.
         """
         rows = self._drawn(self._columns["run"][: self._size] >= steps, count, generator)
+        if rows is None:
+            raise UserError(
+                f"no recorded stretch of {steps} steps is without a fall and a push; make model_window shorter"
+            )
         num_envs = self._columns["valid"].shape[2]
         rows = rows + num_envs * torch.arange(steps + 1)[:, None]
         states = self._states(rows)
@@ -78,8 +82,14 @@ class Replay:
         )
 
     def starts(self, count: int, generator: torch.Generator) -> Starts:
-        """Random states that an episode went on from."""
+        """Random states that an episode went on from.
+
+        Raises:
+            UserError: there is none.
+        """
         rows = self._drawn(self._columns["valid"][: self._size], count, generator)
+        if rows is None:
+            raise UserError("no episode went on from any recorded state: every character fell at once")
         return Starts(self._states(rows), *(self._taken(name, rows) for name in ("clip", "time", "origin")))
 
     def state(self) -> dict[str, Any]:
@@ -129,12 +139,10 @@ class Replay:
             "run": _run_lengths(valid & ~disturbed),
         }
 
-    def _drawn(self, allowed: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Rows [count] of the flattened columns, uniformly from those that are allowed [R, T + 1, N]."""
+    def _drawn(self, allowed: Tensor, count: int, generator: torch.Generator) -> Tensor | None:
+        """Rows [count] of the flattened columns, uniformly from those that are allowed [R, T + 1, N]; None without."""
         rows = allowed.flatten().nonzero().squeeze(-1)
-        if not len(rows):
-            raise UserError("no recorded stretch without a fall and a push is as long as model_window; make it shorter")
-        return rows[torch.randint(len(rows), (count,), generator=generator)]
+        return None if not len(rows) else rows[torch.randint(len(rows), (count,), generator=generator)]
 
     def _states(self, rows: Tensor) -> Characters:
         return Characters(*(self._taken(name, rows) for name in Characters._fields))

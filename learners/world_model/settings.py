@@ -16,8 +16,8 @@ class RolloutSettings(Settings):
     """Environment steps per iteration, over all environments together; rounded up to whole steps of all of them."""
 
     warmup_iterations: int = Field(default=10, ge=1)
-    """Iterations that only collect: the untrained policy acts, which with residual actions follows the reference in
-    open loop. The model is first fitted to these rollouts."""
+    """Iterations that are rolled out by the untrained policy, which with residual actions follows the reference in open
+    loop. The model is first fitted to these rollouts, and the updates begin with the last of them."""
 
     noise_correlation: float = Field(default=0.7, ge=0, lt=1)
     """Correlation of the noise on the actions of rollouts from one control step to the next."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,8 @@ def parse_extra_reward(entry: str) -> tuple[str, float]:
     try:
         weight = float(text) if separator else 1.0
     except ValueError:
-        weight = float("nan")
-    if weight != weight or abs(weight) == float("inf"):
+        weight = math.nan
+    if not math.isfinite(weight):
         raise UserError(f"extra reward {entry!r}: the weight {text!r} is not a finite number")
     return target, weight
 
@@ -38,15 +39,10 @@ class ExtraReward:
 
     target: str
     """`package.module:Class`."""
-    scorer: Any
-    """That class."""
+    declaration: RewardDeclaration
+    """What it declares; a reward that declares nothing has neither options nor meanings."""
     factor: float
     """Of its weight."""
-
-    @property
-    def declaration(self) -> RewardDeclaration:
-        """What it declares; a reward that declares nothing has neither options nor meanings."""
-        return _declaration_of(self.scorer)
 
 
 def load_extra_rewards(entries: Sequence[str], taken: Collection[str]) -> dict[str, ExtraReward]:
@@ -56,7 +52,8 @@ def load_extra_rewards(entries: Sequence[str], taken: Collection[str]) -> dict[s
         taken: names that no reward may have.
 
     Raises:
-        UserError: an entry cannot be read, a class is no scorer, or its name is taken.
+        UserError: an entry cannot be read, a class is no scorer, its name is taken, or it declares the options
+            of another one.
     """
     found: dict[str, ExtraReward] = {}
     for entry in entries:
@@ -64,7 +61,14 @@ def load_extra_rewards(entries: Sequence[str], taken: Collection[str]) -> dict[s
         cls = load_scorer_class(target)
         if cls.name in taken or cls.name in found:
             raise UserError(f"extra reward {target!r}: the name {cls.name!r} is taken by another reward")
-        found[cls.name] = ExtraReward(target, cls, factor)
+        declaration = _declaration_of(cls)
+        for name, other in found.items():
+            if declaration.options is not None and declaration.options is other.declaration.options:
+                raise UserError(
+                    f"extra reward {target!r} declares the options of {name!r}: each reward has a class of its own for "
+                    "them, such as an empty subclass"
+                )
+        found[cls.name] = ExtraReward(target, declaration, factor)
     return found
 
 

@@ -317,8 +317,8 @@ def test_fault_14_every_option_of_trpo_does_something() -> None:
     around: dict[str, dict[str, object]] = {
         "clone_kl_decay": {"clone_kl_weight": 5.0},
         "cloning_decay": {"cloning_weight": 5.0},
-        # The line search matters where the full step fails: one for a KL of 2 leaves the limit, and the clone costs more
-        # than it gains.
+        # The line search matters where the full step fails: one for a KL of 2 leaves the limit, and the distance from
+        # the clone costs more than it gains.
         **{name: {"max_kl": 2.0} for name in ("line_search_steps", "kl_tolerance")},
         "line_search_shrink": {"max_kl": 2.0, "clone_kl_weight": 5.0},
     }

@@ -17,6 +17,7 @@ from pydantic import AliasChoices, Field, model_validator
 from cluster.runtime.stopping import Stopped
 from jobs.command_line import main as cli
 from jobs.command_line.flags import ForeignFlag, UsageError
+from jobs.configs.grpo import GRPOConfig
 from motions.base.errors import RemoteError, UserError
 from motions.settings import Settings
 from tests.house.source_tree import ROOT
@@ -119,6 +120,7 @@ def test_a_tilde_is_the_home_folder_where_no_shell_replaced_it(tmp_path: Path, m
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "preset.yaml").write_text("cuts: 5\n")
     (tmp_path / "file.yaml").write_text("save_dir: ~/out\n")
+    assert cli.with_named_groups(GRPOConfig, ["--config=~/file.yaml"], "jobs.grpo") is GRPOConfig
     config = parse("--preset=~/preset.yaml", "--config=~/file.yaml", "--texts", "~/not/a/path")
     assert (config.num_cuts, config.save_dir, config.texts) == (5, tmp_path / "out", ("~/not/a/path",))
     assert parse("--save_dir=~nobody-of-that-name/x").save_dir == Path("~nobody-of-that-name/x")
@@ -272,8 +274,8 @@ def test_a_command_that_is_asked_to_end_says_how_to_go_on(
             stopped.saved = "step 7 is saved"
             raise
 
-    words = ["--save_dir", "my out", "--overwrite"]
-    assert cli.main(CarvingConfig, carve, None, "jobs.tool", argv=words[:2]) == status
+    words = ["--resume", "true", "--save_dir", "my out"]
+    assert cli.main(CarvingConfig, carve, None, "jobs.tool", argv=words) == status
     assert capsys.readouterr().err == (
         f"stopped by {name}; step 7 is saved. To go on:\n  python -m jobs.tool --save_dir 'my out' --resume\n"
     )
