@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.learning import write_json
 from cluster.records.curves import draw_comparison, smooth
 from jobs import trpo
-from jobs.character import deepmimic_run
+from jobs.character import deepmimic_run, sft_training
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def clone(config: DeepMimicConfig, folder: Path) -> int:
     """Clones into `clone/`; returns the number of states that were labelled."""
-    deepmimic_run.clone(config, folder)
+    sft_training.run(deepmimic_run.clone_config(config, folder))
     records = (folder / "clone" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return int(json.loads(records[-1])["samples"])
 

@@ -84,8 +84,8 @@ def run_ours(task: str, seed: int, steps: int, env_runners: int, same: bool) -> 
 
     from cluster.runtime.connect import connect
     from cluster.settings import ConnectionSettings
-    from jobs.character.control_training import load_weights
-    from jobs.character.trpo_training import new_actor_critic, rllib_config, rllib_training
+    from jobs.character.trpo_training import prepare, rllib_config, rllib_training
+    from rollouts.control.actor_critic import load_actor_critic_arrays
     from rollouts.control.environments import make_control_env
     from rollouts.control.vector_sampler import run_episodes
 
@@ -106,8 +106,8 @@ def run_ours(task: str, seed: int, steps: int, env_runners: int, same: bool) -> 
         arrays = training.weights()
         training.stop()
     env = make_control_env(task, EPISODES)
-    network = new_actor_critic(config, env)
-    load_weights(network, arrays)
+    _, network = prepare(config)
+    load_actor_critic_arrays(network, arrays)
     episodes = run_episodes(network, env, seed=1000 + seed)
     shares = {f"{name}_share": value / figures["wall"] for name, value in seconds.items()}
     evaluation = float(episodes.returns.mean())

@@ -19,20 +19,8 @@ import sys
 from jobs.command_line import main as cli
 from jobs.configs.demo import DemoConfig
 
-
-def run(config: DemoConfig) -> None:
-    """Runs the missing parts of the demonstration and reports."""
-    from jobs.text import demonstration
-
-    demonstration.run_with(config, demonstration.ensure_weights(config.weights_dir))
-
-
-def plan(config: DemoConfig) -> None:
-    """Prints which weights the demonstration uses and what is left to do, and checks it if all weights exist."""
-    from jobs.text import demonstration
-
-    demonstration.plan(config)
-
+run = cli.later("jobs.text.demonstration:run")
+plan = cli.later("jobs.text.demonstration:plan")
 
 if __name__ == "__main__":
     sys.exit(cli.main(DemoConfig, run, __doc__, "jobs.demo", plan=plan))

@@ -12,32 +12,13 @@ training), `metrics.jsonl`, `evaluations.jsonl`, `training_curves_latest.png`, `
 
 from __future__ import annotations
 
-import os
 import sys
 
 from jobs.command_line import main as cli
-from jobs.configs.world_model import WorldModelConfig
+from jobs.configs.world_model import WorldModelJobConfig
 
-
-def run(config: WorldModelConfig) -> None:
-    """Starts or resumes the training."""
-    # Read by libraries when they are imported, in this process and in those that it starts.
-    os.environ["OMP_NUM_THREADS"] = str(config.processes.threads)
-    from jobs.character import world_model_training
-
-    world_model_training.run(config)
-
-
-def plan(config: WorldModelConfig) -> None:
-    """For `--dry_run`: builds environment and controller, prints the sizes, and starts nothing.
-
-    Raises:
-        UserError: the run cannot start.
-    """
-    from jobs.character import world_model_training
-
-    print(cli.settings_yaml(config) + "\n\n" + world_model_training.describe(config))
-
+run = cli.later("jobs.character.world_model_training:run", threads=lambda config: config.processes.threads)
+plan = cli.later("jobs.character.world_model_training:plan")
 
 if __name__ == "__main__":
-    sys.exit(cli.main(WorldModelConfig, run, __doc__, "jobs.world_model", plan=plan))
+    sys.exit(cli.main(WorldModelJobConfig, run, __doc__, "jobs.world_model", plan=plan))

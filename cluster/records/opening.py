@@ -193,23 +193,28 @@ def move_aside(path: Path) -> None:
 
 def changed_options(before: Mapping[str, Any], config: Settings) -> dict[str, str]:
     """Options that affect results and differ from those of a `config.yaml`, which may be nested or flat: flag -> what
-    changed. An option that the file does not know yet has not changed where it has its default."""
-    kind, now = type(config), config.by_path()
-    then: dict[str, Any] = {}
-    changed = {}
-    for spelling, path, value in spelled_options(kind, before):
-        if path is not None:
-            then[path] = value
-        elif spelling not in (retired := retired_options(kind)) or not retired[spelling].accepts(value):
+    changed."""
+    options, retired, free = options_of(type(config)), retired_options(type(config)), changeable_options(config)
+    changed = {options[path].flag: what for path, what in differing_options(before, config).items() if path not in free}
+    for spelling, path, value in spelled_options(type(config), before):
+        if path is None and (spelling not in retired or not retired[spelling].accepts(value)):
             changed[spelling] = f"is gone (was {value})"
-    for path in now.keys() - changeable_options(config):
-        option = options_of(kind)[path]
+    return dict(sorted(changed.items()))
+
+
+def differing_options(before: Mapping[str, Any], config: Settings) -> dict[str, str]:
+    """All options that differ from those of a `config.yaml`: dotted path -> what changed. An option that the file does
+    not know yet has not changed where it has its default."""
+    now = config.by_path()
+    then = {path: value for _, path, value in spelled_options(type(config), before) if path is not None}
+    changed = {}
+    for path, option in options_of(type(config)).items():
         if path not in then:
             if option.of(config) != option.field.get_default(call_default_factory=True):
-                changed[option.flag] = f"is new ({now[path]})"
+                changed[path] = f"is new ({now[path]})"
         elif then[path] != now[path]:
-            changed[option.flag] = f"was {then[path]}, is {now[path]}"
-    return dict(sorted(changed.items()))
+            changed[path] = f"was {then[path]}, is {now[path]}"
+    return changed
 
 
 def config_sha256(config: Settings) -> str:

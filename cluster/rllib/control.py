@@ -298,7 +298,7 @@ def answer(runner: Any, reference: Any) -> SampleAnswer:
 
 def load_state(learner: Any, reference: Any) -> None:
     """Restores a learner's state; runs in the learner's process."""
-    learner.load_last_state(ray.get(reference))
+    learner.load_own_state(ray.get(reference))
 
 
 def learner_metrics(results: Sequence[Any]) -> dict[str, float]:

@@ -88,12 +88,8 @@ class ControlLearner(TorchLearner):
         self.metrics.log_value((ALL_MODULES, "num_env_steps"), sum(r.num_steps for r in rollouts), reduce="sum")
         return self.metrics.reduce()
 
-    def last_state(self) -> dict[str, Any]:
-        """State of the learner: the wrapped learner's `state()`."""
-        return self._own.state()
-
-    def load_last_state(self, state: dict[str, Any]) -> None:
-        """Restores the result of `last_state()`."""
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Restores the wrapped learner's `state()`."""
         self._own.load(state)
 
     def _get_optimizer_state(self) -> dict[str, Any]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
 from motions.base.errors import UserError
-from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller
+from rollouts.control.actor_critic import (
+    ActorCritic,
+    ActorCriticConfig,
+    actor_critic_arrays,
+    load_actor_critic_arrays,
+    load_controller,
+)
 
 LOAD_PATH = "load_path"
 SEED = "controller_seed"
@@ -61,18 +66,7 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores the result of `get_state()`. RLlib's own method would round the float64 statistics to float32."""
-        load_arrays(self.controller, state)
-
-
-def actor_critic_arrays(controller: ActorCritic) -> dict[str, np.ndarray]:
-    """Copies of weights and statistics by name."""
-    return {name: value.detach().cpu().numpy().copy() for name, value in controller.state_dict().items()}
-
-
-def load_arrays(controller: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
-    """Loads the result of `actor_critic_arrays`; names and shapes must match."""
-    # Arrays from the object store are read-only, which from_numpy warns about.
-    controller.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+        load_actor_critic_arrays(self.controller, state)
 
 
 def settings_of(config: Any) -> Any:

@@ -9,12 +9,12 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from cluster.rllib.control import ControlAlgorithm, ControlConfig
 from cluster.rllib.learner import ControlLearner, Peers
 from cluster.rllib.module import settings_of
-from envs.mujoco.vector_environment import DeepMimicVectorEnv
+from envs.settings import DeepMimicSettings
+from envs.task.imitation_task import ImitationTask
 from learners.world_model.learner import WorldModelLearner, sampler_options
 from learners.world_model.settings import WorldModelSettings
 from motions.base.errors import UserError
 from rollouts.control.actor_critic import ActorCritic
-from rollouts.control.environments import make_control_env
 
 
 class WorldModelTorchLearner(ControlLearner):
@@ -24,10 +24,8 @@ class WorldModelTorchLearner(ControlLearner):
         """Creates the `WorldModelLearner`."""
         config = self.config
         assert isinstance(config, WorldModelConfig)
-        env = make_control_env(str(config.env), 1, dict(config.env_config)).unwrapped
-        assert isinstance(env, DeepMimicVectorEnv)
-        env.close()
-        return WorldModelLearner(controller, env.task, settings, seed, config.num_iterations)
+        task = ImitationTask(DeepMimicSettings.model_validate(dict(config.env_config)), 1)
+        return WorldModelLearner(controller, task, settings, seed, config.num_iterations)
 
 
 class WorldModelConfig(ControlConfig):

@@ -35,7 +35,7 @@ JOBS = {
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",
     "trpo": "jobs.configs.trpo:TRPOJobConfig",
-    "world_model": "jobs.configs.world_model:WorldModelConfig",
+    "world_model": "jobs.configs.world_model:WorldModelJobConfig",
     "balance": "jobs.configs.balance:BalanceConfig",
 }
 """Job -> its configuration model."""

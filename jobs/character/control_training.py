@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from cluster.records.run import Run, cluster_of, open_run
 from cluster.run.training_loop import to_arrays, to_tensors
 from jobs.configs.trpo import ActorCriticSettings, RunnerSettings, TRPOJobConfig
-from jobs.configs.world_model import WorldModelConfig
+from jobs.configs.world_model import WorldModelJobConfig
 from jobs.report.from_training import ChartsOf, write_training_report
-from rollouts.control.actor_critic import CONTROLLER_FILE, ActorCritic, save_controller
+from rollouts.control.actor_critic import (
+    CONTROLLER_FILE,
+    ActorCritic,
+    ActorCriticConfig,
+    load_actor_critic_arrays,
+    load_controller,
+    save_controller,
+)
 
 
 class ControlAlgorithm(Protocol):
@@ -121,19 +127,31 @@ class Iterations:
 
     def write(self, folder: Path, weights: Mapping[str, np.ndarray]) -> Path:
         """Writes a controller with these weights; returns its path."""
-        load_weights(self.network, weights)
+        load_actor_critic_arrays(self.network, weights)
         about = {**self._about, "timesteps": self.algorithm.num_steps}
         return save_controller(folder, self.network, self._schema, json.loads(json.dumps(about, default=str)))
 
 
-def load_weights(network: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
-    """Loads the result of `ControlAlgorithm.weights` into a network of the same shape."""
-    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+def first_controller(
+    config: TRPOJobConfig | WorldModelJobConfig, schema: Mapping[str, Any], spaces: tuple[int, int]
+) -> ActorCritic:
+    """The controller that training starts from: that of a file, or one with random weights.
+
+    Args:
+        schema: of the environment's observations, which the file's has to equal.
+        spaces: numbers of observations and of actions.
+
+    Raises:
+        UserError: the file is no controller, or was made for other observations.
+    """
+    if config.run.load_sft_pretrain is not None:
+        return load_controller(config.run.load_sft_pretrain, schema).controller
+    return ActorCritic(ActorCriticConfig(*spaces, **controller_shape(config.network)), config.run.seed)
 
 
 @contextmanager
 def opened_training(
-    config: TRPOJobConfig | WorldModelConfig,
+    config: TRPOJobConfig | WorldModelJobConfig,
     schema: Mapping[str, Any],
     iterations: int,
     build: Callable[[], ControlAlgorithm],
@@ -170,11 +188,6 @@ def report_on(
     report = write_training_report(opened.path, title, shown, charts)
     iterations, file = algorithm.finished_iterations, opened.path / CONTROLLER_FILE
     print(f"{algorithm.num_steps} steps, {iterations} iterations: {file}\nreport: {report}")
-
-
-def num_iterations(wanted_steps: int, steps_per_batch: int, num_envs: int) -> int:
-    """Approximate number of iterations: steps that only reset environments do not count as steps."""
-    return math.ceil(wanted_steps / (-(-steps_per_batch // num_envs) * num_envs))
 
 
 def controller_shape(network: ActorCriticSettings) -> dict[str, Any]:

@@ -28,10 +28,9 @@ from rewards.evaluation.character import (
     table_text,
 )
 from rewards.evaluation.settings import ControlEvaluationSettings
-from rollouts.control.actor_critic import LoadedController, load_controller
+from rollouts.control.actor_critic import CONTROLLER_FILE, LoadedController, load_controller
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
-CONTROLLER = "controller.safetensors"
 IMITATION_PHASES = (0.0, 0.35, 0.7)
 IMITATION_S = 10.0
 CHECKED_MOTION = "walk"
@@ -93,8 +92,8 @@ def load(config: DeepMimicConfig) -> LoadedController:
     """
     motion = config.character.motion[0]
     path = config.run.controller or RESULTS / f"deepmimic_{motion}"
-    if config.run.controller is None and not (path / CONTROLLER).is_file():
-        known = sorted(folder.parent.name.removeprefix("deepmimic_") for folder in RESULTS.glob(f"*/{CONTROLLER}"))
+    if config.run.controller is None and not (path / CONTROLLER_FILE).is_file():
+        known = sorted(folder.parent.name.removeprefix("deepmimic_") for folder in RESULTS.glob(f"*/{CONTROLLER_FILE}"))
         raise UserError(f"no controller ships for {motion} in {RESULTS} (there are: {', '.join(known) or 'none'})")
     return load_controller(path)
 

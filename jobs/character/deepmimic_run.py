@@ -12,25 +12,25 @@ from typing import Any
 
 import yaml
 
-from cluster.records.opening import inspect
+from cluster.records.opening import differing_options, inspect
 from cluster.records.run import cluster_of
 from cluster.records.run_directory import RunDirectory
 from cluster.settings import RunSettings
 from jobs.character import sft_training, trpo_training, world_model_training
-from jobs.character.controller_evaluation import CONTROLLER, evaluate_controller, load, show_evaluation, task_of
+from jobs.character.controller_evaluation import evaluate_controller, load, show_evaluation, task_of
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import CloneEvaluationSettings, SFTConfig, SFTRunSettings
 from jobs.configs.trpo import ControlRunSettings, TRPOJobConfig, TRPORunSettings
 from jobs.configs.world_model import (
     ImaginedCharacterSettings,
-    WorldModelConfig,
+    WorldModelJobConfig,
     WorldModelProcessSettings,
     WorldModelRunSettings,
 )
 from jobs.report.from_control import write_control_report
 from motions.base.atomic import atomic_write
-from motions.settings import Settings, flat_values, options_of, spellings_of
+from motions.settings import Settings, options_of, spellings_of
 from rewards.evaluation.character import CharacterPolicy, ExpertPolicy, controller_policy
 from rollouts.control.actor_critic import load_controller
 
@@ -79,7 +79,8 @@ def train(config: DeepMimicConfig) -> None:
         stages.forget(*again)
         with cluster_of(config.cluster, needed_cpus(config)):
             for name in config.trainings:
-                stages.run(name, functools.partial(TRAININGS[name], config, directory.path))
+                options_of_stage, training = TRAININGS[name]
+                stages.run(name, functools.partial(training, options_of_stage(config, directory.path)))
             stages.run("evaluation", lambda: evaluate_run(config, directory.path))
         print(f"report: {write_control_report(directory.path)}")
     finally:
@@ -114,9 +115,12 @@ def outdated_stages(config: DeepMimicConfig) -> tuple[str, ...]:
     path = config.run.save_dir / "config.yaml"
     if not path.is_file():
         return ()
-    before, now = flat_values(DeepMimicConfig, yaml.safe_load(path.read_text(encoding="utf-8"))), config.flat()
-    options = options_of(DeepMimicConfig).values()
-    changed = {option.affects for option in options if before.get(option.flag) != now[option.flag]}
+    before, options = yaml.safe_load(path.read_text(encoding="utf-8")), options_of(DeepMimicConfig)
+    changed = {
+        options[name].affects
+        for name in differing_options(before, config)
+        if not any(name == part or name.startswith(f"{part}.") for part in config.unheard)
+    }
     if "length" in changed:
         return ("trpo", "evaluation")
     return ("evaluation",) if "evaluation" in changed else ()
@@ -175,29 +179,6 @@ def clone_config(config: DeepMimicConfig, folder: Path) -> SFTConfig:
     )
 
 
-def clone(config: DeepMimicConfig, folder: Path) -> None:
-    """The cloning, in `clone/`."""
-    sft_training.run(clone_config(config, folder))
-
-
-def reinforce(config: DeepMimicConfig, folder: Path) -> None:
-    """The reinforcement learning, in `trpo/`."""
-    trpo_training.run(trpo_config(config, folder))
-
-
-def train_by_model(config: DeepMimicConfig, folder: Path) -> None:
-    """The training by a world model, in `world_model/`."""
-    world_model_training.run(world_model_config(config, folder))
-
-
-TRAININGS: dict[str, Callable[[DeepMimicConfig, Path], None]] = {
-    "clone": clone,
-    "world_model": train_by_model,
-    "trpo": reinforce,
-}
-"""Stages of `DeepMimicConfig.trainings`; each leaves a folder of its name."""
-
-
 def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     """The options of the reinforcement learning, which starts from the controller of the stage before it."""
     place = {"save_dir": folder / "trpo", "load_sft_pretrain": folder / config.trainings[0]}
@@ -210,14 +191,14 @@ def trpo_config(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
     )
 
 
-def world_model_config(config: DeepMimicConfig, folder: Path) -> WorldModelConfig:
+def world_model_config(config: DeepMimicConfig, folder: Path) -> WorldModelJobConfig:
     """The options of the training by a world model."""
-    values = run_options(config, WorldModelConfig)
+    values = run_options(config, WorldModelJobConfig)
     # How often to evaluate and how to choose the best controller are the training's own defaults.
     own = ("save_interval", "best_metric", "best_mode")
     values = {name: value for name, value in values.items() if name not in own}
     place = {"save_dir": folder / "world_model", "num_steps": config.run.model_timesteps}
-    return WorldModelConfig(
+    return WorldModelJobConfig(
         run=WorldModelRunSettings.model_validate(values | place),
         character=ImaginedCharacterSettings.model_validate(config.task_settings.model_dump()),
         world_model=config.world_model,
@@ -228,12 +209,21 @@ def world_model_config(config: DeepMimicConfig, folder: Path) -> WorldModelConfi
     )
 
 
+TRAININGS: dict[str, tuple[Callable[[DeepMimicConfig, Path], Any], Callable[[Any], None]]] = {
+    "clone": (clone_config, sft_training.run),
+    "world_model": (world_model_config, world_model_training.run),
+    "trpo": (trpo_config, trpo_training.run),
+}
+"""Stages of `DeepMimicConfig.trainings`, each the options of a training and the training; it leaves a folder of the
+stage's name."""
+
+
 def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
     """The last stage: writes `evaluation.json`, and the motions that the report shows."""
     *before, last = config.trainings
     # A clone that nothing trained further stays what it is called.
     folders = {"clone" if last == "clone" else "trained": last, **{name.replace("_", " "): name for name in before}}
-    loaded = {name: load_controller(folder / place / CONTROLLER) for name, place in folders.items()}
+    loaded = {name: load_controller(folder / place) for name, place in folders.items()}
     policies: dict[str, CharacterPolicy] = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
     if "clone" in config.trainings:
         policies["expert"] = ExpertPolicy(config.demonstrations)

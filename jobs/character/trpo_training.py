@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import torch
-from gymnasium.vector import VectorEnv
 
 from cluster.records.opening import inspect
 from cluster.run.training_loop import train
@@ -14,8 +13,7 @@ from jobs.character import control_training
 from jobs.character.control_training import (
     ControlAlgorithm,
     Iterations,
-    controller_shape,
-    num_iterations,
+    first_controller,
     opened_training,
     report_on,
 )
@@ -23,7 +21,7 @@ from jobs.configs.trpo import TRPOJobConfig
 from jobs.report.from_control import trpo_charts
 from learners.trpo.learner import TRPOLearner
 from learners.trpo.training import ControlTraining
-from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller
+from rollouts.control.actor_critic import ActorCritic
 from rollouts.control.environments import make_control_env, observation_schema
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
 
@@ -60,7 +58,7 @@ def run(config: TRPOJobConfig) -> None:
 
 def iterations_of(config: TRPOJobConfig) -> int:
     """Approximate number of iterations."""
-    return num_iterations(config.run.num_steps, config.trpo.steps_per_batch, config.processes.num_envs)
+    return config.processes.iterations(config.run.num_steps, config.trpo.steps_per_batch)
 
 
 def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
@@ -71,17 +69,9 @@ def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
     """
     env = make_control_env(config.environment.gymnasium_id, 1, config.environment_options)
     schema = observation_schema(env)
-    if config.run.load_sft_pretrain is not None:
-        network = load_controller(config.run.load_sft_pretrain, schema).controller
-    else:
-        network = new_actor_critic(config, env)
+    network = first_controller(config, schema, spaces_of(env))
     env.close()
     return schema, network
-
-
-def new_actor_critic(config: TRPOJobConfig, env: VectorEnv) -> ActorCritic:
-    """A controller with random weights."""
-    return ActorCritic(ActorCriticConfig(*spaces_of(env), **controller_shape(config.network)), config.run.seed)
 
 
 def local_training(config: TRPOJobConfig, network: ActorCritic) -> ControlAlgorithm:
@@ -131,7 +121,7 @@ def describe(config: TRPOJobConfig) -> str:
     opening = inspect(config.opened_run, config=config)
     schema, network = prepare(config)
     processes, start = config.processes, config.run.load_sft_pretrain
-    steps = -(-config.trpo.steps_per_batch // processes.num_envs)
+    steps = processes.steps_each(config.trpo.steps_per_batch)
     policy = sum(parameter.numel() for parameter in network.policy_parameters())
     critic = sum(parameter.numel() for parameter in network.critic_parameters())
     width = network.config.observation_dim + 2 * network.config.action_dim + 4

@@ -16,20 +16,19 @@ from jobs.character import control_training
 from jobs.character.control_training import (
     ControlAlgorithm,
     Iterations,
-    controller_shape,
-    load_weights,
-    num_iterations,
+    first_controller,
     opened_training,
     report_on,
 )
+from jobs.command_line import main as cli
 from jobs.configs.trpo import OWN_ENVIRONMENTS
-from jobs.configs.world_model import WorldModelConfig
+from jobs.configs.world_model import WorldModelJobConfig
 from jobs.report.from_control import world_model_charts
 from learners.trpo.training import ControlTraining
 from learners.world_model.imagination import require_imaginable
 from learners.world_model.learner import WorldModelLearner, sampler_options
 from rewards.evaluation.character import controller_policy, fixed_phases, imitation_episodes, judged
-from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller
+from rollouts.control.actor_critic import ActorCritic, load_actor_critic_arrays
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
 
 CURVES = ("rollout/length", "rollout/reward", "imagined/reward", "imagined/alive", "model/loss")
@@ -38,7 +37,7 @@ EVALUATED_S = 20.0
 ENVIRONMENT = "DeepMimic"
 
 
-def run(config: WorldModelConfig) -> None:
+def run(config: WorldModelJobConfig) -> None:
     """Starts or resumes a training, which writes the best `controller.safetensors` into the run's folder.
 
     Raises:
@@ -69,7 +68,7 @@ class WorldModelIterations(Iterations):
     """Iterations that are evaluated; the best controller so far is what is exported."""
 
     def __init__(
-        self, config: WorldModelConfig, algorithm: ControlAlgorithm, network: ActorCritic, schema: Mapping[str, Any]
+        self, config: WorldModelJobConfig, algorithm: ControlAlgorithm, network: ActorCritic, schema: Mapping[str, Any]
     ) -> None:
         about = {"env_id": ENVIRONMENT, "task": config.character.model_dump(mode="json"), "seed": config.run.seed}
         super().__init__(algorithm, network, config.run.num_steps, schema, about)
@@ -80,7 +79,7 @@ class WorldModelIterations(Iterations):
         """Episodes of the present controller, without and with pushes, from phases of their own; remembers its weights
         if none were better."""
         weights = self.algorithm.weights()
-        load_weights(self.network, weights)
+        load_actor_critic_arrays(self.network, weights)
         choice, task = self._config.choice, judged(self._config.character)
         phases = fixed_phases(choice.eval_episodes) + 0.5 / choice.eval_episodes
         figures: dict[str, list[float]] = {}
@@ -111,12 +110,12 @@ class WorldModelIterations(Iterations):
         return self.write(folder, self.algorithm.weights() if self._best is None else self._best["weights"])
 
 
-def iterations_of(config: WorldModelConfig) -> int:
+def iterations_of(config: WorldModelJobConfig) -> int:
     """Approximate number of iterations."""
-    return num_iterations(config.run.num_steps, config.world_model.steps_per_batch, config.processes.num_envs)
+    return config.processes.iterations(config.run.num_steps, config.world_model.steps_per_batch)
 
 
-def prepare(config: WorldModelConfig) -> tuple[dict[str, Any], ActorCritic]:
+def prepare(config: WorldModelJobConfig) -> tuple[dict[str, Any], ActorCritic]:
     """The environment's schema, and the controller that training starts from.
 
     Raises:
@@ -126,12 +125,10 @@ def prepare(config: WorldModelConfig) -> tuple[dict[str, Any], ActorCritic]:
     env = make_vector_env(config.character, 1, seed=0)
     schema, spaces = env.observation_schema, spaces_of(env)
     env.close()
-    if config.run.load_sft_pretrain is not None:
-        return schema, load_controller(config.run.load_sft_pretrain, schema).controller
-    return schema, ActorCritic(ActorCriticConfig(*spaces, **controller_shape(config.network)), config.run.seed)
+    return schema, first_controller(config, schema, spaces)
 
 
-def local_training(config: WorldModelConfig, network: ActorCritic) -> ControlAlgorithm:
+def local_training(config: WorldModelJobConfig, network: ActorCritic) -> ControlAlgorithm:
     """A training in one process, without Ray."""
     seed = config.run.seed
     env = make_vector_env(config.character, config.processes.num_envs, seed=0)
@@ -141,12 +138,11 @@ def local_training(config: WorldModelConfig, network: ActorCritic) -> ControlAlg
     return ControlTraining(learner, VectorSampler(env, seed, **sampler_options(config.world_model)))
 
 
-def rllib_training(config: WorldModelConfig) -> ControlAlgorithm:
+def rllib_training(config: WorldModelJobConfig) -> ControlAlgorithm:
     """A training by RLlib's algorithm."""
-    from cluster.rllib.world_model import WorldModel
-    from cluster.rllib.world_model import WorldModelConfig as Config
+    from cluster.rllib.world_model import WorldModel, WorldModelConfig
 
-    options = Config().training(**config.world_model.model_dump())
+    options = WorldModelConfig().training(**config.world_model.model_dump())
     options.num_iterations = iterations_of(config)
     built = control_training.rllib_config(
         options,
@@ -161,7 +157,12 @@ def rllib_training(config: WorldModelConfig) -> ControlAlgorithm:
     return built
 
 
-def describe(config: WorldModelConfig) -> str:
+def plan(config: WorldModelJobConfig) -> None:
+    """For `--dry_run`: prints the settings and `describe`."""
+    print(cli.settings_yaml(config) + "\n\n" + describe(config))
+
+
+def describe(config: WorldModelJobConfig) -> str:
     """Description of the training, for `--dry_run`.
 
     Raises:
@@ -171,7 +172,7 @@ def describe(config: WorldModelConfig) -> str:
     opening = inspect(config.opened_run, config=config)
     _, network = prepare(config)
     options, processes = config.world_model, config.processes
-    steps = -(-options.steps_per_batch // processes.num_envs)
+    steps = processes.steps_each(options.steps_per_batch)
     policy = sum(parameter.numel() for parameter in network.policy.parameters())
     runners = processes.num_env_runners or "the driver as"
     return "\n".join(

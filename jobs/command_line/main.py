@@ -80,11 +80,18 @@ class _Sources:
         self.origins.update(dict.fromkeys(values, origin))
 
 
-def later(place: str) -> Callable[[Any], None]:
+def later(place: str, threads: Callable[[Any], int] | None = None) -> Callable[[Any], None]:
     """The function `package.module:name` of a job's settings, imported when it is called: `--help` and mistakes in the
-    options need neither torch nor Ray."""
+    options need neither torch nor Ray.
+
+    Args:
+        threads: of the numeric libraries, which read their number when they are imported, in this process and in those
+            that it starts.
+    """
 
     def call(settings: Any) -> None:
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = str(threads(settings))
         module, _, name = place.partition(":")
         getattr(importlib.import_module(module), name)(settings)
 

@@ -176,6 +176,6 @@ class DeepMimicConfig(CloneTaskSettings):
         groups = {
             "clone": ("cloning", "demonstrations", "workers"),
             "world_model": ("world_model", "run.model_timesteps"),
-            "trpo": ("trpo", "run.num_steps"),
+            "trpo": ("trpo", "run.num_steps", "run.save_interval", "run.best_metric", "run.best_mode"),
         }
         return tuple(group for stage, names in groups.items() if stage not in self.trainings for group in names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -136,6 +137,21 @@ class ActorCriticSettings(Settings):
     that are small and of similar size."""
 
 
+def require_one_shape(network: ActorCriticSettings, start: Path | None) -> None:
+    """Checks that no shape is asked for beside that of the controller to start from.
+
+    Raises:
+        UserError: an option of the shape has another value than its default, which every `config.yaml` lists.
+    """
+    fields = type(network).model_fields
+    shape = [f"{name} {value}" for name in fields if (value := getattr(network, name)) != fields[name].default]
+    if start is not None and shape:
+        raise UserError(
+            f"{', '.join(shape)}: of a new controller, but {start} brings its own; leave it out, or leave out "
+            "load_sft_pretrain"
+        )
+
+
 class RunnerSettings(Settings):
     """Environments of a training, and the processes that step them."""
 
@@ -170,6 +186,14 @@ class RunnerSettings(Settings):
     def needed_cpus(self) -> float:
         """CPUs that the actors reserve."""
         return self.num_env_runners * self.cpus_per_env_runner
+
+    def steps_each(self, steps_per_batch: int) -> int:
+        """Steps that each environment makes in an iteration of at least so many together."""
+        return -(-steps_per_batch // self.num_envs)
+
+    def iterations(self, wanted_steps: int, steps_per_batch: int) -> int:
+        """Approximate number of iterations of a training: steps that only reset environments do not count as steps."""
+        return math.ceil(wanted_steps / (self.steps_each(steps_per_batch) * self.num_envs))
 
 
 class SamplingProcessSettings(RunnerSettings):
@@ -217,7 +241,7 @@ class TRPOJobConfig(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        env_id, start = self.environment.env_id, self.run.load_sft_pretrain
+        env_id = self.environment.env_id
         given = self.character.model_fields_set
         # The config.yaml of an earlier run lists every option; those that are not used have their defaults.
         unused = given == DeepMimicSettings.model_fields.keys() and self.character == DeepMimicSettings()
@@ -227,19 +251,9 @@ class TRPOJobConfig(Settings):
             raise UserError(f"cloning_weight needs an environment with an expert; {env_id} has none")
         if self.cluster.runtime == "local" and (self.processes.num_env_runners or self.processes.num_learners):
             raise UserError("runtime local has no processes: num_env_runners and num_learners must be 0")
+        require_one_shape(self.network, self.run.load_sft_pretrain)
         if self.run.task == "train" and self.run.load_model_path is not None:
             raise UserError("load_model_path is what evaluate plays; a training starts from load_sft_pretrain")
-        # Default values are allowed, for the same reason.
-        shape = [
-            f"{name} {getattr(self.network, name)}"
-            for name, field in ActorCriticSettings.model_fields.items()
-            if getattr(self.network, name) != field.default
-        ]
-        if start is not None and shape:
-            raise UserError(
-                f"{', '.join(shape)}: of a new controller, but {start} brings its own; leave it out, or leave out "
-                "load_sft_pretrain"
-            )
         return self
 
     @property

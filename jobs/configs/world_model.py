@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
 from cluster.settings import ConnectionSettings, SteppedRunSettings
 from envs.settings import DeepMimicSettings, ObservationBlock
-from jobs.configs.trpo import ActorCriticSettings, ControlRunSettings, RunnerSettings
+from jobs.configs.trpo import (
+    ActorCriticSettings,
+    ControlRunSettings,
+    RunnerSettings,
+    TRPORunSettings,
+    require_one_shape,
+)
 from learners.world_model.settings import WorldModelSettings
 from motions.base.errors import UserError
 from motions.settings import Affects, Effect, Settings, redeclared
@@ -31,10 +37,7 @@ class WorldModelRunSettings(ControlRunSettings):
 
     best_metric: str | None = redeclared(ControlRunSettings, "best_metric", "evaluation/score")
 
-    load_sft_pretrain: Annotated[Path | None, Effect("results")] = Field(
-        default=None, validation_alias=AliasChoices("load_sft_pretrain", "pretrained_weight_path")
-    )
-    """Controller to start from. Its shape, statistics and standard deviation are kept."""
+    load_sft_pretrain: Annotated[Path | None, Effect("results")] = redeclared(TRPORunSettings, "load_sft_pretrain")
 
 
 class ImaginedCharacterSettings(DeepMimicSettings):
@@ -68,10 +71,10 @@ class ChoiceSettings(Settings):
     that `jobs.deepmimic` evaluates from, so that its figures chose nothing."""
 
     eval_push_force: float = Field(default=100.0, ge=0)
-    """Newtons of those pushes, one every `push_interval_s` in a random direction."""
+    """Newtons of those pushes, one every four seconds in a random direction."""
 
 
-class WorldModelConfig(Settings):
+class WorldModelJobConfig(Settings):
     """Training of a controller by a world model."""
 
     run: WorldModelRunSettings = WorldModelRunSettings()
@@ -91,7 +94,8 @@ class WorldModelConfig(Settings):
     def _fits(self) -> Self:
         if self.cluster.runtime == "local" and self.processes.num_env_runners:
             raise UserError("runtime local has no processes: num_env_runners must be 0")
-        steps = -(-self.world_model.rollout_steps // self.processes.num_envs)
+        require_one_shape(self.network, self.run.load_sft_pretrain)
+        steps = self.processes.steps_each(self.world_model.rollout_steps)
         if self.world_model.model_window > steps:
             raise UserError(
                 f"model_window is {self.world_model.model_window}; legal: at most the {steps} steps that each of "

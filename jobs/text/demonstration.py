@@ -57,6 +57,11 @@ def check_run(settings: GRPOConfig, *, complete: bool) -> None:
         grpo_run.dry_run(settings)
 
 
+def run(config: DemoConfig) -> None:
+    """Runs the missing parts of the demonstration and reports."""
+    run_with(config, ensure_weights(config.weights_dir))
+
+
 def run_with(config: DemoConfig, weights: dict[str, str]) -> None:
     """Runs the demonstration with given weights: values of `model_path`, `tmr_checkpoint_path` and `judge_path`."""
     settings = run_settings(config, weights)

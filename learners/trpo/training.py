@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rollouts.control.actor_critic import ActorCritic
+from rollouts.control.actor_critic import ActorCritic, actor_critic_arrays
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler
 
@@ -96,7 +96,7 @@ class ControlTraining:
 
     def weights(self) -> dict[str, np.ndarray]:
         """Weights and observation statistics of the controller."""
-        return {name: value.numpy(force=True).copy() for name, value in self.learner.controller.state_dict().items()}
+        return actor_critic_arrays(self.learner.controller)
 
     def reset_environments(self) -> None:
         """Starts new episodes in all environments before the next rollout."""

@@ -181,6 +181,17 @@ class LoadedController:
     path: Path
 
 
+def actor_critic_arrays(controller: ActorCritic) -> dict[str, np.ndarray]:
+    """Copies of weights and statistics by name."""
+    return {name: value.numpy(force=True).copy() for name, value in controller.state_dict().items()}
+
+
+def load_actor_critic_arrays(controller: ActorCritic, arrays: Mapping[str, np.ndarray]) -> None:
+    """Loads the result of `actor_critic_arrays`; names and shapes must match."""
+    # Arrays from Ray's object store are read-only, which from_numpy warns about.
+    controller.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+
+
 def save_controller(
     folder: str | Path,
     controller: ActorCritic,

@@ -16,7 +16,7 @@ from envs.settings import BODY_NAMES, DeepMimicSettings
 from jobs.character import controller_evaluation, deepmimic_run
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
-from jobs.configs.world_model import WorldModelConfig
+from jobs.configs.world_model import WorldModelJobConfig
 from learners.cloning.rounds import new_clone
 from learners.cloning.settings import CloningSettings
 from rollouts.control.actor_critic import load_controller, save_controller
@@ -96,7 +96,7 @@ def test_a_world_model_comes_first_where_it_is_asked_for(tmp_path: Path) -> None
 
 def test_with_a_world_model_the_character_is_one_that_can_be_imagined(tmp_path: Path) -> None:
     config = tiny(tmp_path, **MODEL)
-    imagined = WorldModelConfig()
+    imagined = WorldModelJobConfig()
     assert config.character.observation_blocks == imagined.character.observation_blocks
     assert (
         config.character.push_force == 150.0 == deepmimic_run.world_model_config(config, tmp_path).character.push_force

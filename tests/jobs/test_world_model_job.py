@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.runtime.stopping import Stopped, handled
 from jobs import world_model
 from jobs.character.world_model_training import WorldModelIterations, local_training, prepare
 from jobs.command_line import main as cli
-from jobs.configs.world_model import WorldModelConfig
+from jobs.configs.world_model import WorldModelJobConfig
 from motions.base.errors import UserError
 from rollouts.control.actor_critic import load_controller
 
@@ -28,8 +31,8 @@ SMALL: dict[str, Any] = {
 }
 
 
-def settings(folder: Path, **options: Any) -> WorldModelConfig:
-    return WorldModelConfig.of({**SMALL, "save_dir": folder, **options})
+def settings(folder: Path, **options: Any) -> WorldModelJobConfig:
+    return WorldModelJobConfig.of({**SMALL, "save_dir": folder, **options})
 
 
 def records(folder: Path, name: str = "metrics") -> list[dict[str, float]]:
@@ -71,6 +74,25 @@ def test_processes_train_alike(ray_cluster: Connection, tmp_path: Path) -> None:
     assert records(tmp_path / "runners")[-1]["timesteps"] >= 60
 
 
+def test_a_run_that_is_stopped_before_its_first_evaluation_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = WorldModelIterations.step
+
+    def stop(training: WorldModelIterations) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return made(training)
+
+    monkeypatch.setattr(WorldModelIterations, "step", stop)
+    with pytest.raises(Stopped) as stopped, handled():
+        world_model.run(settings(tmp_path))
+    assert "saved" in stopped.value.saved
+    assert weights(tmp_path)
+    monkeypatch.undo()
+    world_model.run(settings(tmp_path, resume=True))
+    assert records(tmp_path)[-1]["timesteps"] >= 230
+
+
 def test_the_best_controller_is_kept(tmp_path: Path) -> None:
     config = settings(tmp_path)
     schema, network = prepare(config)
@@ -92,7 +114,9 @@ def test_the_best_controller_is_kept(tmp_path: Path) -> None:
 def test_it_starts_from_a_controller(tmp_path: Path) -> None:
     world_model.run(settings(tmp_path / "first", num_timesteps=60))
     start = {"load_sft_pretrain": tmp_path / "first", "hidden_size": 256, "num_layers": 2}
-    world_model.run(settings(tmp_path / "second", num_timesteps=60, initial_log_std=-3.0, **start))
+    with pytest.raises(ValueError, match=r"initial_log_std -3\.0: of a new controller"):
+        settings(tmp_path / "second", initial_log_std=-3.0, **start)
+    world_model.run(settings(tmp_path / "second", num_timesteps=60, **start))
     first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
     assert torch.equal(first["log_std"], second["log_std"]) and first["policy.0.weight"].shape[0] == 16
     assert torch.equal(first["statistics.mean"], second["statistics.mean"])
@@ -115,6 +139,8 @@ def test_what_cannot_be_trained_is_refused_before_the_start(tmp_path: Path) -> N
 
 def test_a_dry_run_says_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--motion", "walk", "--dry_run")
-    assert cli.main(WorldModelConfig, world_model.run, None, "jobs.world_model", plan=world_model.plan, argv=words) == 0
+    assert (
+        cli.main(WorldModelJobConfig, world_model.run, None, "jobs.world_model", plan=world_model.plan, argv=words) == 0
+    )
     shown = capsys.readouterr().out
     assert "folder runs/world-model-walk-0: new" in shown and "iteration: 30 steps of 64 environments" in shown

@@ -15,11 +15,11 @@ import torch
 from ray import tune
 
 from cluster.rllib.control import split_rollouts
-from cluster.rllib.module import LOAD_PATH, SEED, ActorCriticModule, actor_critic_arrays
+from cluster.rllib.module import LOAD_PATH, SEED, ActorCriticModule
 from cluster.rllib.trpo import TRPO, TRPOConfig
 from learners.trpo.learner import TRPOLearner
 from learners.trpo.settings import TRPOSettings
-from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, save_controller
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, actor_critic_arrays, save_controller
 from rollouts.control.environments import make_control_env, observation_schema
 from rollouts.control.vector_sampler import VectorSampler
 from tests.toys.characters.control_toys import ReachVectorEnv

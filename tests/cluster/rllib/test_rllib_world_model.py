@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cluster.rllib.module import SEED, actor_critic_arrays
+from cluster.rllib.module import SEED
 from cluster.rllib.world_model import WorldModel, WorldModelConfig
 from learners.world_model.learner import WorldModelLearner, sampler_options
 from learners.world_model.settings import WorldModelSettings
 from motions.base.errors import UserError
-from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
+from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, actor_critic_arrays
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
 from tests.toys.characters.character_rollouts import BLOCKS, character_env
 
