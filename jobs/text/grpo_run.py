@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cluster.records.opening import inspect
 from cluster.run.algorithm import Algorithm
-from cluster.run.controller import Controller, ScoredGroup
+from cluster.run.controller import Controller
 from cluster.run.plan import Plan, Workload, cluster_resources
 from cluster.run.roles import training_roles
 from cluster.run.session import training_session
@@ -17,22 +17,19 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.report import write_report
 from jobs.report.records import write_rewards
 from jobs.text import grpo_actors
+from jobs.text.grpo_measurement import HackingWatch, Instruments, Measurement, evidence_lines, prepare_instruments
 from jobs.text.grpo_prompts import (
     PromptBatches,
     evaluation_prompts,
     evaluation_source,
-    load_matching_dataset,
-    missing_windows,
     training_prompts,
     training_source,
 )
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
-from motions.skeleton.skeletons import Skeleton
-from rewards.evaluation.comparison import compare, shared_places, write_evaluation
 from rewards.evaluation.prompt_checks import check_prompts
-from rewards.evaluation.text import Evaluation, embed_clips, load_judge, measure
-from rewards.scorers import build_limiting_scorers, build_scorers, described_rewards, reward_terms, rewards_of
+from rewards.evaluation.text import load_judge
+from rewards.scorers import build_limiting_scorers, build_scorers, described_rewards, rewards_of
 from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.diffusion.policy import DiffusionPolicy
@@ -51,10 +48,9 @@ class PreparedRun:
     algorithm: Algorithm
     export: grpo_actors.PolicyExport
     base: PolicyVersion
-    judge: Embedder | None
-    skeleton: Skeleton
-    measure_fid: bool
-    """Whether there are held-out windows of the policy's skeleton to compare with."""
+    instruments: Instruments
+    all_steps: int
+    """Denoising steps of the policy's model."""
 
 
 def run(config: GRPOConfig) -> None:
@@ -111,26 +107,30 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
-    limiting = build_limiting_scorers(config.rewards, policy.skeleton, config.policy).values()
-    networks = [found for scorer in limiting if isinstance(found := getattr(scorer, "embedder", None), Embedder)]
+    limiting = build_limiting_scorers(config.rewards, policy.skeleton, config.policy)
+    networks = {
+        name: found
+        for name, scorer in limiting.items()
+        if isinstance(found := getattr(scorer, "embedder", None), Embedder)
+    }
     judge = load_judge(config.evaluation.judge_path, policy.skeleton, config.policy, config.evaluation.judge_text_model)
-    if judge is not None and any(judge.has_weights_of(network) for network in networks):
+    if judge is not None and any(judge.has_weights_of(network) for network in networks.values()):
         raise UserError(
             f"judge_path {config.evaluation.judge_path}: these are the weights of the reward, which cannot judge what "
             "it trained; give another retrieval model, or none"
         )
     print(f"policy: {loaded.report}")
-    for network in networks:
+    for network in networks.values():
         print(f"reward: {network.report}")
-    fid_lacks = None
     if judge is not None:
         print(f"judge: {judge.report}")
-        if fid_lacks := missing_windows(config, policy.skeleton):
-            print(f"FID is not measured: {fid_lacks}")
+    instruments = prepare_instruments(config, policy.skeleton, judge, networks)
+    for line in evidence_lines(instruments):
+        print(line)
     composed = config.sampling.composite_denoising == "composed"
     max_frames = None if composed else min(policy.network.max_positions - 1, MAX_FRAMES)
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
-        check_prompts(source, chosen, max_frames, limiting, judge)
+        check_prompts(source, chosen, max_frames, limiting.values(), judge)
     encode = functools.partial(prompt_conditions, policy, encoder)
     batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps)
     scorers = build_scorers(config.rewards, policy.skeleton, config.policy)
@@ -148,7 +148,8 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         advantages=functools.partial(grpo_actors.step_advantages, config),
         on_reward_error=config.rewards.on_reward_error,
         export=export,
-        after_evaluation=lambda step: write_report_so_far(config),
+        beside_rewards=instruments.terms,
+        after_evaluation=functools.partial(after_evaluation, config, HackingWatch(config, instruments, held_out)),
     )
     return PreparedRun(
         config=config,
@@ -158,15 +159,15 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         algorithm=algorithm,
         export=export,
         base=PolicyVersion(0, policy.weights()),
-        judge=judge,
-        skeleton=policy.skeleton,
-        measure_fid=judge is not None and fid_lacks is None,
+        instruments=instruments,
+        all_steps=loaded.schedule.num_steps,
     )
 
 
-def write_report_so_far(config: GRPOConfig) -> None:
-    """`report.html` of a run that goes on."""
+def after_evaluation(config: GRPOConfig, watch: HackingWatch, step: int) -> bool:
+    """Writes `report.html` of a run that goes on; whether it should end for signs of hacking."""
     write_report(config.run.save_dir)
+    return watch()
 
 
 def finish(prepared: PreparedRun, controller: Controller) -> None:
@@ -176,41 +177,19 @@ def finish(prepared: PreparedRun, controller: Controller) -> None:
         RunFailed: the learner, a rollout or a reward failed for good; the export is complete if the learner did not.
         UserError: nothing is left to compare, as every prompt lost its group before or after.
     """
-    config, judge = prepared.config, prepared.judge
+    config = prepared.config
     final = controller.final_policy()
     # First of all: a measurement that fails must not cost the training its result.
     print(f"trained policy: {prepared.export.finish(final, config.run.save_dir)}")
-
-    def judged(version: PolicyVersion) -> list[ScoredGroup]:
-        return controller.judge(prepared.batches.evaluation(version.number), controller.runtime.put(version))
-
-    groups_before, groups_after = (
-        {group.request.prompt_index: group for group in groups}
-        for groups in (judged(prepared.base), controller.final_groups or judged(final))
+    measurement = Measurement(
+        config,
+        prepared.instruments,
+        prepared.batches,
+        controller,
+        own_steps=prepared.workload.denoising_steps,
+        all_steps=prepared.all_steps,
     )
-    places = shared_places(groups_before, groups_after)
-
-    def measured(groups: dict[int, ScoredGroup]) -> Evaluation:
-        chosen = [groups[place] for place in places]
-        motions = [controller.motions(group) for group in chosen]
-        return measure(motions, [group.rewards for group in chosen], prepared.skeleton, judge)
-
-    before, after = measured(groups_before), measured(groups_after)
-    real = None
-    if judge is not None and prepared.measure_fid:
-        items = load_matching_dataset(config, prepared.skeleton).items("test")
-        real = embed_clips(judge, [item.features for item in items])
-    changes = compare(before, after, reward_terms(config.rewards), real)
-    write_evaluation(config.run.save_dir, before, after, changes, prepared.skeleton, _sampler_words(config, prepared))
-    for change in changes:
-        print(f"{change.name:<18} {change.before:.4g} -> {change.after:.4g}")
-
-
-def _sampler_words(config: GRPOConfig, prepared: PreparedRun) -> str:
-    denoising = config.sampling.evaluation
-    steps = denoising.sampling_steps or prepared.workload.denoising_steps
-    kind = f"{denoising.sampler} (eta {denoising.eta:g})" if denoising.eta else "deterministic"
-    return f"{steps} {kind} denoising steps, guidance {denoising.guidance_scale:g}"
+    measurement.write(prepared.base, final)
 
 
 def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolicy) -> Workload:

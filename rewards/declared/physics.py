@@ -57,10 +57,10 @@ PHYSICS = RewardDeclaration(
     weight=lambda own: own.beta_p if own.use_physics_reward else 0.0,
     terms={
         "physics": Term("Physics reward R_phy"),
-        "skate": Term("Squared sliding speed of standing feet, (m/s)^2", "lower", own_scale=True),
-        "jerk": Term("Mean jerk in units of jerk_scale", "lower", own_scale=True),
+        "skate": Term("Squared sliding speed of standing feet, (m/s)^2", "lower", own_scale=True, like_real=True),
+        "jerk": Term("Mean jerk in units of jerk_scale", "lower", own_scale=True, like_real=True),
         "joint_speed": Term("Mean joint speed, metres per second", "neutral", own_scale=True),
-        "skating_ratio": Term("Share of frames with a sliding foot", "lower", own_scale=True),
+        "skating_ratio": Term("Share of frames with a sliding foot", "lower", own_scale=True, like_real=True),
         "speed_gate": Term("Factor of R_phy against frozen motion", "neutral", own_scale=True),
         "contact_share": Term("Share of frames a foot stands", "neutral", own_scale=True),
         "contact_denied": Term("Share of standing feet that the motion denies", "lower"),
