@@ -18,7 +18,9 @@ from cluster.runtime.ray_job import in_ray_job
 from cluster.settings import RunSettings
 from motions.settings import (
     Settings,
+    SettingsT,
     changeable_options,
+    kept_values,
     options_of,
     retired_options,
     spelled_options,
@@ -193,7 +195,7 @@ def move_aside(path: Path) -> None:
 
 def changed_options(before: Mapping[str, Any], config: Settings) -> dict[str, str]:
     """Options that affect results and differ from those of a `config.yaml`, which may be nested or flat: flag -> what
-    changed. An option that the file does not know yet has not changed where it has its default."""
+    changed. An option that the file does not know yet has not changed where it means what there was before it."""
     kind, now = type(config), config.by_path()
     then: dict[str, Any] = {}
     changed = {}
@@ -205,11 +207,19 @@ def changed_options(before: Mapping[str, Any], config: Settings) -> dict[str, st
     for path in now.keys() - changeable_options(config):
         option = options_of(kind)[path]
         if path not in then:
-            if option.of(config) != option.field.get_default(call_default_factory=True):
+            if option.of(config) != option.before:
                 changed[option.flag] = f"is new ({now[path]})"
         elif then[path] != now[path]:
             changed[option.flag] = f"was {then[path]}, is {now[path]}"
     return dict(sorted(changed.items()))
+
+
+def as_begun(settings: RunSettings, config: SettingsT) -> SettingsT:
+    """The options of a run that is resumed, where defaults have changed since it began; others are as they are."""
+    path = settings.save_dir / CONFIG
+    if not settings.resume or not path.is_file():
+        return config
+    return kept_values(config, yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def config_sha256(config: Settings) -> str:

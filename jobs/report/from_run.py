@@ -213,8 +213,8 @@ def _evaluation_note(evaluation: dict[str, Any]) -> str:
     return (
         f"{evaluation['num_prompts']} held-out prompts{different} with {evaluation['num_seeds']} fixed seeds each, "
         f"{evaluation['sampler']}. Intervals: paired bootstrap over clips and their texts.{caution} Green and red mark "
-        f"changes whose interval excludes 0{'; a judge never was a reward' if judged else ''}. A kinematic figure is better "
-        "where it is nearer to that of real motions of the same prompts."
+        f"changes whose interval excludes 0{'; a judge never was a reward' if judged else ''}. A kinematic figure is "
+        "better where it is nearer to that of real motions of the same prompts."
     )
 
 

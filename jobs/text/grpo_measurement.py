@@ -165,8 +165,11 @@ def other_samplings(config: GRPOConfig, num_steps: int) -> list[tuple[str, str, 
 def sampler_words(denoising: Denoising, num_steps: int) -> str:
     """A way of denoising for the report."""
     kind = f"{denoising.sampler} (eta {denoising.eta:g})" if denoising.eta else "deterministic"
-    steps = denoising.sampling_steps or num_steps
-    return f"{steps} {kind} denoising steps, guidance {denoising.guidance_scale:g}"
+    return _brief_words(denoising, num_steps).replace("steps", f"{kind} denoising steps")
+
+
+def _brief_words(denoising: Denoising, num_steps: int) -> str:
+    return f"{denoising.sampling_steps or num_steps} steps, guidance {denoising.guidance_scale:g}"
 
 
 class Measurement:
@@ -219,8 +222,9 @@ class Measurement:
         changes = compare(before, after, terms, windows, real=aims, clips=clips)
         own = config.sampling.evaluation
         words = sampler_words(own, self._own_steps)
+        brief = _brief_words(own, self._own_steps)
         rows = [
-            SamplerRow(policy, words, "of the evaluation, and of jobs.generate", evaluation)
+            SamplerRow(policy, brief, "of the evaluation, and of jobs.generate", evaluation)
             for policy, evaluation in ((BASE, before), (TUNED, after))
         ]
         for policy, note, denoising in other_samplings(config, self._all_steps):
@@ -228,7 +232,7 @@ class Measurement:
             kept = [place for place in places if place in found]
             if kept:
                 evaluation = self._measured(found, kept)
-                rows.append(SamplerRow(policy, sampler_words(denoising, self._all_steps), note, evaluation))
+                rows.append(SamplerRow(policy, _brief_words(denoising, self._all_steps), note, evaluation))
         left_out = config.prompts.leave_out_clips
         further = {
             "caution": Resamples([prompt.text for prompt in before.prompts], clips).caution,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from cluster.records.opening import inspect
+from cluster.records.opening import as_begun, inspect
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller
 from cluster.run.plan import Plan, Workload, cluster_resources
@@ -22,13 +22,18 @@ from jobs.text.grpo_prompts import (
     PromptBatches,
     evaluation_prompts,
     evaluation_source,
+    load_matching_dataset,
     training_prompts,
     training_source,
 )
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
+from motions.settings import BUILTIN
+from motions.skeleton.skeletons import Skeleton
+from rewards.declared.physics import BUILTIN_CONSTANTS, PhysicsConstants
 from rewards.evaluation.prompt_checks import check_prompts
 from rewards.evaluation.text import load_judge
+from rewards.physics.calibration import calibrate, read_constants, write_constants
 from rewards.scorers import build_limiting_scorers, build_scorers, described_rewards, rewards_of
 from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
@@ -49,6 +54,8 @@ class PreparedRun:
     export: grpo_actors.PolicyExport
     base: PolicyVersion
     instruments: Instruments
+    constants: PhysicsConstants
+    """Of the physics reward, for this data."""
     all_steps: int
     """Denoising steps of the policy's model."""
 
@@ -56,6 +63,7 @@ class PreparedRun:
 def run(config: GRPOConfig) -> None:
     """Trains, evaluates, exports and reports."""
     prepared = prepare(config)
+    config = prepared.config
     session = training_session(
         config.cluster,
         config.run,
@@ -67,6 +75,7 @@ def run(config: GRPOConfig) -> None:
     )
     with session as controller:
         write_rewards(config.run.save_dir, described_rewards(config.rewards))
+        write_constants(config.run.save_dir, prepared.constants)
         controller.run()
         finish(prepared, controller)
     print(f"report: {write_report(config.run.save_dir)}")
@@ -80,6 +89,7 @@ def dry_run(config: GRPOConfig) -> None:
         StartError: the cluster, or this machine where there is none, is too small.
     """
     prepared = prepare(config)
+    config = prepared.config
     print(cli.settings_yaml(config))
     print(f"\nsave_dir {config.run.save_dir}: {inspect(config.run, config=config)}")
     print(f"{len(prepared.batches.prompts)} prompts to learn on, {len(prepared.batches.held_out)} to measure with")
@@ -98,6 +108,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     Raises:
         UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
+    config = as_begun(config.run, config)
     inspect(config.run, config=config)
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
@@ -107,7 +118,9 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
-    limiting = build_limiting_scorers(config.rewards, policy.skeleton, config.policy)
+    constants = physics_constants(config, policy.skeleton)
+    rewards = config.rewards.model_copy(update={"physics": config.rewards.physics.model_copy(update=asdict(constants))})
+    limiting = build_limiting_scorers(rewards, policy.skeleton, config.policy)
     networks = {
         name: found
         for name, scorer in limiting.items()
@@ -133,7 +146,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         check_prompts(source, chosen, max_frames, limiting.values(), judge)
     encode = functools.partial(prompt_conditions, policy, encoder)
     batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps)
-    scorers = build_scorers(config.rewards, policy.skeleton, config.policy)
+    scorers = build_scorers(rewards, policy.skeleton, config.policy)
     roles = training_roles(
         config.cluster,
         functools.partial(grpo_actors.build_rollout_worker, config),
@@ -160,8 +173,25 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         export=export,
         base=PolicyVersion(0, policy.weights()),
         instruments=instruments,
+        constants=constants,
         all_steps=loaded.schedule.num_steps,
     )
+
+
+def physics_constants(config: GRPOConfig, skeleton: Skeleton) -> PhysicsConstants:
+    """The constants of the physics reward: those that are given, else those that the run has kept, else measured on the
+    training data; of the built-in data where there is no other. Says what was measured."""
+    own, kept = config.rewards.physics, read_constants(config.run.save_dir) if config.run.resume else None
+    if kept is not None or config.data.dataset == BUILTIN or own.is_calibrated:
+        return own.over(kept or BUILTIN_CONSTANTS)
+    try:
+        found = own.over(calibrate(load_matching_dataset(config, skeleton).items("train"), skeleton))
+    except ValueError as error:
+        print(f"the physics reward has the constants of the built-in data: {error}")
+        return own.constants
+    words = ", ".join(f"{name} {value:g}" for name, value in asdict(found).items())
+    print(f"the physics reward, measured on {config.data.dataset}: {words}")
+    return found
 
 
 def after_evaluation(config: GRPOConfig, watch: HackingWatch, step: int) -> bool:

@@ -27,7 +27,7 @@ from tests.toys.synthetic_motion import walking_joints
 
 FPS = HUMANML3D.fps
 L_ANKLE, L_TOE, R_ANKLE, R_TOE = HUMANML3D.foot_joints
-SETTINGS = PhysicsSettings(skate_free_speed=0.0)
+SETTINGS = PhysicsSettings(skate_free_speed=0.0, swing_exemption="cliff")
 
 
 def standing(num_frames: int = 21) -> torch.Tensor:
