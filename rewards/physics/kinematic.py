@@ -89,8 +89,8 @@ def skate_loss(
     """L_skate [N], (m/s)^2: mean squared sliding speed beyond `free_speed` of standing feet; 0 where none stands.
 
     With a swing speed s, a foot at the speed e costs e^2 * (1 - o + o * f(e)), where f(e) = 1 / sqrt(1 + (e/s)^4), and
-    o in [0, 1] says how well the other foot stands: f of its speed, and 0 if it is in the air. That is about e^2 for slow
-    feet and where both slide, and at most s^2 beside a foot that stands, as in walking. The cost never falls when
+    o in [0, 1] says how well the other foot stands: f of its speed, and 0 if it is in the air. That is about e^2 for
+    slow feet and where both slide, and at most s^2 beside a foot that stands, as in walking. The cost never falls when
     either foot gets faster.
 
     Args:
