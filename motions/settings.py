@@ -47,6 +47,18 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptOnResume:
+    """Marks a field of a better default than earlier versions had: a run of theirs that goes on keeps its own value.
+
+    Example:
+        swing_exemption: Annotated[str, KeptOnResume("cliff")] = "smooth"
+    """
+
+    before: object
+    """The value that a file from before the field existed implies."""
+
+
+@dataclass(frozen=True, slots=True)
 class Retired:
     """An option of earlier versions that had one legal value: files and commands that say it are still read."""
 
@@ -198,6 +210,16 @@ class Option:
         if marks:
             return cast("Affects", marks[-1])
         return cast("Affects", self.owner.affects if "affects" in vars(self.owner) else "results")
+
+    @property
+    def kept(self) -> list[KeptOnResume]:
+        """Its mark of that name, if it has one."""
+        return [mark for mark in self.field.metadata if isinstance(mark, KeptOnResume)]
+
+    @property
+    def before(self) -> Any:
+        """What a file that does not know the option means."""
+        return self.kept[0].before if self.kept else self.field.get_default(call_default_factory=True)
 
     @property
     def doc(self) -> str:
@@ -365,6 +387,30 @@ def nested_values(config: type[Settings], values: Mapping[str, Any]) -> dict[str
         nested[name] = values[name] if name in values else nested_values(group, inner)
     own = {path: value for path, value in values.items() if "." not in path and path not in nested}
     return nested | own
+
+
+def kept_values(config: SettingsT, before: Mapping[str, Any]) -> SettingsT:
+    """The settings of a run that goes on, in which fields marked `KeptOnResume` that nobody set have their old values.
+
+    Args:
+        before: the run's `config.yaml`, nested, flat or mixed.
+    """
+    then = {path: value for _, path, value in spelled_options(type(config), before) if path is not None}
+    for path, option in options_of(type(config)).items():
+        marks = option.kept
+        *groups, name = path.split(".")
+        owner = functools.reduce(getattr, groups, cast("Any", config))
+        if marks and name not in owner.model_fields_set:
+            value = then.get(path, marks[0].before)
+            if value != getattr(owner, name):
+                config = _with_value(config, path, value)
+    return config
+
+
+def _with_value(config: SettingsT, path: str, value: object) -> SettingsT:
+    group, _, inner = path.partition(".")
+    changed = _with_value(getattr(config, group), inner, value) if inner else value
+    return config.model_copy(update={group: changed})
 
 
 def flat_values(config: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:

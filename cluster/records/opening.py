@@ -18,7 +18,9 @@ from cluster.runtime.ray_job import in_ray_job
 from cluster.settings import RunSettings
 from motions.settings import (
     Settings,
+    SettingsT,
     changeable_options,
+    kept_values,
     options_of,
     retired_options,
     spelled_options,
@@ -204,17 +206,25 @@ def changed_options(before: Mapping[str, Any], config: Settings) -> dict[str, st
 
 def differing_options(before: Mapping[str, Any], config: Settings) -> dict[str, str]:
     """All options that differ from those of a `config.yaml`: dotted path -> what changed. An option that the file does
-    not know yet has not changed where it has its default."""
+    not know yet has not changed where it means what there was before it."""
     now = config.by_path()
     then = {path: value for _, path, value in spelled_options(type(config), before) if path is not None}
     changed = {}
     for path, option in options_of(type(config)).items():
         if path not in then:
-            if option.of(config) != option.field.get_default(call_default_factory=True):
+            if option.of(config) != option.before:
                 changed[path] = f"is new ({now[path]})"
         elif then[path] != now[path]:
             changed[path] = f"was {then[path]}, is {now[path]}"
     return changed
+
+
+def as_begun(settings: RunSettings, config: SettingsT) -> SettingsT:
+    """The options of a run that is resumed, where defaults have changed since it began; others are as they are."""
+    path = settings.save_dir / CONFIG
+    if not settings.resume or not path.is_file():
+        return config
+    return kept_values(config, yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def config_sha256(config: Settings) -> str:

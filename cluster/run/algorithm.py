@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from rewards.messages import Mixed, RewardTerms
-from rollouts.messages import PolicyVersion, RolloutRequest
+from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
 
 
 class BatchSource(Protocol):
@@ -61,5 +61,7 @@ class Algorithm:
     on_reward_error: Literal["fail", "drop_group"] = "fail"
     export: Callable[[PolicyVersion, Path], None] | None = None
     """Writes the policy's files into a checkpoint's folder."""
-    after_evaluation: Callable[[int], None] | None = None
-    """Called with the step after an evaluation has been recorded."""
+    beside_rewards: Callable[[GroupMotions], dict[str, np.ndarray]] | None = None
+    """Further terms [N] of a group's motions in evaluations, which nothing is trained on."""
+    after_evaluation: Callable[[int], bool | None] | None = None
+    """Called with the step after an evaluation has been recorded; whether the training ends there."""

@@ -29,6 +29,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from cluster.records.run import Run
 from cluster.run import step_metrics
 from cluster.run.algorithm import Algorithm
@@ -111,6 +113,8 @@ class Controller:
         self._version_number = -1
         self._version: Output | None = None
         self._learner_deaths: dict[int, int] = {}
+        self._ended = False
+        """Whether an evaluation ended the training before its last step."""
 
     def start(self) -> None:
         """Builds all actors and restores the learner's state at the last commit.
@@ -154,7 +158,7 @@ class Controller:
                 left = self.step < self._settings.num_steps
                 if left and self._evaluation_is_due() and not self._directory.evaluated(self.step):
                     self._evaluate()
-                while self.step < self._settings.num_steps:
+                while self.step < self._settings.num_steps and not self._ended:
                     self._train()
                     self._after_update()
                 if not self._directory.evaluated(self.step):
@@ -175,6 +179,26 @@ class Controller:
             return self.collect(self.dispatch(requests, version, "judgement"), "judgement")
         except CallFailed as failed:
             raise RunFailed(str(failed), failed.cause) from failed
+
+    def score(self, motions: Sequence[GroupMotions], purpose: str) -> list[Mixed | None]:
+        """Rewards of motions that no policy of this run made; None for those that a reward cannot score."""
+        calls = [
+            tuple(
+                self.runtime.submit(reward_role(name), "score", group, label=f"reward {name} of {purpose}")
+                for name in self._algorithm.scorers
+            )
+            for group in motions
+        ]
+        for _ in self.runtime.wait([call for scores in calls for call in scores], between=stopping.check):
+            pass
+        rewards: list[Mixed | None] = []
+        for group, scores in zip(motions, calls, strict=True):
+            try:
+                rewards.append(self._combined(scores, group.prompt.text))
+            except RewardError as error:
+                logger.warning("one of %s has no rewards: %s", purpose, error)
+                rewards.append(None)
+        return rewards
 
     def final_policy(self) -> PolicyVersion:
         """The policy that a finished run evaluates and exports; from the last commit if the learner is lost.
@@ -290,7 +314,7 @@ class Controller:
     def _after_update(self) -> None:
         if self._evaluation_is_due():
             self._evaluate()
-        if self.step == self._settings.num_steps or self.step % self._settings.save_interval == 0:
+        if self._ended or self.step == self._settings.num_steps or self.step % self._settings.save_interval == 0:
             self._checkpoint()
         self._telemetry.finished_step(self.step)
 
@@ -307,9 +331,12 @@ class Controller:
             groups = self.collect(self.dispatch(requests, version, purpose), purpose)
             if not groups:
                 raise CallFailed(f"all {len(requests)} groups of the evaluation were dropped")
-        if self.step == self._settings.num_steps:
-            self.final_groups = groups
+        self.final_groups = groups if self.step == self._settings.num_steps else []
         metrics = step_metrics.evaluation([group.rewards for group in groups])
+        beside: list[dict[str, np.ndarray]] = [{} for _ in groups]
+        if self._algorithm.beside_rewards is not None:
+            beside = [self._algorithm.beside_rewards(self.motions(group)) for group in groups]
+            metrics |= step_metrics.means("evaluation", beside)
         metrics["cluster/dropped_eval_groups"] = float(len(requests) - len(groups))
         metrics["seconds/evaluation"] = self._telemetry.seconds["evaluation"]
         self._record(metrics)
@@ -319,12 +346,15 @@ class Controller:
                 "policy_version": number,
                 "prompts": [group.request.prompt.text for group in groups],
                 "total": [group.rewards.total.tolist() for group in groups],
-                "terms": [{name: term.tolist() for name, term in group.rewards.terms.items()} for group in groups],
+                "terms": [
+                    {name: term.tolist() for name, term in {**group.rewards.terms, **more}.items()}
+                    for group, more in zip(groups, beside, strict=True)
+                ],
             }
         )
         self._telemetry.spans(self.runtime.spans())
         if self._algorithm.after_evaluation is not None:
-            self._algorithm.after_evaluation(self.step)
+            self._ended = self._algorithm.after_evaluation(self.step) is True
         return metrics
 
     def _checkpoint(self) -> None:
@@ -343,14 +373,17 @@ class Controller:
         Raises:
             RewardError: a scorer failed or its terms are not valid.
         """
+        motions, trajectory = group.rollout.outputs
+        rewards = self._combined(group.scores, group.request.prompt.text)
+        return ScoredGroup(group.request, rewards, motions, trajectory)
+
+    def _combined(self, scores: Sequence[Call], prompt_text: str) -> Mixed:
         results: list[RewardTerms] = []
-        for call in group.scores:
+        for call in scores:
             if call.failure is not None:
                 raise RewardError(str(call.failure)) from call.failure
             results.append(self.runtime.result(call.output))
-        rewards = self._algorithm.combine(results, group.request.prompt.text)
-        motions, trajectory = group.rollout.outputs
-        return ScoredGroup(group.request, rewards, motions, trajectory)
+        return self._algorithm.combine(results, prompt_text)
 
     # Restoring and recovering.
 

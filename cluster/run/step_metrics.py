@@ -53,6 +53,12 @@ def evaluation(groups: Sequence[Mixed]) -> dict[str, float]:
     return metrics
 
 
+def means(prefix: str, groups: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Means over samples of what was measured of groups, `prefix/name`."""
+    names = dict.fromkeys(name for group in groups for name in group)
+    return {f"{prefix}/{name}": _mean(group[name] for group in groups if name in group) for name in names}
+
+
 def timings(calls: Sequence[Call], started: float, roles: Mapping[str, Role]) -> dict[str, float]:
     """How the time of the rollout phase was spent.
 

@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -79,6 +79,25 @@ class ForeignFlag:
     """Values that ask for the existing behaviour, `*` for all; any other value is an error."""
     same_as: str | None = None
     """Name of a setting whose value is accepted too."""
+    same_number_as: str | None = None
+    """Name of a setting that must be the same number where the command line gives it; `accepted` is then not asked."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """For `same_number_as`: the number that a value of that setting means; by default the value itself."""
+
+    def accepts(self, value: str, given: Mapping[str, Value]) -> bool:
+        """Whether a value asks for the existing behaviour.
+
+        Args:
+            given: the settings of the command line by their names.
+        """
+        other = given.get(self.same_number_as or "")
+        wanted = self.numbers.get(str(other)) if self.numbers else other
+        if wanted is not None and not isinstance(wanted, list):
+            with suppress(ValueError):
+                return float(value) == float(str(wanted))
+            return False
+        same = self.same_as is not None and given.get(self.same_as) == value
+        return same or "*" in self.accepted or value.lower() in self.accepted
 
 
 def flags_of(config: type[Settings]) -> dict[str, Flag]:
@@ -151,8 +170,7 @@ def read_flags(
             errors.append(_stray_words(option, arguments[taken:], spellings, flags))
     for name, value in seen.items():
         flag = foreign[name]
-        same = flag.same_as is not None and values.get(spellings.get(flag.same_as, "")) == value
-        if same or "*" in flag.accepted or value.lower() in flag.accepted:
+        if flag.accepts(value, {spelling: values[key] for spelling, key in spellings.items() if key in values}):
             notes(f"--{name} {value} changes nothing: {flag.reason}")
         else:
             errors.append(f"--{name} {value} is not supported: {flag.reason}")

@@ -29,9 +29,16 @@ FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
     "ref_model_path": ForeignFlag(
         "the reference is the policy before training (its network with adapters off)", same_as="model_path"
     ),
-    "k_segments": ForeignFlag(_PROMPTS, ANY),
+    "k_segments": ForeignFlag(
+        f"{_PROMPTS}; --composite_k_segments requires a number of them", ANY, same_number_as="composite_k_segments"
+    ),
+    "fps": ForeignFlag(
+        "the frame rate is the skeleton's, 20 for humanml and 12.5 for kit",
+        ("20", "20.0"),
+        same_number_as="dataset",
+        numbers={"humanml": 20.0, "builtin": 20.0, "kit": 12.5},
+    ),
     "disable_random_crop": ForeignFlag(_LOADER, ("true", "1")),
-    "fps": ForeignFlag("the frame rate is the skeleton's, 20 for humanml and 12.5 for kit", ("20", "20.0")),
     "cuda": ForeignFlag("--device chooses where the policy runs; give --device cpu to leave the GPU", ("true", "1")),
     "external_mode": ForeignFlag("there is no such mode", OFF),
     "emb_trans_dec": ForeignFlag(_CHECKPOINT, OFF),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -11,7 +11,7 @@ from cluster.settings import ClusterSettings, RolloutRunSettings
 from jobs.configs.data import DataSettings
 from learners.grpo.settings import GRPOSettings
 from motions.base.errors import UserError
-from motions.settings import BUILTIN, Settings
+from motions.settings import BUILTIN, Effect, Settings
 from rewards.settings import RewardSettings
 from rollouts.settings import (
     PolicySettings,
@@ -44,12 +44,20 @@ class PromptSettings(Settings):
     num_prompts: int = Field(default=256, ge=1)
     """Number of prompts drawn from the data; of a file, at most this many are used."""
 
+    leave_out_clips: tuple[str, ...] = ()
+    """Clips of the data (by the name of their recording, such as `walk`) whose captions are never training prompts,
+    alone or in composites. The evaluation has its rows by clip, and says which ones the training never met."""
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.prompts_path is not None and self.composite_data_path is not None:
             raise UserError("prompts_path and composite_data_path are both given; prompts come from one of them")
         if self.composite_data_path is not None and not self.use_composite_dataset:
             raise UserError("composite_data_path is given without use_composite_dataset")
+        if self.leave_out_clips and (self.prompts_path or self.composite_data_path):
+            raise UserError(
+                "leave_out_clips needs prompts from the data; those of a file do not say which clip they are"
+            )
         return self
 
 
@@ -72,6 +80,19 @@ class EvaluationSettings(Settings):
     judge_path: str = Field(default=BUILTIN, min_length=1)
     """TMR that evaluates the policy before and after the training and must not be the one that rewards it: `builtin`,
     the folder or file of a TMR, or `none`."""
+
+    second_judge: Annotated[bool, Effect("evaluation")] = True
+    """Measure with a second judge as well, which has neither the architecture nor the text encoder of a TMR: it is
+    fitted in seconds to the data's captions for judges. It needs evaluation prompts from the data."""
+
+    eval_other_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Effect("evaluation")] = (10,)
+    """Denoising steps with which base and trained policy are measured too at the end, beside the evaluation's own; all
+    steps where the model has fewer. The base is also measured with all its steps. None: only the evaluation's own."""
+
+    stop_on_hacking: Annotated[bool, Effect("evaluation")] = False
+    """End the run where an evaluation shows signs that the policy only pleases the reward; otherwise they are said. The
+    signs: over three evaluations the reward rises, while a judge falls, or skate, jerk, speed or the height of the feet
+    moves away from those of real motions, beyond the 95 % interval."""
 
     judge_text_model: str | None = Field(default=None, min_length=1)
     """Text encoder of the judge, if its folder has no `config.json` that names it, or names a class of your own,

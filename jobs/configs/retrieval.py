@@ -25,9 +25,11 @@ class RetrievalRunSettings(TrainingRunSettings, DeviceSettings):
 class RetrievalDataSettings(TrainingDataSettings):
     """Motions, and which of their captions."""
 
-    captions: Literal["train", "judge"] = "train"
-    """Captions to train on: `judge` describes the same motions in other words, for a TMR that evaluates independently
-    of the reward; it exists for the built-in data only."""
+    captions: Literal["train", "judge", "reward"] = "train"
+    """Captions to train on: `judge` describes motions in other words than `reward` does, for a TMR that evaluates
+    independently of the one that rewards. The built-in data has captions written for judges; of other data every second
+    caption of a motion is a judge's, or where motions have one caption, about every second recording. `train`: all but
+    those written for judges."""
 
 
 class RetrievalConfig(Settings):

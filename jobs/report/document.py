@@ -56,7 +56,8 @@ class Chart:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One quantity before and after, with the paired 95 % interval of its change and whether it is an improvement."""
+    """One quantity before and after, with the paired 95 % interval of its change, whether it is an improvement, and its
+    value for real motions."""
 
     name: str
     meaning: str
@@ -64,6 +65,7 @@ class EvaluationRow:
     after: float
     interval: tuple[float, float] | None
     verdict: Verdict
+    real: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class ReportDocument:
     facts: list[tuple[str, str]]
     configuration: str
     skeleton: Skeleton
+    breakdown: Sequence[str] = ()
+    """HTML below the table of the evaluation."""
 
 
 def render(document: ReportDocument) -> str:
@@ -119,7 +123,8 @@ def render(document: ReportDocument) -> str:
     sections = [
         stage("Before and after", _SHOWN, "Prompts", _PLAYERS) if document.comparisons else "",
         f"<h2>Held-out evaluation</h2>\n<p>{html.escape(document.evaluation_note)}</p>",
-        f'<div class="card table">{_evaluation_table(document.evaluation)}</div>',
+        f'<div class="card table">{evaluation_table(document.evaluation)}</div>',
+        *document.breakdown,
     ]
     return render_page(
         document.title, document.lead, document.tiles, sections, document.facts, document.configuration, data
@@ -226,17 +231,26 @@ def tile_html(tile: Tile) -> str:
     )
 
 
-def _evaluation_table(rows: list[EvaluationRow]) -> str:
-    head = "<tr><th>Quantity</th><th>Before</th><th>After</th><th>Change</th><th>95 % interval</th></tr>"
+def evaluation_table(rows: Sequence[EvaluationRow]) -> str:
+    """HTML table of quantities before and after; with a column for real motions where there are any."""
+    with_real = any(row.real is not None for row in rows)
+    heads = ["Quantity", "Before", "After", "Change", "95 % interval", *(["Real motions"] if with_real else [])]
     body = []
     for row in rows:
         interval = "" if row.interval is None else f"{row.interval[0]:+.3g} to {row.interval[1]:+.3g}"
         change = f'<td class="{row.verdict}">{row.after - row.before:+.3g}</td>'
+        real = "" if row.real is None else f"{row.real:.4g}"
         body.append(
             f"<tr><td>{html.escape(row.name)}<small>{html.escape(row.meaning)}</small></td><td>{row.before:.4g}</td>"
-            f"<td>{row.after:.4g}</td>{change}<td>{interval}</td></tr>"
+            f"<td>{row.after:.4g}</td>{change}<td>{interval}</td>{f'<td>{real}</td>' if with_real else ''}</tr>"
         )
-    return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
+    return table(heads, body)
+
+
+def table(heads: Sequence[str], rows: Sequence[str]) -> str:
+    """HTML table of column heads and rows that are HTML already."""
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def facts_table(facts: list[tuple[str, str]]) -> str:

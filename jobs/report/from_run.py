@@ -14,7 +14,8 @@ import numpy as np
 import yaml
 
 from jobs.configs.grpo import GRPOConfig
-from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, Verdict, render
+from jobs.report.breakdown import blind_terms, breakdown_sections, evaluation_row
+from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, render
 from jobs.report.records import read_evaluation, read_json, read_records, read_rewards
 from motions.base.atomic import atomic_write
 from motions.base.safe_files import read_array_file
@@ -25,7 +26,7 @@ from motions.skeleton.skeletons import Skeleton, get_skeleton
 MAX_COMPARISONS = 10
 """Largest number of compared motions: at 18 kB per 100 frames, ten pairs keep the page under half a megabyte."""
 
-HEADLINES = ("total", "judge_matching", "fid", "joint_speed_mps")
+HEADLINES = ("total", "judge_matching", "second_judge", "fid", "low_foot_skate", "joint_speed_mps")
 
 
 def write_report(run_directory: Path) -> Path:
@@ -49,7 +50,8 @@ def read_document(run_directory: Path) -> ReportDocument:
     config = flat_values(GRPOConfig, yaml.safe_load(configuration))
     rewards = read_rewards(run_directory, config)
     evaluation = read_evaluation(run_directory, "text")
-    rows = [_evaluation_row(row) for row in evaluation.get("rows", [])]
+    blind = blind_terms(evaluation)
+    rows = [evaluation_row(row, blind) for row in evaluation.get("rows", [])]
     num_updates = max((int(record["step"]) for record in records), default=0)
     skeleton = get_skeleton(evaluation.get("skeleton", "humanml3d"))
     return ReportDocument(
@@ -63,6 +65,7 @@ def read_document(run_directory: Path) -> ReportDocument:
         facts=_facts(run_directory, config, rewards),
         configuration=configuration,
         skeleton=skeleton,
+        breakdown=breakdown_sections(evaluation),
     )
 
 
@@ -177,28 +180,6 @@ def _banded(records: list[dict[str, Any]], key: str, name: str) -> list[Series]:
     return [Series(name, points, dots=True)] if points else []
 
 
-def _evaluation_row(row: dict[str, Any]) -> EvaluationRow:
-    interval = row.get("interval")
-    return EvaluationRow(
-        name=row["name"].replace("_", " "),
-        meaning=row["meaning"],
-        before=row["before"],
-        after=row["after"],
-        interval=None if interval is None else (interval[0], interval[1]),
-        verdict=_verdict(row),
-    )
-
-
-def _verdict(row: dict[str, Any]) -> Verdict:
-    """Good or bad only if the interval of the change excludes 0; without an interval the sign decides."""
-    if row["better"] == "neutral":
-        return "neutral"
-    sign = 1 if row["better"] == "higher" else -1
-    low, high = row.get("interval") or (row["after"] - row["before"],) * 2
-    worst, best = (low, high) if sign > 0 else (-high, -low)
-    return "good" if worst > 0 else "bad" if best < 0 else "neutral"
-
-
 def _tiles(raw_rows: list[dict[str, Any]], rows: list[EvaluationRow]) -> list[Tile]:
     tiles = []
     for headline in HEADLINES:
@@ -227,11 +208,15 @@ def _lead(config: dict[str, Any], records: list[dict[str, Any]], num_updates: in
 def _evaluation_note(evaluation: dict[str, Any]) -> str:
     if not evaluation:
         return "This run has no held-out evaluation yet."
-    judged = any(row["name"] == "judge_matching" for row in evaluation["rows"])
+    texts = evaluation.get("num_texts")
+    different = "" if texts is None else f" ({texts} different texts)"
+    caution = f" Careful: {evaluation['caution']}." if evaluation.get("caution") else ""
+    judged = any(row["name"] in ("judge_matching", "second_judge") for row in evaluation["rows"])
     return (
-        f"{evaluation['num_prompts']} held-out prompts with {evaluation['num_seeds']} fixed seeds each, "
-        f"{evaluation['sampler']}. Intervals: paired bootstrap over prompts. Green and red mark changes whose interval "
-        f"excludes 0{'; the judge never was a reward' if judged else ''}."
+        f"{evaluation['num_prompts']} held-out prompts{different} with {evaluation['num_seeds']} fixed seeds each, "
+        f"{evaluation['sampler']}. Intervals: paired bootstrap over clips and their texts.{caution} Green and red mark "
+        f"changes whose interval excludes 0{'; a judge never was a reward' if judged else ''}. A kinematic figure is "
+        "better where it is nearer to that of real motions of the same prompts."
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from cluster.records.opening import changed_options
+from cluster.records.opening import as_begun, changed_options
 from jobs.command_line import main as cli
 from jobs.configs.demo import DemoConfig
 from jobs.configs.grpo import GRPOConfig
@@ -86,6 +86,7 @@ def run_settings(config: DemoConfig, weights: dict[str, str]) -> GRPOConfig:
         settings = cli.load_preset(
             GRPOConfig, config.grpo_preset, "jobs.grpo", **overrides, save_dir=folder, resume=known
         )
+        settings = as_begun(settings.run, settings)
         if not known or (same_run(settings) and not (config.fresh and finished(settings))):
             return settings
         number += 1

@@ -16,6 +16,7 @@ from motions.skeleton.skeletons import Skeleton
 from rollouts.diffusion.requests import evaluation_requests
 from rollouts.diffusion.windows import ancestral_positions, trained_positions, window_positions
 from rollouts.messages import RolloutRequest, TextCondition
+from rollouts.settings import Denoising
 
 
 def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
@@ -138,10 +139,14 @@ class PromptBatches:
             for place, index in enumerate(self._chosen(step))
         ]
 
-    def evaluation(self, policy_version: int) -> list[RolloutRequest]:
-        """The groups of every evaluation: the same prompts and noise each time."""
+    def evaluation(self, policy_version: int, denoising: Denoising | None = None) -> list[RolloutRequest]:
+        """The groups of every evaluation: the same prompts and noise each time.
+
+        Args:
+            denoising: another way to denoise than that of evaluations.
+        """
         settings = self._config.evaluation
-        denoising = self._config.sampling.evaluation
+        denoising = denoising or self._config.sampling.evaluation
         steps = denoising.sampling_steps or self._num_denoising_steps
         return evaluation_requests(
             self.held_out,
@@ -170,7 +175,10 @@ class PromptBatches:
 
 
 def _draw(split: str, num_prompts: int, seed: int, skeleton: Skeleton, config: GRPOConfig) -> list[Prompt]:
-    return load_matching_dataset(config, skeleton).prompts(
+    dataset = load_matching_dataset(config, skeleton)
+    if split == "train" and config.prompts.leave_out_clips:
+        dataset = dataset.without(config.prompts.leave_out_clips)
+    return dataset.prompts(
         split,
         num_prompts,
         1.0 if config.prompts.use_composite_dataset else config.prompts.composite_fraction,

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import functools
+<<<<<<< HEAD
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cluster.records.checkpoints import last_commit
-from cluster.records.opening import inspect
+from cluster.records.opening import as_begun, inspect
+=======
+from dataclasses import asdict, dataclass
+
+from cluster.records.opening import as_begun, inspect
+>>>>>>> measure
 from cluster.run.algorithm import Algorithm
-from cluster.run.controller import Controller, ScoredGroup
+from cluster.run.controller import Controller
 from cluster.run.plan import Plan, Workload, cluster_resources
 from cluster.run.roles import training_roles
 from cluster.run.session import training_session
@@ -19,23 +25,25 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.report import write_report
 from jobs.report.records import write_rewards
 from jobs.text import grpo_actors
+from jobs.text.grpo_measurement import HackingWatch, Instruments, Measurement, evidence_lines, prepare_instruments
 from jobs.text.grpo_prompts import (
     PromptBatches,
     evaluation_prompts,
     evaluation_source,
     load_matching_dataset,
-    missing_windows,
     training_prompts,
     training_source,
 )
 from learners.grpo.forecast import Trained, forecast
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
+from motions.settings import BUILTIN
 from motions.skeleton.skeletons import Skeleton
-from rewards.evaluation.comparison import compare, shared_places, write_evaluation
+from rewards.declared.physics import BUILTIN_CONSTANTS, PhysicsConstants
 from rewards.evaluation.prompt_checks import check_prompts
-from rewards.evaluation.text import Evaluation, embed_clips, load_judge, measure
-from rewards.scorers import build_limiting_scorers, build_scorers, described_rewards, reward_terms, rewards_of
+from rewards.evaluation.text import load_judge
+from rewards.physics.calibration import calibrate, read_constants, write_constants
+from rewards.scorers import build_limiting_scorers, build_scorers, described_rewards, rewards_of
 from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.diffusion.policy import DiffusionPolicy
@@ -54,15 +62,17 @@ class PreparedRun:
     algorithm: Algorithm
     export: grpo_actors.PolicyExport
     base: PolicyVersion
-    judge: Embedder | None
-    skeleton: Skeleton
-    measure_fid: bool
-    """Whether there are held-out windows of the policy's skeleton to compare with."""
+    instruments: Instruments
+    constants: PhysicsConstants
+    """Of the physics reward, for this data."""
+    all_steps: int
+    """Denoising steps of the policy's model."""
 
 
 def run(config: GRPOConfig) -> None:
     """Trains, evaluates, exports and reports."""
     prepared = prepare(config)
+    config = prepared.config
     session = training_session(
         config.cluster,
         config.run,
@@ -74,6 +84,7 @@ def run(config: GRPOConfig) -> None:
     )
     with session as controller:
         write_rewards(config.run.save_dir, described_rewards(config.rewards))
+        write_constants(config.run.save_dir, prepared.constants)
         controller.run()
         finish(prepared, controller)
     print(f"report: {write_report(config.run.save_dir)}")
@@ -87,6 +98,7 @@ def dry_run(config: GRPOConfig) -> None:
         StartError: the cluster, or this machine where there is none, is too small.
     """
     prepared = prepare(config)
+    config = prepared.config
     print(cli.settings_yaml(config))
     print(f"\nsave_dir {config.run.save_dir}: {inspect(config.run, config=config)}")
     print(f"{len(prepared.batches.prompts)} prompts to learn on, {len(prepared.batches.held_out)} to measure with")
@@ -105,7 +117,12 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     Raises:
         UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
+<<<<<<< HEAD
     opening = inspect(config.run, config=config)
+=======
+    config = as_begun(config.run, config)
+    opening = inspect(config.run, config=config)
+>>>>>>> measure
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
@@ -114,30 +131,40 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
-    limiting = build_limiting_scorers(config.rewards, policy.skeleton, config.policy).values()
-    networks = [found for scorer in limiting if isinstance(found := getattr(scorer, "embedder", None), Embedder)]
+    constants = physics_constants(config, policy.skeleton)
+    rewards = config.rewards.model_copy(update={"physics": config.rewards.physics.model_copy(update=asdict(constants))})
+    limiting = build_limiting_scorers(rewards, policy.skeleton, config.policy)
+    networks = {
+        name: found
+        for name, scorer in limiting.items()
+        if isinstance(found := getattr(scorer, "embedder", None), Embedder)
+    }
     judge = load_judge(config.evaluation.judge_path, policy.skeleton, config.policy, config.evaluation.judge_text_model)
-    if judge is not None and any(judge.has_weights_of(network) for network in networks):
+    if judge is not None and any(judge.has_weights_of(network) for network in networks.values()):
         raise UserError(
             f"judge_path {config.evaluation.judge_path}: these are the weights of the reward, which cannot judge what "
             "it trained; give another retrieval model, or none"
         )
     print(f"policy: {loaded.report}")
+<<<<<<< HEAD
     print("\n".join(_forecast(config, policy, resumed=opening == "resume")))
     for network in networks:
+=======
+    for network in networks.values():
+>>>>>>> measure
         print(f"reward: {network.report}")
-    fid_lacks = None
     if judge is not None:
         print(f"judge: {judge.report}")
-        if fid_lacks := missing_windows(config, policy.skeleton):
-            print(f"FID is not measured: {fid_lacks}")
+    instruments = prepare_instruments(config, policy.skeleton, judge, networks)
+    for line in evidence_lines(instruments):
+        print(line)
     composed = config.sampling.composite_denoising == "composed"
     max_frames = None if composed else min(policy.network.max_positions - 1, MAX_FRAMES)
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
-        check_prompts(source, chosen, max_frames, limiting, judge)
+        check_prompts(source, chosen, max_frames, limiting.values(), judge)
     encode = functools.partial(prompt_conditions, policy, encoder)
     batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps)
-    scorers = build_scorers(config.rewards, policy.skeleton, config.policy)
+    scorers = build_scorers(rewards, policy.skeleton, config.policy)
     roles = training_roles(
         config.cluster,
         functools.partial(grpo_actors.build_rollout_worker, config),
@@ -152,7 +179,8 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         advantages=functools.partial(grpo_actors.step_advantages, config),
         on_reward_error=config.rewards.on_reward_error,
         export=export,
-        after_evaluation=lambda step: write_report_so_far(config),
+        beside_rewards=instruments.terms,
+        after_evaluation=functools.partial(after_evaluation, config, HackingWatch(config, instruments, held_out)),
     )
     return PreparedRun(
         config=config,
@@ -162,12 +190,13 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         algorithm=algorithm,
         export=export,
         base=PolicyVersion(0, policy.weights()),
-        judge=judge,
-        skeleton=policy.skeleton,
-        measure_fid=judge is not None and fid_lacks is None,
+        instruments=instruments,
+        constants=constants,
+        all_steps=loaded.schedule.num_steps,
     )
 
 
+<<<<<<< HEAD
 def _forecast(config: GRPOConfig, policy: DiffusionPolicy, resumed: bool) -> list[str]:
     """Sentences about the run's updates: the course of the learning rate, and what has no effect."""
     options = config.policy
@@ -180,9 +209,27 @@ def _forecast(config: GRPOConfig, policy: DiffusionPolicy, resumed: bool) -> lis
     return forecast(config.grpo, config.run.num_steps, config.prompts.batch_size, trained, done)
 
 
-def write_report_so_far(config: GRPOConfig) -> None:
-    """`report.html` of a run that goes on."""
+def physics_constants(config: GRPOConfig, skeleton: Skeleton) -> PhysicsConstants:
+    """The constants of the physics reward: those that are given, else those that the run has kept, else measured on the
+    training data; of the built-in data where there is no other. Says what was measured."""
+    own, kept = config.rewards.physics, read_constants(config.run.save_dir) if config.run.resume else None
+    if kept is not None or config.data.dataset == BUILTIN or own.is_calibrated:
+        return own.over(kept or BUILTIN_CONSTANTS)
+    try:
+        found = own.over(calibrate(load_matching_dataset(config, skeleton).items("train"), skeleton))
+    except ValueError as error:
+        print(f"the physics reward has the constants of the built-in data: {error}")
+        return own.constants
+    words = ", ".join(f"{name} {value:g}" for name, value in asdict(found).items())
+    print(f"the physics reward, measured on {config.data.dataset}: {words}")
+    return found
+
+
+def after_evaluation(config: GRPOConfig, watch: HackingWatch, step: int) -> bool:
+    """Writes `report.html` of a run that goes on; whether it should end for signs of hacking."""
+>>>>>>> measure
     write_report(config.run.save_dir)
+    return watch()
 
 
 def finish(prepared: PreparedRun, controller: Controller) -> None:
@@ -192,41 +239,19 @@ def finish(prepared: PreparedRun, controller: Controller) -> None:
         RunFailed: the learner, a rollout or a reward failed for good; the export is complete if the learner did not.
         UserError: nothing is left to compare, as every prompt lost its group before or after.
     """
-    config, judge = prepared.config, prepared.judge
+    config = prepared.config
     final = controller.final_policy()
     # First of all: a measurement that fails must not cost the training its result.
     print(f"trained policy: {prepared.export.finish(final, config.run.save_dir)}")
-
-    def judged(version: PolicyVersion) -> list[ScoredGroup]:
-        return controller.judge(prepared.batches.evaluation(version.number), controller.runtime.put(version))
-
-    groups_before, groups_after = (
-        {group.request.prompt_index: group for group in groups}
-        for groups in (judged(prepared.base), controller.final_groups or judged(final))
+    measurement = Measurement(
+        config,
+        prepared.instruments,
+        prepared.batches,
+        controller,
+        own_steps=prepared.workload.denoising_steps,
+        all_steps=prepared.all_steps,
     )
-    places = shared_places(groups_before, groups_after)
-
-    def measured(groups: dict[int, ScoredGroup]) -> Evaluation:
-        chosen = [groups[place] for place in places]
-        motions = [controller.motions(group) for group in chosen]
-        return measure(motions, [group.rewards for group in chosen], prepared.skeleton, judge)
-
-    before, after = measured(groups_before), measured(groups_after)
-    real = None
-    if judge is not None and prepared.measure_fid:
-        items = load_matching_dataset(config, prepared.skeleton).items("test")
-        real = embed_clips(judge, [item.features for item in items])
-    changes = compare(before, after, reward_terms(config.rewards), real)
-    write_evaluation(config.run.save_dir, before, after, changes, prepared.skeleton, _sampler_words(config, prepared))
-    for change in changes:
-        print(f"{change.name:<18} {change.before:.4g} -> {change.after:.4g}")
-
-
-def _sampler_words(config: GRPOConfig, prepared: PreparedRun) -> str:
-    denoising = config.sampling.evaluation
-    steps = denoising.sampling_steps or prepared.workload.denoising_steps
-    kind = f"{denoising.sampler} (eta {denoising.eta:g})" if denoising.eta else "deterministic"
-    return f"{steps} {kind} denoising steps, guidance {denoising.guidance_scale:g}"
+    measurement.write(prepared.base, final)
 
 
 def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolicy) -> Workload:

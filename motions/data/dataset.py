@@ -19,6 +19,7 @@ import numpy as np
 
 from motions.base.errors import UserError
 from motions.data.builtin import build_builtin
+from motions.data.caption_shares import SHARES, share_of_captions
 from motions.data.composites import Composer, compose_motions
 from motions.data.folder_reader import MotionFolder
 from motions.data.prompts import MAX_FRAMES, Prompt, Segment
@@ -45,6 +46,7 @@ class MotionDataset:
 
     Splits are read on first use and kept. Every dataset has `train`; the built-in one also has `judge` (the same
     motions with other captions, for the TMR that only evaluates) and `test`; folders have the splits that they list.
+    Of a dataset without `judge` it is half of the training captions, and `reward` the other half (`caption_shares`).
     """
 
     def __init__(
@@ -70,11 +72,28 @@ class MotionDataset:
 
         Raises UserError for a split that the dataset does not have, and for what is wrong with its files.
         """
-        if split not in self._readers:
+        if split not in self._readers and (split not in SHARES or "train" not in self._readers):
             raise UserError(f"split {split!r}: dataset {self.name} has {', '.join(self._readers)}")
         if split not in self._items:
-            self._items[split] = self._readers[split]()
+            read = self._readers.get(split) or partial(share_of_captions, self.items("train"), split)
+            self._items[split] = read()
         return self._items[split]
+
+    def without(self, sources: Sequence[str]) -> MotionDataset:
+        """This dataset without the training motions of some recordings; other splits are unchanged.
+
+        Raises UserError for a recording that is none of the training split, or where no motion is left.
+        """
+        known = {item.source for item in self.items("train")}
+        if unknown := sorted(set(sources) - known):
+            shown = ", ".join(sorted(known)[:20])
+            raise UserError(f"leave_out_clips {' '.join(unknown)}: no clip of dataset {self.name}; it has {shown}")
+        left = tuple(item for item in self.items("train") if item.source not in set(sources))
+        if not left:
+            raise UserError(f"leave_out_clips leaves no motion of dataset {self.name} to train on")
+        return MotionDataset(
+            self.name, self.skeleton, self.normalizer, {**self._readers, "train": partial(_same, left)}
+        )
 
     def with_captions(self, count: int) -> MotionDataset:
         """This dataset with only the first `count` captions of every training motion; other splits are unchanged.

@@ -24,6 +24,8 @@ class Term:
     """The direction that is better."""
     own_scale: bool = False
     """Whether it has a unit or a scale of its own: the report's charts then show it apart from rewards."""
+    like_real: bool = False
+    """Whether nearer to the value of real motions is better, wherever that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,11 @@
 Choices:
 
 1. Samples are paired: the same prompt and initial noise before and after.
-2. Confidence intervals are bootstrapped over prompts, because samples of one prompt are not independent.
+2. Confidence intervals resample clips and their texts (`intervals`), because samples of one prompt, and prompts of one
+text or clip, are not independent.
 3. A quantity without values per sample (FID) has no interval.
+4. A kinematic figure is better where it is nearer to that of real motions of the same texts: a motion that slides or
+shakes less than people do is no better than one that does so more.
 
 Legend: P prompts, S samples per prompt.
 """
@@ -26,17 +29,18 @@ from motions.data.prompts import save_prompts
 from motions.metrics import frechet_distance
 from motions.skeleton.skeletons import Skeleton
 from rewards.declared.declaration import Term
+from rewards.evaluation.intervals import Resamples, bounds
+from rewards.evaluation.kinematics import KINEMATICS
 from rewards.evaluation.text import Evaluation, metre_joints
 
 logger = logging.getLogger(__name__)
 
-NUM_RESAMPLES = 10_000
-
 MEASURES = {
     "total": Term("Mixed reward that training maximised"),
     "judge_matching": Term("Cosine of text and motion for a judge that never was a reward"),
+    "second_judge": Term("The same for a judge of another kind: statistics of motions, words and their letters"),
     "fid": Term("Distance to held-out real windows in the judge's embedding", "lower"),
-    "joint_speed_mps": Term("Mean joint speed, metres per second: a frozen motion would fall", "neutral"),
+    **KINEMATICS,
     "diversity_m": Term("Mean joint distance between samples of one prompt, metres", "neutral"),
 }
 """What an evaluation measures beside the terms of the rewards, in the order of the report."""
@@ -52,6 +56,10 @@ class Change:
     interval: tuple[float, float] | None
     term: Term
     """What it means."""
+    real: float | None = None
+    """Value of real motions of the same prompts."""
+    nearer: tuple[float, float] | None = None
+    """Interval of how much nearer to `real` it came, where nearer is better."""
 
     @property
     def difference(self) -> float:
@@ -72,7 +80,9 @@ class Change:
             "before": self.before,
             "after": self.after,
             "interval": interval,
-            "better": self.term.better,
+            "better": self.term.better if self.nearer is None else "nearer",
+            "real": self.real,
+            "nearer": None if self.nearer is None else list(self.nearer),
         }
 
 
@@ -81,29 +91,57 @@ def compare(
     after: Evaluation,
     terms: Mapping[str, Term],
     real_embeddings: np.ndarray | None = None,
+    *,
+    real: Mapping[str, float] | None = None,
+    clips: Sequence[str | None] | None = None,
 ) -> list[Change]:
     """Compares every quantity of two evaluations, the mixed reward first.
 
     Args:
         terms: what the terms of the rewards mean, in the order of the report (`rewards.scorers.reward_terms`).
         real_embeddings: [M, d] of held-out real windows, for the FID.
+        real: figures of real motions of the same prompts.
+        clips: [P] recordings that the prompts describe, for the intervals.
 
     Raises:
         ValueError: the evaluations have different prompts or numbers of samples.
     """
     if before.prompts != after.prompts or before.terms["total"].shape != after.terms["total"].shape:
         raise ValueError("only evaluations of the same prompts and samples can be compared")
-    known = {**MEASURES, **terms}
+    known, real = {**MEASURES, **terms}, real or {}
+    resamples = Resamples([prompt.text for prompt in before.prompts], clips)
     pairs = {name: (values, after.terms[name]) for name, values in before.terms.items()}
     pairs["diversity_m"] = before.diversity_m[:, None], after.diversity_m[:, None]
-    changes = [_paired(name, *pair, known.get(name, Term(f"Reward term {name}"))) for name, pair in pairs.items()]
-    generated = [evaluation.segment_embeddings for evaluation in (before, after)]
-    if real_embeddings is not None:
-        fids = [frechet_distance(real_embeddings, latents) for latents in generated if latents is not None]
-        if len(fids) == 2:
-            changes.append(Change("fid", fids[0], fids[1], None, known["fid"]))
+    changes = []
+    for name, (old, new) in pairs.items():
+        term, aim = known.get(name, Term(f"Reward term {name}")), real.get(name)
+        nearer = None
+        if aim is not None and term.like_real:
+            nearer = bounds(np.abs(resamples.means(old) - aim) - np.abs(resamples.means(new) - aim))
+        interval = resamples.interval(new.astype(np.float64) - old)
+        changes.append(Change(name, float(old.mean()), float(new.mean()), interval, term, aim, nearer))
+    fids = [fid(evaluation, real_embeddings) for evaluation in (before, after)]
+    if fids[0] is not None and fids[1] is not None:
+        changes.append(Change("fid", fids[0], fids[1], None, known["fid"], real.get("fid")))
     order = list(known)
     return sorted(changes, key=lambda change: order.index(change.name) if change.name in order else len(order))
+
+
+def fid(evaluation: Evaluation, real_embeddings: np.ndarray | None) -> float | None:
+    """FID of an evaluation's segments to real windows [M, d]; None without a judge, or for fewer than two segments."""
+    generated = evaluation.segment_embeddings
+    if real_embeddings is None or generated is None or min(len(generated), len(real_embeddings)) < 2:
+        return None
+    return frechet_distance(real_embeddings, generated)
+
+
+def figures(evaluation: Evaluation, real_embeddings: np.ndarray | None = None) -> dict[str, float]:
+    """Means of every quantity of an evaluation by name; the diversity only where a prompt has several samples."""
+    found = {name: float(values.mean()) for name, values in evaluation.terms.items()}
+    if evaluation.terms["total"].shape[1] > 1:
+        found["diversity_m"] = float(evaluation.diversity_m.mean())
+    distance = fid(evaluation, real_embeddings)
+    return found if distance is None else {**found, "fid": distance}
 
 
 def shared_places(before: Collection[int], after: Collection[int]) -> list[int]:
@@ -124,17 +162,6 @@ def shared_places(before: Collection[int], after: Collection[int]) -> list[int]:
     return places
 
 
-def paired_interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of paired differences [P, S], resampling prompts.
-
-    The percentile bootstrap of Efron (1979); `seed` fixes the resamples.
-    """
-    per_prompt = differences.mean(axis=1)
-    draws = np.random.default_rng(seed).integers(0, len(per_prompt), (NUM_RESAMPLES, len(per_prompt)))
-    low, high = np.percentile(per_prompt[draws].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
 def write_evaluation(
     run_dir: Path,
     before: Evaluation,
@@ -142,11 +169,13 @@ def write_evaluation(
     changes: Sequence[Change],
     skeleton: Skeleton,
     sampler: str,
+    further: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `evaluation.json`, `samples/before.npz`, `samples/after.npz` and `samples/prompts.jsonl`.
 
     Args:
         sampler: description of the sampling settings, for the report.
+        further: more entries of `evaluation.json`, such as those of `breakdown`.
     """
     samples = run_dir / "samples"
     samples.mkdir(exist_ok=True)
@@ -161,13 +190,10 @@ def write_evaluation(
         "skeleton": skeleton.name,
         "within_group_std": before.within_group_std,
         "rows": [change.row() for change in changes],
+        **(further or {}),
     }
     with atomic_write(run_dir / "evaluation.json") as file:
         file.write(json.dumps(document, indent=2, allow_nan=False).encode())
-
-
-def _paired(name: str, before: np.ndarray, after: np.ndarray, term: Term) -> Change:
-    return Change(name, float(before.mean()), float(after.mean()), paired_interval(after - before), term)
 
 
 def _save_samples(path: Path, evaluation: Evaluation, skeleton: Skeleton) -> None:

@@ -6,7 +6,9 @@ Choices:
 so two policies get the same noise for the same (prompt, sample) and their differences are paired.
 2. Besides the reward's own terms there is a judge: a TMR that is never used as a reward. Its matching score is the mean
 over segments of cos(text, motion of the segment); FID compares its embeddings of generated segments and of held-out
-real windows.
+real windows. A second judge, which has neither a TMR's architecture nor its text encoder (`linear_judge`), scores the
+same segments.
+3. Kinematic figures (`kinematics`) stand beside the rewards, whatever their options.
 
 Legend: P prompts, S samples per prompt, T frames, J joints, d judge's latent width.
 """
@@ -23,6 +25,8 @@ from motions.base.errors import UserError
 from motions.data.prompts import Prompt
 from motions.skeleton.features import recover_joints
 from motions.skeleton.skeletons import Skeleton
+from rewards.evaluation.evidence import PairEmbedder
+from rewards.evaluation.kinematics import kinematic_figures
 from rewards.messages import Mixed
 from rewards.mixing import combine
 from rewards.scorers import Scorer
@@ -49,7 +53,8 @@ class Evaluation:
     groups: tuple[GroupMotions, ...]
     """One group of S motions per prompt."""
     terms: dict[str, np.ndarray]
-    """name -> [P, S]: `total`, the reward's terms, `judge_matching` (with a judge) and `joint_speed_mps`."""
+    """name -> [P, S]: `total`, the reward's terms, `judge_matching` and `second_judge` (with such judges), and those of
+    `kinematics.KINEMATICS`."""
     diversity_m: np.ndarray
     """[P] mean distance of root-relative joints over pairs of samples of a prompt, metres."""
     segment_embeddings: np.ndarray | None
@@ -63,6 +68,22 @@ class Evaluation:
         """
         total = self.terms["total"]
         return float(total.std(axis=1, ddof=1).mean()) if total.shape[1] > 1 else None
+
+    def of(self, places: Sequence[int]) -> Evaluation:
+        """The evaluation of some of the prompts."""
+        rows = list(places)
+        embeddings = self.segment_embeddings
+        if embeddings is not None:
+            counts = [len(group.lengths) * len(group.prompt.segments) for group in self.groups]
+            parts = np.split(embeddings, np.cumsum(counts)[:-1])
+            embeddings = np.concatenate([parts[place] for place in rows])
+        return Evaluation(
+            tuple(self.prompts[place] for place in rows),
+            tuple(self.groups[place] for place in rows),
+            {name: values[rows] for name, values in self.terms.items()},
+            self.diversity_m[rows],
+            embeddings,
+        )
 
 
 def evaluate_policy(
@@ -96,7 +117,11 @@ def evaluate_policy(
 
 
 def measure(
-    groups: Sequence[GroupMotions], rewards: Sequence[Mixed], skeleton: Skeleton, judge: Embedder | None
+    groups: Sequence[GroupMotions],
+    rewards: Sequence[Mixed],
+    skeleton: Skeleton,
+    judge: Embedder | None,
+    second_judge: PairEmbedder | None = None,
 ) -> Evaluation:
     """Evaluates the motions of P prompts and their rewards.
 
@@ -105,24 +130,43 @@ def measure(
     """
     if not groups:
         raise ValueError("evaluation needs at least one prompt")
-    # A term that only some prompts have has no mean over prompts; the physics reward's joint speed is computed below.
+    # A term that only some prompts have has no mean over prompts; the physics reward's joint speed is that of below.
     shared = [name for name in rewards[0].terms if all(name in mixed.terms for mixed in rewards)]
     shared = [name for name in shared if name != "joint_speed"]
     terms = {name: np.stack([mixed.terms[name] for mixed in rewards]) for name in shared}
     terms["total"] = np.stack([mixed.total for mixed in rewards])
-    pairs = [(metre_joints(group, skeleton), group.lengths) for group in groups]
-    terms["joint_speed_mps"] = np.stack([joint_speed_mps(*pair, skeleton.fps) for pair in pairs])
-    embeddings = None
-    if judge is not None:
-        judged = [judge_group(judge, group) for group in groups]
-        terms["judge_matching"] = np.stack([matching for matching, _ in judged])
-        embeddings = np.concatenate([latents for _, latents in judged])
-    diversity = np.array([group_diversity_m(*pair) for pair in pairs])
+    measured = [beside_rewards(group, skeleton, judge, second_judge) for group in groups]
+    terms |= {name: np.stack([found.terms[name] for found in measured]) for name in measured[0].terms}
+    embeddings = None if judge is None else np.concatenate([found.embeddings for found in measured])
+    diversity = np.array([group_diversity_m(metre_joints(group, skeleton), group.lengths) for group in groups])
     prompts = tuple(group.prompt for group in groups)
     return Evaluation(prompts, tuple(groups), terms, diversity, embeddings)
 
 
-def judge_group(judge: Embedder, group: GroupMotions) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True, slots=True)
+class BesideRewards:
+    """What is measured of one group beside the rewards."""
+
+    terms: dict[str, np.ndarray]
+    """name -> [S]."""
+    embeddings: np.ndarray
+    """[S * segments, d] of the judge; [0, 0] without one."""
+
+
+def beside_rewards(
+    group: GroupMotions, skeleton: Skeleton, judge: Embedder | None, second_judge: PairEmbedder | None
+) -> BesideRewards:
+    """Kinematic figures of a group's motions, and the scores of both judges as far as there are any."""
+    terms = kinematic_figures(metre_joints(group, skeleton), group.lengths, skeleton)
+    embeddings = np.zeros((0, 0))
+    if judge is not None:
+        terms["judge_matching"], embeddings = judge_group(judge, group)
+    if second_judge is not None:
+        terms["second_judge"], _ = judge_group(second_judge, group)
+    return BesideRewards(terms, embeddings)
+
+
+def judge_group(judge: PairEmbedder, group: GroupMotions) -> tuple[np.ndarray, np.ndarray]:
     """The judge's matching score of each motion [S], and its embeddings of all segments [S * segments, d]."""
     texts = judge.embed_texts([segment.text for segment in group.prompt.segments])
     clips = [
@@ -133,12 +177,6 @@ def judge_group(judge: Embedder, group: GroupMotions) -> tuple[np.ndarray, np.nd
     embeddings = judge.embed_motions(clips)
     latents = _unit(embeddings).reshape(len(group.lengths), len(texts), -1)
     return (latents * _unit(texts)).sum(-1).mean(-1), embeddings
-
-
-def joint_speed_mps(joints: np.ndarray, lengths: np.ndarray, fps: float) -> np.ndarray:
-    """Mean speed over joints and valid frames, metres per second: joints [S, T, J, 3] metres, lengths [S] -> [S]."""
-    speeds = np.linalg.norm(np.diff(joints, axis=1), axis=-1).mean(axis=-1) * fps
-    return np.array([row[: max(int(length) - 1, 1)].mean() for row, length in zip(speeds, lengths, strict=True)])
 
 
 def border_jerk(joints: np.ndarray, boundaries: Boundaries, fps: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     R_phy = gate * exp(-lambda_skate * L_skate - lambda_jerk * max(L_jerk, jerk_floor) - lambda_contact * L_contact)
 
-    L_skate    sum over valid frames and feet of c * relu(v - v0)^2 / max(sum of c, 1): squared sliding speed, (m/s)^2
+    L_skate    sum over valid frames and feet of c * cost(v) / max(sum of c, 1): squared sliding speed, (m/s)^2
     L_jerk     mean over valid frames and joints of |third difference| * fps^3, in units of jerk_scale
     L_contact  fraction of standing feet (by height) that the motion's own contact features deny; contact_source model
     only
@@ -16,11 +16,11 @@ L_contact.
 Contact of a foot over one frame step, by height: at both ends the joint is lower than its threshold above the floor
 (5th percentile of the four foot joints' heights), and its vertical speed is small. In walking a toe passes a centimetre
 above the floor at 3 m/s: a low foot at that speed counts as swinging if the other foot stands, and as sliding if it
-does not. The joint positions come from the features (yaw and root displacement integrated), times the skeleton's metres
-per unit.
+does not. With `swing_exemption smooth`, the default, this is a matter of degree (`skate_loss`). The joint positions
+come from the features (yaw and root displacement integrated), times the skeleton's metres per unit.
 
-The constants of the settings are measured; see `jerk_scale` and `min_joint_speed` there. Legend: N motions, T frames,
-J joints, 4 feet (left ankle, left toe, right ankle, right toe).
+The constants of the settings are measured on the training data (`rewards.physics.calibration`). Legend: N motions, T
+frames, J joints, 4 feet (left ankle, left toe, right ankle, right toe).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def contact_by_height(joints: Tensor, lengths: Tensor, skeleton: Skeleton, setti
     low = heights < limits
     still = (heights[:, 1:] - heights[:, :-1]).abs() * skeleton.fps < settings.contact_vertical_speed
     contact = low[:, 1:] & low[:, :-1] & still
-    if settings.contact_swing_speed is None:
+    if settings.contact_swing_speed is None or settings.swing_exemption == "smooth":
         return contact
     fast = foot_speeds(joints, skeleton) > settings.contact_swing_speed
     stands = (contact & ~fast).unflatten(2, (2, 2)).any(dim=3)  # [N, T-1, side]
@@ -78,17 +78,36 @@ def contact_by_height(joints: Tensor, lengths: Tensor, skeleton: Skeleton, setti
     return contact & ~(fast & other_stands)
 
 
-def skate_loss(joints: Tensor, standing: Tensor, valid: Tensor, skeleton: Skeleton, free_speed: float) -> Tensor:
+def skate_loss(
+    joints: Tensor,
+    standing: Tensor,
+    valid: Tensor,
+    skeleton: Skeleton,
+    free_speed: float,
+    swing_speed: float | None = None,
+) -> Tensor:
     """L_skate [N], (m/s)^2: mean squared sliding speed beyond `free_speed` of standing feet; 0 where none stands.
+
+    With a swing speed s, a foot at the speed e costs e^2 * (1 - o + o * f(e)), where f(e) = 1 / sqrt(1 + (e/s)^4), and
+    o in [0, 1] says how well the other foot stands: f of its speed, and 0 if it is in the air. That is about e^2 for
+    slow feet and where both slide, and at most s^2 beside a foot that stands, as in walking. The cost never falls when
+    either foot gets faster.
 
     Args:
         joints: [N, T, J, 3] metres.
         standing: [N, T-1, 4] bool.
         valid: [N, T-1] bool.
+        swing_speed: m/s; None: every standing foot costs e^2.
     """
     contact = standing & valid[:, :, None]
     excess = (foot_speeds(joints, skeleton) - free_speed).clamp(min=0.0)
-    return (contact * excess**2).sum((1, 2)) / contact.sum((1, 2)).clamp(min=1)
+    cost = excess**2
+    if swing_speed is not None:
+        firm = (1.0 + (excess / swing_speed) ** 4).rsqrt()
+        stands = (contact * firm).unflatten(2, (2, 2)).amax(dim=3)  # [N, T-1, side]
+        other = stands.flip(2).repeat_interleave(2, dim=2)
+        cost = cost * (1.0 - other + other * firm)
+    return (contact * cost).sum((1, 2)) / contact.sum((1, 2)).clamp(min=1)
 
 
 def foot_speeds(joints: Tensor, skeleton: Skeleton) -> Tensor:
@@ -135,13 +154,17 @@ def physics_terms(
         standing = claimed[:, :-1] > 0.5
         seen = geometric & valid[:, :, None]
         contact_loss = (seen & ~standing).sum((1, 2)) / seen.sum((1, 2)).clamp(min=1)
-    skate = skate_loss(joints, standing, valid, skeleton, settings.skate_free_speed)
-    jerk = mean_jerk(joints, lengths, skeleton) / settings.jerk_scale
+    smooth = settings.swing_exemption == "smooth" and settings.contact_source == "height"
+    swing = settings.contact_swing_speed if smooth else None
+    skate = skate_loss(joints, standing, valid, skeleton, settings.skate_free_speed, swing)
+    constants = settings.constants
+    jerk = mean_jerk(joints, lengths, skeleton) / constants.jerk_scale
     speed = mean_joint_speed(joints, lengths, skeleton)
-    gate = (speed / settings.min_joint_speed).clamp(max=1.0) if settings.min_joint_speed > 0 else torch.ones_like(speed)
+    least = constants.min_joint_speed
+    gate = (speed / least).clamp(max=1.0) if least > 0 else torch.ones_like(speed)
     exponent = (
         settings.lambda_skate * skate
-        + settings.lambda_jerk * jerk.clamp(min=settings.jerk_floor)
+        + settings.lambda_jerk * jerk.clamp(min=constants.jerk_floor)
         + settings.lambda_contact * contact_loss
     )
     terms = {

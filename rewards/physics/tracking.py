@@ -99,7 +99,7 @@ class TrackingScorer:
         return results
 
     def _gate(self, joints: torch.Tensor) -> float:
-        least = self.settings.physics.min_joint_speed
+        least = self.settings.physics.constants.min_joint_speed
         speed = float(mean_joint_speed(joints[None], torch.tensor([len(joints)]), self.skeleton)[0])
         return min(1.0, speed / least) if least > 0.0 else 1.0
 

@@ -396,6 +396,9 @@ def test_commands_of_the_public_project_run_with_our_module_name(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        ("--dataset kit --fps 20", "--fps 20 is not supported: the frame rate is the skeleton's"),
+        ("--fps 12.5", "--fps 12.5 is not supported: the frame rate is the skeleton's"),
+        ("--composite_k_segments 3 --k_segments 2", "--k_segments 2 is not supported: segments come with the prompts"),
         ("--grpo_type flow_grpo", "--grpo_type flow_grpo is not supported: normal_grpo is the algorithm here"),
         ("--noise_scale 0.7", "--noise_scale 0.7 is not supported: it belongs to flow_grpo"),
         ("--reward_model_type mdm", "--reward_model_type mdm is not supported: a TMR compares text and motion"),

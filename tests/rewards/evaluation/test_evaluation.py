@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.report.breakdown import verdict
 from motions.data.prompts import Prompt, Segment, load_prompts
 from motions.skeleton.skeletons import HUMANML3D
 from rewards.declared.physics import PHYSICS
-from rewards.evaluation.comparison import compare, paired_interval, shared_places, write_evaluation
-from rewards.evaluation.text import Evaluation, group_diversity_m, joint_speed_mps
+from rewards.evaluation.comparison import compare, figures, shared_places, write_evaluation
+from rewards.evaluation.kinematics import kinematic_figures
+from rewards.evaluation.text import Evaluation, group_diversity_m
 from rollouts.messages import GroupMotions
 
 
@@ -26,9 +28,17 @@ def walking(speed_mps: float, num_frames: int = 21, lift_m: float = 0.0) -> np.n
 
 
 def test_joint_speed_counts_valid_frames_only() -> None:
-    joints = np.stack([walking(1.5), walking(0.5)])
+    joints = np.stack([walking(1.5), walking(0.4)])
     joints[0, 11:] = 100.0
-    np.testing.assert_allclose(joint_speed_mps(joints, np.array([11, 21]), 20.0), [1.5, 0.5])
+    figures = kinematic_figures(joints, np.array([11, 21]), HUMANML3D)
+    np.testing.assert_allclose(figures["joint_speed_mps"], [1.5, 0.4])
+    np.testing.assert_allclose(figures["low_foot_skate"], [1.5**2, 0.4**2])
+    np.testing.assert_allclose(figures["skating_ratio"], [1.0, 0.0])
+    np.testing.assert_allclose(figures["jerk_mps3"], 0.0, atol=1e-9)
+    lifted = walking(1.0)
+    lifted[:, list(HUMANML3D.foot_joints)[:2], 1] = 0.2
+    lifted_figures = kinematic_figures(lifted[None], np.array([21]), HUMANML3D)
+    np.testing.assert_allclose(lifted_figures["foot_height_m"], 0.1)
 
 
 def test_diversity_ignores_where_the_root_is() -> None:
@@ -40,17 +50,6 @@ def test_diversity_ignores_where_the_root_is() -> None:
     joints[2, 5:] = 100.0
     joints[2, :5] = joints[0, :5]
     assert group_diversity_m(joints, np.array([21, 0, 5])) == pytest.approx(0.0)
-
-
-def test_paired_interval_resamples_prompts() -> None:
-    rng = np.random.default_rng(0)
-    per_prompt = rng.normal(0.3, 1.0, 200)
-    low, high = paired_interval(np.repeat(per_prompt[:, None], 4, axis=1))
-    error = 1.96 * per_prompt.std() / np.sqrt(200)
-    assert low == pytest.approx(per_prompt.mean() - error, abs=0.03)
-    assert high == pytest.approx(per_prompt.mean() + error, abs=0.03)
-    # Within-prompt spread that averages out does not widen it.
-    assert paired_interval(np.tile([-5.0, 5.0], (10, 1))) == (0.0, 0.0)
 
 
 def evaluation(gain: float) -> Evaluation:
@@ -95,6 +94,33 @@ def test_compare_pairs_and_names_every_quantity() -> None:
         compare(shorter, Evaluation(shorter.prompts[:1], shorter.groups[:1], shorter.terms, np.ones(1), None), {})
 
 
+def test_a_kinematic_figure_is_better_where_it_is_nearer_to_real_motions() -> None:
+    changes = {
+        change.name: change
+        for change in compare(evaluation(0.0), evaluation(0.2), {}, real={"total": 0.1, "joint_speed_mps": 1.5})
+    }
+    assert changes["total"].row()["better"] == "higher"
+    assert changes["total"].real == 0.1
+    still = changes["joint_speed_mps"].row()
+    assert (still["better"], still["real"], still["nearer"]) == ("nearer", 1.5, [0.0, 0.0])
+    after = evaluation(0.0)
+    faster = replace(after, terms={**after.terms, "joint_speed_mps": np.full((2, 3), 1.4)})
+    row = {change.name: change.row() for change in compare(evaluation(0.0), faster, {}, real={"joint_speed_mps": 1.5})}
+    assert row["joint_speed_mps"]["nearer"] == pytest.approx([0.4, 0.4])
+    assert verdict(row["joint_speed_mps"]) == "good"
+    row = {change.name: change.row() for change in compare(evaluation(0.0), faster, {}, real={"joint_speed_mps": 1.0})}
+    assert verdict(row["joint_speed_mps"]) == "bad"
+
+
+def test_a_part_of_an_evaluation_has_its_own_embeddings() -> None:
+    whole = evaluation(0.0)
+    part = whole.of([1])
+    assert [prompt.text for prompt in part.prompts] == ["a, then b"]
+    assert whole.segment_embeddings is not None and part.segment_embeddings is not None
+    np.testing.assert_array_equal(part.segment_embeddings, whole.segment_embeddings[3:])
+    assert figures(part)["total"] == pytest.approx(0.5)
+
+
 def test_places_that_lost_a_group_on_one_side_are_left_out() -> None:
     assert shared_places({3: "c", 0: "a", 1: "b"}, {0: "a", 3: "c", 2: "d"}) == [0, 3]
     with pytest.raises(ValueError, match="no held-out prompt has rewards both before and after: 1 groups"):
@@ -107,7 +133,7 @@ def test_written_files_are_what_the_report_reads(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "evaluation.json").read_text())
     assert (document["num_prompts"], document["num_seeds"], document["sampler"]) == (2, 3, "10 steps")
     assert document["rows"][0]["name"] == "total"
-    assert set(document["rows"][0]) == {"name", "meaning", "before", "after", "interval", "better"}
+    assert set(document["rows"][0]) == {*("name", "meaning", "before", "after", "interval", "better", "real", "nearer")}
     assert load_prompts(tmp_path / "samples" / "prompts.jsonl", 20.0) == list(before.prompts)
     with np.load(tmp_path / "samples" / "after.npz") as samples:
         assert samples["joints"].shape == (6, 24, 22, 3)
