@@ -26,6 +26,7 @@ from jobs.text.grpo_prompts import (
     training_prompts,
     training_source,
 )
+from learners.grpo.motion_loss import reads_motions, require_legal
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
 from motions.skeleton.skeletons import Skeleton
@@ -38,6 +39,13 @@ from rollouts.checkpoints.loading import build_policy, load_base, load_policy_te
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion
+
+WITHOUT_EFFECT = (
+    "a loss of final motions. Rollouts draw no noise but their initial one, which is each sample's own; sde_window, "
+    "sde_window_start, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have no effect, eta and "
+    "sampler only on the KL"
+)
+"""What is said of options that a loss of final motions does not hear."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,11 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
     policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
-    policy.denoising(config.sampling.evaluation)  # of steps that the model has
+    for denoising in (config.sampling.evaluation, config.sampling.rollout):
+        if denoising is not None:
+            policy.denoising(denoising)  # of steps that the model has
+    if reads_motions(config.grpo):
+        require_legal(config.grpo, policy.num_steps)
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
@@ -127,6 +139,8 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         print(f"judge: {judge.report}")
         if fid_lacks := missing_windows(config, policy.skeleton):
             print(f"FID is not measured: {fid_lacks}")
+    if reads_motions(config.grpo):
+        print(f"policy_loss {config.grpo.policy_loss}: {WITHOUT_EFFECT}")
     composed = config.sampling.composite_denoising == "composed"
     max_frames = None if composed else min(policy.network.max_positions - 1, MAX_FRAMES)
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
@@ -219,7 +233,7 @@ def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolic
         num_prompts=config.prompts.batch_size,
         group_size=config.grpo.group_size,
         trained_steps=max(len(request.trained_steps) for request in first),
-        denoising_steps=policy.num_steps,
+        denoising_steps=config.sampling.rollout_sampling_steps or policy.num_steps,
         guided=config.sampling.guidance_scale not in (0.0, 1.0),
         max_frames=max(prompt.num_frames for prompt in (*batches.prompts, *batches.held_out)),
         num_features=policy.skeleton.num_features,
@@ -230,4 +244,5 @@ def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolic
         groups_per_optimizer_step=config.grpo.groups_per_optimizer_step,
         micro_batch_size=config.grpo.micro_batch_size,
         num_eval_groups=len(batches.held_out),
+        noise_draws=config.grpo.noise_draws if reads_motions(config.grpo) else 0,
     )
