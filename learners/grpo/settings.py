@@ -16,6 +16,7 @@ POLICY_LOSSES = {
     "dppo": "learners.grpo.losses.dppo:dppo_loss",
     "nft": "learners.grpo.losses.nft:nft_loss",
     "awm": "learners.grpo.losses.awm:awm_loss",
+    "dgpo": "learners.grpo.losses.dgpo:dgpo_loss",
 }
 """Policy losses by name; a new one is a file and a line here. A loss is of denoising steps
 (`learners.grpo.loss.PolicyLoss`) or of final motions (`learners.grpo.motion_loss.MotionLoss`)."""
