@@ -44,12 +44,13 @@ class GRPOSettings(Settings):
     """How advantages move the policy. Losses of denoising steps: `clipped` (PPO's and GRPO's, without gradient beyond
     the clip range), `spo` (pulls ratios beyond the range back to its edge) and `dppo` (Flow-DPPO's: instead of clipping
     it leaves out pairs beyond `kl_bound`); they differ with several optimizer steps an update. Losses of final motions,
-    which the policy learns to denoise better or worse: `nft` (DiffusionNFT) and `awm` (advantage-weighted
-    matching). Or `package.module:function`."""
+    which the policy learns to denoise better or worse: `nft` (DiffusionNFT), `awm` (advantage-weighted matching) and
+    `dgpo` (group preference). Or `package.module:function`."""
 
     loss_beta: float = Field(default=1.0, gt=0, le=1e4)
     """Strength of a loss of final motions. `nft`: how much of the trained policy is in the mixtures with the old one,
-    at most 1. `awm`: scale of the log-ratio, so that a larger one clips earlier."""
+    at most 1. `awm`: scale of the log-ratio, so that a larger one clips earlier. `dgpo`: how sharply a group's
+    preference saturates."""
 
     trained_levels: int = Field(default=1, ge=0)
     """Noise levels that a loss of final motions trains, counted from the noisiest of the `sampling_steps` on; 0: all.
