@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from learners.grpo.loss import GRPOTerms as GRPOTerms
     from learners.grpo.loss import PolicyLoss as PolicyLoss
     from learners.grpo.loss import grpo_loss as grpo_loss
+    from learners.grpo.motion_loss import MotionInputs as MotionInputs
+    from learners.grpo.motion_loss import MotionLoss as MotionLoss
+    from learners.grpo.motion_loss import motion_loss as motion_loss
     from learners.grpo.settings import GRPOSettings as GRPOSettings
     from learners.supervised.diffusion import SupervisedLearner as SupervisedLearner
     from learners.supervised.diffusion import diffusion_loss as diffusion_loss

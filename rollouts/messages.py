@@ -69,7 +69,9 @@ class RolloutRequest:
     """Whether all samples of the group have the same x_T."""
     policy_version: int
     denoising: Denoising | None = None
-    """Sampler, steps and guidance other than the policy's own; nothing can be trained on such a rollout."""
+    """Sampler, steps and guidance other than the policy's own; no step of such a rollout can be trained."""
+    keep_motions: bool = False
+    """Whether the trajectory holds the final motions, for losses that need nothing else of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +104,5 @@ class Trajectory:
     """Number of valid frames of each sample, [N] int64."""
     condition: TextCondition
     policy_version: int
+    motions: np.ndarray | None = None
+    """The final motions [N, T, D] float32, normalised; None if the request did not ask for them."""

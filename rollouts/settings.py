@@ -112,6 +112,9 @@ class SamplingSettings(DenoisingSettings):
         default=True, validation_alias=AliasChoices("share_initial_noise", "init_same_noise")
     )
     """Use the same initial noise for all samples of a group; they then differ only through their stochastic steps."""
+    rollout_sampling_steps: int | None = Field(default=None, ge=1)
+    """Denoising steps of the training's rollouts where the policy loss reads final motions only, whose levels of noise
+    remain those of `sampling_steps`; by default the same. More make better motions and take longer."""
     eval_sampler: Annotated[str | None, Effect("evaluation")] = None
     """Sampler of evaluations, and of the trained policy in `jobs.generate`; by default the training's. It matters where
     `eval_eta` is above 0: without noise, ddpm and ddim are the same."""
@@ -133,6 +136,13 @@ class SamplingSettings(DenoisingSettings):
         if self.evaluation.sampler == "ddpm" and self.eval_eta not in (0.0, 1.0):
             raise UserError(f"eval_eta is {self.eval_eta}: ddpm has noise (1) or none (0); give eval_sampler ddim")
         return self
+
+    @property
+    def rollout(self) -> Denoising | None:
+        """How rollouts denoise, where that is not the policy's own way."""
+        if self.rollout_sampling_steps is None:
+            return None
+        return dataclasses.replace(self.denoising, sampling_steps=self.rollout_sampling_steps)
 
     @property
     def evaluation(self) -> Denoising:

@@ -50,6 +50,8 @@ class Workload:
     """(Sample, step) pairs per forward and backward."""
     num_eval_groups: int = 0
     """Number of groups of an evaluation."""
+    noise_draws: int = 0
+    """Noised states of each final motion, where an update trains those and no recorded steps."""
 
     @property
     def samples(self) -> int:
@@ -58,8 +60,13 @@ class Workload:
 
     @property
     def pairs(self) -> int:
-        """Number of (sample, step) pairs per step, P * N * S."""
-        return self.samples * self.trained_steps
+        """Number of (sample, step) or (sample, noised state) pairs per step, P * N * S."""
+        return self.samples * self.states_per_sample
+
+    @property
+    def states_per_sample(self) -> int:
+        """Number S of states of a sample that an update trains."""
+        return self.noise_draws or self.trained_steps
 
     @property
     def optimizer_steps(self) -> int:
@@ -71,7 +78,7 @@ class Workload:
     def micro_batches(self) -> int:
         """Number of forward and backward passes per optimizer step (the last one of an update may have fewer)."""
         window = min(self.groups_per_optimizer_step or self.num_prompts, self.num_prompts)
-        return ceil(window * self.group_size * self.trained_steps / self.micro_batch_size)
+        return ceil(window * self.group_size * self.states_per_sample / self.micro_batch_size)
 
     @property
     def motion_bytes(self) -> int:
@@ -80,8 +87,11 @@ class Workload:
 
     @property
     def trajectory_bytes(self) -> int:
-        """Size of the `Trajectory` of one group: states before and after each recorded step, log-probabilities."""
+        """Size of the `Trajectory` of one group: states before and after each recorded step, log-probabilities; or the
+        final motions."""
         state = self.max_frames * self.num_features * FLOAT_BYTES
+        if self.noise_draws:
+            return self.group_size * state + self.request_bytes
         return self.group_size * self.trained_steps * (2 * state + FLOAT_BYTES) + self.request_bytes
 
     @property
@@ -183,7 +193,8 @@ class Plan:
             f"  rollout: {load.samples} motions x {load.denoising_steps} denoising steps x {sequences} "
             f"{'(guided)' if load.guided else '(unguided)'} = {load.samples * load.denoising_steps * sequences} "
             "network evaluations",
-            f"  update: {load.samples} motions x {load.trained_steps} trained steps = {load.pairs} pairs",
+            f"  update: {load.samples} motions x {load.states_per_sample} "
+            f"{'noised states' if load.noise_draws else 'trained steps'} = {load.pairs} pairs",
             f"  update: {load.num_epochs} epoch(s) x {ceil(load.num_prompts / window)} window(s) of {window} groups = "
             f"{load.optimizer_steps} optimizer step(s) of up to {load.micro_batches} micro-batches of "
             f"{load.micro_batch_size} pairs",

@@ -37,7 +37,8 @@ def build_rollout_worker(config: GRPOConfig) -> RolloutWorker:
 def build_learner(config: GRPOConfig) -> GRPOLearner:
     """The object of the learner actor."""
     total = config.run.num_steps * config.grpo.optimizer_steps(config.prompts.batch_size)
-    return GRPOLearner(load_policy(config.policy, config.sampling), config.grpo, total_steps=total)
+    policy = load_policy(config.policy, config.sampling)
+    return GRPOLearner(policy, config.grpo, total_steps=total, seed=config.run.seed)
 
 
 def mix_rewards(settings: RewardSettings, results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:

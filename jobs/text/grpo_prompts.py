@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.configs.grpo import GRPOConfig
+from learners.grpo.motion_loss import reads_motions
 from motions.base.errors import UserError
 from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt, load_prompts
@@ -100,7 +101,8 @@ class PromptBatches:
 
     Raises:
         PromptTooLongError: a prompt is over the text encoder's limit.
-        UserError: the SDE window does not fit into the denoising steps.
+        UserError: the SDE window does not fit into the denoising steps, or rollouts have denoising steps of their own
+            although the policy loss trains those of the policy.
     """
 
     def __init__(
@@ -117,12 +119,27 @@ class PromptBatches:
         self._config = config
         self._num_denoising_steps = num_denoising_steps
         self._conditions, self._held_out_conditions = encode(prompts), encode(held_out)
+        self._reads_motions = reads_motions(config.grpo)
+        if self._reads_motions:
+            return
+        if config.sampling.rollout is not None:
+            raise UserError(
+                f"rollout_sampling_steps is {config.sampling.rollout_sampling_steps}; policy_loss "
+                f"{config.grpo.policy_loss} trains the denoising steps of the rollout, which are those of "
+                "sampling_steps. Only losses of final motions (nft, awm, dgpo) take rollouts of other steps"
+            )
         window_positions(config.sampling, num_denoising_steps, config.run.seed, 0)
 
     def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
-        """The groups of a training step, counted from 0."""
+        """The groups of a training step, counted from 0.
+
+        Where the policy loss reads final motions, rollouts are deterministic, each from initial noise of its own.
+        """
         config = self._config
-        stochastic = window_positions(config.sampling, self._num_denoising_steps, config.run.seed, step)
+        if self._reads_motions:
+            stochastic = ()
+        else:
+            stochastic = window_positions(config.sampling, self._num_denoising_steps, config.run.seed, step)
         return [
             RolloutRequest(
                 step=step,
@@ -133,8 +150,10 @@ class PromptBatches:
                 seed=config.run.seed,
                 stochastic_steps=stochastic,
                 trained_steps=trained_positions(config.sampling, stochastic, config.run.seed, step, place),
-                share_initial_noise=config.sampling.share_initial_noise,
+                share_initial_noise=config.sampling.share_initial_noise and not self._reads_motions,
                 policy_version=policy_version,
+                denoising=config.sampling.rollout,
+                keep_motions=self._reads_motions,
             )
             for place, index in enumerate(self._chosen(step))
         ]

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import functools
-<<<<<<< HEAD
 import math
 from dataclasses import asdict, dataclass
 
 from cluster.records.checkpoints import last_commit
 from cluster.records.opening import as_begun, inspect
-=======
-from dataclasses import asdict, dataclass
-
-from cluster.records.opening import as_begun, inspect
->>>>>>> measure
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller
 from cluster.run.plan import Plan, Workload, cluster_resources
@@ -35,6 +29,7 @@ from jobs.text.grpo_prompts import (
     training_source,
 )
 from learners.grpo.forecast import Trained, forecast
+from learners.grpo.motion_loss import reads_motions, require_legal
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
 from motions.settings import BUILTIN
@@ -49,6 +44,13 @@ from rollouts.checkpoints.loading import build_policy, load_base, load_policy_te
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion
+
+WITHOUT_EFFECT = (
+    "a loss of final motions. Rollouts draw no noise but their initial one, which is each sample's own; sde_window, "
+    "sde_window_start, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have no effect, eta and "
+    "sampler only on the KL"
+)
+"""What is said of options that a loss of final motions does not hear."""
 
 
 @dataclass(frozen=True)
@@ -117,17 +119,17 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     Raises:
         UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
-<<<<<<< HEAD
-    opening = inspect(config.run, config=config)
-=======
     config = as_begun(config.run, config)
     opening = inspect(config.run, config=config)
->>>>>>> measure
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
     policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
-    policy.denoising(config.sampling.evaluation)  # of steps that the model has
+    for denoising in (config.sampling.evaluation, config.sampling.rollout):
+        if denoising is not None:
+            policy.denoising(denoising)  # of steps that the model has
+    if reads_motions(config.grpo):
+        require_legal(config.grpo, policy.num_steps)
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
@@ -146,18 +148,16 @@ def prepare(config: GRPOConfig) -> PreparedRun:
             "it trained; give another retrieval model, or none"
         )
     print(f"policy: {loaded.report}")
-<<<<<<< HEAD
     print("\n".join(_forecast(config, policy, resumed=opening == "resume")))
-    for network in networks:
-=======
     for network in networks.values():
->>>>>>> measure
         print(f"reward: {network.report}")
     if judge is not None:
         print(f"judge: {judge.report}")
     instruments = prepare_instruments(config, policy.skeleton, judge, networks)
     for line in evidence_lines(instruments):
         print(line)
+    if reads_motions(config.grpo):
+        print(f"policy_loss {config.grpo.policy_loss}: {WITHOUT_EFFECT}")
     composed = config.sampling.composite_denoising == "composed"
     max_frames = None if composed else min(policy.network.max_positions - 1, MAX_FRAMES)
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
@@ -196,7 +196,6 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     )
 
 
-<<<<<<< HEAD
 def _forecast(config: GRPOConfig, policy: DiffusionPolicy, resumed: bool) -> list[str]:
     """Sentences about the run's updates: the course of the learning rate, and what has no effect."""
     options = config.policy
@@ -227,7 +226,6 @@ def physics_constants(config: GRPOConfig, skeleton: Skeleton) -> PhysicsConstant
 
 def after_evaluation(config: GRPOConfig, watch: HackingWatch, step: int) -> bool:
     """Writes `report.html` of a run that goes on; whether it should end for signs of hacking."""
->>>>>>> measure
     write_report(config.run.save_dir)
     return watch()
 
@@ -260,7 +258,7 @@ def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolic
         num_prompts=config.prompts.batch_size,
         group_size=config.grpo.group_size,
         trained_steps=max(len(request.trained_steps) for request in first),
-        denoising_steps=policy.num_steps,
+        denoising_steps=config.sampling.rollout_sampling_steps or policy.num_steps,
         guided=config.sampling.guidance_scale not in (0.0, 1.0),
         max_frames=max(prompt.num_frames for prompt in (*batches.prompts, *batches.held_out)),
         num_features=policy.skeleton.num_features,
@@ -271,4 +269,5 @@ def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolic
         groups_per_optimizer_step=config.grpo.groups_per_optimizer_step,
         micro_batch_size=config.grpo.micro_batch_size,
         num_eval_groups=len(batches.held_out),
+        noise_draws=config.grpo.noise_draws if reads_motions(config.grpo) else 0,
     )

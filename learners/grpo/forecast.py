@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from learners.grpo.motion_loss import reads_motions
 from learners.grpo.settings import GRPOSettings
 from learners.optimizer import learning_rate_factor
 
@@ -62,10 +63,16 @@ def forecast(settings: GRPOSettings, num_updates: int, num_groups: int, trained:
             f"can change the trained weights by at most {change:.1%} of their size; give a larger --learning_rate or "
             "more --num_steps"
         )
-    if per_update == 1:
+    if per_update == 1 and reads_motions(settings):
         lines.append(
-            "one optimizer step an update: every ratio is 1, so that clip_epsilon, clip_epsilon_high and kl_threshold "
-            "never act and all policy losses are the same; --num_epochs 2 or --groups_per_optimizer_step makes several"
+            "one optimizer step an update: the policy is the one that rolled out, so that kl_threshold and the clip "
+            "range never act"
+        )
+    elif per_update == 1:
+        lines.append(
+            "one optimizer step an update: every ratio is 1, so that clip_epsilon, clip_epsilon_high, kl_bound and "
+            "kl_threshold never act and all losses of denoising steps are the same; --num_epochs 2 or "
+            "--groups_per_optimizer_step makes several"
         )
     return lines
 

@@ -4,8 +4,8 @@ Memory is that of one micro-batch of (sample, step) pairs: each is scored, back-
 the numbers of trained steps and groups. The reference processes the same micro-batch: with adapters it is the same
 network with adapters off, without them a frozen copy of the policy made at construction (which takes the memory of the
 weights again). All pairs are scored before the first optimizer step of an update, while the policy still is the one
-that rolled out, so that a wrong ratio is found before any weight changes. The learner uses no random numbers (no
-dropout, and a fixed order of pairs), so its state has no generator.
+that rolled out, so that a wrong ratio is found before any weight changes. Noise, which only losses of final motions
+draw, is a function of the run's seed and the number of the update, so the learner's state has no generator.
 
 The update itself is in `learners/grpo/update.py`.
 """
@@ -13,14 +13,18 @@ The update itself is in `learners/grpo/update.py`.
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
 from learners.ema import EMA, copy_named
+from learners.grpo.motion_loss import chosen_loss, reads_motions
+from learners.grpo.motion_objective import MotionObjective, noised
+from learners.grpo.objective import StepObjective
 from learners.grpo.pair_batches import require_trajectories, split_groups
 from learners.grpo.settings import GRPOSettings
 from learners.grpo.update import GRPOUpdate, TrainedPolicy
@@ -46,6 +50,7 @@ class GRPOLearner:
         settings: GRPOSettings,
         reference: DiffusionPolicy | None = None,
         total_steps: int = 0,
+        seed: int = 0,
     ) -> None:
         """Starts at version 0 with the policy's present weights.
 
@@ -55,15 +60,26 @@ class GRPOLearner:
             reference: policy that the KL penalty refers to; by default the policy without its adapters, or a frozen
                 copy of it if it has none, which takes memory.
             total_steps: optimizer steps of the whole run, over which a cosine falls.
+            seed: key of the noise that losses of final motions draw.
 
         Raises:
-            ValueError: nothing is trainable, or policy and reference have different numbers of denoising steps.
+            UserError: nothing is trainable, or an option is out of the policy loss's range.
+            ValueError: policy and reference have different numbers of denoising steps, or there are two references.
         """
         if reference is not None and reference.num_steps != policy.num_steps:
             raise ValueError(f"the reference has {reference.num_steps} denoising steps, the policy {policy.num_steps}")
+        if reference is not None and settings.kl_average_decay:
+            raise ValueError("a reference is given, and kl_average_decay makes the average another one")
         self.policy = policy
         self.settings = settings
         self.number = 0
+        self._seed = seed
+        loss = chosen_loss(settings)
+        self._reads_motions = reads_motions(settings)
+        self._objective = functools.partial(
+            MotionObjective if self._reads_motions else StepObjective, cast("Any", loss), policy, settings
+        )
+        self._objective()  # its options are checked
         self._parameters: dict[str, Tensor] = dict(policy.trainable_parameters())
         self._optimizer = Optimizer(
             self._parameters,
@@ -80,10 +96,12 @@ class GRPOLearner:
         )
         decay = settings.policy_ema_decay
         self._ema = EMA(self._parameters, decay) if decay else None
-        if reference is None and not has_lora(policy.network):
+        if reference is None and (settings.kl_average_decay or not has_lora(policy.network)):
             reference = copy.deepcopy(policy)
             reference.network.requires_grad_(False)
         self._trained = TrainedPolicy(policy, reference)
+        self._average = EMA(self._parameters, settings.kl_average_decay) if settings.kl_average_decay else None
+        """What the reference is, if it moves."""
 
     def update(self, trajectories: Sequence[Trajectory], advantages: np.ndarray) -> dict[str, float]:
         """Updates the policy from P groups; the version's number increases by one.
@@ -93,23 +111,34 @@ class GRPOLearner:
             advantages: [P, N].
 
         Returns:
-            Means over the pairs of all inner epochs (`grpo_metrics`), per denoising position
-            `kl_reference_position_<k>` and `ratio_std_position_<k>`, `kl_old`, `first_ratio_error`, `grad_norm`,
-            `learning_rate`, counts, and `seconds_<stage>`. If there is no pair (all groups dropped) only counts and
-            seconds.
+            Means over the pairs of all inner epochs (`grpo_metrics`, of losses of final motions `motion_metrics`), some
+            of them also per denoising position (`kl_reference_position_<k>`), `kl_old`, `first_ratio_error`,
+            `grad_norm`, `learning_rate`, counts, and `seconds_<stage>`. If there is no pair (all groups dropped) only
+            counts and seconds.
 
         Raises:
             RatioError: the first ratio differs from 1 by more than `ratio_tolerance`. No weight was changed.
             DivergenceError: a loss or gradient is not finite. The step that found it changed no weight.
             ValueError: trajectories that do not fit each other or the learner.
         """
+        if self._reads_motions:
+            trajectories = [
+                noised(trajectory, self.policy.schedule, self.settings, self._seed, self.number, group)
+                for group, trajectory in enumerate(trajectories)
+            ]
         require_trajectories(trajectories, advantages, self.number)
         kept = list(range(len(trajectories)))
         if self.settings.drop_zero_variance_groups:
             kept = [group for group in kept if advantages[group].any()]
         windows = split_groups(kept, self.settings.groups_per_optimizer_step)
-        update = GRPOUpdate(self._trained, self.settings, self._optimizer, self._ema, trajectories, advantages)
+        objective = self._objective()
+        update = GRPOUpdate(
+            self._trained, objective, self.settings, self._optimizer, self._ema, trajectories, advantages
+        )
         metrics = update.run(windows) | {"num_dropped_groups": float(len(trajectories) - len(kept))}
+        if self._average is not None:
+            self._average.update()
+            self._show_average()
         self.number += 1
         return metrics | {"policy_version": float(self.number)}
 
@@ -135,6 +164,7 @@ class GRPOLearner:
             "parameters": {name: value.detach().cpu().clone() for name, value in self._parameters.items()},
             "optimizer": self._optimizer.state(),
             "ema": None if self._ema is None else self._ema.state(),
+            "kl_average": None if self._average is None else self._average.state(),
             "reference": self.reference_fingerprint(),
         }
 
@@ -153,15 +183,21 @@ class GRPOLearner:
             )
         if (state["ema"] is None) != (self._ema is None):
             raise UserError("policy_ema_decay is 0 in one of checkpoint and run: the averaged weights would be lost")
+        average = state.get("kl_average")
+        if (average is None) != (self._average is None):
+            raise UserError("kl_average_decay is 0 in one of checkpoint and run: its reference would be another one")
         copy_named(state["parameters"], self._parameters, "the checkpoint")
         self._optimizer.load(state["optimizer"])
         if self._ema is not None:
             self._ema.load(state["ema"])
+        if self._average is not None and average is not None:
+            self._average.load(average)
+            self._show_average()
         self.number = int(state["number"])
 
     def reference_fingerprint(self) -> str:
-        """SHA-256 of the weights of the reference policy."""
-        reference = self._trained.reference
+        """SHA-256 of the weights of the reference policy, as far as they are not trained or an average of those."""
+        reference = None if self._average is not None else self._trained.reference
         network = self.policy.network if reference is None else reference.network
         skipped = self._parameters if reference is None else ()
         values = {name: value for name, value in network.named_parameters() if name not in skipped}
@@ -170,3 +206,9 @@ class GRPOLearner:
             digest.update(name.encode())
             digest.update(values[name].detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def _show_average(self) -> None:
+        """Gives the reference the averaged weights."""
+        assert self._average is not None and self._trained.reference is not None
+        weights = dict(self._trained.reference.network.named_parameters())
+        copy_named(self._average.weights(), {name: weights[name] for name in self._parameters}, "the average")

@@ -58,6 +58,8 @@ class GRPOInputs:
     """[M, T] bool, True = real frame; None = all are real."""
     noise_drops: Tensor
     """Change of noise level of each step [M] (`noise_level_drops`), for `kl_weighting = dt`."""
+    kl_old: Tensor | None = None
+    """Exact KL(old || new) of each step [M], without gradient; None before the first optimizer step, where it is 0."""
 
 
 class PolicyLoss(Protocol):
@@ -84,32 +86,36 @@ class GRPOTerms:
     """1 where the ratio is under its range and the advantage negative, so that the clipped loss has no gradient."""
     clipped_high: Tensor
     """1 where the ratio is over its range and the advantage positive."""
+    left_out: Tensor
+    """1 where the policy loss is exactly 0 although the advantage is not: pairs that the loss leaves out."""
 
     def detached(self) -> GRPOTerms:
         """The same values without the autograd graph."""
         return GRPOTerms(*(getattr(self, field.name).detach() for field in fields(self)))
 
+    def described(self, pair: int) -> str:
+        """Numbers of a pair, for messages."""
+        return f"log-ratio {float(self.log_ratio[pair])}, KL {float(self.kl_ref[pair])}"
 
-def grpo_loss(inputs: GRPOInputs, settings: GRPOSettings) -> GRPOTerms:
+
+def grpo_loss(inputs: GRPOInputs, settings: GRPOSettings, policy_loss: PolicyLoss | None = None) -> GRPOTerms:
     """Loss and its terms for M pairs; the steps are numbered in the module's docstring.
+
+    Args:
+        policy_loss: by default the one that the settings name.
 
     Raises:
         UserError: a pair belongs to a deterministic step (std 0), or there is no such policy loss.
     """
-    policy_loss: PolicyLoss = load_named("policy_loss", settings.policy_loss, POLICY_LOSSES)
+    chosen: PolicyLoss = policy_loss or load_named("policy_loss", settings.policy_loss, POLICY_LOSSES)
     policy, reference = inputs.policy, inputs.reference
     log_probs = gaussian_log_prob(inputs.next_states, policy.mean, policy.std, inputs.mask)
     log_ratio = log_probs - inputs.old_log_probs
     ratio = log_ratio.exp()
     low, high = settings.clip_range
-    surrogate = policy_loss(ratio, inputs, settings)
+    surrogate = chosen(ratio, inputs, settings)
     kl_ref = gaussian_kl(policy.mean, reference.mean, policy.std, inputs.mask)
-    if settings.kl_weighting == "exact":
-        penalty = kl_ref
-    elif settings.kl_weighting == "dt":
-        penalty = kl_ref * inputs.noise_drops
-    else:
-        penalty = masked_mean((policy.x0 - reference.x0).square(), inputs.mask)
+    penalty = weighted_kl(kl_ref, policy, reference, inputs.mask, inputs.noise_drops, settings)
     return GRPOTerms(
         loss=surrogate + settings.kl_penalty * penalty,
         policy_loss=surrogate.detach(),
@@ -118,7 +124,30 @@ def grpo_loss(inputs: GRPOInputs, settings: GRPOSettings) -> GRPOTerms:
         log_ratio=log_ratio.detach(),
         clipped_low=((ratio < low) & (inputs.advantages < 0)).float(),
         clipped_high=((ratio > high) & (inputs.advantages > 0)).float(),
+        left_out=((surrogate == 0) & (inputs.advantages != 0)).float(),
     )
+
+
+def weighted_kl(
+    kl_ref: Tensor,
+    policy: Transition,
+    reference: Transition,
+    mask: Tensor | None,
+    noise_drops: Tensor,
+    settings: GRPOSettings,
+) -> Tensor:
+    """The quantity [M] that `kl_penalty` multiplies, as `kl_weighting` says.
+
+    Args:
+        kl_ref: KL of each step to the reference [M].
+        mask: [M, T] bool, True = real frame; None = all are real.
+        noise_drops: change of noise level of each step [M].
+    """
+    if settings.kl_weighting == "exact":
+        return kl_ref
+    if settings.kl_weighting == "dt":
+        return kl_ref * noise_drops
+    return masked_mean((policy.x0 - reference.x0).square(), mask)
 
 
 def noise_level_drops(schedule: DiffusionSchedule) -> np.ndarray:
@@ -163,4 +192,5 @@ def grpo_metrics(terms: Sequence[GRPOTerms]) -> dict[str, float]:
         "clip_fraction": float((joined("clipped_low") + joined("clipped_high")).mean()),
         "clip_fraction_low": float(joined("clipped_low").mean()),
         "clip_fraction_high": float(joined("clipped_high").mean()),
+        "left_out_fraction": float(joined("left_out").mean()),
     }

@@ -13,8 +13,13 @@ from motions.settings import Settings
 POLICY_LOSSES = {
     "clipped": "learners.grpo.losses.clipped:clipped_loss",
     "spo": "learners.grpo.losses.spo:spo_loss",
+    "dppo": "learners.grpo.losses.dppo:dppo_loss",
+    "nft": "learners.grpo.losses.nft:nft_loss",
+    "awm": "learners.grpo.losses.awm:awm_loss",
+    "dgpo": "learners.grpo.losses.dgpo:dgpo_loss",
 }
-"""Policy losses by name (`learners.grpo.loss.PolicyLoss`); a new one is a file and a line here."""
+"""Policy losses by name; a new one is a file and a line here. A loss is of denoising steps
+(`learners.grpo.loss.PolicyLoss`) or of final motions (`learners.grpo.motion_loss.MotionLoss`)."""
 
 
 class GRPOSettings(Settings):
@@ -36,9 +41,32 @@ class GRPOSettings(Settings):
     as 5e-5 does without LoRA; 1e-6 to 2e-5 for full fine-tuning of a large model."""
 
     policy_loss: str = "clipped"
-    """How advantages move the policy: `clipped` (PPO's and GRPO's, without gradient beyond the clip range), `spo`
-    (pulls ratios beyond the range back to its edge, for several optimizer steps an update), or
-    `package.module:function`."""
+    """How advantages move the policy. Losses of denoising steps: `clipped` (PPO's and GRPO's, without gradient beyond
+    the clip range), `spo` (pulls ratios beyond the range back to its edge) and `dppo` (Flow-DPPO's: instead of clipping
+    it leaves out pairs beyond `kl_bound`); they differ with several optimizer steps an update. Losses of final motions,
+    which the policy learns to denoise better or worse: `nft` (DiffusionNFT), `awm` (advantage-weighted matching) and
+    `dgpo` (group preference). Or `package.module:function`."""
+
+    loss_beta: float = Field(default=1.0, gt=0, le=1e4)
+    """Strength of a loss of final motions. `nft`: how much of the trained policy is in the mixtures with the old one,
+    at most 1. `awm`: scale of the log-ratio, so that a larger one clips earlier. `dgpo`: how sharply a group's
+    preference saturates."""
+
+    trained_levels: int = Field(default=1, ge=0)
+    """Noise levels that a loss of final motions trains, counted from the noisiest of the `sampling_steps` on; 0: all.
+    Motions of a few denoising steps are not what the policy itself would predict at low noise."""
+
+    noise_draws: int = Field(default=4, ge=1)
+    """Noised states of each final motion in an update, for losses of final motions. Their levels are distinct while
+    there are enough."""
+
+    share_noise: bool = True
+    """Losses of final motions: the samples of a group get the same noise, so that they differ by their motions alone;
+    at the noisiest level they are then one state and cost one forward. Otherwise each has noise of its own."""
+
+    kl_bound: float = Field(default=1e-5, gt=0)
+    """`policy_loss dppo`: exact KL(old || new) of a pair, mean over valid elements, beyond which it is left out if the
+    update would move the policy further away."""
 
     clip_epsilon: float = Field(default=1e-4, ge=1e-6, lt=1)
     """The ratio is clipped to [1 - clip_epsilon, 1 + clip_epsilon_high]. Log-probabilities are means over the D*T valid
@@ -59,7 +87,12 @@ class GRPOSettings(Settings):
     """Quantity that the penalty sums over steps. `exact`: the Gaussian KL of each step, |mean - mean_ref|^2 / (2
     std^2), mean over valid elements. `dt`: each step's KL times its change of noise level, as in Flow-GRPO, so that
     noisy and clean steps count by the change they make. `x0`: |x0 - x0_ref|^2 of the predictions, on the same scale at
-    every noise level. The logged `kl_reference` is always exact."""
+    every noise level. The logged `kl_reference` is always exact. Losses of final motions take the steps at their noised
+    states; the noiseless last one has no KL, only `x0` punishes it."""
+
+    kl_average_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of an average of the trained weights, which moves on after every update, that the KL penalty refers to in
+    place of the base weights: then it slows the policy down instead of holding it back. 0: the base weights."""
 
     advantage_std: Literal["group", "batch", "none"] = "group"
     """Divisor of reward minus group mean: the group's standard deviation, that of all rewards of the update (a group
@@ -90,7 +123,8 @@ class GRPOSettings(Settings):
     optimizer step of an update on."""
 
     micro_batch_size: int = Field(default=32, ge=1)
-    """(Sample, step) pairs per forward and backward; the learner's memory depends on this alone."""
+    """(Sample, step) pairs per forward and backward; the learner's memory depends on this alone. Losses of final
+    motions compare the samples of a group, so it must be at least `group_size` there."""
 
     groups_per_optimizer_step: int = Field(default=0, ge=0)
     """Groups (prompts) whose gradients are accumulated into one optimizer step; 0 means all groups of the update."""

@@ -1,4 +1,4 @@
-"""Noise of rollouts from a counter-based generator: a function of its keys alone.
+"""Noise of rollouts and of losses from a counter-based generator: a function of its keys alone.
 
 Every sample has its own Philox stream, keyed by (run seed, training step, prompt index, sample index, purpose). So the
 noise does not depend on which actor draws it, in which order, how often, or on other samples of the batch; and since
@@ -18,6 +18,8 @@ _WORD = 2**64
 _INITIAL = 0 << 32
 _STEP = 1 << 32
 _PLAN = 2 << 32
+_FORWARD = 3 << 32
+_LEVELS = 4 << 32
 
 
 def initial_noise(
@@ -32,6 +34,18 @@ def step_noise(
 ) -> np.ndarray:
     """Noise of one stochastic denoising step of a group: standard normal [N, T, D] float32."""
     return _stacked(seed, step, prompt_index, num_samples, _STEP + position, (num_frames, num_features))
+
+
+def forward_noise(
+    seed: int, step: int, group: int, num_samples: int, draw: int, num_frames: int, num_features: int
+) -> np.ndarray:
+    """Noise of one draw of the forward process on the final motions of a group: standard normal [N, T, D] float32."""
+    return _stacked(seed, step, group, num_samples, _FORWARD + draw, (num_frames, num_features))
+
+
+def levels_generator(seed: int, step: int, group: int) -> np.random.Generator:
+    """Generator for the noise levels of a group's draws of the forward process."""
+    return _generator(seed, step, group, 0, _LEVELS)
 
 
 def plan_generator(seed: int, step: int, prompt_index: int = 0) -> np.random.Generator:

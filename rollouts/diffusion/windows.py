@@ -47,9 +47,9 @@ def trained_positions(
 ) -> tuple[int, ...]:
     """A group's recorded and trained positions, a fraction `timestep_fraction` of the stochastic ones, increasing.
 
-    A random subset for every group, with at least one position.
+    A random subset for every group, with at least one position unless no step is stochastic.
     """
-    if settings.timestep_fraction == 1.0:
+    if settings.timestep_fraction == 1.0 or not stochastic:
         return stochastic
     count = max(1, math.floor(settings.timestep_fraction * len(stochastic) + 0.5))
     # Index 0 is used for the window's draw; groups use the following ones.

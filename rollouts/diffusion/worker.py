@@ -77,6 +77,7 @@ class RolloutWorker:
             lengths=lengths,
             condition=request.condition,
             policy_version=version.number,
+            motions=samples.motions.cpu().numpy() if request.keep_motions else None,
         )
         motions = GroupMotions(
             features=policy.normalizer.denormalize(samples.motions).cpu().numpy(),

@@ -13,8 +13,9 @@ import torch
 
 from learners.grpo.advantages import group_advantages
 from learners.grpo.learner import GRPOLearner
+from learners.grpo.objective import RatioError
 from learners.grpo.settings import GRPOSettings
-from learners.grpo.update import UPDATE_STAGES, RatioError
+from learners.grpo.update import UPDATE_STAGES
 from learners.optimizer import DivergenceError
 from rollouts.gaussians import gaussian_log_prob
 from rollouts.messages import Trajectory, Weights

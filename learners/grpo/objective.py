@@ -1,0 +1,199 @@
+"""What pairs lose: the part of an update that depends on the kind of policy loss.
+
+`StepObjective` is that of losses of denoising steps, whose ratios must be 1 before the first optimizer step of an
+update. That of losses of final motions is in `learners/grpo/motion_objective.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learners.grpo.device_batch import DeviceBatch
+from learners.grpo.loss import GRPOInputs, GRPOTerms, PolicyLoss, grpo_loss, grpo_metrics, noise_level_drops
+from learners.grpo.motion_loss import MotionTerms
+from learners.grpo.pair_batches import PairOrigins
+from learners.grpo.settings import GRPOSettings
+from motions.base.errors import UserError
+from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.transitions import Transition
+from rollouts.gaussians import gaussian_kl, gaussian_log_prob
+
+RATIO_TOLERANCE = 1e-5
+"""Default of `ratio_tolerance`."""
+HALF_PRECISION_RATIO_TOLERANCE = 1e-3
+"""Default of `ratio_tolerance` if the network runs in half precision."""
+
+Kept = tuple[Tensor, ...]
+"""What is kept of a micro-batch's first forward, each [U, T, D]."""
+
+
+class RatioError(UserError):
+    """The first ratio of an update is not 1: rollout and learner do not compute the same policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A scored micro-batch: a few numbers per pair."""
+
+    origins: PairOrigins
+    num_rows: int
+    """Number of states that went through the network."""
+    terms: GRPOTerms | MotionTerms
+    kl_old: Tensor
+    """Exact KL to the policy that rolled out, [M]; 0 before the first optimizer step."""
+    drift: Tensor | None = None
+    """Log-probability that the ratio refers to minus that of the rollout, [M]; None where there are no ratios."""
+
+    def detached(self) -> Scored:
+        """The same values without the autograd graph."""
+        return replace(self, terms=self.terms.detached())
+
+
+class Objective(Protocol):
+    """The loss of pairs and what is checked and reported of it, for one update."""
+
+    def pairs_per_batch(self, group_size: int) -> int:
+        """Largest number of pairs of a micro-batch."""
+        ...
+
+    def kept(self, acted: Transition) -> Kept:
+        """What later optimizer steps of the update need of the Gaussians before the first one."""
+        ...
+
+    def score(self, batch: DeviceBatch, acted: Transition, reference: Transition, old: Kept | None) -> Scored:
+        """Scores a micro-batch; the loss carries the gradient.
+
+        Args:
+            acted: the policy's Gaussians of the U states.
+            reference: those of the reference.
+            old: of these states, on any device; None before the first optimizer step.
+        """
+        ...
+
+    def require_on_policy(self, scored: Scored) -> None:
+        """Checks a micro-batch that was scored before the first optimizer step.
+
+        Raises:
+            RatioError: its rollout was another policy's.
+        """
+        ...
+
+    def require_acted(self, batch: DeviceBatch, acted: Transition) -> None:
+        """The same for a micro-batch that is not scored yet."""
+        ...
+
+    def metrics(self, scored: Sequence[Scored], single: bool) -> dict[str, float]:
+        """Metrics of all micro-batches of an update; `single` if it had one optimizer step."""
+        ...
+
+
+class StepObjective:
+    """Losses of denoising steps."""
+
+    def __init__(self, loss: PolicyLoss, policy: DiffusionPolicy, settings: GRPOSettings) -> None:
+        self._policy_loss = loss
+        self._settings = settings
+        single = policy.sampling.amp_dtype == "fp32"
+        default = RATIO_TOLERANCE if single else HALF_PRECISION_RATIO_TOLERANCE
+        self._ratio_tolerance = settings.ratio_tolerance or default
+        low, high = settings.clip_range
+        self._own_log_probs = self._ratio_tolerance > 0.5 * min(1.0 - low, high - 1.0)
+        """Whether ratios refer to log-probabilities that the learner computed itself: those of the rollout may differ
+        from them by so much rounding that pairs would be clipped by it."""
+        self._noise_drops = device_drops(policy)
+        self._first_ratio_error = 0.0
+
+    def pairs_per_batch(self, group_size: int) -> int:
+        """Micro-batches cut anywhere: `micro_batch_size` pairs."""
+        return self._settings.micro_batch_size
+
+    def kept(self, acted: Transition) -> Kept:
+        """The means of the Gaussians."""
+        return (acted.mean.detach(),)
+
+    def score(self, batch: DeviceBatch, acted: Transition, reference: Transition, old: Kept | None) -> Scored:
+        """Ratios and their loss, with the KL to the reference and to the old policy."""
+        policy = batch.of_pairs(acted)
+        old_mean = None if old is None else old[0].to(policy.mean.device)[batch.rows]
+        kl_old = None if old_mean is None else gaussian_kl(old_mean, policy.mean.detach(), policy.std, batch.mask)
+        old_log_probs = batch.old_log_probs
+        if self._own_log_probs:
+            mean = policy.mean.detach() if old_mean is None else old_mean
+            old_log_probs = gaussian_log_prob(batch.next_states, mean, policy.std, batch.mask)
+        inputs = GRPOInputs(
+            policy=policy,
+            reference=batch.of_pairs(reference),
+            next_states=batch.next_states,
+            old_log_probs=old_log_probs,
+            advantages=batch.advantages,
+            mask=batch.mask,
+            noise_drops=self._noise_drops[batch.state_positions][batch.rows],
+            kl_old=kl_old,
+        )
+        return Scored(
+            origins=batch.origins,
+            num_rows=len(batch.states),
+            terms=grpo_loss(inputs, self._settings, self._policy_loss),
+            kl_old=torch.zeros_like(batch.advantages) if kl_old is None else kl_old,
+            drift=old_log_probs - batch.old_log_probs,
+        )
+
+    def require_on_policy(self, scored: Scored) -> None:
+        """Checks that every first ratio is 1 within the tolerance."""
+        terms = cast("GRPOTerms", scored.terms)
+        assert scored.drift is not None
+        self._require_ratio(scored.origins, terms.log_ratio + scored.drift)
+
+    def require_acted(self, batch: DeviceBatch, acted: Transition) -> None:
+        """Checks the same from the Gaussians alone."""
+        policy = batch.of_pairs(acted)
+        log_probs = gaussian_log_prob(batch.next_states, policy.mean, policy.std, batch.mask)
+        self._require_ratio(batch.origins, log_probs - batch.old_log_probs)
+
+    def metrics(self, scored: Sequence[Scored], single: bool) -> dict[str, float]:
+        """`grpo_metrics`, the first ratio, and KL and ratio by denoising position."""
+        terms = [cast("GRPOTerms", batch.terms) for batch in scored]
+        metrics = grpo_metrics(terms)
+        if single:
+            # Nothing clips where every ratio is 1: a figure would look like a measurement.
+            metrics = {name: value for name, value in metrics.items() if not name.startswith(_SILENT_AT_RATIO_ONE)}
+        metrics["first_ratio_error"] = self._first_ratio_error
+        kl_ref = torch.cat([term.kl_ref for term in terms]).cpu().numpy()
+        ratio = torch.cat([term.log_ratio for term in terms]).double().exp().cpu().numpy()
+        for position, here in by_position(scored):
+            metrics[f"kl_reference_position_{position}"] = float(kl_ref[here].mean())
+            metrics[f"ratio_mean_position_{position}"] = float(ratio[here].mean())
+            metrics[f"ratio_std_position_{position}"] = float(ratio[here].std())
+        return metrics
+
+    def _require_ratio(self, origins: PairOrigins, log_ratio: Tensor) -> None:
+        error = log_ratio.expm1().abs()
+        worst = int(error.argmax())
+        self._first_ratio_error = max(self._first_ratio_error, float(error[worst]))
+        if not float(error[worst]) <= self._ratio_tolerance:
+            raise RatioError(
+                f"the first ratio is {float(log_ratio[worst].exp()):.8g} for {origins.described(worst)}; it must be 1 "
+                f"within ratio_tolerance {self._ratio_tolerance:g}. Rollout and learner do not compute the "
+                "same transition: compare their weights, guidance_scale, sampler, sampling_steps, amp_dtype and "
+                "kind of device. No weight was changed"
+            )
+
+
+_SILENT_AT_RATIO_ONE = ("clip_fraction", "left_out_fraction")
+
+
+def device_drops(policy: DiffusionPolicy) -> Tensor:
+    """`noise_level_drops` [K] of a policy, float32 on its device."""
+    return torch.from_numpy(noise_level_drops(policy.schedule)).float().to(policy.device)
+
+
+def by_position(scored: Sequence[Scored]) -> list[tuple[int, np.ndarray]]:
+    """Denoising positions of the pairs of micro-batches, each with a mask [all pairs] of the pairs there."""
+    positions = np.concatenate([batch.origins.positions for batch in scored])
+    return [(int(position), positions == position) for position in np.unique(positions)]
