@@ -14,9 +14,7 @@ from envs.body.mujoco_model import build_humanoid, build_humanoid_xml
 from envs.settings import DeepMimicSettings
 from envs.task.reference import ReferenceMotion
 from jobs.report.character import (
-    JOINT_NAMES,
     RecordedMotion,
-    humanoid_skeleton,
     joint_points,
     render_offscreen,
     save_video,
@@ -97,11 +95,11 @@ def test_a_folder_without_evaluation_is_no_run(tmp_path: Path) -> None:
 
 def test_points_face_forward_with_left_on_the_left() -> None:
     points = joint_points(build_humanoid(WALK), states(1))[0]
-    place = dict(zip(JOINT_NAMES, points, strict=True))
+    place = dict(zip(POINT_NAMES, points, strict=True))
     assert place["left_hip"][0] - place["right_hip"][0] == pytest.approx(0.17, abs=0.02)
     assert place["head"][1] > 1.4 and abs(min(place["left_ankle"][1], place["right_ankle"][1])) < 0.15
     assert place["left_foot"][2] > place["left_ankle"][2]
-    assert humanoid_skeleton(30.0).parents[JOINT_NAMES.index("left_foot")] == JOINT_NAMES.index("left_ankle")
+    assert humanoid_skeleton(30.0).parents[POINT_NAMES.index("left_foot")] == POINT_NAMES.index("left_ankle")
 
 
 def test_an_animation_is_made_without_a_screen_and_without_gl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
