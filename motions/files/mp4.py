@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Iterable
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
@@ -26,17 +27,19 @@ def mp4_bytes(pictures: Iterable[np.ndarray], fps: float) -> bytes:
     # Imported here because PyAV loads the libraries of FFmpeg.
     import av
 
-    buffer, stream = io.BytesIO(), None
-    with av.open(buffer, "w", format="mp4", options={"movflags": "faststart"}) as container:
-        for picture in pictures:
-            height, width = (size // 2 * 2 for size in picture.shape[:2])
+    # FFmpeg moves the index to the beginning, so that players can start early, by writing a real file twice.
+    with tempfile.TemporaryDirectory() as scratch:
+        path, stream = Path(scratch) / "video.mp4", None
+        with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+            for picture in pictures:
+                height, width = (size // 2 * 2 for size in picture.shape[:2])
+                if stream is None:
+                    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+                    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                    stream.options = {"crf": _QUALITY}
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+                container.mux(stream.encode(frame))
             if stream is None:
-                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                stream.options = {"crf": _QUALITY, "preset": "medium"}
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
-            container.mux(stream.encode(frame))
-        if stream is None:
-            raise ValueError("pictures is empty: there is nothing to save")
-        container.mux(stream.encode(None))
-    return buffer.getvalue()
+                raise ValueError("pictures is empty: there is nothing to save")
+            container.mux(stream.encode(None))
+        return path.read_bytes()
