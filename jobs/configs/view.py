@@ -27,6 +27,9 @@ class ViewConfig(ExportSettings):
     up_axis: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
     """Axis that points up in BVH files; `auto` decides file by file."""
 
+    rotation_unit: Literal["auto", "degrees", "radians"] = "auto"
+    """Unit of the rotations in BVH files; `auto`: degrees, with a note where they look like radians."""
+
     scale: float | None = Field(default=None, gt=0)
     """Metres per unit of BVH files; by default it follows from the length of the legs."""
 

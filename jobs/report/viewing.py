@@ -53,7 +53,8 @@ def prepare(config: ViewConfig) -> tuple[list[Motion], Path]:
     Raises:
         UserError: a file cannot be read, or a file of the same name exists.
     """
-    reader = MotionReader(config.fps, BvhSettings(up_axis=config.up_axis, scale=config.scale), config.max_motions)
+    bvh = BvhSettings(up_axis=config.up_axis, rotation_unit=config.rotation_unit, scale=config.scale)
+    reader = MotionReader(config.fps, bvh, config.max_motions)
     motions: list[Motion] = []
     for path in config.inputs:
         found = reader.read(path)

@@ -39,6 +39,7 @@ _CLIP_FPS = 30.0
 _METRES_BELOW = 50.0
 """No joint in metres has a coordinate this large, and every motion in KIT's units has one."""
 _VECTORS = "new_joint_vecs"
+_STATISTICS = ("Mean.npy", "Std.npy")
 
 
 @dataclass(slots=True)
@@ -99,7 +100,7 @@ class MotionReader:
     def _may_hold_motion(self, path: Path) -> bool:
         """Text files of a folder are mostly none: clips of the humanoid are JSON objects."""
         if path.suffix.lower() != ".txt":
-            return path.suffix.lower() in _READERS
+            return path.suffix.lower() in _READERS and path.name not in _STATISTICS
         with path.open("rb") as file:
             return file.read(64).lstrip().startswith(b"{")
 
