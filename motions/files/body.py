@@ -15,6 +15,8 @@ _AROUND, _ALONG = 16, 5
 _TORSO_WIDTH_M = 0.2
 _TORSO = ("spine1", "spine2", "spine3", "chest", "neck")
 """Joints that end a bone of the torso, which is as thick as a torso."""
+_BELOW_NECK = 0.55
+"""Share of the bone from the third joint of the spine to the neck that belongs to the torso."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +48,10 @@ def body_parts(rig: Rig, skeleton: Skeleton) -> list[Part]:
             if name == "head":
                 up = (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
                 shapes.append((end + 0.03 * up, end + 0.07 * up, HEAD_RADIUS, joint))
-            radius = (_TORSO_WIDTH_M if name in _TORSO else width) / 2
-            shapes.append((start, end, radius, parent))
+            if name in _TORSO:
+                share = _BELOW_NECK if rig.names[parent] == "spine3" else 1.0
+                shapes.append((start, start + share * (end - start), _TORSO_WIDTH_M / 2, parent))
+            shapes.append((start, end, width / 2, parent))
     return [_joined(colour, shapes) for colour, shapes in capsules.items()]
 
 

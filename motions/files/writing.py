@@ -133,7 +133,7 @@ def _write_bvh(motion: Motion, path: Path) -> None:
 
 def _write_npz(motion: Motion, path: Path) -> None:
     with atomic_write(path) as file:
-        np.savez(file, allow_pickle=False, **smpl_poses(motion).arrays())
+        np.savez_compressed(file, allow_pickle=False, **smpl_poses(motion).arrays())
 
 
 _WRITERS: dict[Format, Callable[[Motion, Path], None]] = {
