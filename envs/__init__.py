@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from envs.mujoco.environment import DeepMimicEnv as DeepMimicEnv
     from envs.mujoco.vector_environment import DeepMimicVectorEnv as DeepMimicVectorEnv
     from envs.mujoco.vector_environment import make_vector_env as make_vector_env
+    from envs.recording import RecordVideo as RecordVideo
     from envs.settings import DeepMimicSettings as DeepMimicSettings
 else:
     __getattr__ = lazy_names(__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -35,7 +35,7 @@ RIGHT: Colour = (226, 122, 46)
 _OVERSAMPLING = 2
 _FLOOR = np.array([1.0, 0.0, 1.0])
 _RIM = 0.03
-_HEAD_RADIUS = 0.105
+HEAD_RADIUS = 0.105
 _LIMBS = {"knee": 0.105, "ankle": 0.09, "midfoot": 0.07, "foot": 0.07, "elbow": 0.08, "wrist": 0.068}
 """Width in metres of the limbs' bones, by the joint at the end of the bone; all other bones belong to the trunk."""
 _TRUNK_WIDTH = 0.1
@@ -108,7 +108,15 @@ def draw_frames(
         raise ValueError(f"captions has {len(captions)} entries for {len(points)} frames")
     texts = list(captions) if captions is not None else [caption] * len(points)
     cameras = _cameras(points, size, azimuth, elevation, follow, camera)
-    return [_draw(points[: index + 1], points, skeleton, cameras[index], text) for index, text in enumerate(texts)]
+    return list(_pictures(points, skeleton, cameras, texts))
+
+
+def video_frames(
+    joints: np.ndarray, skeleton: Skeleton, captions: Sequence[str], size: tuple[int, int], *, follow: bool
+) -> Iterator[Image.Image]:
+    """The pictures of `draw_frames`, one after the other: those of a long video would not fit into memory."""
+    points = _checked(joints, skeleton) * skeleton.metres_per_unit
+    return _pictures(points, skeleton, _cameras(points, size, 35.0, 16.0, follow, None), captions)
 
 
 def contact_sheet(
@@ -165,6 +173,13 @@ def save_gif(frames: Sequence[Image.Image], path: str | Path, fps: float) -> Non
         file.write(buffer.getvalue())
 
 
+def _pictures(
+    points: np.ndarray, skeleton: Skeleton, cameras: Sequence[Camera], texts: Sequence[str]
+) -> Iterator[Image.Image]:
+    for index, (camera, text) in enumerate(zip(cameras, texts, strict=True)):
+        yield _draw(points[: index + 1], points, skeleton, camera, text)
+
+
 def _turn(points: np.ndarray, azimuth: float, elevation: float) -> np.ndarray:
     """World to view coordinates: x right, y up, z towards the viewer. Azimuth 0 shows a figure facing +z frontally."""
     a, e = math.radians(azimuth), math.radians(elevation)
@@ -208,7 +223,7 @@ def _draw(past: np.ndarray, whole: np.ndarray, skeleton: Skeleton, camera: Camer
     _draw_grid(draw, camera, whole)
     pose = past[-1]
     flat = pose * _FLOOR
-    for limb in _limbs(skeleton):
+    for limb in limbs_of(skeleton):
         for parent, joint, width in limb.bones:
             _capsule(draw, camera, flat[parent], flat[joint], 0.8 * width, SHADOW)
     _polygon(draw, camera, flat[_trunk_corners(skeleton)], 0.8 * _TRUNK_WIDTH, SHADOW)
@@ -232,7 +247,7 @@ def _draw_grid(draw: ImageDraw.ImageDraw, camera: Camera, points: np.ndarray) ->
 
 
 @dataclass(frozen=True, slots=True)
-class _Limb:
+class Limb:
     """Bones (parent, joint, width in metres) that are drawn as one piece."""
 
     colour: Colour
@@ -240,8 +255,8 @@ class _Limb:
 
 
 @cache
-def _limbs(skeleton: Skeleton) -> tuple[_Limb, ...]:
-    """Arms, legs, the head, and the trunk, last."""
+def limbs_of(skeleton: Skeleton) -> tuple[Limb, ...]:
+    """How a skeleton is drawn: arms, legs, the head, and the trunk, last."""
     pieces: dict[tuple[str, str], list[tuple[int, int, float]]] = {}
     for joint, parent in enumerate(skeleton.parents):
         side, _, part = skeleton.joint_names[joint].rpartition("_")
@@ -254,8 +269,8 @@ def _limbs(skeleton: Skeleton) -> tuple[_Limb, ...]:
             name = ("", "head")
         pieces.setdefault(name, []).append((parent, joint, _LIMBS.get(part, _TRUNK_WIDTH)))
     trunk = pieces.pop(("", "trunk"))
-    limbs = [_Limb({"left": LEFT, "right": RIGHT}.get(side, INK), tuple(bones)) for (side, _), bones in pieces.items()]
-    return (*limbs, _Limb(INK, tuple(trunk)))
+    limbs = [Limb({"left": LEFT, "right": RIGHT}.get(side, INK), tuple(bones)) for (side, _), bones in pieces.items()]
+    return (*limbs, Limb(INK, tuple(trunk)))
 
 
 def _trunk_corners(skeleton: Skeleton) -> list[int]:
@@ -265,10 +280,10 @@ def _trunk_corners(skeleton: Skeleton) -> list[int]:
 def _draw_figure(draw: ImageDraw.ImageDraw, camera: Camera, pose: np.ndarray, skeleton: Skeleton) -> None:
     """Draws limbs, trunk and head from far to near, each outlined in the background colour."""
     _, depth = camera.project(pose)
-    limbs = _limbs(skeleton)
+    limbs = limbs_of(skeleton)
     trunk = limbs[-1]
 
-    def distance(limb: _Limb) -> float:
+    def distance(limb: Limb) -> float:
         joints = [joint for _, joint, _ in limb.bones] if limb is not trunk else _trunk_corners(skeleton)
         return float(depth[joints].mean())
 
@@ -290,7 +305,7 @@ def _draw_head(
     """Draws a ball beyond the head joint; the neck is not outlined, which would separate it from the trunk."""
     direction = (head - neck) / max(float(np.linalg.norm(head - neck)), 1e-9)
     middle = head + 0.05 * direction
-    _capsule(draw, camera, middle, middle, 2 * _HEAD_RADIUS + rim, colour)
+    _capsule(draw, camera, middle, middle, 2 * HEAD_RADIUS + rim, colour)
     if not rim:
         _capsule(draw, camera, neck, head, 0.8 * _TRUNK_WIDTH, colour)
 

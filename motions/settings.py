@@ -97,6 +97,9 @@ class Settings(BaseModel):
     important: ClassVar[tuple[str, ...]] = ()
     """Options that a person needs first, for the help page; in a job's model."""
 
+    positional: ClassVar[str] = ""
+    """The option that words before all others belong to (`jobs.view FILE`); in a job's model."""
+
     retired: ClassVar[Mapping[str, Retired]] = {}
     """Options that this group had in earlier versions."""
 

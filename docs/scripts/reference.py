@@ -31,6 +31,7 @@ JOBS = {
     "pretrain": "jobs.configs.pretrain:PretrainConfig",
     "train_retrieval": "jobs.configs.retrieval:RetrievalConfig",
     "import_motion": "jobs.configs.import_motion:ImportConfig",
+    "view": "jobs.configs.view:ViewConfig",
     "demo": "jobs.configs.demo:DemoConfig",
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",

@@ -44,7 +44,7 @@ def help_text(config: type[Settings], doc: str | None, job: str, presets: Sequen
         return "\n\n".join(_explained(_chosen(config, flags, topic)))
     names = ", ".join(presets) or "this job has none with a name"
     sections = [
-        f"python -m {job} [options]",
+        f"python -m {job} {f'{config.positional.upper()} ' if config.positional else ''}[options]",
         (doc or "").strip(),
         GENERAL.format(presets=names, topics=_topics(list(flags.values()))),
     ]

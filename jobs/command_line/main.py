@@ -173,6 +173,8 @@ def parse(
         UsageError: with one line per mistake.
     """
     notes: list[str] = []
+    if config.positional and argv and not argv[0].startswith("-"):
+        argv = [f"--{config.positional}", *argv]
     config = with_named_groups(config, argv, job)
     retired = {name: ForeignFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
     given = read_flags(argv, {**flags_of(config), **CLI_FLAGS}, {**retired, **(foreign or {})}, notes.append)

@@ -9,11 +9,12 @@ from pydantic import AliasChoices, Field, model_validator
 
 from jobs.configs.data import DataSettings
 from motions.base.errors import UserError
+from motions.files.settings import ExportSettings, Format
 from motions.settings import Settings, redeclared
 from rollouts.settings import CheckpointSettings, DenoisingSettings
 
 
-class GenerationSettings(Settings):
+class GenerationSettings(ExportSettings):
     """Prompts and results."""
 
     text: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("text", "text_prompt"))
@@ -48,8 +49,10 @@ class GenerationSettings(Settings):
     overwrite: bool = False
     """If `save_dir` holds results, move them aside to `save_dir.old-1` (`-2`, ...). Nothing is deleted."""
 
+    formats: tuple[Format, ...] = redeclared(ExportSettings, "formats", ("html", "gif"))
+
     gif: bool = True
-    """Write an animation (GIF) of each motion."""
+    """`--no_gif` leaves out the animations that `formats` names by default."""
 
     @model_validator(mode="after")
     def _something_to_say(self) -> Self:
@@ -58,6 +61,11 @@ class GenerationSettings(Settings):
         if self.text and self.text_file is not None:
             raise UserError("text and text_file are both given; prompts come from one of them")
         return self
+
+    @property
+    def written_formats(self) -> tuple[Format, ...]:
+        """The formats that are written."""
+        return tuple(kind for kind in self.formats if kind != "gif" or self.gif)
 
     @property
     def motions_per_prompt(self) -> int:

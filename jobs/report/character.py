@@ -21,22 +21,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from motions.base.atomic import atomic_write
 from motions.drawing import draw_frames
-from motions.skeleton.skeletons import Skeleton
+from motions.humanoid.points import EXTRA_POINTS, POINT_NAMES, humanoid_skeleton
 
 if TYPE_CHECKING:
     from envs.body.mujoco_import import Model
-
-JOINT_NAMES: tuple[str, ...] = (
-    *("root", "chest", "neck", "head"),
-    *("right_hip", "right_knee", "right_ankle", "right_foot", "right_shoulder", "right_elbow", "right_wrist"),
-    *("left_hip", "left_knee", "left_ankle", "left_foot", "left_shoulder", "left_elbow", "left_wrist"),
-)
-_EXTRA_POINTS: dict[str, tuple[str, tuple[float, float, float]]] = {
-    "head": ("neck", (0.0, 0.0, 0.175)),
-    "right_foot": ("right_ankle", (0.1335, 0.0, -0.0225)),
-    "left_foot": ("left_ankle", (0.1335, 0.0, -0.0225)),
-}
-"""End points of bodies without a joint there: body and position in its frame, metres."""
 
 _BACKENDS = ("egl", "osmesa")
 SIZE = (320, 320)
@@ -46,51 +34,27 @@ RENDER_TIMEOUT_S = 300.0
 Renderer = Literal["mujoco", "drawing"]
 
 
-def _index(name: str) -> int:
-    return JOINT_NAMES.index(name)
-
-
-def _chain(*names: str) -> tuple[int, ...]:
-    return tuple(_index(name) for name in names)
-
-
-def humanoid_skeleton(fps: float) -> Skeleton:
-    """The simulated humanoid as a skeleton of 18 points, for drawing only (it has no features)."""
-    sides = ("right", "left")
-    legs = [_chain("root", *(f"{side}_{part}" for part in ("hip", "knee", "ankle", "foot"))) for side in sides]
-    arms = [_chain("chest", *(f"{side}_{part}" for part in ("shoulder", "elbow", "wrist"))) for side in sides]
-    nowhere = np.zeros((len(JOINT_NAMES), 3))
-    return Skeleton(
-        name="deepmimic_humanoid",
-        joint_names=JOINT_NAMES,
-        chains=(_chain("root", "chest", "neck", "head"), *legs, *arms),
-        raw_directions=nowhere,
-        target_offsets=nowhere,
-        face_joints=(_index("right_hip"), _index("left_hip"), _index("right_shoulder"), _index("left_shoulder")),
-        foot_joints=(_index("left_ankle"), _index("left_foot"), _index("right_ankle"), _index("right_foot")),
-        leg_joints=(_index("left_knee"), _index("left_ankle")),
-        mirror_pairs=(),
-        fps=fps,
-        contact_threshold=0.0,
-        metres_per_unit=1.0,
-    )
-
-
 def joint_points(model: Model, qpos: np.ndarray) -> np.ndarray:
-    """Points [T, 18, 3] of `JOINT_NAMES` for MuJoCo states [T, nq]: metres, y up, facing +z at heading 0."""
+    """Points [T, 18, 3] of `POINT_NAMES` for MuJoCo states [T, nq]: metres, y up, facing +z at heading 0."""
     from envs.body.mujoco_import import mujoco
 
     data = mujoco.MjData(model)
-    points = np.empty((len(qpos), len(JOINT_NAMES), 3))
+    points = np.empty((len(qpos), len(POINT_NAMES), 3))
     for frame, state in enumerate(qpos):
         data.qpos[:] = state
         mujoco.mj_kinematics(model, data)
-        for index, name in enumerate(JOINT_NAMES):
-            body, place = _EXTRA_POINTS.get(name, (name, (0.0, 0.0, 0.0)))
+        for index, name in enumerate(POINT_NAMES):
+            body, place = EXTRA_POINTS.get(name, (name, (0.0, 0.0, 0.0)))
             number = model.body(body).id
-            points[frame, index] = data.xpos[number] + data.xmat[number].reshape(3, 3) @ np.array(place)
+            points[frame, index] = data.xpos[number] + data.xmat[number].reshape(3, 3) @ np.array(_to_mujoco(place))
     # From z up, facing +x to y up, facing +z; left stays left.
     return points[..., [1, 2, 0]]
+
+
+def _to_mujoco(place: tuple[float, float, float]) -> tuple[float, float, float]:
+    """From the frame of the clip files (y up, z to the right) to MuJoCo's (y to the left, z up)."""
+    x, y, z = place
+    return (x, -z, y)
 
 
 @dataclass(frozen=True, slots=True)

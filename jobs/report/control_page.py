@@ -16,6 +16,7 @@ import numpy as np
 from jobs.report.document import (
     PALETTES,
     Chart,
+    PlayerView,
     Tile,
     chart_data,
     motion_data,
@@ -85,9 +86,9 @@ def render(document: ControlDocument) -> str:
     Raises:
         UserError: an imitation has joints of another shape than [T, J, 3] or positions that are not finite.
     """
-    joints = document.skeleton.num_joints
+    joints, fps = document.skeleton.num_joints, document.skeleton.fps
     data = {
-        "skeleton": skeleton_data(document.skeleton),
+        "skeletons": [skeleton_data(document.skeleton)],
         "palettes": {"reference": PALETTES["before"], "policy": PALETTES["after"]},
         "comparisons": [
             {
@@ -95,8 +96,8 @@ def render(document: ControlDocument) -> str:
                 "segments": [],
                 "scores": {"reference": "", "policy": imitation.score},
                 "motions": {
-                    "reference": motion_data(imitation.reference, joints),
-                    "policy": motion_data(imitation.policy, joints),
+                    "reference": motion_data(imitation.reference, joints, fps),
+                    "policy": motion_data(imitation.policy, joints, fps),
                 },
             }
             for imitation in document.imitations
@@ -115,7 +116,10 @@ def render(document: ControlDocument) -> str:
 
 
 _SHOWN = "From the same start. Where the policy falls, its motion ends."
-_PLAYERS = {"reference": "Reference motion", "policy": "Motion of the policy"}
+_PLAYERS = (
+    PlayerView("reference", "Reference motion", "Reference", "before"),
+    PlayerView("policy", "Motion of the policy", "Policy", "after"),
+)
 
 
 def score_section(note: str, columns: Sequence[ScoreColumn], rows: Sequence[ScoreRow]) -> str:

@@ -115,7 +115,7 @@ def render(document: ReportDocument) -> str:
         ValueError: a comparison has joints of another shape than [T, J, 3] or positions that are not finite.
     """
     data = {
-        "skeleton": skeleton_data(document.skeleton),
+        "skeletons": [skeleton_data(document.skeleton)],
         "palettes": PALETTES,
         "comparisons": [_comparison_data(comparison, document.skeleton) for comparison in document.comparisons],
         "charts": [chart_data(chart) for chart in document.charts if chart.series],
@@ -144,7 +144,7 @@ def render_page(
 
     Args:
         sections: HTML between the tiles and the charts.
-        data: what the scripts draw: `skeleton`, `palettes`, `comparisons` (for a section with the player) and `charts`.
+        data: what the scripts draw: `skeletons`, `palettes`, `comparisons` (for a section with the player) and `charts`.
     """
     return Template(asset("page.html")).substitute(
         title=html.escape(title),
@@ -175,8 +175,7 @@ def metadata_version() -> str:
         return "source"
 
 
-_STAGE = """<h2>{heading}</h2>
-<p>{text} Drag to orbit, scroll or pinch to zoom; lighter limbs are the left ones.</p>
+_STAGE = """{heading}<p>{text} Drag to orbit, scroll or pinch to zoom; lighter limbs are the left ones.</p>
 <nav class="prompts" id="prompts" aria-label="{choices}"></nav>
 <section class="card stage" id="stage" aria-label="Motions side by side">
 <div class="views">
@@ -200,22 +199,39 @@ _SHOWN = (
     "The same prompts and the same noise, before (base policy) and after fine-tuning, from the prompt whose reward "
     "rose most to the one whose reward fell most."
 )
-_PLAYERS = {"before": "Motion before fine-tuning", "after": "Motion after fine-tuning"}
 
 
-def stage(heading: str, text: str, choices: str, players: Mapping[str, str]) -> str:
-    """Two players side by side, with their controls.
+@dataclass(frozen=True, slots=True)
+class PlayerView:
+    """One player of a stage."""
+
+    name: str
+    """By which a comparison names its motion, and the page its palette."""
+    label: str
+    """For readers of the screen."""
+    tag: str
+    side: Literal["before", "after"]
+    """Colour of the tag."""
+
+
+_PLAYERS = (
+    PlayerView("before", "Motion before fine-tuning", "Before", "before"),
+    PlayerView("after", "Motion after fine-tuning", "After", "after"),
+)
+
+
+def stage(heading: str, text: str, choices: str, players: Sequence[PlayerView]) -> str:
+    """Players side by side, with their controls.
 
     Args:
+        heading: empty where the page's title says it.
         text: says what is shown.
         choices: what one chooses from, for readers of the screen.
-        players: label of the left and of the right player, by name.
     """
     views = "\n".join(
-        _VIEW.format(name=name, label=label, side=side, tag=name.capitalize())
-        for side, (name, label) in zip(("before", "after"), players.items(), strict=True)
+        _VIEW.format(name=view.name, label=view.label, side=view.side, tag=view.tag) for view in players
     )
-    return _STAGE.format(heading=heading, text=text, choices=choices, views=views)
+    return _STAGE.format(heading=f"<h2>{heading}</h2>\n" if heading else "", text=text, choices=choices, views=views)
 
 
 def asset(name: str) -> str:
@@ -275,7 +291,6 @@ def skeleton_data(skeleton: Skeleton) -> dict[str, object]:
         sides.append("left" if lowered.startswith("l") else "right" if lowered.startswith("r") else "middle")
     return {
         "num_joints": skeleton.num_joints,
-        "fps": skeleton.fps,
         "parents": list(skeleton.parents),
         "sides": sides,
         "thickness_m": [_bone_thickness_m(name) for name in skeleton.joint_names],
@@ -302,16 +317,19 @@ def _comparison_data(comparison: Comparison, skeleton: Skeleton) -> dict[str, ob
         "segments": [{"text": text, "start": start, "end": end} for text, start, end in comparison.segments],
         "scores": {"before": comparison.before_scores, "after": comparison.after_scores},
         "motions": {
-            "before": motion_data(comparison.before, skeleton.num_joints),
-            "after": motion_data(comparison.after, skeleton.num_joints),
+            "before": motion_data(comparison.before, skeleton.num_joints, skeleton.fps),
+            "after": motion_data(comparison.after, skeleton.num_joints, skeleton.fps),
         },
     }
 
 
-def motion_data(joints: np.ndarray, num_joints: int) -> dict[str, object]:
+def motion_data(joints: np.ndarray, num_joints: int, fps: float, skeleton: int = 0) -> dict[str, object]:
     """Joints [T, J, 3] in metres in the format of viewer.js: int16 multiples of `unit_m` in base64.
 
     The unit is a millimetre, or larger for motions that exceed the 32 m that int16 can represent.
+
+    Args:
+        skeleton: index of the motion's skeleton among those of the page.
 
     Raises:
         ValueError: another shape, or positions that are not finite.
@@ -322,4 +340,5 @@ def motion_data(joints: np.ndarray, num_joints: int) -> dict[str, object]:
         raise ValueError("comparison joints are not finite")
     unit_m = max(0.001, float(np.abs(joints).max(initial=0.0)) / 32767)
     counts = np.rint(joints / unit_m).astype("<i2")
-    return {"num_frames": len(joints), "joints": base64.b64encode(counts.tobytes()).decode("ascii"), "unit_m": unit_m}
+    encoded = base64.b64encode(counts.tobytes()).decode("ascii")
+    return {"num_frames": len(joints), "joints": encoded, "unit_m": unit_m, "fps": fps, "skeleton": skeleton}

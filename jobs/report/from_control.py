@@ -21,13 +21,13 @@ import numpy as np
 import yaml
 
 from jobs.configs.deepmimic import DeepMimicConfig
-from jobs.report.character import humanoid_skeleton
 from jobs.report.control_page import ControlDocument, Imitation, ScoreColumn, ScoreRow, render
 from jobs.report.document import Chart, Series, Tile, Verdict
 from jobs.report.records import read_evaluation, read_records
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.safe_files import read_array_file
+from motions.humanoid.points import humanoid_skeleton
 from motions.settings import flat_values
 
 COLUMNS: tuple[ScoreColumn, ...] = (

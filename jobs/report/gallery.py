@@ -1,4 +1,4 @@
-"""A page that plays generated motions, by prompt, with the report's player; it needs no network."""
+"""A page that plays motions with the report's player, side by side; it needs no network."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from jobs.report.document import PALETTES, asset, embedded, motion_data, skeleton_data
+from jobs.report.document import PALETTES, PlayerView, asset, embedded, motion_data, skeleton_data, stage
 
 if TYPE_CHECKING:
-    from motions.data.prompts import Prompt
-    from motions.skeleton.skeletons import Skeleton
+    from motions.files.motion import Motion
 
 MAX_VIEWS = 6
-"""Largest number of motions of a prompt that are shown side by side."""
+"""Largest number of motions that are shown side by side."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -24,26 +21,13 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
-<title>Generated motions</title>
+<title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
 <main>
-<h1>Generated motions</h1>
-<p class="lead">{lead}</p>
-<nav class="prompts" id="prompts" aria-label="Prompts"></nav>
-<section class="card stage" id="stage" aria-label="Motions of one prompt">
-<div class="views">{views}</div>
-<div class="controls">
-<button data-action="play" aria-pressed="false">Play</button>
-<input type="range" min="0" max="1" value="0" step="1" data-slider aria-label="Frame">
-<span data-clock></span>
-<button data-action="speed" aria-label="Playback speed">1&times;</button>
-<button data-action="follow" aria-pressed="true">Follow</button>
-<button data-action="reset">Reset view</button>
-</div>
-<div class="segments" data-segments></div>
-</section>
+<h1>{title}</h1>
+{stage}
 </main>
 <script type="application/json" id="data">{data}</script>
 <script>{scripts}</script>
@@ -54,47 +38,49 @@ PAGE = """<!doctype html>
 
 @dataclass(frozen=True, slots=True)
 class GalleryRow:
-    """The motions of one prompt: joints [T, J, 3] in metres, y up."""
+    """The motions behind one button; their texts are those of the first."""
 
-    prompt: Prompt
-    motions: Sequence[np.ndarray]
+    title: str
+    motions: Sequence[Motion]
 
 
-def render_gallery(rows: Sequence[GalleryRow], skeleton: Skeleton, lead: str) -> str:
-    """The page as HTML text; every row must have the same number of motions.
+def render_gallery(title: str, lead: str, rows: Sequence[GalleryRow]) -> str:
+    """The page as HTML text, with a button for each row. Where every row has one motion, any of them are shown together
+    by pressing several buttons; otherwise those of one row are.
 
     Raises:
         UserError: joints of another shape than [T, J, 3], or positions that are not finite.
     """
-    num_views = min(MAX_VIEWS, len(rows[0].motions))
-    names = [f"motion{index}" for index in range(num_views)]
+    largest = max(len(row.motions) for row in rows)
+    together = largest == 1
+    num_views = min(MAX_VIEWS, len(rows) if together else largest)
+    views = [PlayerView(f"motion{index}", f"Motion {index + 1}", str(index + 1), "after") for index in range(num_views)]
+    names = [view.name for view in views]
+    skeletons = list(dict.fromkeys(motion.skeleton for row in rows for motion in row.motions))
+    places = {skeleton: index for index, skeleton in enumerate(skeletons)}
     data = {
-        "skeleton": skeleton_data(skeleton),
+        "skeletons": [skeleton_data(skeleton) for skeleton in skeletons],
         "palettes": dict.fromkeys(names, PALETTES["after"]),
-        "comparisons": [_row_data(row, names, skeleton) for row in rows],
+        "comparisons": [
+            {
+                "title": row.title,
+                "segments": [{"text": text, "start": start, "end": end} for text, start, end in row.motions[0].spans],
+                "scores": {},
+                "motions": {
+                    name: motion_data(motion.joints, motion.skeleton.num_joints, motion.fps, places[motion.skeleton])
+                    for name, motion in zip(names, row.motions, strict=False)
+                },
+            }
+            for row in rows
+        ],
         "charts": [],
+        "together": together,
     }
-    views = "".join(
-        f'<div class="view"><canvas data-player="{name}" tabindex="0" role="img" aria-label="Motion {index + 1}">'
-        f'</canvas><span class="tag after">{index + 1}</span></div>'
-        for index, name in enumerate(names)
-    )
+    hint = " Press several buttons to compare motions side by side." if together and len(rows) > 1 else ""
     return PAGE.format(
+        title=html.escape(title),
         style=asset("page.css"),
-        lead=html.escape(lead),
-        views=views,
+        stage=stage("", html.escape(lead) + hint, "Motions", views),
         data=embedded(data),
         scripts=asset("viewer.js") + asset("page.js"),
     )
-
-
-def _row_data(row: GalleryRow, names: Sequence[str], skeleton: Skeleton) -> dict[str, object]:
-    spans = zip(row.prompt.segments, row.prompt.boundaries, strict=True)
-    return {
-        "title": row.prompt.text,
-        "segments": [{"text": segment.text, "start": start, "end": end} for segment, (start, end) in spans],
-        "scores": {},
-        "motions": {
-            name: motion_data(joints, skeleton.num_joints) for name, joints in zip(names, row.motions, strict=False)
-        },
-    }

@@ -16,13 +16,34 @@ function buildCharts(charts) {
   window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; draw(); } });
 }
 
+// Where motions are chosen freely, a click adds one to those that are shown or takes it away; the oldest gives way to a
+// new one if there is no player left, and one always stays.
+function toggled(chosen, index, most) {
+  const others = chosen.filter((i) => i !== index);
+  if (others.length < chosen.length) return others.length ? others : chosen;
+  return [...chosen, index].slice(-most);
+}
+
+// One comparison of several, each of which has one motion.
+function sideBySide(comparisons, players) {
+  const names = players.map((player) => player.canvas.dataset.player);
+  const joined = { segments: comparisons.length === 1 ? comparisons[0].segments : [], scores: {}, motions: {} };
+  comparisons.forEach((comparison, i) => {
+    joined.motions[names[i]] = Object.values(comparison.motions)[0];
+    joined.scores[names[i]] = comparison.title;
+  });
+  return joined;
+}
+
 function buildStage(data) {
   const root = document.getElementById("stage");
   if (!root) return;
-  const stage = new Stage(root, data.skeleton, data.palettes);
+  const stage = new Stage(root, data.skeletons, data.palettes);
   const buttons = document.getElementById("prompts");
+  let chosen = [];
   const select = (index) => {
-    const comparison = data.comparisons[index];
+    chosen = data.together ? toggled(chosen, index, stage.players.length) : [index];
+    const comparison = data.together ? sideBySide(chosen.map((i) => data.comparisons[i]), stage.players) : data.comparisons[index];
     const segments = root.querySelector("[data-segments]");
     segments.replaceChildren(...comparison.segments.map((segment) => {
       const element = document.createElement("span");
@@ -34,9 +55,9 @@ function buildStage(data) {
       element.style.flex = `${segment.end - segment.start} 1 0`;
       return element;
     }));
-    root.querySelectorAll("[data-scores]").forEach((element) => { element.textContent = comparison.scores[element.dataset.scores]; });
+    root.querySelectorAll("[data-scores]").forEach((element) => { element.textContent = comparison.scores[element.dataset.scores] ?? ""; });
     stage.load(comparison);
-    [...buttons.children].forEach((button, i) => button.setAttribute("aria-pressed", i === index));
+    [...buttons.children].forEach((button, i) => button.setAttribute("aria-pressed", chosen.includes(i)));
   };
   data.comparisons.forEach((comparison, index) => {
     const button = document.createElement("button");

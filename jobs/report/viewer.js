@@ -43,15 +43,20 @@ class Camera {
 }
 
 class Player {
-  constructor(canvas, skeleton, colours) {
+  constructor(canvas, skeletons, colours) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
-    this.skeleton = skeleton;
+    this.skeletons = skeletons;
     this.colours = colours;
     this.target = [0, 0.85, 0];
   }
 
+  // Without a motion the player is hidden.
   load(motion) {
+    this.motion = motion;
+    this.canvas.closest(".view").hidden = !motion;
+    if (!motion) return;
+    this.skeleton = this.skeletons[motion.skeleton];
     this.frames = motion.num_frames;
     this.joints = decodeJoints(motion);
     this.smoothRoot();
@@ -76,7 +81,7 @@ class Player {
     }
   }
 
-  draw(time, camera, follow) {
+  draw(seconds, camera, follow) {
     const ratio = window.devicePixelRatio || 1;
     const width = this.canvas.clientWidth, height = this.canvas.clientHeight;
     if (width === 0) return;
@@ -87,7 +92,8 @@ class Player {
     const g = this.context;
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     g.clearRect(0, 0, width, height);
-    const frame = Math.min(this.frames - 1, Math.max(0, Math.floor(time)));
+    // What is at rest in the middle of a frame must not slip into its neighbour by rounding.
+    const frame = Math.min(this.frames - 1, Math.max(0, Math.floor(seconds * this.motion.fps + 1e-6)));
     this.target = follow ? this.path[frame] : this.path[0];
     const project = (p) => camera.project(p, this.target, width, height);
     this.drawGround(g, project, frame);
@@ -154,17 +160,15 @@ class Player {
 
 class Stage {
   // `root` holds canvases [data-player], buttons [data-action], a range input and a clock.
-  constructor(root, skeleton, palettes) {
+  constructor(root, skeletons, palettes) {
     this.root = root;
-    this.skeleton = skeleton;
-    this.fps = skeleton.fps;
     this.camera = new Camera();
     this.time = 0;
     this.speed = 1;
     this.playing = false;
     this.follow = true;
     this.players = [...root.querySelectorAll("[data-player]")].map(
-      (canvas) => new Player(canvas, skeleton, palettes[canvas.dataset.player]));
+      (canvas) => new Player(canvas, skeletons, palettes[canvas.dataset.player]));
     this.slider = root.querySelector("[data-slider]");
     this.clock = root.querySelector("[data-clock]");
     this.bindControls();
@@ -175,9 +179,13 @@ class Stage {
   load(comparison) {
     this.comparison = comparison;
     this.players.forEach((player) => player.load(comparison.motions[player.canvas.dataset.player]));
-    this.frames = Math.max(...this.players.map((player) => player.frames));
+    // Time counts frames of the motion that has the most of them in a second.
+    this.shown = this.players.filter((player) => player.motion);
+    this.fps = Math.max(...this.shown.map((player) => player.motion.fps));
+    this.frames = Math.max(...this.shown.map((player) => Math.ceil(player.frames * this.fps / player.motion.fps - 1e-6)));
     this.slider.max = this.frames - 1;
     this.time = 0;
+    this.root.querySelector(".views").classList.toggle("alone", this.shown.length === 1);
     this.render();
   }
 
@@ -261,7 +269,7 @@ class Stage {
 
   render() {
     if (!this.comparison) return;
-    this.players.forEach((player) => player.draw(this.time, this.camera, this.follow));
+    this.shown.forEach((player) => player.draw(this.time / this.fps, this.camera, this.follow));
     this.slider.value = Math.floor(this.time);
     this.clock.textContent = `${(this.time / this.fps).toFixed(1)} s / ${(this.frames / this.fps).toFixed(1)} s`;
     const at = Math.floor(this.time);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,9 @@ from motions.base.named import named_in_file
 from motions.data.composites import split_prompt
 from motions.data.dataset import load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts
-from motions.drawing import draw_frames, save_gif
+from motions.files.motion import Motion
+from motions.files.settings import Format
+from motions.files.writing import smpl_note, write_motions
 from motions.skeleton.skeletons import Skeleton
 from rewards.evaluation.text import generate, metre_joints
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
@@ -62,8 +65,9 @@ def run(config: GenerateConfig) -> None:
     if ready.opening == "overwrite":
         move_aside(folder.absolute())
         folder.mkdir()
-    write_results(folder, groups, ready.policy.skeleton, gif=settings.gif)
-    print(f"{len(ready.prompts)} prompts x {count} motions: open {folder / 'index.html'}")
+    formats = settings.written_formats
+    write_results(folder, groups, ready.policy.skeleton, formats)
+    print(f"{len(ready.prompts)} prompts x {count} motions: open {folder / 'index.html' if 'html' in formats else folder}")
 
 
 def plan(config: GenerateConfig) -> None:
@@ -151,8 +155,8 @@ def read_prompts(settings: GenerationSettings, data: DataSettings, skeleton: Ske
     return [split_prompt(prompt) for prompt in prompts] if settings.split_text else prompts
 
 
-def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, *, gif: bool) -> None:
-    """Writes every file of the module's docstring into an existing folder.
+def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, formats: Sequence[Format]) -> None:
+    """Writes the arrays of the motions and the files of the chosen formats into an existing folder.
 
     Args:
         groups: one per prompt, with the same number of samples each.
@@ -161,19 +165,28 @@ def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, 
     num_samples, num_repetitions = len(groups), len(groups[0].lengths)
     longest = max(motions.shape[1] for motions in joints)
     stacked = np.zeros((num_repetitions, num_samples, skeleton.num_joints, 3, longest), np.float32)
+    rows: list[GalleryRow] = []
     for sample, (group, motions) in enumerate(zip(groups, joints, strict=True)):
+        row: list[Motion] = []
         for repetition, length in enumerate(group.lengths.tolist()):
             motion = motions[repetition, :length].astype(np.float32)
             stacked[repetition, sample, :, :, :length] = motion.transpose(1, 2, 0)
             name = f"sample{sample:02d}_rep{repetition:02d}"
             _save_array(folder / f"{name}.npy", motion)
             _save_array(folder / f"{name}_features.npy", group.features[repetition, :length])
-            if gif:
-                _draw(folder / f"{name}.gif", motion, group.prompt, skeleton)
+            row.append(Motion(name, motion, skeleton, skeleton.fps, _spans(group.prompt, length)))
+        rows.append(GalleryRow(group.prompt.text, row))
     _write_index(folder, groups, stacked)
-    rows = [GalleryRow(group.prompt, list(motions)) for group, motions in zip(groups, joints, strict=True)]
-    with atomic_write(folder / "index.html") as file:
-        file.write(render_gallery(rows, skeleton, f"{num_samples} prompts, {num_repetitions} motions each").encode())
+    lead = f"{num_samples} prompts, {num_repetitions} motions each."
+    written = [motion for row in rows for motion in row.motions]
+    write_motions(folder, written, formats, lambda: render_gallery("Generated motions", lead, rows))
+    if "npz" in formats:
+        print(f"note: {smpl_note(written)}")
+
+
+def _spans(prompt: Prompt, length: int) -> tuple[tuple[str, int, int], ...]:
+    edges = zip(prompt.segments, prompt.boundaries, strict=True)
+    return tuple((segment.text, start, min(end, length)) for segment, (start, end) in edges)
 
 
 def _write_index(folder: Path, groups: list[GroupMotions], stacked: np.ndarray) -> None:
@@ -194,11 +207,6 @@ def _write_index(folder: Path, groups: list[GroupMotions], stacked: np.ndarray) 
     for name, lines in (("results.txt", texts * num_repetitions), ("results_len.txt", lengths.tolist())):
         with atomic_write(folder / name) as file:
             file.write("\n".join(map(str, lines)).encode() + b"\n")
-
-
-def _draw(path: Path, joints: np.ndarray, prompt: Prompt, skeleton: Skeleton) -> None:
-    captions = [segment.text for segment in prompt.segments for _ in range(segment.num_frames)][: len(joints)]
-    save_gif(draw_frames(joints / skeleton.metres_per_unit, skeleton, captions=captions), path, skeleton.fps)
 
 
 def _save_array(path: Path, array: np.ndarray) -> None:

@@ -194,5 +194,5 @@ def show_samples(
         network, schedule, dataset.normalizer, dataset.skeleton, sampling, trained_frames=config.data.max_frames
     )
     groups = generate(policy, encoder, prompts, num_samples=1, seed=config.run.seed)
-    write_results(folder, groups, dataset.skeleton, gif=True)
+    write_results(folder, groups, dataset.skeleton, ("html", "gif"))
     print(f"{len(groups)} held-out captions: open {folder / 'index.html'}")

@@ -26,11 +26,12 @@ from motions.humanoid.mocap import MocapClip, Pose, same_side
 from motions.humanoid.retarget import BONE_LENGTHS, BONES, FILE_TO_WORLD, MAX_REACH, beside, leg_scale
 from motions.skeleton.rotations import (
     matrix_to_quat,
-    quat_between,
+    quat_align,
     quat_inverse,
     quat_multiply,
     quat_rotate,
     quat_slerp,
+    quat_swing,
 )
 from motions.skeleton.skeletons import HUMANML3D
 
@@ -40,7 +41,7 @@ _TWIST_COSINE = 0.2
 """A knee's plane loses weight where its cosine to the default is below this, and has none beyond 90 degrees."""
 _FLAT_FOOT_HEIGHT, _FREE_FOOT_HEIGHT = 0.05, 0.20
 """Heights (m) of the ball of the foot below which the sole is level sideways and above which it follows the shin."""
-_X, _Y, _Z = torch.eye(3, dtype=torch.float64)
+_Y, _Z = torch.eye(3, dtype=torch.float64)[1:]
 
 
 def fit_humanoid(joints: Tensor) -> Pose:
@@ -57,7 +58,7 @@ def fit_humanoid(joints: Tensor) -> Pose:
     middle = (_joint(points, "left_hip") + _joint(points, "right_hip")) / 2
     chest = _chest(points)
     root = _root(points, chest)
-    turns = {"root": root, "chest": chest, "neck": _swing(chest, rest_bone("head"), _bone(points, "neck", "head"))}
+    turns = {"root": root, "chest": chest, "neck": quat_swing(chest, rest_bone("head"), _bone(points, "neck", "head"))}
     angles: dict[str, Tensor] = {}
     for side in ("left", "right"):
         hip = middle + quat_rotate(root, root.new_tensor(BODIES[BODY_INDEX[f"{side}_hip"]].offset))
@@ -110,7 +111,7 @@ def _chest(points: Tensor) -> Tensor:
     for side in ("left", "right"):
         rest += [rest_bone(f"{side}_collar"), rest_bone(f"{side}_collar") + rest_bone(f"{side}_shoulder")]
     names = ("neck", "left_collar", "left_shoulder", "right_collar", "right_shoulder")
-    return _kabsch(torch.stack(rest), torch.stack([_bone(points, "spine3", name) for name in names], dim=-2))
+    return quat_align(torch.stack(rest), torch.stack([_bone(points, "spine3", name) for name in names], dim=-2))
 
 
 def _root(points: Tensor, chest: Tensor) -> Tensor:
@@ -118,11 +119,11 @@ def _root(points: Tensor, chest: Tensor) -> Tensor:
     names = ("left_hip", "right_hip", "spine1")
     seen = torch.stack([_bone(points, "pelvis", name) for name in names], dim=-2)
     rest = torch.stack([rest_bone(name) for name in names])
-    first = _kabsch(rest, seen)
+    first = quat_align(rest, seen)
     share = torch.full(first.shape[:-1], BONES["spine1"][2], dtype=first.dtype)
     lean = quat_multiply(quat_inverse(first), quat_slerp(first, chest, share))
     leaning = torch.stack([*rest[:2].expand(*lean.shape[:-1], 2, 3).unbind(-2), quat_rotate(lean, rest[2])], dim=-2)
-    return _kabsch(leaning, seen)
+    return quat_align(leaning, seen)
 
 
 def _leg(points: Tensor, side: str, hip: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +133,7 @@ def _leg(points: Tensor, side: str, hip: Tensor, root: Tensor) -> tuple[Tensor, 
     line = normalize(ankle - hip, dim=-1)
     # The hinge axis points to the character's right; a bent knee gives it as the cross product of upper and lower leg.
     seen = torch.linalg.cross(normalize(ankle - knee, dim=-1), normalize(knee - seen_hip, dim=-1))
-    default = quat_rotate(_swing(root, -_Y, line), _Z)
+    default = quat_rotate(quat_swing(root, -_Y, line), _Z)
     cosine = (normalize(seen, dim=-1) * default).sum(-1, keepdim=True)
     axis = seen * (cosine / _TWIST_COSINE).clamp(0.0, 1.0) + _PLANE_WEIGHT * default
     axis = normalize(beside(axis, line), dim=-1)
@@ -149,7 +150,7 @@ def _arm(points: Tensor, side: str, chest: Tensor) -> tuple[Tensor, Tensor]:
     upper = normalize(_bone(points, f"{side}_shoulder", f"{side}_elbow"), dim=-1)
     lower = normalize(_bone(points, f"{side}_elbow", f"{side}_wrist"), dim=-1)
     seen = torch.linalg.cross(upper, lower)
-    default = quat_rotate(_swing(chest, -_Y, upper), _Z)
+    default = quat_rotate(quat_swing(chest, -_Y, upper), _Z)
     axis = normalize(beside(seen + _PLANE_WEIGHT * default, upper), dim=-1)
     return _frame(-upper, axis), torch.atan2(seen.norm(dim=-1), (upper * lower).sum(-1))
 
@@ -170,23 +171,6 @@ def _foot(points: Tensor, side: str, shin: Tensor) -> Tensor:
     rest_triad = torch.stack((rest, torch.linalg.cross(rest_axis, rest), rest_axis), dim=-1)
     triad = torch.stack((foot, torch.linalg.cross(axis, foot), axis), dim=-1)
     return matrix_to_quat(triad @ rest_triad.T)
-
-
-def _kabsch(rest: Tensor, seen: Tensor) -> Tensor:
-    """Rotation [..., 4] with the least squared distance of rotated `rest` [..., K, 3] from `seen` [..., K, 3]."""
-    left, _, right = torch.linalg.svd(seen.mT @ rest)
-    sign = torch.linalg.det(left @ right)
-    keep = torch.stack((torch.ones_like(sign), torch.ones_like(sign), sign), dim=-1)
-    return matrix_to_quat(left @ (keep.unsqueeze(-1) * right))
-
-
-def _swing(frame: Tensor, rest: Tensor, seen: Tensor) -> Tensor:
-    """`frame` [..., 4] turned by the smallest rotation that takes its direction `rest` [3] to `seen` [..., 3]."""
-    start, end = normalize(quat_rotate(frame, rest), dim=-1), normalize(seen, dim=-1)
-    # Exactly opposite directions have no unique smallest rotation; one about an arbitrary axis is taken.
-    opposite = (start * end).sum(-1, keepdim=True) < -1.0 + 1e-9
-    end = torch.where(opposite, end + 1e-4 * quat_rotate(frame, _X if abs(rest[0]) < rest.norm() / 2 else _Z), end)
-    return quat_multiply(quat_between(start, normalize(end, dim=-1)), frame)
 
 
 def _frame(up: Tensor, right: Tensor) -> Tensor:

@@ -126,6 +126,25 @@ def six_to_matrix(six: Tensor) -> Tensor:
     return torch.stack((x, y, z), dim=-1)
 
 
+def quat_align(rest: Tensor, seen: Tensor) -> Tensor:
+    """Rotation [..., 4] with the least squared distance of rotated `rest` [..., K, 3] from `seen` [..., K, 3] (Kabsch
+    1976)."""
+    left, _, right = torch.linalg.svd(seen.mT @ rest)
+    sign = torch.linalg.det(left @ right)
+    keep = torch.stack((torch.ones_like(sign), torch.ones_like(sign), sign), dim=-1)
+    return matrix_to_quat(left @ (keep.unsqueeze(-1) * right))
+
+
+def quat_swing(frame: Tensor, rest: Tensor, seen: Tensor) -> Tensor:
+    """`frame` [..., 4] turned by the smallest rotation that takes its direction `rest` [3] to `seen` [..., 3]."""
+    start, end = F.normalize(quat_rotate(frame, rest), dim=-1), F.normalize(seen, dim=-1)
+    # Exactly opposite directions have no unique smallest rotation; one about an arbitrary axis is taken.
+    opposite = (start * end).sum(-1, keepdim=True) < -1.0 + 1e-9
+    aside = rest.new_tensor([1.0, 0.0, 0.0] if abs(rest[0]) < rest.norm() / 2 else [0.0, 0.0, 1.0])
+    end = torch.where(opposite, end + 1e-4 * quat_rotate(frame, aside), end)
+    return quat_multiply(quat_between(start, F.normalize(end, dim=-1)), frame)
+
+
 def euler_to_quat(degrees: Tensor, order: str) -> Tensor:
     """Quaternions [..., 4] of intrinsic Euler angles [..., n] in degrees, as BVH channels list them.
 

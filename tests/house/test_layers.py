@@ -25,8 +25,8 @@ BELOW_CLUSTER = LAYERS[: LAYERS.index("cluster")]
 SERVICES = ("ray", "wandb")
 
 UNITS = {
-    "motions": ("base", "settings", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh"),
-    "envs": ("settings", "body", "task", "mujoco", "bullet"),
+    "motions": ("base", "settings", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh", "files"),
+    "envs": ("settings", "body", "task", "mujoco", "bullet", "recording"),
     "rollouts": (
         *("registry", "settings", "messages", "devices", "gaussians"),
         *("networks", "text", "diffusion", "checkpoints", "control", "imitation"),
@@ -37,7 +37,7 @@ UNITS = {
     "jobs": (
         *("command_line", "configs", "report", "text", "character"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "grpo", "demo"),
-        *("sft", "trpo", "world_model", "deepmimic"),
+        *("sft", "trpo", "world_model", "deepmimic", "view"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

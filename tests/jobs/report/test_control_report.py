@@ -8,21 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from envs.body.mujoco_model import build_humanoid, build_humanoid_xml
 from envs.settings import DeepMimicSettings
 from envs.task.reference import ReferenceMotion
 from jobs.report.character import (
-    JOINT_NAMES,
     RecordedMotion,
-    humanoid_skeleton,
     joint_points,
     render_offscreen,
     save_video,
 )
 from jobs.report.control_page import ScoreColumn, ScoreRow, score_table
 from jobs.report.from_control import clone_charts, read_control_document, trpo_charts, write_control_report
+from motions.humanoid.mocap import load_clip
+from motions.humanoid.points import POINT_NAMES, humanoid_skeleton, pose_points
 
 WALK = DeepMimicSettings()
 
@@ -97,11 +98,18 @@ def test_a_folder_without_evaluation_is_no_run(tmp_path: Path) -> None:
 
 def test_points_face_forward_with_left_on_the_left() -> None:
     points = joint_points(build_humanoid(WALK), states(1))[0]
-    place = dict(zip(JOINT_NAMES, points, strict=True))
+    place = dict(zip(POINT_NAMES, points, strict=True))
     assert place["left_hip"][0] - place["right_hip"][0] == pytest.approx(0.17, abs=0.02)
     assert place["head"][1] > 1.4 and abs(min(place["left_ankle"][1], place["right_ankle"][1])) < 0.15
     assert place["left_foot"][2] > place["left_ankle"][2]
-    assert humanoid_skeleton(30.0).parents[JOINT_NAMES.index("left_foot")] == JOINT_NAMES.index("left_ankle")
+    assert humanoid_skeleton(30.0).parents[POINT_NAMES.index("left_foot")] == POINT_NAMES.index("left_ankle")
+
+
+def test_points_of_a_clip_s_poses_are_those_of_the_simulated_body() -> None:
+    """Up to the floor, which the simulation places, and away from the seam of the cycle, which it smooths."""
+    simulated = joint_points(build_humanoid(WALK), states(22)[14:])
+    shown = pose_points(load_clip("walk").pose(torch.arange(14, 22, dtype=torch.float64) / 30))
+    np.testing.assert_allclose(shown - shown[:, :1], simulated - simulated[:, :1], atol=2e-3)
 
 
 def test_an_animation_is_made_without_a_screen_and_without_gl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,8 +183,8 @@ def test_folder_without_metrics_is_refused(tmp_path: Path) -> None:
 def test_motions_that_run_far_away_are_shown_in_larger_units() -> None:
     far = np.zeros((4, 22, 3))
     far[-1, 0, 0] = 65.534
-    assert motion_data(np.zeros((4, 22, 3)), 22)["unit_m"] == 0.001
-    data = motion_data(far, 22)
+    assert motion_data(np.zeros((4, 22, 3)), 22, 20.0)["unit_m"] == 0.001
+    data = motion_data(far, 22, 20.0)
     assert data["unit_m"] == pytest.approx(0.002)
     counts = np.frombuffer(base64.b64decode(str(data["joints"])), "<i2").reshape(4, 22, 3)
     np.testing.assert_allclose(counts * 0.002, far, atol=1e-3)

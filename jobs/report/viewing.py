@@ -1,0 +1,80 @@
+"""Reads motions, shows them on a page and writes them to files: what `jobs.view` does."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+from jobs.configs.view import ViewConfig
+from jobs.report.gallery import GalleryRow, render_gallery
+from motions.base.errors import UserError
+from motions.bvh.settings import BvhSettings
+from motions.files.motion import Motion, file_name
+from motions.files.reading import MotionReader
+from motions.files.writing import PAGE, check_free, planned_files, smpl_note, unique_names, write_motions
+
+VIEWS = Path("outputs/view")
+
+
+def run(config: ViewConfig) -> None:
+    """Writes the files, says where they are, and opens the page."""
+    motions, folder = prepare(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"save_dir {folder}: {error.strerror}") from error
+    rows = [GalleryRow(motion.title, [motion]) for motion in motions]
+    title = motions[0].title if len(motions) == 1 else f"{len(motions)} motions"
+    paths = write_motions(folder, motions, config.formats, lambda: render_gallery(title, "", rows))
+    if "npz" in config.formats:
+        print(f"note: {smpl_note(motions)}")
+    for path in paths:
+        print(path)
+    if "html" in config.formats and config.open and has_display():
+        webbrowser.open((folder / PAGE).absolute().as_uri())
+
+
+def plan(config: ViewConfig) -> None:
+    """Reads and checks the motions, and prints what would be written."""
+    motions, folder = prepare(config)
+    for motion in motions:
+        print(f"{motion.name}: {len(motion.joints)} frames of {motion.skeleton.name} at {motion.fps:g} per second")
+    for name in planned_files(motions, config.formats):
+        print(f"would write {folder / name}")
+
+
+def prepare(config: ViewConfig) -> tuple[list[Motion], Path]:
+    """The motions with names of their own, and the folder for the files, in which none of them exists.
+
+    Raises:
+        UserError: a file cannot be read, or a file of the same name exists.
+    """
+    bvh = BvhSettings(up_axis=config.up_axis, rotation_unit=config.rotation_unit, scale=config.scale)
+    reader = MotionReader(config.fps, bvh, config.max_motions)
+    motions: list[Motion] = []
+    for path in config.inputs:
+        found = reader.read(path)
+        # Several folders have motions of the same names.
+        prefix = f"{file_name(path.name)}_" if path.is_dir() and len(config.inputs) > 1 else ""
+        motions += [replace(motion, name=f"{prefix}{motion.name}") for motion in found]
+    for note in reader.notes:
+        print(f"note: {note}", file=sys.stderr)
+    motions = unique_names(motions)
+    folder = config.save_dir or new_folder(file_name(config.inputs[0].absolute().stem))
+    check_free(folder, planned_files(motions, config.formats))
+    return motions, folder
+
+
+def new_folder(name: str) -> Path:
+    """A folder below `VIEWS` that does not exist."""
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(path for path in (VIEWS / name for name in names) if not path.exists())
+
+
+def has_display() -> bool:
+    """Whether a browser could show something."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

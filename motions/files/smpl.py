@@ -1,0 +1,138 @@
+"""Approximate SMPL pose parameters of motions, in the layout of AMASS, and the joints that they give.
+
+Joint positions do not determine SMPL's rotations and say nothing about the body's shape: the rotations are those of
+`motions.files.rigging`, the shape is the mean one (`betas` zero, gender neutral), and the mean body's bones are known
+here to a centimetre. The joints of SMPL's body therefore lie some centimetres from those of the motion.
+
+AMASS: z up; `poses` [T, 156] axis-angle vectors of the pelvis, 21 body joints and 30 joints of the hands (zero here);
+`trans` [T, 3], `betas` [16], `gender`, `mocap_framerate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motions.base.errors import UserError
+from motions.files.motion import Motion
+from motions.files.rigging import global_turns, rest_place
+from motions.skeleton.rotations import (
+    quat_from_rotation_vector,
+    quat_inverse,
+    quat_multiply,
+    quat_rotate,
+    quat_to_rotation_vector,
+)
+from motions.skeleton.skeletons import HUMANML3D
+
+_NUM_JOINTS = 52
+"""Of SMPL-H: the first 22 are HumanML3D's."""
+_PELVIS = (-0.002, -0.223, 0.028)
+"""Where SMPL's mean body has its pelvis when `trans` is zero; rotations leave it there."""
+_TO_Z_UP = (0.0, 0.0, 0.5**0.5, 0.5**0.5)
+"""Rotation (w, x, y, z) from y up, x left, z forward to AMASS's z up: (x, y, z) becomes (-x, z, y)."""
+_SOURCES: dict[str, tuple[str, ...]] = {
+    "pelvis": ("pelvis", "root"),
+    "spine1": ("spine1", "root"),
+    "spine2": ("spine2", "chest"),
+    "spine3": ("spine3", "chest", "neck"),
+    "left_collar": ("left_collar", "chest", "neck"),
+    "right_collar": ("right_collar", "chest", "neck"),
+}
+"""SMPL joint: joints of other skeletons that turn as it does, the first that there is."""
+
+
+@dataclass(frozen=True, eq=False)
+class SmplPoses:
+    """Approximate SMPL parameters of one motion."""
+
+    poses: np.ndarray
+    """[T, 156] radians."""
+    trans: np.ndarray
+    """[T, 3] metres, z up."""
+    fps: float
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of an AMASS file, and a sentence that says that they are approximate."""
+        return {
+            "poses": self.poses,
+            "trans": self.trans,
+            "betas": np.zeros(16),
+            "gender": np.array("neutral"),
+            "mocap_framerate": np.array(self.fps),
+            "approximate": np.array(APPROXIMATE),
+        }
+
+    def joints(self) -> np.ndarray:
+        """Joints [T, 22, 3] of the mean body (bones to a centimetre): y up, metres."""
+        vectors = torch.from_numpy(self.poses.astype(np.float64)).reshape(len(self.poses), -1, 3)
+        local = quat_from_rotation_vector(vectors[:, : HUMANML3D.num_joints])
+        places = torch.tensor([rest_place(name) for name in HUMANML3D.joint_names], dtype=torch.float64)
+        joints = [torch.from_numpy(self.trans.astype(np.float64)) + torch.tensor(_PELVIS, dtype=torch.float64)]
+        turns = [local[:, 0]]
+        for joint, parent in list(enumerate(HUMANML3D.parents))[1:]:
+            joints.append(joints[parent] + quat_rotate(turns[parent], places[joint] - places[parent]))
+            turns.append(quat_multiply(turns[parent], local[:, joint]))
+        return quat_rotate(quat_inverse(_to_z_up()), torch.stack(joints, dim=1)).numpy()
+
+
+APPROXIMATE = (
+    "Approximate: rotations by inverse kinematics from joint positions, for SMPL's mean shape; twists and shape are not "
+    "those of a person."
+)
+
+
+def smpl_poses(motion: Motion) -> SmplPoses:
+    """Approximate SMPL parameters of a motion of any of the known skeletons."""
+    skeleton = motion.skeleton
+    turns = global_turns(motion.joints, skeleton)
+    names = [_source(name, skeleton.joint_names) for name in HUMANML3D.joint_names]
+    world = torch.stack([turns[:, skeleton.index(name)] for name in names], dim=1)
+    world = quat_multiply(_to_z_up().expand_as(world), world)
+    local = [world[:, 0]]
+    for joint, parent in list(enumerate(HUMANML3D.parents))[1:]:
+        local.append(quat_multiply(quat_inverse(world[:, parent]), world[:, joint]))
+    poses = np.zeros((len(motion.joints), _NUM_JOINTS * 3))
+    poses[:, : 3 * len(local)] = quat_to_rotation_vector(torch.stack(local, dim=1)).flatten(1).numpy()
+    root = quat_rotate(_to_z_up(), torch.from_numpy(motion.joints[:, 0].astype(np.float64)))
+    # Another skeleton's root may lie beside the pelvis.
+    aside = torch.tensor(rest_place(names[0]), dtype=torch.float64)
+    trans = root - quat_rotate(world[:, 0], aside) - torch.tensor(_PELVIS, dtype=torch.float64)
+    return SmplPoses(poses, trans.numpy(), motion.fps)
+
+
+def smpl_distance(motion: Motion, poses: SmplPoses) -> float:
+    """Mean distance in metres between the motion's joints and those of SMPL's mean body, for joints that both have."""
+    shared = [name for name in HUMANML3D.joint_names if name in motion.skeleton.joint_names]
+    mine = motion.joints[:, [motion.skeleton.index(name) for name in shared]]
+    return float(np.linalg.norm(poses.joints()[:, [HUMANML3D.index(name) for name in shared]] - mine, axis=-1).mean())
+
+
+def read_smpl(arrays: Mapping[str, np.ndarray], name: str) -> Motion:
+    """The motion of an AMASS file; the shape of the body and the hands are passed over.
+
+    Raises:
+        UserError: poses, trans and frame rate do not fit together; `name` is the file's.
+    """
+    poses, trans = arrays["poses"], arrays["trans"]
+    rate = np.asarray(arrays.get("mocap_framerate", arrays.get("mocap_frame_rate", np.array(np.nan))), np.float64)
+    least = 3 * HUMANML3D.num_joints
+    if poses.ndim != 2 or poses.shape[1] < least or trans.shape != (len(poses), 3) or rate.size != 1 or not rate > 0:
+        raise UserError(
+            f"{name}: poses {list(poses.shape)}, trans {list(trans.shape)} and mocap_framerate {rate} are no SMPL motion; "
+            f"expected [T, {least} or more], [T, 3] and a number above 0"
+        )
+    motion = SmplPoses(poses, trans, float(rate))
+    return Motion(name, motion.joints().astype(np.float32), HUMANML3D, motion.fps)
+
+
+def _source(name: str, names: tuple[str, ...]) -> str:
+    return next(source for source in _SOURCES.get(name, (name,)) if source in names)
+
+
+def _to_z_up() -> Tensor:
+    return torch.tensor(_TO_Z_UP, dtype=torch.float64)
