@@ -213,34 +213,17 @@ def euler_matrices(angles: Tensor) -> Tensor:
     return ((outer.unsqueeze(-1) * last.unsqueeze(-2)).flatten(-2) @ _EULER).unflatten(-1, (3, 3))
 
 
-def _euler_table() -> Tensor:
-    """Matrix [27, 9] from products of 1, cosine and sine of the three angles to the entries of their rotation."""
-    table = torch.zeros(3, 3, 3, 9)
-    one, cos, sin = range(3)
-    terms = (
-        ((one, cos, cos, 0, 1), (one, cos, sin, 1, -1), (one, sin, one, 2, 1)),
-        (
-            (cos, one, sin, 3, 1),
-            (sin, sin, cos, 3, 1),
-            (cos, one, cos, 4, 1),
-            (sin, sin, sin, 4, -1),
-            (sin, cos, one, 5, -1),
-        ),
-        (
-            (sin, one, sin, 6, 1),
-            (cos, sin, cos, 6, -1),
-            (sin, one, cos, 7, 1),
-            (cos, sin, sin, 7, 1),
-            (cos, cos, one, 8, 1),
-        ),
-    )
-    for row in terms:
-        for first, middle, last, entry, sign in row:
-            table[first, middle, last, entry] = sign
-    return table.flatten(0, 2)
+def _turn(axis: int) -> Tensor:
+    """Matrices [3, 3, 3] by which 1, cosine and sine of an angle make up the rotation about an axis."""
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    table = torch.zeros(3, 3, 3)
+    table[0, axis, axis] = table[1, first, first] = table[1, second, second] = table[2, second, first] = 1.0
+    table[2, first, second] = -1.0
+    return table
 
 
-_EULER = _euler_table()
+_EULER = torch.einsum("aij,bjk,ckl->abcil", _turn(0), _turn(1), _turn(2)).reshape(27, 9)
+"""From products of 1, cosine and sine of three angles to the entries of their rotation."""
 
 
 def rotated(matrix: Tensor, vectors: Tensor) -> Tensor:
@@ -253,15 +236,13 @@ def rotated_back(matrix: Tensor, vectors: Tensor) -> Tensor:
     return (matrix * vectors.unsqueeze(-1)).sum(-2)
 
 
-_ABOUT_Y = torch.tensor(
-    [[0, 0, 0, 0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 1], [0, 0, -1, 0, 0, 0, 1, 0, 0]], dtype=torch.float32
-)
+_ABOUT_MINUS_Y = (_turn(1) * torch.tensor([1.0, 1.0, -1.0])[:, None, None]).flatten(1)
 
 
 def hinge_rotations(angles: Tensor) -> Tensor:
     """Local rotation matrices [..., 3, 3] of hinges with angles [...], which turn about -y."""
     parts = torch.stack((torch.ones_like(angles), angles.cos(), angles.sin()), dim=-1)
-    return (parts @ _ABOUT_Y).unflatten(-1, (3, 3))
+    return (parts @ _ABOUT_MINUS_Y).unflatten(-1, (3, 3))
 
 
 def _offsets(*names: str) -> Tensor:
