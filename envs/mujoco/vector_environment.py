@@ -189,6 +189,10 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
             "pushed": (task.pushes.force != 0.0).any(axis=1),
         }
 
+    def pause_pushes(self, paused: bool) -> None:
+        """Whether nobody is pushed from now on, though `push_force` says so; not a part of `state()`."""
+        self.task.pushes.paused = paused
+
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the engine's threads."""
         self._physics.close()

@@ -20,6 +20,7 @@ class Pushes:
         start: [N] seconds into the episode at which the (first) push begins; infinite for none.
         direction: [N] radians counter-clockwise from the heading.
         force: [N, 3] force in N, in the world, of the current push, which keeps its initial direction.
+        paused: nobody is pushed, though the pushes stay planned.
     """
 
     def __init__(self, settings: DeepMimicSettings, num_envs: int) -> None:
@@ -27,6 +28,7 @@ class Pushes:
         self.start = np.full(num_envs, math.inf)
         self.direction = np.zeros(num_envs)
         self.force = np.zeros((num_envs, 3))
+        self.paused = False
 
     def plan(self, row: int, first: float, direction: float) -> None:
         """Plans an episode's pushes from two random numbers in [0, 1), for time and direction."""
@@ -41,11 +43,13 @@ class Pushes:
         `heading` are cosine and sine [n] of the characters' headings.
         """
         settings = self._settings
-        if settings.push_force <= 0.0:
+        if settings.push_force <= 0.0 or self.paused:
+            self.force[rows] = 0.0
             return None
         since = elapsed - self.start[rows]
         if settings.push_at_s is None:
-            since = np.where(since >= 0.0, since % settings.push_interval_s, since)
+            # Rows without a push have waited minus infinity, of which there is no remainder.
+            since = np.where(since >= 0.0, np.maximum(since, 0.0) % settings.push_interval_s, since)
         active = (since > -1e-9) & (since < settings.push_duration_s - 1e-9)
         force = self.force[rows]
         begun = active & (force == 0.0).all(axis=1)

@@ -194,7 +194,7 @@ class WorldModelLearner:
 def sampler_options(settings: WorldModelSettings) -> dict[str, Any]:
     """Arguments of the `VectorSampler` whose rollouts the learner needs."""
     noise = ActionNoise(settings.noise_correlation, settings.noise_spread)
-    return {"record_states": True, "noise": noise}
+    return {"record_states": True, "noise": noise, "push_from_iteration": settings.push_from_iteration}
 
 
 def policy_loss(imagined: Imagined, settings: WorldModelSettings) -> Tensor:

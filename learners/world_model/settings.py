@@ -26,6 +26,10 @@ class RolloutSettings(Settings):
     """By how much environments differ in that noise: its standard deviation goes from 1 - this times the policy's in
     the first to 1 + this times in the last."""
 
+    push_from_iteration: int = Field(default=75, ge=0)
+    """Iteration, counted from 0, with which the pushes of `push_force` begin: a character that cannot walk yet learns
+    little from being pushed over."""
+
     replay_steps: int = Field(default=250_000, ge=1)
     """Newest environment steps that are kept for the updates, over all environments together."""
 

@@ -54,6 +54,15 @@ class StatefulEnv(Protocol):
         ...
 
 
+@runtime_checkable
+class PushedEnv(Protocol):
+    """A vector environment that pushes its characters."""
+
+    def pause_pushes(self, paused: bool) -> None:
+        """Whether nobody is pushed from now on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ActionNoise:
     """The noise of a sampler's actions, in units of the policy's standard deviation."""
@@ -110,6 +119,7 @@ class VectorSampler:
         record_expert: bool = False,
         record_states: bool = False,
         noise: ActionNoise = WHITE_NOISE,
+        push_from_iteration: int = 0,
     ) -> None:
         """Resets all environments.
 
@@ -119,6 +129,7 @@ class VectorSampler:
             record_expert: also record the actions of the environment's open-loop expert.
             record_states: also record the simulator's states.
             noise: of the actions.
+            push_from_iteration: rollouts before this iteration are without the environment's pushes.
 
         Raises:
             UserError: unsuitable spaces, or the environment has no expert or no states to record.
@@ -135,6 +146,7 @@ class VectorSampler:
         self._record_expert = record_expert
         self._record_states = record_states
         self._noise = noise
+        self._push_from_iteration = push_from_iteration
         space = env.single_action_space
         assert isinstance(space, gymnasium.spaces.Box)
         self._low, self._high = space.low.astype(np.float32), space.high.astype(np.float32)
@@ -160,10 +172,12 @@ class VectorSampler:
         """Drives all environments for `num_steps` steps and returns the recording.
 
         Args:
-            iteration: key of the noise.
+            iteration: key of the noise, from 0.
             deterministic: use the mean action.
         """
         started = time.perf_counter()
+        if isinstance(env := self.env.unwrapped, PushedEnv):
+            env.pause_pushes(iteration < self._push_from_iteration)
         recorder = _Recorder(num_steps, self.env.num_envs, *spaces_of(self.env))
         if self._record_expert:
             recorder.expert_actions = np.zeros_like(recorder.actions)

@@ -480,6 +480,13 @@ def test_pushes_push() -> None:
     assert abs(wrist[0] - ahead[0]) > 0.1
 
 
+def test_an_episode_started_by_hand_is_not_pushed(recwarn: pytest.WarningsRecorder) -> None:
+    task = ImitationTask(settings(push_force=100.0), 1)
+    task.start_at(np.zeros(1, int), np.zeros(1, int), np.zeros(1))
+    assert task.push((np.ones(1), np.zeros(1))) is None
+    assert not len(recwarn)
+
+
 def test_regular_pushes_come_back() -> None:
     task = ImitationTask(settings(push_force=100.0, push_interval_s=1.0, push_duration_s=0.2), 1)
     task.start(np.zeros(1, int), [np.random.default_rng(0)])

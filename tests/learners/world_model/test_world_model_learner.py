@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from learners.world_model.imagination import Imagined, imagine
-from learners.world_model.learner import WorldModelLearner, policy_loss
+from learners.world_model.learner import WorldModelLearner, policy_loss, sampler_options
 from learners.world_model.settings import WorldModelSettings
+from rollouts.control.vector_sampler import VectorSampler
 from tests.toys.characters.character_rollouts import character_env, small_controller, state_sampler
 
 SMALL: dict[str, Any] = {
@@ -49,6 +50,18 @@ def test_a_saved_learner_goes_on_to_the_same_bits() -> None:
     again.load(environments)
     iterate(resumed, again, 2)
     assert_same(whole.state(), resumed.state())
+
+
+def test_pushes_begin_with_an_iteration() -> None:
+    env = character_env(8, push_force=300.0, push_interval_s=0.3, push_duration_s=0.1)
+    settings = WorldModelSettings(**SMALL, push_from_iteration=1)
+    sampler = VectorSampler(env, 0, **sampler_options(settings))
+    pushed = []
+    for iteration in range(2):
+        rollout = sampler.collect(small_controller(env), 20, iteration)
+        assert rollout.states is not None
+        pushed.append(bool(rollout.states["pushed"].any()))
+    assert pushed == [False, True]
 
 
 def test_the_first_iterations_only_collect() -> None:
