@@ -223,9 +223,7 @@ def stage(heading: str, text: str, choices: str, players: Sequence[PlayerView]) 
         text: says what is shown.
         choices: what one chooses from, for readers of the screen.
     """
-    views = "\n".join(
-        _VIEW.format(name=view.name, label=view.label, side=view.side, tag=view.tag) for view in players
-    )
+    views = "\n".join(_VIEW.format(name=view.name, label=view.label, side=view.side, tag=view.tag) for view in players)
     return _STAGE.format(heading=f"<h2>{heading}</h2>\n" if heading else "", text=text, choices=choices, views=views)
 
 

@@ -67,7 +67,9 @@ def run(config: GenerateConfig) -> None:
         folder.mkdir()
     formats = settings.written_formats
     write_results(folder, groups, ready.policy.skeleton, formats)
-    print(f"{len(ready.prompts)} prompts x {count} motions: open {folder / 'index.html' if 'html' in formats else folder}")
+    print(
+        f"{len(ready.prompts)} prompts x {count} motions: open {folder / 'index.html' if 'html' in formats else folder}"
+    )
 
 
 def plan(config: GenerateConfig) -> None:

@@ -91,5 +91,7 @@ def _capsule(start: np.ndarray, end: np.ndarray, radius: float) -> tuple[np.ndar
     above, across = here + _AROUND, beside + _AROUND
     faces = np.stack([np.stack([here, beside, across], -1), np.stack([here, across, above], -1)], axis=2)
     # At a pole all corners of a ring are one point, and one triangle of each pair has no area.
-    faces = np.concatenate([faces[0, :, 1:].reshape(-1, 3), faces[1:-1].reshape(-1, 3), faces[-1, :, :1].reshape(-1, 3)])
+    faces = np.concatenate(
+        [faces[0, :, 1:].reshape(-1, 3), faces[1:-1].reshape(-1, 3), faces[-1, :, :1].reshape(-1, 3)]
+    )
     return points.reshape(-1, 3), normals.reshape(-1, 3), faces

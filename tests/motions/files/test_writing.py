@@ -183,7 +183,11 @@ def test_nothing_is_overwritten_and_names_are_unique(tmp_path: Path) -> None:
     named = unique_names([motion, motion, other])
     assert [one.name for one in named] == ["rigid", "rigid_2", "humanoid"]
     # Animations of one file have one skeleton.
-    assert planned_files(named, ["glb", "html"]) == ["motions_deepmimic_humanoid.glb", "motions_humanml3d.glb", "index.html"]
+    assert planned_files(named, ["glb", "html"]) == [
+        "motions_deepmimic_humanoid.glb",
+        "motions_humanml3d.glb",
+        "index.html",
+    ]
 
 
 def test_formats_are_separated_by_commas_or_spaces() -> None:
