@@ -64,7 +64,7 @@ def prepare(config: ViewConfig) -> tuple[list[Motion], Path]:
     for note in reader.notes:
         print(f"note: {note}", file=sys.stderr)
     motions = unique_names(motions)
-    folder = config.save_dir or new_folder(file_name(config.inputs[0].absolute().stem))
+    folder = config.save_dir or new_folder(file_name(next(iter(config.inputs)).absolute().stem))
     check_free(folder, planned_files(motions, config.formats))
     return motions, folder
 

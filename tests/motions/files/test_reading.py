@@ -35,7 +35,9 @@ def one(path: Path, **options: object) -> Motion:
 
 
 def test_bvh_is_read_as_by_the_import_and_stands_on_the_floor(tmp_path: Path) -> None:
-    [path] = write_motions(tmp_path, [Motion("walk", JOINTS + [1.0, 0.5, 2.0], HUMANML3D, 20.0)], ["bvh"], str)
+    [path] = write_motions(
+        tmp_path, [Motion("walk", JOINTS + np.array([1.0, 0.5, 2.0]), HUMANML3D, 20.0)], ["bvh"], str
+    )
     motion = one(path)
     assert (motion.name, motion.fps, motion.skeleton) == ("walk", 20.0, HUMANML3D)
     expected = JOINTS - [JOINTS[0, 0, 0], JOINTS[..., 1].min(), JOINTS[0, 0, 2]]
@@ -192,7 +194,7 @@ def test_unreadable_files_are_named_in_one_line(name: str, tmp_path: Path) -> No
 def test_missing_files_and_empty_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         read(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="holds no motion: no .bvh"):
+    with pytest.raises(UserError, match=r"holds no motion: no \.bvh"):
         read(tmp_path)
     (tmp_path / "settings.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match="holds no motion"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -72,7 +73,7 @@ def test_joints_of_a_written_bvh_are_recognised_by_their_names() -> None:
 
 def test_a_rig_s_rest_pose_is_a_t_pose_and_knees_turn_about_one_axis() -> None:
     rig = make_rig([walk("rigid")])
-    place = {name: sum(rig.rest[joint] for joint in _path(rig.parents, index)) for index, name in enumerate(rig.names)}
+    place = {name: rig.rest[_path(rig.parents, index)].sum(axis=0) for index, name in enumerate(rig.names)}
     assert place["left_wrist"][0] - place["left_shoulder"][0] > 0.5
     assert abs(place["left_wrist"][1] - place["left_shoulder"][1]) < 0.05
     knee = Rotation.from_quat(rig.takes[0].turns[:, rig.names.index("left_knee")], scalar_first=True).as_rotvec()
@@ -93,8 +94,7 @@ def test_a_bone_without_length_turns_with_its_parent() -> None:
 def test_glb_has_the_motion_s_joints_at_every_key(kind: str) -> None:
     motion = walk(kind)
     longer = Motion("mirrored", motion.joints[::-1].copy(), motion.skeleton, motion.fps)
-    document = pygltflib.GLTF2.load_from_bytes(glb_bytes([motion, longer]))
-    assert document is not None
+    document: Any = pygltflib.GLTF2.load_from_bytes(glb_bytes([motion, longer]))
     assert [animation.name for animation in document.animations] == [kind, "mirrored"]
     for animation, expected in zip(document.animations, (motion, longer), strict=True):
         keys = accessor(document, animation.samplers[0].input)
@@ -104,8 +104,7 @@ def test_glb_has_the_motion_s_joints_at_every_key(kind: str) -> None:
 
 def test_glb_has_a_skinned_body_around_the_joints() -> None:
     motion = walk("rigid")
-    document = pygltflib.GLTF2.load_from_bytes(glb_bytes([motion]))
-    assert document is not None
+    document: Any = pygltflib.GLTF2.load_from_bytes(glb_bytes([motion]))
     skin, body = document.skins[0], document.nodes[-1]
     assert body.skin == 0 and skin.joints == list(range(22)) and document.scenes[0].nodes == [0, 22]
     bind = np.linalg.inv(accessor(document, skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1))
@@ -178,7 +177,7 @@ def test_nothing_is_overwritten_and_names_are_unique(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"rigid\.bvh exists, and nothing is overwritten"):
         write_motions(tmp_path, [motion], ["html", "bvh"], lambda: pytest.fail("written first"))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
-    with pytest.raises(UserError, match="two motions would be rigid_smpl_approximate.npz"):
+    with pytest.raises(UserError, match=r"two motions would be rigid_smpl_approximate\.npz"):
         write_motions(tmp_path, [motion, motion], ["npz"], str)
     named = unique_names([motion, motion, other])
     assert [one.name for one in named] == ["rigid", "rigid_2", "humanoid"]
@@ -191,10 +190,10 @@ def test_nothing_is_overwritten_and_names_are_unique(tmp_path: Path) -> None:
 
 
 def test_formats_are_separated_by_commas_or_spaces() -> None:
-    assert ExportSettings(formats=("bvh,glb", "mp4,bvh")).formats == ("bvh", "glb", "mp4")
+    assert ExportSettings.of(formats=("bvh,glb", "mp4,bvh")).formats == ("bvh", "glb", "mp4")
     for wrong in ((), ("fbx",), ("bvh,,fbx",)):
         with pytest.raises(ValueError, match="formats"):
-            ExportSettings(formats=wrong)
+            ExportSettings.of(formats=wrong)
 
 
 def test_motions_that_are_none_are_refused() -> None:
@@ -204,9 +203,8 @@ def test_motions_that_are_none_are_refused() -> None:
         Motion("b", np.where(np.arange(4)[:, None, None] == 2, np.nan, np.zeros((4, 22, 3))), HUMANML3D, FPS)
 
 
-def accessor(document: pygltflib.GLTF2, index: int | None) -> np.ndarray:
+def accessor(document: Any, index: int | None) -> np.ndarray:
     """The values of an accessor, [N] or [N, K]."""
-    assert index is not None
     one = document.accessors[index]
     view, blob = document.bufferViews[one.bufferView], document.binary_blob()
     kind = {pygltflib.FLOAT: "<f4", pygltflib.UNSIGNED_SHORT: "<u2", pygltflib.UNSIGNED_BYTE: "u1"}[one.componentType]
@@ -215,7 +213,7 @@ def accessor(document: pygltflib.GLTF2, index: int | None) -> np.ndarray:
     return values[:, 0] if width == 1 else values
 
 
-def animated_joints(document: pygltflib.GLTF2, animation: pygltflib.Animation) -> np.ndarray:
+def animated_joints(document: Any, animation: pygltflib.Animation) -> np.ndarray:
     """World positions [T, J, 3] of the skin's joints at the keys, by SciPy's rotations."""
     tracks = {
         (channel.target.node, channel.target.path): accessor(document, animation.samplers[channel.sampler].output)
