@@ -46,7 +46,7 @@ def test_a_page_is_written_and_named_into_a_new_folder_each_time(
 ) -> None:
     for folder in ("outputs/view/joints", "outputs/view/joints-2"):
         assert run_view(joints, CLIP) == 0
-        assert capsys.readouterr().out == f"{folder}/index.html\n"
+        assert re.fullmatch(rf"html: {folder}/index.html, 0.0\d MB, [\d.]+ s\n", capsys.readouterr().out)
     page = Path("outputs/view/joints/index.html").read_text()
     assert "http://" not in page and "https://" not in page
     (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
@@ -63,7 +63,7 @@ def test_all_formats_at_once_and_never_over_a_file(joints: Path, capsys: pytest.
     assert "joints: 30 frames of humanml3d at 40 per second\nwould write out/joints.bvh\n" in capsys.readouterr().out
     assert run_view(*words) == 0
     output = capsys.readouterr().out
-    assert "the SMPL parameters (npz) are approximate" in output
+    assert "the SMPL parameters (npz) are approximate" in output and "\nglb: out/motions.glb, 0." in output
     assert sorted(path.name for path in Path("out").iterdir()) == [
         *("joints.bvh", "joints_smpl_approximate.npz", "motions.glb")
     ]

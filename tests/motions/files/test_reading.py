@@ -14,6 +14,7 @@ from motions.bvh.settings import BvhSettings
 from motions.data.prompts import Prompt, Segment, save_prompts
 from motions.files.motion import Motion
 from motions.files.reading import MotionReader
+from motions.files.settings import Format
 from motions.files.writing import write_motions
 from motions.humanoid.mocap import clips_folder, load_clip
 from motions.humanoid.points import POINT_NAMES, pose_points
@@ -34,10 +35,12 @@ def one(path: Path, **options: object) -> Motion:
     return motion
 
 
+def written(folder: Path, motion: Motion, kind: Format) -> Path:
+    return write_motions(folder, [motion], [kind], str)[0].paths[0]
+
+
 def test_bvh_is_read_as_by_the_import_and_stands_on_the_floor(tmp_path: Path) -> None:
-    [path] = write_motions(
-        tmp_path, [Motion("walk", JOINTS + np.array([1.0, 0.5, 2.0]), HUMANML3D, 20.0)], ["bvh"], str
-    )
+    path = written(tmp_path, Motion("walk", JOINTS + np.array([1.0, 0.5, 2.0]), HUMANML3D, 20.0), "bvh")
     motion = one(path)
     assert (motion.name, motion.fps, motion.skeleton) == ("walk", 20.0, HUMANML3D)
     expected = JOINTS - [JOINTS[0, 0, 0], JOINTS[..., 1].min(), JOINTS[0, 0, 2]]
@@ -51,7 +54,7 @@ def test_bvh_is_read_as_by_the_import_and_stands_on_the_floor(tmp_path: Path) ->
 def test_what_an_import_would_refuse_by_its_figures_is_shown_with_a_note(tmp_path: Path) -> None:
     still = np.repeat(JOINTS[:1], 50, axis=0)
     still[:, 21] += np.linspace(0, 0.1, 50)[:, None]
-    [path] = write_motions(tmp_path, [Motion("still", still, HUMANML3D, 20.0)], ["bvh"], str)
+    path = written(tmp_path, Motion("still", still, HUMANML3D, 20.0), "bvh")
     reader = MotionReader()
     assert len(reader.read(path)) == 1
     assert any("the pelvis never moves" in note for note in reader.notes)
@@ -86,7 +89,7 @@ def test_clips_of_the_humanoid_are_read_at_any_rate() -> None:
 
 
 def test_smpl_files_of_others_and_ours(tmp_path: Path) -> None:
-    [path] = write_motions(tmp_path, [Motion("walk", JOINTS, HUMANML3D, 20.0)], ["npz"], str)
+    path = written(tmp_path, Motion("walk", JOINTS, HUMANML3D, 20.0), "npz")
     reader = MotionReader()
     [motion] = reader.read(path)
     assert motion.fps == 20.0 and "approximate" in reader.notes[0]

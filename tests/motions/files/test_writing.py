@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from motions.files.bvh import bvh_text
 from motions.files.glb import glb_bytes
 from motions.files.motion import Motion
 from motions.files.rigging import global_turns, make_rig
-from motions.files.settings import ExportSettings
+from motions.files.settings import ExportSettings, Format
 from motions.files.smpl import smpl_distance, smpl_poses
 from motions.files.writing import planned_files, unique_names, write_motions
 from motions.humanoid.mocap import load_clip
@@ -45,6 +46,11 @@ def walk(kind: str) -> Motion:
     if kind == "shaky":
         joints = joints + np.random.default_rng(0).normal(0.0, 0.01, joints.shape)
     return Motion(kind, joints.astype(np.float32), HUMANML3D, FPS, (("walks", 0, 12), ("goes on", 12, 24)))
+
+
+def written(folder: Path, motions: list[Motion], formats: list[Format]) -> list[tuple[Path, ...]]:
+    """Paths of the files of each format."""
+    return [files.paths for files in write_motions(folder, motions, formats, str)]
 
 
 KINDS = ("rigid", "shaky", "humanoid", "kit")
@@ -126,7 +132,7 @@ def test_glb_has_a_skinned_body_around_the_joints() -> None:
 @pytest.mark.parametrize(("kind", "most_m"), [("rigid", 0.035), ("shaky", 0.045), ("humanoid", 0.07), ("kit", 0.1)])
 def test_smpl_parameters_are_in_amass_s_layout_and_near_the_motion(kind: str, most_m: float, tmp_path: Path) -> None:
     motion = walk(kind)
-    [path] = write_motions(tmp_path, [motion], ["npz"], str)
+    [[path]] = written(tmp_path, [motion], ["npz"])
     assert path.name == f"{kind}_smpl_approximate.npz"
     with np.load(path, allow_pickle=False) as content:
         arrays = dict(content)
@@ -152,7 +158,7 @@ def test_smpl_rotations_of_the_mean_body_are_found_again() -> None:
 
 def test_videos_have_every_frame_and_the_rate(tmp_path: Path) -> None:
     motions = [walk("rigid"), walk("kit")]
-    first, second, gif, _ = write_motions(tmp_path, motions, ["mp4", "gif"], str)
+    [[first, second], [gif, _]] = written(tmp_path, motions, ["mp4", "gif"])
     for path, motion in ((first, motions[0]), (second, motions[1])):
         with av.open(str(path)) as video:
             stream = video.streams.video[0]
@@ -164,9 +170,15 @@ def test_videos_have_every_frame_and_the_rate(tmp_path: Path) -> None:
         assert getattr(picture, "n_frames", 1) == 24
 
 
+def test_what_was_written_is_said_with_its_size_and_time(tmp_path: Path) -> None:
+    one, many = write_motions(tmp_path, [walk("rigid"), walk("shaky")], ["html", "npz"], lambda: 20_000 * "x")
+    assert re.fullmatch(rf"html: {tmp_path}/index.html, 0.02 MB, \d+.\d s", str(one))
+    assert re.fullmatch(rf"npz: 2 files in {tmp_path}, 0.0\d MB, \d+.\d s", str(many))
+
+
 def test_gifs_of_fast_motions_leave_frames_out(tmp_path: Path) -> None:
     fast = Motion("fast", walk("rigid").joints, HUMANML3D, 120.0)
-    [path] = write_motions(tmp_path, [fast], ["gif"], str)
+    [[path]] = written(tmp_path, [fast], ["gif"])
     with Image.open(path) as picture:
         assert getattr(picture, "n_frames", 1) == 8
 
