@@ -144,7 +144,7 @@ def render_page(
 
     Args:
         sections: HTML between the tiles and the charts.
-        data: what the scripts draw: `skeletons`, `palettes`, `comparisons` (for a section with the player) and `charts`.
+        data: what the scripts draw: `skeletons`, `palettes`, `comparisons` (for a section with the player), `charts`.
     """
     return Template(asset("page.html")).substitute(
         title=html.escape(title),

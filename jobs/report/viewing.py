@@ -29,11 +29,11 @@ def run(config: ViewConfig) -> None:
         raise UserError(f"save_dir {folder}: {error.strerror}") from error
     rows = [GalleryRow(motion.title, [motion]) for motion in motions]
     title = motions[0].title if len(motions) == 1 else f"{len(motions)} motions"
-    paths = write_motions(folder, motions, config.formats, lambda: render_gallery(title, "", rows))
+    written = write_motions(folder, motions, config.formats, lambda: render_gallery(title, "", rows))
     if "npz" in config.formats:
         print(f"note: {smpl_note(motions)}")
-    for path in paths:
-        print(path)
+    for files in written:
+        print(files)
     if "html" in config.formats and config.open and has_display():
         webbrowser.open((folder / PAGE).absolute().as_uri())
 
@@ -64,7 +64,7 @@ def prepare(config: ViewConfig) -> tuple[list[Motion], Path]:
     for note in reader.notes:
         print(f"note: {note}", file=sys.stderr)
     motions = unique_names(motions)
-    folder = config.save_dir or new_folder(file_name(config.inputs[0].absolute().stem))
+    folder = config.save_dir or new_folder(file_name(next(iter(config.inputs)).absolute().stem))
     check_free(folder, planned_files(motions, config.formats))
     return motions, folder
 

@@ -180,10 +180,11 @@ def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, 
         rows.append(GalleryRow(group.prompt.text, row))
     _write_index(folder, groups, stacked)
     lead = f"{num_samples} prompts, {num_repetitions} motions each."
-    written = [motion for row in rows for motion in row.motions]
-    write_motions(folder, written, formats, lambda: render_gallery("Generated motions", lead, rows))
+    shown = [motion for row in rows for motion in row.motions]
+    for files in write_motions(folder, shown, formats, lambda: render_gallery("Generated motions", lead, rows)):
+        print(files)
     if "npz" in formats:
-        print(f"note: {smpl_note(written)}")
+        print(f"note: {smpl_note(shown)}")
 
 
 def _spans(prompt: Prompt, length: int) -> tuple[tuple[str, int, int], ...]:

@@ -142,8 +142,8 @@ class MotionReader:
         skeleton = _skeleton_of(array.shape)
         if skeleton is None or array.dtype.kind != "f":
             raise UserError(
-                f"{path} is an array {list(array.shape)} of {array.dtype}; a motion is [T, 263] or [T, 251] features or "
-                "[T, 22], [T, 21] or [T, 18] joints of 3 numbers"
+                f"{path} is an array {list(array.shape)} of {array.dtype}; a motion is [T, 263] or [T, 251] "
+                "features, or [T, 22], [T, 21] or [T, 18] joints of 3 numbers"
             )
         joints = recover_joints(torch.from_numpy(array), skeleton).numpy() if array.ndim == 2 else array
         if array.ndim == 2 or (skeleton == KIT and np.abs(joints).max(initial=0.0) > _METRES_BELOW):

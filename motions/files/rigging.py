@@ -64,7 +64,7 @@ _BENT_BACK_COSINE = 0.2
 _HINGES = {"hip": (1.0, 0.0, 0.0), "left_shoulder": (0.0, -1.0, 0.0), "right_shoulder": (0.0, 1.0, 0.0)}
 """Axis of the hinge below a joint (knee, elbow) in the rest pose."""
 _RIGID_M = 1e-5
-"""A bone that stays this near to its mean in its parent's frame is rigid. A chain of ten such bones is off by 0.1 mm."""
+"""A bone that stays this near to its mean in its parent's frame is rigid. A chain of ten such bones is off by .1 mm."""
 
 
 @dataclass(frozen=True, eq=False)

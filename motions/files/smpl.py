@@ -81,8 +81,8 @@ class SmplPoses:
 
 
 APPROXIMATE = (
-    "Approximate: rotations by inverse kinematics from joint positions, for SMPL's mean shape; twists and shape are not "
-    "those of a person."
+    "Approximate: rotations by inverse kinematics from joint positions, for SMPL's mean shape; twists and shape are "
+    "not those of a person."
 )
 
 
@@ -123,8 +123,8 @@ def read_smpl(arrays: Mapping[str, np.ndarray], name: str) -> Motion:
     least = 3 * HUMANML3D.num_joints
     if poses.ndim != 2 or poses.shape[1] < least or trans.shape != (len(poses), 3) or rate.size != 1 or not rate > 0:
         raise UserError(
-            f"{name}: poses {list(poses.shape)}, trans {list(trans.shape)} and mocap_framerate {rate} are no SMPL motion; "
-            f"expected [T, {least} or more], [T, 3] and a number above 0"
+            f"{name}: poses {list(poses.shape)}, trans {list(trans.shape)} and mocap_framerate {rate} are no SMPL "
+            f"motion; expected [T, {least} or more], [T, 3] and a number above 0"
         )
     motion = SmplPoses(poses, trans, float(rate))
     return Motion(name, motion.joints().astype(np.float32), HUMANML3D, motion.fps)

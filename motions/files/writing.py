@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -52,10 +53,25 @@ def check_free(folder: Path, names: Sequence[str]) -> None:
         raise UserError(f"two motions would be {next(name for name in names if names.count(name) > 1)}")
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The files of one format."""
+
+    kind: Format
+    paths: tuple[Path, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        """Where they are, their size, and how long they took."""
+        size = sum(path.stat().st_size for path in self.paths) / 1e6
+        many = f"{len(self.paths)} files in {self.paths[0].parent}"
+        return f"{self.kind}: {self.paths[0] if len(self.paths) == 1 else many}, {size:.2f} MB, {self.seconds:.1f} s"
+
+
 def write_motions(
     folder: Path, motions: Sequence[Motion], formats: Sequence[Format], page: Callable[[], str]
-) -> list[Path]:
-    """Writes the files into an existing folder and returns their paths.
+) -> list[Written]:
+    """Writes the files into an existing folder and returns what was written, format by format.
 
     Args:
         page: makes the HTML page, which is the viewer's.
@@ -63,9 +79,10 @@ def write_motions(
     Raises:
         UserError: a file exists.
     """
-    names = planned_files(motions, formats)
-    check_free(folder, names)
+    check_free(folder, planned_files(motions, formats))
+    written = []
     for kind in formats:
+        start = time.perf_counter()
         if kind == "html":
             _save(folder / PAGE, page().encode())
         elif kind == "glb":
@@ -74,7 +91,9 @@ def write_motions(
         else:
             for motion in motions:
                 _WRITERS[kind](motion, folder / f"{motion.name}{ENDINGS[kind]}")
-    return [folder / name for name in names]
+        paths = tuple(folder / name for name in planned_files(motions, [kind]))
+        written.append(Written(kind, paths, time.perf_counter() - start))
+    return written
 
 
 def unique_names(motions: Sequence[Motion]) -> list[Motion]:

@@ -59,6 +59,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "jobs.train_retrieval": {**TRAINING, "tmr_latent_dim": 16, "tmr_ff_size": 16, "tmr_layers": 1, "tmr_heads": 2},
     "jobs.import_motion": {},
+    "jobs.view": {},
     "jobs.deepmimic": CHARACTER | ITERATIONS | {"video_s": 0, "critic_warmup_batches": 0},
     "jobs.sft": CHARACTER,
     "jobs.trpo": ITERATIONS | {"runtime": "local"},
@@ -71,7 +72,7 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.trpo --task evaluate": {"num_eval_episodes": 2, "max_episode_steps": 20},
 }
 """Options that are added or replace those of a page, by job."""
-REPLACED = {"num_samples": 2, "num_repetitions": 2, "text_encoder": "minilm"}
+REPLACED = {"num_samples": 2, "num_repetitions": 2, "text_encoder": "minilm", "formats": "html,bvh,glb,npz"}
 """Options that are replaced where a page gives them."""
 
 
@@ -92,13 +93,14 @@ def tiny(words: Sequence[str]) -> list[str]:
     job, *given = words
     task = f"{job} --task evaluate"
     changes = dict(TINY[task if task in " ".join(words) else job])
+    first = next((index for index, word in enumerate(given) if word.startswith("--")), len(given))
     groups: list[list[str]] = []
-    for word in given:
+    for word in given[first:]:
         if word.startswith("--"):
             groups.append([word])
         else:
             groups[-1].append(word)
-    kept = []
+    kept = given[:first]
     for option, *values in groups:
         name = option[2:]
         if name == "num_steps":

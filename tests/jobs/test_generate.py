@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pygltflib
 import pytest
 from playwright.sync_api import sync_playwright
 
@@ -17,6 +18,7 @@ from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import FOREIGN_TO_GENERATE
 from jobs.configs.generate import GenerateConfig
 from jobs.text import generation
+from motions.files.reading import MotionReader
 from rollouts.text.encoders import PromptTooLongError
 from tests.toys.tiny_models import TinyModels
 
@@ -192,6 +194,25 @@ def test_mdm_s_numbers_of_samples_and_repetitions(
         config.data,
         generation.prepare(config_of(tiny_models, tmp_path / "c")).policy.skeleton,
     )[1].text.startswith("runs")
+
+
+def test_motions_are_written_in_the_formats_that_are_asked_for(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--text", "walks", "--seconds", "1", "--num_samples", "2", "--save_dir", str(tmp_path / "out"))
+    assert run_generate(tiny_models, *where, "--formats", "bvh,glb", "npz") == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    pairs = {f"sample00_rep0{index}{end}" for index in range(2) for end in (".bvh", "_smpl_approximate.npz")}
+    assert names > {"motions.glb", *pairs} and "index.html" not in names
+    output = capsys.readouterr().out
+    assert "the SMPL parameters (npz) are approximate" in output and f"open {tmp_path / 'out'}\n" in output
+    document = pygltflib.GLTF2.load(str(tmp_path / "out" / "motions.glb"))
+    assert document is not None
+    assert [animation.name for animation in document.animations] == ["sample00_rep00", "sample00_rep01"]
+    [first, _] = MotionReader().read(tmp_path / "out")
+    assert first.title == "walks" and np.array_equal(first.joints, motion(tmp_path / "out"))
+    assert run_generate(tiny_models, *where, "--formats", "fbx") == 2
+    assert "--formats fbx: expected one or more of html, gif, mp4, bvh, glb, npz" in capsys.readouterr().err
 
 
 @pytest.mark.browser

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,7 +22,7 @@ from motions.files.bvh import bvh_text
 from motions.files.glb import glb_bytes
 from motions.files.motion import Motion
 from motions.files.rigging import global_turns, make_rig
-from motions.files.settings import ExportSettings
+from motions.files.settings import ExportSettings, Format
 from motions.files.smpl import smpl_distance, smpl_poses
 from motions.files.writing import planned_files, unique_names, write_motions
 from motions.humanoid.mocap import load_clip
@@ -44,6 +46,11 @@ def walk(kind: str) -> Motion:
     if kind == "shaky":
         joints = joints + np.random.default_rng(0).normal(0.0, 0.01, joints.shape)
     return Motion(kind, joints.astype(np.float32), HUMANML3D, FPS, (("walks", 0, 12), ("goes on", 12, 24)))
+
+
+def written(folder: Path, motions: list[Motion], formats: list[Format]) -> list[tuple[Path, ...]]:
+    """Paths of the files of each format."""
+    return [files.paths for files in write_motions(folder, motions, formats, str)]
 
 
 KINDS = ("rigid", "shaky", "humanoid", "kit")
@@ -72,7 +79,7 @@ def test_joints_of_a_written_bvh_are_recognised_by_their_names() -> None:
 
 def test_a_rig_s_rest_pose_is_a_t_pose_and_knees_turn_about_one_axis() -> None:
     rig = make_rig([walk("rigid")])
-    place = {name: sum(rig.rest[joint] for joint in _path(rig.parents, index)) for index, name in enumerate(rig.names)}
+    place = {name: rig.rest[_path(rig.parents, index)].sum(axis=0) for index, name in enumerate(rig.names)}
     assert place["left_wrist"][0] - place["left_shoulder"][0] > 0.5
     assert abs(place["left_wrist"][1] - place["left_shoulder"][1]) < 0.05
     knee = Rotation.from_quat(rig.takes[0].turns[:, rig.names.index("left_knee")], scalar_first=True).as_rotvec()
@@ -93,8 +100,7 @@ def test_a_bone_without_length_turns_with_its_parent() -> None:
 def test_glb_has_the_motion_s_joints_at_every_key(kind: str) -> None:
     motion = walk(kind)
     longer = Motion("mirrored", motion.joints[::-1].copy(), motion.skeleton, motion.fps)
-    document = pygltflib.GLTF2.load_from_bytes(glb_bytes([motion, longer]))
-    assert document is not None
+    document: Any = pygltflib.GLTF2.load_from_bytes(glb_bytes([motion, longer]))
     assert [animation.name for animation in document.animations] == [kind, "mirrored"]
     for animation, expected in zip(document.animations, (motion, longer), strict=True):
         keys = accessor(document, animation.samplers[0].input)
@@ -104,8 +110,7 @@ def test_glb_has_the_motion_s_joints_at_every_key(kind: str) -> None:
 
 def test_glb_has_a_skinned_body_around_the_joints() -> None:
     motion = walk("rigid")
-    document = pygltflib.GLTF2.load_from_bytes(glb_bytes([motion]))
-    assert document is not None
+    document: Any = pygltflib.GLTF2.load_from_bytes(glb_bytes([motion]))
     skin, body = document.skins[0], document.nodes[-1]
     assert body.skin == 0 and skin.joints == list(range(22)) and document.scenes[0].nodes == [0, 22]
     bind = np.linalg.inv(accessor(document, skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1))
@@ -127,7 +132,7 @@ def test_glb_has_a_skinned_body_around_the_joints() -> None:
 @pytest.mark.parametrize(("kind", "most_m"), [("rigid", 0.035), ("shaky", 0.045), ("humanoid", 0.07), ("kit", 0.1)])
 def test_smpl_parameters_are_in_amass_s_layout_and_near_the_motion(kind: str, most_m: float, tmp_path: Path) -> None:
     motion = walk(kind)
-    [path] = write_motions(tmp_path, [motion], ["npz"], str)
+    [[path]] = written(tmp_path, [motion], ["npz"])
     assert path.name == f"{kind}_smpl_approximate.npz"
     with np.load(path, allow_pickle=False) as content:
         arrays = dict(content)
@@ -153,7 +158,7 @@ def test_smpl_rotations_of_the_mean_body_are_found_again() -> None:
 
 def test_videos_have_every_frame_and_the_rate(tmp_path: Path) -> None:
     motions = [walk("rigid"), walk("kit")]
-    first, second, gif, _ = write_motions(tmp_path, motions, ["mp4", "gif"], str)
+    [[first, second], [gif, _]] = written(tmp_path, motions, ["mp4", "gif"])
     for path, motion in ((first, motions[0]), (second, motions[1])):
         with av.open(str(path)) as video:
             stream = video.streams.video[0]
@@ -165,9 +170,15 @@ def test_videos_have_every_frame_and_the_rate(tmp_path: Path) -> None:
         assert getattr(picture, "n_frames", 1) == 24
 
 
+def test_what_was_written_is_said_with_its_size_and_time(tmp_path: Path) -> None:
+    one, many = write_motions(tmp_path, [walk("rigid"), walk("shaky")], ["html", "npz"], lambda: 20_000 * "x")
+    assert re.fullmatch(rf"html: {tmp_path}/index.html, 0.02 MB, \d+.\d s", str(one))
+    assert re.fullmatch(rf"npz: 2 files in {tmp_path}, 0.0\d MB, \d+.\d s", str(many))
+
+
 def test_gifs_of_fast_motions_leave_frames_out(tmp_path: Path) -> None:
     fast = Motion("fast", walk("rigid").joints, HUMANML3D, 120.0)
-    [path] = write_motions(tmp_path, [fast], ["gif"], str)
+    [[path]] = written(tmp_path, [fast], ["gif"])
     with Image.open(path) as picture:
         assert getattr(picture, "n_frames", 1) == 8
 
@@ -178,7 +189,7 @@ def test_nothing_is_overwritten_and_names_are_unique(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"rigid\.bvh exists, and nothing is overwritten"):
         write_motions(tmp_path, [motion], ["html", "bvh"], lambda: pytest.fail("written first"))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
-    with pytest.raises(UserError, match="two motions would be rigid_smpl_approximate.npz"):
+    with pytest.raises(UserError, match=r"two motions would be rigid_smpl_approximate\.npz"):
         write_motions(tmp_path, [motion, motion], ["npz"], str)
     named = unique_names([motion, motion, other])
     assert [one.name for one in named] == ["rigid", "rigid_2", "humanoid"]
@@ -191,10 +202,10 @@ def test_nothing_is_overwritten_and_names_are_unique(tmp_path: Path) -> None:
 
 
 def test_formats_are_separated_by_commas_or_spaces() -> None:
-    assert ExportSettings(formats=("bvh,glb", "mp4,bvh")).formats == ("bvh", "glb", "mp4")
+    assert ExportSettings.of(formats=("bvh,glb", "mp4,bvh")).formats == ("bvh", "glb", "mp4")
     for wrong in ((), ("fbx",), ("bvh,,fbx",)):
         with pytest.raises(ValueError, match="formats"):
-            ExportSettings(formats=wrong)
+            ExportSettings.of(formats=wrong)
 
 
 def test_motions_that_are_none_are_refused() -> None:
@@ -204,9 +215,8 @@ def test_motions_that_are_none_are_refused() -> None:
         Motion("b", np.where(np.arange(4)[:, None, None] == 2, np.nan, np.zeros((4, 22, 3))), HUMANML3D, FPS)
 
 
-def accessor(document: pygltflib.GLTF2, index: int | None) -> np.ndarray:
+def accessor(document: Any, index: int | None) -> np.ndarray:
     """The values of an accessor, [N] or [N, K]."""
-    assert index is not None
     one = document.accessors[index]
     view, blob = document.bufferViews[one.bufferView], document.binary_blob()
     kind = {pygltflib.FLOAT: "<f4", pygltflib.UNSIGNED_SHORT: "<u2", pygltflib.UNSIGNED_BYTE: "u1"}[one.componentType]
@@ -215,7 +225,7 @@ def accessor(document: pygltflib.GLTF2, index: int | None) -> np.ndarray:
     return values[:, 0] if width == 1 else values
 
 
-def animated_joints(document: pygltflib.GLTF2, animation: pygltflib.Animation) -> np.ndarray:
+def animated_joints(document: Any, animation: pygltflib.Animation) -> np.ndarray:
     """World positions [T, J, 3] of the skin's joints at the keys, by SciPy's rotations."""
     tracks = {
         (channel.target.node, channel.target.path): accessor(document, animation.samplers[channel.sampler].output)
