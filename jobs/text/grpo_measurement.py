@@ -84,7 +84,7 @@ def prepare_instruments(
     held_out: tuple[TextMotion, ...] = ()
     if judge is not None or from_data:
         if reason := missing_windows(config, skeleton):
-            lacks.append(f"FID, real motions and what judges know of them are not measured: {reason}")
+            lacks.append(f"FID is not measured, nor are real motions and what judges know of them: {reason}")
         else:
             held_out = load_matching_dataset(config, skeleton).items("test")
     second = None

@@ -117,7 +117,7 @@ def test_one_sample_per_prompt_has_no_spread_to_count_in(tmp_path: Path) -> None
 
 def result(**after: float) -> dict[str, object]:
     rows = {name: {"before": 1.0, "after": after.get(name, 1.0), "interval": [0.02, 0.2]} for name in
-            ("total", "judge_matching", "fid", "joint_speed_mps", "diversity_m")}  # fmt: skip
+            ("total", "judge_matching", "second_judge", "fid", "joint_speed_mps", "diversity_m")}  # fmt: skip
     rows["total"]["interval"] = [after.get("low", 0.02), 0.2]
     return {"seed": 10, "within_group_std": 0.1, "rows": rows}
 
@@ -128,13 +128,14 @@ def result(**after: float) -> dict[str, object]:
         ({"total": 1.04}, "total reward rose by 0.40 within-group std, 0.10 too little"),
         ({"low": -0.01}, "the rise's interval begins at -0.0100, 0.0100 below 0"),
         ({"judge_matching": 0.9}, "the judge's matching score changed by -0.1000"),
+        ({"second_judge": 0.8}, "the second judge's score changed by -0.2000"),
         ({"fid": 1.2}, "FID is 1.200x, 0.100 too much"),
         ({"joint_speed_mps": 0.75}, "joint speed is 0.750x, 0.050 beyond 20 %"),
         ({"diversity_m": 0.7}, "diversity is 0.700x, 0.100 too little"),
     ],
 )
 def test_missed_targets_are_named_with_their_margin(after: dict[str, float], phrase: str) -> None:
-    good = {"total": 1.1, "judge_matching": 1.01}
+    good = {"total": 1.1, "judge_matching": 1.01, "second_judge": 1.01}
     assert learning.missed_targets(result(**good)) == []
     assert learning.missed_targets(result(**(good | after))) == [f"seed 10: {phrase}"]
 

@@ -25,12 +25,16 @@ from jobs.configs.retrieval import RetrievalConfig
 from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
 from jobs.text import pretraining
+from jobs.text.grpo_prompts import evaluation_prompts, training_prompts
+from motions.base.errors import UserError
+from motions.data.dataset import load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts, save_prompts
 from motions.settings import Settings, options_of
 from motions.skeleton.skeletons import HUMANML3D
 from rewards.evaluation.text import evaluate_policy, load_judge
 from rewards.evaluation.text import generate as generate_motions
 from rewards.scorers import build_scorers
+from rewards.settings import RewardSettings
 from rewards.tmr.checkpoints import save_tmr
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
 from rollouts.settings import PolicySettings, SamplingSettings
@@ -126,8 +130,8 @@ def test_retrieval_training_writes_tmr_files_with_held_out_figures(
         torch.load(folder / "last_weights" / "text_encoder.pt", weights_only=True) for folder in (models.tmr, tmp_path)
     )
     assert not torch.equal(first["tokens"], judge["tokens"])
-    with pytest.raises(ValueError, match=r"split 'judge': dataset .* has train"):
-        train_retrieval.run(retrieval_config(models.dataset, tmp_path / "judge", captions="judge"))
+    train_retrieval.run(retrieval_config(models.dataset, tmp_path / "judge", captions="judge"))
+    assert json.loads((tmp_path / "judge" / "config.json").read_text())["provenance"]["captions"] == "judge"
 
 
 def test_generate_writes_motions_that_mdm_tools_know(
@@ -195,6 +199,8 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
 
     # The exported file, measured in this process, has the figures that the run's actors recorded.
     config = cli.parse(GRPOConfig, grpo_words(models, folder), "jobs.grpo").settings
+    constants = json.loads((folder / "calibration.json").read_text())
+    config = config.model_copy(update={"rewards": RewardSettings.of({**config.rewards.flat(), **constants})})
     exported = PolicySettings(model_path=str(folder), use_lora=False)
     policy = load_policy(exported, config.sampling)
     scorers = {name: build() for name, build in build_scorers(config.rewards, policy.skeleton).items()}
@@ -204,6 +210,13 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
         policy, encoder, prompts, scorers, config.rewards, judge, num_samples=2, seed=config.evaluation.eval_seed
     )
     recorded = {row["name"]: row["after"] for row in document["rows"]}
+    assert {entry["policy"] for entry in document["samplers"]} == {"base", "tuned"}
+    assert {"second_judge", "low_foot_skate", "skating_ratio", "jerk_mps3", "foot_height_m"} <= recorded.keys()
+    assert [entry["sampler"] for entry in document["samplers"]][-1].startswith("6 steps")
+    assert {entry["kind"] for entry in document["kinds"]} <= {"single", "composite"}
+    assert sum(entry["num_prompts"] for entry in document["clips"]) <= 3
+    assert {entry["name"] for entry in document["evidence"]} == {"semantic", "judge_matching", "second_judge"}
+    assert next(row for row in document["rows"] if row["name"] == "jerk_mps3")["real"] > 0
     for name, values in evaluation.terms.items():
         assert values.mean() == pytest.approx(recorded[name], abs=1e-4), name
 
@@ -235,6 +248,41 @@ def test_grpo_that_was_stopped_ends_with_the_same_bits(models: TinyModels, tmp_p
     assert any(not torch.equal(whole[name], value) for name, value in weights_of(models.policy_file).items())
 
 
+def test_clips_may_be_left_out_of_the_training(models: TinyModels, tmp_path: Path) -> None:
+    words = grpo_words(models, tmp_path / "run", num_eval_prompts=6, num_prompts=8, composite_fraction=0.0)
+    config = cli.parse(GRPOConfig, words, "jobs.grpo").settings
+    source = load_dataset(models.dataset).items("train")[0].source
+    captions = {
+        c for item in load_dataset(models.dataset).items("train") if item.source == source for c in item.captions
+    }
+    assert captions & {prompt.text for prompt in training_prompts(config, HUMANML3D)}
+    without = cli.parse(GRPOConfig, [*words, f"--leave_out_clips={source}"], "jobs.grpo").settings
+    assert not captions & {prompt.text for prompt in training_prompts(without, HUMANML3D)}
+    assert evaluation_prompts(without, HUMANML3D) == evaluation_prompts(config, HUMANML3D)
+    unknown = cli.parse(GRPOConfig, [*words, "--leave_out_clips=moonwalk"], "jobs.grpo").settings
+    with pytest.raises(UserError, match="leave_out_clips moonwalk: no clip of dataset"):
+        training_prompts(unknown, HUMANML3D)
+    assert run_grpo(*words, "--prompts_path=some.txt", "--leave_out_clips=walk") == 2
+
+
+def test_signs_of_hacking_are_said_and_may_end_the_run(
+    models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.text.grpo_measurement.signs_of_hacking", lambda *_: ["jerk_mps3 worsened"])
+    words = grpo_words(models, tmp_path / "said", num_steps=2, eval_every=1, judge_path="none", eval_other_steps="none")
+    assert run_grpo(*words) == 0
+    assert "the policy only pleases the reward: jerk_mps3 worsened" in capsys.readouterr().out
+    document = json.loads((tmp_path / "said" / "evaluation.json").read_text())
+    assert document["hacking"] == ["jerk_mps3 worsened"] and len(document["samplers"]) == 2
+    assert "jerk_mps3 worsened" in (tmp_path / "said" / "report.html").read_text()
+    stopping = [word.replace("/said", "/stopped") for word in words]
+    assert run_grpo(*stopping, "--stop_on_hacking", "--no_second_judge") == 0
+    assert json.loads((tmp_path / "stopped" / "manifest.json").read_text())["step"] == 1
+    document = json.loads((tmp_path / "stopped" / "evaluation.json").read_text())
+    assert "second_judge" not in {row["name"] for row in document["rows"]}
+    assert (tmp_path / "stopped" / "model_final.pt").is_file()
+
+
 def test_long_prompts_are_refused_or_composed(
     models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,7 +304,7 @@ def test_a_measurement_that_fails_leaves_the_trained_policy(
 
     words = grpo_words(models, tmp_path / "run", num_steps=1, num_prompts=2, num_eval_prompts=1)
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.text.grpo_run.measure", broken)
+        patch.setattr("jobs.text.grpo_measurement.measure", broken)
         with pytest.raises(ValueError, match="the measurement is broken"):
             run_grpo(*words)
     assert "in broken\n" in (tmp_path / "run" / "error.log").read_text()
@@ -290,7 +338,7 @@ def test_prompts_from_files_need_no_held_out_data_and_lost_groups_are_not_compar
     output = capsys.readouterr().out
     assert f"policy: MDM from {models.policy_file} " in output and "tensors matched" in output
     assert f"reward: TMR from {models.tmr}: " in output and f"judge: TMR from {models.judge}: " in output
-    assert "FID is not measured: split 'test'" in output
+    assert "FID is not measured, nor are real motions and what judges know of them: split 'test'" in output
     document = json.loads((folder / "evaluation.json").read_text())
     assert "judge_matching" in {row["name"] for row in document["rows"]}
     assert "fid" not in {row["name"] for row in document["rows"]}

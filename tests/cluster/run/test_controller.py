@@ -19,7 +19,7 @@ from cluster.run.controller import RunFailed
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import ActorLost, Call, StartError
 from cluster.runtime.stopping import Stopped, handled
-from rollouts.messages import PolicyVersion, RolloutRequest
+from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
 from tests.toys import cluster_toys as toys
 from tests.toys.cluster_runs import ToyRun, final_state, lines, results_of, toy_algorithm
 
@@ -340,6 +340,42 @@ def test_after_an_evaluation_the_job_is_told(tmp_path: Path) -> None:
     with ToyRun(tmp_path / "run", algorithm=toy_algorithm(after_evaluation=told.append)) as controller:
         controller.run()
     assert told == [0, 2, 4, 5]
+
+
+def test_an_evaluation_may_end_the_run_and_it_can_go_on(tmp_path: Path) -> None:
+    def ends(step: int) -> bool:
+        return step == 2
+
+    with ToyRun(tmp_path / "run", algorithm=toy_algorithm(after_evaluation=ends)) as controller:
+        assert controller.run().step == 2
+        assert controller.final_policy().number == 2
+    with ToyRun(tmp_path / "run", resume=True) as controller:
+        assert controller.run().step == 5
+    with ToyRun(tmp_path / "whole") as controller:
+        controller.run()
+    assert final_state(tmp_path / "run") == final_state(tmp_path / "whole")
+
+
+def test_evaluations_record_what_is_measured_beside_rewards(tmp_path: Path) -> None:
+    def beside(motions: GroupMotions) -> dict[str, np.ndarray]:
+        return {"height": np.full(len(motions.lengths), 2.0)}
+
+    with ToyRun(tmp_path / "run", num_steps=2, algorithm=toy_algorithm(beside_rewards=beside)) as controller:
+        controller.run()
+    evaluations = [json.loads(line) for line in (tmp_path / "run/evaluations.jsonl").read_text().splitlines()]
+    assert all(term["height"] == [2.0] * toys.GROUP_SIZE for term in evaluations[-1]["terms"])
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["evaluation/height"] for line in lines if "evaluation/total" in line] == [2.0, 2.0]
+    assert not any("reward/height" in line for line in lines)
+
+
+def test_motions_that_no_policy_made_have_rewards_too(tmp_path: Path) -> None:
+    with ToyRun(tmp_path / "run") as controller:
+        version = controller.runtime.put(controller.final_policy())
+        [group] = controller.judge([toys.make_request(99, 0, 0, evaluate=True)], version)
+        [mixed] = controller.score([controller.motions(group)], "some motions")
+    assert mixed is not None
+    assert mixed.total.tolist() == group.rewards.total.tolist()
 
 
 def test_the_trace_has_every_call(tmp_path: Path) -> None:

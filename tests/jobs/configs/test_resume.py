@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cluster.records.checkpoints import RunDirectoryError
-from cluster.records.opening import changed_options, config_sha256
+from cluster.records.opening import as_begun, changed_options, config_sha256
 from cluster.records.run_directory import RunDirectory
 from jobs.character.deepmimic_run import clone_config, trpo_config
 from jobs.command_line import main as cli
@@ -181,6 +181,31 @@ def test_what_may_change_in_each_job(kind: type[Settings], free: dict[str, Any],
         assert may_change(kind, name, value), name
     for name, value in fixed.items():
         assert not may_change(kind, name, value), name
+
+
+def test_a_run_from_before_a_better_default_keeps_its_own(tmp_path: Path) -> None:
+    """The physics reward's constants were numbers, and its exemption of swinging feet was a cliff."""
+    folder = tmp_path / "run"
+    begun(grpo(folder))
+    file = folder / "config.yaml"
+    old = yaml.safe_load(file.read_text())
+    assert old["rewards"]["physics"].pop("swing_exemption") == "smooth"
+    old["rewards"]["physics"] |= {"jerk_scale": 250.0, "jerk_floor": 0.35, "min_joint_speed": 0.1}
+    file.write_text(yaml.safe_dump(old))
+
+    resumed = as_begun(grpo(folder, resume=True).run, grpo(folder, resume=True))
+    physics = resumed.rewards.physics
+    assert (physics.swing_exemption, physics.jerk_scale, physics.min_joint_speed) == ("cliff", 250.0, 0.1)
+    assert changed_options(old, resumed) == {}
+    assert as_begun(resumed.run, resumed) == resumed
+    opened(resumed).close()
+
+    # What the user gives is the user's, and is a change.
+    asked = grpo(folder, resume=True, swing_exemption="smooth")
+    file.write_text(yaml.safe_dump(old))
+    assert changed_options(old, as_begun(asked.run, asked)) == {"swing_exemption": "is new (smooth)"}
+    new = grpo(tmp_path / "new")
+    assert as_begun(new.run, new) is new and new.rewards.physics.swing_exemption == "smooth"
 
 
 def test_what_is_not_heard_may_change() -> None:
