@@ -23,6 +23,7 @@ from jobs.text.grpo_prompts import (
     evaluation_source,
     load_matching_dataset,
     missing_windows,
+    seen_captions,
     training_prompts,
     training_source,
 )
@@ -110,6 +111,8 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     policy.denoising(config.sampling.evaluation)  # of steps that the model has
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
+    if (seen := seen_captions(config, policy.skeleton)) is not None:
+        print(f"dataset {config.data.dataset}: {seen}")
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
     limiting = build_limiting_scorers(config.rewards, policy.skeleton, config.policy).values()
     networks = [found for scorer in limiting if isinstance(found := getattr(scorer, "embedder", None), Embedder)]
