@@ -14,6 +14,7 @@ process with Python's exit code 1.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import shlex
 import sys
@@ -31,7 +32,8 @@ from pydantic import ValidationError
 from cluster.runtime import stopping
 from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags, unknown
 from jobs.command_line.help_text import help_text
-from motions.base.errors import MistakesError, is_mendable
+from motions.base.errors import MistakesError, UserError, is_mendable
+from motions.base.foreign_files import read_text
 from motions.settings import (
     Settings,
     groups_of,
@@ -121,6 +123,7 @@ def main(
     Raises:
         Exception: any bug; with `--debug` also errors that the user can mend.
     """
+    logging.basicConfig(format="%(levelname)s: %(message)s")
     words = list(sys.argv[1:] if argv is None else argv)
     settings = None
     try:
@@ -275,12 +278,14 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
 
 def _read_mapping(path: Path) -> dict[Any, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        content = yaml.load(read_text(path), _UniqueKeys)
+    except UserError as error:
+        raise UsageError([str(error)]) from error
     except OSError as error:
         raise UsageError([f"{path}: {error.strerror or error}"]) from error
     except _RepeatedKeyError as error:
         raise UsageError([f"{path}, line {error.line}: {error.key} is given twice"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UsageError([f"{path}: not a YAML file: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
         raise UsageError([f"{path}: expected a mapping of option names to values, got {type(content).__name__}"])

@@ -27,6 +27,10 @@ class DataSettings(Settings):
     data_dir: Path | None = None
     """Folder of `--dataset humanml` or `kit`; by default MDM's, `dataset/HumanML3D` or `dataset/KIT-ML`."""
 
+    skip_bad: bool = False
+    """Leave out clips whose files are broken or hold numbers that are not finite, and say how many they are. By default
+    they are an error that lists them."""
+
     @field_validator("data_dir", mode="before")
     @classmethod
     def _empty_is_default(cls, value: object) -> object:

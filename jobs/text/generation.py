@@ -146,13 +146,13 @@ def read_prompts(settings: GenerationSettings, data: DataSettings, skeleton: Ske
             raise UserError(f"{settings.text_file} holds no prompt")
     else:
         assert settings.max_prompts is not None
-        dataset = load_dataset(data.data_source)
+        dataset = load_dataset(data.data_source, skip_bad=data.skip_bad)
         if dataset.skeleton != skeleton:
             raise UserError(
                 f"dataset {data.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give "
                 "prompts with --text, or data of the policy's skeleton"
             )
-        prompts = dataset.prompts("test", settings.max_prompts, rng=np.random.default_rng(settings.seed))
+        prompts = dataset.prompts("test", settings.max_prompts, rng=np.random.default_rng(settings.seed), distinct=True)
     prompts = prompts[: settings.max_prompts]
     return [split_prompt(prompt) for prompt in prompts] if settings.split_text else prompts
 

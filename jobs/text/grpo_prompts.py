@@ -33,7 +33,7 @@ def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
         return _read("composite_data_path", path, skeleton, settings.composite_k_segments)[: settings.num_prompts]
     if path := settings.prompts_path:
         return _read("prompts_path", path, skeleton)[: settings.num_prompts]
-    return _draw("train", settings.num_prompts, config.run.seed, skeleton, config)
+    return _draw("train", settings.num_prompts, config.run.seed, skeleton, config, distinct=False)
 
 
 def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
@@ -45,7 +45,7 @@ def evaluation_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
     settings = config.evaluation
     if settings.eval_prompts_path is not None:
         return _read("eval_prompts_path", settings.eval_prompts_path, skeleton)[: settings.num_eval_prompts]
-    return _draw("test", settings.num_eval_prompts, settings.eval_seed, skeleton, config)
+    return _draw("test", settings.num_eval_prompts, settings.eval_seed, skeleton, config, distinct=True)
 
 
 def training_source(config: GRPOConfig) -> str:
@@ -69,7 +69,7 @@ def load_matching_dataset(config: GRPOConfig, skeleton: Skeleton) -> MotionDatas
     Raises:
         UserError: its skeleton is not the policy's.
     """
-    dataset = load_dataset(config.data.data_source)
+    dataset = load_dataset(config.data.data_source, skip_bad=config.data.skip_bad)
     if dataset.skeleton != skeleton:
         raise UserError(
             f"dataset {config.data.dataset} has skeleton {dataset.skeleton.name}, the policy {skeleton.name}; give "
@@ -90,6 +90,13 @@ def missing_windows(config: GRPOConfig, skeleton: Skeleton) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def seen_captions(config: GRPOConfig, skeleton: Skeleton) -> str | None:
+    """What to say where held-out captions of the data are training captions, too; None where none are."""
+    if config.evaluation.eval_prompts_path is not None:
+        return None
+    return load_matching_dataset(config, skeleton).seen_in_training("test")
 
 
 class PromptBatches:
@@ -193,7 +200,9 @@ class PromptBatches:
         return [int(orders[place // count][place % count]) for place in places]
 
 
-def _draw(split: str, num_prompts: int, seed: int, skeleton: Skeleton, config: GRPOConfig) -> list[Prompt]:
+def _draw(
+    split: str, num_prompts: int, seed: int, skeleton: Skeleton, config: GRPOConfig, *, distinct: bool
+) -> list[Prompt]:
     dataset = load_matching_dataset(config, skeleton)
     if split == "train" and config.prompts.leave_out_clips:
         dataset = dataset.without(config.prompts.leave_out_clips)
@@ -204,6 +213,7 @@ def _draw(split: str, num_prompts: int, seed: int, skeleton: Skeleton, config: G
         np.random.default_rng(seed),
         num_segments=config.prompts.composite_k_segments,
         max_frames=config.rewards.max_motion_length,
+        distinct=distinct,
     )
 
 

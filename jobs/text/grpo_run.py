@@ -25,6 +25,7 @@ from jobs.text.grpo_prompts import (
     evaluation_prompts,
     evaluation_source,
     load_matching_dataset,
+    seen_captions,
     training_prompts,
     training_source,
 )
@@ -132,6 +133,8 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         require_legal(config.grpo, policy.num_steps)
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
+    if (seen := seen_captions(config, policy.skeleton)) is not None:
+        print(f"dataset {config.data.dataset}: {seen}")
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
     constants = physics_constants(config, policy.skeleton)
     rewards = config.rewards.model_copy(update={"physics": config.rewards.physics.model_copy(update=asdict(constants))})

@@ -37,7 +37,7 @@ def run(config: PretrainConfig) -> None:
     encoder = load_encoder(config)
     clips = TrainingClips(config, dataset)
     prompts = sample_prompts(config, dataset)
-    encoder.check_lengths([*clips.texts, *(prompt.text for prompt in prompts)])
+    encoder.check_texts([*clips.texts, *(prompt.text for prompt in prompts)])
     run = config.run
     with joined_cluster(), open_run(run, config, dataset.fingerprint, run.num_steps, shown=CURVES) as opened:
         network = build_network(config, dataset.skeleton.num_features, encoder.dim)
@@ -64,14 +64,15 @@ def plan(config: PretrainConfig) -> None:
     encoder = load_encoder(config)
     few = config.model_copy(update={"data": config.data.model_copy(update={"num_composites": 1})})
     clips = TrainingClips(few, dataset)
-    encoder.check_lengths([*clips.texts, *(prompt.text for prompt in sample_prompts(config, dataset))])
+    encoder.check_texts([*clips.texts, *(prompt.text for prompt in sample_prompts(config, dataset))])
     network = build_network(config, dataset.skeleton.num_features, encoder.dim)
     print(describe_training(config, config.run, dataset, network))
 
 
 def load_data(config: PretrainConfig) -> MotionDataset:
     """The motions and the captions to learn."""
-    dataset, count = load_dataset(config.data.data_source), config.data.captions_per_motion
+    dataset = load_dataset(config.data.data_source, skip_bad=config.data.skip_bad)
+    count = config.data.captions_per_motion
     return dataset if count is None else dataset.with_captions(count)
 
 
@@ -171,12 +172,13 @@ def sample_prompts(config: PretrainConfig, dataset: MotionDataset) -> list[Promp
     if "test" not in dataset.splits:
         print(f"dataset {dataset.name} has no test split: no samples will be generated at the end")
         return []
-    dataset.items("test")
+    if (seen := dataset.seen_in_training("test")) is not None:
+        print(f"dataset {dataset.name}: {seen}")
     try:
-        return dataset.prompts("test", count, config.data.composite_fraction, rng)
+        return dataset.prompts("test", count, config.data.composite_fraction, rng, distinct=True)
     except ValueError as error:
         print(f"samples will be of single captions: in the test split, {error}")
-        return dataset.prompts("test", count, rng=np.random.default_rng(config.run.seed))
+        return dataset.prompts("test", count, rng=np.random.default_rng(config.run.seed), distinct=True)
 
 
 def show_samples(

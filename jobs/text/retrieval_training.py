@@ -31,7 +31,7 @@ SHOWN = ("t2m/R01", "t2m/R03", "m2t/R01", "m2t/R03", "cosine_right", "cosine_wro
 
 def run(config: RetrievalConfig) -> None:
     """Trains a TMR and writes its folder."""
-    dataset = load_dataset(config.data.data_source)
+    dataset = load_dataset(config.data.data_source, skip_bad=config.data.skip_bad)
     encoder = load_checked_encoder(config, dataset)
     run = config.run
     with joined_cluster(), open_run(run, config, dataset.fingerprint, run.num_steps, shown=CURVES) as opened:
@@ -57,7 +57,7 @@ def run(config: RetrievalConfig) -> None:
 
 def plan(config: RetrievalConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
-    dataset = load_dataset(config.data.data_source)
+    dataset = load_dataset(config.data.data_source, skip_bad=config.data.skip_bad)
     encoder = load_checked_encoder(config, dataset)
     print(describe_training(config, config.run, dataset, build_tmr(config, dataset, encoder)))
 
@@ -79,8 +79,10 @@ def load_checked_encoder(config: RetrievalConfig, dataset: MotionDataset) -> Tex
     held_out = dataset.items("test") if "test" in dataset.splits else ()
     if not held_out:
         print(f"dataset {dataset.name} has no test split: retrieval will not be measured")
+    elif (seen := dataset.seen_in_training("test")) is not None:
+        print(f"dataset {dataset.name}: {seen}")
     items = (*dataset.items(config.data.captions), *held_out)
-    encoder.check_lengths([caption for item in items for caption in item.captions])
+    encoder.check_texts([caption for item in items for caption in item.captions])
     return encoder
 
 

@@ -1,1 +1,1 @@
-"""Shared by all layers: atomic file writes, the error a user can mend, and safe reading of object arrays."""
+"""Shared by all layers: atomic file writes, errors that a user can mend, and careful reading of foreign files."""

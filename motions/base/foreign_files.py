@@ -9,8 +9,6 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-import numpy as np
-
 from motions.base.errors import UserError
 
 _HEAD = 512
@@ -85,31 +83,6 @@ def decode_text(content: bytes, name: str) -> str:
             "(it looks like Latin-1, Windows-1252 or another encoding of one language)"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def read_array(path: str | Path) -> np.ndarray:
-    """The array of a `.npy` file of plain numbers.
-
-    Raises UserError naming the file and what it is instead: no file, a pointer of Git LFS, a web page, an archive, cut
-    off, or an array of Python objects (which is not loaded, because it could run code).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    if (kind := foreign_kind(path)) is not None:
-        raise UserError(f"{path} is {kind}")
-    with path.open("rb") as file:
-        is_npy = file.read(6) == b"\x93NUMPY"
-    if not is_npy:
-        raise UserError(f"{path} is no NumPy file (.npy)")
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if "Object arrays" in str(error):
-            raise UserError(
-                f"{path} holds Python objects, which are not loaded because they could run code; save plain numbers"
-            ) from error
-        raise UserError(f"{path} is cut off or damaged: {str(error).splitlines()[0]}") from error
 
 
 def _utf16_without_mark(content: bytes) -> str | None:

@@ -1,7 +1,9 @@
 """Reads files of tensors and of arrays without running code from them.
 
 PyTorch and NumPy refuse files that hold Python objects, and then advise to load them unsafely. That advice is not
-passed on here: the errors say what the file holds instead.
+passed on here: the errors say what the file is or holds instead. `numpy.load(allow_pickle=True)` runs any code that a
+pickle contains; in the object arrays read here a pickle may refer only to NumPy's array constructors, and everything
+else must be plain data (dictionaries, lists, strings, numbers, arrays).
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from motions.base.errors import UserError
+from motions.base.foreign_files import foreign_kind
 
 # Exceptions of torch.load on damaged files, found by damaging thousands of files.
 _TORCH_LOAD_ERRORS = (
@@ -25,6 +29,10 @@ _TORCH_LOAD_ERRORS = (
     *(AssertionError, OverflowError, OSError, struct.error, zipfile.BadZipFile),
 )
 _OBJECT = re.compile(r"GLOBAL ([\w.]+)")
+_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
+_ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype")} | {
+    (module, name) for module in _ARRAY_MODULES for name in ("_reconstruct", "scalar", "_frombuffer")
+}
 
 
 class TensorFileError(UserError):
@@ -43,13 +51,17 @@ def read_tensor_file(path: Path) -> Any:
     """Contents of a torch file, on the CPU: tensors and plain values in dictionaries and lists.
 
     Raises:
-        TensorFileError: it is no torch file, damaged, or holds Python objects or code.
+        TensorFileError: it is no torch file (a pointer of Git LFS, a web page, an archive, ...), damaged, or holds
+            Python objects or code.
         OSError: it cannot be opened.
     """
     # Imported here because those who open run directories or reports need no torch.
     import torch
 
-    path.open("rb").close()
+    if (kind := foreign_kind(path, zip_is_right=True)) is not None:
+        raise TensorFileError(f"{path} is {kind}")
+    if (fault := _archive_fault(path)) is not None:
+        raise TensorFileError(f"{path} is {fault}")
     try:
         with warnings.catch_warnings():
             # About pickles that are not torch's; the error below says what they are.
@@ -70,6 +82,27 @@ def read_tensor_file(path: Path) -> Any:
     raise TensorFileError(f"{path} is no torch file, or damaged ({reason})")
 
 
+def read_npy(path: str | Path) -> np.ndarray:
+    """The array of a `.npy` file of plain numbers.
+
+    Raises UserError naming the file and what it is instead: no file, a pointer of Git LFS, a web page, an archive, cut
+    off, or an array of Python objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    _require_npy(path)
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        text = str(error)
+    if "Object arrays" in text:
+        raise UserError(
+            f"{path} holds Python objects, which are not loaded because they could run code; save plain numbers"
+        )
+    raise UserError(f"{path} is cut off or damaged: {text.splitlines()[0]}")
+
+
 def read_array_file(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a `.npz` file, by name.
 
@@ -77,6 +110,8 @@ def read_array_file(path: Path) -> dict[str, np.ndarray]:
         UserError: it is no `.npz` file, damaged, or holds Python objects, which could run code.
         OSError: it cannot be opened.
     """
+    if (kind := foreign_kind(path, zip_is_right=True)) is not None:
+        raise UserError(f"{path} is {kind}")
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
@@ -86,3 +121,66 @@ def read_array_file(path: Path) -> dict[str, np.ndarray]:
         if "allow_pickle" in str(error):
             raise UserError(f"{path} holds Python objects, which are not loaded because they could run code") from None
         raise UserError(f"{path} is damaged ({error})") from None
+
+
+def read_object_array(path: str | Path) -> object:
+    """The dictionary, list or object array that was given to `numpy.save`, without the 0-d array around it.
+
+    Raises:
+        UserError: no such file, not a `.npy` file, broken, or a pickle that names anything but arrays and plain data.
+    """
+    path = Path(path)
+    try:
+        _require_npy(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    with path.open("rb") as file:
+        try:
+            version = npy_format.read_magic(file)
+            read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+            shape, _, dtype = read_header(file)
+        except ValueError as error:
+            raise UserError(f"{path} is not a .npy file: {error}") from error
+        if not dtype.hasobject:
+            raise UserError(f"{path} holds an array of {dtype}, not Python objects")
+        try:
+            content = _PlainUnpickler(file).load()
+        except pickle.UnpicklingError as error:
+            raise UserError(f"{path} is refused: {error}") from error
+        except (EOFError, AttributeError, ImportError, IndexError, TypeError, KeyError, ValueError) as error:
+            raise UserError(f"{path} is broken: {type(error).__name__}: {error}") from error
+    if not isinstance(content, np.ndarray) or content.dtype != object:
+        raise UserError(f"{path} holds a {type(content).__name__}, expected an array of objects")
+    return content.reshape(shape).item() if shape == () else content.reshape(shape)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> object:
+        """The NumPy constructor of this name. Raises UnpicklingError for any other object."""
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}; only NumPy arrays and plain Python data (dict, list, str, numbers) are read"
+            )
+        return super().find_class(module, name)
+
+
+def _require_npy(path: Path) -> None:
+    """Raises UserError, naming what it is, for a file that is no NumPy array."""
+    if (kind := foreign_kind(path)) is not None:
+        raise UserError(f"{path} is {kind}")
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise UserError(f"{path} is not a .npy file (NumPy's format for one array)")
+
+
+def _archive_fault(path: Path) -> str | None:
+    """What a zip archive is that cannot be a whole torch file; None for all other files."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return None
+    # The table of contents stands at the end.
+    if not zipfile.is_zipfile(path):
+        return "cut off: its end is missing; copy or download it again"
+    with zipfile.ZipFile(path) as archive:
+        is_torch = any(name.endswith(("/data.pkl", "/constants.pkl")) for name in archive.namelist())
+    return None if is_torch else "a zip archive, and no torch file: unpack it first"

@@ -40,6 +40,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_MOST_DRAWS = 10_000
+"""Draws for one prompt before a text is repeated: few composites may have captions of their own."""
+
 
 class MotionDataset:
     """Motions with captions in splits, their skeleton, and the statistics of the training features.
@@ -127,6 +130,7 @@ class MotionDataset:
         *,
         num_segments: int | None = None,
         max_frames: int = MAX_FRAMES,
+        distinct: bool = False,
     ) -> list[Prompt]:
         """Prompts made of a split's captions and the lengths of its motions.
 
@@ -135,6 +139,8 @@ class MotionDataset:
             rng: random generator; by default one of seed 0. Equal generators give equal prompts.
             num_segments: number of segments of the composite prompts, 2 to 5; by default it varies.
             max_frames: single prompts are cut to this length, composite ones are chosen to fit it.
+            distinct: no text twice, for evaluations; with fewer captions than single prompts they are drawn as without
+                it.
 
         Raises:
             ValueError: unknown split, a number or share out of range, or no motions that fit together.
@@ -146,13 +152,38 @@ class MotionDataset:
             )
         rng = rng or np.random.default_rng(0)
         composer = Composer(items, self.skeleton, max_frames) if composite_share else None
-        prompts = []
+        num_composites = math.floor(num_prompts * composite_share + 0.5)
+        distinct &= len({text for item in items for text in item.captions}) >= num_prompts - num_composites
+        prompts: list[Prompt] = []
+        drawn: set[str] = set()
         for number in range(num_prompts):
             due = math.floor((number + 1) * composite_share + 0.5) - math.floor(number * composite_share + 0.5)
-            prompts.append(
-                composer.draw(rng, num_segments).prompt if composer and due else _single_prompt(items, rng, max_frames)
-            )
+            draw = partial(_single_prompt, items, rng, max_frames)
+            if composer and due:
+                draw = partial(_composite_prompt, composer, rng, num_segments)
+            prompt = draw()
+            for _ in range(_MOST_DRAWS if distinct else 0):
+                if prompt.text not in drawn:
+                    break
+                prompt = draw()
+            prompts.append(prompt)
+            drawn.add(prompt.text)
         return prompts
+
+    def seen_in_training(self, split: str) -> str | None:
+        """What to say where captions of a held-out split are captions of the training split too, word for word.
+
+        None where there are none. Upper case, blanks and a full stop at the end make no difference.
+        """
+        known = {_plain(text) for item in self.items("train") for text in item.captions}
+        held_out = [text for item in self.items(split) for text in item.captions]
+        seen = [text for text in held_out if _plain(text) in known]
+        if not seen:
+            return None
+        return (
+            f"{len(seen)} of {len(held_out)} captions of split {split} are captions of the training split too, such as "
+            f"{seen[0]!r}: figures about them are no figures about new texts"
+        )
 
     def composites(
         self, split: str, num_motions: int, rng: np.random.Generator, *, max_frames: int = MAX_FRAMES
@@ -164,21 +195,32 @@ class MotionDataset:
         return compose_motions(Composer(self.items(split), self.skeleton, max_frames), num_motions, rng)
 
 
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).removesuffix(".").rstrip()
+
+
 def _single_prompt(items: Sequence[TextMotion], rng: np.random.Generator, max_frames: int) -> Prompt:
     item = items[int(rng.integers(len(items)))]
     text = item.captions[int(rng.integers(len(item.captions)))]
     return Prompt(text, (Segment(text, min(item.num_frames, max_frames)),))
 
 
-def load_dataset(source: str | Path) -> MotionDataset:
+def _composite_prompt(composer: Composer, rng: np.random.Generator, num_segments: int | None) -> Prompt:
+    return composer.draw(rng, num_segments).prompt
+
+
+def load_dataset(source: str | Path, *, skip_bad: bool = False) -> MotionDataset:
     """The built-in dataset (`"builtin"`, built once per process) or a folder in HumanML3D's layout.
 
     A folder's motions are read split by split on first use; missing and left-out clips are logged.
 
+    Args:
+        skip_bad: leave out clips of a folder that are broken, and count them, instead of raising an error.
+
     Raises:
         UserError: naming the file, where the folder is not such a dataset or one of its files is wrong.
     """
-    return _builtin() if str(source) == "builtin" else _folder(Path(source))
+    return _builtin() if str(source) == "builtin" else _folder(Path(source), skip_bad)
 
 
 @cache
@@ -193,16 +235,13 @@ def _same(items: tuple[TextMotion, ...]) -> tuple[TextMotion, ...]:
     return items
 
 
-def _folder(path: Path) -> MotionDataset:
-    folder = MotionFolder(path)
+def _folder(path: Path, skip_bad: bool) -> MotionDataset:
+    folder = MotionFolder(path, skip_bad=skip_bad)
 
     def read(split: str) -> tuple[TextMotion, ...]:
         motions, report = folder.read(split)
-        if report.num_missing or report.num_unusual:
-            logger.warning(
-                "%s/%s.txt lists %d clips: %d are not on disk, %d motions are too short or too long; %d are left",
-                *(path, split, report.num_listed, report.num_missing, report.num_unusual, report.num_motions),
-            )
+        if report.num_missing or report.num_unusual or report.bad:
+            logger.warning("%s/%s.txt lists %s", path, split, report)
         return motions
 
     readers = {split: partial(read, split) for split in folder.splits}

@@ -14,19 +14,31 @@ that are not on disk are counted. `motions.data.folder_writer` writes such folde
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from motions.base.errors import UserError
+from motions.base.errors import MistakesError, UserError
+from motions.base.foreign_files import read_text
+from motions.base.safe_files import read_npy
 from motions.data.text_motion import TextMotion
+from motions.skeleton.features import FeatureLayout
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton, get_skeleton
 
+logger = logging.getLogger(__name__)
+
 SPLITS = ("train", "val", "test")
 TOO_LONG = 200
+_MOST_SHOWN = 20
+"""Bad clips that a message names."""
+_ROUNDING = 0.02
+"""Deviation of a foot contact, which is 0 or 1, that rounding and normalising leave."""
+_LEAST_CONTACT, _MOST_CONTACT = -0.5, 1.5
+"""Beyond these no foot contact is, not even a network's."""
 _TOO_SHORT = {HUMANML3D.name: 40, KIT.name: 24}
 
 
@@ -40,6 +52,15 @@ class SplitReport:
     num_unusual: int
     """Clips and cut-outs that were left out because they are too short or too long."""
     num_motions: int
+    bad: tuple[str, ...] = ()
+    """What is wrong with clips that were left out on request, one line each."""
+
+    def __str__(self) -> str:
+        bad = f"{len(self.bad)} are broken (first {self.bad[0]}), " if self.bad else ""
+        return (
+            f"{self.num_listed} clips: {self.num_missing} are not on disk, {bad}{self.num_unusual} motions are too "
+            f"short or too long; {self.num_motions} are left"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +81,16 @@ class Caption:
 class MotionFolder:
     """A dataset folder. The statistics are read at construction, splits when they are asked for.
 
+    With `skip_bad`, clips that are broken (not finite, cut off, of a wrong shape, without a readable caption) are left
+    out and reported; otherwise they are an error.
+
     Raises UserError, naming the file, where the folder, its statistics, its training list or its `dataset.json` is
     missing or wrong.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, skip_bad: bool = False) -> None:
+        self.path = Path(path).expanduser()
+        self.skip_bad = skip_bad
         if not self.path.is_dir():
             raise UserError(f"dataset {str(path)!r} is neither 'builtin' nor a folder")
         if not (self.path / "train.txt").is_file() or not (self.path / "new_joint_vecs").is_dir():
@@ -83,31 +108,67 @@ class MotionFolder:
     def read(self, split: str) -> tuple[tuple[TextMotion, ...], SplitReport]:
         """All motions of a split, in the order of its list, and what was left out.
 
-        Raises UserError, naming the file, for a split without a list, features of a wrong shape or that are not
-        finite, a malformed line of captions, or where nothing is left of the split.
+        Raises UserError, naming the file, for a split without a list, features that are normalised already, or where
+        nothing is left of the split; MistakesError with a line for each clip that is broken, unless they are skipped.
         """
         if split not in self.splits:
             raise UserError(f"split {split!r}: dataset {self.path} has {', '.join(self.splits)}")
         lines = _lines(self.path / f"{split}.txt")
-        ids = dict.fromkeys(line.strip() for line in lines if line.strip())
+        ids = dict.fromkeys(self._clip_id(line.strip()) for line in lines if line.strip())
         motions: list[TextMotion] = []
-        num_missing = num_unusual = 0
+        bad: list[str] = []
+        num_missing = num_unusual = num_odd = 0
         for clip_id in ids:
             features_path = self.path / "new_joint_vecs" / f"{clip_id}.npy"
             texts_path = self.path / "texts" / f"{clip_id}.txt"
             if not features_path.is_file() or not texts_path.is_file():
                 num_missing += 1
                 continue
-            found, left_out = self._cut(clip_id, self._features(features_path), read_captions(texts_path))
+            try:
+                features, captions = self._features(features_path), read_captions(texts_path)
+            except UserError as error:
+                bad.append(str(error))
+                continue
+            num_odd += self._has_odd_contacts(features, features_path)
+            found, left_out = self._cut(clip_id, features, captions)
             motions += found
             num_unusual += left_out
-        report = SplitReport(len(ids), num_missing, num_unusual, len(motions))
+        if bad and not self.skip_bad:
+            raise _mistakes(bad)
+        if num_odd:
+            logger.warning(
+                "%s/%s.txt: the foot contacts of %d clips are far from 0 and 1: their features are normalised already, "
+                "by other statistics than Mean.npy and Std.npy, or have another layout",
+                *(self.path, split, num_odd),
+            )
+        report = SplitReport(len(ids), num_missing, num_unusual, len(motions), tuple(bad))
         if not motions:
+            broken = f"{len(bad)} are broken (first {bad[0]}), " if bad else ""
             raise UserError(
-                f"{self.path}/{split}.txt lists {report.num_listed} clips: {num_missing} are not on disk, "
+                f"{self.path}/{split}.txt lists {report.num_listed} clips: {num_missing} are not on disk, {broken}"
                 f"{num_unusual} motions have under {self._shortest} or at least {TOO_LONG} frames; none is left"
             )
         return tuple(motions), report
+
+    def _clip_id(self, listed: str) -> str:
+        """The id of a line of a split list, which may have the ending of the clip's files."""
+        if (self.path / "new_joint_vecs" / f"{listed}.npy").is_file():
+            return listed
+        return listed.removesuffix(".npy").removesuffix(".txt")
+
+    def _has_odd_contacts(self, features: np.ndarray, path: Path) -> bool:
+        """Whether foot contacts are far from 0 and 1. Raises UserError where they are those of normalised features."""
+        part = FeatureLayout(self.skeleton.num_joints).contacts
+        contacts = features[:, part]
+        if _are_contacts(contacts):
+            return False
+        if _are_contacts(contacts * self.normalizer.std[part] + self.normalizer.mean[part]):
+            raise UserError(
+                f"{path}: the features are normalised already: foot contacts are {contacts.min():.3g} to "
+                f"{contacts.max():.3g}, and 0 or 1 once multiplied by Std.npy and added to Mean.npy; store features * "
+                "Std + Mean, training normalises them"
+            )
+        return bool(contacts.min() < _LEAST_CONTACT or contacts.max() > _MOST_CONTACT)
 
     @property
     def _shortest(self) -> int:
@@ -135,28 +196,38 @@ class MotionFolder:
         return motions, left_out
 
     def _features(self, path: Path) -> np.ndarray:
-        try:
-            features = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise UserError(f"{path} is not a plain NumPy array: {error}") from error
+        features = read_npy(path)
         if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
             expected = self.skeleton.num_features
             raise UserError(f"{path} has shape {features.shape}; expected [T, {expected}] for {self.skeleton.name}")
+        if not np.issubdtype(features.dtype, np.number):
+            raise UserError(f"{path} holds values of type {features.dtype}; expected numbers")
         if not np.isfinite(features).all():
             frame = int(np.argwhere(~np.isfinite(features))[0, 0])
-            raise UserError(f"{path}: frame {frame} is not finite; remove the clip or its id from the split lists")
+            raise UserError(
+                f"{path}: frame {frame} is not finite; mend the clip, or leave out such clips with --skip_bad"
+            )
         return features.astype(np.float32)
 
     def _read_skeleton(self) -> Skeleton:
         path = self.path / "dataset.json"
         if path.is_file():
             try:
-                content = json.loads(path.read_text())
+                content = json.loads(read_text(path))
             except json.JSONDecodeError as error:
                 raise UserError(f"{path} is not JSON: {error}") from error
             if not isinstance(content, dict) or not isinstance(content.get("skeleton"), str):
                 raise UserError(f"{path} has no text 'skeleton'; legal: {HUMANML3D.name}, {KIT.name}")
-            return get_skeleton(content["skeleton"])
+            if unknown := sorted(content.keys() - {"skeleton", "fps"}):
+                raise UserError(f"{path}: {unknown[0]!r} is unknown; legal: skeleton, fps")
+            skeleton = get_skeleton(content["skeleton"])
+            fps = content.get("fps", skeleton.fps)
+            if isinstance(fps, bool) or fps != skeleton.fps:
+                raise UserError(
+                    f"{path}: fps is {fps!r}; features of {skeleton.name} are of {skeleton.fps:g} frames per second, "
+                    "their velocities are per frame: resample the joints and make the features again"
+                )
+            return skeleton
         width = Normalizer.load(self.path / "Mean.npy", self.path / "Std.npy").num_features
         for skeleton in (HUMANML3D, KIT):
             if skeleton.num_features == width:
@@ -166,10 +237,20 @@ class MotionFolder:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a UTF-8 text file: {error}") from error
+    return read_text(path).splitlines()
+
+
+def _are_contacts(contacts: np.ndarray) -> bool:
+    """Whether all numbers are 0 or 1."""
+    return bool((np.minimum(np.abs(contacts), np.abs(contacts - 1.0)) < _ROUNDING).all())
+
+
+def _mistakes(bad: list[str]) -> UserError:
+    """The error about bad clips, of which the first are named."""
+    if len(bad) == 1:
+        return UserError(bad[0])
+    more = f"; {len(bad) - _MOST_SHOWN} more are not shown" if len(bad) > _MOST_SHOWN else ""
+    return MistakesError([*bad[:_MOST_SHOWN], f"{len(bad)} clips are broken{more}; --skip_bad leaves them out"])
 
 
 def read_captions(path: Path) -> list[Caption]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
-from motions.base.object_arrays import read_object_array
+from motions.base.foreign_files import read_text
+from motions.base.safe_files import read_object_array
 
 MIN_SEGMENT_FRAMES = 4
 """Shortest segment, in frames, that the motion encoders can embed: one token."""
@@ -227,11 +228,9 @@ def _check_metadata(path: Path, metadata: object, fps: float) -> None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return read_text(path).splitlines()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a UTF-8 text file: {error}") from error
 
 
 def _text(record: Mapping[Any, Any], key: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from motions.base.errors import UserError
-from motions.base.safe_files import read_tensor_file
+from motions.base.safe_files import read_npy, read_tensor_file
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton
 
@@ -62,6 +62,17 @@ class Normalizer:
     def num_features(self) -> int:
         """Number D of features."""
         return self.mean.size
+
+    @property
+    def num_grouped(self) -> int | None:
+        """Number of different standard deviations where they are averaged within the parts of a skeleton's features, as
+        in statistics of policies; None where each feature has its own."""
+        for skeleton in (HUMANML3D, KIT):
+            if skeleton.num_features == self.num_features:
+                parts = [self.std[part] for part in FeatureLayout(skeleton.num_joints).groups]
+                if all(np.ptp(part) <= 1e-6 * part.mean() for part in parts):
+                    return len(parts)
+        return None
 
     def normalize(self, x: Array) -> Array:
         """Normalises physical features [..., D], keeping type, dtype and device."""
@@ -172,13 +183,10 @@ def _meaning(index: int, std: np.ndarray) -> str:
 
 
 def _read(path: Path) -> np.ndarray:
+    if path.suffix == ".npy":
+        return read_npy(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.suffix == ".npy":
-        try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise UserError(f"{path}: not a plain NumPy array ({error})") from None
     if path.suffix == ".pt":
         value = read_tensor_file(path)
         if not isinstance(value, torch.Tensor):

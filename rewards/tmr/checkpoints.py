@@ -6,7 +6,9 @@ weights, else 4 as published).
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,13 @@ import torch
 from torch import nn
 
 from motions.base.atomic import atomic_write
+from motions.base.foreign_files import read_text
 from motions.base.named import named_in_file
 from motions.skeleton.normalization import Normalizer
 from rewards.tmr.components import COMPONENTS, State, TMRCheckpointError, read_component_files, read_components
 from rewards.tmr.network import NORMALIZATION_EPS, TMR, TMRConfig
+
+logger = logging.getLogger(__name__)
 
 _OFFICIAL_TEXT_ENCODER = "distilbert-base-uncased"
 _OFFICIAL_TEXT_DIM = 768
@@ -85,7 +90,7 @@ def load_tmr(
         if name not in states:
             raise TMRCheckpointError(f"TMR {source}: no {name}; found {', '.join(states) or 'no component'}")
     settings = _read_config(source)
-    normalizer = _read_stats(source, None if stats is None else Path(stats))
+    normalizer, place = _read_stats(source, None if stats is None else Path(stats))
     config = _infer_config(states, settings, source)
     if config.num_features != normalizer.num_features:
         swapped = config.text_dim == normalizer.num_features
@@ -93,6 +98,7 @@ def load_tmr(
             f"TMR {source}: the motion encoder takes {config.num_features} features, the statistics have "
             f"{normalizer.num_features}{'; text and motion encoder look swapped' if swapped else ''}"
         )
+    _check_stats(source, place, normalizer, settings.get("statistics_sha256"))
     name = text_encoder_name or _text_encoder_name(settings, config, source)
     stated = _setting(settings, "data", "text_to_token_emb") or {}
     fingerprint = stated.get("fingerprint") if stated.get("modelname") == name else None
@@ -166,6 +172,7 @@ def _config_document(tmr: TMR, dtype: str, provenance: Mapping[str, Any] | None)
             },
         },
         "storage": dtype,
+        "statistics_sha256": _fingerprint(tmr.normalizer),
         "provenance": dict(provenance or {}),
     }
 
@@ -181,7 +188,7 @@ def _read_config(source: Path) -> Mapping[str, Any]:
         path = folder / "config.json"
         if path.is_file():
             try:
-                settings = json.loads(path.read_text())
+                settings = json.loads(read_text(path))
             except ValueError as error:
                 raise TMRCheckpointError(f"TMR {path}: not JSON ({error})") from error
             if not isinstance(settings, Mapping):
@@ -190,19 +197,43 @@ def _read_config(source: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _read_stats(source: Path, stats: Path | None) -> Normalizer:
+def _read_stats(source: Path, stats: Path | None) -> tuple[Normalizer, Path]:
+    """The statistics, and the folder they were found in."""
     places = [stats] if stats else [place for folder in _run_folders(source) for place in (folder / "stats", folder)]
     for place in places:
-        if (place / "mean.pt").is_file() and (place / "std.pt").is_file():
-            try:
-                return Normalizer.load(place / "mean.pt", place / "std.pt", eps=NORMALIZATION_EPS)
-            except ValueError as error:
-                raise TMRCheckpointError(f"TMR statistics: {error}") from error
+        mean, std = place / "mean.pt", place / "std.pt"
+        if not mean.is_file() or not std.is_file():
+            continue
+        try:
+            normalizer = Normalizer.load(mean, std, eps=NORMALIZATION_EPS)
+        except ValueError as error:
+            raise TMRCheckpointError(f"TMR statistics: {error}") from error
+        return normalizer, place
     looked = ", ".join(str(place) for place in places)
     raise TMRCheckpointError(
         f"TMR {source}: no mean.pt and std.pt in {looked}; TMR has its own motion statistics "
         "(stats/<dataset>/guoh3dfeats of the original), which are not the policy's Mean.npy and Std.npy"
     )
+
+
+def _check_stats(source: Path, place: Path, normalizer: Normalizer, trained: object) -> None:
+    """Raises TMRCheckpointError where the statistics are not those of the training, as far as config.json says which
+    these are; warns where they may be a policy's."""
+    if trained is not None and trained != _fingerprint(normalizer):
+        raise TMRCheckpointError(
+            f"TMR {source}: {place}/mean.pt and std.pt are not the statistics that it was trained with (config.json: "
+            f"statistics_sha256 {str(trained)[:12]}); every score would be of motions it never saw"
+        )
+    if trained is None and (number := normalizer.num_grouped) is not None:
+        logger.warning(
+            "TMR %s: %s/std.pt has only %d different numbers for %d features, as a policy's Std.npy has; an official "
+            "TMR's has one for each feature. If they are not those it was trained with, its scores mean nothing",
+            *(source, place, number, normalizer.num_features),
+        )
+
+
+def _fingerprint(normalizer: Normalizer) -> str:
+    return hashlib.sha256(normalizer.mean.tobytes() + normalizer.std.tobytes()).hexdigest()
 
 
 def _setting(settings: Mapping[str, Any], *keys: str) -> Any:

@@ -6,7 +6,8 @@ Accepted (all loaded without running code from them):
   or that `last_weights` folder itself; or single files (a plain state dict, or one under `model`, `state_dict` or the
   component's name);
 * a Lightning checkpoint: `state_dict` with `text_encoder.`, `motion_encoder.`, `motion_decoder.` prefixes;
-* one file with the components by name, with or without a `_state_dict` suffix, or dotted under `model`.
+* one file with the components by name, with or without a `_state_dict` suffix, or dotted under `model`;
+* all these with `module.` or `_orig_mod.` before the names.
 
 Components are recognised by their keys, never by a file's name alone: the public project MDM-GRPO
 (jufan666/text-to-motion) loads TMR files into the recurrent evaluator of Guo et al. with `strict` off, so that nothing
@@ -24,13 +25,14 @@ import torch
 from torch import Tensor
 
 from motions.base.errors import UserError
+from motions.base.foreign_files import foreign_kind
 from motions.base.safe_files import TensorFileError, read_tensor_file
+from rollouts.checkpoints.wrapped_states import PLAIN_KEYS, under_key, without_prefixes
 
 State = dict[str, Tensor]
 COMPONENTS = ("text_encoder", "motion_encoder", "motion_decoder")
 # MDM-GRPO calls its third file the movement encoder; with genuine TMR weights it is the motion decoder.
 _NAMES = {name: name for name in COMPONENTS} | {"movement_encoder": "motion_decoder"}
-_WRAPPERS = ("state_dict", "model")
 
 
 class TMRCheckpointError(UserError):
@@ -134,6 +136,8 @@ def _read_component(path: Path, name: str) -> State:
 def _read_torch(path: Path) -> Any:
     if not path.is_file():
         raise TMRCheckpointError(f"TMR {path}: no such file")
+    if (kind := foreign_kind(path, zip_is_right=True)) is not None:
+        raise TMRCheckpointError(f"TMR {path} is {kind}")
     with path.open("rb") as file:
         start = file.read(2)
     if start[:1] != b"\x80" and start != b"PK":  # A pickle stream (before torch 1.6) or a zip archive.
@@ -152,10 +156,8 @@ def _component_of(name: str) -> str | None:
 def _unwrap(document: Any, path: Path) -> Mapping[str, Any]:
     if not isinstance(document, Mapping) or not document:
         raise TMRCheckpointError(f"TMR {path}: holds a {type(document).__name__}, expected a dict of tensors")
-    for wrapper in _WRAPPERS:
-        if isinstance(document.get(wrapper), Mapping):
-            return document[wrapper]
-    return document
+    key = under_key(document, PLAIN_KEYS)
+    return without_prefixes(document if key is None else document[key])[0]
 
 
 def _require_kind(name: str, state: Mapping[str, Any], path: Path) -> None:

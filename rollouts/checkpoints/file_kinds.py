@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from motions.base.errors import UserError
 from motions.base.safe_files import TensorFileError, read_tensor_file
+from rollouts.checkpoints.wrapped_states import AVERAGED_KEYS, PLAIN_KEYS, under_key
 from rollouts.networks.mdm_config import FILE_KIND
 
 _GUO_PARTS = ("movement_encoder", "motion_encoder", "text_encoder")
@@ -49,9 +50,8 @@ def describe_contents(contents: Any) -> str:
         return f"a {type(contents).__name__}, not a state dict"
     if {"state", "param_groups"} <= contents.keys():
         return "the state of an optimizer (opt#########.pt); give the model#########.pt beside it"
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(contents.get(wrapper), Mapping):
-            return _describe_state(contents[wrapper])
+    if (wrapper := under_key(contents, (*PLAIN_KEYS, *AVERAGED_KEYS))) is not None:
+        return _describe_state(contents[wrapper])
     if any(
         isinstance(contents.get(f"{part}{suffix}"), Mapping) for part in _GUO_PARTS for suffix in ("", "_state_dict")
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from motions.base.errors import UserError
 from motions.base.named import named_in_file
 from rollouts.checkpoints.mdm_files import LoadedMDM, find_checkpoint, load_mdm
@@ -10,6 +12,8 @@ from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.settings import PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
+
+logger = logging.getLogger(__name__)
 
 
 def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
@@ -34,6 +38,7 @@ def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: Sampling
             f"there is no Mean.npy and Std.npy beside {loaded.report.path}; --stats_path names the folder of the "
             "statistics the model was trained with (HumanML3D's own folder for official models)"
         )
+    _tell_of_guidance(loaded, sampling)
     network = _with_adapters(loaded.network, settings)
     return DiffusionPolicy(
         network,
@@ -82,6 +87,17 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
             f"{file} was trained with: {args.text_encoder} ({args.text_width} numbers, fingerprint {trained_with})"
         )
     return encoder
+
+
+def _tell_of_guidance(loaded: LoadedMDM, sampling: SamplingSettings) -> None:
+    """Warns where guidance asks the network for motions without text, which it was never trained on."""
+    scales = {sampling.denoising.guidance_scale, sampling.evaluation.guidance_scale} - {0.0, 1.0}
+    if scales and loaded.args.cond_mask_prob == 0.0:
+        logger.warning(
+            "%s: cond_mask_prob is 0, so the model was never trained without text, and guidance_scale %g pushes away "
+            "from what it makes of no text, which is arbitrary; --guidance_scale 1 turns guidance off",
+            *(loaded.report.path.with_name(ARGS_FILE), max(scales)),
+        )
 
 
 def _with_adapters(network: DenoiserNetwork, settings: PolicySettings) -> DenoiserNetwork:

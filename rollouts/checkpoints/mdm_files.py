@@ -1,8 +1,9 @@
 """MDM checkpoints: `model#########.pt` with `args.json` beside it, loaded strictly and saved as MDM's code does.
 
 Three formats are read: a plain state dict, `{'model': ...}` and `{'model': ..., 'model_avg': ...}` (averaged weights),
-all with or without training state. Frozen text encoders (`clip_model.*`) and positional tables are dropped; every other
-name and shape must match, and every number must be finite. args.json is written with all defaults resolved.
+all with or without training state, and the same in the wrappers of `wrapped_states.py`. Frozen text encoders
+(`clip_model.*`) and positional tables are dropped; every other name and shape must match, and every number must be
+finite. args.json is written with all defaults resolved.
 
 A folder written by `save_mdm` holds all that generation needs: weights, args.json, the statistics of its features
 (`Mean.npy`, `Std.npy`), the skeleton, the text encoder and the command that made it. A copy in
@@ -28,6 +29,7 @@ from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 from rollouts.checkpoints.file_kinds import CheckpointError, describe_contents, read_torch_file
 from rollouts.checkpoints.model_args import ARGS_FILE, ModelArgs, ModelArgsError, dataset_of, read_model_args
+from rollouts.checkpoints.wrapped_states import AVERAGED_KEYS, PLAIN_KEYS, under_key, without_prefixes
 from rollouts.diffusion.denoiser import AdapterLayer
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.denoiser_network import DenoiserNetwork, denoiser_class
@@ -57,10 +59,13 @@ class MDMReport:
     """Arguments of args.json that have no meaning here (training options, fields of newer versions)."""
     defaulted_args: tuple[str, ...]
     """Arguments that args.json lacks, as old files do."""
+    unwrapped: tuple[str, ...] = ()
+    """Keys and prefixes around the weights that MDM does not write, and that were taken off."""
 
     def __str__(self) -> str:
         notes = f", {self.num_dropped} of text encoder and tables passed over" if self.num_dropped else ""
         lacking = f"; defaults for {', '.join(self.defaulted_args)}" if self.defaulted_args else ""
+        lacking += f"; taken out of {', '.join(map(repr, self.unwrapped))}" if self.unwrapped else ""
         return (
             f"MDM from {self.path} ({self.weights}): {self.num_matched}/{self.num_matched} tensors matched{notes}; "
             f"{len(self.unknown_args)} arguments not used{lacking}"
@@ -103,7 +108,7 @@ def load_mdm(
         UserError: broken statistics, unknown skeleton, an args.json that names a class to import.
     """
     file = find_checkpoint(path)
-    choices = _weights_in(read_torch_file(file), file, _class_of(file, arch))
+    choices, unwrapped = _weights_in(read_torch_file(file), file, _class_of(file, arch))
     args = _args_of(file, arch)
     try:
         args.require_supported()
@@ -125,6 +130,7 @@ def load_mdm(
         num_dropped=len(choices[weights]) - num_matched,
         unknown_args=tuple(sorted(args.model_extra or {})),
         defaulted_args=args.defaulted,
+        unwrapped=unwrapped,
     )
     return LoadedMDM(
         network=network.eval(),
@@ -274,28 +280,44 @@ def _class_of(file: Path, arch: str | None) -> type[DenoiserNetwork]:
     return denoiser_class(args.arch if args.has_denoiser else "trans_enc")
 
 
-def _weights_in(contents: Any, file: Path, kind_of: type[DenoiserNetwork]) -> dict[WeightsChoice, dict[str, Tensor]]:
-    """The state dicts inside one of the three shapes, each of the class's kind by its names."""
-    named: dict[WeightsChoice, Any] = {"plain": contents}
-    if isinstance(contents, Mapping) and "model" in contents:
-        named = {"model": contents["model"]}
-        if "model_avg" in contents:
-            named["model_avg"] = contents["model_avg"]
-    for state in named.values():
+def _weights_in(
+    contents: Any, file: Path, kind_of: type[DenoiserNetwork]
+) -> tuple[dict[WeightsChoice, dict[str, Tensor]], tuple[str, ...]]:
+    """The state dicts in a file, each of the class's kind by its names, and what was around them that MDM does not
+    write."""
+    named: dict[WeightsChoice, Any] = {}
+    wrappers: list[str] = []
+    if isinstance(contents, Mapping):
+        keys: tuple[tuple[WeightsChoice, tuple[str, ...]], ...] = (("model", PLAIN_KEYS), ("model_avg", AVERAGED_KEYS))
+        for choice, candidates in keys:
+            if (key := under_key(contents, candidates)) is not None:
+                named[choice] = contents[key]
+                wrappers += [key] if key != choice else []
+    named = named or {"plain": contents}
+    states: dict[WeightsChoice, dict[str, Tensor]] = {}
+    for choice, content in named.items():
+        prefixes: tuple[str, ...] = ()
+        state = content
+        if isinstance(content, Mapping):
+            state, prefixes = without_prefixes(content)
         kind, expected = describe_contents(state), kind_of.file_kind or "a state dict"
-        if not isinstance(state, Mapping) or (kind_of.file_kind is not None and kind != expected):
+        if not isinstance(state, dict) or (kind_of.file_kind is not None and kind != expected):
             raise CheckpointError(f"{file} is {kind}; expected {expected}")
         if strange := [name for name, value in state.items() if not isinstance(value, Tensor)]:
             raise CheckpointError(f"{file}: {strange[0]} is a {type(state[strange[0]]).__name__}; expected a tensor")
-    return {choice: dict(state) for choice, state in named.items()}
+        states[choice] = state
+        wrappers += prefixes
+    return states, tuple(dict.fromkeys(wrappers))
 
 
 def _choose(choices: Mapping[WeightsChoice, object], file: Path, asked: bool | None, said: bool) -> WeightsChoice:
-    """Averaged weights if they were requested, or if args.json says so and there are any; otherwise the last ones."""
+    """Averaged weights if they were requested, if args.json says so and there are any, or if there are no others."""
     if asked and "model_avg" not in choices:
         raise CheckpointError(f"{file} holds no averaged weights (model_avg), which --use_ema asks for")
+    if asked is False and choices.keys() == {"model_avg"}:
+        raise CheckpointError(f"{file} holds only averaged weights (model_avg), which --use_ema false excludes")
     averaged = said if asked is None else asked
-    if averaged and "model_avg" in choices:
+    if "model_avg" in choices and (averaged or len(choices) == 1):
         return "model_avg"
     return "model" if "model" in choices else "plain"
 

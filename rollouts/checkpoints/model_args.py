@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from motions.base.errors import UserError
+from motions.base.foreign_files import read_text
 from motions.data.prompts import MAX_FRAMES
 from rollouts.registry import DENOISERS
 
@@ -147,7 +148,7 @@ def read_model_args(checkpoint: str | Path) -> ModelArgs:
             "diffusion steps the model was trained with, which the weights do not"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
     except ValueError as error:
         raise ModelArgsError(f"{path}: not JSON ({error})") from error
     if not isinstance(values, dict):

@@ -12,6 +12,7 @@ per short text, 1 us per text in memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from motions.base.named import load_named
 from rollouts.messages import TextCondition, TextForm
 from rollouts.settings import TextEncoderSettings
 from rollouts.text.cache import DiskCache, MemoryCache, entry_key
-from rollouts.text.models import TextModel, load_clip_text_model, load_distilbert, load_minilm
+from rollouts.text.models import PretrainedTextModel, TextModel, load_clip_text_model, load_distilbert, load_minilm
+
+logger = logging.getLogger(__name__)
 
 _LOADERS: dict[str, Callable[[str | None], TextModel]] = {
     "minilm": load_minilm,
@@ -35,6 +38,10 @@ _MODEL_PARTS = ("dim", "max_tokens", "max_positions", "fingerprint", "tokenize",
 
 class PromptTooLongError(UserError):
     """A text has more tokens than the encoder reads; the message names text, tokens, limit and the options."""
+
+
+class UnknownWordsError(UserError):
+    """A text has no word that the encoder knows, so that its embedding is the same as that of other such texts."""
 
 
 class TextEncoder:
@@ -73,6 +80,7 @@ class TextEncoder:
 
         Raises:
             PromptTooLongError: a text is over the limit and `truncate` is off.
+            UnknownWordsError: a text is empty, or in a language that the encoder does not know.
             UserError: the encoder has no pooled embedding (distilbert).
         """
         rows = self._encode("pooled", texts)
@@ -96,15 +104,40 @@ class TextEncoder:
         """Number of tokens of a text, special tokens included, before any truncation."""
         return len(self._model.tokenize(text))
 
-    def check_lengths(self, texts: Sequence[str]) -> None:
-        """Tokenizes texts without encoding them, to report a text over the limit before a training starts.
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """Tokenizes texts without encoding them, to report one that cannot be read before a training starts; a warning
+        counts texts of which some words are not known.
 
         Raises:
             PromptTooLongError: a text is over the limit and `truncate` is off.
+            UnknownWordsError: a text is empty, or in a language that the encoder does not know.
         """
-        if not self.truncate:
-            for text in dict.fromkeys(texts):
-                self._tokenize(text)
+        lacking: dict[str, list[str]] = {}
+        for text in dict.fromkeys(texts):
+            self._tokenize(text)
+            if words := self.unknown_words(text):
+                lacking[text] = words
+        if lacking:
+            text, words = next(iter(lacking.items()))
+            logger.warning(
+                "%d texts have words that text_encoder %s does not know, and takes for one and the same: %s in %r",
+                *(len(lacking), self.name, ", ".join(map(repr, words)), _shortened(text)),
+            )
+
+    def require_known(self, text: str) -> None:
+        """Raises UnknownWordsError for a text that is empty or has no word that the encoder knows."""
+        if not text.strip():
+            raise UnknownWordsError("a prompt is empty: there is nothing to read in it")
+        if isinstance(self._model, PretrainedTextModel) and not self._model.words(text)[0]:
+            raise UnknownWordsError(
+                f"prompt {_shortened(text)!r} has no word that text_encoder {self.name} knows, so it is like any other "
+                "such prompt; write it in the language of the encoder (English), or choose another --text_encoder when "
+                "training"
+            )
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of a text that the encoder has no token for, and so takes for one and the same."""
+        return self._model.words(text)[1] if isinstance(self._model, PretrainedTextModel) else []
 
     def _encode(self, kind: TextForm, texts: Sequence[str]) -> list[np.ndarray]:
         if isinstance(texts, str):
@@ -150,6 +183,7 @@ class TextEncoder:
 
     def _tokenize(self, text: str) -> list[int]:
         ids = self._model.tokenize(text)
+        self.require_known(text)
         if len(ids) <= self.max_tokens:
             return ids
         if self.truncate:

@@ -102,6 +102,21 @@ class PretrainedTextModel:
         """Token numbers of the whole text including special tokens."""
         return list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
+    def words(self, text: str) -> tuple[list[str], list[str]]:
+        """What the vocabulary has of a text, without special tokens and punctuation, and the words that it lacks, which
+        all get the same token. A vocabulary of bytes, such as CLIP's, lacks none."""
+        encoded = self.tokenizer(text, truncation=False, verbose=False, return_offsets_mapping=True)
+        special = {token for name, token in self.tokenizer.special_tokens_map.items() if name != "unk_token"}
+        unknown = None if self.tokenizer.unk_token in special else self.tokenizer.unk_token
+        known, lacking = [], []
+        tokens = self.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+        for token, (start, end) in zip(tokens, encoded["offset_mapping"], strict=True):
+            if token == unknown:
+                lacking.append(text[start:end])
+            elif token not in special and any(letter.isalnum() for letter in text[start:end]):
+                known.append(token)
+        return known, lacking
+
     def pooled(self, ids: Sequence[int]) -> np.ndarray:
         """One embedding [dim] float32."""
         return self._on_one_thread(self._pooled, ids)

@@ -7,6 +7,7 @@ import pickle
 import re
 import tarfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from motions.base.errors import UserError
-from motions.base.safe_files import read_array_file, read_tensor_file
+from motions.base.safe_files import read_array_file, read_npy, read_object_array, read_tensor_file
 
 ADVICE = re.compile(r"weights_only|allow_pickle|safe_globals|unsafe|trust|pickle\.load|pytorch\.org", re.IGNORECASE)
 
@@ -62,7 +63,7 @@ TENSOR_FILES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "program": (script, "TorchScript program"),
     "old tar": (tar, "another kind of pickle or archive"),
     "text": (lambda path, mark: path.write_text("hello"), "no torch file, or damaged"),
-    "nothing": (lambda path, mark: path.touch(), "no torch file, or damaged"),
+    "nothing": (lambda path, mark: path.touch(), "is empty"),
 }
 
 
@@ -93,7 +94,7 @@ ARRAY_FILES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "array": (lambda path, mark: np.save(path.open("wb"), np.ones(2)), "no NumPy archive"),
     "cut off": (lambda path, mark: path.write_bytes(archive()[:-30]), "no NumPy archive"),
     "changed": (lambda path, mark: path.write_bytes(archive().replace(b"\x01" * 64, b"\x02" * 64)), "damaged"),
-    "nothing": (lambda path, mark: path.touch(), "no NumPy archive"),
+    "nothing": (lambda path, mark: path.touch(), "is empty"),
 }
 
 
@@ -110,7 +111,8 @@ def test_an_archive_that_holds_more_than_arrays_is_refused(kind: str, tmp_path: 
     with pytest.raises(UserError, match=message) as caught:
         read_array_file(tmp_path / "x.npz")
     assert str(tmp_path / "x.npz") in str(caught.value) and not ADVICE.search(str(caught.value))
-    assert caught.value.__suppress_context__ and not (tmp_path / "mark").exists()
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    assert not (tmp_path / "mark").exists()
 
 
 def test_arrays_are_read_by_name(tmp_path: Path) -> None:
@@ -118,3 +120,65 @@ def test_arrays_are_read_by_name(tmp_path: Path) -> None:
     content = read_array_file(tmp_path / "x.npz")
     np.testing.assert_array_equal(content["a"], np.arange(3))
     assert str(content["b"]) == "text"
+
+
+PAGE = b"<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head></html>"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
+READERS: dict[str, Callable[[Path], object]] = {
+    "pt": read_tensor_file,
+    "npy": read_npy,
+    "npz": read_array_file,
+    "objects.npy": read_object_array,
+}
+
+
+def a_zip() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("inside/model.pt", b"x")
+    return file.getvalue()
+
+
+def a_checkpoint() -> bytes:
+    file = io.BytesIO()
+    torch.save({"a": torch.ones(1000)}, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (PAGE, "a web page"),
+        (POINTER, "a pointer of Git LFS"),
+        (b"\x1f\x8b" + bytes(100), "a gzip archive"),
+        (b"Rar!" + bytes(100), "a RAR archive"),
+        (bytes(100), "nothing but zero bytes"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_a_download_left_is_named(ending: str, content: bytes, name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"x\.{ending} is {name}" if content else name):
+        READERS[ending](path)
+
+
+@pytest.mark.parametrize("ending", ["pt", "npy", "objects.npy"])
+def test_an_archive_around_the_file_is_named(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(a_zip())
+    with pytest.raises(UserError, match=r"is a zip archive.*: unpack it first"):
+        READERS[ending](path)
+
+
+def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(a_checkpoint()[:-700])
+    with pytest.raises(UserError, match=r"x\.pt is cut off: its end is missing"):
+        read_tensor_file(path)
+    array = tmp_path / "x.npy"
+    np.save(array, np.ones((20, 30)))
+    array.write_bytes(array.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"x\.npy is cut off or damaged"):
+        read_npy(array)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motions.base.errors import UserError
+from motions.base.errors import MistakesError, UserError
 from motions.data.dataset import load_dataset
 from motions.data.folder_reader import read_captions
 
@@ -97,6 +97,108 @@ def test_dataset_json_names_the_skeleton(tmp_path: Path) -> None:
         load_dataset(folder)
 
 
+def test_dataset_json_must_give_the_frame_rate_of_its_features(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 50})
+    path = folder / "dataset.json"
+    path.write_text(json.dumps({"skeleton": "humanml3d", "fps": 20}))
+    assert load_dataset(folder).skeleton.fps == 20
+    path.write_text(json.dumps({"skeleton": "humanml3d", "fps": 30}))
+    with pytest.raises(UserError, match=r"dataset\.json: fps is 30; features of humanml3d are of 20 frames per second"):
+        load_dataset(folder)
+    path.write_text(json.dumps({"skeleton": "humanml3d", "frame_rate": 30}))
+    with pytest.raises(UserError, match=r"dataset\.json: 'frame_rate' is unknown; legal: skeleton, fps"):
+        load_dataset(folder)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_lists_and_captions_in_any_encoding_of_unicode(encoding: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 50, "b": 50})
+    (folder / "train.txt").write_bytes("a\r\nb\r\n".encode(encoding))
+    (folder / "texts" / "a.txt").write_bytes("to the caf\u00e9#x/NOUN#0.0#0.0\r\n".encode(encoding))
+    items = load_dataset(folder).items("train")
+    assert [(item.clip_id, item.captions[0]) for item in items] == [("a", "to the caf\u00e9"), ("b", "a person walks.")]
+
+
+def test_ids_may_have_the_ending_of_their_files(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 50, "b": 50, "c": 50}, train=["a.npy", "b.txt", "c"])
+    assert [item.clip_id for item in load_dataset(folder).items("train")] == ["a", "b", "c"]
+
+
+def contacts_folder(folder: Path) -> Path:
+    """Two clips whose foot contacts are 0 and 1."""
+    make_folder(folder, {"a": 50, "b": 50})
+    np.save(folder / "Mean.npy", np.full(263, 0.4, np.float32))
+    for path in (folder / "new_joint_vecs").iterdir():
+        features = np.load(path)
+        features[:, -4:] = features[:, -4:] > 0
+        np.save(path, features)
+    return folder
+
+
+def test_features_that_are_normalised_already_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = contacts_folder(tmp_path / "data")
+    with caplog.at_level(logging.WARNING):
+        load_dataset(folder).items("train")
+    assert not caplog.text
+    for path in (folder / "new_joint_vecs").iterdir():
+        np.save(path, (np.load(path) - 0.4) / 2.0)
+    with pytest.raises(
+        UserError, match=r"[ab]\.npy: the features are normalised already: foot contacts are -0\.2 to 0"
+    ):
+        load_dataset(folder).items("train")
+    # By other statistics there is no proof, only a doubt.
+    np.save(folder / "Mean.npy", np.zeros(263, np.float32))
+    for path in (folder / "new_joint_vecs").iterdir():
+        np.save(path, np.load(path) * 20.0)
+    with caplog.at_level(logging.WARNING):
+        load_dataset(folder).items("train")
+    assert "the foot contacts of 2 clips are far from 0 and 1" in caplog.text
+
+
+def test_all_broken_clips_are_named_or_left_out_on_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 50, "b": 50, "c": 50, "d": 50})
+    vectors = folder / "new_joint_vecs"
+    np.save(vectors / "b.npy", np.full((50, 263), np.nan, np.float32))
+    (vectors / "c.npy").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    (folder / "texts" / "d.txt").write_text("a person walks\n")
+    with pytest.raises(MistakesError) as raised:
+        load_dataset(folder).items("train")
+    first, second, third, last = raised.value.lines
+    assert "b.npy: frame 0 is not finite" in first and "c.npy is a pointer of Git LFS" in second
+    assert "d.txt, line 1" in third and last == "3 clips are broken; --skip_bad leaves them out"
+    with caplog.at_level(logging.WARNING):
+        items = load_dataset(folder, skip_bad=True).items("train")
+    assert [item.clip_id for item in items] == ["a"]
+    assert "lists 4 clips: 0 are not on disk, 3 are broken (first" in caplog.text and "; 1 are left" in caplog.text
+
+
+def test_held_out_captions_that_training_has_seen_are_counted(tmp_path: Path) -> None:
+    folder = make_folder(
+        tmp_path / "data",
+        {"a": 50, "b": 50, "c": 50},
+        texts={"b": "A person  walks#x/NOUN#0.0#0.0\nshe sits#x/NOUN#0.0#0.0\n", "c": "a dance#x/NOUN#0.0#0.0\n"},
+        train=["a"],
+        val=["c"],
+        test=["b"],
+    )
+    dataset = load_dataset(folder)
+    seen = dataset.seen_in_training("test")
+    assert seen is not None and seen.startswith("1 of 2 captions of split test are captions of the training split too")
+    assert dataset.seen_in_training("val") is None
+
+
+def test_prompts_of_an_evaluation_are_drawn_without_repetition(tmp_path: Path) -> None:
+    lengths = {f"{number:03d}": 50 for number in range(12)}
+    texts = {clip_id: f"motion {clip_id}#x/NOUN#0.0#0.0\n" for clip_id in lengths}
+    dataset = load_dataset(make_folder(tmp_path / "data", lengths, texts=texts))
+    drawn = [prompt.text for prompt in dataset.prompts("train", 12, distinct=True)]
+    assert len(set(drawn)) == 12 and drawn != sorted(drawn)
+    plain = [prompt.text for prompt in dataset.prompts("train", 12)]
+    assert len(set(plain)) < 12
+    # There are only 12 captions.
+    assert [prompt.text for prompt in dataset.prompts("train", 13, distinct=True)][:12] == plain
+
+
 def test_missing_and_unusual_clips_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_folder(
         tmp_path / "data", {"a": 40, "b": 39, "c": 200, "d": 199}, train=["a", "b", "c", "d", "e", "a"]
@@ -126,7 +228,7 @@ def test_broken_features_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"b\.npy has shape \(50, 251\); expected \[T, 263\] for humanml3d"):
         load_dataset(folder).items("train")
     np.save(path, np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match=r"b\.npy is not a plain NumPy array"):
+    with pytest.raises(ValueError, match=r"b\.npy holds Python objects, which are not loaded"):
         load_dataset(folder).items("train")
 
 
@@ -162,5 +264,5 @@ def test_malformed_captions_are_named(tmp_path: Path, text: str, message: str) -
 
 def test_captions_that_are_not_utf_8_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("a man walks to the caf\u00e9#a/DET#0.0#0.0\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"a\.txt is not a UTF-8 text file"):
+    with pytest.raises(UserError, match=r"a\.txt, line 1: byte 0xe9 is not UTF-8"):
         read_captions(tmp_path / "a.txt")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motions.base.object_arrays import read_object_array
+from motions.base.safe_files import read_object_array
 from motions.data.prompts import Prompt, Segment, load_prompts, save_prompts, seconds_to_frames
 
 RECORD: dict[str, Any] = {
@@ -192,10 +192,17 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     text.write_text("walk | soon")
     with pytest.raises(ValueError, match=r"a\.txt, line 1: 'soon' after \| is no number of seconds"):
         load_prompts(text, 20.0)
-    text.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"is not a UTF-8 text file"):
+    text.write_bytes(b"a man walks to the caf\xe9")
+    with pytest.raises(ValueError, match=r"a\.txt, line 1: byte 0xe9 is not UTF-8"):
         load_prompts(text, 20.0)
     lines = tmp_path / "a.jsonl"
     lines.write_text("{}}")
     with pytest.raises(ValueError, match=r"a\.jsonl, line 1 is not JSON"):
         load_prompts(lines, 20.0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_prompts_in_any_encoding_of_unicode(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("a man walks to the caf\u00e9 | 2\r\nhe sits\r\n".encode(encoding))
+    assert [prompt.text for prompt in load_prompts(path, 20.0)] == ["a man walks to the caf\u00e9", "he sits"]

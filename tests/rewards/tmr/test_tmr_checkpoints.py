@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from motions.base.atomic import WriteError
+from motions.skeleton.features import FeatureLayout
 from motions.skeleton.normalization import Normalizer
 from rewards.tmr import checkpoints as tmr_checkpoints
 from rewards.tmr.checkpoints import load_tmr, save_tmr
@@ -245,7 +246,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "cut short": (
         lambda folder: (path := folder / "last_weights" / "text_encoder.pt").write_bytes(path.read_bytes()[:1000]),
-        "no torch file, or damaged",
+        "is cut off",
     ),
     "code inside": (
         lambda folder: torch.save({"a": Path("x")}, folder / "last_weights" / "text_encoder.pt"),
@@ -284,3 +285,38 @@ def test_text_encoder_may_be_named(folder: Path) -> None:
     (folder / "config.json").unlink()
     tmr = load_tmr(folder, text_encoder_name="minilm").tmr
     assert (tmr.text_encoder_name, tmr.text_encoder_fingerprint, tmr.config.num_heads) == ("minilm", None, 4)
+
+
+def test_statistics_of_another_model_are_refused(folder: Path) -> None:
+    torch.save(torch.full((12,), 2.0), folder / "stats" / "std.pt")
+    with pytest.raises(
+        TMRCheckpointError, match=r"mean\.pt and std\.pt are not the statistics that it was trained with"
+    ):
+        load_tmr(folder)
+
+
+@pytest.mark.parametrize("of_policy", [True, False])
+def test_statistics_that_look_like_a_policys_are_told(
+    tmp_path: Path, of_policy: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    layout = FeatureLayout(22)
+    std = np.linspace(0.5, 2.0, 263)
+    for part in layout.groups if of_policy else ():
+        std[part] = std[part].mean()
+    sizes = TMRConfig(num_features=263, text_dim=6, latent_dim=8, ff_size=16, num_layers=1, num_heads=2)
+    save_tmr(tmp_path / "tmr", TMR(sizes, Normalizer(np.zeros(263), std), "minilm", with_decoder=False))
+    load_tmr(tmp_path / "tmr")
+    assert not caplog.text
+    # Files of others do not say which statistics are theirs.
+    document = json.loads((tmp_path / "tmr" / "config.json").read_text())
+    del document["statistics_sha256"]
+    (tmp_path / "tmr" / "config.json").write_text(json.dumps(document))
+    load_tmr(tmp_path / "tmr")
+    assert ("std.pt has only 7 different numbers for 263 features" in caplog.text) is of_policy
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_prefixes_of_training_programs_are_taken_off(prefix: str, folder: Path) -> None:
+    for path in (folder / "last_weights").iterdir():
+        torch.save({f"{prefix}{name}": value for name, value in torch.load(path, weights_only=True).items()}, path)
+    assert torch.equal(embed(load_tmr(folder).tmr), embed(small_tmr()))

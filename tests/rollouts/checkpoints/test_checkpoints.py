@@ -110,6 +110,58 @@ def test_three_shapes_and_the_choice_of_averaged_weights(
     assert not loaded.network.training
 
 
+@pytest.mark.parametrize(
+    ("around", "use_ema", "weights", "report"),
+    [
+        (lambda last, average: prefixed(last, "module."), None, ("plain", 0), "taken out of 'module.'"),
+        (
+            lambda last, average: {"state_dict": prefixed(last, "_orig_mod.module.")},
+            None,
+            ("model", 0),
+            "taken out of 'state_dict', '_orig_mod.', 'module.'",
+        ),
+        (lambda last, average: {"ema": average}, None, ("model_avg", 1), "taken out of 'ema'"),
+        (lambda last, average: {"model_avg": average}, None, ("model_avg", 1), "(model_avg)"),
+        (
+            lambda last, average: {
+                "model": last,
+                "ema": prefixed(average, "module.") | {"n_averaged": torch.tensor(5)},
+            },
+            True,
+            ("model_avg", 1),
+            "taken out of 'ema', 'module.'",
+        ),
+    ],
+)
+def test_what_training_programs_put_around_weights_is_taken_off_and_reported(
+    tmp_path: Path, around: Any, use_ema: bool | None, weights: tuple[str, int], report: str
+) -> None:
+    loaded = load_mdm(write(tmp_path, around(official_state(0), official_state(1))), use_ema=use_ema)
+    assert torch.equal(output(loaded.network), output(network(weights[1])))
+    assert loaded.report.weights == weights[0] and report in str(loaded.report)
+
+
+def test_weights_that_are_only_averaged_cannot_be_excluded(tmp_path: Path) -> None:
+    path = write(tmp_path, {"model_avg": official_state(1)})
+    with pytest.raises(CheckpointError, match="only averaged weights"):
+        load_mdm(path, use_ema=False)
+
+
+def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(("share", "scale", "told"), [(0.0, 2.5, True), (0.0, 1.0, False), (0.1, 2.5, False)])
+def test_guidance_of_a_model_that_always_had_a_text_is_told(
+    tmp_path: Path, share: float, scale: float, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, official_state(), {"cond_mask_prob": share})
+    normalizer().save(tmp_path)
+    settings = PolicySettings(model_path=str(path), use_lora=False)
+    load_policy(settings, SamplingSettings(guidance_scale=scale, sampling_steps=2))
+    assert ("args.json: cond_mask_prob is 0" in caplog.text) is told
+
+
 def test_the_report_says_what_was_used(tmp_path: Path) -> None:
     state = {name: value.half() for name, value in official_state().items() if name not in OFFICIAL_POSITIONS}
     loaded = load_mdm(write(tmp_path, state))
@@ -252,9 +304,10 @@ def test_files_that_are_no_torch_files_are_named(tmp_path: Path) -> None:
         "results.npz": (lambda path: np.savez(path, a=np.zeros(2)), "a NumPy archive"),
         "args.json": (content(b'{"arch": "trans_enc"}'), "a JSON file"),
         "x.safetensors": (content(b"12345678"), "a damaged safetensors file"),
-        "empty.pt": (content(b""), "no torch file, or damaged"),
-        "text.pt": (content(b"version https://git-lfs.github.com/spec/v1\n"), "no torch file, or damaged"),
-        "cut.pt": (content(good[:5000]), "no torch file, or damaged"),
+        "empty.pt": (content(b""), "empty"),
+        "pointer.pt": (content(b"version https://git-lfs.github.com/spec/v1\n"), "a pointer of Git LFS"),
+        "text.pt": (content(b"nothing of the kind"), "no torch file, or damaged"),
+        "cut.pt": (content(good[:5000]), "cut off"),
     }
     for name, (make, expected) in cases.items():
         make(tmp_path / name)

@@ -14,7 +14,7 @@ from huggingface_hub import constants as hub_constants
 from safetensors.torch import load_file, save_file
 
 from rollouts.text.cache import MemoryCache
-from rollouts.text.encoders import PromptTooLongError, TextEncoder, load_text_encoder
+from rollouts.text.encoders import PromptTooLongError, TextEncoder, UnknownWordsError, load_text_encoder
 
 # Reading the types of all of its models would take the type checker a minute.
 transformers: Any = importlib.import_module("transformers")
@@ -261,3 +261,19 @@ def test_packaged_weights_must_have_the_published_hash(tmp_path: Path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=r"model\.safetensors has sha256 .*, not 53aa51172d142c89"):
         load_text_encoder("minilm")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "  ", "\u0e04\u0e19\u0e40\u0e14\u0e34\u0e19", "\U0001f57a", "\U0001f57a !", "..."]
+)
+def test_a_text_without_a_known_word_is_refused(text: str, minilm: TextEncoder) -> None:
+    with pytest.raises(UnknownWordsError, match="is empty" if not text.strip() else "has no word that text_encoder"):
+        minilm.encode_pooled([text])
+    with pytest.raises(UnknownWordsError):
+        minilm.check_texts(["a person walks", text])
+
+
+def test_unknown_words_among_known_ones_are_counted(minilm: TextEncoder, caplog: pytest.LogCaptureFixture) -> None:
+    assert minilm.unknown_words("a person \U0001f57a walks, caf\u00e9!") == ["\U0001f57a"]
+    minilm.check_texts(["a person walks", "a person \U0001f57a walks", "\U0001f57a jumps"])
+    assert "2 texts have words that text_encoder minilm does not know" in caplog.text
