@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cluster.records.opening import inspect
+from cluster.records.opening import check_place, inspect
 from cluster.records.run import cluster_of
 from cluster.records.run_directory import RunDirectory
 from cluster.settings import RunSettings
@@ -32,7 +32,7 @@ from jobs.configs.world_model import (
     WorldModelRunSettings,
 )
 from jobs.report.character import RecordedMotion, joint_points, save_video
-from jobs.report.from_control import write_control_report
+from jobs.report.from_control import read_control_document, write_control_report
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.settings import Settings, flat_values, options_of, spellings_of
@@ -78,17 +78,22 @@ def plan(config: DeepMimicConfig) -> None:
     """Prints what would be done, and checks everything that can be checked without starting."""
     if config.run.task == "evaluate":
         print(cli.settings_yaml(config))
-        loaded = load(config)
-        print(f"\ncontroller: {loaded.path}, {', '.join(task_of(config, loaded)[1])}")
+        loaded, _, clips = prepare_evaluation(config)
+        print(f"\ncontroller: {loaded.path}, {', '.join(clips)}")
         return
     run = config.run
     assert run.save_dir is not None
+    if run.task == "report":
+        read_control_document(run.save_dir)
+        print(f"report of {run.save_dir}")
+        return
     print(f"save_dir {run.save_dir}: {inspect(run, config=config)}")
     if "clone" in config.trainings:
         sft_training.plan(clone_config(config, run.save_dir))
     if "world_model" in config.trainings:
         print("world model:\n" + world_model_training.describe(world_model_config(config, run.save_dir)))
     if "trpo" in config.trainings:
+        trpo_config(config, run.save_dir)
         batch, envs = config.trpo.steps_per_batch, config.processes.num_envs
         print(f"TRPO: {run.num_steps} steps in batches of {batch}, {envs} envs")
 
@@ -272,18 +277,11 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
     """The task `evaluate`: evaluates a trained controller.
 
     Raises:
-        UserError: there is no such controller, it was made for other observations, an option would change the rules of
-            the evaluation, or `--check` is used with other numbers than its own.
+        UserError: for the reasons of `prepare_evaluation`.
         SystemExit: 1, with `--check`, if a target is missed.
     """
-
-    run, motion = config.run, config.character.motion
-    if run.check and motion[0] != CHECKED_MOTION:
-        raise UserError(f"check: targets exist for {CHECKED_MOTION}, not for {motion[0]}")
-    loaded = load(config)
-    task, clips = task_of(config, loaded)
-    if run.check:
-        require_checked_numbers(config.evaluation, task)
+    run = config.run
+    loaded, task, clips = prepare_evaluation(config)
     print(f"{loaded.path}, {', '.join(clips)}")
     policies = {"trained": controller_policy(loaded.controller)}
     evaluation = show_evaluation(config, task, policies, run.save_dir, clips)
@@ -294,6 +292,25 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
         print(f"missed: {'; '.join(missed)}" if missed else "all targets met")
         if missed:
             raise SystemExit(1)
+
+
+def prepare_evaluation(config: DeepMimicConfig) -> tuple[LoadedController, DeepMimicSettings, tuple[str, ...]]:
+    """The controller to evaluate, the task in which it is evaluated, and the clips.
+
+    Raises:
+        UserError: there is no such controller, it was made for other observations, an option would change the rules of
+            the evaluation, `--check` is used with other numbers than its own, or the results cannot be written.
+    """
+    run, motion = config.run, config.character.motion
+    if run.check and motion[0] != CHECKED_MOTION:
+        raise UserError(f"check: targets exist for {CHECKED_MOTION}, not for {motion[0]}")
+    if run.save_dir is not None:
+        check_place(run.save_dir)
+    loaded = load(config)
+    task, clips = task_of(config, loaded)
+    if run.check:
+        require_checked_numbers(config.evaluation, task)
+    return loaded, task, clips
 
 
 def require_checked_numbers(options: ControlEvaluationSettings, task: DeepMimicSettings) -> None:

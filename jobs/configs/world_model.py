@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from cluster.settings import ConnectionSettings, SteppedRunSettings
 from envs.settings import DeepMimicSettings, ObservationBlock
-from jobs.configs.trpo import ActorCriticSettings, ControlRunSettings, RunnerSettings
+from jobs.configs.trpo import ActorCriticSettings, ControlRunSettings, RunnerSettings, require_driver_alone
 from learners.world_model.settings import WorldModelSettings
 from motions.base.errors import UserError
 from motions.settings import Affects, Effect, Settings, redeclared
@@ -89,8 +89,7 @@ class WorldModelConfig(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.cluster.runtime == "local" and self.processes.num_env_runners:
-            raise UserError("runtime local has no processes: num_env_runners must be 0")
+        require_driver_alone(self.cluster, self.processes)
         steps = -(-self.world_model.rollout_steps // self.processes.num_envs)
         if self.world_model.model_window > steps:
             raise UserError(

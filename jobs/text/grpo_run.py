@@ -35,9 +35,14 @@ from rewards.evaluation.text import Evaluation, embed_clips, load_judge, measure
 from rewards.scorers import build_limiting_scorers, build_scorers, described_rewards, reward_terms, rewards_of
 from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
+from rollouts.devices import require_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion
+
+
+CHECKED_PROMPTS = 512
+"""Prompts drawn from the data that a dry run checks."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,11 @@ def dry_run(config: GRPOConfig) -> None:
         UserError: a file, prompt or option is wrong, or the run directory cannot be used.
         StartError: the cluster, or this machine where there is none, is too small.
     """
-    prepared = prepare(config)
+    prepared = prepare(with_few_drawn_prompts(config))
     print(cli.settings_yaml(config))
     print(f"\nsave_dir {config.run.save_dir}: {inspect(config.run, config=config)}")
-    print(f"{len(prepared.batches.prompts)} prompts to learn on, {len(prepared.batches.held_out)} to measure with")
+    checked = len(prepared.batches.prompts), len(prepared.batches.held_out)
+    print(f"{checked[0]} prompts to learn on, {checked[1]} to measure with: their texts and lengths are legal")
     for reward in described_rewards(config.rewards):
         gradient = "has a gradient" if reward["differentiable"] else "has no gradient"
         print(f"reward {reward['name']}: weight {reward['weight']:g}, {gradient}; terms {', '.join(reward['terms'])}")
@@ -96,6 +102,18 @@ def dry_run(config: GRPOConfig) -> None:
     plan.check(resources)
 
 
+def with_few_drawn_prompts(config: GRPOConfig) -> GRPOConfig:
+    """The options with at most `CHECKED_PROMPTS` prompts that are drawn from the data, which takes milliseconds each;
+    they are the first that the run draws."""
+    prompts, evaluation = config.prompts, config.evaluation
+    if prompts.prompts_path is None and prompts.composite_data_path is None:
+        prompts = prompts.model_copy(update={"num_prompts": min(prompts.num_prompts, CHECKED_PROMPTS)})
+    if evaluation.eval_prompts_path is None:
+        few = min(evaluation.num_eval_prompts, CHECKED_PROMPTS)
+        evaluation = evaluation.model_copy(update={"num_eval_prompts": few})
+    return config.model_copy(update={"prompts": prompts, "evaluation": evaluation})
+
+
 def prepare(config: GRPOConfig) -> PreparedRun:
     """Loads policy, rewards and prompts, says what was loaded, and lays out roles, workload and algorithm.
 
@@ -103,6 +121,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
     inspect(config.run, config=config)
+    check_devices(config)
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
@@ -162,6 +181,22 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         skeleton=policy.skeleton,
         measure_fid=judge is not None and fid_lacks is None,
     )
+
+
+def check_devices(config: GRPOConfig) -> None:
+    """Checks that the actors will have the devices of the options.
+
+    Raises:
+        UserError: they will not.
+    """
+    cluster = config.cluster
+    places = (
+        ("device", config.sampling.device, ("gpus_per_rollout_actor", "gpus_per_learner")),
+        ("reward_device", config.rewards.reward_device, ("gpus_per_reward_actor",)),
+    )
+    for option, name, reserving in places:
+        on_ray = cluster.runtime == "ray"
+        require_device(option, name, {key: getattr(cluster, key) for key in reserving} if on_ray else None)
 
 
 def write_report_so_far(config: GRPOConfig) -> None:
