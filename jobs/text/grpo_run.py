@@ -40,7 +40,6 @@ from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion
 
-
 CHECKED_PROMPTS = 512
 """Prompts drawn from the data that a dry run checks."""
 
