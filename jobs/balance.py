@@ -16,6 +16,7 @@ from jobs.command_line import main as cli
 from jobs.configs.balance import BalanceConfig
 
 run = cli.later("jobs.character.balance_search:run")
+plan = cli.later("jobs.character.balance_search:plan")
 
 if __name__ == "__main__":
-    sys.exit(cli.main(BalanceConfig, run, __doc__, "jobs.balance"))
+    sys.exit(cli.main(BalanceConfig, run, __doc__, "jobs.balance", plan=plan))

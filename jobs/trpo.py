@@ -47,7 +47,10 @@ def plan(config: TRPOJobConfig) -> None:
     """
     print(cli.settings_yaml(config))
     if config.run.task != "train":
-        print(f"\n{config.run.task} {config.run.load_model_path or config.folder} on {config.environment.gymnasium_id}")
+        from jobs.character import controller_episodes
+
+        loaded = controller_episodes.prepare(config, num_envs=1)[1]
+        print(f"\n{config.run.task} {loaded.path} on {config.environment.gymnasium_id}")
         return
     from jobs.character import trpo_training
 

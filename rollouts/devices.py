@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -28,6 +29,32 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"device is {name!r}; this machine has no MPS device")
     return device
+
+
+def require_device(option: str, name: str, reserved: Mapping[str, float] | None = None) -> None:
+    """Checks a device before the processes start that will use it.
+
+    Args:
+        option: that names it, for the message.
+        reserved: GPUs that each process reserves on a cluster, by option; Ray shows it these only, numbered from 0.
+            None where the device is one of this process.
+
+    Raises:
+        UserError: a process will have no such device.
+    """
+    if reserved is None:
+        try:
+            resolve_device(name)
+        except UserError as error:
+            raise UserError(f"{option}: {error}") from error
+        return
+    number = int(name.partition(":")[2] or 0)
+    for reserving, gpus in reserved.items():
+        if name.startswith("cuda") and number >= math.ceil(gpus):
+            raise UserError(
+                f"{option} is {name!r}, but {reserving} is {gpus:g}: each process has the GPUs that it reserves, "
+                "numbered from 0; reserve one and leave the device at auto"
+            )
 
 
 def moved(values: np.ndarray, device: torch.device) -> Tensor:

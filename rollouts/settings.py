@@ -236,7 +236,7 @@ class PolicySettings(CheckpointSettings):
     use_lora: bool = True
     """Train low-rank adapters on a frozen base, which is then also the reference. Otherwise train all weights."""
 
-    lora_r: int = Field(default=8, ge=1)
+    lora_r: int = Field(default=8, ge=1, le=4096)
     """Rank of the adapters."""
 
     lora_alpha: int = Field(default=16, ge=1)

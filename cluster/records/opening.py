@@ -167,22 +167,36 @@ def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any
     }
 
 
-def check_place(path: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Checks that a `save_dir` can be created, or written to if it exists; changes nothing.
+def check_place(path: Path, environ: Mapping[str, str] = os.environ, *, option: str = "save_dir") -> None:
+    """Checks that a folder can be created, or written to if it exists; changes nothing.
+
+    Args:
+        option: that names it, for the messages.
 
     Raises:
         RunDirectoryError: a relative path inside a Ray job, a file in its place, or not writable.
     """
     if not path.is_absolute() and in_ray_job(environ):
         raise RunDirectoryError(
-            f"save_dir {str(path)!r} is relative, and this is a Ray job: its working copy is thrown away with "
+            f"{option} {str(path)!r} is relative, and this is a Ray job: its working copy is thrown away with "
             "everything in it. Give an absolute path on storage that you can read afterwards"
         )
     parent = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     if not parent.is_dir():
-        raise RunDirectoryError(f"save_dir {path}: {parent} is a file, not a directory")
+        raise RunDirectoryError(f"{option} {path}: {parent} is a file, not a directory")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise RunDirectoryError(f"save_dir {path} is not writable: {parent} belongs to somebody else or is read-only")
+        raise RunDirectoryError(f"{option} {path} is not writable: {parent} belongs to somebody else or is read-only")
+
+
+def check_output(option: str, path: Path) -> None:
+    """Checks that a file can be written or replaced; changes nothing.
+
+    Raises:
+        RunDirectoryError: a folder in its place, or what `check_place` raises of its folder.
+    """
+    if path.is_dir():
+        raise RunDirectoryError(f"{option} {path} is a folder; expected the name of a file")
+    check_place(path.parent, option=option)
 
 
 def move_aside(path: Path) -> None:

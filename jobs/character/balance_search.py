@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from cmaes import CMA
 
+from cluster.records.opening import check_output
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
 from jobs.command_line import main as cli
 from jobs.configs.balance import BalanceConfig, SearchSettings
@@ -15,8 +16,8 @@ from rollouts.imitation.experts import BalanceExpert, action_units
 
 def run(config: BalanceConfig) -> None:
     """Searches, and writes the file."""
+    first = first_gains(config)
     search, task = config.search, config.character
-    first = np.zeros(NUM_GAINS) if search.start is None else load_gains(search.start).vector()
     strategy = CMA(first, search.sigma, seed=search.seed, population_size=search.population)
     env = make_vector_env(task, search.population * search.starts, seed=0)
     for generation in range(search.generations):
@@ -40,6 +41,29 @@ def run(config: BalanceConfig) -> None:
             with atomic_write(search.output) as file:
                 file.write(gains_text(BalanceGains.from_vector(strategy.mean), note).encode())
     env.close()
+
+
+def plan(config: BalanceConfig) -> None:
+    """Opens clips and gains, and prints what would be searched."""
+    first_gains(config)
+    make_vector_env(config.character, 1, seed=0).close()
+    search = config.search
+    print(cli.settings_yaml(config))
+    print(
+        f"\n{search.generations} generations of {search.population} candidates from {search.starts} starts each: "
+        f"{search.output}"
+    )
+
+
+def first_gains(config: BalanceConfig) -> np.ndarray:
+    """The gains [NUM_GAINS] that the search starts from.
+
+    Raises:
+        UserError: their file is none, or the file of the result cannot be written.
+    """
+    search = config.search
+    check_output("output", search.output)
+    return np.zeros(NUM_GAINS) if search.start is None else load_gains(search.start).vector()
 
 
 def try_gains(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 
+from cluster.records.opening import check_place
 from jobs.configs.trpo import TRPOJobConfig
 from motions.base.atomic import atomic_write
-from rollouts.control.actor_critic import load_controller
+from rollouts.control.actor_critic import LoadedController, load_controller
 from rollouts.control.environments import make_control_env, observation_schema
 from rollouts.control.vector_sampler import Episodes, run_episodes
 
@@ -26,16 +29,14 @@ def play(config: TRPOJobConfig) -> None:
     """
     run, options, env_id = config.run, config.evaluation, config.environment.env_id
     torch.set_num_threads(config.processes.threads)
-    path = run.load_model_path or config.folder
-    env = make_control_env(config.environment.gymnasium_id, options.num_eval_episodes, config.environment_options)
-    loaded = load_controller(path, observation_schema(env))
+    env, loaded = prepare(config, options.num_eval_episodes)
     episodes = run_episodes(loaded.controller, env, run.seed, not options.stochastic_policy, options.max_episode_steps)
     env.close()
     figures = summary(episodes)
     print(f"{loaded.path}, {env_id}: {len(episodes.returns)} episodes, seed {run.seed}")
     for name, value in figures.items():
         print(f"{name:20} {value:.4g}")
-    folder = run.save_dir or (path if path.is_dir() else path.parent)
+    folder = folder_of(config)
     folder.mkdir(parents=True, exist_ok=True)
     document = {"kind": "episodes", "controller": str(loaded.path), "seed": run.seed, **figures}
     with atomic_write(folder / EVALUATION) as file:
@@ -44,6 +45,25 @@ def play(config: TRPOJobConfig) -> None:
         with atomic_write(folder / SAMPLES) as file:
             file.write(samples_file(episodes))
         print(f"{len(episodes.rewards)} steps: {folder / SAMPLES}")
+
+
+def prepare(config: TRPOJobConfig, num_envs: int) -> tuple[VectorEnv, LoadedController]:
+    """The environments, and the controller that acts in them.
+
+    Raises:
+        UserError: there is no such environment or controller, the controller was made for other observations, or the
+            folder of the results cannot be written.
+    """
+    env = make_control_env(config.environment.gymnasium_id, num_envs, config.environment_options)
+    loaded = load_controller(config.run.load_model_path or config.folder, observation_schema(env))
+    check_place(folder_of(config))
+    return env, loaded
+
+
+def folder_of(config: TRPOJobConfig) -> Path:
+    """Folder of the results: `save_dir`, or that of the controller."""
+    path = config.run.load_model_path or config.folder
+    return config.run.save_dir or (path if path.is_dir() else path.parent)
 
 
 def summary(episodes: Episodes) -> dict[str, float]:

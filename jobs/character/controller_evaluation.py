@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.records.opening import check_place
 from envs.body.mujoco_model import build_humanoid, build_humanoid_xml
 from envs.mujoco.vector_environment import make_vector_env
 from envs.settings import DeepMimicSettings
@@ -45,17 +46,11 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
     """The task `evaluate`: evaluates a trained controller.
 
     Raises:
-        UserError: there is no such controller, it was made for other observations, an option would change the rules of
-            the evaluation, or `--check` is used with other numbers than its own.
+        UserError: for the reasons of `prepare_evaluation`.
         SystemExit: 1, with `--check`, if a target is missed.
     """
-    run, motion = config.run, config.character.motion
-    if run.check and motion[0] != CHECKED_MOTION:
-        raise UserError(f"check: targets exist for {CHECKED_MOTION}, not for {motion[0]}")
-    loaded = load(config)
-    task, clips = task_of(config, loaded)
-    if run.check:
-        require_checked_numbers(config.evaluation, task)
+    run = config.run
+    loaded, task, clips = prepare_evaluation(config)
     print(f"{loaded.path}, {', '.join(clips)}")
     policies = {"trained": controller_policy(loaded.controller)}
     evaluation = show_evaluation(config, task, policies, run.save_dir, clips)
@@ -66,6 +61,25 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
         print(f"missed: {'; '.join(missed)}" if missed else "all targets met")
         if missed:
             raise SystemExit(1)
+
+
+def prepare_evaluation(config: DeepMimicConfig) -> tuple[LoadedController, DeepMimicSettings, tuple[str, ...]]:
+    """The controller to evaluate, the task in which it is evaluated, and the clips.
+
+    Raises:
+        UserError: there is no such controller, it was made for other observations, an option would change the rules of
+            the evaluation, `--check` is used with other numbers than its own, or the results cannot be written.
+    """
+    run, motion = config.run, config.character.motion
+    if run.check and motion[0] != CHECKED_MOTION:
+        raise UserError(f"check: targets exist for {CHECKED_MOTION}, not for {motion[0]}")
+    if run.save_dir is not None:
+        check_place(run.save_dir)
+    loaded = load(config)
+    task, clips = task_of(config, loaded)
+    if run.check:
+        require_checked_numbers(config.evaluation, task)
+    return loaded, task, clips
 
 
 def require_checked_numbers(options: ControlEvaluationSettings, task: DeepMimicSettings) -> None:

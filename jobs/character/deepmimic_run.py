@@ -17,7 +17,7 @@ from cluster.records.run import cluster_of
 from cluster.records.run_directory import RunDirectory
 from cluster.settings import RunSettings
 from jobs.character import sft_training, trpo_training, world_model_training
-from jobs.character.controller_evaluation import evaluate_controller, load, show_evaluation, task_of
+from jobs.character.controller_evaluation import evaluate_controller, prepare_evaluation, show_evaluation
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import CloneEvaluationSettings, SFTConfig, SFTRunSettings
@@ -28,7 +28,7 @@ from jobs.configs.world_model import (
     WorldModelProcessSettings,
     WorldModelRunSettings,
 )
-from jobs.report.from_control import write_control_report
+from jobs.report.from_control import read_control_document, write_control_report
 from motions.base.atomic import atomic_write
 from motions.settings import Settings, options_of, spellings_of
 from rewards.evaluation.character import CharacterPolicy, ExpertPolicy, controller_policy
@@ -52,17 +52,22 @@ def plan(config: DeepMimicConfig) -> None:
     """Prints what would be done, and checks everything that can be checked without starting."""
     if config.run.task == "evaluate":
         print(cli.settings_yaml(config))
-        loaded = load(config)
-        print(f"\ncontroller: {loaded.path}, {', '.join(task_of(config, loaded)[1])}")
+        loaded, _, clips = prepare_evaluation(config)
+        print(f"\ncontroller: {loaded.path}, {', '.join(clips)}")
         return
     run = config.run
     assert run.save_dir is not None
+    if run.task == "report":
+        read_control_document(run.save_dir)
+        print(f"report of {run.save_dir}")
+        return
     print(f"save_dir {run.save_dir}: {inspect(run, config=config)}")
     if "clone" in config.trainings:
         sft_training.plan(clone_config(config, run.save_dir))
     if "world_model" in config.trainings:
         print("world model:\n" + world_model_training.describe(world_model_config(config, run.save_dir)))
     if "trpo" in config.trainings:
+        trpo_config(config, run.save_dir)
         batch, envs = config.trpo.steps_per_batch, config.processes.num_envs
         print(f"TRPO: {run.num_steps} steps in batches of {batch}, {envs} envs")
 

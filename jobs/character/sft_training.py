@@ -30,6 +30,7 @@ from rewards.evaluation.character import (
     table_text,
 )
 from rollouts.control.actor_critic import CONTROLLER_FILE, load_controller
+from rollouts.devices import require_device
 from rollouts.imitation.experts import build_expert
 
 EVALUATION = "evaluation.json"
@@ -45,6 +46,7 @@ def run(config: SFTConfig) -> None:
         UserError: what a worker raised; too few resources.
     """
     inspect(config.run, config=config)
+    check_device(config)
     rounds, clips = rounds_of(config), config.character.motion
     # How many records there will be depends on the data; each of them comes with a better estimate.
     num_records = planned_validations(rounds, samples_per_round(config) * (1 - config.cloning.val_split))
@@ -70,6 +72,7 @@ def run(config: SFTConfig) -> None:
 
 def plan(config: SFTConfig) -> None:
     """Opens clips and expert, builds the network, and prints what would be trained."""
+    check_device(config)
     env = make_vector_env(config.task_settings, 1, seed=config.run.seed)
     expert = build_expert(config.demonstrations, env)
     controller = new_clone(config.cloning, env.observation_schema, config.run.seed)
@@ -85,6 +88,13 @@ def plan(config: SFTConfig) -> None:
     print(f"rounds: {rounds} of {samples} samples; network: {parameters} parameters")
     print(f"workers: {config.workers.num_workers} of {config.workers.cpus_per_worker:g} CPUs each")
     env.close()
+
+
+def check_device(config: SFTConfig) -> None:
+    """Raises UserError if the workers will not have the device of the options."""
+    on_ray = config.cluster.runtime == "ray"
+    reserved = {"gpus_per_worker": config.workers.gpus_per_worker} if on_ray else None
+    require_device("cloning_device", config.cloning.cloning_device, reserved)
 
 
 def rounds_of(config: SFTConfig) -> CloneRounds:

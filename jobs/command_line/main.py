@@ -158,7 +158,7 @@ def main(
         return 130
     except BaseException as error:
         if is_mendable(error) and "--debug" not in words:
-            for text in error.lines if isinstance(error, MistakesError) else (str(error),):
+            for text in _texts(error):
                 print(f"error: {' '.join(text.split()) or type(error).__name__}", file=sys.stderr)
             return 2
         if isinstance(error, Exception) and not is_mendable(error):
@@ -351,6 +351,16 @@ def _text_that_may_be_cut() -> Iterator[None]:
     except BrokenPipeError:
         # Python flushes once more when it ends, and would complain there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _texts(error: BaseException) -> Sequence[str]:
+    """What is wrong, mistake by mistake."""
+    if isinstance(error, ValidationError):
+        details = error.errors(include_url=False)
+        places = [".".join(map(str, detail["loc"])) for detail in details]
+        messages = [str(detail["msg"]).removeprefix("Value error, ") for detail in details]
+        return [": ".join(filter(None, pair)) for pair in zip(places, messages, strict=True)]
+    return error.lines if isinstance(error, MistakesError) else (str(error),)
 
 
 def _help_topic(words: Sequence[str]) -> str | None:

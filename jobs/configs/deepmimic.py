@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cluster.settings import ConnectionSettings, WorkerSettings
-from jobs.configs.trpo import ControlRunSettings, SamplingProcessSettings
+from jobs.configs.trpo import ControlRunSettings, SamplingProcessSettings, require_driver_alone
 from jobs.configs.world_model import ImaginedCharacterSettings
 from learners.cloning.settings import CloningSettings
 from learners.trpo.settings import TRPOSettings
@@ -159,6 +159,7 @@ class DeepMimicConfig(CloneTaskSettings):
             raise UserError(f"save_dir is required for task {self.run.task}")
         if self.run.check and self.run.task != "evaluate":
             raise UserError("check belongs to --task evaluate")
+        require_driver_alone(self.cluster, self.processes)
         if not self.run.trpo and self.run.learner != "trpo":
             raise UserError(f"no_trpo stops after the cloning, but learner is {self.run.learner}, which has none")
         return self

@@ -23,14 +23,14 @@ class GenerationSettings(ExportSettings):
     text_file: Path | None = Field(default=None, validation_alias=AliasChoices("text_file", "input_text"))
     """File of prompts: .txt (one a line), .jsonl with segments, or a composite .npy of MDM-GRPO."""
 
-    num_samples: int | None = Field(default=None, ge=1)
+    num_samples: int | None = Field(default=None, ge=1, le=10_000)
     """Motions per prompt, by default 1. Together with `num_repetitions` it means the number of prompts, as in MDM's
     commands: the first prompts that are given, or as many held-out captions of the data."""
 
-    num_repetitions: int | None = Field(default=None, ge=1)
+    num_repetitions: int | None = Field(default=None, ge=1, le=10_000)
     """Motions per prompt, under the name that MDM uses."""
 
-    seconds: float = Field(default=6.0, gt=0, validation_alias=AliasChoices("seconds", "motion_length"))
+    seconds: float = Field(default=6.0, gt=0, le=600, validation_alias=AliasChoices("seconds", "motion_length"))
     """Length in seconds of the motions for `text` and for prompts of a .txt file without a length."""
 
     split_text: bool = False

@@ -22,7 +22,7 @@ from rollouts.settings import (
 class PromptSettings(Settings):
     """Prompts of the training."""
 
-    batch_size: int = Field(default=8, ge=1, validation_alias=AliasChoices("batch_size", "prompts_per_step"))
+    batch_size: int = Field(default=8, ge=1, le=10_000, validation_alias=AliasChoices("batch_size", "prompts_per_step"))
     """Number of prompts per step; each is sampled `group_size` times."""
 
     prompts_path: Path | None = Field(default=None, validation_alias=AliasChoices("prompts_path", "prompt_file"))
@@ -41,7 +41,7 @@ class PromptSettings(Settings):
     composite_fraction: float = Field(default=0.5, ge=0, le=1)
     """Fraction of composite prompts among those made from the data (prompts of `prompts_path` are used unchanged)."""
 
-    num_prompts: int = Field(default=256, ge=1)
+    num_prompts: int = Field(default=256, ge=1, le=100_000)
     """Number of prompts drawn from the data; of a file, at most this many are used."""
 
     leave_out_clips: tuple[str, ...] = ()
@@ -68,10 +68,10 @@ class EvaluationSettings(Settings):
     """Prompts of the evaluation; by default held-out captions of the data. FID is measured only if the data has
     held-out motions of the policy's skeleton."""
 
-    num_eval_prompts: int = Field(default=16, ge=1)
+    num_eval_prompts: int = Field(default=16, ge=1, le=10_000)
     """Largest number of prompts of an evaluation."""
 
-    num_eval_samples: int = Field(default=4, ge=1)
+    num_eval_samples: int = Field(default=4, ge=1, le=10_000)
     """Motions per prompt in an evaluation, by the deterministic sampler."""
 
     eval_seed: int = Field(default=1000, ge=0, lt=2**63)

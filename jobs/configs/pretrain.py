@@ -21,7 +21,7 @@ class NetworkSettings(Settings):
     arch: str = "trans_enc"
     """Architecture of the denoiser: `trans_enc`, or `package.module:Class`."""
 
-    layers: int = Field(default=8, ge=1)
+    layers: int = Field(default=8, ge=1, le=1000)
     """Number of transformer layers."""
 
     latent_dim: int = Field(default=512, ge=8)
@@ -39,14 +39,14 @@ class NetworkSettings(Settings):
     mask_frames: bool = True
     """Exclude padding frames from attention. Models published by MDM before 2024 do not."""
 
-    pos_embed_max_len: int = Field(default=5000, ge=2)
+    pos_embed_max_len: int = Field(default=5000, ge=2, le=1_000_000)
     """Rows of the positional table, which is saved with the model: must exceed the number of frames of any motion and
     the number of diffusion steps."""
 
     noise_schedule: Literal["cosine", "linear"] = "cosine"
     """Noise schedule of the diffusion: Nichol and Dhariwal's cosine, or linear."""
 
-    diffusion_steps: int = Field(default=50, ge=2)
+    diffusion_steps: int = Field(default=50, ge=2, le=100_000)
     """Number of diffusion steps."""
 
     @field_validator("arch")
@@ -81,7 +81,7 @@ class SampleSettings(Settings):
 
     affects: ClassVar[Affects] = "evaluation"
 
-    num_samples: int = Field(default=3, ge=0)
+    num_samples: int = Field(default=3, ge=0, le=1000)
     """Number of held-out captions for which a motion is generated and drawn after the training."""
 
     guidance_scale: float = Field(

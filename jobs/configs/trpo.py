@@ -120,10 +120,12 @@ class EpisodeEvaluationSettings(Settings):
 class ActorCriticSettings(Settings):
     """Shape of a new controller; not used with `load_sft_pretrain`."""
 
-    hidden_size: int = Field(default=128, ge=1, validation_alias=AliasChoices("hidden_size", "policy_hidden_size"))
+    hidden_size: int = Field(
+        default=128, ge=1, le=4096, validation_alias=AliasChoices("hidden_size", "policy_hidden_size")
+    )
     """Width of the hidden layers of policy and critic."""
 
-    num_layers: int = Field(default=2, ge=1)
+    num_layers: int = Field(default=2, ge=1, le=16)
     """Number of hidden layers of policy and critic."""
 
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
@@ -222,6 +224,14 @@ class SamplingProcessSettings(RunnerSettings):
         return super().needed_cpus + self.num_learners * self.cpus_per_learner
 
 
+def require_driver_alone(cluster: ConnectionSettings, processes: RunnerSettings) -> None:
+    """Raises UserError for processes beside the driver where there is no cluster that could start them."""
+    counts = {name: getattr(processes, name, 0) for name in ("num_env_runners", "num_learners")}
+    for name, count in counts.items():
+        if cluster.runtime == "local" and count:
+            raise UserError(f"{name} is {count}, but runtime local has no processes: it must be 0")
+
+
 class TRPOJobConfig(Settings):
     """Training of a controller by TRPO."""
 
@@ -249,8 +259,7 @@ class TRPOJobConfig(Settings):
             raise UserError(f"{', '.join(sorted(given)[:4])}: options of DeepMimic, but env_id is {env_id}")
         if not self.environment.is_own and self.trpo.cloning_weight:
             raise UserError(f"cloning_weight needs an environment with an expert; {env_id} has none")
-        if self.cluster.runtime == "local" and (self.processes.num_env_runners or self.processes.num_learners):
-            raise UserError("runtime local has no processes: num_env_runners and num_learners must be 0")
+        require_driver_alone(self.cluster, self.processes)
         require_one_shape(self.network, self.run.load_sft_pretrain)
         if self.run.task == "train" and self.run.load_model_path is not None:
             raise UserError("load_model_path is what evaluate plays; a training starts from load_sft_pretrain")

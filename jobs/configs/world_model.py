@@ -14,6 +14,7 @@ from jobs.configs.trpo import (
     ControlRunSettings,
     RunnerSettings,
     TRPORunSettings,
+    require_driver_alone,
     require_one_shape,
 )
 from learners.world_model.settings import WorldModelSettings
@@ -92,8 +93,7 @@ class WorldModelJobConfig(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.cluster.runtime == "local" and self.processes.num_env_runners:
-            raise UserError("runtime local has no processes: num_env_runners must be 0")
+        require_driver_alone(self.cluster, self.processes)
         require_one_shape(self.network, self.run.load_sft_pretrain)
         steps = self.processes.steps_each(self.world_model.rollout_steps)
         if self.world_model.model_window > steps:

@@ -42,6 +42,7 @@ from rewards.physics.calibration import calibrate, read_constants, write_constan
 from rewards.scorers import build_limiting_scorers, build_scorers, described_rewards, rewards_of
 from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
+from rollouts.devices import require_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion
@@ -52,6 +53,9 @@ WITHOUT_EFFECT = (
     "sampler only on the KL"
 )
 """What is said of options that a loss of final motions does not hear."""
+
+CHECKED_PROMPTS = 512
+"""Prompts drawn from the data that a dry run checks."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,12 @@ def dry_run(config: GRPOConfig) -> None:
         UserError: a file, prompt or option is wrong, or the run directory cannot be used.
         StartError: the cluster, or this machine where there is none, is too small.
     """
-    prepared = prepare(config)
+    prepared = prepare(config, most_drawn=CHECKED_PROMPTS)
     config = prepared.config
     print(cli.settings_yaml(config))
     print(f"\nsave_dir {config.run.save_dir}: {inspect(config.run, config=config)}")
-    print(f"{len(prepared.batches.prompts)} prompts to learn on, {len(prepared.batches.held_out)} to measure with")
+    checked = len(prepared.batches.prompts), len(prepared.batches.held_out)
+    print(f"{checked[0]} prompts to learn on, {checked[1]} to measure with: their texts and lengths are legal")
     for reward in described_rewards(config.rewards):
         gradient = "has a gradient" if reward["differentiable"] else "has no gradient"
         print(f"reward {reward['name']}: weight {reward['weight']:g}, {gradient}; terms {', '.join(reward['terms'])}")
@@ -114,14 +119,18 @@ def dry_run(config: GRPOConfig) -> None:
     plan.check(resources)
 
 
-def prepare(config: GRPOConfig) -> PreparedRun:
+def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     """Loads policy, rewards and prompts, says what was loaded, and lays out roles, workload and algorithm.
+
+    Args:
+        most_drawn: largest number of prompts that are drawn from the data, which takes milliseconds each.
 
     Raises:
         UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
     config = as_begun(config.run, config)
     opening = inspect(config.run, config=config)
+    check_devices(config)
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
@@ -132,7 +141,8 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     if reads_motions(config.grpo):
         require_legal(config.grpo, policy.num_steps)
     encoder = load_policy_text_encoder(config.policy)
-    prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
+    drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
+    prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)
     if (seen := seen_captions(config, policy.skeleton)) is not None:
         print(f"dataset {config.data.dataset}: {seen}")
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
@@ -199,6 +209,17 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     )
 
 
+def with_few_drawn_prompts(config: GRPOConfig, most: int) -> GRPOConfig:
+    """The options with at most so many prompts that are drawn from the data: the first that the run draws."""
+    prompts, evaluation = config.prompts, config.evaluation
+    if prompts.prompts_path is None and prompts.composite_data_path is None:
+        prompts = prompts.model_copy(update={"num_prompts": min(prompts.num_prompts, most)})
+    if evaluation.eval_prompts_path is None:
+        few = min(evaluation.num_eval_prompts, most)
+        evaluation = evaluation.model_copy(update={"num_eval_prompts": few})
+    return config.model_copy(update={"prompts": prompts, "evaluation": evaluation})
+
+
 def _forecast(config: GRPOConfig, policy: DiffusionPolicy, resumed: bool) -> list[str]:
     """Sentences about the run's updates: the course of the learning rate, and what has no effect."""
     options = config.policy
@@ -225,6 +246,22 @@ def physics_constants(config: GRPOConfig, skeleton: Skeleton) -> PhysicsConstant
     words = ", ".join(f"{name} {value:g}" for name, value in asdict(found).items())
     print(f"the physics reward, measured on {config.data.dataset}: {words}")
     return found
+
+
+def check_devices(config: GRPOConfig) -> None:
+    """Checks that the actors will have the devices of the options.
+
+    Raises:
+        UserError: they will not.
+    """
+    cluster = config.cluster
+    places = (
+        ("device", config.sampling.device, ("gpus_per_rollout_actor", "gpus_per_learner")),
+        ("reward_device", config.rewards.reward_device, ("gpus_per_reward_actor",)),
+    )
+    for option, name, reserving in places:
+        on_ray = cluster.runtime == "ray"
+        require_device(option, name, {key: getattr(cluster, key) for key in reserving} if on_ray else None)
 
 
 def after_evaluation(config: GRPOConfig, watch: HackingWatch, step: int) -> bool:

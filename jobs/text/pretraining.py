@@ -16,6 +16,7 @@ from jobs.report import write_training_report
 from jobs.text.generation import write_results
 from jobs.text.training_folder import describe_training
 from learners.supervised.diffusion import SupervisedLearner, supervised_batch
+from motions.base.memory import require_memory, transformer_parameters
 from motions.data.dataset import MotionBatch, MotionDataset, TextMotion, load_dataset, sample_batch
 from motions.data.prompts import Prompt
 from rewards.evaluation.text import generate
@@ -83,6 +84,10 @@ def load_encoder(config: PretrainConfig) -> TextEncoder:
 
 def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> DenoiserNetwork:
     """A new network on the configuration's device; weights are a function of the seed."""
+    width, inner, layers = config.network.latent_dim, config.network.ff_size, config.network.layers
+    require_memory(
+        layers * transformer_parameters(width, inner), f"latent_dim {width}, ff_size {inner}, layers {layers}"
+    )
     args = config.flat() | {"text_dim": text_dim}
     network = denoiser_class(config.network.arch).build(args, num_features, text_dim, config.run.seed)
     return network.to(resolve_device(config.run.device))

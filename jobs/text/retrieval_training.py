@@ -18,6 +18,7 @@ from jobs.text.training_folder import describe_training
 from learners.supervised.retrieval import RetrievalBatch, RetrievalLearner
 from learners.supervised.retrieval_data import RetrievalData
 from motions.base.atomic import atomic_write
+from motions.base.memory import require_memory, transformer_parameters
 from motions.data.dataset import MotionDataset, load_dataset
 from rewards.tmr.checkpoints import save_tmr
 from rewards.tmr.network import TMR, TMRConfig
@@ -89,6 +90,12 @@ def load_checked_encoder(config: RetrievalConfig, dataset: MotionDataset) -> Tex
 def build_tmr(config: RetrievalConfig, dataset: MotionDataset, encoder: TextEncoder) -> TMR:
     """A new TMR on the configuration's device; weights are a function of the seed."""
     options = config.retrieval
+    width, inner, layers = options.tmr_latent_dim, options.tmr_ff_size, options.tmr_layers
+    # Two encoders and a decoder.
+    require_memory(
+        3 * layers * transformer_parameters(width, inner),
+        f"tmr_latent_dim {width}, tmr_ff_size {inner}, tmr_layers {layers}",
+    )
     sizes = TMRConfig(
         num_features=dataset.skeleton.num_features,
         text_dim=encoder.dim,

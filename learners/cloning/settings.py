@@ -29,10 +29,10 @@ class CloningSettings(Settings):
     max_optimizer_steps: int = Field(default=6000, ge=1)
     """Largest number of optimizer steps per round; as the data grow with the rounds, fewer passes are made."""
 
-    hidden_size: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(256,), min_length=1)
+    hidden_size: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(default=(256,), min_length=1)
     """Width of the hidden layers: one number for all `num_layers`, or one per layer."""
 
-    num_layers: int = Field(default=2, ge=1)
+    num_layers: int = Field(default=2, ge=1, le=16)
     """Number of hidden layers of the policy and of the critic."""
 
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"

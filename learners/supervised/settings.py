@@ -123,7 +123,7 @@ class RetrievalSettings(AdamWSettings):
     tmr_ff_size: int = Field(default=1024, ge=1)
     """Width of the feed-forward layers of encoders and decoder."""
 
-    tmr_layers: int = Field(default=6, ge=1)
+    tmr_layers: int = Field(default=6, ge=1, le=1000)
     """Number of layers of each encoder and of the decoder."""
 
     tmr_heads: int = Field(default=4, ge=1)

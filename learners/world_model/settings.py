@@ -37,10 +37,10 @@ class RolloutSettings(Settings):
 class DynamicsSettings(Settings):
     """The model of the dynamics."""
 
-    model_hidden_size: int = Field(default=256, ge=1)
+    model_hidden_size: int = Field(default=256, ge=1, le=4096)
     """Width of the model's hidden layers."""
 
-    model_layers: int = Field(default=2, ge=1)
+    model_layers: int = Field(default=2, ge=1, le=16)
     """Number of the model's hidden layers."""
 
     model_learning_rate: float = Field(default=1e-3, gt=0)
