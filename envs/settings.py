@@ -121,7 +121,8 @@ class ImitationRewardSettings(Settings):
 
     reward_preset: RewardPreset = "upstream"
     """Errors, weights and scales: those of xbpeng/DeepMimic's present code (`upstream`), of its paper (Peng et al.
-    2018), of pybullet's port or of xbpeng/MimicKit."""
+    2018), of pybullet's port or of xbpeng/MimicKit. Of the paper's sums over joints, which do not say so, the root's
+    rotation is a part here, as it is in the authors' code."""
 
     pose_weight: float | None = Field(default=None, ge=0.0)
     """Weight of the joint rotations; the default of this and of the following weights and scales is the preset's."""

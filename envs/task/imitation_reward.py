@@ -84,6 +84,8 @@ REWARD_PRESETS: dict[RewardPreset, RewardRecipe] = {
         end_effector_mean=False,
         com_velocity=True,
     ),
+    # The paper's sums over joints do not say whether the root's rotation is one of them. It is here,
+    # as in the authors' own code (xbpeng/DeepMimic, CalcRewardImitate).
     "paper": RewardRecipe(
         weights=(0.65, 0.1, 0.15, 0.0, 0.0, 0.1),
         scales=(2.0, 0.1, 40.0, 5.0, 1.0, 10.0),

@@ -71,6 +71,7 @@ def breakdown_sections(evaluation: Mapping[str, Any]) -> list[str]:
     blind = blind_terms(evaluation)
     return [
         *_evidence(evaluation.get("evidence", []), evaluation.get("hacking", [])),
+        *_chain(evaluation.get("chain_kl")),
         *_samplers(evaluation.get("samplers", []), evaluation.get("real", {})),
         *_kinds(evaluation.get("kinds", []), blind),
         *_clips(evaluation.get("clips", [])),
@@ -92,6 +93,16 @@ def _evidence(entries: Sequence[Mapping[str, Any]], signs: Sequence[str]) -> lis
         items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
         sections.append(f"<p>What the networks know of this data:</p><ul>{items}</ul>")
     return sections
+
+
+def _chain(values: Sequence[float] | None) -> list[str]:
+    if not values:
+        return []
+    shown = ", ".join(f"{value:.3g}" for value in values)
+    return [
+        f"<p>KL to the base by denoising step, from the noisiest, where every step draws noise: {shown}. Steps that "
+        "are not trained move as well, because they use the same network.</p>"
+    ]
 
 
 def _samplers(entries: Sequence[Mapping[str, Any]], real: Mapping[str, Any]) -> list[str]:

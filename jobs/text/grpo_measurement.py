@@ -29,10 +29,13 @@ from rewards.evaluation.real import RealMotions
 from rewards.evaluation.text import Evaluation, beside_rewards, embed_clips, measure, metre_joints
 from rewards.scorers import reward_terms
 from rewards.tmr.scorer import Embedder
+from rollouts.diffusion.chain_kl import chain_kl
+from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import GroupMotions, PolicyVersion
 from rollouts.settings import Denoising
 
 BASE, TUNED = "base", "tuned"
+CHAIN_PROMPTS, MOST_CHAIN_STEPS = 4, 100
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Measurement:
     """Measures the base and the trained policy of a run on its held-out prompts.
 
     Args:
-        own_steps: denoising steps of the policy as it is trained.
+        policy: on the CPU; its weights are replaced.
         all_steps: denoising steps of its model.
     """
 
@@ -186,14 +189,15 @@ class Measurement:
         instruments: Instruments,
         batches: PromptBatches,
         controller: Controller,
-        own_steps: int,
+        policy: DiffusionPolicy,
         all_steps: int,
     ) -> None:
         self._config = config
         self._instruments = instruments
         self._batches = batches
         self._controller = controller
-        self._own_steps, self._all_steps = own_steps, all_steps
+        self._policy = policy
+        self._own_steps, self._all_steps = policy.num_steps, all_steps
 
     def write(self, base: PolicyVersion, final: PolicyVersion) -> None:
         """Measures and writes `evaluation.json` and `samples/`, and prints the comparison.
@@ -242,12 +246,21 @@ class Measurement:
             "samplers": [row.row(windows) for row in rows],
             "real": {"figures": aims, "kinds": aims_by_kind},
             "evidence": [found.row() for found in tools.evidence],
+            "chain_kl": self._chain_kl(final, base),
             "hacking": HackingWatch(config, tools, self._batches.held_out).signs(),
         }
         write_evaluation(config.run.save_dir, before, after, changes, tools.skeleton, words, further)
         for change in changes:
             beside = "" if change.real is None else f"   (real motions {change.real:.4g})"
             print(f"{change.name:<18} {change.before:.4g} -> {change.after:.4g}{beside}")
+
+    def _chain_kl(self, final: PolicyVersion, base: PolicyVersion) -> list[float] | None:
+        """KL to the base by denoising step, on a few prompts; None where the chain is too long for this process."""
+        if not 1 < self._policy.num_steps <= MOST_CHAIN_STEPS:
+            return None
+        requests = self._batches.evaluation(final.number)[:CHAIN_PROMPTS]
+        few = [dataclasses.replace(request, num_samples=1) for request in requests]
+        return chain_kl(self._policy, final, base, few).tolist()
 
     def _rolled_out(self, number: int, version: Output, denoising: Denoising | None = None) -> dict[int, ScoredGroup]:
         groups = self._controller.judge(self._batches.evaluation(number, denoising), version)

@@ -69,6 +69,8 @@ class PreparedRun:
     algorithm: Algorithm
     export: grpo_actors.PolicyExport
     base: PolicyVersion
+    policy: DiffusionPolicy
+    """On the CPU, for exports and measurements."""
     instruments: Instruments
     constants: PhysicsConstants
     """Of the physics reward, for this data."""
@@ -203,6 +205,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
         algorithm=algorithm,
         export=export,
         base=PolicyVersion(0, policy.weights()),
+        policy=policy,
         instruments=instruments,
         constants=constants,
         all_steps=loaded.schedule.num_steps,
@@ -286,7 +289,7 @@ def finish(prepared: PreparedRun, controller: Controller) -> None:
         prepared.instruments,
         prepared.batches,
         controller,
-        own_steps=prepared.workload.denoising_steps,
+        policy=prepared.policy,
         all_steps=prepared.all_steps,
     )
     measurement.write(prepared.base, final)

@@ -217,6 +217,7 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
     assert sum(entry["num_prompts"] for entry in document["clips"]) <= 3
     assert {entry["name"] for entry in document["evidence"]} == {"semantic", "judge_matching", "second_judge"}
     assert next(row for row in document["rows"] if row["name"] == "jerk_mps3")["real"] > 0
+    assert len(document["chain_kl"]) == 3 and all(kl > 0 for kl in document["chain_kl"])
     for name, values in evaluation.terms.items():
         assert values.mean() == pytest.approx(recorded[name], abs=1e-4), name
 
