@@ -26,7 +26,7 @@ from jobs.text.grpo_prompts import (
     training_prompts,
     training_source,
 )
-from learners.grpo.motion_loss import reads_motions, require_legal
+from learners.grpo.motion_loss import reads_motions
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
 from motions.skeleton.skeletons import Skeleton
@@ -118,8 +118,6 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     for denoising in (config.sampling.evaluation, config.sampling.rollout):
         if denoising is not None:
             policy.denoising(denoising)  # of steps that the model has
-    if reads_motions(config.grpo):
-        require_legal(config.grpo, policy.num_steps)
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
