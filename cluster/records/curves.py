@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PANEL_INCHES = (6.0, 3.0)
 DPI = 120
 INK, GRID, CURVE, RAW = "#222222", "#e4e4e4", "#0b7a75", "#b9dcda"
-SERIES = (CURVE, "#c2410c", "#4338ca", "#a16207")
+SERIES = (CURVE, "#c2410c", "#4338ca", "#a16207", "#a23e8c", "#4c8fbd", "#4d7c0f", "#57534e")
 """Colours of several runs in one panel."""
 
 
@@ -54,10 +54,10 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def draw_comparison(path: Path, title: str, runs: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    """Writes a PNG with the curves of up to four runs in one panel; `runs` maps a label to its (step, value) points.
+    """Writes a PNG with the curves of up to eight runs in one panel; `runs` maps a label to its (step, value) points.
 
     Raises:
-        ValueError: no runs or more than four, or a run without a point.
+        ValueError: no runs or more than eight, or a run without a point.
     """
     series = {label: np.asarray(points, dtype=np.float64) for label, points in runs.items()}
     if not 1 <= len(series) <= len(SERIES) or not all(len(points) for points in series.values()):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.configs.grpo import GRPOConfig
-from learners.grpo.motion_loss import reads_motions
+from learners.grpo.motion_loss import reads_motions, require_legal
 from motions.base.errors import UserError
 from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt, load_prompts
@@ -108,8 +108,8 @@ class PromptBatches:
 
     Raises:
         PromptTooLongError: a prompt is over the text encoder's limit.
-        UserError: the SDE window does not fit into the denoising steps, or rollouts have denoising steps of their own
-            although the policy loss trains those of the policy.
+        UserError: the SDE window does not fit into the denoising steps, an option is out of the policy loss's range, or
+            rollouts have denoising steps of their own although the policy loss trains those of the policy.
     """
 
     def __init__(
@@ -128,6 +128,7 @@ class PromptBatches:
         self._conditions, self._held_out_conditions = encode(prompts), encode(held_out)
         self._reads_motions = reads_motions(config.grpo)
         if self._reads_motions:
+            require_legal(config.grpo, num_denoising_steps)
             return
         if config.sampling.rollout is not None:
             raise UserError(

@@ -30,7 +30,7 @@ from jobs.text.grpo_prompts import (
     training_source,
 )
 from learners.grpo.forecast import Trained, forecast
-from learners.grpo.motion_loss import reads_motions, require_legal
+from learners.grpo.motion_loss import reads_motions
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
 from motions.settings import BUILTIN
@@ -140,8 +140,6 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     for denoising in (config.sampling.evaluation, config.sampling.rollout):
         if denoising is not None:
             policy.denoising(denoising)  # of steps that the model has
-    if reads_motions(config.grpo):
-        require_legal(config.grpo, policy.num_steps)
     encoder = load_policy_text_encoder(config.policy)
     drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
     prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)

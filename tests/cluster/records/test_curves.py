@@ -33,8 +33,8 @@ def test_every_curve_has_a_panel(tmp_path: Path) -> None:
 def test_runs_are_compared_in_one_panel(tmp_path: Path) -> None:
     runs = {f"run {number}": [(step, step * (number + 1.0)) for step in range(50)] for number in range(3)}
     draw_comparison(tmp_path / "runs.png", "Return", runs)
-    assert min(colours(tmp_path / "runs.png", SERIES[:3])) > 100 and colours(tmp_path / "runs.png", SERIES[3:]) == [0]
-    with pytest.raises(ValueError, match="expected 1 to 4 runs"):
+    assert min(colours(tmp_path / "runs.png", SERIES[:3])) > 100 and not any(colours(tmp_path / "runs.png", SERIES[3:]))
+    with pytest.raises(ValueError, match="expected 1 to 8 runs"):
         draw_comparison(tmp_path / "runs.png", "Return", {})
 
 
