@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from motions.base.errors import UserError
-from motions.base.foreign_files import foreign_kind, read_array, read_text
-from motions.base.safe_files import read_array_file
+from motions.base.foreign_files import foreign_kind, read_text
+from motions.base.safe_files import read_array_file, read_npy
 from motions.bvh.caption_table import CaptionedStretch
 from motions.bvh.importer import read_recordings
 from motions.bvh.plausibility import Check
@@ -138,7 +138,7 @@ class MotionReader:
 
     def read_npy(self, path: Path) -> Iterator[Motion]:
         """The motion of an array of features or joints, with the captions of the dataset that it lies in."""
-        array = read_array(path)
+        array = read_npy(path)
         skeleton = _skeleton_of(array.shape)
         if skeleton is None or array.dtype.kind != "f":
             raise UserError(

@@ -32,9 +32,15 @@ def given(policy_is_old: bool = False, advantages: tuple[float, ...] = (1.5, -0.
     motions = np.tile(rng.standard_normal((NUM_SAMPLES, FRAMES, WIDTH)), (DRAWS, 1, 1))
     old, reference, moved = (motions + 0.3 * rng.standard_normal(motions.shape) for _ in range(3))
     policy = old if policy_is_old else 0.7 * old + 0.3 * moved
-    parts = [torch.from_numpy(part) for part in (policy, old, reference, motions)]
-    mask = torch.from_numpy(np.arange(FRAMES) < LENGTHS[:, None])
-    return MotionInputs(*parts, torch.tensor(advantages * DRAWS).double(), NUM_SAMPLES, mask)
+    return MotionInputs(
+        policy=torch.from_numpy(policy),
+        old=torch.from_numpy(old),
+        reference=torch.from_numpy(reference),
+        motions=torch.from_numpy(motions),
+        advantages=torch.tensor(advantages * DRAWS).double(),
+        num_samples=NUM_SAMPLES,
+        mask=torch.from_numpy(np.arange(FRAMES) < LENGTHS[:, None]),
+    )
 
 
 def errors(predicted: Tensor, inputs: MotionInputs, power: int = 2) -> np.ndarray:
@@ -117,6 +123,7 @@ def test_nft_has_the_gradient_of_errors_with_fixed_normalisation() -> None:
     plus, minus = inputs.policy, 2 * inputs.old - inputs.policy
     divisors = [torch.from_numpy(errors(part, inputs, 1)) for part in (plus, minus)]
     share = 0.5 + inputs.advantages / 6
+    assert inputs.mask is not None
     valid = inputs.mask[:, :, None] / torch.from_numpy(LENGTHS * WIDTH)[:, None, None]
     pull = share / divisors[0] * 2
     push = (1 - share) / divisors[1] * 2
