@@ -10,8 +10,9 @@ captions of the data.
 
 Files in `--save_dir`: `results.npz` (motion [M, J, 3, T], text, lengths, num_samples, num_repetitions, in the order and
 layout of MDM's results.npy, but without pickle), `results.txt`, `results_len.txt`, and for each motion
-`sampleSS_repRR.npy` (joints [T, J, 3] in metres), `sampleSS_repRR_features.npy` ([T, D], physical) and
-`sampleSS_repRR.gif`; `index.html` plays all of them and needs no network.
+`sampleSS_repRR.npy` (joints [T, J, 3] in metres) and `sampleSS_repRR_features.npy` ([T, D], physical). By default
+there is a `sampleSS_repRR.gif` of each, and `index.html` plays all of them and needs no network; `--formats` chooses
+these and video, BVH, GLB and approximate SMPL parameters (npz).
 
 The same policy, prompts and seed give the same bits.
 """

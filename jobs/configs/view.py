@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
+from motions.bvh.settings import BvhFileSettings
 from motions.files.settings import ExportSettings
+from motions.settings import redeclared
+
+
+class ViewFileSettings(BvhFileSettings):
+    """What files mean that do not say it clearly; all but the frame rate is about BVH."""
+
+    fps: float | None = redeclared(BvhFileSettings, "fps")
+    """Frames per second of the files, instead of what they say or what is usual for their kind."""
 
 
 class ViewConfig(ExportSettings):
@@ -21,20 +30,10 @@ class ViewConfig(ExportSettings):
     save_dir: Path | None = None
     """Folder of the files, in which none of them may exist. By default a new one, `outputs/view/NAME`, `NAME-2`, ..."""
 
-    fps: float | None = Field(default=None, ge=1, le=1000)
-    """Frames per second of the motions, instead of what their files say or what is usual for their kind."""
-
-    up_axis: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
-    """Axis that points up in BVH files; `auto` decides file by file."""
-
-    rotation_unit: Literal["auto", "degrees", "radians"] = "auto"
-    """Unit of the rotations in BVH files; `auto`: degrees, with a note where they look like radians."""
-
-    scale: float | None = Field(default=None, gt=0)
-    """Metres per unit of BVH files; by default it follows from the length of the legs."""
-
     max_motions: int = Field(default=100, ge=1)
     """Largest number of motions that one folder gives, the first ones by name."""
 
     open: bool = True
     """Open the page in a browser, where there is a display."""
+
+    files: ViewFileSettings = ViewFileSettings()

@@ -12,7 +12,6 @@ from pathlib import Path
 from jobs.configs.view import ViewConfig
 from jobs.report.gallery import GalleryRow, render_gallery
 from motions.base.errors import UserError
-from motions.bvh.settings import BvhSettings
 from motions.files.motion import Motion, file_name
 from motions.files.reading import MotionReader
 from motions.files.writing import PAGE, check_free, planned_files, smpl_note, unique_names, write_motions
@@ -53,8 +52,7 @@ def prepare(config: ViewConfig) -> tuple[list[Motion], Path]:
     Raises:
         UserError: a file cannot be read, or a file of the same name exists.
     """
-    bvh = BvhSettings(up_axis=config.up_axis, rotation_unit=config.rotation_unit, scale=config.scale)
-    reader = MotionReader(config.fps, bvh, config.max_motions)
+    reader = MotionReader(config.files, config.max_motions)
     motions: list[Motion] = []
     for path in config.inputs:
         found = reader.read(path)

@@ -11,8 +11,8 @@ from motions.settings import Settings
 ShortClips = Literal["refuse", "pad", "join"]
 
 
-class BvhSettings(Settings):
-    """Options for the conversion of BVH files to motions."""
+class BvhFileSettings(Settings):
+    """What BVH files mean that do not say it clearly."""
 
     mapping: Path | None = None
     """YAML or JSON file that maps joints of HumanML3D to joints of the BVH files, one a line, as in `left_hip:
@@ -37,6 +37,10 @@ class BvhSettings(Settings):
 
     negate_x: bool = False
     """Negate the x coordinates of the files, which mirrors them in space: for files with left-handed axes."""
+
+
+class BvhSettings(BvhFileSettings):
+    """Options for the conversion of BVH files to motions."""
 
     accept: tuple[Check, ...] = ()
     """Checks of the result that warn instead of refusing a file, once you have looked at it: the word in square

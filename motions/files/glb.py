@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pygltflib as gltf
 
-from motions.drawing import Colour
+from motions.drawing import INK, LEFT, RIGHT, Colour
 from motions.files.body import Part, body_parts
 from motions.files.motion import Motion
 from motions.files.rigging import Rig, Take, make_rig
 
 _KINDS = {1: gltf.SCALAR, 3: gltf.VEC3, 4: gltf.VEC4, 16: gltf.MAT4}
 _NUMBERS = {np.dtype("<f4"): gltf.FLOAT, np.dtype("<u2"): gltf.UNSIGNED_SHORT, np.dtype("u1"): gltf.UNSIGNED_BYTE}
+
+_NAMES = {INK: "trunk", LEFT: "left", RIGHT: "right"}
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ def _material(colour: Colour) -> gltf.Material:
     # Colours of a material are linear, those of pictures are not.
     linear = [((value / 255) ** 2.2) for value in colour]
     surface = gltf.PbrMetallicRoughness(baseColorFactor=[*linear, 1.0], metallicFactor=0.0, roughnessFactor=0.8)
-    return gltf.Material(pbrMetallicRoughness=surface)
+    return gltf.Material(name=_NAMES[colour], pbrMetallicRoughness=surface)
 
 
 def _inverse_bind_matrices(rig: Rig) -> np.ndarray:

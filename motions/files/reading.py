@@ -25,7 +25,7 @@ from motions.base.safe_files import read_array_file, read_npy
 from motions.bvh.caption_table import CaptionedStretch
 from motions.bvh.importer import read_recordings
 from motions.bvh.plausibility import Check
-from motions.bvh.settings import BvhSettings
+from motions.bvh.settings import BvhFileSettings, BvhSettings
 from motions.data.prompts import load_prompts
 from motions.files.motion import Motion, file_name
 from motions.files.smpl import read_smpl
@@ -46,10 +46,8 @@ _STATISTICS = ("Mean.npy", "Std.npy")
 class MotionReader:
     """Reads files and folders, one after the other."""
 
-    fps: float | None = None
-    """Frames per second of the files, instead of what they say or what their kind has."""
-    bvh: BvhSettings = field(default_factory=BvhSettings)
-    """How BVH files are read; what an import would refuse by its figures is a note here."""
+    files: BvhFileSettings = field(default_factory=BvhFileSettings)
+    """How BVH files are read, and the frames per second of all files, instead of what they say or their kind has."""
     max_motions: int = 1000
     """Largest number of motions from one folder."""
     notes: list[str] = field(default_factory=list)
@@ -117,13 +115,13 @@ class MotionReader:
             raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
         if not motions:
             raise UserError(f"{path} holds no motion")
-        if self.fps is None or path.suffix.lower() == ".bvh":
+        if self.files.fps is None or path.suffix.lower() == ".bvh":
             return motions
-        return [replace(motion, fps=self.fps) for motion in motions]
+        return [replace(motion, fps=self.files.fps) for motion in motions]
 
     def read_bvh(self, path: Path) -> Iterator[Motion]:
         """The motion of a BVH file; for what an import would refuse by its figures there is a note."""
-        settings = self.bvh.model_copy(update={"accept": get_args(Check), "short_clips": "pad", "fps": self.fps})
+        settings = BvhSettings(**self.files.model_dump(), accept=get_args(Check), short_clips="pad")
         whole = CaptionedStretch(path.name, None, None, (path.stem,), 0, (False,))
         with tempfile.TemporaryDirectory() as spool:
             found = read_recordings(path.parent, [(path.name, [whole])], settings, Path(spool))
@@ -203,7 +201,7 @@ class MotionReader:
     def read_txt(self, path: Path) -> Iterator[Motion]:
         """One cycle of a clip of the humanoid."""
         clip = read_clip(path)
-        fps = self.fps or _CLIP_FPS
+        fps = self.files.fps or _CLIP_FPS
         times = torch.arange(int(clip.duration * fps + 1e-6) + 1, dtype=torch.float64) / fps
         # The last frame of a clip that repeats is the first of the next cycle.
         times = times[times < clip.duration] if clip.cyclic else times

@@ -88,7 +88,7 @@ def test_a_browser_is_opened_where_there_is_a_display(
     ("words", "message"),
     [
         (("joints.npy", "--formats", "fbx"), "--formats fbx: expected one or more of html, gif, mp4, bvh, glb, npz"),
-        (("joints.npy", "--fps", "0"), "--fps 0: expected number >= 1 and <= 1000"),
+        (("joints.npy", "--fps", "0"), "--fps 0: expected number >= 5 and <= 1000 or none"),
         (("joints.npy", "--fps", "inf"), "--fps inf: expected"),
         (("nowhere.bvh",), "nowhere.bvh: no such file or folder"),
         ((), "--inputs is required"),

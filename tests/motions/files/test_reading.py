@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from motions.base.errors import UserError
-from motions.bvh.settings import BvhSettings
+from motions.bvh.settings import BvhFileSettings
 from motions.data.prompts import Prompt, Segment, save_prompts
 from motions.files.motion import Motion
 from motions.files.reading import MotionReader
@@ -26,11 +27,11 @@ from tests.toys.synthetic_motion import walking_joints
 JOINTS = retarget(load_clip("walk").pose(torch.arange(30, dtype=torch.float64) / 20)).numpy().astype(np.float32)
 
 
-def read(path: Path, **options: object) -> list[Motion]:
-    return MotionReader(**options).read(path)  # pyright: ignore[reportArgumentType]
+def read(path: Path, max_motions: int = 100, **options: Any) -> list[Motion]:
+    return MotionReader(BvhFileSettings.of(**options), max_motions).read(path)
 
 
-def one(path: Path, **options: object) -> Motion:
+def one(path: Path, **options: Any) -> Motion:
     [motion] = read(path, **options)
     return motion
 
@@ -47,8 +48,9 @@ def test_bvh_is_read_as_by_the_import_and_stands_on_the_floor(tmp_path: Path) ->
     np.testing.assert_allclose(motion.joints, expected, atol=2e-4)
     # Said to have 10 frames a second, it lasts twice as long and is resampled.
     assert len(one(path, fps=10.0).joints) == 59 and one(path, fps=10.0).fps == 20.0
-    lying = one(path, bvh=BvhSettings(up_axis="z"))
-    assert np.ptp(lying.joints[0, :, 1]) < 1.0
+    assert np.ptp(one(path, up_axis="z").joints[0, :, 1]) < 1.0
+    np.testing.assert_allclose(one(path, negate_x=True).joints, expected * [-1, 1, 1], atol=2e-4)
+    np.testing.assert_allclose(one(path, scale=0.9).joints, 0.9 * expected, atol=2e-4)
 
 
 def test_what_an_import_would_refuse_by_its_figures_is_shown_with_a_note(tmp_path: Path) -> None:
