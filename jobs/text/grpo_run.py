@@ -125,7 +125,10 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
     policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
-    policy.denoising(config.sampling.evaluation)  # of steps that the model has
+    try:
+        policy.denoising(config.sampling.evaluation)
+    except UserError as error:
+        raise UserError(f"eval_{error}") from error
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
