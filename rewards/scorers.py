@@ -148,13 +148,18 @@ def build_scorers(
 def build_limiting_scorers(
     settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None = None
 ) -> dict[str, LimitsPrompts]:
-    """The scorers that say which prompts they cannot score, built here on the CPU; arguments as of `build_scorers`."""
+    """The scorers that say which prompts they cannot score, built here on the CPU; arguments as of `build_scorers`.
+
+    Those of kinetune that limit nothing are built too, so that what is wrong with their files is raised here.
+    """
     here = settings.model_copy(update={"reward_device": "cpu"})
-    return {
-        name: _build(reward.scorer, here, skeleton, texts)
-        for name, reward in rewards_of(settings).items()
-        if reward.declaration.limits_prompts
-    }
+    found: dict[str, LimitsPrompts] = {}
+    for name, reward in rewards_of(settings).items():
+        if reward.declaration.limits_prompts:
+            found[name] = _build(reward.scorer, here, skeleton, texts)
+        elif name in BUILTIN_REWARDS:
+            _build(reward.scorer, here, skeleton, texts)
+    return found
 
 
 def _build(target: str, settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from cluster.settings import SteppedRunSettings, TrainingRunSettings
 from jobs.configs.data import TrainingDataSettings
 from learners.supervised.settings import SupervisedSettings
+from motions.base.errors import UserError
 from motions.base.named import require_named
 from motions.settings import Affects, Settings, redeclared
 from rollouts.registry import DENOISERS
@@ -99,6 +100,17 @@ class PretrainConfig(Settings):
     text: TextEncoderSettings = TextEncoderSettings()
     supervised: SupervisedSettings = SupervisedSettings()
     samples: SampleSettings = SampleSettings()
+
+    @model_validator(mode="after")
+    def _has_positions(self) -> Self:
+        positions = self.network.pos_embed_max_len
+        for name, needed in (
+            ("max_frames", self.data.max_frames + 1),
+            ("diffusion_steps", self.network.diffusion_steps),
+        ):
+            if positions < needed:
+                raise UserError(f"pos_embed_max_len is {positions}; legal with this {name}: at least {needed}")
+        return self
 
     important: ClassVar[tuple[str, ...]] = (
         *("save_dir", "dataset", "num_steps", "batch_size", "learning_rate", "layers", "latent_dim"),

@@ -137,9 +137,12 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
     policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
-    for denoising in (config.sampling.evaluation, config.sampling.rollout):
-        if denoising is not None:
-            policy.denoising(denoising)  # of steps that the model has
+    for prefix, denoising in (("eval", config.sampling.evaluation), ("rollout", config.sampling.rollout)):
+        try:
+            if denoising is not None:
+                policy.denoising(denoising)
+        except UserError as error:
+            raise UserError(f"{prefix}_{error}") from error
     encoder = load_policy_text_encoder(config.policy)
     drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
     prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)

@@ -67,6 +67,7 @@ def plan(config: PretrainConfig) -> None:
     clips = TrainingClips(few, dataset)
     encoder.check_texts([*clips.texts, *(prompt.text for prompt in sample_prompts(config, dataset))])
     network = build_network(config, dataset.skeleton.num_features, encoder.dim)
+    DiffusionSchedule(config.network.noise_schedule, config.network.diffusion_steps)
     print(describe_training(config, config.run, dataset, network))
 
 

@@ -254,14 +254,14 @@ def load_judge(
         texts: options of the text encoder, as in `rewards.tmr.scorer.load_embedder`.
 
     Raises:
-        TMRCheckpointError: the files; see `rewards.tmr.checkpoints.load_tmr`.
-        UserError: it was trained on features of another skeleton.
+        UserError: the files (see `rewards.tmr.checkpoints.load_tmr`), or it was trained on features of another
+            skeleton.
     """
     if path == "none":
         return None
     folder = str(BUILTIN_JUDGE_FOLDER) if path == "builtin" else path
-    judge = load_embedder(RewardSettings.of(tmr_checkpoint_path=folder, tmr_text_model=text_model), texts)
     try:
+        judge = load_embedder(RewardSettings.of(tmr_checkpoint_path=folder, tmr_text_model=text_model), texts)
         judge.check_skeleton(skeleton)
     except ValueError as error:
         raise UserError(f"judge_path {path}: {error}") from error

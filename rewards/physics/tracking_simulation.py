@@ -28,7 +28,7 @@ from motions.base.errors import UserError
 from rewards.declared.tracking import TrackingSettings
 from rewards.physics.tracking_bodies import Bodies, BulletBodies, MujocoBodies
 from rewards.physics.tracking_reference import CONTROL_HZ, TrackingReference
-from rollouts.control.actor_critic import ActorCritic, load_controller
+from rollouts.control.actor_critic import ActorCritic, ControllerError, load_controller
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -95,7 +95,10 @@ class TrackingSimulator:
         options: dict[str, object] = {"joints": "ball"}
         schema = None
         if settings.tracking_controller is not None:
-            loaded = load_controller(settings.tracking_controller)
+            try:
+                loaded = load_controller(settings.tracking_controller)
+            except ControllerError as error:
+                raise ControllerError(f"tracking_controller {settings.tracking_controller}: {error}") from error
             self._controller, schema = loaded.controller, loaded.schema
             options = _interface(settings.tracking_controller, schema)
             # It balances by itself, in the physics that it was trained in; the defaults are for open-loop targets.

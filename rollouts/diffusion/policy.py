@@ -145,6 +145,8 @@ class DiffusionPolicy:
         self._denoising = denoising
         self._sampler = make_sampler(denoising)
         steps = denoising.sampling_steps
+        if steps is not None and steps > schedule.num_steps:
+            raise UserError(f"sampling_steps is {steps}; the policy was trained with {schedule.num_steps}")
         self.schedule = schedule if steps is None else schedule.respaced(steps)
 
     def denoising(self, denoising: Denoising) -> DiffusionPolicy:

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from torch import Tensor
 
+from motions.base.errors import UserError
 from motions.base.named import load_named
 from rollouts.diffusion.transitions import StepCoefficients, Transition, ddim_transition, ddpm_transition
 from rollouts.registry import SAMPLERS
@@ -77,6 +78,9 @@ def make_sampler(denoising: Denoising) -> Sampler:
     """The sampler that the options name.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none of that name, or it is another class.
     """
-    return load_named("sampler", denoising.sampler, SAMPLERS).of(denoising)
+    found = load_named("sampler", denoising.sampler, SAMPLERS)
+    if lacking := [name for name in ("of", "transition", "noiseless") if not hasattr(found, name)]:
+        raise UserError(f"sampler {denoising.sampler} lacks {', '.join(lacking)} (see rollouts.diffusion.samplers)")
+    return found.of(denoising)

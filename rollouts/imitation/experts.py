@@ -20,7 +20,8 @@ from envs.body.joint_coordinates import COORDINATES
 from envs.body.rotations import rotation_matrices
 from envs.body.tracked import TrackedState
 from envs.settings import BODY_NAMES
-from rollouts.control.actor_critic import ActorCritic, load_controller
+from motions.base.errors import UserError
+from rollouts.control.actor_critic import ActorCritic, ControllerError, load_controller
 from rollouts.imitation.balance_feedback import BalanceGains, balance_offsets, load_gains, root_errors, stance_share
 from rollouts.imitation.demonstrations import Expert
 
@@ -133,7 +134,12 @@ def build_expert(settings: DemonstrationSettings, env: DeepMimicVectorEnv) -> Ex
     if settings.expert == "reference":
         return ReferenceExpert()
     if settings.expert != "balance":
-        return ControllerExpert(load_controller(settings.expert, env.observation_schema).controller)
+        try:
+            return ControllerExpert(load_controller(settings.expert, env.observation_schema).controller)
+        except ControllerError as error:
+            raise UserError(
+                f"expert {settings.expert} (legal: balance, reference, or a controller): {error}"
+            ) from error
     experts: list[Expert] = []
     for clip in env.task.reference.clips:
         path = settings.balance_gains or GAINS_FOLDER / f"{clip.name}.json"

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
+from motions.base.errors import UserError
 from motions.base.named import load_named
 from rollouts.messages import TextForm
 from rollouts.registry import DENOISERS
@@ -149,6 +150,9 @@ def denoiser_class(arch: str) -> type[DenoiserNetwork]:
     """The class of an architecture: a name of `rollouts.registry.DENOISERS`, or `package.module:Class`.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none of that name, or it is another class.
     """
-    return load_named("arch", arch, DENOISERS)
+    found = load_named("arch", arch, DENOISERS)
+    if not (isinstance(found, type) and issubclass(found, DenoiserNetwork)):
+        raise UserError(f"arch is {arch!r}; expected a subclass of rollouts.networks.denoiser_network.DenoiserNetwork")
+    return found

@@ -1,0 +1,1 @@
+"""Mistakes on command lines and in files: a table over all jobs."""
