@@ -128,7 +128,8 @@ def _samplers(entries: Sequence[Mapping[str, Any]], real: Mapping[str, Any]) -> 
         rows.append(f"<tr><td>real held-out motions</td>{cells(real['figures'], real['kinds'])}</tr>")
     heads = ["Policy and sampler", *(SAMPLER_COLUMNS[name] for name in shown), *(f"Total, {kind}" for kind in kinds)]
     return [
-        "<h2>By sampler</h2>\n<p>The same prompts and noise. A policy may be better than its base with the sampler of "
+        "<h2>By sampler</h2>\n<p>The same prompts and noise, the first two motions of each prompt (with fewer motions "
+        "the FID is higher). A policy may be better than its base with the sampler of "
         "the training, and worse than the base with the base's own.</p>",
         f'<div class="card table">{table(heads, rows)}</div>',
     ]

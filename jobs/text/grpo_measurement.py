@@ -35,6 +35,8 @@ from rollouts.messages import GroupMotions, PolicyVersion
 from rollouts.settings import Denoising
 
 BASE, TUNED = "base", "tuned"
+OTHER_SAMPLES = 2
+"""Motions per prompt in the table of samplers: the base's own sampler takes many steps."""
 CHAIN_PROMPTS, MOST_CHAIN_STEPS = 4, 100
 
 
@@ -228,7 +230,12 @@ class Measurement:
         words = sampler_words(own, self._own_steps)
         brief = _brief_words(own, self._own_steps)
         rows = [
-            SamplerRow(policy, brief, "of the evaluation, and of jobs.generate", evaluation)
+            SamplerRow(
+                policy,
+                brief,
+                "of the evaluation, and of jobs.generate",
+                evaluation.first_samples(OTHER_SAMPLES, tools.skeleton),
+            )
             for policy, evaluation in ((BASE, before), (TUNED, after))
         ]
         for policy, note, denoising in other_samplings(config, self._all_steps):
@@ -263,7 +270,8 @@ class Measurement:
         return chain_kl(self._policy, final, base, few).tolist()
 
     def _rolled_out(self, number: int, version: Output, denoising: Denoising | None = None) -> dict[int, ScoredGroup]:
-        groups = self._controller.judge(self._batches.evaluation(number, denoising), version)
+        fewer = None if denoising is None else min(OTHER_SAMPLES, self._config.evaluation.num_eval_samples)
+        groups = self._controller.judge(self._batches.evaluation(number, denoising, fewer), version)
         return {group.request.prompt_index: group for group in groups}
 
     def _measured(self, groups: Mapping[int, ScoredGroup], places: Sequence[int]) -> Evaluation:

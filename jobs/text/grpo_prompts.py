@@ -166,11 +166,14 @@ class PromptBatches:
             for place, index in enumerate(self._chosen(step))
         ]
 
-    def evaluation(self, policy_version: int, denoising: Denoising | None = None) -> list[RolloutRequest]:
+    def evaluation(
+        self, policy_version: int, denoising: Denoising | None = None, num_samples: int | None = None
+    ) -> list[RolloutRequest]:
         """The groups of every evaluation: the same prompts and noise each time.
 
         Args:
             denoising: another way to denoise than that of evaluations.
+            num_samples: another number of motions per prompt.
         """
         settings = self._config.evaluation
         denoising = denoising or self._config.sampling.evaluation
@@ -178,7 +181,7 @@ class PromptBatches:
         return evaluation_requests(
             self.held_out,
             self._held_out_conditions,
-            settings.num_eval_samples,
+            num_samples or settings.num_eval_samples,
             settings.eval_seed,
             policy_version,
             stochastic_steps=ancestral_positions(steps) if denoising.eta else (),

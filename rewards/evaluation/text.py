@@ -16,7 +16,7 @@ Legend: P prompts, S samples per prompt, T frames, J joints, d judge's latent wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -84,6 +84,23 @@ class Evaluation:
             self.diversity_m[rows],
             embeddings,
         )
+
+    def first_samples(self, count: int, skeleton: Skeleton) -> Evaluation:
+        """The evaluation of the first samples of every prompt; all of them where there are no more."""
+        if count >= self.terms["total"].shape[1]:
+            return self
+        groups = tuple(
+            replace(group, features=group.features[:count], lengths=group.lengths[:count]) for group in self.groups
+        )
+        embeddings = self.segment_embeddings
+        if embeddings is not None:
+            parts = [(len(group.lengths), len(group.prompt.segments)) for group in self.groups]
+            ends = np.cumsum([samples * segments for samples, segments in parts])[:-1]
+            rows = zip(np.split(embeddings, ends), parts, strict=True)
+            embeddings = np.concatenate([own[: count * segments] for own, (_, segments) in rows])
+        diversity = np.array([group_diversity_m(metre_joints(group, skeleton), group.lengths) for group in groups])
+        terms = {name: values[:, :count] for name, values in self.terms.items()}
+        return Evaluation(self.prompts, groups, terms, diversity, embeddings)
 
 
 def evaluate_policy(

@@ -121,6 +121,16 @@ def test_a_part_of_an_evaluation_has_its_own_embeddings() -> None:
     assert figures(part)["total"] == pytest.approx(0.5)
 
 
+def test_the_first_samples_of_every_prompt_are_an_evaluation_of_their_own() -> None:
+    whole = evaluation(0.0)
+    first = whole.first_samples(2, HUMANML3D)
+    assert whole.first_samples(3, HUMANML3D) is whole
+    np.testing.assert_array_equal(first.terms["total"], whole.terms["total"][:, :2])
+    assert [group.features.shape[0] for group in first.groups] == [2, 2] and first.diversity_m.shape == (2,)
+    assert whole.segment_embeddings is not None and first.segment_embeddings is not None
+    np.testing.assert_array_equal(first.segment_embeddings, whole.segment_embeddings[[0, 1, 3, 4, 5, 6]])
+
+
 def test_places_that_lost_a_group_on_one_side_are_left_out() -> None:
     assert shared_places({3: "c", 0: "a", 1: "b"}, {0: "a", 3: "c", 2: "d"}) == [0, 3]
     with pytest.raises(ValueError, match="no held-out prompt has rewards both before and after: 1 groups"):
