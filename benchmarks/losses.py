@@ -54,10 +54,10 @@ NUM_POINTS = 6
 
 MOTION: dict[str, object] = {
     **{"sampling_steps": 10, "learning_rate": 1e-3, "kl_penalty": 0.0, "group_size": 16, "advantage_clip": 3.0},
-    **{"noise_draws": 4, "trained_levels": 1, "share_noise": False},
+    **{"noise_draws": 4, "trained_levels": 1, "share_noise": True},
 }
 """Options of losses of final motions: rollouts of ten deterministic steps, of whose noise levels the noisiest is
-trained."""
+trained, with noise that a group shares, so that an update is cheap."""
 TWO_EPOCHS: dict[str, object] = {"num_epochs": 2, "groups_per_optimizer_step": 8}
 ALL_LEVELS: dict[str, object] = {"trained_levels": 0, "noise_draws": 5}
 
@@ -67,21 +67,23 @@ VARIANTS: dict[str, dict[str, object]] = {
     "dppo": {**TWO_EPOCHS, "policy_loss": "dppo"},
     "nft": {**MOTION, "policy_loss": "nft"},
     "awm": {**MOTION, "policy_loss": "awm"},
-    "dgpo": {**MOTION, "policy_loss": "dgpo", "share_noise": True},
+    "dgpo": {**MOTION, "policy_loss": "dgpo"},
 }
 """How each variant differs from preset `demo`. `dppo` is Flow-DPPO's mask, which acts in updates of several optimizer
 steps: `grpo_4_steps` has as many."""
 
 LEVELS: dict[str, dict[str, object]] = {
     "awm_noisiest": VARIANTS["awm"],
+    "awm_noisiest_own_noise": {**VARIANTS["awm"], "share_noise": False},
+    "awm_noisiest_from_3_steps": {**VARIANTS["awm"], "sampling_steps": 3},
     "awm_all": {**VARIANTS["awm"], **ALL_LEVELS},
     "awm_all_from_50_steps": {**VARIANTS["awm"], **ALL_LEVELS, "rollout_sampling_steps": 50},
     "awm_all_with_penalty": {**VARIANTS["awm"], **ALL_LEVELS, "kl_penalty": 1.0, "kl_weighting": "x0"},
-    "dgpo_all_shared": {**VARIANTS["dgpo"], **ALL_LEVELS},
+    "dgpo_all": {**VARIANTS["dgpo"], **ALL_LEVELS},
     "nft_all": {**VARIANTS["nft"], **ALL_LEVELS},
 }
-"""With `--levels`: all noise levels, and what may help there. Motions of 50 denoising steps, a penalty on leaving the
-base's predictions, pairs on shared noise."""
+"""With `--levels`: the noisiest level with noise of each sample's own and with cheaper rollouts; all noise levels, and
+what may help there: motions of 50 denoising steps, a penalty on leaving the base's predictions, preferences."""
 
 SHOWN = (
     *("total", "judge_matching", "second_judge", "logic_accuracy", "skate", "low_foot_skate"),
