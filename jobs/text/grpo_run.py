@@ -26,7 +26,7 @@ from jobs.text.grpo_prompts import (
     training_prompts,
     training_source,
 )
-from learners.grpo.motion_loss import reads_motions
+from learners.grpo.motion_loss import UNHEARD_OPTIONS, reads_motions
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
 from motions.skeleton.skeletons import Skeleton
@@ -39,13 +39,6 @@ from rollouts.checkpoints.loading import build_policy, load_base, load_policy_te
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion
-
-WITHOUT_EFFECT = (
-    "a loss of final motions. Rollouts draw no noise but their initial one, which is each sample's own; sde_window, "
-    "sde_window_start, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have no effect, eta and "
-    "sampler only on the KL"
-)
-"""What is said of options that a loss of final motions does not hear."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +108,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
     # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
     policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
-    for denoising in (config.sampling.evaluation, config.sampling.rollout):
-        if denoising is not None:
-            policy.denoising(denoising)  # of steps that the model has
+    policy.denoising(config.sampling.evaluation)  # of steps that the model has
     encoder = load_policy_text_encoder(config.policy)
     prompts, held_out = training_prompts(config, policy.skeleton), evaluation_prompts(config, policy.skeleton)
     # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
@@ -137,8 +128,6 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         print(f"judge: {judge.report}")
         if fid_lacks := missing_windows(config, policy.skeleton):
             print(f"FID is not measured: {fid_lacks}")
-    if reads_motions(config.grpo):
-        print(f"policy_loss {config.grpo.policy_loss}: {WITHOUT_EFFECT}")
     composed = config.sampling.composite_denoising == "composed"
     max_frames = None if composed else min(policy.network.max_positions - 1, MAX_FRAMES)
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
@@ -152,6 +141,9 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         scorers,
         functools.partial(grpo_actors.build_learner, config),
     )
+    if reads_motions(config.grpo):
+        policy.denoising(config.sampling.rollout or config.sampling.denoising)  # likewise
+        print(f"policy_loss {config.grpo.policy_loss}: {UNHEARD_OPTIONS}")
     export = grpo_actors.PolicyExport(config, policy, encoder)
     algorithm = Algorithm(
         batches=batches,
