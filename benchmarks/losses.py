@@ -10,10 +10,11 @@ few in this process: rollouts, rewards and update count, evaluations do not. The
 policies are evaluated by the same deterministic sampler of ten steps, on prompts and noise of a seed on which no preset
 was chosen.
 
-What is finished in `--save_dir` is not repeated, and a run that was stopped goes on from its last checkpoint. After
-every run the table is printed, and `losses.json` (with `--levels` `losses_levels.json`) and the curves beside it are
-written anew. Intervals are 95 % bootstrap intervals of the paired change, over prompts with the same text together; of
-several seeds the changes are averaged first.
+What is finished in `--save_dir` is not repeated, and a run that was stopped goes on from its last checkpoint. So calls
+with other variants may run beside each other, and a last one with all of them makes the table. After every run the
+table is printed, and `losses.json` (with `--levels` `losses_levels.json`) and the curves beside it are written anew.
+Intervals are 95 % bootstrap intervals of the paired change, over prompts with the same text together; of several seeds
+the changes are averaged first.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from jobs import grpo
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
 from jobs.text.demonstration import ensure_weights
+from jobs.text.demonstration import finished as finished_run
 from jobs.text.grpo_run import prepare
 from motions.base.atomic import atomic_write
 from motions.base.safe_files import read_array_file
@@ -54,10 +55,10 @@ NUM_POINTS = 6
 
 MOTION: dict[str, object] = {
     **{"sampling_steps": 10, "learning_rate": 1e-3, "kl_penalty": 0.0, "group_size": 16, "advantage_clip": 3.0},
-    **{"noise_draws": 4, "trained_levels": 1, "share_noise": False},
+    **{"noise_draws": 4, "trained_levels": 1, "share_noise": True},
 }
 """Options of losses of final motions: rollouts of ten deterministic steps, of whose noise levels the noisiest is
-trained."""
+trained, with noise that a group shares, so that an update is cheap."""
 TWO_EPOCHS: dict[str, object] = {"num_epochs": 2, "groups_per_optimizer_step": 8}
 ALL_LEVELS: dict[str, object] = {"trained_levels": 0, "noise_draws": 5}
 
@@ -67,21 +68,23 @@ VARIANTS: dict[str, dict[str, object]] = {
     "dppo": {**TWO_EPOCHS, "policy_loss": "dppo"},
     "nft": {**MOTION, "policy_loss": "nft"},
     "awm": {**MOTION, "policy_loss": "awm"},
-    "dgpo": {**MOTION, "policy_loss": "dgpo", "share_noise": True},
+    "dgpo": {**MOTION, "policy_loss": "dgpo"},
 }
 """How each variant differs from preset `demo`. `dppo` is Flow-DPPO's mask, which acts in updates of several optimizer
 steps: `grpo_4_steps` has as many."""
 
 LEVELS: dict[str, dict[str, object]] = {
     "awm_noisiest": VARIANTS["awm"],
+    "awm_noisiest_own_noise": {**VARIANTS["awm"], "share_noise": False},
+    "awm_noisiest_from_3_steps": {**VARIANTS["awm"], "sampling_steps": 3},
     "awm_all": {**VARIANTS["awm"], **ALL_LEVELS},
     "awm_all_from_50_steps": {**VARIANTS["awm"], **ALL_LEVELS, "rollout_sampling_steps": 50},
     "awm_all_with_penalty": {**VARIANTS["awm"], **ALL_LEVELS, "kl_penalty": 1.0, "kl_weighting": "x0"},
-    "dgpo_all_shared": {**VARIANTS["dgpo"], **ALL_LEVELS},
+    "dgpo_all": {**VARIANTS["dgpo"], **ALL_LEVELS},
     "nft_all": {**VARIANTS["nft"], **ALL_LEVELS},
 }
-"""With `--levels`: all noise levels, and what may help there. Motions of 50 denoising steps, a penalty on leaving the
-base's predictions, pairs on shared noise."""
+"""With `--levels`: the noisiest level with noise of each sample's own and with cheaper rollouts; all noise levels, and
+what may help there: motions of 50 denoising steps, a penalty on leaving the base's predictions, preferences."""
 
 SHOWN = (
     *("total", "judge_matching", "second_judge", "logic_accuracy", "skate", "low_foot_skate"),
@@ -93,21 +96,6 @@ KINDS = ("all", "single", "composite")
 Rows = dict[str, dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Job:
-    """A variant with one training seed."""
-
-    variant: str
-    seed: int
-    folder: Path
-    config: GRPOConfig
-
-    @property
-    def finished(self) -> bool:
-        """Whether all that is read of the run is there."""
-        return (self.folder / "evaluation.json").is_file() and (self.folder / "samples" / "after.npz").is_file()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Makes what is missing of all runs, writes JSON and PNG, and returns the exit code."""
     options, own = parse_arguments(arguments)
@@ -115,21 +103,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     variants = LEVELS if options.levels else VARIANTS
     chosen = {name: variants[name] for name in options.only or variants}
     results: dict[str, dict[str, Any]] = {}
-    finished: dict[str, list[Job]] = {name: [] for name in chosen}
-    costs = Costs(options.save_dir / "cpu_seconds.json")
+    done: dict[str, list[GRPOConfig]] = {name: [] for name in chosen}
     for seed, (name, changes) in itertools.product(range(FIRST_SEED, FIRST_SEED + options.seeds), chosen.items()):
         folder = options.save_dir / f"{name}_{options.cpu_seconds:g}s_seed_{seed}"
         values = {**common(), **weights, **changes, **own, "runtime": options.runtime, "ray_address": "local"}
-        cost = costs.of(name, values)
-        job = plan(name, seed, folder, values, max(1, round(options.cpu_seconds / cost)))
-        if not job.finished:
-            grpo.run(job.config)
-        finished[name].append(job)
+        cost = known_cost(options.save_dir / f"{name}_cpu_seconds.json", values)
+        config = plan(folder, {**values, "seed": seed}, max(1, round(options.cpu_seconds / cost)))
+        if not finished_run(config):
+            grpo.run(config)
+        done[name].append(config)
         results[name] = {
             "options": {**changes, **own},
             "cpu_seconds_per_update": cost,
-            "num_updates": job.config.run.num_steps,
-            **measured(finished[name], cost),
+            "num_updates": config.run.num_steps,
+            **measured(done[name], cost),
         }
         write_results(options, results)
         for line in table(results):
@@ -142,36 +129,25 @@ def common() -> dict[str, object]:
     return {"lr_schedule": "cosine", "lr_anneal_steps": 0, "eval_seed": EVAL_SEED, "eval_sampling_steps": 10}
 
 
-def plan(variant: str, seed: int, folder: Path, values: Mapping[str, object], num_updates: int) -> Job:
-    """The run of a variant and a seed, which goes on where it was stopped."""
+def plan(folder: Path, values: Mapping[str, object], num_updates: int) -> GRPOConfig:
+    """A run, which goes on where it was stopped."""
     every = -(-num_updates // NUM_POINTS)
     length = {"num_steps": num_updates, "eval_every": every, "save_interval": every}
     begun = (folder / "config.yaml").is_file()
-    overrides = {**values, **length, "seed": seed, "save_dir": folder, "resume": begun}
-    return Job(variant, seed, folder, cli.load_preset(GRPOConfig, "demo", "jobs.grpo", **overrides))
+    return cli.load_preset(GRPOConfig, "demo", "jobs.grpo", **{**values, **length, "save_dir": folder, "resume": begun})
 
 
-class Costs:
-    """CPU seconds of an update of each variant, measured once and kept in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-    def of(self, variant: str, values: Mapping[str, object]) -> float:
-        """The cost of an update with these options; measured again if they are others than in the file."""
-        plain = json.loads(json.dumps({name: str(value) for name, value in values.items()}))
-        known = self._known.get(variant)
-        if known is None or known["options"] != plain:
-            config = cli.load_preset(
-                GRPOConfig, "demo", "jobs.grpo", **{**values, "save_dir": self._path.parent / "unused"}
-            )
-            known = {"options": plain, "cpu_seconds": cpu_seconds_per_update(config)}
-            self._known[variant] = known
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self._path) as file:
-                file.write(json.dumps(self._known, indent=2).encode())
-        return known["cpu_seconds"]
+def known_cost(path: Path, values: Mapping[str, object]) -> float:
+    """CPU seconds of an update with these options, as in the file; measured if that has other options or is missing."""
+    plain = {name: str(value) for name, value in values.items()}
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if known is None or known["options"] != plain:
+        config = cli.load_preset(GRPOConfig, "demo", "jobs.grpo", **{**values, "save_dir": path.parent / "unused"})
+        known = {"options": plain, "cpu_seconds": cpu_seconds_per_update(config)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(json.dumps(known, indent=2).encode())
+    return known["cpu_seconds"]
 
 
 def cpu_seconds_per_update(config: GRPOConfig) -> float:
@@ -199,12 +175,13 @@ def cpu_seconds_per_update(config: GRPOConfig) -> float:
     return (time.process_time() - started) / TIMED_UPDATES
 
 
-def measured(jobs: Sequence[Job], cost: float) -> dict[str, Any]:
+def measured(runs: Sequence[GRPOConfig], cost: float) -> dict[str, Any]:
     """Figures of a variant's finished runs: rows by kind, FID, diversity, and the held-out curve over CPU seconds."""
-    pairs = [tuple(_terms(job.folder / "samples" / f"{name}.npz") for name in ("before", "after")) for job in jobs]
-    documents = [json.loads((job.folder / "evaluation.json").read_text(encoding="utf-8")) for job in jobs]
+    folders = [config.run.save_dir for config in runs]
+    pairs = [tuple(_terms(folder / "samples" / f"{name}.npz") for name in ("before", "after")) for folder in folders]
+    documents = [json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) for folder in folders]
     fps = get_skeleton(documents[0]["skeleton"]).fps
-    prompts = load_prompts(jobs[0].folder / "samples" / "prompts.jsonl", fps)
+    prompts = load_prompts(folders[0] / "samples" / "prompts.jsonl", fps)
     single = np.array([len(prompt.segments) == 1 for prompt in prompts])
     places = {"all": np.ones(len(prompts), bool), "single": single, "composite": ~single}
     kinds: dict[str, Rows] = {}
@@ -222,7 +199,7 @@ def measured(jobs: Sequence[Job], cost: float) -> dict[str, Any]:
         if rows:
             after = [row["after"] for row in rows]
             kinds["all"][name] = {"before": rows[0]["before"], "after": float(np.mean(after)), "seeds": after}
-    return {"kinds": kinds, "held_out_curve": curve(jobs, cost)}
+    return {"kinds": kinds, "held_out_curve": curve(folders, cost)}
 
 
 def change(before: Sequence[np.ndarray], after: Sequence[np.ndarray], texts: Sequence[str]) -> dict[str, Any]:
@@ -246,11 +223,11 @@ def text_interval(values: np.ndarray, texts: Sequence[str]) -> tuple[float, floa
     return float(low), float(high)
 
 
-def curve(jobs: Sequence[Job], cost: float) -> list[tuple[float, float]]:
+def curve(folders: Sequence[Path], cost: float) -> list[tuple[float, float]]:
     """Mean held-out total of the seeds by CPU seconds."""
     points: dict[int, list[float]] = {}
-    for job in jobs:
-        lines = (job.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    for folder in folders:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         for record in map(json.loads, lines):
             if "evaluation/total" in record:
                 points.setdefault(record["step"], []).append(record["evaluation/total"])

@@ -110,6 +110,12 @@ def make_charts(records: list[dict[str, Any]], rewards: list[dict[str, Any]]) ->
             zero=True,
         ),
         Chart(
+            "Denoising error",
+            "Squared error of clean motions that the policy predicts from noised final ones; losses of final motions.",
+            _series(records, {"policy/denoising_error": "error"}),
+            zero=True,
+        ),
+        Chart(
             "Importance ratio",
             "Before clipping; the first update of a rollout starts at exactly 1.",
             _series(

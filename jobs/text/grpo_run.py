@@ -30,7 +30,7 @@ from jobs.text.grpo_prompts import (
     training_source,
 )
 from learners.grpo.forecast import Trained, forecast
-from learners.grpo.motion_loss import reads_motions
+from learners.grpo.motion_loss import UNHEARD_OPTIONS, reads_motions
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
 from motions.settings import BUILTIN
@@ -46,13 +46,6 @@ from rollouts.devices import require_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion
-
-WITHOUT_EFFECT = (
-    "a loss of final motions. Rollouts draw no noise but their initial one, which is each sample's own; sde_window, "
-    "sde_window_start, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have no effect, eta and "
-    "sampler only on the KL"
-)
-"""What is said of options that a loss of final motions does not hear."""
 
 CHECKED_PROMPTS = 512
 """Prompts drawn from the data that a dry run checks."""
@@ -172,8 +165,6 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     instruments = prepare_instruments(config, policy.skeleton, judge, networks)
     for line in evidence_lines(instruments):
         print(line)
-    if reads_motions(config.grpo):
-        print(f"policy_loss {config.grpo.policy_loss}: {WITHOUT_EFFECT}")
     composed = config.sampling.composite_denoising == "composed"
     max_frames = None if composed else min(policy.network.max_positions - 1, MAX_FRAMES)
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
@@ -187,6 +178,8 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
         scorers,
         functools.partial(grpo_actors.build_learner, config),
     )
+    if reads_motions(config.grpo):
+        print(f"policy_loss {config.grpo.policy_loss}: {UNHEARD_OPTIONS}")
     export = grpo_actors.PolicyExport(config, policy, encoder)
     algorithm = Algorithm(
         batches=batches,

@@ -35,6 +35,13 @@ from rollouts.gaussians import masked_mean
 
 _MARK = "_largest_beta"
 
+UNHEARD_OPTIONS = (
+    "a loss of final motions. Rollouts draw no noise but their initial one, which is each sample's own; sde_window, "
+    "sde_window_start, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have no effect, eta and "
+    "sampler only on the KL"
+)
+"""What a run with such a loss says of options."""
+
 LEAST_ERROR = 1e-6
 """Divisors of errors are at least this."""
 

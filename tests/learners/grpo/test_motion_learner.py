@@ -92,8 +92,8 @@ def test_the_seed_draws_the_noise() -> None:
 
 
 def test_levels() -> None:
-    def drawn(seed: int = 0, **changes: Any) -> list[int]:
-        return levels(GRPOSettings(**changes), 6, np.random.default_rng(seed)).tolist()
+    def drawn(seed: int = 0, **changes: int) -> list[int]:
+        return levels(GRPOSettings.model_validate(changes), 6, np.random.default_rng(seed)).tolist()
 
     assert drawn(trained_levels=1, noise_draws=3) == [0, 0, 0]
     assert drawn(trained_levels=0, noise_draws=6) == [0, 1, 2, 3, 4, 5]
