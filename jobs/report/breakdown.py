@@ -116,7 +116,8 @@ def _samplers(entries: Sequence[Mapping[str, Any]], real: Mapping[str, Any]) -> 
     ]
 
     def cells(figures: Mapping[str, float], by_kind: Mapping[str, Mapping[str, float]]) -> str:
-        values = [figures.get(name) for name in shown] + [by_kind.get(kind, {}).get("total") for kind in kinds]
+        total, *others = (figures.get(name) for name in shown)
+        values = [total, *(by_kind.get(kind, {}).get("total") for kind in kinds), *others]
         return "".join(f"<td>{'' if value is None else f'{value:.3g}'}</td>" for value in values)
 
     rows = [
@@ -126,7 +127,8 @@ def _samplers(entries: Sequence[Mapping[str, Any]], real: Mapping[str, Any]) -> 
     ]
     if real.get("figures"):
         rows.append(f"<tr><td>real held-out motions</td>{cells(real['figures'], real['kinds'])}</tr>")
-    heads = ["Policy and sampler", *(SAMPLER_COLUMNS[name] for name in shown), *(f"Total, {kind}" for kind in kinds)]
+    total, *others = (SAMPLER_COLUMNS[name] for name in shown)
+    heads = ["Policy and sampler", total, *(f"{total}, {kind}" for kind in kinds), *others]
     return [
         "<h2>By sampler</h2>\n<p>The same prompts and noise, the first two motions of each prompt (with fewer motions "
         "the FID is higher). A policy may be better than its base with the sampler of "

@@ -217,12 +217,14 @@ def _evaluation_note(evaluation: dict[str, Any]) -> str:
     texts = evaluation.get("num_texts")
     different = "" if texts is None else f" ({texts} different texts)"
     caution = f" Careful: {evaluation['caution']}." if evaluation.get("caution") else ""
-    judged = any(row["name"] in ("judge_matching", "second_judge") for row in evaluation["rows"])
+    names = {row["name"] for row in evaluation["rows"]}
+    judged = "; the judge never was a reward" if "judge_matching" in names else ""
+    nearer = any(row["better"] == "nearer" for row in evaluation["rows"])
+    kinematic = " A kinematic figure is better where it is nearer to that of real motions of the same prompts."
     return (
         f"{evaluation['num_prompts']} held-out prompts{different} with {evaluation['num_seeds']} fixed seeds each, "
-        f"{evaluation['sampler']}. Intervals: paired bootstrap over clips and their texts.{caution} Green and red mark "
-        f"changes whose interval excludes 0{'; a judge never was a reward' if judged else ''}. A kinematic figure is "
-        "better where it is nearer to that of real motions of the same prompts."
+        f"{evaluation['sampler']}. Intervals: paired bootstrap over clips and their texts.{caution}"
+        f"{kinematic if nearer else ''} Green and red mark changes whose interval excludes 0{judged}."
     )
 
 

@@ -177,6 +177,8 @@ def summary(run_dir: Path) -> list[str]:
     checks = []
     if "judge_matching" in rows:
         checks.append(f"the independent judge's matching score {_change(rows['judge_matching'])}")
+    if "second_judge" in rows:
+        checks.append(f"the second judge's {_change(rows['second_judge'])}")
     if "fid" in rows:
         checks.append(f"FID {rows['fid']['after'] / rows['fid']['before']:.2f}x")
     for name, words in (("joint_speed_mps", "joint speed"), ("diversity_m", "diversity within a prompt")):

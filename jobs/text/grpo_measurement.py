@@ -161,7 +161,7 @@ def other_samplings(config: GRPOConfig, num_steps: int) -> list[tuple[str, str, 
         dataclasses.replace(training, sampling_steps=training.sampling_steps or num_steps),
     )
     for steps in config.evaluation.eval_other_steps:
-        add((BASE, TUNED), "another one", dataclasses.replace(own, sampling_steps=min(steps, num_steps)))
+        add((BASE, TUNED), "of eval_other_steps", dataclasses.replace(own, sampling_steps=min(steps, num_steps)))
     if config.evaluation.eval_other_steps:
         add((BASE,), "the base's own: all steps", dataclasses.replace(own, sampling_steps=num_steps))
     return found

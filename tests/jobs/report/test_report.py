@@ -252,3 +252,49 @@ def test_an_evaluation_of_another_kind_is_refused_and_one_without_a_kind_is_read
     path.write_text(json.dumps({**evaluation, "kind": "character"}))
     with pytest.raises(UserError, match="evaluation of kind 'character'; this report shows those of kind 'text'"):
         write_report(run_directory)
+
+
+def test_the_parts_of_an_evaluation_are_tables(run_directory: Path) -> None:
+    path = run_directory / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    row = {
+        **{"name": "judge_matching", "meaning": "Cosine", "before": 0.2, "after": 0.5, "interval": [0.1, 0.4]},
+        **{"better": "higher", "real": 0.75, "nearer": None},
+    }
+    figures = {"total": 0.5, "jerk_mps3": 300.0}
+    evaluation |= {
+        "rows": [row],
+        "caution": "only 9 texts",
+        "evidence": [
+            {"name": "judge_matching", "accuracy": 0.04, "chance": 0.03, "num_motions": 90, "counts": False},
+        ],
+        "hacking": ["jerk_mps3 worsened <now>"],
+        "chain_kl": [0.25, 2.0],
+        "kinds": [
+            {"kind": kind, "num_prompts": 4, "num_texts": 3, "caution": None, "rows": [row]}
+            for kind in ("single", "composite")
+        ],
+        "samplers": [
+            {
+                **{"policy": policy, "sampler": "3 steps, guidance 1", "note": "its own", "figures": figures},
+                "kinds": {"single": {"total": 0.625}, "composite": {"total": 0.125}},
+            }
+            for policy in ("base", "tuned")
+        ],
+        "real": {"figures": {"total": 0.9375}, "kinds": {}},
+        "clips": [
+            {"clip": clip, "num_prompts": 2, "left_out": clip == "walk", "before": figures, "after": figures}
+            for clip in ("walk", "kick")
+        ],
+    }
+    path.write_text(json.dumps(evaluation))
+    document = read_document(run_directory)
+    assert "only 9 texts" in document.evaluation_note
+    [shown] = document.evaluation
+    assert (shown.verdict, shown.real) == ("neutral", 0.75)
+    assert "No evidence: it finds 4% of real captions, chance is 3%" in shown.meaning
+    page = render(document)
+    assert "jerk_mps3 worsened &lt;now&gt;" in page and "0.25, 2" in page
+    assert "Prompts of one action" in page and "Composite prompts" in page and "Real motions" in page
+    assert "base, 3 steps, guidance 1" in page and "<td>0.625</td><td>0.125</td>" in page and "0.938" in page
+    assert "walk<small>left out of the training</small>" in page and "0.5 → 0.5" in page

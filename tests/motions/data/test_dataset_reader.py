@@ -53,8 +53,8 @@ def test_a_folder_is_read_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.normalizer.std, np.full(263, 2.0))
     assert [item.clip_id for item in dataset.items("test")] == ["000003"]
     assert len(dataset.fingerprint) == 64
-    with pytest.raises(ValueError, match=r"split 'judge': dataset .* has train, val, test"):
-        dataset.items("judge")
+    with pytest.raises(ValueError, match=r"split 'extra': dataset .* has train, val, test"):
+        dataset.items("extra")
 
 
 def test_captions_with_times_become_motions(tmp_path: Path) -> None:
