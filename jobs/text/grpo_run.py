@@ -142,7 +142,7 @@ def prepare(config: GRPOConfig) -> PreparedRun:
         functools.partial(grpo_actors.build_learner, config),
     )
     if reads_motions(config.grpo):
-        policy.denoising(config.sampling.rollout or config.sampling.denoising)  # likewise
+        policy.denoising(config.sampling.rollout or config.sampling.denoising)  # of steps that the model has
         print(f"policy_loss {config.grpo.policy_loss}: {UNHEARD_OPTIONS}")
     export = grpo_actors.PolicyExport(config, policy, encoder)
     algorithm = Algorithm(
