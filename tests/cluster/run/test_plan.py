@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,9 @@ def test_batch_algebra() -> None:
     assert LOAD.optimizer_steps == 6
     # A window of 3 groups has 3 * 16 * 2 = 96 pairs.
     assert LOAD.micro_batches == 3
+    # Four noised states of each final motion in place of two recorded steps.
+    final = replace(LOAD, trained_steps=0, noise_draws=4)
+    assert final.pairs == 512 and final.micro_batches == 6
 
 
 def test_message_sizes_are_those_of_the_messages() -> None:
@@ -51,8 +56,10 @@ def test_message_sizes_are_those_of_the_messages() -> None:
     log_probs = np.zeros((LOAD.trained_steps, LOAD.group_size), np.float32)
     text = np.zeros((1, LOAD.text_elements), np.float32)
     assert LOAD.trajectory_bytes == 2 * states.nbytes + log_probs.nbytes + text.nbytes
+    final = replace(LOAD, trained_steps=0, noise_draws=4)
+    assert final.trajectory_bytes == features.nbytes + text.nbytes
     # A field added to a message has to be counted here too.
-    assert len(GroupMotions.__dataclass_fields__) == 5 and len(Trajectory.__dataclass_fields__) == 7
+    assert len(GroupMotions.__dataclass_fields__) == 5 and len(Trajectory.__dataclass_fields__) == 8
 
 
 def test_a_large_cluster_has_room() -> None:
