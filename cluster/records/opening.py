@@ -16,6 +16,7 @@ import yaml
 from cluster.records.checkpoints import MANIFEST, RunDirectoryError, last_commit
 from cluster.runtime.ray_job import in_ray_job
 from cluster.settings import RunSettings
+from motions.base.plain_yaml import plain_yaml
 from motions.settings import (
     Settings,
     SettingsT,
@@ -155,7 +156,7 @@ def require_options(config: Settings, gone: Collection[str] = ()) -> None:
 def config_yaml(config: Settings) -> str:
     """The content of `config.yaml`."""
     values = _without(config.model_dump(mode="json"), OF_ONE_CALL)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return plain_yaml(values)
 
 
 def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

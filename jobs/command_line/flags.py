@@ -10,6 +10,7 @@ only reads them.
 from __future__ import annotations
 
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +101,8 @@ class ForeignFlag:
         return same or "*" in self.accepted or value.lower() in self.accepted
 
 
-def flags_of(config: type[Settings]) -> dict[str, Flag]:
+@functools.cache
+def flags_of(config: type[Settings]) -> Mapping[str, Flag]:
     """Flags by the dotted path of the option, in the order of the model's fields."""
     flags = {}
     for path, option in options_of(config).items():

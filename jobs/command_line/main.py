@@ -34,6 +34,7 @@ from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, kno
 from jobs.command_line.help_text import help_text
 from motions.base.errors import MistakesError, UserError, is_mendable
 from motions.base.foreign_files import read_text
+from motions.base.plain_yaml import plain_yaml
 from motions.settings import (
     Settings,
     groups_of,
@@ -322,7 +323,7 @@ def validate(config: type[SettingsT], sources: _Sources) -> SettingsT:
 
 def settings_yaml(settings: Settings) -> str:
     """Every resolved setting, group by group, as a file that `--config` reads back."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip()
+    return plain_yaml(settings.model_dump(mode="json")).rstrip()
 
 
 def command_of(settings: Settings, job: str) -> str:
@@ -336,10 +337,17 @@ def command_of(settings: Settings, job: str) -> str:
         if isinstance(value, bool):
             words.append(f"--{option.flag}" if value else f"--no_{option.flag}")
         elif isinstance(value, list):
-            words += [f"--{option.flag}", *(map(str, value) if value else ["none"])]
+            words += _assigned(option.flag, [*map(str, value)] or ["none"])
         else:
-            words += [f"--{option.flag}", "none" if value is None else str(value)]
+            words += _assigned(option.flag, ["none" if value is None else str(value)])
     return shlex.join(words)
+
+
+def _assigned(flag: str, values: Sequence[str]) -> list[str]:
+    """Words that give an option its values; one that looks like an option is joined to the flag."""
+    if any(value.lstrip().startswith("--") for value in values):
+        return [f"--{flag}={value}" for value in values]
+    return [f"--{flag}", *values]
 
 
 @contextmanager

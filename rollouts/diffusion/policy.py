@@ -145,9 +145,10 @@ class DiffusionPolicy:
         self._denoising = denoising
         self._sampler = make_sampler(denoising)
         steps = denoising.sampling_steps
-        if steps is not None and steps > schedule.num_steps:
-            raise UserError(f"sampling_steps is {steps}; the policy was trained with {schedule.num_steps}")
-        self.schedule = schedule if steps is None else schedule.respaced(steps)
+        try:
+            self.schedule = schedule if steps is None else schedule.respaced(steps)
+        except UserError as error:
+            raise UserError(f"sampling_steps is {steps}; the policy has {schedule.num_steps}: {error}") from error
 
     def denoising(self, denoising: Denoising) -> DiffusionPolicy:
         """The same policy, with the same weights in the same memory, that denoises in another way.
