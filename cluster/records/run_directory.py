@@ -216,7 +216,9 @@ class RunDirectory:
             raise CheckpointWriteError(error.errno, f"checkpoint of step {step}: {error}; {kept}") from error
         self.manifest = manifest
         ours = [kept for kept in self._own_checkpoints(self.checkpoints) if kept.step <= step]
+        kept_names = {name for kept in ours[-self._settings.keep_checkpoints :] for name in kept.files}
         for old in ours[: -self._settings.keep_checkpoints]:
+            self._withdraw(old, kept_names)
             remove_checkpoint(self.checkpoints / old.checkpoint, old)
         self._drop_former_best()
 
@@ -234,6 +236,14 @@ class RunDirectory:
             else:
                 _link_or_copy(str(source), str(fresh))
             fresh.replace(target)
+
+    def _withdraw(self, old: Manifest, kept_names: set[str]) -> None:
+        """Removes from the top of the directory what a checkpoint published and no kept one will replace, such as the
+        model file of its step; not what somebody has changed since."""
+        for name in old.files.keys() - kept_names:
+            published = self.path / name
+            if published.is_file() and sha256(published) == old.files[name]:
+                published.unlink()
 
     def load_state(self) -> dict[str, Any]:
         """The learner's state at the last commit.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
@@ -11,7 +11,7 @@ from jobs.configs.data import TrainingDataSettings
 from learners.supervised.settings import SupervisedSettings
 from motions.base.errors import UserError
 from motions.base.named import require_named
-from motions.settings import Affects, Settings, redeclared
+from motions.settings import Affects, Effect, Settings, redeclared
 from rollouts.registry import DENOISERS
 from rollouts.settings import DeviceSettings, TextEncoderSettings
 
@@ -62,6 +62,22 @@ class PretrainRunSettings(TrainingRunSettings, DeviceSettings):
     num_steps: int = redeclared(SteppedRunSettings, "num_steps", 600_000)
     """Optimizer steps of the training."""
 
+    passes: Annotated[float | None, Effect("length")] = Field(default=None, gt=0)
+    """Passes over the training clips, instead of `num_steps`: the number of steps follows from the data. A `num_steps`
+    that is given counts more."""
+
+    max_hours: Annotated[float | None, Effect("length")] = Field(default=None, gt=0)
+    """With `passes`, the training is made shorter where this machine would take longer than this. What a step takes is
+    measured before the training starts."""
+
+
+class StartSettings(Settings):
+    """Where a training starts from."""
+
+    model_path: str | None = Field(default=None, min_length=1)
+    """Policy whose weights the training starts from: `builtin`, a checkpoint, or a folder with one. It brings its
+    network, noise schedule, statistics and text encoder. By default a new network starts from random weights."""
+
 
 class PretrainDataSettings(TrainingDataSettings):
     """Motions, captions, and composites made of them."""
@@ -75,6 +91,16 @@ class PretrainDataSettings(TrainingDataSettings):
     captions_per_motion: int | None = Field(default=None, ge=1)
     """Train on only the first captions of every motion, this many. The others remain prompts that are new to the
     policy, for reinforcement learning, which needs no motions. By default all are used."""
+
+
+class ValidationSettings(Settings):
+    """Loss on clips that are held out from the training."""
+
+    affects: ClassVar[Affects] = "evaluation"
+
+    validation_clips: int = Field(default=256, ge=0)
+    """Clips of the validation split (`val.txt`) whose loss is measured at every checkpoint; 0: none. Data without that
+    split has no validation loss."""
 
 
 class SampleSettings(Settings):
@@ -96,9 +122,11 @@ class PretrainConfig(Settings):
 
     run: PretrainRunSettings
     data: PretrainDataSettings = PretrainDataSettings()
+    start: StartSettings = StartSettings()
     network: NetworkSettings = NetworkSettings()
     text: TextEncoderSettings = TextEncoderSettings()
     supervised: SupervisedSettings = SupervisedSettings()
+    validation: ValidationSettings = ValidationSettings()
     samples: SampleSettings = SampleSettings()
 
     @model_validator(mode="after")
@@ -114,5 +142,30 @@ class PretrainConfig(Settings):
 
     important: ClassVar[tuple[str, ...]] = (
         *("save_dir", "dataset", "num_steps", "batch_size", "learning_rate", "layers", "latent_dim"),
-        *("text_encoder", "composite_fraction", "resume"),
+        *("text_encoder", "composite_fraction", "model_path", "passes", "resume"),
     )
+
+    @model_validator(mode="after")
+    def _one_network(self) -> Self:
+        default = NetworkSettings()
+        # Every `config.yaml` lists the options of a network, used or not.
+        given = [name for name, value in self.network if value != getattr(default, name)]
+        if self.start.model_path is not None and given:
+            raise UserError(f"{given[0]} is of a new network, and model_path {self.start.model_path} has its own")
+        return self
+
+    @model_validator(mode="after")
+    def _guided(self) -> Self:
+        guided = self.samples.num_samples and self.samples.guidance_scale not in (0.0, 1.0)
+        if self.supervised.cond_mask_prob == 0.0 and guided:
+            raise UserError(
+                "cond_mask_prob is 0: without training on clips without text there is nothing to guide away from; give "
+                "--guidance_scale 1, or --cond_mask_prob 0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _limited_passes(self) -> Self:
+        if self.run.max_hours is not None and self.run.passes is None:
+            raise UserError("max_hours shortens a training whose length is given by passes; give --passes, too")
+        return self

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,47 +15,77 @@ from cluster.run.training_loop import BatchTraining, train
 from jobs.command_line import main as cli
 from jobs.configs.pretrain import PretrainConfig
 from jobs.report import write_training_report
+from jobs.text import sizing
 from jobs.text.generation import write_results
 from jobs.text.training_folder import describe_training
-from learners.supervised.diffusion import SupervisedLearner, supervised_batch
+from learners.supervised.diffusion import SupervisedBatch, SupervisedLearner, supervised_batch
+from motions.base.errors import UserError
 from motions.base.memory import require_memory, transformer_parameters
-from motions.data.dataset import MotionBatch, MotionDataset, TextMotion, load_dataset, sample_batch
+from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt
+from motions.data.text_motion import MotionBatch, TextMotion, sample_batch, whole_batch
+from motions.skeleton.normalization import Normalizer
 from rewards.evaluation.text import generate
+from rollouts.checkpoints.loading import load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs
 from rollouts.devices import resolve_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.denoiser_network import DenoiserNetwork, denoiser_class
-from rollouts.settings import SamplingSettings
+from rollouts.settings import PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_new_text_encoder
 
 CURVES = ("loss", "grad_norm", "learning_rate")
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a training starts from."""
+
+    network: DenoiserNetwork
+    schedule: DiffusionSchedule
+    normalizer: Normalizer
+    encoder: TextEncoder
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that is checked and could start."""
+
+    config: PretrainConfig
+    """With the number of steps that data and machine ask for."""
+    dataset: MotionDataset
+    start: Start
+    clips: TrainingClips
+    prompts: list[Prompt]
+    learner: SupervisedLearner
+
+    def batch(self, step: int) -> SupervisedBatch:
+        """The batch of a step, counted from 0."""
+        return self.ready(self.clips.batch(step))
+
+    def ready(self, batch: MotionBatch) -> SupervisedBatch:
+        """A batch of the data as the network reads it."""
+        return supervised_batch(batch, self.start.normalizer, self.start.encoder, self.start.network.text_form)
+
+
 def run(config: PretrainConfig) -> None:
     """Trains a policy and writes its folder."""
-    dataset = load_data(config)
-    encoder = load_encoder(config)
-    clips = TrainingClips(config, dataset)
-    prompts = sample_prompts(config, dataset)
-    encoder.check_texts([*clips.texts, *(prompt.text for prompt in prompts)])
+    prepared = prepare(config)
+    config, dataset, start, learner = prepared.config, prepared.dataset, prepared.start, prepared.learner
     run = config.run
     with joined_cluster(), open_run(run, config, dataset.fingerprint, run.num_steps, shown=CURVES) as opened:
-        network = build_network(config, dataset.skeleton.num_features, encoder.dim)
-        schedule = DiffusionSchedule(config.network.noise_schedule, config.network.diffusion_steps)
-        learner = SupervisedLearner(network, schedule, config.supervised, run.num_steps, run.seed)
         training = BatchTraining(
             learner,
             run.num_steps,
-            make_batch=lambda step: supervised_batch(clips.batch(step), dataset.normalizer, encoder, network.text_form),
-            export=lambda folder: save_model(config, folder, learner, dataset, encoder),
+            make_batch=prepared.batch,
+            export=lambda folder: save_model(config, folder, learner, dataset, start),
         )
-        train(opened, training, run.save_interval, curves=CURVES)
-        if prompts:
+        train(opened, training, run.save_interval, curves=CURVES, evaluate=validation(prepared))
+        if prepared.prompts:
             with learner.averaged():
-                show_samples(config, opened.directory.samples, network, schedule, dataset, encoder, prompts)
+                show_samples(config, opened.directory.samples, start, dataset, prepared.prompts)
         report = write_training_report(opened.path, f"A text-to-motion policy, trained on {dataset.name}", CURVES)
     print(f"report: {report}")
     print(f"policy in {run.save_dir}: python -m jobs.generate --model_path {run.save_dir} --text 'a person walks'")
@@ -61,14 +93,54 @@ def run(config: PretrainConfig) -> None:
 
 def plan(config: PretrainConfig) -> None:
     """Loads data and text encoder, builds the network, and prints what would be trained."""
-    dataset = load_data(config)
-    encoder = load_encoder(config)
     few = config.model_copy(update={"data": config.data.model_copy(update={"num_composites": 1})})
-    clips = TrainingClips(few, dataset)
-    encoder.check_texts([*clips.texts, *(prompt.text for prompt in sample_prompts(config, dataset))])
-    network = build_network(config, dataset.skeleton.num_features, encoder.dim)
-    DiffusionSchedule(config.network.noise_schedule, config.network.diffusion_steps)
-    print(describe_training(config, config.run, dataset, network))
+    prepared = prepare(few)
+    config = prepared.config.model_copy(update={"data": config.data})
+    print(describe_training(config, config.run, prepared.dataset, prepared.start.network))
+
+
+def prepare(config: PretrainConfig) -> Prepared:
+    """Loads everything, checks the texts, sizes the training, and prints how long it will take.
+
+    Raises:
+        UserError: data, model and options do not fit each other, or a text cannot be read.
+    """
+    dataset = load_data(config)
+    start = load_start(config, dataset)
+    clips = TrainingClips(config, dataset)
+    prompts = sample_prompts(config, dataset)
+    start.encoder.check_texts([*clips.texts, *(prompt.text for prompt in prompts)])
+    recorded = sizing.recorded_steps(config)
+    asked = recorded or sizing.steps_by_data(config, len(dataset.items("train")))
+    learner = _learner(config, start, asked)
+    prepared = Prepared(config, dataset, start, clips, prompts, learner)
+    num_steps = asked
+    if sizing.is_worth_timing(asked):
+        seconds = sizing.seconds_a_step(learner, lambda trial, step: trial.update(prepared.batch(step)))
+        num_steps = recorded or sizing.fitting_steps(config, asked, seconds)
+        print(sizing.describe_time(num_steps, asked, seconds))
+    run = config.run.model_copy(update={"num_steps": num_steps})
+    learner = learner if num_steps == asked else _learner(config, start, num_steps)
+    return replace(prepared, config=config.model_copy(update={"run": run}), learner=learner)
+
+
+def _learner(config: PretrainConfig, start: Start, num_steps: int) -> SupervisedLearner:
+    return SupervisedLearner(start.network, start.schedule, config.supervised, num_steps, config.run.seed)
+
+
+def validation(prepared: Prepared) -> Callable[[], Mapping[str, float]] | None:
+    """Measures the loss of held-out clips; None where there are none, which a line says."""
+    config, dataset = prepared.config, prepared.dataset
+    if not config.validation.validation_clips or "val" not in dataset.splits:
+        print(f"dataset {dataset.name}: no validation loss is measured (validation_clips is 0 or there is no val.txt)")
+        return None
+    items, size = dataset.items("val"), config.supervised.batch_size
+    if (seen := dataset.seen_in_training("val")) is not None:
+        print(f"dataset {dataset.name}: {seen}")
+    # Spread over the split, whose neighbours are often of one recording.
+    items = items[:: math.ceil(len(items) / config.validation.validation_clips)]
+    parts = [whole_batch(items[place : place + size], config.data.max_frames) for place in range(0, len(items), size)]
+    return lambda: {"validation_loss": prepared.learner.validation_loss(map(prepared.ready, parts))}
 
 
 def load_data(config: PretrainConfig) -> MotionDataset:
@@ -78,20 +150,45 @@ def load_data(config: PretrainConfig) -> MotionDataset:
     return dataset if count is None else dataset.with_captions(count)
 
 
-def load_encoder(config: PretrainConfig) -> TextEncoder:
-    """The text encoder, which gives what the denoiser reads."""
-    return load_new_text_encoder(config.text, denoiser_class(config.network.arch).text_form)
+def load_start(config: PretrainConfig, dataset: MotionDataset) -> Start:
+    """A new network, or the policy of `model_path`, on the configuration's device.
+
+    Raises:
+        UserError: the policy has another skeleton than the data, no statistics, or room for fewer frames.
+    """
+    device = resolve_device(config.run.device)
+    if config.start.model_path is None:
+        encoder = load_new_text_encoder(config.text, denoiser_class(config.network.arch).text_form)
+        network = build_network(config, dataset.skeleton.num_features, encoder.dim)
+        schedule = DiffusionSchedule(config.network.noise_schedule, config.network.diffusion_steps)
+        return Start(network.to(device), schedule, dataset.normalizer, encoder)
+    text = config.text.model_dump(include=config.text.model_fields_set)
+    settings = PolicySettings(model_path=config.start.model_path, use_lora=False, **text)
+    loaded = load_base(settings)
+    print(f"starting from {loaded.report}")
+    if loaded.skeleton != dataset.skeleton:
+        raise UserError(
+            f"model_path {settings.model_path} has skeleton {loaded.skeleton.name}, dataset {dataset.name} "
+            f"{dataset.skeleton.name}; --model_path none trains a new network"
+        )
+    if loaded.normalizer is None:
+        raise UserError(f"there is no Mean.npy and Std.npy beside {loaded.report.path}, which training needs")
+    if config.data.max_frames >= loaded.network.max_positions:
+        raise UserError(
+            f"max_frames is {config.data.max_frames}; model_path {settings.model_path} has room for "
+            f"{loaded.network.max_positions - 1} frames"
+        )
+    return Start(loaded.network.to(device), loaded.schedule, loaded.normalizer, load_policy_text_encoder(settings))
 
 
 def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> DenoiserNetwork:
-    """A new network on the configuration's device; weights are a function of the seed."""
+    """A new network; weights are a function of the seed."""
     width, inner, layers = config.network.latent_dim, config.network.ff_size, config.network.layers
     require_memory(
         layers * transformer_parameters(width, inner), f"latent_dim {width}, ff_size {inner}, layers {layers}"
     )
     args = config.flat() | {"text_dim": text_dim}
-    network = denoiser_class(config.network.arch).build(args, num_features, text_dim, config.run.seed)
-    return network.to(resolve_device(config.run.device))
+    return denoiser_class(config.network.arch).build(args, num_features, text_dim, config.run.seed)
 
 
 POOL_BATCHES = 8
@@ -149,7 +246,7 @@ class TrainingClips:
 
 
 def save_model(
-    config: PretrainConfig, folder: Path, learner: SupervisedLearner, dataset: MotionDataset, encoder: TextEncoder
+    config: PretrainConfig, folder: Path, learner: SupervisedLearner, dataset: MotionDataset, start: Start
 ) -> None:
     """Writes `model#########.pt`, `args.json`, `Mean.npy` and `Std.npy`."""
     average = None
@@ -160,14 +257,14 @@ def save_model(
         learner.network,
         learner.schedule,
         dataset.skeleton.name,
-        encoder.name,
+        start.encoder.name,
         max_frames=config.data.max_frames,
-        text_encoder_fingerprint=encoder.fingerprint,
+        text_encoder_fingerprint=start.encoder.fingerprint,
         command=cli.command_of(config, "jobs.pretrain"),
         extra={name: value for name, value in config.flat().items() if name not in ModelArgs.model_fields},
     )
     dtype = getattr(torch, config.run.weights_dtype)
-    save_mdm(folder, learner.num_steps, learner.network, args, dataset.normalizer, average=average, dtype=dtype)
+    save_mdm(folder, learner.num_steps, learner.network, args, start.normalizer, average=average, dtype=dtype)
 
 
 def sample_prompts(config: PretrainConfig, dataset: MotionDataset) -> list[Prompt]:
@@ -188,19 +285,18 @@ def sample_prompts(config: PretrainConfig, dataset: MotionDataset) -> list[Promp
 
 
 def show_samples(
-    config: PretrainConfig,
-    folder: Path,
-    network: DenoiserNetwork,
-    schedule: DiffusionSchedule,
-    dataset: MotionDataset,
-    encoder: TextEncoder,
-    prompts: Sequence[Prompt],
+    config: PretrainConfig, folder: Path, start: Start, dataset: MotionDataset, prompts: Sequence[Prompt]
 ) -> None:
     """Generates held-out captions into a folder, with the deterministic sampler."""
     sampling = SamplingSettings(guidance_scale=config.samples.guidance_scale, device=config.run.device)
     policy = DiffusionPolicy(
-        network, schedule, dataset.normalizer, dataset.skeleton, sampling, trained_frames=config.data.max_frames
+        start.network,
+        start.schedule,
+        start.normalizer,
+        dataset.skeleton,
+        sampling,
+        trained_frames=config.data.max_frames,
     )
-    groups = generate(policy, encoder, prompts, num_samples=1, seed=config.run.seed)
+    groups = generate(policy, start.encoder, prompts, num_samples=1, seed=config.run.seed)
     write_results(folder, groups, dataset.skeleton, ("html", "gif"))
     print(f"{len(groups)} held-out captions: open {folder / 'index.html'}")

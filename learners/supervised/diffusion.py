@@ -14,7 +14,7 @@ Legend: B clips, T frames (zero padded), D features, L text tokens, E text embed
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -196,21 +196,39 @@ class SupervisedLearner:
         seconds = time.perf_counter() - start
         return metrics | {"grad_norm": grad_norm, "learning_rate": learning_rate, "seconds_update": seconds}
 
+    def validation_loss(self, batches: Iterable[SupervisedBatch]) -> float:
+        """Mean loss of the averaged weights on clips that are not trained on, without dropout and with all texts.
+
+        Noise and levels are the same each time. Raises ValueError for no clips.
+        """
+        losses = []
+        with torch.no_grad(), self.averaged():
+            for number, batch in enumerate(batches):
+                rng = np.random.default_rng([self.seed, number])
+                losses.append(self._terms(batch, rng, drop_share=0.0, text_noise=0.0).loss)
+        if not losses:
+            raise ValueError("there are no clips to validate with")
+        return float(torch.cat(losses).mean())
+
     def _loss(self, batch: SupervisedBatch) -> LossTerms:
         """Loss of the batch in training mode; noise, levels, dropped texts and dropout are those of this step."""
+        rng = np.random.default_rng([self.seed, self.num_steps])
+        self.network.train()
+        return self._terms(batch, rng, drop_share=self.settings.cond_mask_prob, text_noise=self.settings.text_noise)
+
+    def _terms(
+        self, batch: SupervisedBatch, rng: np.random.Generator, *, drop_share: float, text_noise: float
+    ) -> LossTerms:
         device = next(self.network.parameters()).device
         batch = batch.to(device)
-        rng = np.random.default_rng([self.seed, self.num_steps])
         size, num_frames = batch.features.shape[:2]
         levels = torch.from_numpy(rng.integers(self.schedule.num_steps, size=size))
         noise = torch.from_numpy(rng.standard_normal(tuple(batch.features.shape), np.float32)).to(device)
-        drop = torch.from_numpy(rng.random(size) < self.settings.cond_mask_prob).to(device)
+        drop = torch.from_numpy(rng.random(size) < drop_share).to(device)
         frame_mask = torch.arange(num_frames, device=device) < batch.lengths[:, None]
         text = batch.text
-        if self.settings.text_noise:
-            text_noise = torch.from_numpy(rng.standard_normal(tuple(text.shape), np.float32)).to(device)
-            text = text + self.settings.text_noise * text_noise
-        self.network.train()
+        if text_noise:
+            text = text + text_noise * torch.from_numpy(rng.standard_normal(tuple(text.shape), np.float32)).to(device)
         with seeded(device, int(rng.integers(2**63))):
             return diffusion_loss(
                 self.network,

@@ -77,6 +77,12 @@ MDM_CROP = CropRule(unit=4, shorter_share=1 / 3)
 """How MDM (Tevet et al. 2023) crops motions of HumanML3D and KIT-ML."""
 
 
+def whole_batch(items: Sequence[TextMotion], max_frames: int) -> MotionBatch:
+    """Every motion once, from its first frame on and at most `max_frames` long, with its first caption."""
+    windows = [item.features[:max_frames] for item in items]
+    return _padded(windows, [item.captions[0] for item in items])
+
+
 def sample_batch(
     items: Sequence[TextMotion],
     rng: np.random.Generator,
@@ -113,8 +119,12 @@ def sample_batch(
             start, length = 0, item.num_frames
         windows.append(item.features[start : start + length])
         texts.append(item.captions[int(rng.integers(len(item.captions)))])
+    return _padded(windows, texts)
+
+
+def _padded(windows: Sequence[np.ndarray], texts: Sequence[str]) -> MotionBatch:
     lengths = np.array([len(window) for window in windows], dtype=np.int64)
-    features = np.zeros((batch_size, int(lengths.max()), windows[0].shape[1]), dtype=np.float32)
+    features = np.zeros((len(windows), int(lengths.max()), windows[0].shape[1]), dtype=np.float32)
     for row, window in enumerate(windows):
         features[row, : len(window)] = window
     return MotionBatch(features, lengths, tuple(texts))

@@ -135,6 +135,10 @@ class TextEncoder:
                 "training"
             )
 
+    def require_form(self, form: TextForm) -> None:
+        """Raises UserError where the encoder has no embeddings of a form."""
+        self._compute(form, {"walk": self._model.tokenize("walk")})
+
     def unknown_words(self, text: str) -> list[str]:
         """Words of a text that the encoder has no token for, and so takes for one and the same."""
         return self._model.words(text)[1] if isinstance(self._model, PretrainedTextModel) else []
@@ -246,7 +250,7 @@ def load_new_text_encoder(settings: TextEncoderSettings, form: TextForm = "poole
         max_tokens=settings.max_text_tokens,
         truncate=settings.truncate_text,
     )
-    encoder.conditions(["walk"], form)
+    encoder.require_form(form)
     return encoder
 
 
