@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cluster.records.opening import inspect
 from cluster.records.run import joined_cluster, open_run
 from cluster.run.training_loop import BatchTraining, train
 from jobs.command_line import main as cli
@@ -103,8 +104,10 @@ def prepare(config: PretrainConfig) -> Prepared:
     """Loads everything, checks the texts, sizes the training, and prints how long it will take.
 
     Raises:
+        RunDirectoryError: the folder cannot be used as requested.
         UserError: data, model and options do not fit each other, or a text cannot be read.
     """
+    inspect(config.run)
     dataset = load_data(config)
     start = load_start(config, dataset)
     clips = TrainingClips(config, dataset)

@@ -18,7 +18,8 @@ LEAST_STEPS = 200
 """A training by passes makes at least so many steps: over few clips a pass is nothing."""
 _WORTH_TIMING = 100
 """Shorter trainings are over before an estimate is made."""
-_TIMED_STEPS = 3
+_TIMED_STEPS, _TIMED_S = 3, 2.0
+"""Updates that are timed at most, and the seconds after which no further one is."""
 
 
 def recorded_steps(config: PretrainConfig) -> int | None:
@@ -47,16 +48,18 @@ def fitting_steps(config: PretrainConfig, num_steps: int, seconds: float) -> int
 def seconds_a_step(learner: SupervisedLearner, update: Callable[[SupervisedLearner, int], object]) -> float:
     """Median time of an update of this machine, measured with a copy: the learner and its training do not change.
 
+    One update is enough where it takes long.
+
     Args:
         update: makes the update of a step, counted from 0, with the learner it is given.
     """
     trial = copy.deepcopy(learner)
-    times = []
-    for step in range(_TIMED_STEPS):
+    times: list[float] = []
+    while len(times) < _TIMED_STEPS and sum(times) < _TIMED_S:
         start = time.perf_counter()
-        update(trial, step)
+        update(trial, len(times))
         times.append(time.perf_counter() - start)
-    return sorted(times)[_TIMED_STEPS // 2]
+    return sorted(times)[len(times) // 2]
 
 
 def is_worth_timing(num_steps: int) -> bool:

@@ -132,7 +132,6 @@ jobs.pretrain --save_dir run --layers 1 --latent_dim 16 --ff_size 16 --dry_run
   --dataset foreign_ids >> foreign_ids
   --data_dir folder --dataset humanml >> folder
 jobs.train_retrieval --save_dir run --dry_run
-  --dataset data --captions judge >> judge
   --dataset wide_mean >> Mean.npy
   --dataset lfs_mean >> Mean.npy
 jobs.import_motion --captions captions.csv --save_dir out --test_share 0 --dry_run
