@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from jobs import trpo
+from jobs.character.controller_evaluation import RESULTS
 from jobs.character.deepmimic_run import trpo_config
 from jobs.character.trpo_training import rllib_config
 from jobs.command_line import main as cli
@@ -173,9 +174,10 @@ def test_commands_of_the_guide_run(tmp_path: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr()
     assert "hidden_size: 100" in printed.out and "max_kl: 0.01" in printed.out and "2048" in printed.out
     assert "--g_step 3 changes nothing" in printed.err
-    words = "--task evaluate --load_model_path x --num_eval_episodes 10 --max_episode_steps 2048 --stochastic_policy"
-    assert main(*words.split(), "--save_sample", *common) == 0
-    assert main("--task", "sample", "--load_model_path", "x", *common) == 0
+    controller = ["--load_model_path", str(RESULTS / "deepmimic_walk")]
+    words = "--task evaluate --num_eval_episodes 10 --max_episode_steps 2048 --stochastic_policy"
+    assert main(*words.split(), *controller, "--save_sample", *common) == 0
+    assert main("--task", "sample", *controller, *common) == 0
     assert not list(tmp_path.iterdir()), "a dry run starts nothing"
     assert main("--g_step", "7", *common) == 2
     assert main("--help") == 0
@@ -192,7 +194,7 @@ def test_commands_of_the_guide_run(tmp_path: Path, capsys: pytest.CaptureFixture
         ("--env_id Hopper-v5 --cloning_weight 1", "Hopper-v5 has none"),
         ("--motion wlak", "walk"),
         ("--num_envs 6 --num_env_runners 4", "a multiple of num_env_runners"),
-        ("--runtime local --num_learners 2", "num_env_runners and num_learners must be 0"),
+        ("--runtime local --num_learners 2", "num_learners is 2, but runtime local has no processes: it must be 0"),
         ("--max_kl 0", "max_kl"),
         ("--resume --overwrite", "resume and overwrite are both set"),
         ("--load_model_path x", "a training starts from load_sft_pretrain"),

@@ -171,7 +171,7 @@ BAD: dict[str, tuple[str | np.ndarray | dict[str, np.ndarray], str]] = {
     "a.bvh": (HTML, "is a web page"),
     "b.bvh": ("version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
     "c.bvh": ("", "is empty"),
-    "a.npy": ("not numpy", "is no NumPy file"),
+    "a.npy": ("not numpy", "is not a .npy file"),
     "b.npy": (np.zeros((4, 22)), r"is an array \[4, 22\] of float64; a motion is"),
     "c.npy": (np.full((4, 22, 3), np.nan), "a joint of frame 0 is not finite"),
     "d.npy": (np.zeros((0, 22, 3)), r"joints are \[0, 22, 3\]"),
