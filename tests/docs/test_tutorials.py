@@ -57,6 +57,8 @@ TINY: dict[str, dict[str, Any]] = {
         **{"latent_dim": 16, "ff_size": 16, "layers": 1, "num_heads": 2, "num_samples": 0, "num_composites": 2},
         **{"composite_fraction": 0, "diffusion_steps": 6},
     },
+    # The shipped policy brings its own sizes.
+    "jobs.pretrain --preset own_data": {**TRAINING, "num_samples": 0},
     "jobs.train_retrieval": {**TRAINING, "tmr_latent_dim": 16, "tmr_ff_size": 16, "tmr_layers": 1, "tmr_heads": 2},
     "jobs.import_motion": {},
     "jobs.deepmimic": CHARACTER | ITERATIONS | {"video_s": 0, "critic_warmup_batches": 0},
@@ -70,7 +72,7 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.deepmimic --task evaluate": {"eval_episodes": 2, "eval_steps": 20, "eval_push_forces": (100,)},
     "jobs.trpo --task evaluate": {"num_eval_episodes": 2, "max_episode_steps": 20},
 }
-"""Options that are added or replace those of a page, by job."""
+"""Options that are added or replace those of a page, by job, or by job and some of its words."""
 REPLACED = {"num_samples": 2, "num_repetitions": 2, "text_encoder": "minilm"}
 """Options that are replaced where a page gives them."""
 
@@ -90,8 +92,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 def tiny(words: Sequence[str]) -> list[str]:
     """The words behind `python -m`, with what `TINY` and `REPLACED` say."""
     job, *given = words
-    task = f"{job} --task evaluate"
-    changes = dict(TINY[task if task in " ".join(words) else job])
+    changes = dict(TINY[max((key for key in TINY if set(key.split()) <= set(words)), key=len)])
     groups: list[list[str]] = []
     for word in given:
         if word.startswith("--"):
