@@ -14,8 +14,9 @@ from itertools import pairwise
 import numpy as np
 
 from motions.bvh.caption_table import CaptionedStretch
+from motions.bvh.hierarchy import BvhError
 from motions.bvh.joints import JointMap
-from motions.bvh.reader import Bvh, BvhError
+from motions.bvh.reader import Bvh
 from motions.bvh.rest_pose import MotionRange
 from motions.bvh.settings import ShortClips
 from motions.skeleton.skeletons import HUMANML3D

@@ -19,14 +19,16 @@ from motions.bvh import clips as bvh_clips
 from motions.bvh import plausibility, up_axis
 from motions.bvh.caption_table import CaptionedStretch
 from motions.bvh.clips import Stretch
+from motions.bvh.hierarchy import BvhError
 from motions.bvh.joints import load_mapping, map_joints
-from motions.bvh.plausibility import Figures, Finding
-from motions.bvh.reader import Bvh, BvhError, read_bvh
+from motions.bvh.plausibility import Finding
+from motions.bvh.reader import Bvh, read_bvh
 from motions.bvh.rest_pose import MotionRange, has_motion, motion_range
 from motions.bvh.settings import BvhSettings
 from motions.bvh.up_axis import UpCues
 from motions.data.folder_writer import FolderClip
 from motions.skeleton.features import check_joints, extract_features, retarget_uniform
+from motions.skeleton.figures import Figures, measure
 from motions.skeleton.mirroring import mirror_caption, mirror_joints
 from motions.skeleton.skeletons import HUMANML3D
 
@@ -224,7 +226,7 @@ def _finish(recording: Recording, axis: tuple[str | None, bool], settings: BvhSe
     # What no caption describes is not converted, so nothing in it matters.
     first = min(stretch.frames.start for stretch in recording.stretches)
     last = max(stretch.available for stretch in recording.stretches)
-    figures = plausibility.measure(
+    figures = measure(
         joints[first:last],
         source_fps=recording.fps,
         rotation_degrees=recording.rotation_degrees,

@@ -19,9 +19,10 @@ import yaml
 
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text
+from motions.bvh.hierarchy import BvhError
 from motions.bvh.names import joints_by_name
 from motions.bvh.people import LIMB_JOINTS, body_nodes, find_pelvis
-from motions.bvh.reader import Bvh, BvhError
+from motions.bvh.reader import Bvh
 from motions.skeleton.skeletons import HUMANML3D
 
 REQUIRED_JOINTS = ("pelvis", *LIMB_JOINTS)

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from motions.bvh.hierarchy import BvhError
 from motions.bvh.names import joints_by_name
-from motions.bvh.reader import Bvh, BvhError
+from motions.bvh.reader import Bvh
 
 LIMB_JOINTS = tuple(
     f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow") for side in ("left", "right")

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CAPTIONS = """file,caption,start,end
 walk_01.bvh,a person walks forward,,
 walk_01.bvh,someone strolls ahead,,
+walk_02.bvh,a person walks on,,
 long_take.bvh,a man kicks with the right leg,0.5,3.2
 """
 PAGES = sorted(
@@ -153,6 +154,7 @@ def folder(tmp_path: Path, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPa
     """What readers of the pages have: recordings, and the files of MDM, HumanML3D and TMR, here tiny ones."""
     rig = Rig(MIXAMO)
     write_bvh(tmp_path / "captures" / "walk_01.bvh", animate(rig, 60))
+    write_bvh(tmp_path / "captures" / "walk_02.bvh", animate(rig, 60, seed=2))
     write_bvh(tmp_path / "captures" / "long_take.bvh", animate(rig, 130, seed=1))
     (tmp_path / "captions.csv").write_text(CAPTIONS)
     for place, target in {

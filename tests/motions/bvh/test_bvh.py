@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motions.bvh.reader import BvhError, parse_bvh, read_bvh
+from motions.bvh.hierarchy import BvhError
+from motions.bvh.reader import parse_bvh, read_bvh
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.bvh_files import MIXAMO, Rig, animate, bvh_text, write_bvh
 from tests.toys.mocap_files import JOINT_OF, Recording

@@ -8,7 +8,8 @@ import pytest
 from motions.bvh import clips as bvh_clips
 from motions.bvh.caption_table import CaptionedStretch
 from motions.bvh.clips import Stretch, find_stretches
-from motions.bvh.reader import BvhError, parse_bvh
+from motions.bvh.hierarchy import BvhError
+from motions.bvh.reader import parse_bvh
 from motions.bvh.rest_pose import MotionRange
 from motions.bvh.settings import ShortClips
 from tests.toys.bvh_files import MIXAMO, Rig, animate, bvh_text

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from motions.bvh import clips as bvh_clips
+from motions.bvh.hierarchy import BvhError
 from motions.bvh.joints import JointMap, load_mapping, map_joints
-from motions.bvh.reader import BvhError, parse_bvh
+from motions.bvh.reader import parse_bvh
 from motions.bvh.rest_pose import motion_range
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.bvh_files import MIXAMO, Rig, animate, bvh_text

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from motions.bvh.hierarchy import BvhError
 from motions.bvh.joints import map_joints
 from motions.bvh.people import find_people
-from motions.bvh.reader import Bvh, BvhError, parse_bvh
+from motions.bvh.reader import Bvh, parse_bvh
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.mocap_files import NAMES, Recording
 

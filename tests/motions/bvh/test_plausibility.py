@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from motions.bvh.plausibility import Check, Figures, Finding, findings, frame_rate_fault, measure, root_unit_misfit
+from motions.bvh.plausibility import Check, Finding, findings, frame_rate_fault, root_unit_misfit
 from motions.humanoid.mocap import CLIP_NAMES, load_clip
 from motions.humanoid.retarget import retarget
+from motions.skeleton.figures import Figures, measure
 from motions.skeleton.mirroring import mirror_joints
 from motions.skeleton.skeletons import HUMANML3D
 
