@@ -26,6 +26,7 @@ from envs.body.tracked import EFFECTOR_ROWS, TRACKED_BODIES, end_effectors_in
 from envs.settings import BODY_NAMES, HumanoidSettings, JointModel
 from motions.humanoid.kinematics import BALL_BODIES, HINGE_BODIES
 from motions.humanoid.mocap import CLIP_NAMES, MocapClip, load_clip, read_clip
+from motions.humanoid.plausibility import check_clip
 
 Array = NDArray[np.float64]
 
@@ -96,9 +97,16 @@ def _built_in_table(
 
 
 def open_clip(name: str, seam_blend_s: float = 0.0) -> MocapClip:
-    """A clip by name or path, its seam blended over `seam_blend_s` (at most a quarter of the cycle)."""
-    is_path = name not in CLIP_NAMES and (Path(name).suffix or "/" in name)
-    clip = read_clip(name) if is_path else load_clip(name)
+    """A clip by name or path, its seam blended over `seam_blend_s` (at most a quarter of the cycle).
+
+    Raises:
+        ClipError: it is unknown or malformed, or a file's motion is implausible.
+    """
+    if name not in CLIP_NAMES and (Path(name).suffix or "/" in name):
+        clip = read_clip(name)
+        check_clip(clip, name)
+    else:
+        clip = load_clip(name)
     seconds = min(seam_blend_s, clip.duration / 4)
     return clip.with_blended_seam(seconds) if clip.cyclic and seconds > 0.0 else clip
 
