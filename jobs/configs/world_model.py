@@ -93,7 +93,7 @@ class WorldModelConfig(Settings):
         steps = -(-self.world_model.rollout_steps // self.processes.num_envs)
         if self.world_model.model_window > steps:
             raise UserError(
-                f"model_window is {self.world_model.model_window}; legal: at most {steps}, the steps that each of "
+                f"model_window is {self.world_model.model_window}; legal: at most the {steps} steps that each of "
                 f"num_envs {self.processes.num_envs} makes of rollout_steps {self.world_model.rollout_steps}"
             )
         return self
