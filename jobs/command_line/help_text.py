@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from jobs.command_line.flags import REQUIRED, Flag, UsageError, flags_of
@@ -64,7 +64,7 @@ def _topics(flags: list[Flag]) -> str:
     return f"all|OPTION]\n{INDENT}This text, every option explained, or a single one."
 
 
-def _chosen(config: type[Settings], flags: dict[str, Flag], topic: str) -> list[Flag]:
+def _chosen(config: type[Settings], flags: Mapping[str, Flag], topic: str) -> list[Flag]:
     name = topic.lstrip("-").replace("-", "_")
     groups = {group for flag in flags.values() for group in _and_outer(flag.group)}
     # A group and an option may have the same name.

@@ -226,10 +226,10 @@ class SamplingProcessSettings(RunnerSettings):
 
 def require_driver_alone(cluster: ConnectionSettings, processes: RunnerSettings) -> None:
     """Raises UserError for processes beside the driver where there is no cluster that could start them."""
-    counts = {name: getattr(processes, name, 0) for name in ("num_env_runners", "num_learners")}
-    for name, count in counts.items():
-        if cluster.runtime == "local" and count:
-            raise UserError(f"{name} is {count}, but runtime local has no processes: it must be 0")
+    known = [name for name in ("num_env_runners", "num_learners") if hasattr(processes, name)]
+    given = [f"{name} is {count}" for name in known if (count := getattr(processes, name))]
+    if cluster.runtime == "local" and given:
+        raise UserError(f"{', '.join(given)}, but runtime local has no processes: {' and '.join(known)} must be 0")
 
 
 class TRPOJobConfig(Settings):

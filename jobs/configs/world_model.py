@@ -98,7 +98,7 @@ class WorldModelJobConfig(Settings):
         steps = self.processes.steps_each(self.world_model.rollout_steps)
         if self.world_model.model_window > steps:
             raise UserError(
-                f"model_window is {self.world_model.model_window}; legal: at most {steps}, the steps that each of "
+                f"model_window is {self.world_model.model_window}; legal: at most the {steps} steps that each of "
                 f"num_envs {self.processes.num_envs} makes of rollout_steps {self.world_model.rollout_steps}"
             )
         return self

@@ -50,7 +50,7 @@ def check_clip(clip: MocapClip, source: str) -> None:
     """
     if found := implausible(clip):
         raise ClipError(f"{source}: {'; '.join(found)}")
-    seam = math.degrees(float(clip.seam_gaps(keep_heading=True).max())) if clip.cyclic else 0.0
+    seam = math.degrees(float(clip.seam_gaps().max())) if clip.cyclic else 0.0
     if seam > SEAM_DEG:
         _warn(
             f'{source}: Loop is "wrap", but a joint turns by {seam:.0f} degrees from the last frame to the first, over '

@@ -109,7 +109,7 @@ jobs.generate --dry_run
   --text_file numbers.npy >> numbers.npy
   --text_file object.npy >> object.npy
   --text_file binary.bin >> binary.bin
-jobs.grpo --save_dir run --runtime local --dry_run
+jobs.grpo --save_dir run --runtime local --num_prompts 4 --num_eval_prompts 2 --dry_run
   --prompts_path nothing.txt >> prompts_path >> nothing.txt
   --prompts_path folder >> folder
   --prompts_path empty.txt >> prompts_path: empty.txt holds no prompt
@@ -176,7 +176,7 @@ jobs.generate --text walks --dry_run
   --stats_path nothing >> nothing
   --stats_path folder >> folder
   --text_encoder_path nothing --text_encoder clip >> nothing
-jobs.grpo --save_dir run --runtime local --dry_run
+jobs.grpo --save_dir run --runtime local --num_prompts 4 --num_eval_prompts 2 --dry_run
   --model_path page_policy >> model000000001.pt
   --model_path CONTROLLER >> deepmimic_walk
   --tmr_checkpoint_path nothing --use_dense_reward >> nothing

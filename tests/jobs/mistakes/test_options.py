@@ -239,7 +239,7 @@ jobs.deepmimic
   --task evaluate --motion nothing --dry_run >> no controller ships for nothing
   --task evaluate --max_episode_s 3 --dry_run >> max_episode_s
   --save_dir run --no_trpo --learner world_model >> no_trpo
-  --save_dir run --runtime local --num_env_runners 2 >> num_env_runners is 2 >> runtime local
+  --save_dir run --runtime local --num_env_runners 2 >> num_env_runners is 2, >> runtime local
   --save_dir run --num_envs 3 --num_env_runners 2 >> num_envs is 3
   --save_dir run --cloning_device cuda:99 --dry_run >> cloning_device is 'cuda:99'
   --save_dir run --motion nothing --dry_run >> unknown clip 'nothing'
@@ -280,7 +280,7 @@ jobs.balance --output out.json
   --motion nothing --dry_run >> unknown clip 'nothing'
   --population 3 >> --population 3
   --motion walk run --motion_weights 0 1 >> --motion_weights
-jobs.grpo --save_dir run --runtime local --dry_run
+jobs.grpo --save_dir run --runtime local --num_prompts 4 --num_eval_prompts 2 --dry_run
   --group_size 1 --batch_size 1 >> group_size
   --sde_window 50 >> sde_window
   --sampling_steps 1 >> sampling_steps is 1

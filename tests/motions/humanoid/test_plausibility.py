@@ -96,7 +96,7 @@ def test_a_jump_at_the_seam_is_warned_of_once(tmp_path: Path, caplog: pytest.Log
         open_clip(str(path))
         open_clip(str(path))
     (record,) = caplog.records
-    assert "mine.txt" in record.getMessage() and "by 95 degrees" in record.getMessage()
+    assert "mine.txt" in record.getMessage() and "by 149 degrees" in record.getMessage()
     path.write_text(json.dumps({"Loop": "none", "Frames": frames("kick").tolist()}))
     assert not open_clip(str(path)).cyclic
     assert len(caplog.records) == 1
