@@ -14,11 +14,11 @@ import yaml
 from jobs import trpo
 from jobs.character.controller_evaluation import RESULTS
 from jobs.character.deepmimic_run import trpo_config
-from jobs.character.trpo_training import prepare, rllib_config
+from jobs.character.trpo_training import rllib_config
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
-from rollouts.control.actor_critic import ControllerError, load_controller, save_controller
+from rollouts.control.actor_critic import ControllerError, load_controller
 from tests.toys.cluster_runs import Terminal
 
 if TYPE_CHECKING:
@@ -174,20 +174,10 @@ def test_commands_of_the_guide_run(tmp_path: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr()
     assert "hidden_size: 100" in printed.out and "max_kl: 0.01" in printed.out and "2048" in printed.out
     assert "--g_step 3 changes nothing" in printed.err
-<<<<<<< HEAD
     controller = ["--load_model_path", str(RESULTS / "deepmimic_walk")]
     words = "--task evaluate --num_eval_episodes 10 --max_episode_steps 2048 --stochastic_policy"
     assert main(*words.split(), *controller, "--save_sample", *common) == 0
     assert main("--task", "sample", *controller, *common) == 0
-=======
-    schema, network = prepare(TRPOJobConfig())
-    made = str(save_controller(tmp_path.with_name("controller"), network, schema))
-    words = (
-        f"--task evaluate --load_model_path {made} --num_eval_episodes 10 --max_episode_steps 2048 --stochastic_policy"
-    )
-    assert main(*words.split(), "--save_sample", *common) == 0
-    assert main("--task", "sample", "--load_model_path", made, *common) == 0
->>>>>>> inputs
     assert not list(tmp_path.iterdir()), "a dry run starts nothing"
     assert main("--g_step", "7", *common) == 2
     assert main("--help") == 0
