@@ -130,8 +130,8 @@ class PretrainConfig(Settings):
     samples: SampleSettings = SampleSettings()
 
     important: ClassVar[tuple[str, ...]] = (
-        *("save_dir", "dataset", "num_steps", "batch_size", "learning_rate", "layers", "latent_dim"),
-        *("text_encoder", "composite_fraction", "model_path", "passes", "resume"),
+        *("save_dir", "dataset", "num_steps", "batch_size", "learning_rate", "layers"),
+        *("text_encoder", "model_path", "passes", "resume"),
     )
 
     @model_validator(mode="after")
