@@ -141,8 +141,8 @@ class PretrainConfig(Settings):
         return self
 
     important: ClassVar[tuple[str, ...]] = (
-        *("save_dir", "dataset", "num_steps", "batch_size", "learning_rate", "layers", "latent_dim"),
-        *("text_encoder", "composite_fraction", "model_path", "passes", "resume"),
+        *("save_dir", "dataset", "num_steps", "batch_size", "learning_rate", "layers"),
+        *("text_encoder", "model_path", "passes", "resume"),
     )
 
     @model_validator(mode="after")

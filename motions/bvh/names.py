@@ -1,10 +1,10 @@
 """Recognises HumanML3D's joints by the names of a BVH file's joints, for the common naming schemes.
 
 A name gives a side (Left, L_, l, .L, _l, " L ", 左) and a part (UpLeg, Thigh, UpperLeg, Hip, ひざ, ...) once prefixes
-such as `mixamorig:`, `Bip01 ` or `DEF-`, Blender's `.001`, and what most names of the file begin or end with are
-removed. That covers CMU (BVH and ASF names), Mixamo, LaFAN1, SMPL, Xsens, Rokoko, 3ds Max Biped, Unreal, VRM, DAZ,
-Character Creator, MikuMikuDance, Roblox, Bandai-Namco and Blender's Rigify. Spine joints are not recognised by name:
-all joints between pelvis and neck are taken as the spine.
+such as `mixamorig:`, `Bip01 ` or `DEF-`, Blender's `.001`, running numbers, and what most names of the file begin or
+end with are removed. That covers CMU (BVH and ASF names), Mixamo, LaFAN1, SMPL, Xsens, Rokoko, 3ds Max Biped, Unreal,
+VRM, DAZ, Character Creator, MikuMikuDance, Roblox, Bandai-Namco and Blender's Rigify. Spine joints are not recognised
+by name: all joints between pelvis and neck are taken as the spine.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_]+")
 _BLENDER_COPY = re.compile(r"\.\d{3}$")
 _MOST = 0.8
 """Words that this share of a file's names begin or end with say nothing about the joint."""
+_MIDDLES = ("c", "m", "mid")
 _JAPANESE = {
     **{"左": " left ", "右": " right ", "足首": " ankle ", "つま先": " toe ", "ひざ": " knee ", "足": " upleg "},
     **{"手首": " wrist ", "ひじ": " elbow ", "肩": " shoulder ", "腕": " arm ", "首": " neck ", "頭": " head "},
@@ -113,7 +114,17 @@ def _sides_and_parts(names: tuple[str, ...]) -> list[tuple[str, str]]:
         words = [each[1:] if len(each) > 1 and each[0] == first else each for each in words]
     while (last := _common([each[-1] for each in words if len(each) > 1], len(words))) is not None:
         words = [each[:-1] if len(each) > 1 and each[-1] == last else each for each in words]
+    if _are_numbered(words):
+        words = [each[:-1] if len(each) > 1 and each[-1].isdigit() else each for each in words]
+    # Where sides are marked at the end, the middle often is, too: Hips_C.
+    words = [each[:-1] if len(each) > 1 and each[-1] in _MIDDLES else each for each in words]
     return [_side_and_part(each) for each in words]
+
+
+def _are_numbered(words: list[list[str]]) -> bool:
+    """Whether the names end with running numbers, as some converters write them: Hips_00, Spine1_01, LeftUpLeg_02."""
+    numbers = [each[-1] for each in words if len(each) > 1 and each[-1].isdigit()]
+    return len(numbers) > 3 and len(numbers) >= _MOST * len(words) and len(set(numbers)) >= _MOST * len(numbers)
 
 
 def _common(words: list[str], num_names: int) -> str | None:

@@ -160,6 +160,15 @@ RIGS = {
         "l",
         "r",
     ),
+    "middle suffix": sided(
+        "hips_c_jnt,spine_c_jnt,spine1_c_jnt,spine2_c_jnt,neck_c_jnt,head_c_jnt",
+        "upleg_*_jnt,leg_*_jnt,foot_*_jnt,toebase_*_jnt,shoulder_*_jnt,arm_*_jnt,forearm_*_jnt,hand_*_jnt",
+        "l",
+        "r",
+    ),
+    "running numbers": Rig(
+        {joint: f"{name.split(':')[-1]}_{number:02d}" for number, (joint, name) in enumerate(MIXAMO.items())}
+    ),
     "blender copy": sided(
         "Hips.001,Spine.001,Spine1.001,Spine2.001,Neck.001,Head.001",
         "*UpLeg.001,*Leg.001,*Foot.001,*ToeBase.001,*Shoulder.001,*Arm.001,*ForeArm.001,*Hand.001",
