@@ -101,7 +101,7 @@ Frame Time: 0.05
 0 90 0 0 0 0
 """
 
-FILES: dict[str, bytes | Callable[[Path], None]] = {
+FILES: dict[str, bytes | Callable[[Path], object]] = {
     "empty.txt": b"",
     "blank.txt": b"\n  \n\n",
     "latin.txt": b"a person walks\nein M\xe4dchen l\xe4uft \x81\n",
