@@ -45,7 +45,12 @@ NEEDED: dict[type[Settings], dict[str, object]] = {
 }
 """Every job's model, with the options that it cannot do without."""
 
-SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture)
+SLOW = (
+    HealthCheck.too_slow,
+    HealthCheck.filter_too_much,
+    HealthCheck.data_too_large,
+    HealthCheck.function_scoped_fixture,
+)
 """Checks of Hypothesis that depend on the machine's speed, or are not meant for a folder that examples overwrite."""
 
 # "none" is a value of its own on command lines.
@@ -89,18 +94,15 @@ def legal(option: Option) -> st.SearchStrategy[Any]:
     return st.lists(one, min_size=1, max_size=3) if several else one
 
 
-def values(option: Option) -> st.SearchStrategy[Any]:
-    """Legal values, and whatever else a person may write."""
-    return st.one_of(legal(option), legal(option), PLAIN, st.lists(PLAIN, max_size=3))
-
-
 @st.composite
 def chosen(draw: st.DrawFn, kind: type[Settings]) -> dict[str, Any]:
-    """Some options of a model with values, by flag."""
+    """Some options of a model by flag, with legal values, or with whatever else a person may write."""
     # Those that name groups import what they name.
     options = [option for path, option in options_of(kind).items() if path not in naming_options(kind)]
     some = draw(st.lists(st.sampled_from(options), min_size=1, max_size=2, unique_by=lambda option: option.path))
-    drawn = {option.flag: draw(values(option)) for option in some}
+    # Chosen first: branches of `one_of` are drawn alike, and there are more of the illegal ones.
+    anything = st.one_of(PLAIN, st.lists(PLAIN, max_size=3))
+    drawn = {option.flag: draw(legal(option) if draw(st.integers(0, 2)) else anything) for option in some}
     return {name: str(value) if isinstance(value, Path) else value for name, value in drawn.items()}
 
 

@@ -17,15 +17,15 @@ from rollouts.networks.mdm_config import MDMConfig
 
 def test_few_of_the_prompts_that_are_drawn_are_checked() -> None:
     many = GRPOConfig.of(save_dir="run", num_prompts=100_000, num_eval_prompts=10_000)
-    few = with_few_drawn_prompts(many)
+    few = with_few_drawn_prompts(many, CHECKED_PROMPTS)
     assert few.prompts.num_prompts == few.evaluation.num_eval_prompts == CHECKED_PROMPTS
     small = GRPOConfig.of(save_dir="run", num_prompts=7, num_eval_prompts=3)
-    assert with_few_drawn_prompts(small) == small
+    assert with_few_drawn_prompts(small, CHECKED_PROMPTS) == small
     files = GRPOConfig.of(
         **{"save_dir": "run", "prompts_path": Path("a.txt"), "num_prompts": 100_000},
         **{"eval_prompts_path": Path("b.txt"), "num_eval_prompts": 10_000},
     )
-    assert with_few_drawn_prompts(files) == files
+    assert with_few_drawn_prompts(files, CHECKED_PROMPTS) == files
 
 
 def test_memory_is_compared_with_the_parameters_of_the_layers() -> None:
