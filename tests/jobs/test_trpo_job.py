@@ -194,7 +194,7 @@ def test_commands_of_the_guide_run(tmp_path: Path, capsys: pytest.CaptureFixture
         ("--env_id Hopper-v5 --cloning_weight 1", "Hopper-v5 has none"),
         ("--motion wlak", "walk"),
         ("--num_envs 6 --num_env_runners 4", "a multiple of num_env_runners"),
-        ("--runtime local --num_learners 2", "num_learners is 2, but runtime local has no processes: it must be 0"),
+        ("--runtime local --num_learners 2", "num_env_runners and num_learners must be 0"),
         ("--max_kl 0", "max_kl"),
         ("--resume --overwrite", "resume and overwrite are both set"),
         ("--load_model_path x", "a training starts from load_sft_pretrain"),

@@ -123,9 +123,9 @@ def test_it_starts_from_a_controller(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_trained_is_refused_before_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="model_window is 11; legal: at most 10, the steps"):
+    with pytest.raises(ValueError, match="model_window is 11; legal: at most the 10 steps"):
         settings(tmp_path, model_window=11)
-    with pytest.raises(ValueError, match="num_env_runners is 2, but runtime local has no processes"):
+    with pytest.raises(ValueError, match="num_env_runners must be 0"):
         settings(tmp_path, num_env_runners=2)
     for options, words in (
         ({"observation_blocks": ("root", "bodies")}, "observation_blocks has bodies"),
