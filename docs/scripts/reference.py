@@ -21,7 +21,7 @@ ROOT = str(Path(__file__).resolve().parents[2])
 sys.path.insert(0, ROOT)
 
 from jobs.command_line.flags import REQUIRED, Flag, flags_of  # noqa: E402
-from jobs.command_line.main import preset_names  # noqa: E402
+from jobs.command_line.settings_files import preset_names  # noqa: E402
 from motions.base.public_names import public_names  # noqa: E402
 from motions.settings import spellings_of  # noqa: E402
 

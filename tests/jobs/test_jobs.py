@@ -15,6 +15,7 @@ import yaml
 from cluster.records.checkpoints import RunDirectoryError
 from jobs import generate, grpo, pretrain, train_retrieval, trpo
 from jobs.command_line import main as cli
+from jobs.command_line.settings_files import PRESETS
 from jobs.command_line.flags import flags_of, names_of
 from jobs.command_line.foreign_flags import FOREIGN_TO_GRPO
 from jobs.configs.deepmimic import DeepMimicConfig
@@ -519,7 +520,7 @@ def test_no_option_is_answered_in_place_of_a_setting() -> None:
     assert not set(FOREIGN_TO_GRPO) & set(names_of(flags_of(GRPOConfig)))
 
 
-@pytest.mark.parametrize("path", sorted(cli.PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_presets_are_valid_and_can_be_planned(
     path: Path, models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
