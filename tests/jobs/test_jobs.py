@@ -15,9 +15,9 @@ import yaml
 from cluster.records.checkpoints import RunDirectoryError
 from jobs import generate, grpo, pretrain, train_retrieval, trpo
 from jobs.command_line import main as cli
-from jobs.command_line.settings_files import PRESETS
 from jobs.command_line.flags import flags_of, names_of
 from jobs.command_line.foreign_flags import FOREIGN_TO_GRPO
+from jobs.command_line.settings_files import PRESETS
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.generate import GenerateConfig
 from jobs.configs.grpo import GRPOConfig

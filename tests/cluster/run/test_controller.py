@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cluster.records.checkpoints import RunDirectoryError
-from cluster.run.controller import RunFailed
+from cluster.run.learner_handle import RunFailed
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import ActorLost, Call, StartError
 from cluster.runtime.stopping import Stopped, handled

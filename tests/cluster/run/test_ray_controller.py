@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from cluster.run.controller import Controller, RunFailed
+from cluster.run.controller import Controller
+from cluster.run.learner_handle import RunFailed
 from cluster.run.plan import Plan
 from cluster.run.session import preflight, training_session
 from cluster.runtime.connect import Connection
