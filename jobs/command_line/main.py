@@ -271,8 +271,12 @@ def _help_topic(words: Sequence[str]) -> str | None:
 
 
 def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, words: Sequence[str]) -> str:
-    """What was stopped and saved, and the command that continues it, if the job can be continued."""
-    if "resume" not in spellings_of(config):
+    """What was stopped and saved, and the command that continues it, if the job can be continued.
+
+    A job without `--resume` that has saved something, such as `jobs.demo`, goes on by itself when it is called again.
+    """
+    resumes = "resume" in spellings_of(config)
+    if not resumes and not stopped.saved:
         return str(stopped)
     kept: list[str] = []
     left_out = False
@@ -281,7 +285,7 @@ def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, w
         left_out = word.split("=")[0] in ("--overwrite", "--resume")
         if not left_out and not value_of_it:
             kept.append(word)
-    command = shlex.join(["python", "-m", job, *kept, "--resume"])
+    command = shlex.join(["python", "-m", job, *kept, *(["--resume"] if resumes else [])])
     return f"{stopped}{'; ' if stopped.saved else ''}{stopped.saved}. To go on:\n  {command}"
 
 
