@@ -251,6 +251,14 @@ def test_grpo_that_was_stopped_ends_with_the_same_bits(models: TinyModels, tmp_p
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert any(not torch.equal(whole[name], value) for name, value in weights_of(models.policy_file).items())
 
+    # Beside it stands the untouched base, which reads a composite prompt as one text; the others are the same prompts.
+    document = json.loads((tmp_path / "whole" / "evaluation.json").read_text())
+    base = {row["note"]: row["kinds"] for row in document["samplers"] if row["policy"] == "base"}
+    segments, one_text = base["of the evaluation, and of jobs.generate"], base["one text for all segments"]
+    assert one_text["single"] == segments["single"]
+    assert one_text["composite"]["total"] != segments["composite"]["total"]
+    assert document["samplers"][-1]["note"] == "the base's own: all steps, one text for all segments"
+
 
 def test_clips_may_be_left_out_of_the_training(models: TinyModels, tmp_path: Path) -> None:
     words = grpo_words(models, tmp_path / "run", num_eval_prompts=6, num_prompts=8, composite_fraction=0.0)
