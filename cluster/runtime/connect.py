@@ -34,7 +34,7 @@ from cluster.runtime import stopping
 from cluster.runtime.pool import describe, raised_by
 from cluster.runtime.protocol import CallFailed
 from cluster.runtime.ray_job import in_ray_job
-from cluster.settings import ConnectionSettings
+from cluster.settings import AddressSettings
 from motions.base.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Connection:
 
 
 @contextmanager
-def connect(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[Connection]:
+def connect(settings: AddressSettings, needed_cpus: float = 0.0) -> Iterator[Connection]:
     """Connects for the duration of the block.
 
     Args:
@@ -83,7 +83,7 @@ def connect(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[
 
 
 @contextmanager
-def _connected(settings: ConnectionSettings, needed_cpus: float) -> Iterator[Connection]:
+def _connected(settings: AddressSettings, needed_cpus: float) -> Iterator[Connection]:
     if ray.is_initialized():
         yield _describe(started=False)
         return
@@ -167,7 +167,7 @@ def protect_token(environ: Mapping[str, str] = os.environ, *, create: bool = Fal
                 file.write(secrets.token_hex(32))
 
 
-def _start(settings: ConnectionSettings, needed_cpus: float) -> None:
+def _start(settings: AddressSettings, needed_cpus: float) -> None:
     protect_token(create=True)
     store = None if settings.object_store_mb is None else settings.object_store_mb * 10**6
     ray.init(

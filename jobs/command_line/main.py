@@ -165,14 +165,15 @@ def parse(
         argv = [f"--{config.positional}", *argv]
     config = with_named_groups(config, argv, job)
     retired = {name: ForeignFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
-    given = read_flags(argv, {**flags_of(config), **CLI_FLAGS}, {**retired, **(foreign or {})}, notes.append)
+    # A job whose own options are called so (jobs.sweep) has them for the job that it starts.
+    general = {name: flag for name, flag in CLI_FLAGS.items() if name not in spellings_of(config)}
+    given = read_flags(argv, {**flags_of(config), **general}, {**retired, **(foreign or {})}, notes.append)
+    asked = {name: given.pop(name, None) for name in general}
     sources = Sources()
-    for path, origin in _named_files(given, job):
+    for path, origin in _named_files(asked, job):
         sources.update(read_settings_file(path, config, job), origin)
-    dry_run = bool(given.pop("dry_run", False))
-    given.pop("debug", None)
     sources.update(given, "")
-    return CommandLine(validate(config, sources), dry_run, tuple(notes))
+    return CommandLine(validate(config, sources), asked["dry_run"] is True, tuple(notes))
 
 
 def with_named_groups(config: type[SettingsT], argv: Sequence[str], job: str) -> type[SettingsT]:
@@ -203,10 +204,35 @@ def _named_files(given: dict[str, Any], job: str) -> Iterator[tuple[Path, str]]:
 
 def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
     """The settings of a preset with some values replaced, for jobs and benchmarks that start other jobs."""
-    config = with_named_groups(config, ["--preset", preset], job)
+    return load_settings(config, job, {"": overrides}, preset=preset)
+
+
+def load_settings(
+    config: type[SettingsT],
+    job: str,
+    values: Mapping[str, Mapping[str, object]],
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+) -> SettingsT:
+    """The settings of another job, as its own command line would give them.
+
+    Args:
+        values: options by any of their names, by where they come from, for messages; they win over the files.
+        preset: name or path.
+        file: as for `--config`.
+
+    Raises:
+        UsageError: with one line per mistake.
+    """
+    named = {"preset": preset, "config": None if file is None else str(file)}
+    words = [word for name, value in named.items() if value is not None for word in (f"--{name}", value)]
+    config = with_named_groups(config, words, job)
     sources = Sources()
-    sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")
-    sources.update({spellings_of(config)[name]: value for name, value in overrides.items()}, "")
+    for path, origin in _named_files(dict(named), job):
+        sources.update(read_settings_file(path, config, job), origin)
+    for origin, given in values.items():
+        sources.update({spellings_of(config)[name]: value for name, value in given.items()}, origin)
     return validate(config, sources)
 
 

@@ -44,11 +44,11 @@ UNITS = {
         "evaluation",
     ),
     "learners": ("optimizer", "ema", "workers", "grpo", "supervised", "trpo", "world_model", "cloning"),
-    "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib"),
+    "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps"),
     "jobs": (
-        *("command_line", "configs", "report", "text", "character"),
+        *("command_line", "configs", "report", "text", "character", "sweeps"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "grpo", "demo"),
-        *("sft", "trpo", "world_model", "deepmimic", "view"),
+        *("sft", "trpo", "world_model", "deepmimic", "view", "sweep"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""
