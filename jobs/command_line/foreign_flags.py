@@ -1,4 +1,5 @@
-"""Options of the command lines of MDM and of MDM-GRPO (jufan666/text-to-motion) that are not settings here.
+"""Options of the command lines of other public tools that are not settings here, most of MDM and of MDM-GRPO
+(jufan666/text-to-motion).
 
 Each either asks for the existing behaviour (it is accepted with a note) or for something unsupported (an error says
 so): a documented command of those projects runs unchanged, and none of its options is ignored silently.
@@ -85,6 +86,11 @@ FOREIGN_TO_PRETRAIN: dict[str, ForeignFlag] = {
     **dict.fromkeys(("eval_batch_size", "eval_split", "eval_rep_times", "eval_num_samples"), ForeignFlag(_PRETRAINED)),
     "gen_during_training": ForeignFlag(_SAMPLES, OFF),
     **dict.fromkeys(("gen_num_samples", "gen_num_repetitions"), ForeignFlag(_SAMPLES)),
+}
+
+FOREIGN_TO_TRPO: dict[str, ForeignFlag] = {
+    "g_step": ForeignFlag("an iteration is one rollout and one policy step", ("1", "3")),
+    "cpu": ForeignFlag("everything runs on the CPU unless --gpus_per_learner asks for a GPU", ("true", "1")),
 }
 
 FOREIGN_TO_GENERATE: dict[str, ForeignFlag] = {

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, field_validator
 
+from learners.settings import LearningRateSchedule, ScheduledSettings
 from motions.base.errors import UserError
 from motions.base.named import require_named
-from motions.settings import Settings
 
 POLICY_LOSSES = {
     "clipped": "learners.grpo.losses.clipped:clipped_loss",
@@ -22,7 +22,7 @@ POLICY_LOSSES = {
 (`learners.grpo.loss.PolicyLoss`) or of final motions (`learners.grpo.motion_loss.MotionLoss`)."""
 
 
-class GRPOSettings(Settings):
+class GRPOSettings(ScheduledSettings):
     """Group-relative policy optimisation (GRPO) of a diffusion policy.
 
     Sizes: one update uses P groups (prompts) of N = `group_size` samples with S recorded denoising steps, which makes
@@ -141,7 +141,7 @@ class GRPOSettings(Settings):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0 to `learning_rate`."""
 
-    lr_schedule: Literal["constant", "cosine"] = "constant"
+    lr_schedule: LearningRateSchedule = "constant"
     """`constant`, or a cosine from `learning_rate` to 0 over all optimizer steps of the run, which averages out the
     noise of single updates."""
 
@@ -174,12 +174,12 @@ class GRPOSettings(Settings):
 
     @property
     def depends_on_length(self) -> bool:
-        """See `Settings.depends_on_length`: the cosine's rate has been another one from the first step on."""
-        return self.lr_schedule == "cosine" and not self.lr_anneal_steps
+        """See `Settings.depends_on_length`; a cosine of its own length does not."""
+        return super().depends_on_length and not self.lr_anneal_steps
 
     def decay_steps(self, total: int) -> int:
         """Optimizer steps of the cosine in a run of `total` ones; 0 for a constant rate."""
-        return self.lr_anneal_steps or (total if self.lr_schedule == "cosine" else 0)
+        return self.lr_anneal_steps or super().decay_steps(total)
 
     def optimizer_steps(self, num_groups: int) -> int:
         """Optimizer steps of an update of so many groups."""
