@@ -30,7 +30,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cluster.runtime import stopping
+from cluster.runtime import liveness, stopping
 from cluster.runtime.pool import describe, raised_by
 from cluster.runtime.protocol import CallFailed
 from cluster.runtime.ray_job import in_ray_job
@@ -100,9 +100,22 @@ def _connected(settings: AddressSettings, needed_cpus: float) -> Iterator[Connec
     try:
         connection = _describe(started=own)
         logger.info("connected to Ray: %s", connection)
-        yield connection
+        with _watched(connection):
+            yield connection
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _watched(connection: Connection) -> Iterator[None]:
+    """Watches the cluster inside the block: see cluster/runtime/liveness.py."""
+    own = ray.get_runtime_context().get_node_id()
+    [node] = [node for node in ray.nodes() if node["NodeID"] == own]
+    raylet = liveness.Place(node["NodeManagerAddress"], node["NodeManagerPort"])
+    gcs = liveness.Place.parse(ray.get_runtime_context().gcs_address)
+    # Nobody restarts the head of a cluster that was started here.
+    with liveness.watched(raylet, gcs, 0.0 if connection.started else liveness.gcs_patience_s()):
+        yield
 
 
 def module_path() -> list[str]:

@@ -17,6 +17,7 @@ import importlib
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 import traceback
@@ -30,6 +31,7 @@ from pydantic import ValidationError
 
 from cluster.runtime import stopping
 from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags
+from jobs.command_line.guard import Guard, Silenced
 from jobs.command_line.help_text import help_text
 from jobs.command_line.settings_files import preset_names, preset_path, read_mapping, read_settings_file
 from jobs.command_line.validation import Sources, validate
@@ -94,8 +96,8 @@ def main(
     foreign: Mapping[str, ForeignFlag] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 130 if it was
-    stopped by Ctrl-C, 143 by SIGTERM.
+    """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 75 if the Ray
+    cluster under it is lost, 130 if it was stopped by Ctrl-C, 143 by SIGTERM, 137 by SIGKILL.
 
     Args:
         doc: docstring of the job's module, shown by `--help`.
@@ -110,7 +112,7 @@ def main(
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     words = list(sys.argv[1:] if argv is None else argv)
-    settings = None
+    settings = guard = None
     try:
         topic = _help_topic(words)
         if topic is not None:
@@ -128,8 +130,16 @@ def main(
                 else:
                     plan(settings)
         else:
+            if argv is None and "--debug" not in words and _uses_ray(settings):
+                guard = Guard.fork()
+                if guard.is_parent:
+                    return guard.wait()
             with stopping.handled():
                 run(settings)
+    except Silenced as silenced:
+        stopped = _explained(silenced)
+        print(_how_to_go_on(stopped, config, job, words), file=sys.stderr)
+        return stopped.status
     except UsageError as error:
         for line in error.lines:
             print(f"error: {line}", file=sys.stderr)
@@ -137,7 +147,7 @@ def main(
         return 2
     except stopping.Stopped as stopped:
         print(_how_to_go_on(stopped, config, job, words), file=sys.stderr)
-        return 128 + stopped.number
+        return stopped.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -149,6 +159,9 @@ def main(
         if isinstance(error, Exception) and not is_mendable(error):
             _write_error_log(settings, job, words)
         raise
+    finally:
+        if guard is not None and not guard.is_parent:
+            guard.speaks()
     return 0
 
 
@@ -294,6 +307,26 @@ def _help_topic(words: Sequence[str]) -> str | None:
             following = [topic] if topic else words[index + 1 : index + 2]
             return "" if not following or following[0].startswith("-") else following[0]
     return None
+
+
+def _uses_ray(settings: Settings) -> bool:
+    """Whether the job runs on Ray if it is not told otherwise."""
+    place = spellings_of(type(settings)).get("runtime")
+    return place is not None and options_of(type(settings))[place].of(settings) == "ray"
+
+
+def _explained(silenced: Silenced) -> stopping.Stopped:
+    """What ended a process that said nothing."""
+    if silenced.status < 0:
+        name = signal.Signals(-silenced.status).name
+        reason = f"the process of the run was killed by {name}"
+        return stopping.Stopped(
+            f"{reason} (is the memory full?)" if name == "SIGKILL" else reason, 128 - silenced.status
+        )
+    return stopping.ClusterLost(
+        "the Ray cluster is lost: Ray ended the process of the run, as it does when the raylet of its node or the head "
+        "(GCS) has ended"
+    )
 
 
 def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, words: Sequence[str]) -> str:
