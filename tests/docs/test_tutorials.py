@@ -62,6 +62,10 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.train_retrieval": {**TRAINING, "tmr_latent_dim": 16, "tmr_ff_size": 16, "tmr_layers": 1, "tmr_heads": 2},
     "jobs.import_motion": {"val_share": 0},  # The pages' two recordings do not fill three splits.
     "jobs.view": {},
+    "jobs.sweep": {"dry_run": None},
+    "jobs.doctor": {"dry_run": None},  # A machine may lack what is none of the page's business.
+    "jobs.resume": {"dry_run": None},
+    "jobs.runs": {},
     "jobs.deepmimic": CHARACTER | ITERATIONS | {"video_s": 0, "critic_warmup_batches": 0},
     "jobs.sft": CHARACTER,
     "jobs.trpo": ITERATIONS | {"runtime": "local"},
