@@ -8,7 +8,6 @@ directory is then moved aside, and a copy of the other one, as it was at that st
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import shutil
@@ -32,7 +31,7 @@ from cluster.records.checkpoints import (
     write_manifest,
 )
 from cluster.records.measured import last_metrics
-from cluster.records.opening import CONFIG, EVALUATIONS, LOCK, METRICS, move_aside
+from cluster.records.opening import CONFIG, EVALUATIONS, METRICS, in_use, move_aside
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 
@@ -132,11 +131,6 @@ def take_over(donor: Path, step: int, place: Path) -> None:
 def wait_until_free(place: Path) -> None:
     """Waits until no process has the run directory open: that of a trial that was paused may still be ending. After a
     minute the run itself says that the directory is in use."""
-    path, deadline = place / LOCK, time.monotonic() + _FREE_TIMEOUT_S
-    while path.is_file() and time.monotonic() < deadline:
-        with open(path, "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                time.sleep(_FREE_TICK_S)
+    deadline = time.monotonic() + _FREE_TIMEOUT_S
+    while in_use(place) and time.monotonic() < deadline:
+        time.sleep(_FREE_TICK_S)

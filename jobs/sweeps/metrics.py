@@ -48,12 +48,15 @@ def reported_metrics(job: str, config: Settings) -> set[str]:
     """Metrics that a trial with these options reports at every report, or at the end (`final/NAME`)."""
     names = set(STEP_METRICS[job])
     if isinstance(config, GRPOConfig):
-        held_out = {"total", *reward_terms(config.rewards), *KINEMATICS}
+        terms = set(reward_terms(config.rewards))
+        if config.rewards.physics.contact_source == "height":
+            terms.discard("contact_denied")
+        held_out = {"total", *terms, *KINEMATICS}
         if config.evaluation.judge_path != "none":
             held_out.add("judge_matching")
         if config.evaluation.second_judge and config.evaluation.eval_prompts_path is None:
             held_out.add("second_judge")
-        names |= {f"reward/{name}" for name in reward_terms(config.rewards)}
+        names |= {f"reward/{name}" for name in terms}
         names |= {f"evaluation/{name}" for name in held_out}
         final = {*held_out, *(["diversity_m"] if config.evaluation.num_eval_samples > 1 else [])}
         if config.evaluation.judge_path != "none":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cluster.sweeps.records import TrialRecord
 from cluster.sweeps.space import Domain
@@ -104,7 +104,7 @@ def scatter(trials: Sequence[TrialRecord], across: str, up: str, front: Sequence
     parts.append(
         f'<text class="tick name" x="{WIDTH / 2}" y="{height - 12}" text-anchor="middle">{html.escape(across)}</text>'
     )
-    parts.append(f'<text class="tick name" x="{margin}" y="20" text-anchor="middle">{html.escape(up)}</text>')
+    parts.append(f'<text class="tick name" x="8" y="20">{html.escape(up)}</text>')
     return "".join([*parts, "</svg>"])
 
 
@@ -112,12 +112,13 @@ def _open(height: int, label: str) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(label)}">'
 
 
-def _axis(x: float, y, name: str, labels: Sequence[tuple[float, str]], index: int) -> str:
-    # Neighbours' names stand at two heights, so that long ones do not touch.
+def _axis(x: float, y: Callable[[float], float], name: str, labels: Sequence[tuple[float, str]], index: int) -> str:
+    # Neighbours' names stand at two heights, so that long ones do not touch; the last one stays inside the drawing.
     head = 16 if index % 2 == 0 else 32
+    side, shift = ("end", 60) if x > WIDTH - 100 else ("middle", 0)
     parts = [
         f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{y(0):.1f}" y2="{y(1):.1f}"></line>',
-        f'<text class="tick name" x="{x:.1f}" y="{head}" text-anchor="middle">{html.escape(name)}</text>',
+        f'<text class="tick name" x="{x + shift:.1f}" y="{head}" text-anchor="{side}">{html.escape(name)}</text>',
     ]
     for place, text in labels:
         below = place == 0.0

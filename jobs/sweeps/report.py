@@ -61,7 +61,7 @@ def page(folder: Path, document: Mapping[str, Any], trials: Sequence[TrialRecord
             _importance(trials, document, metric),
             _front(trials, document, metric, mode),
             f"<h2>All trials</h2>\n<p>{html.escape(_TABLE_NOTE)}</p>"
-            f'<div class="card table">{trials_table(ranked, trials, document, best)}</div>',
+            f'<div class="card table scoretable trials">{trials_table(ranked, trials, document, best)}</div>',
         ],
         [
             ("folder", str(folder)),
@@ -189,7 +189,7 @@ def _front(trials: Sequence[TrialRecord], document: Mapping[str, Any], metric: s
         found = front(trials, [(metric, mode), (other, other_mode)])
         if found:
             names = ", ".join(trial.name for trial in found)
-            words = f"{metric} ({mode}) against {other} ({other_mode}). No trial beats these in both: {names}."
+            words = f"{metric} ({mode}) against {other} ({other_mode}). No complete trial beats these in both: {names}."
             drawing = scatter(trials, other, metric, [trial.name for trial in found])
             parts.append(f'<p>{html.escape(words)}</p><div class="card plot">{drawing}</div>')
     return "\n".join(["<h2>Best compromises</h2>", *parts]) if parts else ""

@@ -17,7 +17,8 @@ from cluster.sweeps.search import SearchPlan, check_plan
 from cluster.sweeps.space import Space
 from cluster.sweeps.tuning import TrialResources
 from jobs.command_line import main as cli
-from jobs.command_line.flags import UsageError, flags_of, unknown
+from jobs.command_line.flags import UsageError
+from jobs.command_line.values import read_assignments
 from jobs.configs.service.sweep import SweepConfig
 from jobs.configs.service.training_jobs import CONFIGS
 from jobs.sweeps.confirming import CONFIRMATION, confirmation_space, confirming_trials, read_confirmation
@@ -150,7 +151,7 @@ def prepare(config: SweepConfig) -> PreparedSearch:
     space = read_space(config)
     model = CONFIGS[job]
     own = set_by_search(model, trial.report_every, config.search.scheduler == "pbt") | placed(model, config)
-    given = {config.trial.space: space.fixed, "set": parsed_set(model, trial.set), "": own}
+    given = {config.trial.space: space.fixed, "set": read_assignments("--set", trial.set, model), "": own}
     base = cli.load_settings(model, f"jobs.{job}", given, preset=trial.preset, file=trial.config)
     check_domains(model, config, space, given)
     plan = search_plan(config, base, space)
@@ -198,28 +199,6 @@ def reserved(model: type[Settings], values: Mapping[str, Any], report_every: int
     names = OF_THE_SEARCH if report_every is not None else OF_THE_SEARCH[:-2]
     paths = {spellings_of(model).get(name) for name in names}
     return [options_of(model)[path].flag for path in values if path in paths]
-
-
-def parsed_set(model: type[Settings], words: tuple[str, ...]) -> dict[str, Any]:
-    """Options of `--set` by dotted path.
-
-    Raises:
-        UsageError: a word is no OPTION=VALUE, or names no option.
-    """
-    values: dict[str, Any] = {}
-    mistakes = []
-    for word in words:
-        name, sign, value = word.partition("=")
-        path = spellings_of(model).get(name)
-        if not sign:
-            mistakes.append(f"--set {word}: expected OPTION=VALUE")
-        elif path is None:
-            mistakes.append(f"--set {word}: {unknown(name, name, flags_of(model))}")
-        else:
-            values[path] = yaml.safe_load(value)
-    if mistakes:
-        raise UsageError(mistakes)
-    return values
 
 
 def placed(model: type[Settings], config: SweepConfig) -> dict[str, Any]:

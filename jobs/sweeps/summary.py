@@ -94,14 +94,16 @@ def importance(
 
 
 def front(trials: Sequence[TrialRecord], objectives: Sequence[tuple[str, str]]) -> list[TrialRecord]:
-    """The trials to which no other is at least equal in every objective and better in one.
+    """The trials that made all their steps and to which no other such trial is at least equal in every objective and
+    better in one. A trial that was ended early has trained less, so its KL to the reference, say, means something else.
 
     Args:
         objectives: metric and mode.
     """
     names = [metric for metric, _ in objectives]
     signs = np.array([_sign(mode) for _, mode in objectives])
-    points = [(trial, signs * values) for trial in trials if (values := measured(trial, names)) is not None]
+    complete = [trial for trial in trials if trial.state == "finished"]
+    points = [(trial, signs * values) for trial in complete if (values := measured(trial, names)) is not None]
     return [
         trial
         for trial, point in points

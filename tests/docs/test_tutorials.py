@@ -67,6 +67,10 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.import_motion": {"val_share": 0},  # The pages' two recordings do not fill three splits.
     "jobs.view": {},
     "jobs.deepmimic --learner world_model": MODEL | CHARACTER | {"model_timesteps": 256, "video_s": 0},
+    "jobs.sweep": {"dry_run": None},
+    "jobs.doctor": {"dry_run": None},  # A machine may lack what is none of the page's business.
+    "jobs.resume": {"dry_run": None},
+    "jobs.runs": {},
     "jobs.deepmimic": CHARACTER | ITERATIONS | {"video_s": 0, "critic_warmup_batches": 0},
     "jobs.sft": CHARACTER,
     "jobs.trpo": ITERATIONS | {"runtime": "local"},

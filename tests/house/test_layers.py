@@ -41,9 +41,9 @@ UNITS = {
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps"),
     "jobs": (
-        *("command_line", "configs", "report", "text", "character", "sweeps"),
+        *("command_line", "configs", "report", "text", "character", "sweeps", "service"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "grpo", "demo"),
-        *("sft", "trpo", "world_model", "deepmimic", "view", "sweep"),
+        *("sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

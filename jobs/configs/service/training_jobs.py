@@ -21,6 +21,7 @@ from motions.base.errors import UserError
 from motions.settings import Settings, groups_of
 
 SearchableJob = Literal["grpo", "pretrain", "train_retrieval", "sft", "trpo", "world_model"]
+TrainingJob = Literal["grpo", "pretrain", "train_retrieval", "sft", "trpo", "world_model", "deepmimic"]
 CONFIGS: Mapping[str, type[Settings]] = {
     "grpo": GRPOConfig,
     "pretrain": PretrainConfig,
@@ -38,6 +39,13 @@ def run_of(job: str) -> Callable[[Any], None]:
     """The function that runs a training with its options."""
     run: Callable[[Any], None] = importlib.import_module(f"jobs.{job}").run
     return run
+
+
+def plan_of(job: str) -> Callable[[Any], None]:
+    """What a training does for `--dry_run`: prints what would run, and raises UserError where it could not."""
+    page = importlib.import_module(f"jobs.{job}")
+    plan: Callable[[Any], None] = page.dry_run if job == "grpo" else page.plan
+    return plan
 
 
 def job_of(folder: Path) -> str:
