@@ -15,7 +15,6 @@ from benchmarks.fixtures.quantity import Pending, Quantity, compare
 from benchmarks.fixtures.registry import FORMATS, find_format
 
 PENDING = {
-    "mdm_trans_enc": {"variants/gru"},
     "t2m_evaluator": {"embeddings", "contrastive_loss", "word_vectorizer"},
 }
 """What may be pending in formats that are built, by module of benchmarks/fixtures: parts whose subject is not."""
@@ -49,7 +48,7 @@ def test_what_is_built_is_ok_and_never_pending(parity_dir: Path) -> None:
         assert all(entry.ok for entry in entries if isinstance(entry, Quantity)), path.name
         checked[name] = checked.get(name, 0) + len(entries) - len(pending)
     # A format that moved to the unbuilt ones would be missing here.
-    built = ("deepmimic", "humanml_features", "mdm_trans_enc", "t2m_evaluator", "tmr")
+    built = ("deepmimic", "humanml_features", "mdm", "t2m_evaluator", "tmr")
     assert [name for name in built if not checked.get(name)] == []
 
 
@@ -141,10 +140,10 @@ def test_a_folder_without_fixtures_is_an_error(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_what_is_not_built_is_pending(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"config": {"arch": "trans_dec"}, "state_dict": {}}, tmp_path / "decoder.pt")
+    torch.save({"dstformer_head_first_clip": {}}, tmp_path / "critic.pt")
     assert parity.main(["--fixtures", str(tmp_path)]) == 0
     output = capsys.readouterr().out
-    assert "decoder/all" in output and "pending: the MDM decoder" in output
+    assert "critic/all" in output and "pending: MotionCritic" in output
     assert output.splitlines()[-1] == "0 ok, 0 missed, 1 pending"
 
 
