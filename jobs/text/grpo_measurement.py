@@ -240,8 +240,9 @@ class Measurement:
         places = shared_places(groups, after_groups)
         before, after = self._measured(groups, places), self._measured(after_groups, places)
         windows = None
-        if tools.judge is not None and tools.held_out:
-            windows = embed_clips(tools.judge, [item.features for item in tools.held_out])
+        embedder = tools.judge or tools.second_judge
+        if embedder is not None and tools.held_out:
+            windows = embed_clips(embedder, [item.features for item in tools.held_out])
         clips = [tools.real.clip_of(prompt) for prompt in before.prompts]
         real = self._real(before.prompts)
         aims, aims_by_kind = real_figures(real, windows)

@@ -109,8 +109,9 @@ class PromptBatches:
 
     Raises:
         PromptTooLongError: a prompt is over the text encoder's limit.
-        UserError: the SDE window does not fit into the denoising steps, an option is out of the policy loss's range, or
-            rollouts have denoising steps of their own although the policy loss trains those of the policy.
+        UserError: the SDE window does not fit into the denoising steps, an option is out of the policy loss's range,
+            the chain of a KL penalty has one step, or rollouts have denoising steps of their own although the policy
+            loss trains those of the policy.
     """
 
     def __init__(
@@ -130,6 +131,10 @@ class PromptBatches:
         self._conditions, self._held_out_conditions = encode(prompts), encode(held_out)
         self._whole_texts = whole_texts
         self._reads_motions = reads_motions(config.grpo)
+        if config.grpo.kl_chain_penalty and num_denoising_steps < 2:
+            raise UserError(
+                "kl_chain_penalty: the only step is noiseless and has no KL; give at least 2 sampling_steps"
+            )
         if self._reads_motions:
             require_legal(config.grpo, num_denoising_steps)
             return
@@ -164,7 +169,7 @@ class PromptBatches:
                 share_initial_noise=config.sampling.share_initial_noise and not self._reads_motions,
                 policy_version=policy_version,
                 denoising=config.sampling.rollout,
-                keep_motions=self._reads_motions,
+                keep_motions=self._reads_motions or config.grpo.kl_chain_penalty > 0,
             )
             for place, index in enumerate(self._chosen(step))
         ]
