@@ -1,0 +1,1 @@
+"""Tasks, rollouts and networks of simulated characters, made small for tests."""
