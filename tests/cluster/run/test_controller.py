@@ -20,7 +20,7 @@ from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import ActorLost, Call, StartError
 from cluster.runtime.stopping import Stopped, handled
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
-from tests.toys import cluster_toys as toys
+from tests.toys.running import cluster_toys as toys
 from tests.toys.running.cluster_runs import ToyRun, final_state, lines, results_of, toy_algorithm
 
 

@@ -1,1 +1,1 @@
-"""Tasks, rollouts and networks of simulated characters, made small for tests."""
+"""Runs, actors and trainings of a step or two, for tests of what runs them."""
