@@ -13,7 +13,7 @@ import difflib
 import functools
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,6 +192,28 @@ def known_flags(argv: Sequence[str], flags: Mapping[str, Flag]) -> dict[str, Val
                 value, before = _read_value(flags[key], arguments, False, spelled)[0], values.get(key)
                 values[key] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
     return values
+
+
+def without(argv: Sequence[str], flags: Mapping[str, Flag], left_out: Collection[str]) -> tuple[list[str], set[str]]:
+    """The words of a command line that `read_flags` accepts, without some options and their values.
+
+    Args:
+        left_out: keys of these options in `flags`.
+
+    Returns:
+        The other words in their order, and those of `left_out` that were there.
+    """
+    spellings, kept, found = names_of(flags), list[str](), set[str]()
+    for option, arguments in _options(argv):
+        spelled, joined, _ = option.partition("=")
+        name = spelled[2:].replace("-", "_")
+        key = spellings.get(name) or spellings.get(name.removeprefix("no_"), "")
+        if key in left_out:
+            found.add(key)
+            kept += arguments[_read_value(flags[key], arguments, False, spelled)[1] :]
+        else:
+            kept += [*([option] if option else []), *(arguments[1:] if joined else arguments)]
+    return kept, found
 
 
 def unknown(word: str, name: str, flags: Mapping[str, Flag]) -> str:

@@ -30,7 +30,7 @@ from typing import Any, Generic
 from pydantic import ValidationError
 
 from cluster.runtime import stopping
-from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags
+from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags, without
 from jobs.command_line.guard import Guard, Silenced
 from jobs.command_line.help_text import help_text
 from jobs.command_line.settings_files import preset_names, preset_path, read_mapping, read_settings_file
@@ -138,7 +138,7 @@ def main(
                 run(settings)
     except Silenced as silenced:
         stopped = _explained(silenced)
-        print(_how_to_go_on(stopped, config, job, words), file=sys.stderr)
+        print(_how_to_go_on(stopped, settings, job, words), file=sys.stderr)
         return stopped.status
     except UsageError as error:
         for line in error.lines:
@@ -146,7 +146,7 @@ def main(
         print(f"python -m {job} --help lists every option", file=sys.stderr)
         return 2
     except stopping.Stopped as stopped:
-        print(_how_to_go_on(stopped, config, job, words), file=sys.stderr)
+        print(_how_to_go_on(stopped, settings, job, words), file=sys.stderr)
         return stopped.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -329,22 +329,25 @@ def _explained(silenced: Silenced) -> stopping.Stopped:
     )
 
 
-def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, words: Sequence[str]) -> str:
+def _how_to_go_on(stopped: stopping.Stopped, settings: Settings | None, job: str, words: Sequence[str]) -> str:
     """What was stopped and saved, and the command that continues it, if the job can be continued.
 
     A job without `--resume` that has saved something, such as `jobs.demo`, goes on by itself when it is called again.
     """
-    resumes = "resume" in spellings_of(config)
-    if not resumes and not stopped.saved:
-        return str(stopped)
-    kept: list[str] = []
-    left_out = False
-    for word in words:
-        value_of_it = left_out and word.lower() in ("true", "false")
-        left_out = word.split("=")[0] in ("--overwrite", "--resume")
-        if not left_out and not value_of_it:
-            kept.append(word)
-    command = shlex.join(["python", "-m", job, *kept, *(["--resume"] if resumes else [])])
+    assert settings is not None, "only a run is stopped"
+    config = type(settings)
+    paths = spellings_of(config)
+    if "resume" not in paths:
+        if not stopped.saved:
+            return str(stopped)
+        going_on = list(words)
+    else:
+        overwrite = paths.get("overwrite", "")
+        going_on, found = without(words, flags_of(config), {paths["resume"], overwrite})
+        going_on.append("--resume")
+        if overwrite and overwrite not in found and options_of(config)[overwrite].of(settings):
+            going_on.append("--no_overwrite")  # A file says so.
+    command = shlex.join(["python", "-m", job, *going_on])
     return f"{stopped}{'; ' if stopped.saved else ''}{stopped.saved}. To go on:\n  {command}"
 
 

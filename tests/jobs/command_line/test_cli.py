@@ -258,11 +258,13 @@ class CarvingConfig(ToolConfig):
 
     resume: bool = False
     """Go on."""
+    overwrite: bool = False
+    """Begin again."""
 
 
 @pytest.mark.parametrize(("number", "name", "status"), [(15, "SIGTERM", 143), (2, "Ctrl-C", 130)])
 def test_a_command_that_is_asked_to_end_says_how_to_go_on(
-    number: int, name: str, status: int, capsys: pytest.CaptureFixture[str]
+    number: int, name: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_main("--save_dir", "out", "--cuts", str(number)) == status
     assert capsys.readouterr().err == f"stopped by {name}\n"
@@ -279,11 +281,22 @@ def test_a_command_that_is_asked_to_end_says_how_to_go_on(
     assert capsys.readouterr().err == (
         f"stopped by {name}; step 7 is saved. To go on:\n  python -m jobs.tool --save_dir 'my out'\n"
     )
-    words = ["--resume", "true", "--save_dir", "my out"]
-    assert cli.main(CarvingConfig, carve, None, "jobs.tool", argv=words) == status
-    assert capsys.readouterr().err == (
-        f"stopped by {name}; step 7 is saved. To go on:\n  python -m jobs.tool --save_dir 'my out' --resume\n"
-    )
+    in_file = tmp_path / "overwrite.yaml"
+    in_file.write_text("overwrite: true\n")
+    to_go_on = "python -m jobs.tool --save_dir 'my out' --resume"
+    for words, command in (
+        (["--resume", "true", "--save_dir", "my out"], to_go_on),
+        (["--overwrite", "Yes", "--save_dir=my out"], "python -m jobs.tool '--save_dir=my out' --resume"),
+        (["--save_dir", "my out", "--no-resume", "--overwrite=1"], to_go_on),
+        (
+            ["--save_dir", "my out", "--config", str(in_file)],
+            f"{to_go_on[:-9]} --config {in_file} --resume --no_overwrite",
+        ),
+    ):
+        assert cli.main(CarvingConfig, carve, None, "jobs.tool", argv=words) == status
+        assert capsys.readouterr().err == f"stopped by {name}; step 7 is saved. To go on:\n  {command}\n"
+        # What it names can be called.
+        assert cli.parse(CarvingConfig, shlex.split(command)[3:], "jobs.tool").settings.resume
 
 
 def test_a_mistake_in_the_code_is_written_to_the_folder_of_the_job(
