@@ -66,6 +66,7 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.doctor": {"dry_run": None},  # A machine may lack what is none of the page's business.
     "jobs.resume": {"dry_run": None},
     "jobs.runs": {},
+    "jobs.deploy": {},
     "jobs.deepmimic": CHARACTER | ITERATIONS | {"video_s": 0, "critic_warmup_batches": 0},
     "jobs.sft": CHARACTER,
     "jobs.trpo": ITERATIONS | {"runtime": "local"},
