@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cluster.sweeps.records import TrialRecord, TrialRecords
+from cluster.sweeps.records import State, TrialRecord, TrialRecords
 from cluster.sweeps.space import Domain
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
@@ -30,9 +30,11 @@ GROUP = "grpo.group_size"
 METRIC = "evaluation/total"
 
 
-def trial(number: int, value: float | None, state: str = "finished", **metrics: float) -> TrialRecord:
-    found = {} if value is None else {METRIC: value}
-    return TrialRecord(f"trial_{number:03d}", {}, state, 4, {**found, **metrics})  # pyright: ignore[reportArgumentType]
+def trial(number: int, value: float | None, state: State = "finished", fid: float | None = None) -> TrialRecord:
+    metrics = {METRIC: value, "final/fid": fid}
+    return TrialRecord(
+        f"trial_{number:03d}", {}, state, 4, {name: one for name, one in metrics.items() if one is not None}
+    )
 
 
 def test_the_best_trial_made_all_its_steps_if_any_did() -> None:
@@ -74,8 +76,8 @@ def test_importance_knows_the_direction() -> None:
 
 def test_the_front_has_no_trial_that_another_one_beats() -> None:
     points = [(0.5, 2.0), (0.6, 3.0), (0.4, 2.5), (0.6, 4.0), (0.7, 9.0)]
-    trials = [trial(number, value, **{"final/fid": fid}) for number, (value, fid) in enumerate(points)]
-    trials += [trial(8, 0.9, "stopped", **{"final/fid": 1.0}), trial(9, 0.9)]
+    trials = [trial(number, value, fid=fid) for number, (value, fid) in enumerate(points)]
+    trials += [trial(8, 0.9, "stopped", fid=1.0), trial(9, 0.9)]
     found = front(trials, [(METRIC, "max"), ("final/fid", "min")])
     assert [one.name for one in found] == ["trial_000", "trial_001", "trial_004"]
 
