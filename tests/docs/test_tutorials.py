@@ -3,7 +3,8 @@
 A page's commands (its blocks marked `bash`) run in order, in one folder, as `python -m` would run them. `TINY` lists
 what is replaced: numbers of steps, sizes of networks, and where the parts run; every other word stays as the page has
 it, so a flag that does not exist fails here. A `python` or `yaml` block with a title is the file of that name. What
-is submitted to Ray is read by Ray's own command line and then planned by `--dry_run`; `tests/jobs/test_submit.py` submits for real.
+is submitted to Ray is read by Ray's own command line and then planned by `--dry_run`; `tests/jobs/test_submit.py`
+submits for real.
 """
 
 from __future__ import annotations
