@@ -48,8 +48,8 @@ ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # Seconds between snapshots of the search's state: what a kill loses.
     "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    # It would warn of so many.
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
 }
 
 
@@ -82,6 +82,15 @@ def check_room(resources: TrialResources, nodes: Sequence[Mapping[str, float]]) 
         wanted = ", ".join(f"{amount:g} {name}" for name, amount in needed.items())
         raise StartError(f"no trial would ever start: each needs {wanted} on one node, and the nodes have {there}")
     return room
+
+
+def room_on_cluster(resources: TrialResources) -> int:
+    """How many trials the connected cluster can run at once.
+
+    Raises:
+        StartError: not even one.
+    """
+    return check_room(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
 
 
 @contextmanager
@@ -123,7 +132,7 @@ def search(
         StartError: no trial would fit on any node.
     """
     check_plan(plan, space)
-    room = check_room(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    room = room_on_cluster(resources)
     os.environ.update(ENVIRONMENT)
     random.seed(plan.seed)  # what population-based training draws by
     job = TrialJob(run, folder, plan.metric, exploits=plan.scheduler == "pbt")
@@ -133,7 +142,8 @@ def search(
     concurrent = min(room, plan.max_concurrent or room)
     storage = folder / TUNE
     param_space = first_options(plan, space)
-    if tune.Tuner.can_restore(str(storage)):
+    # A search that was killed in its first second has left no state to go on from.
+    if tune.Tuner.can_restore(str(storage)) and any(storage.glob("experiment_state-*")):
         tuner = tune.Tuner.restore(
             str(storage), trainable, resume_unfinished=True, resume_errored=True, param_space=param_space
         )

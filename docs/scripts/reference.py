@@ -42,6 +42,7 @@ JOBS = {
     "runs": "jobs.configs.service.runs:RunsConfig",
     "resume": "jobs.configs.service.runs:ResumeConfig",
     "doctor": "jobs.configs.service.doctor:DoctorConfig",
+    "deploy": "jobs.configs.service.deploy:DeployConfig",
 }
 """Job -> its configuration model."""
 LAYERS = ("motions", "envs", "rollouts", "rewards", "learners", "cluster")

@@ -19,7 +19,7 @@ JUDGE = "evaluation/judge_matching"
 STEP_METRICS: dict[str, tuple[str, ...]] = {
     "grpo": (
         *("reward/total", "seconds/step", "advantage/reward_std", "policy/kl_reference", "policy/approx_kl"),
-        *("policy/grad_norm", "policy/clip_fraction", "policy/ratio_mean", "policy/ratio_max", "policy/loss"),
+        *("policy/grad_norm", "policy/ratio_mean", "policy/ratio_max", "policy/loss"),
     ),
     "pretrain": ("loss",),
     "train_retrieval": (

@@ -31,7 +31,7 @@ from motions.base.errors import UserError
 from motions.base.plain_yaml import plain_yaml
 from motions.settings import Settings, options_of, spellings_of
 
-SPACES = cli.PRESETS / "spaces"
+SPACES = PRESETS / "spaces"
 DEFAULT_TRIALS = 16
 
 
@@ -70,25 +70,25 @@ def run(config: SweepConfig) -> None:
     """
     prepared = prepare(config)
     folder = config.save_dir.absolute()
-    with tuning.held(folder):
+    with tuning.held(folder), connect(config.cluster, config.trial.cpus_per_trial):
+        tuning.room_on_cluster(prepared.resources)
         with atomic_write(folder / SWEEP) as file:
             file.write(plain_yaml(prepared.document()).encode())
-        with connect(config.cluster, config.trial.cpus_per_trial):
-            print(f"searching {', '.join(prepared.space.domains)} in {prepared.plan.num_trials} trials: {folder}")
-            trials = tuning.search(
-                folder,
-                prepared.trials,
-                prepared.space,
-                prepared.plan,
-                prepared.resources,
-                retries=config.trial.trial_retries,
-                after_trial=tell,
-            )
-            best = best_trial(trials, prepared.plan.metric, prepared.plan.mode)
-            print(f"best: {best.name}, {prepared.plan.metric} {best.metrics[prepared.plan.metric]:.4g}")
-            print(f"its configuration: {write_best(folder)}")
-            if config.search.confirm_seeds:
-                confirm(prepared, folder, best)
+        print(f"searching {', '.join(prepared.space.domains)} in {prepared.plan.num_trials} trials: {folder}")
+        trials = tuning.search(
+            folder,
+            prepared.trials,
+            prepared.space,
+            prepared.plan,
+            prepared.resources,
+            retries=config.trial.trial_retries,
+            after_trial=tell,
+        )
+        best = best_trial(trials, prepared.plan.metric, prepared.plan.mode)
+        print(f"best: {best.name}, {prepared.plan.metric} {best.metrics[prepared.plan.metric]:.4g}")
+        print(f"its configuration: {write_best(folder)}")
+        if config.search.confirm_seeds:
+            confirm(prepared, folder, best)
     print(f"report: {write_sweep_report(folder)}")
 
 

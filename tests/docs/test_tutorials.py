@@ -2,8 +2,9 @@
 
 A page's commands (its blocks marked `bash`) run in order, in one folder, as `python -m` would run them. `TINY` lists
 what is replaced: numbers of steps, sizes of networks, and where the parts run; every other word stays as the page has
-it, so a flag that does not exist fails here. A `python` block with a title is the file of that name. What is submitted
-to Ray is read by Ray's own command line and then planned by `--dry_run`; `tests/jobs/test_submit.py` submits for real.
+it, so a flag that does not exist fails here. A `python` or `yaml` block with a title is the file of that name. What
+is submitted to Ray is read by Ray's own command line and then planned by `--dry_run`; `tests/jobs/test_submit.py`
+submits for real.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ PAGES = sorted(
     for path in (ROOT / "docs" / folder).glob("*.md")
 )
 BLOCK = re.compile(
-    r"(?P<note><!-- not run by the tests: [^>]+-->\n)?^```(?P<language>bash|python)(?P<rest>[^\n]*)\n(?P<text>.*?)^```",
+    r"(?P<note><!-- not run by the tests: [^>]+-->\n)?"
+    r"^```(?P<language>bash|python|yaml)(?P<rest>[^\n]*)\n(?P<text>.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
 STEPS_DIVISOR = 50
@@ -71,6 +73,7 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.doctor": {"dry_run": None},  # A machine may lack what is none of the page's business.
     "jobs.resume": {"dry_run": None},
     "jobs.runs": {},
+    "jobs.deploy": {},
     "jobs.deepmimic": CHARACTER | ITERATIONS | {"video_s": 0, "critic_warmup_batches": 0},
     "jobs.sft": CHARACTER,
     "jobs.trpo": ITERATIONS | {"runtime": "local"},
@@ -84,10 +87,10 @@ REPLACED = {"num_samples": 2, "num_repetitions": 2, "text_encoder": "minilm", "f
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The words of every command of a page that runs, in order; Python blocks with a title are written to files."""
+    """The words of every command of a page that runs, in order; other blocks with a title are written to files."""
     for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
         title = re.search(r'title="([^"]+)"', block["rest"])
-        if block["language"] == "python" and title:
+        if block["language"] != "bash" and title:
             Path(title[1]).write_text(block["text"], encoding="utf-8")
         elif block["language"] == "bash" and not block["note"]:
             for line in block["text"].replace("\\\n", " ").splitlines():
@@ -141,7 +144,8 @@ def check_ray(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     command.make_context(command.name, [*arguments, *(["--", *job] if job else [])])
     if job:
         assert job[:2] == ["python", "-m"]
-        run_module([*tiny(job[2:]), "--dry_run"], monkeypatch)
+        planned = tiny(job[2:])
+        run_module([*planned, *([] if "--dry_run" in planned else ["--dry_run"])], monkeypatch)
 
 
 def split_at_dashes(words: Sequence[str]) -> tuple[list[str], list[str]]:

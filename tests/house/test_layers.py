@@ -39,11 +39,11 @@ UNITS = {
         *("settings", "optimizer", "ema", "workers", "rollout_training"),
         *("grpo", "supervised", "trpo", "world_model", "cloning"),
     ),
-    "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps"),
+    "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
         *("command_line", "configs", "report", "text", "character", "sweeps", "service"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "grpo", "demo"),
-        *("sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
+        *("sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor", "deploy"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

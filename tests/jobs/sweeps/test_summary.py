@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cluster.sweeps.records import TrialRecord, TrialRecords
+from cluster.sweeps.records import State, TrialRecord, TrialRecords
 from cluster.sweeps.space import Domain
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
@@ -30,9 +30,11 @@ GROUP = "grpo.group_size"
 METRIC = "evaluation/total"
 
 
-def trial(number: int, value: float | None, state: str = "finished", **metrics: float) -> TrialRecord:
-    found = {} if value is None else {METRIC: value}
-    return TrialRecord(f"trial_{number:03d}", {}, state, 4, {**found, **metrics})  # pyright: ignore[reportArgumentType]
+def trial(number: int, value: float | None, state: State = "finished", fid: float | None = None) -> TrialRecord:
+    metrics = {METRIC: value, "final/fid": fid}
+    return TrialRecord(
+        f"trial_{number:03d}", {}, state, 4, {name: one for name, one in metrics.items() if one is not None}
+    )
 
 
 def test_the_best_trial_made_all_its_steps_if_any_did() -> None:
@@ -60,22 +62,22 @@ def test_importance_finds_the_option_that_matters() -> None:
     assert found is not None
     assert list(found) == [KL, GROUP]
     assert found[KL].share > 0.95 and found[GROUP].share < 0.2
-    assert importance(trials[:4], domains, METRIC) is None
+    assert importance(trials[:9], domains, METRIC) is None
 
 
 def test_importance_knows_the_direction() -> None:
     domains = {KL: Domain("uniform", (0.0, 1.0))}
-    trials = [trial(number, -float(number)) for number in range(6)]
+    trials = [trial(number, -float(number)) for number in range(12)]
     for number, one in enumerate(trials):
-        one.options = {KL: number / 5}
+        one.options = {KL: number / 11}
     found = importance(trials, domains, METRIC)
     assert found is not None and found[KL].direction == pytest.approx(-1.0)
 
 
 def test_the_front_has_no_trial_that_another_one_beats() -> None:
     points = [(0.5, 2.0), (0.6, 3.0), (0.4, 2.5), (0.6, 4.0), (0.7, 9.0)]
-    trials = [trial(number, value, **{"final/fid": fid}) for number, (value, fid) in enumerate(points)]
-    trials += [trial(8, 0.9, "stopped", **{"final/fid": 1.0}), trial(9, 0.9)]
+    trials = [trial(number, value, fid=fid) for number, (value, fid) in enumerate(points)]
+    trials += [trial(8, 0.9, "stopped", fid=1.0), trial(9, 0.9)]
     found = front(trials, [(METRIC, "max"), ("final/fid", "min")])
     assert [one.name for one in found] == ["trial_000", "trial_001", "trial_004"]
 
@@ -88,7 +90,7 @@ def test_a_difference_is_paired_by_seed() -> None:
 
 
 def searched(folder: Path) -> Path:
-    """A search over two options of GRPO, three of whose trials have ended."""
+    """A search over two options of GRPO, all of whose trials have ended."""
     base = cli.load_preset(GRPOConfig, "demo", "jobs.grpo", save_dir=folder / "trials" / "trial", runtime="local")
     document = {
         "job": "grpo",
@@ -102,19 +104,19 @@ def searched(folder: Path) -> Path:
     }
     (folder / "sweep.yaml").write_text(plain_yaml(document))
     records = TrialRecords(folder, METRIC)
-    for number in range(1, 7):
+    for number in range(1, 13):
         name, options = f"trial_{number:03d}", {KL: 10.0 ** -(1 + number % 3), GROUP: 8 * (1 + number % 2)}
         for step in (2, 4):
             figures = {METRIC: 0.5 + 0.01 * number * step, "final/fid": 9.0 - number}
             records.report(name, options, step, figures, 60.0)
         records.ended(name, options, "finished")
-    records.ended("trial_007", {KL: 0.1, GROUP: 8}, "failed", "ValueError: <b>no</b>")
+    records.ended("trial_013", {KL: 0.1, GROUP: 8}, "failed", "ValueError: <b>no</b>")
     return folder
 
 
 def test_the_best_configuration_is_a_preset_of_the_training(tmp_path: Path) -> None:
     path = write_best(searched(tmp_path))
-    assert path.read_text().startswith("# The best of 7 trials")
+    assert path.read_text().startswith("# The best of 13 trials")
     settings = cli.parse(GRPOConfig, ["--config", str(path), "--save_dir", "runs/best"], "jobs.grpo").settings
     assert (settings.grpo.kl_penalty, settings.grpo.group_size) == (0.1, 8)
     # The rest is the preset's, and nothing is left of how trials run.
@@ -128,9 +130,9 @@ def test_the_report_shows_trials_importance_and_front_and_escapes_errors(tmp_pat
     page = write_sweep_report(searched(tmp_path)).read_text()
     for words in ("Parallel coordinates", "Importance of the options", "Best compromises", "Best so far", "1 failed"):
         assert words in page, words
-    assert page.count('<polyline class="trial"') == 6
+    assert page.count('<polyline class="trial"') == 12
     assert "ValueError: &lt;b&gt;no&lt;/b&gt;" in page
-    assert "trial_006<small>best</small>" in page
+    assert "trial_012<small>best</small>" in page
     with pytest.raises(UserError, match="holds no search"):
         write_sweep_report(tmp_path / "trials")
 
