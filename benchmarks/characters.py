@@ -13,7 +13,7 @@ joints before it, and the normalised return. The character has ball joints; a co
     shipped      `docs/results/deepmimic_CLIP`, where there is one
 
 Results are written to `--json` after each clip, and a clip that stands there is not measured again. With `--check` the
-exit code is 1 if a shipped controller keeps less than 95 % of the normalised return that its `evaluation.json` says,
+exit code is 1 if a shipped controller keeps less than 90 % of the normalised return that its `evaluation.json` says,
 from other phases than those.
 """
 
@@ -47,8 +47,9 @@ from rollouts.imitation.settings import DemonstrationSettings
 
 SECONDS = 20.0
 SHOWN = ("survival_s", "success", "joint_error", "normalised_return")
-LEAST_SHARE = 0.95
-"""Of the return in a controller's `evaluation.json` that it must keep."""
+LEAST_SHARE = 0.9
+"""Of the return in a controller's `evaluation.json` that it must keep; with 8 of 10 episodes without a fall, the
+standard error of the mean is about a tenth of it."""
 CLONE: dict[str, Any] = {
     **{"action_mode": "absolute", "joints": "ball", "dagger_rounds": 0, "runtime": "local", "evaluate": False},
     **{"max_optimizer_steps": 2000, "critic_warm_s": 0},

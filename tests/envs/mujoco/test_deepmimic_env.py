@@ -519,7 +519,8 @@ def test_gains_of_the_joints_are_options(pd: str) -> None:
         physics = make_physics(chosen)
         targets = np.zeros((1, 28))
         targets[0, COORDINATES.index("left_elbow")] = 0.2
-        qpos, qvel = physics.model.qpos0[None].copy(), np.zeros((1, 34))
+        data: Data = mujoco.MjData(physics.model)
+        qpos, qvel = data.qpos[None].copy(), np.zeros((1, 34))
         qpos[:, 2] = 20.0
         after = physics.step(qpos, qvel, targets, None)
         moved[name] = after.qpos[0, 7 + COORDINATES.index("left_elbow")]
