@@ -39,10 +39,10 @@ import numpy as np
 
 from envs.body.joint_coordinates import NUM_COORDINATES
 from envs.body.mujoco_import import Data, mujoco
-from envs.body.mujoco_model import DAMPING_RATIO, build_humanoid
+from envs.body.mujoco_model import build_humanoid
 from envs.mujoco.environment import DeepMimicEnv
 from envs.mujoco.vector_environment import make_vector_env
-from envs.settings import DeepMimicSettings
+from envs.settings import DAMPING_RATIO, DeepMimicSettings
 from envs.task.reference import ReferenceMotion
 
 NUM_ENVS = 64

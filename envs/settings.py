@@ -31,6 +31,9 @@ BODY_NAMES: tuple[str, ...] = (
 """Bodies of the humanoid, named after the joint that moves them (`right_hip` is the right thigh)."""
 
 
+DAMPING_RATIO = 0.1
+"""Kd / Kp of every joint, in seconds, with unscaled gains."""
+
 _DEEPMIMIC_FILE = re.compile(r"humanoid3d_(\w+)(\.txt)?")
 
 
@@ -65,11 +68,27 @@ class HumanoidSettings(Settings):
     torque_scale: float = Field(default=1.0, gt=0.0, le=10.0)
     """Factor on all torque limits. With `pd` `damping` the limit excludes the damper, and fast clips reach it."""
 
+    stiffness_scale: float = Field(
+        default=1.0, gt=0.0, le=10.0, validation_alias=AliasChoices("stiffness_scale", "kp_scale")
+    )
+    """Factor on the stiffness Kp of all joints (300 to 500 N m / rad in the limbs). Stiffer springs follow a target
+    more closely, and reach the torque limits sooner."""
+
+    damping_scale: float = Field(
+        default=1.0, gt=0.0, le=10.0, validation_alias=AliasChoices("damping_scale", "kd_scale")
+    )
+    """Factor on the damping Kd of all joints, which is a tenth of the unscaled Kp."""
+
     self_collision: bool = False
     """Let the bodies of the character collide with each other; in xbpeng/DeepMimic they do not."""
 
     friction: float = Field(default=1.0, gt=0.0, le=5.0)
     """Sliding friction between bodies and ground."""
+
+    @property
+    def damping_s(self) -> float:
+        """Kd / Kp of every joint, in seconds."""
+        return DAMPING_RATIO * self.damping_scale / self.stiffness_scale
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:

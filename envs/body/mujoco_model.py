@@ -20,7 +20,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from envs.body.mujoco_import import Model, mujoco
 from envs.body.tracked import END_EFFECTORS, TRACKED_BODIES
-from envs.settings import BODY_NAMES, HumanoidSettings
+from envs.settings import BODY_NAMES, DAMPING_RATIO, HumanoidSettings
 from motions.humanoid.kinematics import BODIES
 
 
@@ -33,10 +33,14 @@ class Part:
     centre: tuple[float, float, float]
     mass: float
     stiffness: float = 0.0
-    """Spring constant Kp in N m / rad; the damping constant Kd is a tenth of it."""
+    """Spring constant Kp in N m / rad, unscaled; the damping constant Kd is a tenth of it."""
     torque_limit: float = 0.0
     """Largest torque about each axis, N m."""
     color: str = "0.55 0.6 0.7 1"
+
+    def damping(self, settings: HumanoidSettings) -> float:
+        """Damping constant Kd in N m s / rad."""
+        return settings.damping_scale * DAMPING_RATIO * self.stiffness
 
 
 _CHEST = Part("sphere", (0.11,), (0.0, 0.0, 0.12), 14.0, 1000.0, 200.0)
@@ -66,9 +70,6 @@ PARTS: dict[str, Part] = {
     },
 }
 """Parts by name of the body in `motions.humanoid.kinematics.BODIES`."""
-
-DAMPING_RATIO = 0.1
-"""Kd / Kp of every joint, in seconds."""
 
 HINGE_RANGES = {"knee": (-math.pi, 0.0), "elbow": (0.0, math.pi)}
 
@@ -194,7 +195,7 @@ def _add_body(
 
 
 def _dynamics(part: Part, settings: HumanoidSettings) -> dict[str, str]:
-    damping = part.stiffness * DAMPING_RATIO if settings.pd == "damping" else 0.0
+    damping = part.damping(settings) if settings.pd == "damping" else 0.0
     return {"armature": f"{settings.armature:g}", "damping": f"{damping:g}"}
 
 
@@ -209,8 +210,9 @@ def _add_actuators(actuators: Element, joint: Element, settings: HumanoidSetting
         if settings.pd == "stable":
             SubElement(actuators, "motor", common)
             continue
-        damping = part.stiffness * DAMPING_RATIO if settings.pd == "actuator" else 0.0
-        SubElement(actuators, "position", common | {"kp": f"{part.stiffness:g}", "kv": f"{damping:g}"})
+        damping = part.damping(settings) if settings.pd == "actuator" else 0.0
+        stiffness = settings.stiffness_scale * part.stiffness
+        SubElement(actuators, "position", common | {"kp": f"{stiffness:g}", "kv": f"{damping:g}"})
 
 
 def rest_rotation(name: str, joints: str) -> tuple[float, float, float, float]:

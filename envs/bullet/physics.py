@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.body.frames import rotations_to_z_up, to_y_up, to_z_up
-from envs.body.mujoco_model import DAMPING_RATIO, PARTS
+from envs.body.mujoco_model import PARTS
 from envs.body.tracked import TRACKED_BODIES
 from envs.settings import BODY_NAMES, DeepMimicSettings
 from motions.base.errors import UserError
@@ -103,8 +103,8 @@ class BulletHumanoid:
         self._ground, self._body = _load_world(self._client, settings)
         self._push_link = BODY_NAMES.index(settings.push_body)
         names = [BODIES[index].name for index in _JOINTS]
-        self._stiffness = [PARTS[name].stiffness for name in names]
-        self._damping = [PARTS[name].stiffness * DAMPING_RATIO for name in names]
+        self._stiffness = [settings.stiffness_scale * PARTS[name].stiffness for name in names]
+        self._damping = [PARTS[name].damping(settings) for name in names]
         limits = [PARTS[name].torque_limit * settings.torque_scale for name in names]
         self._limits = [[limit] * (1 if hinge else 3) for limit, hinge in zip(limits, _IS_HINGE, strict=True)]
         self._rates = [[0.0] * (1 if hinge else 3) for hinge in _IS_HINGE]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from envs.body.joint_coordinates import JOINT_ORDER
 from envs.body.mujoco_import import Data, Model, mujoco, rollout
-from envs.body.mujoco_model import DAMPING_RATIO, PARTS, build_humanoid
+from envs.body.mujoco_model import PARTS, build_humanoid
 from envs.body.rotations import quaternion_of, quaternion_product, rotation_vector
 from envs.body.state import BallLayout
 from envs.settings import BODY_NAMES, DeepMimicSettings
@@ -151,8 +151,8 @@ class StablePhysics:
         self._push_body = self.model.body(settings.push_body).id
         self._h = 1.0 / settings.physics_hz
         names = [name for name in JOINT_ORDER for _ in range(1 if name in HINGE_BODIES else 3)]
-        self._stiffness: Array = np.array([PARTS[name].stiffness for name in names])
-        self._damping = DAMPING_RATIO * self._stiffness
+        self._stiffness: Array = settings.stiffness_scale * np.array([PARTS[name].stiffness for name in names])
+        self._damping: Array = np.array([PARTS[name].damping(settings) for name in names])
         self._limits: Array = settings.torque_scale * np.array([PARTS[name].torque_limit for name in names])
         self._layout = BallLayout() if settings.joints == "ball" else None
         # Index of each dof's own inertia in the sparse matrix: the last entry of its row.

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from envs.body.frames import to_z_up
 from envs.body.joint_coordinates import JOINT_ORDER, NUM_COORDINATES, nearest_hinges
-from envs.body.mujoco_model import DAMPING_RATIO
 from envs.body.tracked import (
     BODIES_PART,
     COM,
@@ -163,6 +162,7 @@ class ReferenceMotion:
         self._all_cyclic = bool(self.cyclic.all())
         self._phase_turn: Array = np.where(self.cyclic, math.tau, math.pi)
         self._feedforward = settings.velocity_feedforward
+        self._damping_s = settings.damping_s
         self._keeps_height = settings.keep_cycle_height
         offsets = to_z_up(np.stack([clip.cycle_offset.numpy() for clip in self.clips]))
         if not self._keeps_height:
@@ -242,7 +242,7 @@ class ReferenceMotion:
         count, num_targets = later.shape[:2]
         vectors = rows[:, 1:, : COORDINATE_COLUMNS.start].reshape(count, num_targets * COORDINATE_COLUMNS.start)
         coordinates = later.reshape(count, num_targets * NUM_COORDINATES)
-        aims = near + DAMPING_RATIO * rows[:, 0, RATE_COLUMNS] if self._feedforward else near
+        aims = near + self._damping_s * rows[:, 0, RATE_COLUMNS] if self._feedforward else near
         phase = share[:, 0]
         angle = phase * self._phase_turn[clip]
         circle = np.empty((count, 2))

@@ -34,6 +34,7 @@ from rollouts.control.actor_critic import CONTROLLER_FILE, LoadedController, loa
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 IMITATION_PHASES = (0.0, 0.35, 0.7)
 IMITATION_S = 10.0
+FILMED_FPS = 30.0
 CHECKED_MOTION = "walk"
 CHECKED_S = 20.0
 CHECKED_PUSH = 100.0
@@ -61,6 +62,31 @@ def evaluate_controller(config: DeepMimicConfig) -> None:
         print(f"missed: {'; '.join(missed)}" if missed else "all targets met")
         if missed:
             raise SystemExit(1)
+
+
+def film_controller(config: DeepMimicConfig) -> None:
+    """The task `video`: writes `video.mp4`, the reference and a trained controller side by side until it falls.
+
+    Raises:
+        UserError: for the reasons of `prepare_evaluation`.
+    """
+    folder = config.run.save_dir
+    assert folder is not None
+    loaded, task, clips = prepare_evaluation(config)
+    steps = max(1, round(config.evaluation.video_s * task.control_hz))
+    policy, clip = controller_policy(loaded.controller), task.motion.index(clips[0])
+    episodes = imitation_episodes(task, policy, np.zeros(1), steps, clip=clip, record=True)
+    assert episodes.qpos is not None and episodes.reference_qpos is not None
+    shown = int(episodes.steps[0]) + 1
+    takes = [
+        RecordedMotion("reference", episodes.reference_qpos[:shown, 0]),
+        RecordedMotion(clips[0], episodes.qpos[:shown, 0]),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "video.mp4"
+    renderer = save_video(path, build_humanoid_xml(task), takes, float(task.control_hz), FILMED_FPS)
+    fell = ", when it falls" if episodes.fell[0] else ""
+    print(f"{path}: {(shown - 1) / task.control_hz:.1f} s{fell}, drawn by {renderer}")
 
 
 def prepare_evaluation(config: DeepMimicConfig) -> tuple[LoadedController, DeepMimicSettings, tuple[str, ...]]:

@@ -17,7 +17,12 @@ from cluster.records.run import cluster_of
 from cluster.records.run_directory import RunDirectory
 from cluster.settings import RunSettings
 from jobs.character import sft_training, trpo_training, world_model_training
-from jobs.character.controller_evaluation import evaluate_controller, prepare_evaluation, show_evaluation
+from jobs.character.controller_evaluation import (
+    evaluate_controller,
+    film_controller,
+    prepare_evaluation,
+    show_evaluation,
+)
 from jobs.character.own_motions import own_motions, show_own_motions
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
@@ -44,6 +49,8 @@ def run(config: DeepMimicConfig) -> None:
         train(config)
     elif config.run.task == "evaluate":
         evaluate_controller(config)
+    elif config.run.task == "video":
+        film_controller(config)
     else:
         assert config.run.save_dir is not None
         print(f"report: {write_control_report(config.run.save_dir)}")
@@ -51,7 +58,7 @@ def run(config: DeepMimicConfig) -> None:
 
 def plan(config: DeepMimicConfig) -> None:
     """Prints what would be done, and checks everything that can be checked without starting."""
-    if config.run.task == "evaluate":
+    if config.run.task in ("evaluate", "video"):
         print(cli.settings_yaml(config))
         loaded, _, clips = prepare_evaluation(config)
         print(f"\ncontroller: {loaded.path}, {', '.join(clips)}")
@@ -88,6 +95,8 @@ def train(config: DeepMimicConfig) -> None:
         with cluster_of(config.cluster, needed_cpus(config)):
             for name in config.trainings:
                 options_of_stage, training = TRAININGS[name]
+                if name == "clone" and name != config.trainings[-1]:
+                    training = sft_training.run_unless_idle
                 stages.run(name, functools.partial(training, options_of_stage(config, directory.path)))
             stages.run("evaluation", lambda: evaluate_run(config, directory.path))
         print(f"report: {write_control_report(directory.path)}")
@@ -232,8 +241,10 @@ def evaluate_run(config: DeepMimicConfig, folder: Path) -> None:
     # A clone that nothing trained further stays what it is called.
     folders = {"clone" if last == "clone" else "trained": last, **{name.replace("_", " "): name for name in before}}
     loaded = {name: load_controller(folder / place) for name, place in folders.items()}
+    # A clone that was not made acts as the open loop, which is evaluated anyway, and so does its expert.
+    loaded = {name: entry for name, entry in loaded.items() if sft_training.SKIPPED not in entry.extra}
     policies: dict[str, CharacterPolicy] = {name: controller_policy(entry.controller) for name, entry in loaded.items()}
-    if "clone" in config.trainings:
+    if "clone" in loaded:
         policies["expert"] = ExpertPolicy(config.demonstrations)
     task = config.task_settings
     show_evaluation(config, task, policies, folder, task.motion)

@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from cluster.data_parallel import Listener, TrainingResult, train_here, train_on_ray
 from cluster.records.opening import METRICS, inspect
 from cluster.records.run import Run, cluster_of, open_run
@@ -30,12 +32,14 @@ from rewards.evaluation.character import (
     evaluation_json,
     table_text,
 )
-from rollouts.control.actor_critic import CONTROLLER_FILE, load_controller
+from rollouts.control.actor_critic import CONTROLLER_FILE, load_controller, save_controller
 from rollouts.devices import require_device
-from rollouts.imitation.experts import build_expert
+from rollouts.imitation.experts import build_expert, labels_nothing
 
 EVALUATION = "evaluation.json"
 RAY_RUN = "ray_train"
+SKIPPED = "skipped"
+"""Entry of a controller's file that says why it was not cloned."""
 CURVES = ("loss", "val_loss", "val_rmse", "std")
 
 
@@ -49,6 +53,8 @@ def run(config: SFTConfig) -> None:
     inspect(config.run, config=config)
     check_device(config)
     own_motions(config.character)  # What is wrong with a file is said before the folder is opened.
+    if reason := idle_reason(config):
+        print(f"note: nothing to clone, {reason}", flush=True)
     rounds, clips = rounds_of(config), config.character.motion
     # How many records there will be depends on the data; each of them comes with a better estimate.
     num_records = planned_validations(rounds, samples_per_round(config) * (1 - config.cloning.val_split))
@@ -73,6 +79,34 @@ def run(config: SFTConfig) -> None:
         print(f"report: {write_training_report(opened.path, title, CURVES, clone_charts)}")
 
 
+def run_unless_idle(config: SFTConfig) -> None:
+    """`run`, but where there is nothing to clone it leaves a controller with random weights, whose actions are nearly 0
+    as the labels would be, and says so."""
+    if (reason := idle_reason(config)) is None:
+        run(config)
+        return
+    print(f"clone: skipped, {reason}")
+    env = make_vector_env(config.task_settings, 1, seed=config.run.seed)
+    schema = env.observation_schema
+    env.close()
+    controller = new_clone(config.cloning, schema, config.run.seed)
+    with torch.no_grad():
+        controller.log_std.fill_(config.cloning.log_std_floor)
+    save_controller(config.run.save_dir, controller, schema, {SKIPPED: reason})
+
+
+def idle_reason(config: SFTConfig) -> str | None:
+    """Why the clone would learn to do nothing, or None."""
+    if not labels_nothing(config.demonstrations, config.task_settings):
+        return None
+    clips = ", ".join(config.character.motion)
+    return (
+        f"as every label would be action 0: the expert of {clips} is the open loop (there are no gains of a balancing "
+        "one: jobs.balance), from which residual actions are offsets (--action_mode absolute has labels, --expert a "
+        "controller too)"
+    )
+
+
 def plan(config: SFTConfig) -> None:
     """Opens clips and expert, builds the network, and prints what would be trained."""
     check_device(config)
@@ -90,6 +124,8 @@ def plan(config: SFTConfig) -> None:
         print(own)
     print(f"clips: {clips}; expert: {type(expert).__name__}")
     rounds, samples = config.demonstrations.dagger_rounds + 1, samples_per_round(config)
+    if reason := idle_reason(config):
+        print(f"note: nothing to clone, {reason}")
     print(f"rounds: {rounds} of {samples} samples; network: {parameters} parameters")
     print(f"workers: {config.workers.num_workers} of {config.workers.cpus_per_worker:g} CPUs each")
     env.close()

@@ -33,13 +33,14 @@ class PipelineRunSettings(ControlRunSettings):
 
     affects: ClassVar[Affects] = "records"
 
-    task: Literal["train", "evaluate", "report"] = "train"
-    """`train`: what `learner` says, evaluation and report. `evaluate`: evaluate a trained controller. `report`: write
-    the report of a finished run again."""
+    task: Literal["train", "evaluate", "video", "report"] = "train"
+    """`train`: what `learner` says, evaluation and report. `evaluate`: evaluate a trained controller. `video`: write
+    what it does, beside the reference, to `video.mp4`, `video_s` seconds from the clip's beginning. `report`: write the
+    report of a finished run again."""
 
     save_dir: Path | None = redeclared(ControlRunSettings, "save_dir")  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Directory of the run, for `train` and `report`; `evaluate` also writes its results there if it is given. Inside a
-    submitted Ray job the path must be absolute."""
+    """Directory of the run, for `train` and `report`, or of the video; `evaluate` also writes its results there if it
+    is given. Inside a submitted Ray job the path must be absolute."""
 
     resume: bool = redeclared(ControlRunSettings, "resume")
     """Continue the run in `save_dir`: finished stages are skipped, an interrupted one continues from its last
@@ -53,9 +54,9 @@ class PipelineRunSettings(ControlRunSettings):
     """Iterations of the reinforcement learning between checkpoints."""
 
     controller: Path | None = None
-    """Controller to `evaluate`; by default the one in `docs/results/` that comes with kinetune for the clip. Its
-    interface and physics are those it was trained with, except where an option says otherwise; the rules are the
-    default ones."""
+    """Controller to `evaluate` or for the `video`; by default the one in `docs/results/` that comes with kinetune for
+    the clip. Its interface and physics are those it was trained with, except where an option says otherwise; the rules
+    are the default ones."""
 
     check: bool = False
     """With `evaluate` of walk over 20 s, including pushes of 100 N from four sides: exit with status 1 if a target is
@@ -116,7 +117,7 @@ class PipelineEvaluationSettings(ControlEvaluationSettings):
     affects: ClassVar[Affects] = "evaluation"
 
     video_s: float = Field(default=6.0, ge=0)
-    """Length of the animation in the report, seconds; 0 leaves it out."""
+    """Length of the animation in the report, seconds, or of the video; 0 leaves the animation out."""
 
 
 class DeepMimicConfig(CloneTaskSettings):
@@ -157,6 +158,8 @@ class DeepMimicConfig(CloneTaskSettings):
     def _complete(self) -> Self:
         if self.run.save_dir is None and self.run.task != "evaluate":
             raise UserError(f"save_dir is required for task {self.run.task}")
+        if self.run.task == "video" and self.evaluation.video_s == 0:
+            raise UserError("video_s is 0; legal for task video: above 0")
         if self.run.check and self.run.task != "evaluate":
             raise UserError("check belongs to --task evaluate")
         require_driver_alone(self.cluster, self.processes)

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from motions.base.atomic import atomic_write
 from motions.drawing import draw_frames
+from motions.files.mp4 import mp4_bytes
 from motions.humanoid.points import EXTRA_POINTS, POINT_NAMES, humanoid_skeleton
 
 if TYPE_CHECKING:
@@ -65,19 +66,22 @@ class RecordedMotion:
     qpos: np.ndarray
 
 
-def save_video(path: Path, model_xml: str, takes: Sequence[RecordedMotion], fps: float) -> Renderer:
-    """Writes an endless animation (WebP) of the takes side by side, `VIDEO_FPS` frames a second.
+def save_video(
+    path: Path, model_xml: str, takes: Sequence[RecordedMotion], fps: float, shown_fps: float = VIDEO_FPS
+) -> Renderer:
+    """Writes the takes side by side, as an endless animation (.webp) or a video (.mp4).
 
     Args:
         model_xml: the character in MuJoCo's format.
         fps: states per second of the takes.
+        shown_fps: frames per second of the file, or a few more.
 
     Returns:
         The renderer that was used.
     """
     from envs.body.mujoco_import import mujoco
 
-    stride = max(1, round(fps / VIDEO_FPS))
+    stride = max(1, round(fps / shown_fps))
     chosen = [RecordedMotion(take.label, take.qpos[::stride]) for take in takes]
     rows = render_offscreen(model_xml, [take.qpos for take in chosen])
     if rows is None:
@@ -90,12 +94,8 @@ def save_video(path: Path, model_xml: str, takes: Sequence[RecordedMotion], fps:
         drawn = [[_labelled(picture, take.label) for picture in row] for row, take in zip(rows, chosen, strict=True)]
     length = max(len(row) for row in drawn)
     frames = [_beside([row[min(index, len(row) - 1)] for row in drawn]) for index in range(length)]
-    buffer = io.BytesIO()
-    frames[0].save(
-        buffer, "WEBP", save_all=True, append_images=frames[1:], duration=round(1000 * stride / fps), loop=0, quality=50
-    )
     with atomic_write(path) as file:
-        file.write(buffer.getvalue())
+        file.write(_mp4(frames, fps / stride) if path.suffix == ".mp4" else _webp(frames, fps / stride))
     return "drawing" if rows is None else "mujoco"
 
 
@@ -120,6 +120,18 @@ def render_offscreen(model_xml: str, states: Sequence[np.ndarray]) -> list[np.nd
                 with np.load(pictures) as content:
                     return [content[f"pictures{index}"] for index in range(len(states))]
     return None
+
+
+def _webp(frames: Sequence[Image.Image], fps: float) -> bytes:
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "WEBP", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, quality=50
+    )
+    return buffer.getvalue()
+
+
+def _mp4(frames: Sequence[Image.Image], fps: float) -> bytes:
+    return mp4_bytes((np.asarray(frame.convert("RGB")) for frame in frames), fps)
 
 
 def _labelled(pixels: np.ndarray, label: str) -> Image.Image:

@@ -79,8 +79,8 @@ def scatter(trials: Sequence[TrialRecord], across: str, up: str, front: Sequence
         for trial in trials
         if across in trial.metrics and up in trial.metrics
     ]
-    left, right = _padded([first for first, _, _ in points])
-    low, high = _padded([second for _, second, _ in points])
+    left, right = _padded([point[0] for point in points])
+    low, high = _padded([point[1] for point in points])
 
     def place(first: float, second: float) -> tuple[float, float]:
         return (

@@ -18,6 +18,7 @@ from cluster.sweeps.space import Space
 from cluster.sweeps.tuning import TrialResources
 from jobs.command_line import main as cli
 from jobs.command_line.flags import UsageError
+from jobs.command_line.settings_files import PRESETS
 from jobs.command_line.values import read_assignments
 from jobs.configs.service.sweep import SweepConfig
 from jobs.configs.service.training_jobs import CONFIGS

@@ -174,8 +174,8 @@ def _importance(chosen: list[Any], domain: Domain, values: np.ndarray) -> Import
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     if any(values.std() == 0 for values in (first, second)):
         return 0.0
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    ranks = np.stack([np.argsort(np.argsort(values)) for values in (first, second)])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _as_listed(value: Any) -> Any:

@@ -66,18 +66,17 @@ def cloning_loss(mean: Tensor, log_std: Tensor, actions: Tensor, weights: Tensor
 
 def round_length(settings: CloningSettings, num_samples: int) -> tuple[int, int]:
     """Optimizer steps of a round that trains on so many samples, and how many of them a validation follows on."""
-    num_steps = min(settings.epochs * math.ceil(num_samples / settings.batch_size), settings.max_optimizer_steps)
+    num_steps = settings.epochs * math.ceil(num_samples / settings.batch_size)
+    if settings.max_optimizer_steps is not None:
+        num_steps = min(num_steps, settings.max_optimizer_steps)
     return num_steps, max(1, num_steps // VALIDATIONS)
 
 
 def capped_epochs(settings: CloningSettings, num_samples: int) -> float | None:
     """Passes that a round on so many samples makes where `max_optimizer_steps` allows fewer than `epochs`, or None."""
     per_epoch = math.ceil(num_samples / settings.batch_size)
-    return (
-        settings.max_optimizer_steps / per_epoch
-        if round_length(settings, num_samples)[0] < settings.epochs * per_epoch
-        else None
-    )
+    num_steps = round_length(settings, num_samples)[0]
+    return num_steps / per_epoch if num_steps < settings.epochs * per_epoch else None
 
 
 def num_validations(settings: CloningSettings, num_samples: int) -> int:

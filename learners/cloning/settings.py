@@ -5,7 +5,8 @@ Names follow `src/train_sft.py` of yelongshen/DeepMimic_mujoco where it has the 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -26,8 +27,9 @@ class CloningSettings(Settings):
     learning_rate: float = Field(default=1e-3, gt=0, validation_alias=AliasChoices("learning_rate", "lr"))
     """Adam's learning rate at the start of a round (also `--lr`); it decreases to a tenth along a cosine."""
 
-    max_optimizer_steps: int = Field(default=6000, ge=1)
-    """Largest number of optimizer steps per round; as the data grow with the rounds, fewer passes are made."""
+    max_optimizer_steps: int | None = Field(default=6000, ge=1)
+    """Largest number of optimizer steps per round; as the data grow with the rounds, fewer passes are made. Where
+    `epochs` is given there is no such limit (null) unless it is given too."""
 
     hidden_size: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(default=(256,), min_length=1)
     """Width of the hidden layers: one number for all `num_layers`, or one per layer."""
@@ -68,6 +70,14 @@ class CloningSettings(Settings):
         validation_alias=AliasChoices("cloning_device", "device"),
     )
     """Device of the supervised training (also `--device`). The simulation runs on the CPU."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asked_for_epochs(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Lets the number of passes that somebody asks for win over the default limit."""
+        if "epochs" in values and "max_optimizer_steps" not in values:
+            return {**values, "max_optimizer_steps": None}
+        return values
 
     @model_validator(mode="after")
     def _one_width_per_layer(self) -> CloningSettings:

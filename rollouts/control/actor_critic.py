@@ -295,6 +295,13 @@ def _short(value: object) -> str:
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if file.suffix in (".pth", ".pt"):
+        raise ControllerError(
+            f"{file} is a checkpoint of PyTorch, such as yelongshen/DeepMimic_mujoco writes: its policies observe "
+            "joint angles and rates without phase, root and target, and answer with torques, so that no weights of "
+            f"theirs act on this character; a controller is a folder with {CONTROLLER_FILE} (jobs.sft with --preset "
+            "deepmimic_mujoco_sft trains one with that project's options)"
+        )
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}

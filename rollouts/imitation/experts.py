@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from envs.body.joint_coordinates import COORDINATES
 from envs.body.rotations import rotation_matrices
 from envs.body.tracked import TrackedState
-from envs.settings import BODY_NAMES
+from envs.settings import BODY_NAMES, DeepMimicSettings
+from envs.task.clips import open_clip
 from motions.base.errors import UserError
 from rollouts.control.actor_critic import ActorCritic, ControllerError, load_controller
 from rollouts.imitation.balance_feedback import BalanceGains, balance_offsets, load_gains, root_errors, stance_share
@@ -125,6 +126,24 @@ class ExpertByClip:
         return labels[env.task.clip, np.arange(env.num_envs)]
 
 
+def labels_nothing(settings: DemonstrationSettings, task: DeepMimicSettings) -> bool:
+    """Whether every label is action 0: the expert is the open loop, from which the actions are offsets.
+
+    Raises:
+        UserError: a clip cannot be opened.
+    """
+    if task.action_mode != "residual" or settings.refine_actions or settings.expert not in ("balance", "reference"):
+        return False
+    clips = (open_clip(name) for name in task.motion)
+    return settings.expert == "reference" or not any(gains_file(settings, clip.name) for clip in clips)
+
+
+def gains_file(settings: DemonstrationSettings, clip: str) -> Path | None:
+    """The gains of the balancing expert for a clip, by its name; None where there are none."""
+    shipped = GAINS_FOLDER / f"{clip}.json"
+    return settings.balance_gains or (shipped if shipped.is_file() else None)
+
+
 def build_expert(settings: DemonstrationSettings, env: DeepMimicVectorEnv) -> Expert:
     """The expert that the settings select, without refinement.
 
@@ -142,9 +161,8 @@ def build_expert(settings: DemonstrationSettings, env: DeepMimicVectorEnv) -> Ex
             ) from error
     experts: list[Expert] = []
     for clip in env.task.reference.clips:
-        path = settings.balance_gains or GAINS_FOLDER / f"{clip.name}.json"
-        shipped = settings.balance_gains is not None or path.is_file()
-        experts.append(BalanceExpert(load_gains(path)) if shipped else ReferenceExpert())
+        path = gains_file(settings, clip.name)
+        experts.append(ReferenceExpert() if path is None else BalanceExpert(load_gains(path)))
     return experts[0] if len(experts) == 1 else ExpertByClip(experts)
 
 

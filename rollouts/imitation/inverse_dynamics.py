@@ -65,8 +65,8 @@ def contact_consistent_torques(settings: DeepMimicSettings, phases: Array) -> Co
         torques.append(torque)
         left.append(wrench)
         bare.append(before)
-    stiffness = np.array([PARTS[name.removesuffix("_x").removesuffix("_y").removesuffix("_z")].stiffness
-                          for name in COORDINATES])  # fmt: skip
+    parts = [PARTS[name.removesuffix("_x").removesuffix("_y").removesuffix("_z")] for name in COORDINATES]
+    stiffness = settings.stiffness_scale * np.array([part.stiffness for part in parts])
     wrenches = np.stack(left)
     return ConsistentTorques(
         torques=np.stack(torques),

@@ -49,7 +49,7 @@ UNITS = {
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""
 
 MOST_MODULES = 13
-"""In one folder, `__init__.py` not counted, nor the pages in jobs/, which are the list of commands."""
+"""In one folder, `__init__.py` not counted; in jobs/ and benchmarks/ neither are the commands, which are their list."""
 
 MOST_IMPORTS_IN_FUNCTIONS = 60
 """In the whole product. They hide what a module needs, and are right only where `--help` would otherwise load torch or
@@ -67,8 +67,8 @@ def unit(name: str) -> str:
 
 
 def is_command(path: Path) -> bool:
-    """Whether a file is the page of a command, `python -m jobs.NAME`."""
-    return path.parent == ROOT / "jobs" and 'if __name__ == "__main__":' in path.read_text()
+    """Whether a file is a command, `python -m jobs.NAME` or `python -m benchmarks.NAME`."""
+    return path.parent in (ROOT / "jobs", ROOT / "benchmarks") and 'if __name__ == "__main__":' in path.read_text()
 
 
 @pytest.mark.parametrize("layer", LAYERS)

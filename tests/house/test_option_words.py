@@ -22,6 +22,10 @@ OTHER_TOOLS = {
     "shm-size": "docker run",
     "head_enough": "declared by the reward of docs/how_to/add_a_reward.md",
     "rewards.head_height.head_enough": "the same",
+    "duration": "DeepMimic_mujoco, in docs/how_to/deepmimic_mujoco.md",
+    "kd": "the same",
+    "kp": "the same",
+    "max_steps": "the same",
     "motions": "no option: an arrow in the drawing of cluster/run/controller.py",
 }
 """Options of other programs, or of what a page adds; with the place."""

@@ -7,7 +7,7 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ class Stillness:
 class WordDenoiser(DenoiserNetwork):
     """A denoiser of one hidden layer that adds the mean of a text's tokens to every frame."""
 
-    adapter_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"all": ("inner", "outer")}
+    adapter_targets: Mapping[str, tuple[str, ...]] = {"all": ("inner", "outer")}
     text_form = "tokens"
 
     def __init__(self, num_features: int, text_dim: int, width: int, max_positions: int) -> None:

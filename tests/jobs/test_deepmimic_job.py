@@ -20,6 +20,7 @@ from jobs.configs.world_model import WorldModelJobConfig
 from learners.cloning.rounds import new_clone
 from learners.cloning.settings import CloningSettings
 from rollouts.control.actor_critic import load_controller, save_controller
+from rollouts.imitation.experts import labels_nothing
 from tests.toys.characters.cloning_toys import SMALL_RUN
 
 TINY = {
@@ -73,6 +74,40 @@ def test_a_run_goes_from_clip_to_report_and_resumes_by_stage(
     assert any(
         (a != b).any() for a, b in zip(longer.controller.policy_parameters(), trained.policy_parameters(), strict=True)
     )
+
+
+def test_a_cloning_without_labels_is_skipped_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    config = tiny(folder, motion=("run",), video_s=0, eval_push_forces=())
+    deepmimic_run.plan(config)
+    assert "nothing to clone, as every label would be action 0" in capsys.readouterr().out
+    deepmimic_run.run(config)
+    assert "clone: skipped, as every label would be action 0: the expert of run" in capsys.readouterr().out
+    assert [path.name for path in (folder / "clone").iterdir()] == ["controller.safetensors"]
+    start = load_controller(folder / "clone").controller
+    assert torch.all(start.log_std == config.cloning.log_std_floor)
+    assert list(json.loads((folder / "evaluation.json").read_text())["policies"])[:2] == ["trained", "open loop"]
+    env = make_vector_env(config.task_settings, 4, seed=0)
+    observations, _ = env.reset(seed=0)
+    assert start.act(torch.from_numpy(observations)).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({}, True),
+        ({"expert": "reference", "motion": ("walk",)}, True),
+        ({"motion": ("walk",)}, False),
+        ({"motion": ("run", "walk")}, False),
+        ({"refine_actions": True}, False),
+        ({"action_mode": "absolute"}, False),
+        ({"expert": "runs/tracker"}, False),
+        ({"balance_gains": Path("mine.json")}, False),
+    ],
+)
+def test_what_has_labels_is_cloned(changes: dict[str, Any], idle: bool, tmp_path: Path) -> None:
+    config = tiny(tmp_path, **{"motion": ("run",), **changes})
+    assert labels_nothing(config.demonstrations, config.task_settings) is idle
 
 
 MODEL: dict[str, Any] = {
@@ -187,6 +222,19 @@ def test_options_of_the_task_are_heard_at_an_evaluation(tmp_path: Path, capsys: 
     assert run_words("--task", "evaluate", *short, "--torque_scale", 2, "--motion", "run") == 0
     text = capsys.readouterr().out
     assert "torque_scale 2.0, friction 0.8" in text and text.splitlines()[0].endswith("safetensors, run")
+
+
+def test_a_controller_is_filmed_until_it_falls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "none")
+    folder = untrained(tmp_path / "zero", DeepMimicSettings())
+    words = ("--task", "video", "--controller", folder, "--save_dir", tmp_path / "out")
+    assert run_words(*words, "--video_s", 0.2) == 0
+    assert (tmp_path / "out" / "video.mp4").read_bytes()[4:8] == b"ftyp"
+    assert "video.mp4: 0.2 s, drawn by drawing" in capsys.readouterr().out
+    assert run_words(*words, "--video_s", 0) == 2
+    assert "legal for task video: above 0" in capsys.readouterr().err
 
 
 def test_absolute_actions_keep_the_units_of_all_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

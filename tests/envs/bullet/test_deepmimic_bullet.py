@@ -43,6 +43,17 @@ def test_gymnasium_accepts_it() -> None:
     env.close()
 
 
+def test_gains_of_the_joints_are_options_here_too() -> None:
+    errors = {}
+    for scale in (0.2, 1.0):
+        made = DeepMimicBulletEnv(motion="run", kp_scale=scale, torque_scale=10.0)
+        made.reset(seed=0, options={"phase": 0.3})
+        infos = [made.step(made.expert_action()[0])[4] for _ in range(4)]
+        errors[scale] = infos[-1]["joint_error"]
+        made.close()
+    assert errors[0.2] > 1.2 * errors[1.0]
+
+
 def test_it_is_the_task_of_the_mujoco_environment(env: DeepMimicBulletEnv) -> None:
     other = DeepMimicEnv(motion="walk")
     assert env.observation_schema == other.observation_schema

@@ -25,6 +25,7 @@ from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
 from envs.settings import BODY_NAMES, DeepMimicSettings
 from envs.task.imitation_reward import TERMS
 from envs.task.imitation_task import ImitationTask, Starts
+from envs.task.reference import ReferenceMotion
 
 ROOT = Path(__file__).resolve().parents[3]
 ALIVE = {"early_termination": False}
@@ -502,6 +503,38 @@ def test_regular_pushes_come_back() -> None:
     assert len(pushed) in (17, 18, 19)
     assert pushed[0] == np.ceil(first * 30 - 1e-6)
     assert pushed[pushed >= pushed[0] + 30][0] == pytest.approx(pushed[0] + 30, abs=1)
+
+
+@pytest.mark.parametrize("pd", ["damping", "actuator", "stable"])
+def test_gains_of_the_joints_are_options(pd: str) -> None:
+    """How far the left elbow, free of other forces, comes towards a target within a control step."""
+    moved = {}
+    for name, scales in {
+        "": {},
+        "stiff": {"kp_scale": 2.0},
+        "soft": {"kp_scale": 0.5},
+        "slow": {"kd_scale": 3},
+    }.items():
+        chosen = settings(pd=pd, torque_scale=10, **scales)
+        physics = make_physics(chosen)
+        targets = np.zeros((1, 28))
+        targets[0, COORDINATES.index("left_elbow")] = 0.2
+        data: Data = mujoco.MjData(physics.model)
+        qpos, qvel = data.qpos[None].copy(), np.zeros((1, 34))
+        qpos[:, 2] = 20.0
+        after = physics.step(qpos, qvel, targets, None)
+        moved[name] = after.qpos[0, 7 + COORDINATES.index("left_elbow")]
+    assert moved["slow"] < 0.9 * moved[""] and moved["soft"] < 0.9 * moved[""] and moved["stiff"] > 1.1 * moved[""]
+
+
+def test_the_expert_offsets_the_damping_that_there_is() -> None:
+    ratios = []
+    for scales in ({}, {"kd_scale": 3.0}, {"kp_scale": 2.0}):
+        reference = ReferenceMotion(settings(**scales))
+        look = reference.look(np.zeros(1, dtype=np.int64), np.array([0.3]), np.array([0.0, 0.03]))
+        ratios.append(look.prospect.aims - look.prospect.near)
+    np.testing.assert_allclose(ratios[1], 3 * ratios[0])
+    np.testing.assert_allclose(ratios[2], ratios[0] / 2)
 
 
 @pytest.mark.parametrize("joints", ["hinge", "ball"])

@@ -100,9 +100,8 @@ def test_fault_07_the_target_phase_is_observed() -> None:
 
 @pytest.mark.parametrize("mode", ["absolute", "residual"])
 def test_fault_10_a_label_is_what_the_actuators_get(mode: str) -> None:
-    from envs.body.mujoco_model import DAMPING_RATIO
     from envs.mujoco.vector_environment import make_vector_env
-    from envs.settings import DeepMimicSettings
+    from envs.settings import DAMPING_RATIO, DeepMimicSettings
 
     for clip in ("walk", "run", "dance_a"):
         env = make_vector_env(DeepMimicSettings.model_validate({"motion": (clip,), "action_mode": mode}), 16, seed=0)

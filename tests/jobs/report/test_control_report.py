@@ -120,6 +120,16 @@ def test_an_animation_is_made_without_a_screen_and_without_gl(tmp_path: Path, mo
         assert (picture.width, picture.height, getattr(picture, "n_frames", 1)) == (640, 320, 4)
 
 
+def test_a_video_is_made_at_the_frame_rate_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import av
+
+    monkeypatch.setitem(os.environ, "MUJOCO_GL", "none")
+    save_video(tmp_path / "film.mp4", build_humanoid_xml(WALK), [RecordedMotion("policy", states(6))], 30.0, 30.0)
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        stream = film.streams.video[0]
+        assert (stream.width, stream.height, stream.frames, stream.average_rate) == (320, 320, 6, 30)
+
+
 def test_mujoco_renders_where_gl_is() -> None:
     pictures = render_offscreen(build_humanoid_xml(WALK), [states(1)])
     if pictures is None:

@@ -76,7 +76,7 @@ def test_importance_knows_the_direction() -> None:
 
 def test_the_front_has_no_trial_that_another_one_beats() -> None:
     points = [(0.5, 2.0), (0.6, 3.0), (0.4, 2.5), (0.6, 4.0), (0.7, 9.0)]
-    trials = [trial(number, value, fid=fid) for number, (value, fid) in enumerate(points)]
+    trials = [trial(number, points[number][0], fid=points[number][1]) for number in range(len(points))]
     trials += [trial(8, 0.9, "stopped", fid=1.0), trial(9, 0.9)]
     found = front(trials, [(METRIC, "max"), ("final/fid", "min")])
     assert [one.name for one in found] == ["trial_000", "trial_001", "trial_004"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from jobs.configs.deepmimic import CharacterCloningSettings
 from learners.cloning.learner import (
     CloningLearner,
     CriticData,
@@ -18,6 +19,7 @@ from learners.cloning.learner import (
     cloning_loss,
     discounted_returns,
     fit_critic,
+    round_length,
 )
 from learners.cloning.settings import CloningSettings
 from rollouts.control.actor_critic import ActorCritic
@@ -61,6 +63,17 @@ def test_optimizer_steps_are_limited(limit: int, steps: int) -> None:
     learner = CloningLearner(controller(), SETTINGS.model_copy(update={"max_optimizer_steps": limit}), seed=5)
     learner.fit(linear_data(600), 0, reported.append)
     assert reported[-1]["optimizer_steps"] == steps
+
+
+def test_epochs_that_somebody_asks_for_win_over_the_default_limit() -> None:
+    asked = CloningSettings(epochs=150, batch_size=1)
+    assert asked.max_optimizer_steps is None and round_length(asked, 1000)[0] == 150_000
+    assert capped_epochs(asked, 1000) is None
+    assert CloningSettings.model_validate(asked.model_dump()) == asked
+    assert CloningSettings(epochs=150, max_optimizer_steps=7).max_optimizer_steps == 7
+    default = CloningSettings(batch_size=1)
+    assert round_length(default, 1000)[0] == default.max_optimizer_steps == 6000
+    assert CharacterCloningSettings(epochs=2).max_optimizer_steps is None
 
 
 def test_a_round_of_fewer_epochs_than_asked_for_is_known() -> None:

@@ -206,6 +206,13 @@ def test_broken_files_are_named(tmp_path: Path, kind: str, message: str) -> None
     assert str(file) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["policy_sft_pretrained.pth", "iter_1000.pt"])
+def test_a_checkpoint_of_deepmimic_mujoco_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    torch.save({"polnet.0.weight": torch.zeros(64, 56)}, tmp_path / name)
+    with pytest.raises(ControllerError, match=f"{name} is a checkpoint of PyTorch.*DeepMimic_mujoco.*jobs.sft"):
+        load_controller(tmp_path / name)
+
+
 def test_an_absent_controller_is_named(tmp_path: Path) -> None:
     with pytest.raises(ControllerError, match=f"{CONTROLLER_FILE}: there is no such file"):
         load_controller(tmp_path)
