@@ -46,9 +46,9 @@ UNITS = {
     "learners": ("optimizer", "ema", "workers", "grpo", "supervised", "trpo", "world_model", "cloning"),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib"),
     "jobs": (
-        *("command_line", "configs", "report", "text", "character"),
-        *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "grpo", "demo"),
-        *("sft", "trpo", "world_model", "deepmimic", "view"),
+        *("command_line", "configs", "report", "text", "character", "critic"),
+        *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "train_critic", "critic_score"),
+        *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""
