@@ -31,7 +31,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from cluster.rllib.env_runner import ControlEnvRunner, SampleAnswer, SampleRequest
 from cluster.rllib.learner import ControlLearner
 from cluster.rllib.module import ActorCriticModule, settings_of
-from learners.trpo.training import rollout_metrics
+from learners.rollout_training import rollout_metrics
 from motions.base.errors import RemoteError, UserError
 from motions.settings import Settings
 from rollouts.control.rollouts import ControlRollout

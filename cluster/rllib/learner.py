@@ -20,7 +20,7 @@ from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
 from cluster.rllib.module import ActorCriticModule, settings_of
-from learners.trpo.training import RolloutLearner
+from learners.rollout_training import RolloutLearner
 from learners.trpo.trust_region import Reduce, alone
 from rollouts.control.actor_critic import ActorCritic
 from rollouts.control.rollouts import ControlRollout

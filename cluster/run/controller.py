@@ -26,29 +26,25 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from cluster.records.run import Run
 from cluster.run import step_metrics
 from cluster.run.algorithm import Algorithm
-from cluster.run.learner_service import UpdateReport
+from cluster.run.learner_handle import LearnerHandle, RunFailed
 from cluster.run.roles import LEARNER, ROLLOUT, reward_role
 from cluster.runtime import stopping
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, Output, Role, Runtime
 from cluster.settings import RolloutRunSettings
-from motions.base.errors import RemoteError
 from rewards.messages import Mixed, RewardError, RewardTerms
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
 
 logger = logging.getLogger(__name__)
-
-
-class RunFailed(RemoteError):  # noqa: N818 - names what happened
-    """The run cannot continue; the message names step, call and reason. It can be resumed after the cause is
-    removed."""
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +106,7 @@ class Controller:
         self._directory = run.directory
         self._telemetry = run.telemetry
         self._settings = settings
-        self._version_number = -1
-        self._version: Output | None = None
-        self._learner_deaths: dict[int, int] = {}
+        self._learner = LearnerHandle(runtime, self._roles[LEARNER], run)
         self._ended = False
         """Whether an evaluation ended the training before its last step."""
 
@@ -127,7 +121,7 @@ class Controller:
         with self._telemetry.phase("start"):
             self.runtime.start(list(self._roles.values()))
         try:
-            self._restore()
+            self._learner.restore()
         except ActorLost as lost:
             self._recover(lost)
 
@@ -143,31 +137,41 @@ class Controller:
             self._run.say_that_nothing_is_left(self.step)
         try:
             with stopping.orderly():
-                return self._all_steps()
-        except stopping.Stopped:
+                return self._with_recovery(self._all_steps)
+        except stopping.Stopped as stopped:
             # Nothing of the next step has reached the learner.
-            if self.step > self._directory.step:
+            if stopped.can_save and self.step > self._directory.step:
                 self._checkpoint()
             raise
 
     def _all_steps(self) -> RunResult:
-        evaluation: dict[str, float] = {}
+        # Also after a stop between an update and its evaluation.
+        left = self.step < self._settings.num_steps
+        if left and self._evaluation_is_due() and not self._directory.evaluated(self.step):
+            self._evaluate()
+        while self.step < self._settings.num_steps and not self._ended:
+            self._train()
+            self._after_update()
+        evaluation = {} if self._directory.evaluated(self.step) else self._evaluate()
+        return RunResult(self.step, self._learner.version_number, evaluation)
+
+    def _with_recovery(self, action: Callable[[], ResultT]) -> ResultT:
+        """The result of an action, which begins anew from the last commit whenever the learner dies.
+
+        Raises:
+            RunFailed: a call has finally failed, or the learner dies repeatedly.
+        """
         while True:
             try:
-                # Also after a stop between an update and its evaluation.
-                left = self.step < self._settings.num_steps
-                if left and self._evaluation_is_due() and not self._directory.evaluated(self.step):
-                    self._evaluate()
-                while self.step < self._settings.num_steps and not self._ended:
-                    self._train()
-                    self._after_update()
-                if not self._directory.evaluated(self.step):
-                    evaluation = self._evaluate()
-                return RunResult(self.step, self._version_number, evaluation)
+                return action()
             except ActorLost as lost:
                 self._recover(lost)
             except CallFailed as failed:
                 raise RunFailed(f"after {self.step} steps: {failed}", failed.cause) from failed
+
+    def _recover(self, lost: ActorLost) -> None:
+        self._learner.recover(lost, self.step)
+        self.step = self._directory.step
 
     def judge(self, requests: Sequence[RolloutRequest], version: Output) -> list[ScoredGroup]:
         """Rolls out and scores requests with a given version, using the same actors as the training.
@@ -206,13 +210,7 @@ class Controller:
         Raises:
             RunFailed: the learner raises an error, or dies repeatedly.
         """
-        while True:
-            try:
-                return self.runtime.result(self._evaluation_version()[1])
-            except ActorLost as lost:
-                self._recover(lost)
-            except CallFailed as failed:
-                raise RunFailed(f"after {self.step} steps: {failed}", failed.cause) from failed
+        return self._with_recovery(lambda: self.runtime.result(self._learner.evaluation_version()[1]))
 
     def motions(self, group: ScoredGroup) -> GroupMotions:
         """Fetches the motions of a group.
@@ -261,37 +259,22 @@ class Controller:
 
     # Parts of a step.
 
-    def _evaluation_version(self) -> tuple[int, Output]:
-        """Number and weights (a reference) of the policy that is evaluated and exported."""
-        call = self.runtime.submit(LEARNER, "evaluation", num_outputs=2, label="learner: weights for evaluation")
-        return self.runtime.result(call.outputs[0]), call.outputs[1]
-
     def _train(self) -> None:
         started = time.monotonic()
-        assert self._version is not None
         with self._telemetry.phase("rollout"):
-            requests = self._algorithm.batches.requests(self.step, self._version_number)
+            requests = self._algorithm.batches.requests(self.step, self._learner.version_number)
             purpose = f"step {self.step + 1}"
-            pending = self.dispatch(requests, self._version, purpose)
+            pending = self.dispatch(requests, self._learner.version, purpose)
             groups = self.collect(pending, purpose)
         if not groups:
             raise CallFailed(f"all {len(requests)} groups were dropped, there is nothing to learn from")
         for group in groups:
-            staleness = self._version_number - group.request.policy_version
+            staleness = self._learner.version_number - group.request.policy_version
             assert group.request.step == self.step and staleness == 0, (group.request.step, staleness)
         rewards = step_metrics.stacked([group.rewards for group in groups])
         advantages = self._algorithm.advantages(rewards.total, rewards.terms)
         with self._telemetry.phase("update"):
-            update = self.runtime.submit(
-                LEARNER,
-                "update",
-                advantages.values,
-                [group.trajectory for group in groups],
-                num_outputs=2,
-                label=f"update of step {self.step + 1}",
-            )
-            report: UpdateReport = self.runtime.result(update.outputs[0])
-        self._version_number, self._version = report.version_number, update.outputs[1]
+            report = self._learner.update(advantages.values, [group.trajectory for group in groups], self.step + 1)
         self.step += 1
         seconds = time.monotonic() - started
         metrics = step_metrics.rewards([group.rewards for group in groups])
@@ -325,7 +308,7 @@ class Controller:
 
     def _evaluate(self) -> dict[str, float]:
         with self._telemetry.phase("evaluation"):
-            number, version = self._evaluation_version()
+            number, version = self._learner.evaluation_version()
             requests = self._algorithm.batches.evaluation(number)
             purpose = f"the evaluation after step {self.step}"
             groups = self.collect(self.dispatch(requests, version, purpose), purpose)
@@ -359,12 +342,12 @@ class Controller:
 
     def _checkpoint(self) -> None:
         with self._telemetry.phase("checkpoint"):
-            state = self.runtime.submit(LEARNER, "state", label=f"state of the learner after step {self.step}")
+            state = self._learner.state(self.step)
             export = None
             if self._algorithm.export is not None:
-                _, version = self._evaluation_version()
+                _, version = self._learner.evaluation_version()
                 export = functools.partial(self._algorithm.export, self.runtime.result(version))
-            self._run.checkpoint(self.step, self.runtime.result(state.output), export, self._version_number)
+            self._run.checkpoint(self.step, state, export, self._learner.version_number)
         self._record({"seconds/checkpoint": self._telemetry.seconds["checkpoint"]})
 
     def _mixed(self, group: PendingGroup) -> ScoredGroup:
@@ -384,57 +367,3 @@ class Controller:
                 raise RewardError(str(call.failure)) from call.failure
             results.append(self.runtime.result(call.output))
         return self._algorithm.combine(results, prompt_text)
-
-    # Restoring and recovering.
-
-    def _restore(self) -> None:
-        """Restores learner, version and step of the last commit, or of the start if there is none.
-
-        Raises:
-            ActorLost: the learner died while loading.
-            RunFailed: the checkpoint does not fit.
-        """
-        manifest = self._directory.manifest
-        try:
-            if manifest is None:
-                call = self.runtime.submit(LEARNER, "publish", num_outputs=2, label="learner: weights")
-            else:
-                state = self._directory.load_state()
-                call = self.runtime.submit(
-                    LEARNER, "load", state, num_outputs=2, label=f"learner: checkpoint of step {manifest.step}"
-                )
-            self._version_number, self._version = self.runtime.result(call.outputs[0]), call.outputs[1]
-        except ActorLost:
-            raise
-        except CallFailed as failed:
-            raise RunFailed(str(failed), failed.cause) from failed
-        self.step = self._directory.step
-        if manifest is not None and self._version_number != manifest.policy_version:
-            raise RunFailed(
-                f"the checkpoint of step {manifest.step} holds policy version {self._version_number}, the manifest "
-                f"says {manifest.policy_version}"
-            )
-
-    def _recover(self, lost: ActorLost) -> None:
-        """Replaces a dead learner and returns to the last commit; repeated steps give the same bits.
-
-        Raises:
-            StartError: a new learner cannot be placed or built.
-            RunFailed: it died `max_attempts` times at this step, or the checkpoint does not fit.
-        """
-        while True:
-            deaths = self._learner_deaths[self.step] = self._learner_deaths.get(self.step, 0) + 1
-            if deaths >= self._roles[LEARNER].max_attempts:
-                raise RunFailed(f"after {self.step} steps: the learner died {deaths} times here: {lost}") from lost
-            self._telemetry.message(
-                f"the learner is lost after step {self.step} and starts again from step {self._directory.step}: {lost}"
-            )
-            try:
-                with self._telemetry.phase("start"):
-                    self.runtime.rebuild(LEARNER)
-                    self._directory.rewind()
-                    self._restore()
-                break
-            except ActorLost as again:
-                lost = again
-        self._telemetry.rewound(self.step)

@@ -21,7 +21,7 @@ ROOT = str(Path(__file__).resolve().parents[2])
 sys.path.insert(0, ROOT)
 
 from jobs.command_line.flags import REQUIRED, Flag, flags_of  # noqa: E402
-from jobs.command_line.main import preset_names  # noqa: E402
+from jobs.command_line.settings_files import preset_names  # noqa: E402
 from motions.base.public_names import public_names  # noqa: E402
 from motions.settings import spellings_of  # noqa: E402
 
@@ -40,6 +40,10 @@ JOBS = {
     "trpo": "jobs.configs.trpo:TRPOJobConfig",
     "world_model": "jobs.configs.world_model:WorldModelJobConfig",
     "balance": "jobs.configs.balance:BalanceConfig",
+    "sweep": "jobs.configs.service.sweep:SweepConfig",
+    "runs": "jobs.configs.service.runs:RunsConfig",
+    "resume": "jobs.configs.service.runs:ResumeConfig",
+    "doctor": "jobs.configs.service.doctor:DoctorConfig",
 }
 """Job -> its configuration model."""
 LAYERS = ("motions", "envs", "rollouts", "rewards", "learners", "cluster")

@@ -24,17 +24,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.body.joint_coordinates import COORDINATES, NUM_COORDINATES, nearest_hinges
+from envs.body.joint_coordinates import COORDINATES, nearest_hinges
 from envs.body.state import CharacterState
 from envs.body.tracked import BODIES_PART, TRACKED_BODIES
 from envs.settings import BODY_NAMES, DeepMimicSettings, JointModel
+from envs.task.actions import ActionUnits
 from envs.task.falls import Falls
 from envs.task.imitation_reward import TERMS, ImitationReward
 from envs.task.observations import ObservationBuilder
 from envs.task.pushes import Pushes
 from envs.task.reference import Moment, Prospect, ReferenceMotion
 from envs.task.reference_tables import TABLE_HZ
-from motions.base.errors import UserError
 from motions.humanoid.mocap import MocapClip
 
 Array = NDArray[np.float64]
@@ -114,8 +114,7 @@ class ImitationTask:
         self.observation_size = self.observation_builder.size
         self.falls = Falls(settings, self.reference.clips)
         self._hinges = self.reference.joints == "hinge"
-        self._residual = settings.action_mode == "residual"
-        self._action_centre, self._action_range = self._action_units()
+        self.action_units = ActionUnits(settings, self.reference)
         self._all_cyclic = bool(self.reference.cyclic.all())
         self._shares: list[float] = np.cumsum(self.reference.chances).tolist()
         target_steps = self.observation_builder.target_steps
@@ -197,12 +196,9 @@ class ImitationTask:
         """
         if actions.shape != coordinates.shape:
             raise ValueError(f"actions have shape {actions.shape}; legal: {coordinates.shape}")
-        if not math.isfinite(np.add.reduce(actions, axis=None, dtype=np.float64)):
-            raise UserError(f"action of environment {int(np.argwhere(~np.isfinite(actions))[0, 0])} is not finite")
-        bound = self.settings.action_bound
-        offset = np.minimum(np.maximum(actions, -bound), bound) * self._action_range
+        offset = self.action_units.offsets(actions)
         prospect = self._prospect_of(rows)
-        base = prospect.aims if self._residual else self._action_centre
+        base = self.action_units.base(prospect.aims)
         # A policy's actions use the reference's branch of Euler angles; the springs need the character's own.
         aligned = self._aligned and rows is ALL
         if self._hinges and not aligned and (rewritten := nearest_hinges(prospect.near, coordinates)):
@@ -223,9 +219,7 @@ class ImitationTask:
 
     def action_to(self, coordinates: Array, rows: Rows = ALL) -> Float32:
         """The action [n, 28] whose target is joint coordinates [n, 28] in the reference's branch of Euler angles."""
-        base = self._prospect.aims[rows] if self._residual else self._action_centre
-        action = (coordinates - base) / self._action_range
-        return np.clip(action, -self.settings.action_bound, self.settings.action_bound).astype(np.float32)
+        return self.action_units.action_to(coordinates, self._prospect.aims[rows])
 
     def advance(self, state: CharacterState, touching: Flags, diverged: Flags, rows: Rows = ALL) -> Outcome:
         """Ends a control step: advances the time and computes reward, termination and truncation.
@@ -282,8 +276,8 @@ class ImitationTask:
             "control_hz": settings.control_hz,
             "action_mode": settings.action_mode,
             "action_bound": settings.action_bound,
-            "action_centre": [round(float(value), 9) for value in self._action_centre],
-            "action_range": [round(float(value), 9) for value in self._action_range],
+            "action_centre": [round(float(value), 9) for value in self.action_units.centre],
+            "action_range": [round(float(value), 9) for value in self.action_units.radians],
             "lookahead_s": self.lookahead_s,
             "velocity_feedforward": settings.velocity_feedforward,
         }
@@ -316,15 +310,6 @@ class ImitationTask:
             "push_direction": self.pushes.direction,
             "push_force": self.pushes.force,
         }
-
-    def _action_units(self) -> tuple[Array, Array]:
-        """Centre [28] of actions and radians [28] per unit."""
-        scale = self.settings.action_scale
-        if self.settings.action_mode == "residual":
-            return np.zeros(NUM_COORDINATES), np.full(NUM_COORDINATES, scale)
-        low, high = self.reference.coordinate_range()
-        centre = self.reference.mean_coordinates()
-        return centre, np.maximum(scale, np.maximum(high - centre, centre - low))
 
     def _begin(self, rows: NDArray[np.int64]) -> None:
         """Initialises all that an episode starts with except its position on the clip and its pushes."""

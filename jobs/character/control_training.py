@@ -8,15 +8,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cluster.records.run import Run, cluster_of, open_run
 from cluster.run.training_loop import to_arrays, to_tensors
+from jobs.character.own_motions import show_own_motions
 from jobs.configs.trpo import ActorCriticSettings, RunnerSettings, TRPOJobConfig
 from jobs.configs.world_model import WorldModelJobConfig
 from jobs.report.from_training import ChartsOf, write_training_report
+from learners.rollout_training import RolloutTraining
 from rollouts.control.actor_critic import (
     CONTROLLER_FILE,
     ActorCritic,
@@ -25,38 +27,6 @@ from rollouts.control.actor_critic import (
     load_controller,
     save_controller,
 )
-
-
-class ControlAlgorithm(Protocol):
-    """Interface of a training: `cluster.rllib.control.ControlAlgorithm`, or `learners.trpo.training.ControlTraining`
-    without Ray."""
-
-    last_metrics: dict[str, float]
-
-    @property
-    def num_steps(self) -> int: ...
-
-    @property
-    def finished_iterations(self) -> int: ...
-
-    @property
-    def restorable(self) -> bool: ...
-
-    def train(self) -> Any: ...
-
-    def weights(self) -> dict[str, np.ndarray]: ...
-
-    def reset_environments(self) -> None: ...
-
-    def progress(self) -> dict[str, Any]: ...
-
-    def load_progress(self, progress: dict[str, Any], /) -> None: ...
-
-    def learner_state(self) -> dict[str, Any]: ...
-
-    def load_learner_state(self, state: dict[str, Any], /) -> None: ...
-
-    def stop(self) -> None: ...
 
 
 class Iterations:
@@ -72,7 +42,7 @@ class Iterations:
 
     def __init__(
         self,
-        algorithm: ControlAlgorithm,
+        algorithm: RolloutTraining,
         network: ActorCritic,
         wanted_steps: int,
         schema: Mapping[str, Any],
@@ -154,9 +124,9 @@ def opened_training(
     config: TRPOJobConfig | WorldModelJobConfig,
     schema: Mapping[str, Any],
     iterations: int,
-    build: Callable[[], ControlAlgorithm],
+    build: Callable[[], RolloutTraining],
     shown: Sequence[str],
-) -> Iterator[tuple[Run, ControlAlgorithm]]:
+) -> Iterator[tuple[Run, RolloutTraining]]:
     """The run's directory, opened, and the algorithm, on the cluster that the options name; ended with the block.
 
     Args:
@@ -172,6 +142,7 @@ def opened_training(
         stack.enter_context(cluster_of(config.cluster, config.processes.needed_cpus))
         opened = stack.enter_context(open_run(config.opened_run, config, fingerprint, iterations, shown=shown))
         with opened.telemetry.phase("start"):
+            show_own_motions(config.character, opened.path)
             algorithm = build()
             stack.callback(algorithm.stop)
         yield opened, algorithm
@@ -179,7 +150,7 @@ def opened_training(
 
 def report_on(
     opened: Run,
-    algorithm: ControlAlgorithm,
+    algorithm: RolloutTraining,
     title: str,
     shown: Sequence[str],
     charts: ChartsOf,

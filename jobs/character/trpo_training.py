@@ -1,4 +1,4 @@
-"""The task `train` of `jobs.trpo`: an algorithm, with or without Ray, in the training loop."""
+"""What `jobs.trpo` does: a training, with or without Ray, in the training loop, or whole episodes of a controller."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import torch
 
 from cluster.records.opening import inspect
 from cluster.run.training_loop import train
-from jobs.character import control_training
+from jobs.character import control_training, controller_episodes
 from jobs.character.control_training import (
-    ControlAlgorithm,
     Iterations,
     first_controller,
     opened_training,
     report_on,
 )
+from jobs.character.own_motions import describe_own_motions
+from jobs.command_line import main as cli
 from jobs.configs.trpo import TRPOJobConfig
 from jobs.report.from_control import trpo_charts
+from learners.rollout_training import LocalTraining, RolloutTraining
 from learners.trpo.learner import TRPOLearner
-from learners.trpo.training import ControlTraining
 from rollouts.control.actor_critic import ActorCritic
 from rollouts.control.environments import make_control_env, observation_schema
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
@@ -30,17 +31,20 @@ SHOWN = ("rollout/return", "rollout/length", "rollout/reward", "policy/kl")
 
 
 def run(config: TRPOJobConfig) -> None:
-    """Starts or resumes a training, which writes `controller.safetensors` into the run's folder.
+    """Runs the task that `task` names. `train` starts or resumes, and writes `controller.safetensors` into the folder.
 
     Raises:
         RunDirectoryError: the folder cannot be used as requested.
         UserError: the controller to start from was made for other observations, or options contradict each other.
     """
+    if config.run.task != "train":
+        controller_episodes.play(config)
+        return
     torch.set_num_threads(config.processes.threads)
     inspect(config.opened_run, config=config)
     schema, network = prepare(config)
 
-    def build() -> ControlAlgorithm:
+    def build() -> RolloutTraining:
         return local_training(config, network) if config.cluster.runtime == "local" else rllib_training(config)
 
     with opened_training(config, schema, iterations_of(config), build, SHOWN) as (opened, algorithm):
@@ -74,15 +78,15 @@ def prepare(config: TRPOJobConfig) -> tuple[dict[str, Any], ActorCritic]:
     return schema, network
 
 
-def local_training(config: TRPOJobConfig, network: ActorCritic) -> ControlAlgorithm:
+def local_training(config: TRPOJobConfig, network: ActorCritic) -> RolloutTraining:
     """A training in one process, without Ray."""
     seed = config.run.seed
     env = make_control_env(config.environment.gymnasium_id, config.processes.num_envs, config.environment_options)
     learner = TRPOLearner(copy.deepcopy(network).train(), config.trpo, seed)
-    return ControlTraining(learner, VectorSampler(env, seed, record_expert=config.trpo.cloning_weight > 0))
+    return LocalTraining(learner, VectorSampler(env, seed, record_expert=config.trpo.cloning_weight > 0))
 
 
-def rllib_training(config: TRPOJobConfig) -> ControlAlgorithm:
+def rllib_training(config: TRPOJobConfig) -> RolloutTraining:
     """A training by RLlib's algorithm."""
     from cluster.rllib.trpo import TRPO
 
@@ -111,6 +115,20 @@ def rllib_config(config: TRPOJobConfig) -> Any:
     )
 
 
+def plan(config: TRPOJobConfig) -> None:
+    """For `--dry_run`: builds environment and controller, prints the sizes of a batch, and starts nothing.
+
+    Raises:
+        UserError: the run cannot start.
+    """
+    print(cli.settings_yaml(config) + "\n")
+    if config.run.task == "train":
+        print(describe(config))
+    else:
+        loaded = controller_episodes.prepare(config, num_envs=1)[1]
+        print(f"{config.run.task} {loaded.path} on {config.environment.gymnasium_id}")
+
+
 def describe(config: TRPOJobConfig) -> str:
     """Description of the training, for `--dry_run`.
 
@@ -137,5 +155,6 @@ def describe(config: TRPOJobConfig) -> str:
             f"{steps * processes.num_envs * width * 4 / 1e6:.1f} MB; about {iterations_of(config)} iterations",
             f"processes: {runners} runner, {learners} learner; {processes.needed_cpus:g} CPUs reserved",
             f"observations: {', '.join(schema) if schema else 'no schema'}",
+            *filter(None, [describe_own_motions(config.character)]),
         ]
     )

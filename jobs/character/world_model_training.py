@@ -14,17 +14,17 @@ from cluster.run.training_loop import to_arrays, to_tensors, train
 from envs.mujoco.vector_environment import make_vector_env
 from jobs.character import control_training
 from jobs.character.control_training import (
-    ControlAlgorithm,
     Iterations,
     first_controller,
     opened_training,
     report_on,
 )
+from jobs.character.own_motions import describe_own_motions
 from jobs.command_line import main as cli
 from jobs.configs.trpo import OWN_ENVIRONMENTS
 from jobs.configs.world_model import WorldModelJobConfig
 from jobs.report.from_control import world_model_charts
-from learners.trpo.training import ControlTraining
+from learners.rollout_training import LocalTraining, RolloutTraining
 from learners.world_model.imagination import require_imaginable
 from learners.world_model.learner import WorldModelLearner, sampler_options
 from rewards.evaluation.character import controller_policy, fixed_phases, imitation_episodes, judged
@@ -48,7 +48,7 @@ def run(config: WorldModelJobConfig) -> None:
     inspect(config.opened_run, config=config)
     schema, network = prepare(config)
 
-    def build() -> ControlAlgorithm:
+    def build() -> RolloutTraining:
         return local_training(config, network) if config.cluster.runtime == "local" else rllib_training(config)
 
     with opened_training(config, schema, iterations_of(config), build, SHOWN) as (opened, algorithm):
@@ -68,7 +68,7 @@ class WorldModelIterations(Iterations):
     """Iterations that are evaluated; the best controller so far is what is exported."""
 
     def __init__(
-        self, config: WorldModelJobConfig, algorithm: ControlAlgorithm, network: ActorCritic, schema: Mapping[str, Any]
+        self, config: WorldModelJobConfig, algorithm: RolloutTraining, network: ActorCritic, schema: Mapping[str, Any]
     ) -> None:
         about = {"env_id": ENVIRONMENT, "task": config.character.model_dump(mode="json"), "seed": config.run.seed}
         super().__init__(algorithm, network, config.run.num_steps, schema, about)
@@ -128,17 +128,17 @@ def prepare(config: WorldModelJobConfig) -> tuple[dict[str, Any], ActorCritic]:
     return schema, first_controller(config, schema, spaces)
 
 
-def local_training(config: WorldModelJobConfig, network: ActorCritic) -> ControlAlgorithm:
+def local_training(config: WorldModelJobConfig, network: ActorCritic) -> RolloutTraining:
     """A training in one process, without Ray."""
     seed = config.run.seed
     env = make_vector_env(config.character, config.processes.num_envs, seed=0)
     learner = WorldModelLearner(
         copy.deepcopy(network).train(), env.task, config.world_model, seed, iterations_of(config)
     )
-    return ControlTraining(learner, VectorSampler(env, seed, **sampler_options(config.world_model)))
+    return LocalTraining(learner, VectorSampler(env, seed, **sampler_options(config.world_model)))
 
 
-def rllib_training(config: WorldModelJobConfig) -> ControlAlgorithm:
+def rllib_training(config: WorldModelJobConfig) -> RolloutTraining:
     """A training by RLlib's algorithm."""
     from cluster.rllib.world_model import WorldModel, WorldModelConfig
 
@@ -179,6 +179,7 @@ def describe(config: WorldModelJobConfig) -> str:
         [
             f"folder {config.folder}: {opening}",
             f"character: {', '.join(config.character.motion)}, {network.config.observation_dim} observed numbers",
+            *filter(None, [describe_own_motions(config.character)]),
             f"controller: {policy / 1e3:.1f} k parameters"
             + (f", from {config.run.load_sft_pretrain}" if config.run.load_sft_pretrain else ""),
             f"iteration: {steps} steps of {processes.num_envs} environments, {options.model_updates} updates of the "

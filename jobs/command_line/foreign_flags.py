@@ -1,4 +1,5 @@
-"""Options of the command lines of MDM and of MDM-GRPO (jufan666/text-to-motion) that are not settings here.
+"""Options of the command lines of other public tools that are not settings here, most of MDM and of MDM-GRPO
+(jufan666/text-to-motion).
 
 Each either asks for the existing behaviour (it is accepted with a note) or for something unsupported (an error says
 so): a documented command of those projects runs unchanged, and none of its options is ignored silently.
@@ -72,7 +73,7 @@ FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
 FOREIGN_TO_PRETRAIN: dict[str, ForeignFlag] = {
     name: FOREIGN_TO_GRPO[name]
     for name in (
-        *("cuda", "external_mode", "emb_trans_dec", "unconstrained", "lambda_rcxyz", "lambda_fc"),
+        *("cuda", "external_mode", "unconstrained", "lambda_rcxyz", "lambda_fc"),
         *("lambda_target_loc", "multi_target_cond", "multi_encoder_type", "target_enc_layers", "target_joint_names"),
         *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
         *("sigma_small",),
@@ -85,6 +86,11 @@ FOREIGN_TO_PRETRAIN: dict[str, ForeignFlag] = {
     **dict.fromkeys(("eval_batch_size", "eval_split", "eval_rep_times", "eval_num_samples"), ForeignFlag(_PRETRAINED)),
     "gen_during_training": ForeignFlag(_SAMPLES, OFF),
     **dict.fromkeys(("gen_num_samples", "gen_num_repetitions"), ForeignFlag(_SAMPLES)),
+}
+
+FOREIGN_TO_TRPO: dict[str, ForeignFlag] = {
+    "g_step": ForeignFlag("an iteration is one rollout and one policy step", ("1", "3")),
+    "cpu": ForeignFlag("everything runs on the CPU unless --gpus_per_learner asks for a GPU", ("true", "1")),
 }
 
 FOREIGN_TO_GENERATE: dict[str, ForeignFlag] = {

@@ -17,30 +17,31 @@ import importlib
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-import yaml
 from pydantic import ValidationError
 
 from cluster.runtime import stopping
-from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags, unknown
+from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags
+from jobs.command_line.guard import Guard, Silenced
 from jobs.command_line.help_text import help_text
-from motions.base.errors import MistakesError, UserError, is_mendable
-from motions.base.foreign_files import read_text
+from jobs.command_line.settings_files import preset_names, preset_path, read_mapping, read_settings_file
+from jobs.command_line.validation import Sources, validate
+from motions.base.errors import MistakesError, is_mendable
 from motions.base.plain_yaml import plain_yaml
 from motions.settings import (
     Settings,
-    groups_of,
+    SettingsT,
     grown,
     naming_options,
-    nested_values,
     options_of,
     retired_options,
     spelled_options,
@@ -48,8 +49,6 @@ from motions.settings import (
 )
 
 ERROR_LOG = "error.log"
-PRESETS = Path(__file__).resolve().parents[1] / "presets"
-SettingsT = TypeVar("SettingsT", bound=Settings)
 
 CLI_FLAGS = {
     "preset": Flag("preset", (), "scalar", "name of a preset or path of a .yaml file", "none", False),
@@ -68,19 +67,6 @@ class CommandLine(Generic[SettingsT]):
     dry_run: bool = False
     notes: tuple[str, ...] = ()
     """Notes about options of other public tools that change nothing here."""
-
-
-@dataclass(slots=True)
-class _Sources:
-    """Values by dotted path and the place each came from, for the error messages."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-
-    def update(self, values: Mapping[str, Any], origin: str) -> None:
-        """Sets values and their origin."""
-        self.values.update(values)
-        self.origins.update(dict.fromkeys(values, origin))
 
 
 def later(place: str, threads: Callable[[Any], int] | None = None) -> Callable[[Any], None]:
@@ -110,8 +96,8 @@ def main(
     foreign: Mapping[str, ForeignFlag] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 130 if it was
-    stopped by Ctrl-C, 143 by SIGTERM.
+    """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 75 if the Ray
+    cluster under it is lost, 130 if it was stopped by Ctrl-C, 143 by SIGTERM, 137 by SIGKILL.
 
     Args:
         doc: docstring of the job's module, shown by `--help`.
@@ -126,7 +112,7 @@ def main(
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     words = list(sys.argv[1:] if argv is None else argv)
-    settings = None
+    settings = guard = None
     try:
         topic = _help_topic(words)
         if topic is not None:
@@ -144,8 +130,16 @@ def main(
                 else:
                     plan(settings)
         else:
+            if argv is None and "--debug" not in words and _uses_ray(settings):
+                guard = Guard.fork()
+                if guard.is_parent:
+                    return guard.wait()
             with stopping.handled():
                 run(settings)
+    except Silenced as silenced:
+        stopped = _explained(silenced)
+        print(_how_to_go_on(stopped, config, job, words), file=sys.stderr)
+        return stopped.status
     except UsageError as error:
         for line in error.lines:
             print(f"error: {line}", file=sys.stderr)
@@ -153,7 +147,7 @@ def main(
         return 2
     except stopping.Stopped as stopped:
         print(_how_to_go_on(stopped, config, job, words), file=sys.stderr)
-        return 128 + stopped.number
+        return stopped.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -165,6 +159,9 @@ def main(
         if isinstance(error, Exception) and not is_mendable(error):
             _write_error_log(settings, job, words)
         raise
+    finally:
+        if guard is not None and not guard.is_parent:
+            guard.speaks()
     return 0
 
 
@@ -181,14 +178,15 @@ def parse(
         argv = [f"--{config.positional}", *argv]
     config = with_named_groups(config, argv, job)
     retired = {name: ForeignFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
-    given = read_flags(argv, {**flags_of(config), **CLI_FLAGS}, {**retired, **(foreign or {})}, notes.append)
-    sources = _Sources()
-    for path, origin in _named_files(given, job):
+    # A job whose own options are called so (jobs.sweep) has them for the job that it starts.
+    general = {name: flag for name, flag in CLI_FLAGS.items() if name not in spellings_of(config)}
+    given = read_flags(argv, {**flags_of(config), **general}, {**retired, **(foreign or {})}, notes.append)
+    asked = {name: given.pop(name, None) for name in general}
+    sources = Sources()
+    for path, origin in _named_files(asked, job):
         sources.update(read_settings_file(path, config, job), origin)
-    dry_run = bool(given.pop("dry_run", False))
-    given.pop("debug", None)
     sources.update(given, "")
-    return CommandLine(validate(config, sources), dry_run, tuple(notes))
+    return CommandLine(validate(config, sources), asked["dry_run"] is True, tuple(notes))
 
 
 def with_named_groups(config: type[SettingsT], argv: Sequence[str], job: str) -> type[SettingsT]:
@@ -204,7 +202,7 @@ def with_named_groups(config: type[SettingsT], argv: Sequence[str], job: str) ->
     values: dict[str, Any] = {}
     for path, _ in _named_files(given, job):
         values |= {
-            option: value for _, option, value in spelled_options(config, _read_mapping(path)) if option in naming
+            option: value for _, option, value in spelled_options(config, read_mapping(path)) if option in naming
         }
     return grown(config, values | given)
 
@@ -217,108 +215,38 @@ def _named_files(given: dict[str, Any], job: str) -> Iterator[tuple[Path, str]]:
         yield Path(os.path.expanduser(path)), path
 
 
-def preset_path(preset: str, job: str) -> Path:
-    """The file of a preset given by name (`jobs/presets/NAME.yaml`) or by path."""
-    if preset.endswith((".yaml", ".yml")):
-        return Path(os.path.expanduser(preset))
-    path = PRESETS / f"{preset}.yaml"
-    if not path.is_file():
-        names = ", ".join(preset_names(job)) or "none"
-        raise UsageError([f"--preset {preset}: no such preset; for {job} there are: {names}; or give a .yaml path"])
-    return path
-
-
-def preset_names(job: str) -> list[str]:
-    """Names of the presets of a job."""
-    return [
-        path.stem
-        for path in sorted(PRESETS.glob("*.yaml"))
-        if yaml.safe_load(path.read_text(encoding="utf-8"))["job"] == job
-    ]
-
-
 def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
     """The settings of a preset with some values replaced, for jobs and benchmarks that start other jobs."""
-    config = with_named_groups(config, ["--preset", preset], job)
-    sources = _Sources()
-    sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")
-    sources.update({spellings_of(config)[name]: value for name, value in overrides.items()}, "")
-    return validate(config, sources)
+    return load_settings(config, job, {"": overrides}, preset=preset)
 
 
-def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str, Any]:
-    """Values by dotted path of a YAML file, nested, flat or mixed. Its `job` key, if any, must name this job.
+def load_settings(
+    config: type[SettingsT],
+    job: str,
+    values: Mapping[str, Mapping[str, object]],
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+) -> SettingsT:
+    """The settings of another job, as its own command line would give them.
+
+    Args:
+        values: options by any of their names, by where they come from, for messages; they win over the files.
+        preset: name or path.
+        file: as for `--config`.
 
     Raises:
-        UsageError: the file cannot be read, is no mapping, is for another job, or has an unknown or repeated key.
+        UsageError: with one line per mistake.
     """
-    content = _read_mapping(path)
-    wanted = content.pop("job", job)
-    if wanted != job:
-        raise UsageError([f"{path}: these settings are for {wanted}, not for {job}"])
-    flags, retired = flags_of(config), retired_options(config)
-    values: dict[str, Any] = {}
-    written: dict[str, str] = {}
-    errors = []
-    for spelling, option, value in spelled_options(config, content):
-        if option is None and spelling in retired:
-            if not retired[spelling].accepts(value):
-                errors.append(f"{path}: {spelling} {value} is not supported: {retired[spelling].reason}")
-        elif option is None and spelling in groups_of(config):
-            errors.append(f"{path}: {spelling} is a group: expected a mapping of its options to values, got {value!r}")
-        elif option is None:
-            errors.append(f"{path}: {unknown(repr(spelling), spelling, flags)}")
-        elif option in values:
-            errors.append(f"{path}: {flags[option].name} is given twice: as {written[option]} and as {spelling}")
-        else:
-            values[option], written[option] = value, spelling
-    if errors:
-        raise UsageError(errors)
-    return values
-
-
-def _read_mapping(path: Path) -> dict[Any, Any]:
-    try:
-        content = yaml.load(read_text(path), _UniqueKeys)
-    except UserError as error:
-        raise UsageError([str(error)]) from error
-    except OSError as error:
-        raise UsageError([f"{path}: {error.strerror or error}"]) from error
-    except _RepeatedKeyError as error:
-        raise UsageError([f"{path}, line {error.line}: {error.key} is given twice"]) from error
-    except yaml.YAMLError as error:
-        raise UsageError([f"{path}: not a YAML file: {' '.join(str(error).split())}"]) from error
-    if not isinstance(content, dict):
-        raise UsageError([f"{path}: expected a mapping of option names to values, got {type(content).__name__}"])
-    return content
-
-
-class _RepeatedKeyError(Exception):
-    def __init__(self, key: str, line: int) -> None:
-        self.key, self.line = key, line
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a mapping may not say a key twice; PyYAML takes the last value."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping. Raises _RepeatedKeyError."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise _RepeatedKeyError(key.value, key.start_mark.line + 1)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def validate(config: type[SettingsT], sources: _Sources) -> SettingsT:
-    """The validated model. Raises a `UsageError` that names option, value, origin and legal values."""
-    try:
-        return config.model_validate(nested_values(config, sources.values))
-    except ValidationError as error:
-        lines = [_error_line(dict(detail), sources, config) for detail in error.errors(include_url=False)]
-        raise UsageError(list(dict.fromkeys(lines))) from error
+    named = {"preset": preset, "config": None if file is None else str(file)}
+    words = [word for name, value in named.items() if value is not None for word in (f"--{name}", value)]
+    config = with_named_groups(config, words, job)
+    sources = Sources()
+    for path, origin in _named_files(dict(named), job):
+        sources.update(read_settings_file(path, config, job), origin)
+    for origin, given in values.items():
+        sources.update({spellings_of(config)[name]: value for name, value in given.items()}, origin)
+    return validate(config, sources)
 
 
 def settings_yaml(settings: Settings) -> str:
@@ -381,9 +309,33 @@ def _help_topic(words: Sequence[str]) -> str | None:
     return None
 
 
+def _uses_ray(settings: Settings) -> bool:
+    """Whether the job runs on Ray if it is not told otherwise."""
+    place = spellings_of(type(settings)).get("runtime")
+    return place is not None and options_of(type(settings))[place].of(settings) == "ray"
+
+
+def _explained(silenced: Silenced) -> stopping.Stopped:
+    """What ended a process that said nothing."""
+    if silenced.status < 0:
+        name = signal.Signals(-silenced.status).name
+        reason = f"the process of the run was killed by {name}"
+        return stopping.Stopped(
+            f"{reason} (is the memory full?)" if name == "SIGKILL" else reason, 128 - silenced.status
+        )
+    return stopping.ClusterLost(
+        "the Ray cluster is lost: Ray ended the process of the run, as it does when the raylet of its node or the head "
+        "(GCS) has ended"
+    )
+
+
 def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, words: Sequence[str]) -> str:
-    """What was stopped and saved, and the command that continues it, if the job can be continued."""
-    if "resume" not in spellings_of(config):
+    """What was stopped and saved, and the command that continues it, if the job can be continued.
+
+    A job without `--resume` that has saved something, such as `jobs.demo`, goes on by itself when it is called again.
+    """
+    resumes = "resume" in spellings_of(config)
+    if not resumes and not stopped.saved:
         return str(stopped)
     kept: list[str] = []
     left_out = False
@@ -392,41 +344,8 @@ def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, w
         left_out = word.split("=")[0] in ("--overwrite", "--resume")
         if not left_out and not value_of_it:
             kept.append(word)
-    command = shlex.join(["python", "-m", job, *kept, "--resume"])
+    command = shlex.join(["python", "-m", job, *kept, *(["--resume"] if resumes else [])])
     return f"{stopped}{'; ' if stopped.saved else ''}{stopped.saved}. To go on:\n  {command}"
-
-
-def _error_line(detail: dict[str, Any], sources: _Sources, config: type[Settings]) -> str:
-    path = _option_at(config, detail["loc"])
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if path is None:
-        return message
-    flag = flags_of(config)[path]
-    if detail["type"] == "missing":
-        return f"--{flag.name} is required: {flag.legal}"
-    origin = sources.origins.get(path)
-    place = "default" if origin is None else origin
-    value = sources.values.get(path, detail["input"])
-    shown = (" ".join(map(str, value)) or "none") if isinstance(value, (list, tuple)) else value
-    behind = f" ({place})" if place else ""
-    name = path.rpartition(".")[2]
-    if detail["type"] == "value_error" and message.startswith(name):
-        return f"--{flag.name}{message.removeprefix(name)}{behind}"
-    if detail["type"] == "value_error":
-        return f"--{flag.name} {shown}{behind}: {message}"
-    legal = flag.legal.replace("number", "finite number", 1) if detail["type"] == "finite_number" else flag.legal
-    return f"--{flag.name} {shown}{behind}: expected {legal}"
-
-
-def _option_at(config: type[Settings], place: Sequence[int | str]) -> str | None:
-    """Dotted path of the option at which an error is placed; None for one of a group or of the whole model."""
-    if not place:
-        return None
-    first, groups = str(place[0]), groups_of(config)
-    if first in groups and len(place) > 1:
-        inner = _option_at(groups[first], place[1:])
-        return None if inner is None else f"{first}.{inner}"
-    return None if first in groups else spellings_of(config).get(first)
 
 
 def _write_error_log(settings: Settings | None, job: str, words: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from cluster.records.checkpoints import last_commit
@@ -32,7 +33,7 @@ from jobs.text.grpo_prompts import (
 from learners.grpo.forecast import Trained, forecast
 from learners.grpo.motion_loss import UNHEARD_OPTIONS, reads_motions
 from motions.base.errors import UserError
-from motions.data.prompts import MAX_FRAMES
+from motions.data.prompts import MAX_FRAMES, Prompt
 from motions.settings import BUILTIN
 from motions.skeleton.skeletons import Skeleton
 from rewards.declared.physics import BUILTIN_CONSTANTS, PhysicsConstants
@@ -45,7 +46,8 @@ from rollouts.checkpoints.loading import build_policy, load_base, load_policy_te
 from rollouts.devices import require_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
-from rollouts.messages import PolicyVersion
+from rollouts.messages import PolicyVersion, TextCondition
+from rollouts.text.encoders import PromptTooLongError, TextEncoder
 
 CHECKED_PROMPTS = 512
 """Prompts drawn from the data that a dry run checks."""
@@ -170,7 +172,8 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
         check_prompts(source, chosen, max_frames, limiting.values(), judge)
     encode = functools.partial(prompt_conditions, policy, encoder)
-    batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps)
+    whole_texts = read_as_whole_texts(policy, encoder, held_out) if composed else None
+    batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps, whole_texts)
     scorers = build_scorers(rewards, policy.skeleton, config.policy)
     roles = training_roles(
         config.cluster,
@@ -204,6 +207,20 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
         constants=constants,
         all_steps=loaded.schedule.num_steps,
     )
+
+
+def read_as_whole_texts(
+    policy: DiffusionPolicy, encoder: TextEncoder, prompts: Sequence[Prompt]
+) -> list[TextCondition] | None:
+    """Every prompt as one text for all its frames; None where all have one segment, or one is too long for that."""
+    if all(len(prompt.segments) == 1 for prompt in prompts):
+        return None
+    if any(prompt.num_frames > min(policy.network.max_positions - 1, MAX_FRAMES) for prompt in prompts):
+        return None
+    try:
+        return encoder.conditions([prompt.text for prompt in prompts], policy.network.text_form)
+    except PromptTooLongError:
+        return None
 
 
 def with_few_drawn_prompts(config: GRPOConfig, most: int) -> GRPOConfig:

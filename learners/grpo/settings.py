@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, field_validator
 
+from learners.settings import LearningRateSchedule, ScheduledSettings
 from motions.base.errors import UserError
 from motions.base.named import require_named
-from motions.settings import Settings
 
 POLICY_LOSSES = {
     "clipped": "learners.grpo.losses.clipped:clipped_loss",
@@ -22,7 +22,7 @@ POLICY_LOSSES = {
 (`learners.grpo.loss.PolicyLoss`) or of final motions (`learners.grpo.motion_loss.MotionLoss`)."""
 
 
-class GRPOSettings(Settings):
+class GRPOSettings(ScheduledSettings):
     """Group-relative policy optimisation (GRPO) of a diffusion policy.
 
     Sizes: one update uses P groups (prompts) of N = `group_size` samples with S recorded denoising steps, which makes
@@ -83,6 +83,12 @@ class GRPOSettings(Settings):
     elements and is only 1e-3 when motions already look different: 0.04 (as in Flow-GRPO) hardly constrains the policy,
     1 keeps it close."""
 
+    kl_chain_penalty: float = Field(default=0.0, ge=0)
+    """Weight of the KL divergence to the reference over the whole denoising chain, mean over steps and elements.
+    `kl_penalty` acts at the recorded steps alone, while the others use the same network and move unseen. For each group
+    one of its final motions is noised to the level of a step that is drawn from all, and the exact KL of that step is
+    punished: one more state per group and optimizer step."""
+
     kl_weighting: Literal["exact", "dt", "x0"] = "exact"
     """Quantity that the penalty sums over steps. `exact`: the Gaussian KL of each step, |mean - mean_ref|^2 / (2
     std^2), mean over valid elements. `dt`: each step's KL times its change of noise level, as in Flow-GRPO, so that
@@ -141,7 +147,7 @@ class GRPOSettings(Settings):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from 0 to `learning_rate`."""
 
-    lr_schedule: Literal["constant", "cosine"] = "constant"
+    lr_schedule: LearningRateSchedule = "constant"
     """`constant`, or a cosine from `learning_rate` to 0 over all optimizer steps of the run, which averages out the
     noise of single updates."""
 
@@ -174,12 +180,12 @@ class GRPOSettings(Settings):
 
     @property
     def depends_on_length(self) -> bool:
-        """See `Settings.depends_on_length`: the cosine's rate has been another one from the first step on."""
-        return self.lr_schedule == "cosine" and not self.lr_anneal_steps
+        """See `Settings.depends_on_length`; a cosine of its own length does not."""
+        return super().depends_on_length and not self.lr_anneal_steps
 
     def decay_steps(self, total: int) -> int:
         """Optimizer steps of the cosine in a run of `total` ones; 0 for a constant rate."""
-        return self.lr_anneal_steps or (total if self.lr_schedule == "cosine" else 0)
+        return self.lr_anneal_steps or super().decay_steps(total)
 
     def optimizer_steps(self, num_groups: int) -> int:
         """Optimizer steps of an update of so many groups."""

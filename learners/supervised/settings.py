@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
+from learners.settings import LearningRateSchedule, ScheduledSettings
 from motions.base.errors import UserError
-from motions.settings import Settings, redeclared
+from motions.settings import redeclared
 
 
-class AdamWSettings(Settings):
+class AdamWSettings(ScheduledSettings):
     """The optimizer and its learning rate."""
 
     learning_rate: float = Field(default=1e-4, gt=0, validation_alias=AliasChoices("learning_rate", "lr"))
     """AdamW's largest learning rate (also `--lr`)."""
 
-    lr_schedule: Literal["constant", "cosine"] = "constant"
+    lr_schedule: LearningRateSchedule = "constant"
     """`constant`, or a cosine from `learning_rate` to 0 over `num_steps`."""
 
     warmup_steps: int = Field(default=0, ge=0)
@@ -28,15 +29,10 @@ class AdamWSettings(Settings):
     max_grad_norm: float = Field(default=0.0, ge=0)
     """Gradients are scaled down to this norm; 0 (as in MDM and TMR) means no limit."""
 
-    @property
-    def depends_on_length(self) -> bool:
-        """See `Settings.depends_on_length`: the cosine's rate has been another one from the first step on."""
-        return self.lr_schedule == "cosine"
-
     def optimizer_options(self, total_steps: int) -> dict[str, Any]:
         """Arguments of `learners.optimizer.OptimizerOptions` for a training of so many steps."""
         same = self.model_dump(include={"learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"})
-        return same | {"decay_steps": total_steps if self.lr_schedule == "cosine" else 0}
+        return same | {"decay_steps": self.decay_steps(total_steps)}
 
 
 class SupervisedSettings(AdamWSettings):

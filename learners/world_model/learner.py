@@ -183,8 +183,8 @@ class WorldModelLearner:
             }
 
     def _options(self, rate: float, betas: tuple[float, float], updates: int) -> OptimizerOptions:
-        decay = updates if self.settings.lr_schedule == "cosine" else 0
-        return OptimizerOptions(rate, *betas, max_grad_norm=MAX_GRAD_NORM, decay_steps=decay)
+        decay_steps = self.settings.decay_steps(updates)
+        return OptimizerOptions(rate, *betas, max_grad_norm=MAX_GRAD_NORM, decay_steps=decay_steps)
 
     def _generator(self) -> torch.Generator:
         words = np.random.SeedSequence([self._seed, self.iteration, 3]).generate_state(1)

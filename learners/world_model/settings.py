@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
+from learners.settings import LearningRateSchedule, ScheduledSettings
 from motions.settings import Settings
 
 
@@ -63,13 +62,13 @@ class DynamicsSettings(Settings):
     """Weight of the root in the model's loss, in units of a joint coordinate's."""
 
 
-class ImaginationSettings(Settings):
+class ImaginationSettings(ScheduledSettings):
     """The policy's updates by gradients through imagined steps."""
 
     policy_learning_rate: float = Field(default=2e-4, gt=0)
     """Adam's learning rate for the policy."""
 
-    lr_schedule: Literal["constant", "cosine"] = "constant"
+    lr_schedule: LearningRateSchedule = "constant"
     """Learning rates of policy and model after the first iterations: constant, or falling to 0 along a cosine until the
     end of the training."""
 
@@ -107,8 +106,3 @@ class WorldModelSettings(RolloutSettings, DynamicsSettings, ImaginationSettings)
     def steps_per_batch(self) -> int:
         """`rollout_steps`, under the name that all learners from rollouts have for it."""
         return self.rollout_steps
-
-    @property
-    def depends_on_length(self) -> bool:
-        """The rates fall over the length of the training."""
-        return self.lr_schedule == "cosine"

@@ -32,29 +32,24 @@ UNITS = {
         *("networks", "text", "diffusion", "checkpoints", "control", "imitation"),
     ),
     "rewards": (
-        "declared",
-        "settings",
-        "messages",
-        "validation",
-        "tmr",
-        "critic",
-        "physics",
-        "scorers",
-        "mixing",
-        "evaluation",
+        *("declared", "settings", "messages", "validation"),
+        *("tmr", "critic", "physics", "scorers", "mixing", "evaluation"),
     ),
-    "learners": ("optimizer", "ema", "workers", "grpo", "supervised", "trpo", "world_model", "cloning"),
-    "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib"),
+    "learners": (
+        *("settings", "optimizer", "ema", "workers", "rollout_training"),
+        *("grpo", "supervised", "trpo", "world_model", "cloning"),
+    ),
+    "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps"),
     "jobs": (
-        *("command_line", "configs", "report", "text", "character", "critic"),
+        *("command_line", "configs", "report", "text", "character", "critic", "sweeps", "service"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "train_critic", "critic_score"),
-        *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view"),
+        *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""
 
 MOST_MODULES = 13
-"""In one folder, `__init__.py` not counted; in jobs/ neither are the commands' pages, which are the list of commands."""
+"""In one folder, `__init__.py` not counted, nor the pages in jobs/, which are the list of commands."""
 
 MOST_IMPORTS_IN_FUNCTIONS = 60
 """In the whole product. They hide what a module needs, and are right only where `--help` would otherwise load torch or

@@ -11,6 +11,7 @@ from tests.house.source_tree import ROOT, module_name, relative, sources
 HEAVY = ("torch", "ray", "wandb", "transformers")
 PAGES = [path.stem for path in sorted((ROOT / "jobs").glob("*.py")) if path.name != "__init__.py"]
 """One a command."""
+LIGHT = ("motions/settings/", "jobs/configs/", "jobs/command_line/")
 
 ASK = f"""
 import contextlib, io, json, runpy, sys
@@ -41,11 +42,7 @@ def test_help_loads_nothing_heavy() -> None:
 def test_settings_load_nothing_heavy() -> None:
     """Also those that no command holds; each `settings.py` and each job's configuration."""
     paths = [path for path in sources("motions", "envs", "rollouts", "rewards", "learners", "cluster", "jobs")]
-    modules = [
-        module_name(path)
-        for path in paths
-        if path.name == "settings.py" or relative(path).startswith(("jobs/configs/", "jobs/command_line/"))
-    ]
+    modules = [module_name(path) for path in paths if path.name == "settings.py" or relative(path).startswith(LIGHT)]
     assert {"jobs.command_line.main", "jobs.configs.grpo", "motions.settings", "learners.grpo.settings"} <= set(modules)
     script = f"import sys\nfor name in {modules!r}:\n    __import__(name)\n"
     assert run(script + f"print([name for name in {HEAVY!r} if name in sys.modules])").strip() == "[]"

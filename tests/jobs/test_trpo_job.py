@@ -16,10 +16,11 @@ from jobs.character.controller_evaluation import RESULTS
 from jobs.character.deepmimic_run import trpo_config
 from jobs.character.trpo_training import rllib_config
 from jobs.command_line import main as cli
+from jobs.command_line.foreign_flags import FOREIGN_TO_TRPO
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 from rollouts.control.actor_critic import ControllerError, load_controller
-from tests.toys.cluster_runs import Terminal
+from tests.toys.running.cluster_runs import Terminal
 
 if TYPE_CHECKING:
     from cluster.runtime.connect import Connection
@@ -38,7 +39,7 @@ def settings(folder: Path, env: str = TOY, **options: Any) -> TRPOJobConfig:
 
 def main(*words: str) -> int:
     return cli.main(
-        TRPOJobConfig, trpo.run, trpo.__doc__, "jobs.trpo", plan=trpo.plan, foreign=trpo.FOREIGN_TO_TRPO, argv=words
+        TRPOJobConfig, trpo.run, trpo.__doc__, "jobs.trpo", plan=trpo.plan, foreign=FOREIGN_TO_TRPO, argv=words
     )
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from cluster.records.checkpoints import RunDirectoryError
-from cluster.run.controller import RunFailed
+from cluster.run.learner_handle import RunFailed
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import ActorLost, Call, StartError
 from cluster.runtime.stopping import Stopped, handled
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
-from tests.toys import cluster_toys as toys
-from tests.toys.cluster_runs import ToyRun, final_state, lines, results_of, toy_algorithm
+from tests.toys.running import cluster_toys as toys
+from tests.toys.running.cluster_runs import ToyRun, final_state, lines, results_of, toy_algorithm
 
 
 def test_a_run_learns_and_records_every_step(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_run_that_is_asked_to_end_saves_its_last_step_and_goes_on_to_the_same_
     run = ToyRun(tmp_path / "parts", algorithm=toy_algorithm(batches=asked), save_interval=4)
     with pytest.raises(Stopped) as stopped, handled(), run as controller:
         controller.run()
-    assert stopped.value.number == signal.SIGTERM
+    assert stopped.value.status == 128 + signal.SIGTERM
     assert json.loads((tmp_path / "parts/manifest.json").read_text())["step"] == saved
     with ToyRun(tmp_path / "parts", resume=True, save_interval=4) as controller:
         assert controller.step == saved

@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from cluster.run.controller import Controller, RunFailed
+from cluster.run.controller import Controller
+from cluster.run.learner_handle import RunFailed
 from cluster.run.plan import Plan
 from cluster.run.session import preflight, training_session
 from cluster.runtime.connect import Connection
 from cluster.runtime.on_ray import RayRuntime
 from cluster.runtime.protocol import StartError
 from cluster.settings import ClusterSettings
-from tests.toys import cluster_toys as toys
-from tests.toys.cluster_runs import WORKLOAD, ToyConfig, ToyRun, final_state, results_of, toy_algorithm
+from tests.toys.running import cluster_toys as toys
+from tests.toys.running.cluster_runs import WORKLOAD, ToyConfig, ToyRun, final_state, results_of, toy_algorithm
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

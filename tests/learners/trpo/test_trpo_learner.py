@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from learners.optimizer import DivergenceError
+from learners.rollout_training import LocalTraining
 from learners.trpo.critic import CriticFit, Share
 from learners.trpo.learner import OutOfSyncError, TRPOLearner
 from learners.trpo.settings import TRPOSettings
-from learners.trpo.training import ControlTraining
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig
 from rollouts.control.rollouts import ControlRollout
 from rollouts.control.vector_sampler import VectorSampler, run_episodes
@@ -41,7 +41,7 @@ def weights(network: ActorCritic) -> Tensor:
 def test_trpo_learns_to_reach() -> None:
     network = controller()
     before = np.mean(run_episodes(network, ReachVectorEnv(16), seed=9).returns)
-    training = ControlTraining(TRPOLearner(network, SETTINGS, seed=0), VectorSampler(ReachVectorEnv(8), seed=0))
+    training = LocalTraining(TRPOLearner(network, SETTINGS, seed=0), VectorSampler(ReachVectorEnv(8), seed=0))
     history = []
     while training.num_steps < 4800:
         training.train()

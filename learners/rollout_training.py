@@ -1,4 +1,7 @@
-"""Training in one process: sample, update, repeat. `cluster/rllib/` does it with several samplers and learners."""
+"""Trainings of a controller on its rollouts: what their learner and they themselves offer, and one in this process.
+
+`cluster/rllib/` has another, with several samplers and learners.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,64 @@ class RolloutLearner(Protocol):
         ...
 
 
-class ControlTraining:
-    """A learner and a sampler in this process; `cluster.rllib.control.ControlAlgorithm` has the same methods.
+class RolloutTraining(Protocol):
+    """Interface of a training that makes rollouts and updates by turns."""
+
+    last_metrics: dict[str, float]
+
+    @property
+    def num_steps(self) -> int:
+        """Number of environment steps so far."""
+        ...
+
+    @property
+    def finished_iterations(self) -> int:
+        """Number of updates so far."""
+        ...
+
+    @property
+    def restorable(self) -> bool:
+        """Whether the environments' states are part of `progress()`."""
+        ...
+
+    def train(self) -> Any:
+        """Makes one rollout and one update; their metrics are in `last_metrics`."""
+        ...
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Weights and observation statistics of the controller."""
+        ...
+
+    def reset_environments(self) -> None:
+        """Starts new episodes in all environments before the next rollout."""
+        ...
+
+    def progress(self) -> dict[str, Any]:
+        """Counters and, if they can be saved, the environments' states."""
+        ...
+
+    def load_progress(self, progress: dict[str, Any], /) -> None:
+        """Restores the result of `progress()`."""
+        ...
+
+    def learner_state(self) -> dict[str, Any]:
+        """State of the learner: `RolloutLearner.state()`."""
+        ...
+
+    def load_learner_state(self, state: dict[str, Any], /) -> None:
+        """Restores the result of `learner_state()`."""
+        ...
+
+    def stop(self) -> None:
+        """Ends environments and processes."""
+        ...
+
+
+class LocalTraining:
+    """A `RolloutTraining` of a learner and a sampler in this process.
 
     Example:
-        training = ControlTraining(TRPOLearner(controller, settings, seed=0), VectorSampler(env, seed=0))
+        training = LocalTraining(TRPOLearner(controller, settings, seed=0), VectorSampler(env, seed=0))
         while training.num_steps < 100_000:
             training.train()
     """

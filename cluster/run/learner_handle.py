@@ -1,0 +1,124 @@
+"""The learner's actor as the controller sees it: its calls, its policy versions, and its return after a death."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from cluster.records.run import Run
+from cluster.run.learner_service import LearnerState, UpdateReport
+from cluster.run.roles import LEARNER
+from cluster.runtime.protocol import ActorLost, CallFailed, Output, Role, Runtime
+from motions.base.errors import RemoteError
+
+
+class RunFailed(RemoteError):  # noqa: N818 - names what happened
+    """The run cannot continue; the message names step, call and reason. It can be resumed after the cause is
+    removed."""
+
+
+class LearnerHandle:
+    """Calls the learner of a run, and restores it at the last commit.
+
+    Args:
+        runtime: in which its actor lives.
+        role: of the learner.
+        run: the opened run.
+    """
+
+    def __init__(self, runtime: Runtime, role: Role, run: Run) -> None:
+        self._runtime = runtime
+        self._role = role
+        self._directory = run.directory
+        self._telemetry = run.telemetry
+        self._number = -1
+        self._version: Output | None = None
+        self._deaths: Counter[int] = Counter()
+
+    @property
+    def version_number(self) -> int:
+        """Number of the present policy version."""
+        return self._number
+
+    @property
+    def version(self) -> Output:
+        """The present policy version, where it was made."""
+        assert self._version is not None, "not restored yet"
+        return self._version
+
+    def update(self, advantages: np.ndarray, trajectories: Sequence[Output], step: int) -> UpdateReport:
+        """Makes update number `step` of trajectories with advantages [P, N]; the new version is the present one.
+
+        Raises:
+            CallFailed: it failed, or the learner is lost.
+        """
+        call = self._runtime.submit(
+            LEARNER, "update", advantages, list(trajectories), num_outputs=2, label=f"update of step {step}"
+        )
+        report: UpdateReport = self._runtime.result(call.outputs[0])
+        self._number, self._version = report.version_number, call.outputs[1]
+        return report
+
+    def evaluation_version(self) -> tuple[int, Output]:
+        """Number and weights (a reference) of the policy that is evaluated and exported."""
+        call = self._runtime.submit(LEARNER, "evaluation", num_outputs=2, label="learner: weights for evaluation")
+        return self._runtime.result(call.outputs[0]), call.outputs[1]
+
+    def state(self, step: int) -> LearnerState:
+        """The learner's state after a step."""
+        call = self._runtime.submit(LEARNER, "state", label=f"state of the learner after step {step}")
+        return self._runtime.result(call.output)
+
+    def restore(self) -> None:
+        """Restores the learner and its version at the last commit, or at the start if there is none.
+
+        Raises:
+            ActorLost: the learner died while loading.
+            RunFailed: the checkpoint does not fit.
+        """
+        manifest = self._directory.manifest
+        try:
+            if manifest is None:
+                call = self._runtime.submit(LEARNER, "publish", num_outputs=2, label="learner: weights")
+            else:
+                state = self._directory.load_state()
+                call = self._runtime.submit(
+                    LEARNER, "load", state, num_outputs=2, label=f"learner: checkpoint of step {manifest.step}"
+                )
+            self._number, self._version = self._runtime.result(call.outputs[0]), call.outputs[1]
+        except ActorLost:
+            raise
+        except CallFailed as failed:
+            raise RunFailed(str(failed), failed.cause) from failed
+        if manifest is not None and self._number != manifest.policy_version:
+            raise RunFailed(
+                f"the checkpoint of step {manifest.step} holds policy version {self._number}, the manifest says "
+                f"{manifest.policy_version}"
+            )
+
+    def recover(self, lost: ActorLost, step: int) -> None:
+        """Replaces a learner that died after `step` updates and returns to the last commit; repeated steps give the
+        same bits.
+
+        Raises:
+            StartError: a new learner cannot be placed or built.
+            RunFailed: it died `max_attempts` times at this step, or the checkpoint does not fit.
+        """
+        while True:
+            self._deaths[step] += 1
+            if (deaths := self._deaths[step]) >= self._role.max_attempts:
+                raise RunFailed(f"after {step} steps: the learner died {deaths} times here: {lost}") from lost
+            self._telemetry.message(
+                f"the learner is lost after step {step} and starts again from step {self._directory.step}: {lost}"
+            )
+            try:
+                with self._telemetry.phase("start"):
+                    self._runtime.rebuild(LEARNER)
+                    self._directory.rewind()
+                    self.restore()
+                break
+            except ActorLost as again:
+                lost = again
+        self._telemetry.rewound(self._directory.step)
