@@ -34,7 +34,7 @@ Part = Literal["train", "validation", "test"]
 
 ROUND_OF_LISTS = 9
 ROUND_OF_RECORDINGS = 5
-LEAST_STRENGTH = 0.3
+LEAST_STRENGTH = 0.5
 """Of a flaw in a pair with a clean motion. Weaker ones occur in graded pairs."""
 
 

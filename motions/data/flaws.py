@@ -4,7 +4,7 @@
     skating             the body glides over the floor, without its legs
     self_intersecting   a hand goes through the trunk
     floating            the body rises from the floor without a jump and hovers
-    frozen              the motion stops
+    frozen              the motion stands still for a while, or for good
 
 Every flaw is a pure function of joint positions, strength and random numbers. The same random numbers with a smaller
 strength give less of the same flaw, and strength 0 none.
@@ -81,14 +81,11 @@ def _floating(joints: np.ndarray, skeleton: Skeleton, strength: float, rng: np.r
 
 
 def _frozen(joints: np.ndarray, skeleton: Skeleton, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """From some frame on, time goes on slower by the strength: at 1 it stands still."""
-    start = int(rng.uniform(0.05, 0.4) * len(joints))
-    times = np.arange(len(joints), dtype=np.float64)
-    times[start:] = start + (1.0 - strength) * (times[start:] - start)
-    before = times.astype(np.int64)
-    after = np.minimum(before + 1, len(joints) - 1)
-    share = (times - before)[:, None, None]
-    return (1.0 - share) * joints[before] + share * joints[after]
+    """From some frame on the pose is held, for the strength's share of what is left, and the motion goes on from it."""
+    start = int(rng.uniform(0.0, 0.4) * len(joints))
+    held = round(strength * (len(joints) - start))
+    frames = np.arange(len(joints))
+    return joints[np.where(frames < start, frames, np.maximum(start, frames - held))]
 
 
 def _onset(num_frames: int, rng: np.random.Generator, seconds: float, fps: float) -> np.ndarray:
