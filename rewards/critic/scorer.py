@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -118,7 +117,16 @@ def reference_of(loaded: LoadedCritic, own: CriticModelSettings) -> float:
 
 
 def load_critic_of(own: CriticModelSettings) -> LoadedCritic:
-    """The critic that the settings name."""
-    builtin = own.critic_checkpoint_path == BUILTIN
-    path = BUILTIN_CRITIC_FOLDER if builtin else Path(own.critic_checkpoint_path)
-    return load_critic(path, own.critic_num_heads)
+    """The critic that the settings name.
+
+    Raises:
+        UserError: there is none, or it is no critic.
+    """
+    if own.critic_checkpoint_path != BUILTIN:
+        return load_critic(own.critic_checkpoint_path, own.critic_num_heads)
+    if not BUILTIN_CRITIC_FOLDER.is_dir():
+        raise UserError(
+            f"critic_checkpoint_path builtin: no critic in {BUILTIN_CRITIC_FOLDER}; make one with python -m "
+            "jobs.train_critic --preset critic_small, and give its folder"
+        )
+    return load_critic(BUILTIN_CRITIC_FOLDER, own.critic_num_heads)

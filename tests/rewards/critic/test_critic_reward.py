@@ -92,6 +92,12 @@ def test_a_motion_that_cannot_be_scored_is_named(folder: Path) -> None:
         scorer(folder).score(bad)
 
 
+def test_without_a_critic_of_its_own_it_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewards.critic.scorer.BUILTIN_CRITIC_FOLDER", tmp_path / "absent")
+    with pytest.raises(UserError, match=r"absent; make one with python -m jobs\.train_critic --preset critic_small"):
+        CriticScorer.from_settings(RewardSettings.of(critic_weight=1.0), HUMANML3D)
+
+
 def test_it_is_a_reward_beside_others_or_alone_and_off_by_default(folder: Path) -> None:
     assert "critic" not in reward_weights(RewardSettings())
     mixed = RewardSettings.of(critic_weight=0.05)
