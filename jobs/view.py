@@ -5,10 +5,10 @@
     python -m jobs.view runs/demo --formats html,bvh,glb,mp4 --save_dir exported
 
 Read are BVH files, features and joints (.npy) of HumanML3D and KIT, clips of the DeepMimic humanoid (.txt), SMPL
-parameters as in AMASS (.npz), what `jobs.generate` wrote, samples of a run of `jobs.grpo`, imitations of
-`jobs.deepmimic` and datasets; a folder stands for the motions in it. On the page motions play, are turned, are stepped
-through, and any of them are compared side by side. The SMPL parameters of `--formats npz` are approximate. Nothing is
-overwritten.
+parameters as in AMASS (.npz), rotations of SMPL's joints as MotionCritic keeps them (.pth), what `jobs.generate` wrote,
+samples of a run of `jobs.grpo`, imitations of `jobs.deepmimic` and datasets; a folder stands for the motions in it. On
+the page motions play, are turned, are stepped through, and any of them are compared side by side. The SMPL parameters
+of `--formats npz` are approximate. Nothing is overwritten.
 """
 
 from __future__ import annotations

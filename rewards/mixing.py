@@ -1,4 +1,7 @@
-"""R_total = beta_s * R_sem + beta_p * R_phy + beta_t * R_track (+ weight * extra); the terms are kept beside it."""
+"""R_total = beta_s * R_sem + beta_p * R_phy + beta_t * R_track + critic_weight * R_critic (+ weight * extra).
+
+The terms are kept beside the total.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from motions.base.errors import UserError
 from motions.settings import Settings, groups_of
+from rewards.declared.critic import CRITIC, CriticSettings
 from rewards.declared.declaration import RewardDeclaration
 from rewards.declared.extra import load_extra_rewards, parse_extra_reward
 from rewards.declared.physics import PHYSICS, PhysicsSettings
@@ -21,10 +22,11 @@ OwnT = TypeVar("OwnT", bound=Settings)
 
 
 class RewardSettings(Settings):
-    """Rewards of a motion: R_total = beta_s * R_sem + beta_p * R_phy + beta_t * R_track (+ extra rewards).
+    """Rewards of a motion, mixed into one total.
 
-    A field with a declaration is a built-in reward: its name and its options. With `extra_rewards` the model grows by
-    the options that they declare.
+    R_total = beta_s * R_sem + beta_p * R_phy + beta_t * R_track + critic_weight * R_critic (+ extra rewards). A field
+    with a declaration is a built-in reward: its name and its options. With `extra_rewards` the model grows by the
+    options that they declare.
     """
 
     naming: ClassVar[str] = "extra_rewards"
@@ -32,6 +34,7 @@ class RewardSettings(Settings):
     semantic: Annotated[SemanticSettings, SEMANTIC] = SemanticSettings()
     physics: Annotated[PhysicsSettings, PHYSICS] = PhysicsSettings()
     tracking: Annotated[TrackingSettings, TRACKING] = TrackingSettings()
+    critic: Annotated[CriticSettings, CRITIC] = CriticSettings()
 
     max_motion_length: int = Field(default=196, ge=4)
     """Number of frames of a motion that rewards use; longer motions are cut."""
@@ -80,5 +83,7 @@ RESERVED = frozenset(RewardSettings.model_fields)
 
 BUILTIN_TMR_FOLDER = Path(__file__).resolve().parent / "weights" / "tmr"
 """The TMR of the reward by default."""
+BUILTIN_CRITIC_FOLDER = Path(__file__).resolve().parent / "weights" / "critic"
+"""The critic of the reward by default."""
 BUILTIN_JUDGE_FOLDER = Path(__file__).resolve().parent / "weights" / "judge"
 """The independent TMR for evaluation, trained with another seed and other captions; never used as a reward."""

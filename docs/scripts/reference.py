@@ -30,6 +30,8 @@ JOBS = {
     "generate": "jobs.configs.generate:GenerateConfig",
     "pretrain": "jobs.configs.pretrain:PretrainConfig",
     "train_retrieval": "jobs.configs.retrieval:RetrievalConfig",
+    "train_critic": "jobs.critic.settings:CriticConfig",
+    "critic_score": "jobs.critic.settings:CriticScoreConfig",
     "import_motion": "jobs.configs.import_motion:ImportConfig",
     "view": "jobs.configs.view:ViewConfig",
     "demo": "jobs.configs.demo:DemoConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -52,25 +53,34 @@ def prepare(config: ViewConfig) -> tuple[list[Motion], Path]:
     Raises:
         UserError: a file cannot be read, or a file of the same name exists.
     """
-    reader = MotionReader(config.files, config.max_motions)
-    motions: list[Motion] = []
-    for path in config.inputs:
-        found = reader.read(path)
-        # Several folders have motions of the same names.
-        prefix = f"{file_name(path.name)}_" if path.is_dir() and len(config.inputs) > 1 else ""
-        motions += [replace(motion, name=f"{prefix}{motion.name}") for motion in found]
-    for note in reader.notes:
-        print(f"note: {note}", file=sys.stderr)
-    motions = unique_names(motions)
-    folder = config.save_dir or new_folder(file_name(next(iter(config.inputs)).absolute().stem))
+    motions = read_inputs(config.inputs, MotionReader(config.files, config.max_motions))
+    folder = config.save_dir or new_folder(VIEWS, config.inputs[0])
     check_free(folder, planned_files(motions, config.formats))
     return motions, folder
 
 
-def new_folder(name: str) -> Path:
-    """A folder below `VIEWS` that does not exist."""
+def read_inputs(inputs: Sequence[Path], reader: MotionReader) -> list[Motion]:
+    """The motions of files and folders, with names of their own; what was peculiar goes to the error output.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    motions: list[Motion] = []
+    for path in inputs:
+        found = reader.read(path)
+        # Several folders have motions of the same names.
+        prefix = f"{file_name(path.name)}_" if path.is_dir() and len(inputs) > 1 else ""
+        motions += [replace(motion, name=f"{prefix}{motion.name}") for motion in found]
+    for note in reader.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return unique_names(motions)
+
+
+def new_folder(parent: Path, first: Path) -> Path:
+    """A folder below `parent` that does not exist, called after the first input."""
+    name = file_name(first.absolute().stem)
     names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(path for path in (VIEWS / name for name in names) if not path.exists())
+    return next(path for path in (parent / name for name in names) if not path.exists())
 
 
 def has_display() -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from learners.settings import LearningRateSchedule, ScheduledSettings
+from motions.base.errors import UserError
 from motions.settings import redeclared
 
 
@@ -127,3 +128,53 @@ class RetrievalSettings(AdamWSettings):
 
     tmr_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout probability in training."""
+
+
+class CriticTrainingSettings(AdamWSettings):
+    """Training of a critic (MotionCritic, Wang et al. 2025), which scores how natural a motion looks."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Pairs of motions per optimizer step."""
+
+    learning_rate: float = redeclared(AdamWSettings, "learning_rate", 2e-5)
+    """AdamW's largest learning rate (also `--lr`). MotionCritic's code has 2e-3 for batches of 32, which is too much
+    for its large network; PP-Motion trains the same one with 2e-5."""
+
+    weight_decay: float = redeclared(AdamWSettings, "weight_decay", 1e-4)
+
+    critic_dim_feat: int = Field(default=256, ge=2)
+    """Width of the encoder. The published sizes are 256, 512, 3, 8 and 4 (MotionCritic's `big_model`), and 128, 256,
+    3, 8 and 2, of this and the next four options."""
+
+    critic_dim_rep: int = Field(default=512, ge=1)
+    """Width of the features that make the score."""
+
+    critic_depth: int = Field(default=3, ge=1, le=1000)
+    """Number of layers of each of the two streams."""
+
+    critic_heads: int = Field(default=8, ge=1)
+    """Number of attention heads."""
+
+    critic_mlp_ratio: int = Field(default=4, ge=1)
+    """Width of the inner layer of a perceptron, in units of the encoder's."""
+
+    clip_frames: int = Field(default=60, ge=4, le=243)
+    """Largest number of frames of a motion that it learns from, 60 as in MotionCritic. Longer motions are cropped in
+    training and scored by windows of this length."""
+
+    min_crop_frames: int = Field(default=24, ge=4)
+    """Shortest random window of a motion in a synthetic pair, in frames."""
+
+    graded_share: float = Field(default=0.25, ge=0, le=1)
+    """Fraction of synthetic pairs in which both motions have the same flaw, one less of it. The others compare a flawed
+    motion with the clean one."""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.min_crop_frames > self.clip_frames:
+            raise UserError(f"min_crop_frames {self.min_crop_frames} is above clip_frames {self.clip_frames}")
+        if self.critic_dim_feat % self.critic_heads:
+            raise UserError(
+                f"critic_dim_feat {self.critic_dim_feat} is no multiple of critic_heads {self.critic_heads}"
+            )
+        return self

@@ -27,6 +27,9 @@ class Motion:
     fps: float
     spans: tuple[tuple[str, int, int], ...] = ()
     """Texts, each with the first frame and the end of the frames that it describes."""
+    turns: np.ndarray | None = None
+    """[T, 22, 4] unit quaternions (w, x, y, z): the rotations of SMPL's first 22 joints that the file has, each in its
+    parent's frame and the pelvis in the world; None where only positions are known."""
 
     def __post_init__(self) -> None:
         shape = self.joints.shape

@@ -2,6 +2,7 @@
 
 .bvh   recordings, by the same rules as the import (motions.bvh), at HumanML3D's frame rate, on the floor
 .npy   features [T, 263] or [T, 251] of HumanML3D or KIT, or joints [T, J, 3] of 22, 21 or 18 points
+.pth   rotations of SMPL's joints, as MotionCritic and MDM on HumanAct12 have them (also .pt, and .npy [25, 6, T])
 .npz   `results.npz` of jobs.generate, samples of a run, imitations of a character, and SMPL parameters (AMASS)
 .txt   clips of the DeepMimic humanoid
 
@@ -21,7 +22,7 @@ import torch
 
 from motions.base.errors import UserError
 from motions.base.foreign_files import foreign_kind, read_text
-from motions.base.safe_files import read_array_file, read_npy
+from motions.base.safe_files import read_array_file, read_npy, read_tensor_file
 from motions.bvh.caption_table import CaptionedStretch
 from motions.bvh.importer import read_recordings
 from motions.bvh.plausibility import Check
@@ -29,6 +30,7 @@ from motions.bvh.settings import BvhFileSettings, BvhSettings
 from motions.data.prompts import load_prompts
 from motions.files.motion import Motion, file_name
 from motions.files.smpl import read_smpl
+from motions.files.smpl_rotations import are_rotations, read_rotations
 from motions.humanoid.mocap import read_clip
 from motions.humanoid.points import POINT_NAMES, humanoid_skeleton, pose_points
 from motions.skeleton.features import recover_joints
@@ -87,7 +89,7 @@ class MotionReader:
             motions += [replace(motion, name=motion.name.replace(file_name(path.stem), place, 1)) for motion in found]
         if not motions:
             hint = f" ({self.notes[0]})" if self.notes else ""
-            raise UserError(f"{folder} holds no motion: no .bvh, .npy, .npz or .txt file of a kind that is read{hint}")
+            raise UserError(f"{folder} holds no motion: no {', '.join(_READERS)} file of a kind that is read{hint}")
         return self._first(motions, folder)
 
     def _first(self, motions: list[Motion], folder: Path) -> list[Motion]:
@@ -106,7 +108,7 @@ class MotionReader:
         read = _READERS.get(path.suffix.lower())
         if read is None:
             raise UserError(f"{path} is no motion file; read are {', '.join(_READERS)}")
-        if (kind := foreign_kind(path, zip_is_right=path.suffix.lower() == ".npz")) is not None:
+        if (kind := foreign_kind(path, zip_is_right=path.suffix.lower() in _ZIPPED)) is not None:
             raise UserError(f"{path} is {kind}")
         try:
             motions = list(read(self, path))
@@ -137,11 +139,14 @@ class MotionReader:
     def read_npy(self, path: Path) -> Iterator[Motion]:
         """The motion of an array of features or joints, with the captions of the dataset that it lies in."""
         array = read_npy(path)
+        if are_rotations(array.shape) and array.dtype.kind == "f":
+            yield from read_rotations(array, file_name(path.stem), self.files.up_axis)
+            return
         skeleton = _skeleton_of(array.shape)
         if skeleton is None or array.dtype.kind != "f":
             raise UserError(
                 f"{path} is an array {list(array.shape)} of {array.dtype}; a motion is [T, 263] or [T, 251] "
-                "features, or [T, 22], [T, 21] or [T, 18] joints of 3 numbers"
+                "features, [T, 22], [T, 21] or [T, 18] joints of 3 numbers, or SMPL's rotations [25, 6, T]"
             )
         joints = recover_joints(torch.from_numpy(array), skeleton).numpy() if array.ndim == 2 else array
         if array.ndim == 2 or (skeleton == KIT and np.abs(joints).max(initial=0.0) > _METRES_BELOW):
@@ -198,6 +203,10 @@ class MotionReader:
         self.notes.append(f"{path}: approximate joints, of SMPL's mean body")
         yield read_smpl(arrays, file_name(path.stem))
 
+    def read_torch(self, path: Path) -> Iterator[Motion]:
+        """Motions as rotations of SMPL's joints."""
+        yield from read_rotations(read_tensor_file(path), file_name(path.stem), self.files.up_axis)
+
     def read_txt(self, path: Path) -> Iterator[Motion]:
         """One cycle of a clip of the humanoid."""
         clip = read_clip(path)
@@ -213,7 +222,10 @@ _READERS: dict[str, Callable[[MotionReader, Path], Iterator[Motion]]] = {
     ".npy": MotionReader.read_npy,
     ".npz": MotionReader.read_npz,
     ".txt": MotionReader.read_txt,
+    ".pth": MotionReader.read_torch,
+    ".pt": MotionReader.read_torch,
 }
+_ZIPPED = (".npz", ".pth", ".pt")
 _RESULTS = ("motion", "text", "lengths", "num_samples")
 _ARCHIVES: dict[tuple[str, ...], Callable[[MotionReader, Path, Mapping[str, np.ndarray]], Iterator[Motion]]] = {
     _RESULTS: MotionReader.read_results,

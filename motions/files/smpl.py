@@ -71,13 +71,8 @@ class SmplPoses:
         """Joints [T, 22, 3] of the mean body (bones to a centimetre): y up, metres."""
         vectors = torch.from_numpy(self.poses.astype(np.float64)).reshape(len(self.poses), -1, 3)
         local = quat_from_rotation_vector(vectors[:, : HUMANML3D.num_joints])
-        places = torch.tensor([rest_place(name) for name in HUMANML3D.joint_names], dtype=torch.float64)
-        joints = [torch.from_numpy(self.trans.astype(np.float64)) + torch.tensor(_PELVIS, dtype=torch.float64)]
-        turns = [local[:, 0]]
-        for joint, parent in list(enumerate(HUMANML3D.parents))[1:]:
-            joints.append(joints[parent] + quat_rotate(turns[parent], places[joint] - places[parent]))
-            turns.append(quat_multiply(turns[parent], local[:, joint]))
-        return quat_rotate(quat_inverse(_to_z_up()), torch.stack(joints, dim=1)).numpy()
+        pelvis = torch.from_numpy(self.trans.astype(np.float64)) + torch.tensor(_PELVIS, dtype=torch.float64)
+        return quat_rotate(quat_inverse(_to_z_up()), body_joints(local, pelvis)).numpy()
 
 
 APPROXIMATE = (
@@ -98,6 +93,21 @@ def smpl_poses(motion: Motion) -> SmplPoses:
     aside = torch.tensor(rest_place(_sources(motion.skeleton)[0]), dtype=torch.float64)
     trans = root - quat_rotate(first, aside) - torch.tensor(_PELVIS, dtype=torch.float64)
     return SmplPoses(poses, trans.numpy(), motion.fps)
+
+
+def body_joints(local: Tensor, pelvis: Tensor) -> Tensor:
+    """Joints [T, 22, 3] float64 of SMPL's mean body (bones to a centimetre).
+
+    Args:
+        local: rotations [T, 22, 4], each in its parent's frame, float64.
+        pelvis: [T, 3] metres, float64, in the world in which the pelvis is turned.
+    """
+    places = torch.tensor([rest_place(name) for name in HUMANML3D.joint_names], dtype=torch.float64)
+    joints, turns = [pelvis], [local[:, 0]]
+    for joint, parent in list(enumerate(HUMANML3D.parents))[1:]:
+        joints.append(joints[parent] + quat_rotate(turns[parent], places[joint] - places[parent]))
+        turns.append(quat_multiply(turns[parent], local[:, joint]))
+    return torch.stack(joints, dim=1)
 
 
 def smpl_turns(joints: Tensor, skeleton: Skeleton) -> Tensor:
@@ -131,7 +141,10 @@ def read_smpl(arrays: Mapping[str, np.ndarray], name: str) -> Motion:
             f"motion; expected [T, {least} or more], [T, 3] and a number above 0"
         )
     motion = SmplPoses(poses, trans, float(rate))
-    return Motion(name, motion.joints().astype(np.float32), HUMANML3D, motion.fps)
+    turns = quat_from_rotation_vector(torch.from_numpy(poses[:, :least].astype(np.float64)).unflatten(1, (-1, 3)))
+    root = quat_multiply(quat_inverse(_to_z_up()).expand_as(turns[:, :1]), turns[:, :1])
+    turns = torch.cat((root, turns[:, 1:]), dim=1).numpy()
+    return Motion(name, motion.joints().astype(np.float32), HUMANML3D, motion.fps, turns=turns)
 
 
 def _sources(skeleton: Skeleton) -> list[str]:

@@ -22,7 +22,7 @@ from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text
 from motions.base.safe_files import TensorFileError, read_tensor_file
-from rewards.critic.network import NUM_ROWS, PUBLISHED, CriticConfig, MotionCritic
+from rewards.critic.network import CLIP_FRAMES, NUM_ROWS, PUBLISHED, CriticConfig, MotionCritic
 from rewards.tmr.components import describe_state
 from rollouts.checkpoints.wrapped_states import PLAIN_KEYS, under_key, without_prefixes
 
@@ -44,6 +44,8 @@ class LoadedCritic:
     critic: MotionCritic
     typical_score: float | None
     """Median score of real motions, if config.json beside the weights says it."""
+    clip_frames: int
+    """Largest number of frames of the motions that it learned from; 60, as published, if config.json does not say."""
     ignored: tuple[str, ...]
     """Tensors of the file that belong to no part of a critic: PP-Motion's second head."""
     source: Path
@@ -75,7 +77,12 @@ def load_critic(path: str | Path, num_heads: int | None = None) -> LoadedCritic:
     typical = stated.get("typical_score")
     if typical is not None and not (isinstance(typical, (int, float)) and math.isfinite(typical)):
         raise CriticCheckpointError(f"critic {file.parent / CONFIG}: typical_score is {typical!r}, expected a number")
-    return LoadedCritic(critic.eval(), None if typical is None else float(typical), ignored, file)
+    frames = stated.get("clip_frames", CLIP_FRAMES)
+    if not isinstance(frames, int) or not 1 <= frames <= config.maxlen:
+        raise CriticCheckpointError(
+            f"critic {file.parent / CONFIG}: clip_frames is {frames!r}, expected 1..{config.maxlen}"
+        )
+    return LoadedCritic(critic.eval(), None if typical is None else float(typical), frames, ignored, file)
 
 
 def save_critic(
@@ -84,6 +91,7 @@ def save_critic(
     *,
     dtype: Literal["float32", "float16"] = "float32",
     typical_score: float | None = None,
+    clip_frames: int = CLIP_FRAMES,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a critic's folder: the weights in MotionCritic's own layout, and config.json.
@@ -92,6 +100,7 @@ def save_critic(
         folder: created when absent.
         dtype: storage of the weights; they are float32 again once loaded.
         typical_score: median score of real motions.
+        clip_frames: largest number of frames of the motions that it learned from.
         provenance: JSON values kept in config.json (command, seed, measured figures).
 
     Raises:
@@ -106,6 +115,7 @@ def save_critic(
     document = {
         "num_heads": critic.config.num_heads,
         "typical_score": typical_score,
+        "clip_frames": clip_frames,
         "storage": dtype,
         "provenance": dict(provenance or {}),
     }

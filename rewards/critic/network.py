@@ -21,6 +21,8 @@ from rollouts.networks.attention import attend
 
 NUM_ROWS = 25
 """Rows of a frame: 24 joints of SMPL and the root's translation."""
+CLIP_FRAMES = 60
+"""Length of the clips that MotionCritic is trained on: three seconds."""
 CLIP_CEILING = 12.0
 """Scores above this are outliers, or a policy's exploitation of the critic: `clipped_mean` leaves them out."""
 

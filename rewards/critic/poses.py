@@ -63,12 +63,17 @@ def poses_of_joints(joints: Tensor, skeleton: Skeleton) -> Tensor:
     Positions do not determine rotations: a limb's twist is a guess (`motions.files.rigging`), and the two joints of the
     hands, which HumanML3D lacks, do not turn. Scores of the same motion by its own rotations differ from these.
     """
-    batch, frames = joints.shape[:2]
-    turns = smpl_turns(joints.flatten(0, 1), skeleton)
-    vectors = quat_to_rotation_vector(turns).unflatten(0, (batch, frames)).to(torch.float32)
-    hands = vectors.new_zeros(batch, frames, NUM_ROWS - 1 - vectors.shape[2], 3)
-    translation = (joints[:, :, :1] - joints[:, :1, :1]).to(torch.float32)
-    return torch.cat((vectors, hands, translation), dim=2)
+    turns = smpl_turns(joints.flatten(0, 1), skeleton).unflatten(0, joints.shape[:2])
+    return poses_of_turns(turns, joints[:, :, 0])
+
+
+def poses_of_turns(turns: Tensor, root: Tensor) -> Tensor:
+    """Poses [..., T, 25, 3] float32 of quaternions [..., T, 22, 4] of SMPL's joints but the hands, each in its parent's
+    frame, and places of the root [..., T, 3]; the hands do not turn."""
+    vectors = quat_to_rotation_vector(turns).to(torch.float32)
+    hands = vectors.new_zeros(*vectors.shape[:-2], NUM_ROWS - 1 - vectors.shape[-2], 3)
+    translation = (root - root[..., :1, :]).to(torch.float32)
+    return torch.cat((vectors, hands, translation[..., None, :]), dim=-2)
 
 
 def _matrices(motion: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from motions.base.errors import UserError
+from motions.files.motion import Motion
+from motions.skeleton.rotations import quat_slerp
 from motions.skeleton.skeletons import Skeleton
-from rewards.critic.network import MotionCritic
-from rewards.critic.poses import CRITIC_FPS, poses_of_joints
+from rewards.critic.network import CLIP_FRAMES, MotionCritic
+from rewards.critic.poses import CRITIC_FPS, poses_of_joints, poses_of_turns
 
-CLIP_FRAMES = 60
-"""Length of the clips that MotionCritic is trained on: three seconds."""
 _BATCH = 64
 
 
@@ -69,6 +69,18 @@ def score_joints(
     return score_windows(critic, poses, window)
 
 
+def poses_of_motion(motion: Motion) -> Tensor:
+    """Poses [T, 25, 3] of a motion from a file, at the 20 frames per second that critics know: by its own rotations if
+    it has them, otherwise approximate, by inverse kinematics."""
+    joints = resampled(motion.joints.astype(np.float64), motion.fps, CRITIC_FPS)
+    if motion.turns is None:
+        return poses_of_joints(torch.from_numpy(joints)[None], motion.skeleton)[0]
+    before, after, share = _between(len(motion.turns), motion.fps, CRITIC_FPS)
+    turns = torch.from_numpy(motion.turns)
+    turns = quat_slerp(turns[before], turns[after], torch.from_numpy(share)[:, None].expand(-1, turns.shape[1]))
+    return poses_of_turns(turns, torch.from_numpy(joints[:, 0]))
+
+
 def from_first_frame(poses: Tensor) -> Tensor:
     """Poses [T, 25, 3] with the translation counted from their first frame."""
     return torch.cat((poses[:, :-1], poses[:, -1:] - poses[:1, -1:]), dim=1)
@@ -83,8 +95,13 @@ def resampled(joints: np.ndarray, fps: float, wanted_fps: float) -> np.ndarray:
     """Joints [T, J, 3] at other times, linear between the frames; the first frame stays and nothing is extrapolated."""
     if fps == wanted_fps:
         return joints
-    times = np.arange(int((len(joints) - 1) / fps * wanted_fps + 1e-6) + 1) * (fps / wanted_fps)
-    before = np.minimum(times.astype(np.int64), len(joints) - 1)
-    after = np.minimum(before + 1, len(joints) - 1)
-    share = (times - before)[:, None, None]
+    before, after, share = _between(len(joints), fps, wanted_fps)
+    share = share[:, None, None]
     return ((1.0 - share) * joints[before] + share * joints[after]).astype(joints.dtype)
+
+
+def _between(num_frames: int, fps: float, wanted_fps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames before and after each wanted time, and the share of the later one, [T] each."""
+    times = np.arange(int((num_frames - 1) / fps * wanted_fps + 1e-6) + 1) * (fps / wanted_fps)
+    before = np.minimum(times.astype(np.int64), num_frames - 1)
+    return before, np.minimum(before + 1, num_frames - 1), times - before

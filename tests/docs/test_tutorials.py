@@ -66,6 +66,11 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "jobs.pretrain --preset own_data": {**TRAINING, "num_samples": 0, "max_frames": 60},
     "jobs.train_retrieval": {**TRAINING, "tmr_latent_dim": 16, "tmr_ff_size": 16, "tmr_layers": 1, "tmr_heads": 2},
+    "jobs.train_critic": {
+        **TRAINING,
+        **{"critic_dim_feat": 8, "critic_dim_rep": 4, "critic_heads": 2, "num_eval_pairs": 2},
+    },
+    "jobs.critic_score": {},
     "jobs.import_motion": {"val_share": 0},  # The pages' two recordings do not fill three splits.
     "jobs.view": {},
     "jobs.deepmimic --learner world_model": MODEL | CHARACTER | {"model_timesteps": 256, "video_s": 0},

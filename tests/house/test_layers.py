@@ -41,9 +41,10 @@ UNITS = {
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
-        *("command_line", "configs", "report", "text", "character", "sweeps", "service"),
-        *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "grpo", "demo"),
-        *("sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor", "deploy"),
+        *("command_line", "configs", "report", "text", "character", "critic", "sweeps", "service"),
+        *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "train_critic", "critic_score"),
+        *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
+        "deploy",
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

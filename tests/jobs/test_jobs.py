@@ -25,6 +25,7 @@ from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
 from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
+from jobs.critic.settings import CriticConfig
 from jobs.text import pretraining
 from jobs.text.grpo_prompts import evaluation_prompts, training_prompts
 from motions.base.errors import UserError
@@ -46,6 +47,7 @@ JOBS: dict[str, type[Settings]] = {
     "jobs.grpo": GRPOConfig,
     "jobs.pretrain": PretrainConfig,
     "jobs.train_retrieval": RetrievalConfig,
+    "jobs.train_critic": CriticConfig,
     "jobs.sft": SFTConfig,
     "jobs.trpo": TRPOJobConfig,
     "jobs.deepmimic": DeepMimicConfig,

@@ -18,11 +18,21 @@ from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
 from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
+from jobs.critic.settings import CriticConfig
 from motions.settings import Settings, options_of, spellings_of
 from tests.toys.composed_settings import TwoLearners
 
 JOBS = [
-    *(GRPOConfig, GenerateConfig, PretrainConfig, RetrievalConfig, SFTConfig, TRPOJobConfig, DeepMimicConfig),
+    *(
+        GRPOConfig,
+        GenerateConfig,
+        PretrainConfig,
+        RetrievalConfig,
+        CriticConfig,
+        SFTConfig,
+        TRPOJobConfig,
+        DeepMimicConfig,
+    ),
     TwoLearners,
 ]
 

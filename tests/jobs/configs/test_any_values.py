@@ -27,10 +27,13 @@ from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
 from jobs.configs.view import ViewConfig
 from jobs.configs.world_model import WorldModelJobConfig
+from jobs.critic.settings import CriticConfig, CriticScoreConfig
 from motions.settings import Option, Settings, naming_options, options_of
 
 NEEDED: dict[type[Settings], dict[str, object]] = {
     BalanceConfig: {"output": "gains.json"},
+    CriticConfig: {"save_dir": "run"},
+    CriticScoreConfig: {"inputs": ["walk.bvh"]},
     DeepMimicConfig: {"save_dir": "run"},
     DemoConfig: {},
     GenerateConfig: {"text": ["a person walks"]},

@@ -19,6 +19,7 @@ from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
 from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
+from jobs.critic.settings import CriticConfig
 from learners.grpo.settings import GRPOSettings
 from motions.settings import Settings, options_of, redeclared
 
@@ -121,6 +122,7 @@ def test_what_an_option_changes_decides(tmp_path: Path, name: str, value: Any, m
 
 JOBS: dict[type[Settings], dict[str, Any]] = {
     PretrainConfig: {"save_dir": "run", "latent_dim": 64, "num_steps": 7, "composite_fraction": 0.5, "device": "cpu"},
+    CriticConfig: {"save_dir": "run", "num_steps": 7, "critic_depth": 2, "pairs_path": "list.pth"},
     RetrievalConfig: {"save_dir": "run", "captions": "judge", "num_steps": 7, "tmr_layers": 2, "max_frames": 90},
     SFTConfig: {"save_path": "run", "motion": ["run", "kick"], "lookahead": "2", "epochs": 3, "evaluate": False},
     TRPOJobConfig: {"save_dir": "run", "num_timesteps": 500, "save_per_iter": 2, "max_kl": 0.5, "num_envs": 6},
@@ -158,6 +160,7 @@ def may_change(kind: type[Settings], name: str, value: Any, **given: Any) -> boo
             {"num_samples": 9, "guidance_scale": 1.0, "device": "cuda", "num_steps": 9, "keep_checkpoints": 4},
             {"max_frames": 90, "weights_dtype": "float16", "latent_dim": 32, "seed": 1, "num_composites": 9},
         ),
+        (CriticConfig, {"num_eval_pairs": 3, "device": "cpu"}, {"graded_share": 0.5, "pairs_path": "list.pth"}),
         (RetrievalConfig, {"device": "cuda", "best_metric": "loss"}, {"captions": "train", "tmr_layers": 3}),
         (
             SFTConfig,

@@ -212,6 +212,13 @@ jobs.train_retrieval --save_dir run
   --batch_size 1 >> --batch_size 1
   --captions nothing >> --captions nothing
   --text_encoder nothing --dry_run >> nothing
+jobs.train_critic --save_dir run
+  --critic_dim_feat 1000000 --dry_run >> critic_dim_feat 1000000 >> GB
+  --critic_dim_feat 30 >> critic_dim_feat 30 >> critic_heads 8
+  --clip_frames 20 >> min_crop_frames 24 is above clip_frames 20
+  --clip_frames 300 >> --clip_frames 300 >> <= 243
+  --eval_pairs_path empty.jsonl >> eval_pairs_path is given without pairs_path
+  --device cuda:99 --dry_run >> device is 'cuda:99'
 jobs.generate
   --num_samples 2 >> there is no prompt
   --text walks --text_file empty.txt >> text and text_file are both given

@@ -167,7 +167,7 @@ def test_a_folder_of_files_leaves_out_what_cannot_be_read(tmp_path: Path) -> Non
 
 HTML = "<!doctype html><html><body>Sign in</body></html>"
 BAD: dict[str, tuple[str | np.ndarray | dict[str, np.ndarray], str]] = {
-    "a.fbx": ("x", "is no motion file; read are .bvh, .npy, .npz, .txt"),
+    "a.fbx": ("x", "is no motion file; read are .bvh, .npy, .npz, .txt, .pth, .pt"),
     "a.bvh": (HTML, "is a web page"),
     "b.bvh": ("version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
     "c.bvh": ("", "is empty"),

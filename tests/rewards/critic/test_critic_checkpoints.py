@@ -49,7 +49,12 @@ def test_every_shape_of_file_gives_the_same_critic(shape: str, tmp_path: Path) -
     critic = small_critic()
     torch.save(SHAPES[shape](dict(critic.state_dict())), tmp_path / "critic.pth")
     loaded = load_critic(tmp_path / "critic.pth", num_heads=4)
-    assert loaded.critic.config == SMALL and not loaded.critic.training and loaded.typical_score is None
+    assert (
+        loaded.clip_frames == 60
+        and loaded.critic.config == SMALL
+        and not loaded.critic.training
+        and loaded.typical_score is None
+    )
     assert loaded.ignored == (("phys_mlp.fc1.weight",) if shape == "pp_motion" else ())
     torch.testing.assert_close(score(loaded.critic), score(critic), atol=5e-3 if shape == "half" else 0, rtol=0)
     assert {value.dtype for value in loaded.critic.state_dict().values()} == {torch.float32}
@@ -65,9 +70,9 @@ def test_heads_are_eight_unless_said(tmp_path: Path) -> None:
 
 def test_a_saved_critic_is_loaded_from_its_folder_and_read_by_data_parallel(tmp_path: Path) -> None:
     critic = small_critic()
-    save_critic(tmp_path, critic, typical_score=1.5, provenance={"command": "it"})
+    save_critic(tmp_path, critic, typical_score=1.5, clip_frames=32, provenance={"command": "it"})
     loaded = load_critic(tmp_path)
-    assert torch.equal(score(loaded.critic), score(critic)) and loaded.typical_score == 1.5
+    assert torch.equal(score(loaded.critic), score(critic)) and (loaded.typical_score, loaded.clip_frames) == (1.5, 32)
     assert json.loads((tmp_path / CONFIG).read_text())["provenance"] == {"command": "it"}
     content = torch.load(tmp_path / WEIGHTS, weights_only=True)
     torch.nn.DataParallel(MotionCritic(SMALL)).load_state_dict(content["model_state_dict"])
@@ -126,6 +131,7 @@ def test_files_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
         ("[]", "holds a list"),
         ('{"num_heads": "4"}', "num_heads is '4'"),
         ('{"num_heads": 4, "typical_score": NaN}', "typical_score is nan"),
+        ('{"num_heads": 4, "clip_frames": 65}', r"clip_frames is 65, expected 1\.\.64"),
     ],
 )
 def test_a_broken_config_is_one_clear_error(text: str, message: str, tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_the_gradient_does_not_vanish_at_the_identity_and_agrees_with_difference
     (gradient,) = torch.autograd.grad(poses[0, 0, 3, 2], motion)
     assert gradient[0, 3].abs().sum() == pytest.approx(1.0, abs=1e-6)
     for largest in (1e-5, 1e-2, 3.0):
-        given = rotations_of_poses(vectors(1, 2, 25, largest=largest, seed=4)).requires_grad_()
-        assert torch.autograd.gradcheck(lambda x: poses_of_rotations(upright(x))[:, :, :24], given, atol=1e-6)
+        given = rotations_of_poses(vectors(1, 1, 25, largest=largest, seed=4)).requires_grad_()
+        assert torch.autograd.gradcheck(lambda x: poses_of_rotations(upright(x)), given, atol=1e-6, fast_mode=True)
 
 
 def test_a_path_through_the_identity_is_smooth_in_single_precision() -> None:

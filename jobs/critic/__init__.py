@@ -1,0 +1,1 @@
+"""What the commands about critics do: training, scores of files."""
