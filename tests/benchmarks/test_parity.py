@@ -14,12 +14,6 @@ from benchmarks.fixtures import unbuilt
 from benchmarks.fixtures.quantity import Pending, Quantity, compare
 from benchmarks.fixtures.registry import FORMATS, find_format
 
-PENDING = {
-    "t2m_evaluator": {"embeddings", "contrastive_loss", "word_vectorizer"},
-}
-"""What may be pending in formats that are built, by module of benchmarks/fixtures: parts whose subject is not."""
-
-
 def humanml_fixture(parity_dir: Path) -> dict:
     for path in parity.fixture_files(parity_dir):
         fixture = parity.load_fixture(path)
@@ -43,10 +37,8 @@ def test_what_is_built_is_ok_and_never_pending(parity_dir: Path) -> None:
         if name == "unbuilt":
             continue
         entries = list(parity.check_file(path))
-        pending = {entry.name for entry in entries if isinstance(entry, Pending)}
-        assert pending <= PENDING.get(name, set()), path.name
-        assert all(entry.ok for entry in entries if isinstance(entry, Quantity)), path.name
-        checked[name] = checked.get(name, 0) + len(entries) - len(pending)
+        assert all(isinstance(entry, Quantity) and entry.ok for entry in entries), path.name
+        checked[name] = checked.get(name, 0) + len(entries)
     # A format that moved to the unbuilt ones would be missing here.
     built = ("deepmimic", "humanml_features", "mdm", "t2m_evaluator", "tmr")
     assert [name for name in built if not checked.get(name)] == []

@@ -452,7 +452,7 @@ def test_commands_of_the_public_project_run_with_our_module_name(
         ("--composite_k_segments 3 --k_segments 2", "--k_segments 2 is not supported: segments come with the prompts"),
         ("--grpo_type flow_grpo", "--grpo_type flow_grpo is not supported: normal_grpo is the algorithm here"),
         ("--noise_scale 0.7", "--noise_scale 0.7 is not supported: it belongs to flow_grpo"),
-        ("--reward_model_type mdm", "--reward_model_type mdm is not supported: a TMR compares text and motion"),
+        ("--reward_model_type mdm --reward_type cosine", "--reward_type 'cosine' belongs to reward_model_type tmr"),
         ("--reward_type combined", "--reward_type 'combined' belongs to reward_model_type mdm"),
         ("--ref_model_path other.pt", "--ref_model_path other.pt is not supported: the reference is the policy"),
         ("--lora_dropout 0.1", "--lora_dropout 0.1 is not supported: the policy acts in eval mode, where dropout does"),
