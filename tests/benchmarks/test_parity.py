@@ -14,6 +14,7 @@ from benchmarks.fixtures import unbuilt
 from benchmarks.fixtures.quantity import Pending, Quantity, compare
 from benchmarks.fixtures.registry import FORMATS, find_format
 
+
 def humanml_fixture(parity_dir: Path) -> dict:
     for path in parity.fixture_files(parity_dir):
         fixture = parity.load_fixture(path)
