@@ -92,7 +92,8 @@ def rewards_of(settings: RewardSettings) -> dict[str, RunReward]:
     for name, declaration in BUILTIN_REWARDS.items():
         own = getattr(settings, name)
         if (weight := declaration.weight(own)) is not None:
-            found[name] = RunReward(declaration.scorer, declaration, own, weight)
+            scorer = declaration.scorer if isinstance(declaration.scorer, str) else declaration.scorer(own)
+            found[name] = RunReward(scorer, declaration, own, weight)
     for name, extra in load_extra_rewards(settings.extra_rewards, RESERVED).items():
         declaration = extra.declaration
         own = None if declaration.options is None else settings.own(declaration.options)

@@ -15,7 +15,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -143,15 +143,35 @@ def read_object_array(path: str | Path) -> object:
             raise UserError(f"{path} is not a .npy file: {error}") from error
         if not dtype.hasobject:
             raise UserError(f"{path} holds an array of {dtype}, not Python objects")
-        try:
-            content = _PlainUnpickler(file).load()
-        except pickle.UnpicklingError as error:
-            raise UserError(f"{path} is refused: {error}") from error
-        except (EOFError, AttributeError, ImportError, IndexError, TypeError, KeyError, ValueError) as error:
-            raise UserError(f"{path} is broken: {type(error).__name__}: {error}") from error
+        content = _unpickled(file, path)
     if not isinstance(content, np.ndarray) or content.dtype != object:
         raise UserError(f"{path} holds a {type(content).__name__}, expected an array of objects")
     return content.reshape(shape).item() if shape == () else content.reshape(shape)
+
+
+def read_plain_pickle(path: str | Path) -> object:
+    """The plain data in a pickle: dictionaries, lists, strings, numbers, NumPy arrays.
+
+    Raises:
+        UserError: no such file, another kind of file, broken, or a pickle that names anything else, which could run
+            code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if (kind := foreign_kind(path)) is not None:
+        raise UserError(f"{path} is {kind}")
+    with path.open("rb") as file:
+        return _unpickled(file, path)
+
+
+def _unpickled(file: BinaryIO, path: Path) -> object:
+    try:
+        return _PlainUnpickler(file).load()
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} is refused: {error}") from error
+    except (EOFError, AttributeError, ImportError, IndexError, TypeError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is broken: {type(error).__name__}: {error}") from error
 
 
 class _PlainUnpickler(pickle.Unpickler):

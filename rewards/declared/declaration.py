@@ -54,6 +54,6 @@ class RewardDeclaration:
     limits_prompts: bool = False
     """Whether its scorer has a method `misfit`, which says why it cannot score motions of a prompt. Such a scorer is
     also built once before a run starts, on the CPU, and asked about every prompt."""
-    scorer: str = ""
-    """`package.module:Class` of a built-in reward, which declares itself apart from its scorer: `--help` would load
-    torch otherwise."""
+    scorer: str | Callable[[Any], str] = ""
+    """`package.module:Class` of a built-in reward, perhaps by its options. It declares itself apart from its scorer:
+    `--help` would load torch otherwise."""

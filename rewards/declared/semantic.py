@@ -1,31 +1,52 @@
-"""The semantic reward's declaration; its scorer is `rewards.tmr.scorer.SemanticScorer`."""
+"""The semantic reward's declaration; its scorer is `rewards.tmr.scorer.SemanticScorer`, or with `reward_model_type mdm`
+`rewards.evaluator.scorer.EvaluatorScorer`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from motions.base.errors import UserError
-from motions.settings import BUILTIN, Retired, Settings
+from motions.settings import BUILTIN, Settings
 from rewards.declared.declaration import RewardDeclaration, Term
 
 
-class SemanticSettings(Settings):
-    """The semantic reward: does the motion do what the text says?
+class EvaluatorSettings(Settings):
+    """The evaluator of Guo et al., for `reward_model_type mdm`."""
 
-    See `rewards.tmr.scorer`.
+    evaluator_path: str | None = Field(default=None, min_length=1)
+    """Weights of the evaluator: `finest.tar`, the folder `text_mot_match`, or a folder with its three encoders; by
+    default `t2m/text_mot_match/model/finest.tar` (for KIT `kit/...`), where MDM's code looks for them."""
+    evaluator_stats_path: str = Field(default="dataset", min_length=1)
+    """Folder with the evaluator's own `t2m_mean.npy` and `t2m_std.npy` (for KIT `kit_...`), or `mean.npy` and
+    `std.npy`."""
+    glove_path: str = Field(default="glove", min_length=1)
+    """Folder with the evaluator's vocabulary: `our_vab_data.npy`, `our_vab_words.pkl` and `our_vab_idx.pkl`."""
+    evaluator_texts_path: str | None = Field(default=None, min_length=1)
+    """Folder `texts` of HumanML3D or KIT-ML, whose captions have tagged words. Texts that are not in it are tagged by
+    simple rules."""
+    distractors_path: str | None = Field(default=None, min_length=1)
+    """File with captions, one a line, from which `r_precision` and `combined` must tell a motion's own text; by default
+    the captions of the built-in clips."""
+    num_distractors: int = Field(default=31, ge=1)
+    """Number of those captions that a motion's text competes with; 31 make the pool of 32 of the published R-precision.
     """
 
-    retired: ClassVar[Mapping[str, Retired]] = {
-        "reward_model_type": Retired(
-            ("tmr",), "a TMR compares text and motion; the evaluator of Guo et al. is not built yet"
-        )
-    }
 
-    reward_type: Literal["cosine", "matching"] = "cosine"
-    """`cosine`: cosine of the two embeddings. `matching`: the similarity of `tmr_similarity_type`."""
+class SemanticSettings(EvaluatorSettings):
+    """The semantic reward: does the motion do what the text says?
+
+    See `rewards.tmr.scorer` and `rewards.evaluator.scorer`.
+    """
+
+    reward_model_type: Literal["tmr", "mdm"] = "tmr"
+    """Network that compares text and motion: a TMR, or `mdm`, the recurrent evaluator of Guo et al. that MDM's metrics
+    use."""
+    reward_type: Literal["cosine", "matching", "r_precision", "combined"] = "cosine"
+    """With a TMR `cosine` (of the two embeddings) or `matching` (the similarity of `tmr_similarity_type`). With the
+    evaluator `matching` (1 - distance / 10, at least 0), which is its default, `r_precision` (1 if the motion is nearer
+    to its own text than to all distractors, otherwise 1 / (1 + distance)), or `combined` (0.7 and 0.3 of them)."""
     tmr_similarity_type: Literal["cosine", "euclidean"] = "cosine"
     """Similarity for `reward_type matching`: cosine, or a reward computed from the euclidean distance of the embeddings
     by `tmr_normalization`."""
@@ -60,12 +81,30 @@ class SemanticSettings(Settings):
     beta_s: float = Field(default=1.0, ge=0.0)
     """Weight of the semantic reward in the total; at 0 it is off, and no TMR is loaded for it."""
 
-    @field_validator("reward_type", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _evaluator_only(cls, value: object) -> object:
-        if value in ("r_precision", "combined"):
-            raise UserError(f"reward_type '{value}' belongs to reward_model_type mdm; TMR has 'cosine' and 'matching'")
-        return value
+    def _default_of_the_evaluator(cls, values: Any) -> Any:
+        """MDM-GRPO's default; the cosine is a TMR's."""
+        if isinstance(values, dict) and values.get("reward_model_type") == "mdm":
+            return {"reward_type": "matching"} | values
+        return values
+
+    @model_validator(mode="after")
+    def _of_the_network(self) -> Self:
+        legal = {"tmr": ("cosine", "matching"), "mdm": ("matching", "r_precision", "combined")}
+        if self.reward_type not in legal[self.reward_model_type]:
+            other = "mdm" if self.reward_model_type == "tmr" else "tmr"
+            raise UserError(
+                f"reward_type '{self.reward_type}' belongs to reward_model_type {other}; reward_model_type "
+                f"{self.reward_model_type} has {' and '.join(map(repr, legal[self.reward_model_type]))}"
+            )
+        if self.reward_model_type == "mdm" and self.use_dense_reward and self.reward_type != "matching":
+            raise UserError(f"use_dense_reward needs reward_type 'matching' (reward_type is '{self.reward_type}')")
+        unused = "tmr_" if self.reward_model_type == "mdm" else "evaluator_"
+        for name, field in type(self).model_fields.items():
+            if name.startswith(unused) and getattr(self, name) != field.default:
+                raise UserError(f"{name} is given and reward_model_type is {self.reward_model_type}, which reads none")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -91,17 +130,24 @@ class SemanticSettings(Settings):
         return self.tmr_checkpoint_path == BUILTIN and not self.tmr_text_encoder_path
 
 
+_SCORERS = {"tmr": "rewards.tmr.scorer:SemanticScorer", "mdm": "rewards.evaluator.scorer:EvaluatorScorer"}
+
 SEMANTIC = RewardDeclaration(
-    scorer="rewards.tmr.scorer:SemanticScorer",
+    scorer=lambda own: _SCORERS[own.reward_model_type],
     options=SemanticSettings,
     weight=lambda own: own.beta_s or None,
-    label=lambda own: f"{'segment-dense' if own.use_dense_reward else 'global'} semantic",
+    label=lambda own: (
+        f"{'segment-dense' if own.use_dense_reward else 'global'} semantic"
+        f"{' (evaluator of Guo et al.)' if own.reward_model_type == 'mdm' else ''}"
+    ),
     terms={
         "semantic": Term("Semantic reward R_sem"),
         "r_pos": Term("Similarity of each segment and its own text"),
         "r_neg": Term("Similarity of each segment and the other segments' texts, beyond the texts' own", "lower"),
         "margin_active": Term("Share of segment pairs beyond that margin", "neutral", own_scale=True),
         "logic_accuracy": Term("Share of segments whose nearest text is their own"),
+        "evaluator_distance": Term("Distance of motion and text in the evaluator's space", "lower", own_scale=True),
+        "retrieved": Term("Share of motions that no distractor is nearer to than their own text"),
     },
     differentiable=True,
     limits_prompts=True,

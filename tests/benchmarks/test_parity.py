@@ -16,7 +16,6 @@ from benchmarks.fixtures.registry import FORMATS, find_format
 TUNING_LOSSES = ("sigmoid", "relu", "kl_prev_cur", "kl_stats", "direct_py")
 PENDING = {
     "motion_critic": {"gru_eval", *(f"tuning_losses/{name}" for name in TUNING_LOSSES)},
-    "t2m_evaluator": {"embeddings", "contrastive_loss", "word_vectorizer"},
 }
 """What may be pending in formats that are built, by module of benchmarks/fixtures: parts whose subject is not."""
 

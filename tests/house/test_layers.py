@@ -32,8 +32,8 @@ UNITS = {
         *("networks", "text", "diffusion", "checkpoints", "control", "imitation"),
     ),
     "rewards": (
-        *("declared", "settings", "messages", "validation"),
-        *("tmr", "critic", "physics", "scorers", "mixing", "evaluation"),
+        *("declared", "settings", "messages", "validation", "retrieval_files"),
+        *("tmr", "evaluator", "critic", "physics", "scorers", "mixing", "evaluation"),
     ),
     "learners": (
         *("settings", "optimizer", "ema", "workers", "rollout_training"),
