@@ -41,8 +41,8 @@ COLOURS = {
     "left": (0.16, 0.42, 0.75),
     "trunk": (0.22, 0.24, 0.28),
 }
-MOTION = 28
-"""Row of `samples/*.npz` that is shown: the largest gain among the forward rolls."""
+MOTION = 342
+"""Row of `samples/*.npz` that is shown: of the composite prompt that gained most."""
 
 
 def draw_motions(run: Path) -> None:

@@ -35,6 +35,8 @@ from rollouts.messages import GroupMotions, PolicyVersion
 from rollouts.settings import Denoising
 
 BASE, TUNED = "base", "tuned"
+ONE_TEXT = "one text for all segments"
+"""Note of the base that reads a composite prompt as a whole, where the run reads segments."""
 OTHER_SAMPLES = 2
 """Motions per prompt in the table of samplers: the base's own sampler takes many steps."""
 CHAIN_PROMPTS, MOST_CHAIN_STEPS = 4, 100
@@ -179,10 +181,9 @@ def other_samplings(config: GRPOConfig, num_steps: int, *, composed: bool) -> li
         add((BASE, TUNED), "of eval_other_steps", dataclasses.replace(own, sampling_steps=min(steps, num_steps)))
     whole = dataclasses.replace(own, sampling_steps=num_steps)
     if composed and others:
-        found.append(OtherSampling(BASE, "one text for all segments", own, whole_texts=True))
+        found.append(OtherSampling(BASE, ONE_TEXT, own, whole_texts=True))
         if whole != own:
-            note = "the base's own: all steps, one text for all segments"
-            found.append(OtherSampling(BASE, note, whole, whole_texts=True))
+            found.append(OtherSampling(BASE, f"the base's own: all steps, {ONE_TEXT}", whole, whole_texts=True))
     elif others:
         add((BASE,), "the base's own: all steps", whole)
     return found

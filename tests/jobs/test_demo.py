@@ -17,6 +17,7 @@ from jobs.command_line import main as cli
 from jobs.configs.demo import DemoConfig
 from jobs.configs.grpo import GRPOConfig
 from jobs.text import demonstration as demo
+from jobs.text.grpo_measurement import ONE_TEXT
 from jobs.text.grpo_prompts import evaluation_prompts
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.tiny_models import TinyModels
@@ -147,6 +148,7 @@ def test_presets_of_the_demonstration_fit_together() -> None:
         and config.rewards.physics.use_physics_reward
     )
     assert 0 < config.prompts.composite_fraction < 1
+    assert config.sampling.composite_denoising == "composed"
 
 
 def test_one_sample_per_prompt_has_no_spread_to_count_in(tmp_path: Path) -> None:
@@ -158,29 +160,59 @@ def test_one_sample_per_prompt_has_no_spread_to_count_in(tmp_path: Path) -> None
         assert demo.summary(tmp_path)[0].endswith(end)
 
 
-def result(**after: float) -> dict[str, object]:
-    rows = {name: {"before": 1.0, "after": after.get(name, 1.0), "interval": [0.02, 0.2]} for name in
-            ("total", "judge_matching", "second_judge", "fid", "joint_speed_mps", "diversity_m")}  # fmt: skip
-    rows["total"]["interval"] = [after.get("low", 0.02), 0.2]
-    return {"seed": 10, "within_group_std": 0.1, "rows": rows}
+def result(single: float = 0.8, composite: float = 0.7, low: float = 0.02, **after: float) -> dict[str, Any]:
+    """A run whose base has .7 of single prompts and .6 of composite ones, and 1 of everything else."""
+    names = ("judge_matching", "second_judge", "fid", "joint_speed_mps", "jerk_mps3", "diversity_m", "low_foot_skate")
+    rows = {name: {"before": 1.0, "after": after.get(name, 1.0), "interval": [0.02, 0.2]} for name in names}
+    totals = {
+        kind: {"before": before, "after": now, "interval": [low, 0.2]}
+        for kind, before, now in (("single", 0.7, single), ("composite", 0.6, composite))
+    }
+    mean = {"before": 0.65, "after": (single + composite) / 2, "interval": [low, 0.2]}
+    own_text = {"before": 0.8, "after": after.get("logic_accuracy", 0.95)}
+    untouched = [
+        {"policy": "base", "note": f"{how}{ONE_TEXT}", "figures": {"fid": 2.0, "low_foot_skate": skate}}
+        for how, skate in (("", 3.0), ("the base's own: all steps, ", 2.0))
+    ]
+    tuned = {
+        "policy": "tuned",
+        "note": "",
+        "figures": {name: after.get(name, 1.0) for name in ("fid", "low_foot_skate")},
+    }
+    return {
+        "seed": 10,
+        "within_group_std": 0.1,
+        "rows": rows | {"total": mean},
+        "kinds": {kind: {"total": total, "logic_accuracy": own_text} for kind, total in totals.items()},
+        "samplers": [*untouched, tuned],
+    }
 
 
 @pytest.mark.parametrize(
     ("after", "phrase"),
     [
-        ({"total": 1.04}, "total reward rose by 0.40 within-group std, 0.10 too little"),
-        ({"low": -0.01}, "the rise's interval begins at -0.0100, 0.0100 below 0"),
-        ({"judge_matching": 0.9}, "the judge's matching score changed by -0.1000"),
-        ({"second_judge": 0.8}, "the second judge's score changed by -0.2000"),
-        ({"fid": 1.2}, "FID is 1.200x, 0.100 too much"),
-        ({"joint_speed_mps": 0.75}, "joint speed is 0.750x, 0.050 beyond 20 %"),
-        ({"diversity_m": 0.7}, "diversity is 0.700x, 0.100 too little"),
+        ({"single": 0.74}, "total reward of single prompts rose by 0.040, 0.020 too little"),
+        ({"composite": 0.65}, "total reward of composite prompts rose by 0.050, 0.010 too little"),
+        ({"logic_accuracy": 0.85}, "logic_accuracy is 0.850, 0.050 too little"),
+        ({"fid": 1.4}, "fid is 0.70x that of the untouched base, 0.10 too much"),
+        ({"low_foot_skate": 1.6}, "low_foot_skate is 0.80x that of the untouched base, 0.10 too much"),
+        ({"judge_matching": 0.9}, "judge_matching changed by -0.1000"),
+        ({"second_judge": 0.8}, "second_judge changed by -0.2000"),
+        ({"joint_speed_mps": 0.85}, "joint_speed_mps changed by -15.0%, 5.0% too much"),
+        ({"jerk_mps3": 1.15}, "jerk_mps3 changed by +15.0%, 5.0% too much"),
+        ({"diversity_m": 0.8}, "diversity is 0.800x, 0.100 too little"),
     ],
 )
 def test_missed_targets_are_named_with_their_margin(after: dict[str, float], phrase: str) -> None:
-    good = {"total": 1.1, "judge_matching": 1.01, "second_judge": 1.01}
+    good = {"judge_matching": 1.01, "second_judge": 1.01}
     assert learning.missed_targets(result(**good)) == []
     assert learning.missed_targets(result(**(good | after))) == [f"seed 10: {phrase}"]
+    assert learning.missed_targets(result(**good, low=-0.01)) == [
+        f"seed 10: the interval of its rise of {kind} prompts begins at -0.0100, 0.0100 below 0"
+        for kind in ("single", "composite")
+    ]
+    low = learning.missed_targets(result(**good) | {"rows": result(**good)["rows"] | {"total": {"after": 0.6}}})
+    assert low == ["seed 10: total reward is 0.600, 0.060 too little"]
 
 
 def test_results_are_written_with_the_commit(tmp_path: Path) -> None:
