@@ -24,7 +24,7 @@ import numpy as np
 from motions.base.errors import MistakesError, UserError
 from motions.base.foreign_files import read_text
 from motions.base.safe_files import read_npy
-from motions.data.text_motion import TextMotion
+from motions.data.text_motion import StoredFrames, TextMotion
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton, get_skeleton
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 TOO_LONG = 200
+MOST_HELD_MB = 256
+"""Features of a split that are held in memory; those of further clips are read again whenever a batch needs them, so
+that the memory of a training does not depend on the size of its data set."""
 _MOST_SHOWN = 20
 """Bad clips that a message names."""
 _ROUNDING = 0.02
@@ -117,7 +120,7 @@ class MotionFolder:
         ids = dict.fromkeys(self._clip_id(line.strip()) for line in lines if line.strip())
         motions: list[TextMotion] = []
         bad: list[str] = []
-        num_missing = num_unusual = num_odd = 0
+        num_missing = num_unusual = num_odd = held = 0
         for clip_id in ids:
             features_path = self.path / "new_joint_vecs" / f"{clip_id}.npy"
             texts_path = self.path / "texts" / f"{clip_id}.txt"
@@ -130,7 +133,9 @@ class MotionFolder:
                 bad.append(str(error))
                 continue
             num_odd += self._has_odd_contacts(features, features_path)
-            found, left_out = self._cut(clip_id, features, captions)
+            held += features.nbytes
+            stored = features_path if held > MOST_HELD_MB * 10**6 else None
+            found, left_out = self._cut(clip_id, features, captions, stored)
             motions += found
             num_unusual += left_out
         if bad and not self.skip_bad:
@@ -174,20 +179,32 @@ class MotionFolder:
     def _shortest(self) -> int:
         return _TOO_SHORT[self.skeleton.name]
 
-    def _cut(self, clip_id: str, features: np.ndarray, captions: list[Caption]) -> tuple[list[TextMotion], int]:
-        """The whole clip with its captions, one cut-out per caption with times, and the number of those left out."""
+    def _cut(
+        self, clip_id: str, features: np.ndarray, captions: list[Caption], stored: Path | None
+    ) -> tuple[list[TextMotion], int]:
+        """The whole clip with its captions, one cut-out per caption with times, and the number of those left out.
+
+        Args:
+            stored: the clip's file, if its features are not to be held in memory.
+        """
         motions, left_out = [], 0
         if not self._shortest <= len(features) < TOO_LONG:
             return [], 1
         # The mirrored copy of a clip, M<id>, comes from the same recording.
         source = clip_id.removeprefix("M")
+
+        def frames(start: int, stop: int) -> np.ndarray | StoredFrames:
+            if stored is None:
+                return features[start:stop]
+            return StoredFrames(stored, len(features), *slice(start, stop).indices(len(features))[:2])
+
         whole = tuple(caption.text for caption in captions if caption.is_whole)
         if whole:
-            motions.append(TextMotion(clip_id, source, features, whole))
+            motions.append(TextMotion(clip_id, source, frames(0, len(features)), whole))
         for number, caption in enumerate(captions):
             if caption.is_whole:
                 continue
-            piece = features[int(caption.start * self.skeleton.fps) : int(caption.end * self.skeleton.fps)]
+            piece = frames(int(caption.start * self.skeleton.fps), int(caption.end * self.skeleton.fps))
             if self._shortest <= len(piece) < TOO_LONG:
                 name = f"{clip_id}@{caption.start:g}-{caption.end:g}.{number}"
                 motions.append(TextMotion(name, source, piece, (caption.text,)))
@@ -207,7 +224,7 @@ class MotionFolder:
             raise UserError(
                 f"{path}: frame {frame} is not finite; mend the clip, or leave out such clips with --skip_bad"
             )
-        return features.astype(np.float32)
+        return features.astype(np.float32, copy=False)
 
     def _read_skeleton(self) -> Skeleton:
         path = self.path / "dataset.json"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from motions.base.errors import MistakesError, UserError
+from motions.data import folder_reader
 from motions.data.dataset import load_dataset
 from motions.data.folder_reader import read_captions
 
@@ -67,6 +68,27 @@ def test_captions_with_times_become_motions(tmp_path: Path) -> None:
     np.testing.assert_array_equal(turning.features, whole.features[20:85])
     # A clip without a caption of the whole is there with its parts only; one second is too short a part.
     assert (sitting.source, sitting.num_frames) == ("b", 80)
+
+
+def test_clips_beyond_what_is_held_in_memory_are_read_when_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = WHOLE + "he turns#he/PRON turn/VERB#1.0#4.26\n"
+    folder = make_folder(tmp_path / "data", {"a": 150, "b": 60, "c": 60}, texts={"a": text})
+    held = load_dataset(folder)
+    monkeypatch.setattr(folder_reader, "MOST_HELD_MB", 0.16)  # the first clip only
+    dataset = load_dataset(folder)
+    items = dataset.items("train")
+    assert [isinstance(item.frames, np.ndarray) for item in items] == [True, True, False, False]
+    monkeypatch.setattr(folder_reader, "MOST_HELD_MB", 0)
+    for stored in (items, load_dataset(folder).items("train")):
+        for item, same in zip(stored, held.items("train"), strict=True):
+            assert (item.clip_id, item.num_frames, item.captions) == (same.clip_id, same.num_frames, same.captions)
+            np.testing.assert_array_equal(item.features, same.features)
+    assert dataset.fingerprint == held.fingerprint
+    np.save(folder / "new_joint_vecs" / "c.npy", np.zeros((59, 263), np.float32))
+    with pytest.raises(UserError, match=r"c\.npy has shape \(59, 263\), and had 60 frames .* was changed meanwhile"):
+        _ = items[-1].features
 
 
 def test_kit_is_recognised_by_its_width(tmp_path: Path) -> None:
