@@ -42,6 +42,10 @@ _ROUNDING = 0.02
 """Deviation of a foot contact, which is 0 or 1, that rounding and normalising leave."""
 _LEAST_CONTACT, _MOST_CONTACT = -0.5, 1.5
 """Beyond these no foot contact is, not even a network's."""
+_ROOT_HEIGHT = 3
+"""Feature that is the pelvis's height: the first ones turn and carry the body."""
+_LOWEST_M, _HIGHEST_M = 0.05, 2.0
+"""Of a data set's median height of the pelvis; the lowest is that of people who lie."""
 _TOO_SHORT = {HUMANML3D.name: 40, KIT.name: 24}
 
 
@@ -120,12 +124,14 @@ class MotionFolder:
         ids = dict.fromkeys(self._clip_id(line.strip()) for line in lines if line.strip())
         motions: list[TextMotion] = []
         bad: list[str] = []
-        num_missing = num_unusual = num_odd = held = 0
+        missing: list[str] = []
+        heights: list[float] = []
+        num_unusual = num_odd = held = 0
         for clip_id in ids:
             features_path = self.path / "new_joint_vecs" / f"{clip_id}.npy"
             texts_path = self.path / "texts" / f"{clip_id}.txt"
             if not features_path.is_file() or not texts_path.is_file():
-                num_missing += 1
+                missing.append(clip_id)
                 continue
             try:
                 features, captions = self._features(features_path), read_captions(texts_path)
@@ -133,6 +139,7 @@ class MotionFolder:
                 bad.append(str(error))
                 continue
             num_odd += self._has_odd_contacts(features, features_path)
+            heights.append(float(np.median(features[:, _ROOT_HEIGHT])))
             held += features.nbytes
             stored = features_path if held > MOST_HELD_MB * 10**6 else None
             found, left_out = self._cut(clip_id, features, captions, stored)
@@ -146,11 +153,22 @@ class MotionFolder:
                 "by other statistics than Mean.npy and Std.npy, or have another layout",
                 *(self.path, split, num_odd),
             )
-        report = SplitReport(len(ids), num_missing, num_unusual, len(motions), tuple(bad))
+        if (
+            heights
+            and self.skeleton == HUMANML3D
+            and not _LOWEST_M < (height := float(np.median(heights))) < _HIGHEST_M
+        ):
+            logger.warning(
+                "%s/%s.txt: the pelvis is %.3g m above the ground in half of the clips, which is %.3g to %.3g m for "
+                "people: are the features in metres?",
+                *(self.path, split, height, _LOWEST_M, _HIGHEST_M),
+            )
+        report = SplitReport(len(ids), len(missing), num_unusual, len(motions), tuple(bad))
         if not motions:
             broken = f"{len(bad)} are broken (first {bad[0]}), " if bad else ""
+            gone = f"{len(missing)} are not on disk" + (f" (first {missing[0]!r:.80})" if missing else "")
             raise UserError(
-                f"{self.path}/{split}.txt lists {report.num_listed} clips: {num_missing} are not on disk, {broken}"
+                f"{self.path}/{split}.txt lists {report.num_listed} clips: {gone}, {broken}"
                 f"{num_unusual} motions have under {self._shortest} or at least {TOO_LONG} frames; none is left"
             )
         return tuple(motions), report
@@ -217,7 +235,7 @@ class MotionFolder:
         if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
             expected = self.skeleton.num_features
             raise UserError(f"{path} has shape {features.shape}; expected [T, {expected}] for {self.skeleton.name}")
-        if not np.issubdtype(features.dtype, np.number):
+        if not np.issubdtype(features.dtype, np.floating) and not np.issubdtype(features.dtype, np.integer):
             raise UserError(f"{path} holds values of type {features.dtype}; expected numbers")
         if not np.isfinite(features).all():
             frame = int(np.argwhere(~np.isfinite(features))[0, 0])
@@ -286,6 +304,8 @@ def read_captions(path: Path) -> list[Caption]:
         except (IndexError, ValueError):
             raise UserError(f"{path}, line {number}: {line!r:.80} is not caption#tokens#start#end") from None
         start, end = (0.0 if math.isnan(time) else time for time in (start, end))
+        if math.isinf(start) or math.isinf(end):
+            raise UserError(f"{path}, line {number}: a time is infinite")
         if not text:
             raise UserError(f"{path}, line {number}: the caption is empty")
         captions.append(Caption(text, tokens, start, end))
