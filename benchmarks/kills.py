@@ -49,6 +49,7 @@ time.time = lambda: _real() - (3600.0 if os.path.exists({flag!r}) else 0.0)
 """What every Python process of the row `clock` runs at its start: the clock is set back once the file is there."""
 ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_AUTH_MODE": "token", "OMP_NUM_THREADS": "1"}
 ROOT = Path(__file__).resolve().parents[1]
+TOO_BUSY = "too busy to start a Ray cluster"
 TEMPORARY_FAILURE, MENDABLE = os.EX_TEMPFAIL, 2
 
 
@@ -83,12 +84,21 @@ class Run:
         assert self.process is not None
         return self.process.wait(timeout_s)
 
-    def wait_for_step(self, step: int, timeout_s: float) -> None:
-        """Waits until a step is recorded. Raises RuntimeError if the run ends before."""
+    def start_until_step(self, step: int, options: Sequence[str], timeout_s: float) -> None:
+        """Starts it and waits until a step is recorded; again if the machine was too busy for Ray to start.
+
+        Raises:
+            RuntimeError: the run ended before, or took too long.
+        """
         deadline = time.monotonic() + timeout_s
+        process = self.start(*options).process
         while self.step() < step:
-            if (self.process is not None and self.process.poll() is not None) or time.monotonic() > deadline:
-                raise RuntimeError(f"step {step} was not reached:\n{self.log.read_text(errors='replace')[-3000:]}")
+            if process is None or process.poll() is not None or time.monotonic() > deadline:
+                said = self.log.read_text(errors="replace")
+                if TOO_BUSY not in said or time.monotonic() > deadline:
+                    raise RuntimeError(f"step {step} was not reached:\n{said[-3000:]}")
+                self.log.unlink()
+                process = self.start(*options).process
             time.sleep(0.1)
 
     def step(self) -> int:
@@ -247,8 +257,8 @@ def outcome(
             (folder / "python").mkdir()
             (folder / "python" / "sitecustomize.py").write_text(CLOCK.format(flag=str(folder / "jump")))
             environment["PYTHONPATH"] = str(folder / "python")
-        run = Run(job, place / "run", folder / "log.txt", environment).start(*row.options)
-        run.wait_for_step(DISTURBED_AT, timeout_s)
+        run = Run(job, place / "run", folder / "log.txt", environment)
+        run.start_until_step(DISTURBED_AT, row.options, timeout_s)
         at, session = run.step(), run.session()
         row.disturb(run)
         status = run.wait(timeout_s)

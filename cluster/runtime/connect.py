@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 MAX_UPLOAD_MB = 200
 ANSWER_TIMEOUT_S = 10.0
+RAY_IS_LATE = "timed out during startup"
+TOO_BUSY = "this machine is too busy to start a Ray cluster on it"
 
 
 class ConnectionFailed(UserError):  # noqa: N818 - names what happened
@@ -69,7 +71,7 @@ def connect(settings: AddressSettings, needed_cpus: float = 0.0) -> Iterator[Con
         needed_cpus: least number of logical CPUs for a new cluster.
 
     Raises:
-        ConnectionFailed: no cluster answers, or the upload is too large.
+        ConnectionFailed: no cluster answers, one cannot be started here, or the upload is too large.
         CallFailed: an error of Ray inside the block: a process that a library started (RLlib's) raised or died.
     """
     try:
@@ -183,14 +185,22 @@ def protect_token(environ: Mapping[str, str] = os.environ, *, create: bool = Fal
 def _start(settings: AddressSettings, needed_cpus: float) -> None:
     protect_token(create=True)
     store = None if settings.object_store_mb is None else settings.object_store_mb * 10**6
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, ceil(needed_cpus)),
-        object_store_memory=store,
-        include_dashboard=settings.dashboard,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(module_path())}},
-        logging_level=logging.WARNING,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, ceil(needed_cpus)),
+            object_store_memory=store,
+            include_dashboard=settings.dashboard,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(module_path())}},
+            logging_level=logging.WARNING,
+        )
+    except Exception as error:
+        # Ray raises no type of its own where its processes need more than half a minute to answer.
+        if RAY_IS_LATE not in str(error):
+            raise
+        raise ConnectionFailed(
+            f"{TOO_BUSY} (Ray gives its processes 30 s); try again when it is less busy, or use --runtime local"
+        ) from error
 
 
 def attach(address: str) -> None:

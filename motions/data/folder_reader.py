@@ -24,7 +24,7 @@ import numpy as np
 from motions.base.errors import MistakesError, UserError
 from motions.base.foreign_files import read_text
 from motions.base.safe_files import read_npy
-from motions.data.text_motion import TextMotion
+from motions.data.text_motion import StoredFrames, TextMotion
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton, get_skeleton
@@ -33,12 +33,19 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 TOO_LONG = 200
+MOST_HELD_MB = 256
+"""Features of a split that are held in memory; those of further clips are read again whenever a batch needs them, so
+that the memory of a training does not depend on the size of its data set."""
 _MOST_SHOWN = 20
 """Bad clips that a message names."""
 _ROUNDING = 0.02
 """Deviation of a foot contact, which is 0 or 1, that rounding and normalising leave."""
 _LEAST_CONTACT, _MOST_CONTACT = -0.5, 1.5
 """Beyond these no foot contact is, not even a network's."""
+_ROOT_HEIGHT = 3
+"""Feature that is the pelvis's height: the first ones turn and carry the body."""
+_LOWEST_M, _HIGHEST_M = 0.05, 2.0
+"""Of a data set's median height of the pelvis; the lowest is that of people who lie."""
 _TOO_SHORT = {HUMANML3D.name: 40, KIT.name: 24}
 
 
@@ -117,12 +124,14 @@ class MotionFolder:
         ids = dict.fromkeys(self._clip_id(line.strip()) for line in lines if line.strip())
         motions: list[TextMotion] = []
         bad: list[str] = []
-        num_missing = num_unusual = num_odd = 0
+        missing: list[str] = []
+        heights: list[float] = []
+        num_unusual = num_odd = held = 0
         for clip_id in ids:
             features_path = self.path / "new_joint_vecs" / f"{clip_id}.npy"
             texts_path = self.path / "texts" / f"{clip_id}.txt"
             if not features_path.is_file() or not texts_path.is_file():
-                num_missing += 1
+                missing.append(clip_id)
                 continue
             try:
                 features, captions = self._features(features_path), read_captions(texts_path)
@@ -130,7 +139,10 @@ class MotionFolder:
                 bad.append(str(error))
                 continue
             num_odd += self._has_odd_contacts(features, features_path)
-            found, left_out = self._cut(clip_id, features, captions)
+            heights.append(float(np.median(features[:, _ROOT_HEIGHT])))
+            held += features.nbytes
+            stored = features_path if held > MOST_HELD_MB * 10**6 else None
+            found, left_out = self._cut(clip_id, features, captions, stored)
             motions += found
             num_unusual += left_out
         if bad and not self.skip_bad:
@@ -141,11 +153,22 @@ class MotionFolder:
                 "by other statistics than Mean.npy and Std.npy, or have another layout",
                 *(self.path, split, num_odd),
             )
-        report = SplitReport(len(ids), num_missing, num_unusual, len(motions), tuple(bad))
+        if (
+            heights
+            and self.skeleton == HUMANML3D
+            and not _LOWEST_M < (height := float(np.median(heights))) < _HIGHEST_M
+        ):
+            logger.warning(
+                "%s/%s.txt: the pelvis is %.3g m above the ground in half of the clips, which is %.3g to %.3g m for "
+                "people: are the features in metres?",
+                *(self.path, split, height, _LOWEST_M, _HIGHEST_M),
+            )
+        report = SplitReport(len(ids), len(missing), num_unusual, len(motions), tuple(bad))
         if not motions:
             broken = f"{len(bad)} are broken (first {bad[0]}), " if bad else ""
+            gone = f"{len(missing)} are not on disk" + (f" (first {missing[0]!r:.80})" if missing else "")
             raise UserError(
-                f"{self.path}/{split}.txt lists {report.num_listed} clips: {num_missing} are not on disk, {broken}"
+                f"{self.path}/{split}.txt lists {report.num_listed} clips: {gone}, {broken}"
                 f"{num_unusual} motions have under {self._shortest} or at least {TOO_LONG} frames; none is left"
             )
         return tuple(motions), report
@@ -174,20 +197,32 @@ class MotionFolder:
     def _shortest(self) -> int:
         return _TOO_SHORT[self.skeleton.name]
 
-    def _cut(self, clip_id: str, features: np.ndarray, captions: list[Caption]) -> tuple[list[TextMotion], int]:
-        """The whole clip with its captions, one cut-out per caption with times, and the number of those left out."""
+    def _cut(
+        self, clip_id: str, features: np.ndarray, captions: list[Caption], stored: Path | None
+    ) -> tuple[list[TextMotion], int]:
+        """The whole clip with its captions, one cut-out per caption with times, and the number of those left out.
+
+        Args:
+            stored: the clip's file, if its features are not to be held in memory.
+        """
         motions, left_out = [], 0
         if not self._shortest <= len(features) < TOO_LONG:
             return [], 1
         # The mirrored copy of a clip, M<id>, comes from the same recording.
         source = clip_id.removeprefix("M")
+
+        def frames(start: int, stop: int) -> np.ndarray | StoredFrames:
+            if stored is None:
+                return features[start:stop]
+            return StoredFrames(stored, len(features), *slice(start, stop).indices(len(features))[:2])
+
         whole = tuple(caption.text for caption in captions if caption.is_whole)
         if whole:
-            motions.append(TextMotion(clip_id, source, features, whole))
+            motions.append(TextMotion(clip_id, source, frames(0, len(features)), whole))
         for number, caption in enumerate(captions):
             if caption.is_whole:
                 continue
-            piece = features[int(caption.start * self.skeleton.fps) : int(caption.end * self.skeleton.fps)]
+            piece = frames(int(caption.start * self.skeleton.fps), int(caption.end * self.skeleton.fps))
             if self._shortest <= len(piece) < TOO_LONG:
                 name = f"{clip_id}@{caption.start:g}-{caption.end:g}.{number}"
                 motions.append(TextMotion(name, source, piece, (caption.text,)))
@@ -200,14 +235,14 @@ class MotionFolder:
         if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
             expected = self.skeleton.num_features
             raise UserError(f"{path} has shape {features.shape}; expected [T, {expected}] for {self.skeleton.name}")
-        if not np.issubdtype(features.dtype, np.number):
+        if not np.issubdtype(features.dtype, np.floating) and not np.issubdtype(features.dtype, np.integer):
             raise UserError(f"{path} holds values of type {features.dtype}; expected numbers")
         if not np.isfinite(features).all():
             frame = int(np.argwhere(~np.isfinite(features))[0, 0])
             raise UserError(
                 f"{path}: frame {frame} is not finite; mend the clip, or leave out such clips with --skip_bad"
             )
-        return features.astype(np.float32)
+        return features.astype(np.float32, copy=False)
 
     def _read_skeleton(self) -> Skeleton:
         path = self.path / "dataset.json"
@@ -269,6 +304,8 @@ def read_captions(path: Path) -> list[Caption]:
         except (IndexError, ValueError):
             raise UserError(f"{path}, line {number}: {line!r:.80} is not caption#tokens#start#end") from None
         start, end = (0.0 if math.isnan(time) else time for time in (start, end))
+        if math.isinf(start) or math.isinf(end):
+            raise UserError(f"{path}, line {number}: a time is infinite")
         if not text:
             raise UserError(f"{path}, line {number}: the caption is empty")
         captions.append(Caption(text, tokens, start, end))

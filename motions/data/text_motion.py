@@ -7,10 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from motions.base.errors import UserError
+from motions.base.safe_files import read_npy
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrames:
+    """Frames `start` to `stop` of a file of features [T, D], which are read whenever they are needed."""
+
+    path: Path
+    num_stored: int
+    """Frames of the whole file."""
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def read(self) -> np.ndarray:
+        """The frames [stop - start, D] float32. Raises UserError where the file is not the one it was."""
+        features = read_npy(self.path)
+        if features.ndim != 2 or len(features) != self.num_stored:
+            raise UserError(
+                f"{self.path} has shape {features.shape}, and had {self.num_stored} frames when the data set was read: "
+                "it was changed meanwhile"
+            )
+        return features[self.start : self.stop].astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -18,21 +44,26 @@ class TextMotion:
     """One motion and the captions that describe it.
 
     Example:
-        TextMotion(clip_id="walk-0.85-003", source="walk", features=features, captions=("a person walks",))
+        TextMotion(clip_id="walk-0.85-003", source="walk", frames=features, captions=("a person walks",))
     """
 
     clip_id: str
     """Unique within a dataset."""
     source: str
     """Recording that the motion was cut from; several motions may share one."""
-    features: np.ndarray
-    """Motion features [T, D] float32."""
+    frames: np.ndarray | StoredFrames
+    """Motion features [T, D] float32, or where they are stored."""
     captions: tuple[str, ...]
+
+    @property
+    def features(self) -> np.ndarray:
+        """Motion features [T, D] float32; read each time if they are stored."""
+        return self.frames if isinstance(self.frames, np.ndarray) else self.frames.read()
 
     @property
     def num_frames(self) -> int:
         """Number T of frames."""
-        return len(self.features)
+        return len(self.frames)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

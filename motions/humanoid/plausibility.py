@@ -32,6 +32,11 @@ DEPTH_M, FLIGHT_M = 0.15, 1.0
 and 0.06."""
 SPEED_MPS = 20.0
 """Speed of the root in 95 % of the frames; built-in clips: up to 5."""
+JUMP_MPS = 15.0
+"""Speed of the root between any two frames; built-in clips: up to 5.3."""
+SLIDE_MPS = 0.65
+"""Speed over the ground of the lower ankle in the calmest quarter of the frames; built-in clips: up to 0.47, a walk on
+the spot, sideways or backwards with the legs of a walk ahead: 0.83 and more."""
 INWARD_M = 0.03
 """How far elbows are on average on the other side of their shoulders; built-in clips: below -0.06, with exchanged sides
 above 0.06."""
@@ -40,7 +45,7 @@ SEAM_DEG = 75.0
 
 
 def check_clip(clip: MocapClip, source: str) -> None:
-    """Checks that a clip is plausible; logs a warning, once, if it only repeats with a jump.
+    """Checks that a clip is plausible; logs a warning, once, if it only repeats with a jump, or if its feet slide.
 
     Args:
         source: its file, for the messages.
@@ -56,6 +61,12 @@ def check_clip(clip: MocapClip, source: str) -> None:
             f'{source}: Loop is "wrap", but a joint turns by {seam:.0f} degrees from the last frame to the first, over '
             f'which the character would jump in every cycle (built-in clips: up to 58); is Loop "none" meant?'
         )
+    slide = _slide(clip)
+    if slide > SLIDE_MPS:
+        _warn(
+            f"{source}: the lower foot slides at {slide:.2f} m/s even in the calmest quarter of the frames (built-in "
+            "clips: up to 0.47); is the root's translation missing, or of another heading than its rotation?"
+        )
 
 
 def implausible(clip: MocapClip) -> list[str]:
@@ -68,6 +79,14 @@ def implausible(clip: MocapClip) -> list[str]:
         *_places(clip, positions),
         *_sides(positions, quaternions),
     ]
+
+
+def _slide(clip: MocapClip) -> float:
+    positions, _ = forward_kinematics(clip.root_positions, clip.ball_rotations, clip.hinge_angles)
+    ankles = positions[:, [BODY_INDEX["left_ankle"], BODY_INDEX["right_ankle"]]]
+    speeds = ankles.diff(dim=0)[..., [0, 2]].norm(dim=-1) / clip.times.diff()[:, None]
+    lower = ankles[:-1, :, 1].argmin(dim=1, keepdim=True)
+    return float(speeds.gather(1, lower).quantile(0.25))
 
 
 @functools.cache
@@ -120,6 +139,14 @@ def _places(clip: MocapClip, positions: Tensor) -> list[str]:
     speed = float(clip.frame_velocities.root_linear.norm(dim=-1).quantile(0.95))
     if speed > SPEED_MPS:
         found.append(f"the root moves at {speed:.1f} m/s; positions are metres, durations seconds")
+    steps = clip.root_positions.diff(dim=0).norm(dim=-1)
+    speeds = steps / clip.times.diff()
+    if not found and float(speeds.max()) > JUMP_MPS:
+        frame = int(speeds.argmax())
+        found.append(
+            f"the root jumps by {float(steps[frame]):.2f} m within one frame, at {float(clip.times[frame]):.2f} s; two "
+            "takes in one file?"
+        )
     return found
 
 

@@ -9,16 +9,19 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import ray
 
 from cluster.runtime.connect import (
     MAX_UPLOAD_MB,
     ROOT,
     ConnectionFailed,
     attach,
+    connect,
     protect_token,
     upload,
     upload_megabytes,
 )
+from cluster.settings import ConnectionSettings
 
 USER_MODULE = """
 import numpy as np
@@ -97,3 +100,16 @@ def test_the_token_of_a_cluster_is_for_its_owner_alone(tmp_path: Path, monkeypat
 def test_no_cluster_at_an_address_is_one_clear_error() -> None:
     with pytest.raises(ConnectionFailed, match=r"no Ray cluster answers at '127.0.0.1:1'"):
         attach("127.0.0.1:1")
+
+
+def test_a_machine_that_is_too_busy_for_ray_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because some of the raylet")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", late)
+    with (
+        pytest.raises(ConnectionFailed, match="this machine is too busy to start a Ray cluster on it"),
+        connect(ConnectionSettings(ray_address="local")),
+    ):
+        pass

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from motions.base.errors import MistakesError, UserError
+from motions.data import folder_reader
 from motions.data.dataset import load_dataset
 from motions.data.folder_reader import read_captions
 
@@ -67,6 +68,27 @@ def test_captions_with_times_become_motions(tmp_path: Path) -> None:
     np.testing.assert_array_equal(turning.features, whole.features[20:85])
     # A clip without a caption of the whole is there with its parts only; one second is too short a part.
     assert (sitting.source, sitting.num_frames) == ("b", 80)
+
+
+def test_clips_beyond_what_is_held_in_memory_are_read_when_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = WHOLE + "he turns#he/PRON turn/VERB#1.0#4.26\n"
+    folder = make_folder(tmp_path / "data", {"a": 150, "b": 60, "c": 60}, texts={"a": text})
+    held = load_dataset(folder)
+    monkeypatch.setattr(folder_reader, "MOST_HELD_MB", 0.16)  # the first clip only
+    dataset = load_dataset(folder)
+    items = dataset.items("train")
+    assert [isinstance(item.frames, np.ndarray) for item in items] == [True, True, False, False]
+    monkeypatch.setattr(folder_reader, "MOST_HELD_MB", 0)
+    for stored in (items, load_dataset(folder).items("train")):
+        for item, same in zip(stored, held.items("train"), strict=True):
+            assert (item.clip_id, item.num_frames, item.captions) == (same.clip_id, same.num_frames, same.captions)
+            np.testing.assert_array_equal(item.features, same.features)
+    assert dataset.fingerprint == held.fingerprint
+    np.save(folder / "new_joint_vecs" / "c.npy", np.zeros((59, 263), np.float32))
+    with pytest.raises(UserError, match=r"c\.npy has shape \(59, 263\), and had 60 frames .* was changed meanwhile"):
+        _ = items[-1].features
 
 
 def test_kit_is_recognised_by_its_width(tmp_path: Path) -> None:
@@ -212,7 +234,8 @@ def test_missing_and_unusual_clips_are_counted(tmp_path: Path, caplog: pytest.Lo
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "data", {"a": 10}, train=["a", "b"])
-    with pytest.raises(ValueError, match=r"lists 2 clips: 1 are not on disk, 1 motions have under 40 .* none is left"):
+    words = r"lists 2 clips: 1 are not on disk \(first 'b'\), 1 motions have under 40 .* none is left"
+    with pytest.raises(ValueError, match=words):
         load_dataset(folder).items("train")
 
 
@@ -266,3 +289,31 @@ def test_captions_that_are_not_utf_8_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("a man walks to the caf\u00e9#a/DET#0.0#0.0\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"a\.txt, line 1: byte 0xe9 is not UTF-8"):
         read_captions(tmp_path / "a.txt")
+
+
+def test_features_in_centimetres_are_warned_of_with_the_figure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 60, "b": 60})
+    for height, warned in ((0.94, False), (94.0, True)):
+        for clip in ("a", "b"):
+            features = np.zeros((60, 263), np.float32)
+            features[:, 3] = height
+            np.save(folder / "new_joint_vecs" / f"{clip}.npy", features)
+        caplog.clear()
+        load_dataset(folder).items("train")
+        assert ("the pelvis is 94 m above the ground" in caplog.text) == warned
+
+
+def test_times_numbers_and_lists_of_other_kinds_are_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 60}, texts={"a": "he walks#he/PRON#inf#inf\n"})
+    with pytest.raises(UserError, match=r"a\.txt, line 1: a time is infinite"):
+        load_dataset(folder).items("train")
+    (folder / "texts" / "a.txt").write_text(WHOLE)
+    (folder / "train.txt").write_text("/data/new_joint_vecs/a.npy\n")
+    with pytest.raises(UserError, match=r"1 are not on disk \(first '/data/new_joint_vecs/a'\)"):
+        load_dataset(folder).items("train")
+    (folder / "train.txt").write_text("a\n")
+    np.save(folder / "new_joint_vecs" / "a.npy", np.zeros((60, 263), np.complex64))
+    with pytest.raises(UserError, match="values of type complex64; expected numbers"):
+        load_dataset(folder).items("train")

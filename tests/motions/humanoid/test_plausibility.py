@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from envs.task.clips import open_clip
 from motions.humanoid.mocap import CLIP_NAMES, ClipError, clips_folder, load_clip
-from motions.humanoid.plausibility import implausible
+from motions.humanoid.plausibility import check_clip, implausible
 
 Rows = np.ndarray
 BALLS = (4, 8, 12, 16, 21, 25, 30, 35, 39)
@@ -60,6 +62,12 @@ def sunk(rows: Rows) -> Rows:
     return rows
 
 
+def torn(rows: Rows) -> Rows:
+    """The second half two metres away."""
+    rows[len(rows) // 2 :, 1] += 2.0
+    return rows
+
+
 FAULTS: dict[str, tuple[Callable[[Rows], Rows], str]] = {
     "milliseconds": (scaled([0], 1000.0), r"a frame lasts (33|41|16)\.\d+ s"),
     "microseconds for seconds": (scaled([0], 1e-4), "a frame lasts .*e-06 s"),
@@ -71,6 +79,7 @@ FAULTS: dict[str, tuple[Callable[[Rows], Rows], str]] = {
     "centimetres": (scaled([1, 2, 3], 100.0), r"no joint comes nearer to the floor than \d\d\.\d\d m"),
     "sides exchanged": (exchanged, r"elbows are 0\.\d\d m inside .* exchanged"),
     "in the floor": (sunk, r"0\.4\d m below the floor"),
+    "two takes": (torn, r"the root jumps by [12]\.\d\d m within one frame, at \d\.\d\d s"),
 }
 
 
@@ -85,8 +94,23 @@ def test_a_fault_is_refused_with_its_figure(fault: str, name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", CLIP_NAMES)
-def test_every_built_in_clip_is_plausible(name: str) -> None:
-    assert implausible(load_clip(name)) == []
+def test_every_built_in_clip_is_plausible(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    clip = load_clip(name)
+    assert implausible(clip) == []
+    check_clip(dataclasses.replace(clip, cyclic=False), f"{name}.txt")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("turned", [(0.0, 0.0), (-1.0, -1.0)])
+def test_a_walk_on_the_spot_or_backwards_is_warned_of_with_its_figure(
+    turned: tuple[float, float], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = frames("walk")
+    rows[:, [1, 3]] *= turned
+    path = tmp_path / "mine.txt"
+    path.write_text(json.dumps({"Loop": "none", "Frames": rows.tolist()}))
+    open_clip(str(path))
+    assert re.search(r"mine\.txt: the lower foot slides at [01]\.\d\d m/s", caplog.text)
 
 
 def test_a_jump_at_the_seam_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

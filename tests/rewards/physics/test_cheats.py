@@ -92,10 +92,10 @@ def test_constants_come_from_the_data(walks: Sequence[TextMotion]) -> None:
     constants = calibrate(walks, HUMANML3D)
     assert constants.jerk_scale < 150, "walking is smoother than the built-in clips together"
     moves = np.arange(263) >= 3  # the first features turn and carry the root
-    still = [replace(item, features=np.repeat(item.features[:1], 40, axis=0) * moves) for item in walks]
+    still = [replace(item, frames=np.repeat(item.features[:1], 40, axis=0) * moves) for item in walks]
     assert calibrate(still, HUMANML3D).min_joint_speed < 0.01, "people who stand are not frozen"
     with pytest.raises(ValueError, match="none of 1 motions has 4 frames"):
-        calibrate([replace(walks[0], features=walks[0].features[:3])], HUMANML3D)
+        calibrate([replace(walks[0], frames=walks[0].features[:3])], HUMANML3D)
 
 
 def test_given_constants_win_and_a_run_keeps_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
