@@ -120,7 +120,6 @@ class PromptBatches:
         encode: Callable[[Sequence[Prompt]], list[TextCondition]],
         num_denoising_steps: int,
     ) -> None:
-
         self.prompts = tuple(prompts)
         self.held_out = tuple(held_out)
         self._config = config
@@ -222,7 +221,6 @@ def _draw(
 
 
 def _read(option: str, path: Path, skeleton: Skeleton, num_segments: int | None = None) -> list[Prompt]:
-
     try:
         prompts = load_prompts(path, skeleton.fps, num_segments=num_segments)
     except ValueError as error:
