@@ -1,8 +1,8 @@
 """Options of the cluster and of the run directory; imports neither torch nor ray.
 
-`ClusterSettings` (with `ConnectionSettings`) says on what a run runs and, apart from `threads_per_actor` and
-`deterministic`, changes no bit of its result; `RunSettings` says what every run keeps and who is told,
-`SteppedRunSettings` also how long it goes on; `WorkerSettings` is for trainings on Ray Train.
+`ClusterSettings` (with `ConnectionSettings` and `AddressSettings`) says on what a run runs and, apart from
+`threads_per_actor` and `deterministic`, changes no bit of its result; `RunSettings` says what every run
+keeps and who is told, `SteppedRunSettings` also how long it goes on; `WorkerSettings` is for trainings on Ray Train.
 """
 
 from __future__ import annotations
@@ -19,14 +19,10 @@ TrackerName = Literal["NoPlatform", "TensorboardPlatform", "WandBPlatform"]
 PlacementStrategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 
 
-class ConnectionSettings(Settings):
-    """Connection to a Ray cluster."""
+class AddressSettings(Settings):
+    """Which Ray cluster is used."""
 
     affects: ClassVar[Affects] = "speed"
-
-    runtime: Literal["ray", "local"] = "ray"
-    """`ray`: run on a cluster. `local`: run in this process without Ray, for debugging and notebooks. Both give the
-    same results."""
 
     ray_address: str = "auto"
     """Address of the cluster. `auto`: the cluster of the job that this runs in, or the one that `RAY_ADDRESS` names,
@@ -52,6 +48,16 @@ class ConnectionSettings(Settings):
         if not host or not port.isdecimal():
             raise UserError(f"ray_address is {value!r}: expected auto, local or host:port")
         return value
+
+
+class ConnectionSettings(AddressSettings):
+    """Connection to a Ray cluster."""
+
+    affects: ClassVar[Affects] = "speed"
+
+    runtime: Literal["ray", "local"] = "ray"
+    """`ray`: run on a cluster. `local`: run in this process without Ray, for debugging and notebooks. Both give the
+    same results."""
 
 
 class ClusterSettings(ConnectionSettings):

@@ -8,6 +8,8 @@ termination when a body touches the ground that the clip keeps off it.
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
@@ -27,6 +29,16 @@ BODY_NAMES: tuple[str, ...] = (
     *("left_hip", "left_knee", "left_ankle", "left_shoulder", "left_elbow", "left_wrist"),
 )
 """Bodies of the humanoid, named after the joint that moves them (`right_hip` is the right thigh)."""
+
+
+_DEEPMIMIC_FILE = re.compile(r"humanoid3d_(\w+)(\.txt)?")
+
+
+def _built_in_clip(name: str) -> str:
+    """`walk` of `data/motions/humanoid3d_walk.txt` or `humanoid3d_walk`; a file that exists keeps its name."""
+    path = Path(name).expanduser()
+    found = _DEEPMIMIC_FILE.fullmatch(path.name)
+    return found[1] if found and not path.exists() else name
 
 
 class HumanoidSettings(Settings):
@@ -72,7 +84,10 @@ class ReferenceSettings(Settings):
     motion: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         default=("walk",), validation_alias=AliasChoices("motion", "mocap")
     )
-    """Clips to imitate: names such as `walk` or paths of DeepMimic motion files. With several, each reset draws one."""
+    """Clips to imitate: names such as `walk`, or files: DeepMimic motion files (.txt), BVH, and motions of HumanML3D's
+    joints or features (.npy, .npz of `jobs.generate`), which are fitted to the humanoid. `results.npz#sample00_rep01`
+    means one of several motions of a file, `results.npz#best` that in which feet slide least. With several clips, each
+    reset draws one."""
 
     motion_weights: tuple[Annotated[float, Field(gt=0.0)], ...] | None = None
     """Relative probability of each clip of `motion`; by default all are equal."""
@@ -98,6 +113,12 @@ class ReferenceSettings(Settings):
     def _one_motion(cls, value: object) -> object:
         """Turns a single name, or names joined by commas, into a list."""
         return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("motion")
+    @classmethod
+    def _built_in_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Takes xbpeng/DeepMimic's name of a clip's file, where there is no such file, for the built-in clip."""
+        return tuple(map(_built_in_clip, value))
 
     @field_validator("motion")
     @classmethod

@@ -71,7 +71,7 @@ class RolloutRequest:
     denoising: Denoising | None = None
     """Sampler, steps and guidance other than the policy's own; no step of such a rollout can be trained."""
     keep_motions: bool = False
-    """Whether the trajectory holds the final motions, for losses that need nothing else of it."""
+    """Whether the trajectory holds the final motions, which some losses and a KL penalty of the whole chain read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 LOGICAL_CPUS = 8
-OWN_CLUSTERS = ("test_submit.py", "test_ray_cluster.py", "test_trpo_benchmark.py")
+OWN_CLUSTERS = ("test_submit.py", "test_ray_cluster.py", "test_trpo_benchmark.py", "test_kills.py")
 """Their tests run commands that start a Ray cluster."""
 
 # Read by Ray's processes when they start, those of tests' own clusters too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import fcntl
 import hashlib
 import json
 import os
@@ -83,6 +84,18 @@ def _opening(settings: RunSettings, environ: Mapping[str, str]) -> Opening:
     raise RunDirectoryError(
         f"save_dir {path} holds a run already; continue it with --resume, or move it aside with --overwrite"
     )
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process has a run directory open."""
+    if not (path / LOCK).is_file():
+        return False
+    with open(path / LOCK, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _is_blank(path: Path) -> bool:

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from cluster.records import commits
 from cluster.records.curves import draw_curves
 from cluster.records.opening import METRICS
 from cluster.records.run_directory import Export, RunDirectory
@@ -92,6 +93,7 @@ class Run:
         self._checkpoints += 1
         if self._checkpoints == 1 and self.settings.best_metric not in self._measured:
             self.say_if_there_is_no_best()
+        commits.tell(self.path, step)
 
     def draw(self, names: Sequence[str], axis: str = "step") -> None:
         """Draws metrics over `axis`, which is a metric too, into `training_curves_latest.png`."""

@@ -41,6 +41,7 @@ from cluster.records.checkpoints import (
     checkpoints_in,
     damage,
     last_commit,
+    link_or_copy,
     remove_checkpoint,
     remove_unfinished,
     sha256,
@@ -234,7 +235,7 @@ class RunDirectory:
             if source.stat().st_size < LINKED_BYTES:
                 shutil.copyfile(source, fresh)
             else:
-                _link_or_copy(str(source), str(fresh))
+                link_or_copy(str(source), str(fresh))
             fresh.replace(target)
 
     def _withdraw(self, old: Manifest, kept_names: set[str]) -> None:
@@ -280,7 +281,7 @@ class RunDirectory:
     def _keep_apart(self, name: str) -> None:
         hidden = self.best / f".{name}"
         shutil.rmtree(hidden, ignore_errors=True)
-        shutil.copytree(self.checkpoints / name, hidden, copy_function=_link_or_copy)
+        shutil.copytree(self.checkpoints / name, hidden, copy_function=link_or_copy)
         self._put_in_place(hidden)
 
     def _put_in_place(self, hidden: Path) -> None:
@@ -348,13 +349,6 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _append(path: Path, record: Mapping[str, Any]) -> None:

@@ -138,9 +138,9 @@ class Controller:
         try:
             with stopping.orderly():
                 return self._with_recovery(self._all_steps)
-        except stopping.Stopped:
+        except stopping.Stopped as stopped:
             # Nothing of the next step has reached the learner.
-            if self.step > self._directory.step:
+            if stopped.can_save and self.step > self._directory.step:
                 self._checkpoint()
             raise
 

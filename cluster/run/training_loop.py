@@ -146,8 +146,8 @@ def train(
                     save()
                 run.telemetry.finished_step(step, training.num_steps)
                 stopping.check()
-    except stopping.Stopped:
-        if training.saves_anywhere and training.finished_steps > run.directory.step:
+    except stopping.Stopped as stopped:
+        if stopped.can_save and training.saves_anywhere and training.finished_steps > run.directory.step:
             save()
         raise
     run.telemetry.finished_last_step()

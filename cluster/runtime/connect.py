@@ -30,11 +30,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from cluster.runtime import stopping
+from cluster.runtime import liveness, stopping
 from cluster.runtime.pool import describe, raised_by
 from cluster.runtime.protocol import CallFailed
 from cluster.runtime.ray_job import in_ray_job
-from cluster.settings import ConnectionSettings
+from cluster.settings import AddressSettings
 from motions.base.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Connection:
 
 
 @contextmanager
-def connect(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[Connection]:
+def connect(settings: AddressSettings, needed_cpus: float = 0.0) -> Iterator[Connection]:
     """Connects for the duration of the block.
 
     Args:
@@ -83,7 +83,7 @@ def connect(settings: ConnectionSettings, needed_cpus: float = 0.0) -> Iterator[
 
 
 @contextmanager
-def _connected(settings: ConnectionSettings, needed_cpus: float) -> Iterator[Connection]:
+def _connected(settings: AddressSettings, needed_cpus: float) -> Iterator[Connection]:
     if ray.is_initialized():
         yield _describe(started=False)
         return
@@ -100,9 +100,22 @@ def _connected(settings: ConnectionSettings, needed_cpus: float) -> Iterator[Con
     try:
         connection = _describe(started=own)
         logger.info("connected to Ray: %s", connection)
-        yield connection
+        with _watched(connection):
+            yield connection
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _watched(connection: Connection) -> Iterator[None]:
+    """Watches the cluster inside the block: see cluster/runtime/liveness.py."""
+    own = ray.get_runtime_context().get_node_id()
+    [node] = [node for node in ray.nodes() if node["NodeID"] == own]
+    raylet = liveness.Place(node["NodeManagerAddress"], node["NodeManagerPort"])
+    gcs = liveness.Place.parse(ray.get_runtime_context().gcs_address)
+    # Nobody restarts the head of a cluster that was started here.
+    with liveness.watched(raylet, gcs, 0.0 if connection.started else liveness.gcs_patience_s()):
+        yield
 
 
 def module_path() -> list[str]:
@@ -167,7 +180,7 @@ def protect_token(environ: Mapping[str, str] = os.environ, *, create: bool = Fal
                 file.write(secrets.token_hex(32))
 
 
-def _start(settings: ConnectionSettings, needed_cpus: float) -> None:
+def _start(settings: AddressSettings, needed_cpus: float) -> None:
     protect_token(create=True)
     store = None if settings.object_store_mb is None else settings.object_store_mb * 10**6
     ray.init(

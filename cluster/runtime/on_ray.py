@@ -27,6 +27,7 @@ import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from cluster.runtime import liveness
 from cluster.runtime.pool import Member, Pool, describe, describe_resources, raised_by
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, CallStats, Counters, Output, Role, StartError, flatten
 from cluster.settings import ClusterSettings, PlacementStrategy
@@ -148,7 +149,9 @@ class RayRuntime:
         return spans
 
     def close(self) -> None:
-        """Kills all actors and releases their resources."""
+        """Kills all actors and releases their resources; those of a lost cluster end by themselves."""
+        if liveness.lost():
+            return
         for call in list(self._active):
             self._take_back(call)
         self._drain_stale()

@@ -38,6 +38,10 @@ JOBS = {
     "trpo": "jobs.configs.trpo:TRPOJobConfig",
     "world_model": "jobs.configs.world_model:WorldModelJobConfig",
     "balance": "jobs.configs.balance:BalanceConfig",
+    "sweep": "jobs.configs.service.sweep:SweepConfig",
+    "runs": "jobs.configs.service.runs:RunsConfig",
+    "resume": "jobs.configs.service.runs:ResumeConfig",
+    "doctor": "jobs.configs.service.doctor:DoctorConfig",
 }
 """Job -> its configuration model."""
 LAYERS = ("motions", "envs", "rollouts", "rewards", "learners", "cluster")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ from envs.body.mujoco_model import build_humanoid
 from envs.body.rotations import matrix_columns
 from envs.body.tracked import EFFECTOR_ROWS, TRACKED_BODIES, end_effectors_in
 from envs.settings import BODY_NAMES, HumanoidSettings, JointModel
+from envs.task.clips import FileVersion, file_version, open_clip
 from motions.humanoid.kinematics import BALL_BODIES, HINGE_BODIES
-from motions.humanoid.mocap import CLIP_NAMES, MocapClip, load_clip, read_clip
-from motions.humanoid.plausibility import check_clip
+from motions.humanoid.mocap import MocapClip
 
 Array = NDArray[np.float64]
 
@@ -81,34 +80,16 @@ class Table:
 def named_table(
     name: str, seam_blend_s: float, joints: JointModel, com_velocity: bool, table_hz: float
 ) -> tuple[MocapClip, Table]:
-    """A clip and its table; those of built-in clips are computed once per process."""
-    if name in CLIP_NAMES:
-        return _built_in_table(name, seam_blend_s, joints, com_velocity, table_hz)
-    clip = open_clip(name, seam_blend_s)
-    return clip, Table.build(clip, joints, com_velocity, table_hz)
+    """A clip and its table, which is computed once per process."""
+    return _table(name, file_version(name), seam_blend_s, joints, com_velocity, table_hz)
 
 
 @lru_cache(maxsize=64)
-def _built_in_table(
-    name: str, seam_blend_s: float, joints: JointModel, com_velocity: bool, table_hz: float
+def _table(
+    name: str, version: FileVersion, seam_blend_s: float, joints: JointModel, com_velocity: bool, table_hz: float
 ) -> tuple[MocapClip, Table]:
     clip = open_clip(name, seam_blend_s)
     return clip, Table.build(clip, joints, com_velocity, table_hz)
-
-
-def open_clip(name: str, seam_blend_s: float = 0.0) -> MocapClip:
-    """A clip by name or path, its seam blended over `seam_blend_s` (at most a quarter of the cycle).
-
-    Raises:
-        ClipError: it is unknown or malformed, or a file's motion is implausible.
-    """
-    if name not in CLIP_NAMES and (Path(name).suffix or "/" in name):
-        clip = read_clip(name)
-        check_clip(clip, name)
-    else:
-        clip = load_clip(name)
-    seconds = min(seam_blend_s, clip.duration / 4)
-    return clip.with_blended_seam(seconds) if clip.cyclic and seconds > 0.0 else clip
 
 
 def _tracked_rotations(balls: Array, angles: Array) -> Array:

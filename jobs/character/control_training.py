@@ -14,6 +14,7 @@ import numpy as np
 
 from cluster.records.run import Run, cluster_of, open_run
 from cluster.run.training_loop import to_arrays, to_tensors
+from jobs.character.own_motions import show_own_motions
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 from jobs.configs.world_model import WorldModelJobConfig
 from jobs.report.from_training import ChartsOf, write_training_report
@@ -141,6 +142,7 @@ def opened_training(
         stack.enter_context(cluster_of(config.cluster, config.processes.needed_cpus))
         opened = stack.enter_context(open_run(config.opened_run, config, fingerprint, iterations, shown=shown))
         with opened.telemetry.phase("start"):
+            show_own_motions(config.character, opened.path)
             algorithm = build()
             stack.callback(algorithm.stop)
         yield opened, algorithm

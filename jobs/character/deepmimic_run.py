@@ -18,6 +18,7 @@ from cluster.records.run_directory import RunDirectory
 from cluster.settings import RunSettings
 from jobs.character import sft_training, trpo_training, world_model_training
 from jobs.character.controller_evaluation import evaluate_controller, prepare_evaluation, show_evaluation
+from jobs.character.own_motions import own_motions, show_own_motions
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import CloneEvaluationSettings, SFTConfig, SFTRunSettings
@@ -75,6 +76,7 @@ def plan(config: DeepMimicConfig) -> None:
 def train(config: DeepMimicConfig) -> None:
     """Runs all stages on one connection to the cluster; finished ones are skipped when a run is resumed."""
     again = outdated_stages(config)
+    own_motions(config.character)  # What is wrong with a file is said before the folder is opened.
     directory = RunDirectory.open(config.run, config, ",".join(config.character.motion))
     # Read by libraries when they are imported, in the processes that this one starts.
     os.environ["OMP_NUM_THREADS"] = str(config.processes.threads)
@@ -82,6 +84,7 @@ def train(config: DeepMimicConfig) -> None:
         # The directory holds the new options now: record which stages they outdate before anything can fail.
         stages = _Stages(directory.path)
         stages.forget(*again)
+        show_own_motions(config.character, directory.path)
         with cluster_of(config.cluster, needed_cpus(config)):
             for name in config.trainings:
                 options_of_stage, training = TRAININGS[name]

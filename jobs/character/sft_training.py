@@ -15,6 +15,7 @@ from cluster.data_parallel import Listener, TrainingResult, train_here, train_on
 from cluster.records.opening import METRICS, inspect
 from cluster.records.run import Run, cluster_of, open_run
 from envs.mujoco.vector_environment import make_vector_env
+from jobs.character.own_motions import describe_own_motions, own_motions, show_own_motions
 from jobs.command_line import main as cli
 from jobs.configs.sft import SFTConfig
 from jobs.report import write_training_report
@@ -47,6 +48,7 @@ def run(config: SFTConfig) -> None:
     """
     inspect(config.run, config=config)
     check_device(config)
+    own_motions(config.character)  # What is wrong with a file is said before the folder is opened.
     rounds, clips = rounds_of(config), config.character.motion
     # How many records there will be depends on the data; each of them comes with a better estimate.
     num_records = planned_validations(rounds, samples_per_round(config) * (1 - config.cloning.val_split))
@@ -54,6 +56,7 @@ def run(config: SFTConfig) -> None:
         cluster_of(config.cluster, config.workers.num_workers * config.workers.cpus_per_worker),
         open_run(config.run, config, ",".join(clips), num_records, shown=CURVES) as opened,
     ):
+        show_own_motions(config.character, opened.path)
         with opened.telemetry.phase("update"):
             result = train(config, rounds, Recorder(opened), opened.path)
         opened.telemetry.finished_last_step()
@@ -83,6 +86,8 @@ def plan(config: SFTConfig) -> None:
         f"{clip.name} ({clip.duration:.2f} s, {'cyclic' if clip.cyclic else 'once'})"
         for clip in env.task.reference.clips
     )
+    if own := describe_own_motions(config.character):
+        print(own)
     print(f"clips: {clips}; expert: {type(expert).__name__}")
     rounds, samples = config.demonstrations.dagger_rounds + 1, samples_per_round(config)
     print(f"rounds: {rounds} of {samples} samples; network: {parameters} parameters")

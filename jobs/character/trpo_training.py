@@ -16,6 +16,7 @@ from jobs.character.control_training import (
     opened_training,
     report_on,
 )
+from jobs.character.own_motions import describe_own_motions
 from jobs.command_line import main as cli
 from jobs.configs.trpo import TRPOJobConfig
 from jobs.report.from_control import trpo_charts
@@ -147,5 +148,6 @@ def describe(config: TRPOJobConfig) -> str:
             f"{steps * processes.num_envs * width * 4 / 1e6:.1f} MB; about {iterations_of(config)} iterations",
             f"processes: {runners} runner, {learners} learner; {processes.needed_cpus:g} CPUs reserved",
             f"observations: {', '.join(schema) if schema else 'no schema'}",
+            *filter(None, [describe_own_motions(config.character)]),
         ]
     )

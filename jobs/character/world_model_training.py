@@ -19,6 +19,7 @@ from jobs.character.control_training import (
     opened_training,
     report_on,
 )
+from jobs.character.own_motions import describe_own_motions
 from jobs.command_line import main as cli
 from jobs.configs.trpo import OWN_ENVIRONMENTS
 from jobs.configs.world_model import WorldModelJobConfig
@@ -172,6 +173,7 @@ def describe(config: WorldModelJobConfig) -> str:
         [
             f"folder {config.folder}: {opening}",
             f"character: {', '.join(config.character.motion)}, {network.config.observation_dim} observed numbers",
+            *filter(None, [describe_own_motions(config.character)]),
             f"controller: {policy / 1e3:.1f} k parameters"
             + (f", from {config.run.load_sft_pretrain}" if config.run.load_sft_pretrain else ""),
             f"iteration: {steps} steps of {processes.num_envs} environments, {options.model_updates} updates of the "

@@ -73,7 +73,7 @@ FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
 FOREIGN_TO_PRETRAIN: dict[str, ForeignFlag] = {
     name: FOREIGN_TO_GRPO[name]
     for name in (
-        *("cuda", "external_mode", "emb_trans_dec", "unconstrained", "lambda_rcxyz", "lambda_fc"),
+        *("cuda", "external_mode", "unconstrained", "lambda_rcxyz", "lambda_fc"),
         *("lambda_target_loc", "multi_target_cond", "multi_encoder_type", "target_enc_layers", "target_joint_names"),
         *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
         *("sigma_small",),

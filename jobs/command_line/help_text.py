@@ -12,12 +12,14 @@ from motions.settings import Settings, spellings_of
 WIDTH = 100
 INDENT = " " * 6
 
-GENERAL = """General
-  --preset NAME|PATH.yaml
+FILES = """  --preset NAME|PATH.yaml
       Start from a preset: {presets}.
   --config PATH.yaml
       Read options from a file, such as the config.yaml of an earlier run. Flags win over it, it wins over the preset.
-  --dry_run
+"""
+
+GENERAL = """General
+{files}  --dry_run
       Check the settings and say what would run, without starting it.
   --debug
       Show the whole traceback of an error.
@@ -43,10 +45,12 @@ def help_text(config: type[Settings], doc: str | None, job: str, presets: Sequen
     if topic and topic != "all":
         return "\n\n".join(_explained(_chosen(config, flags, topic)))
     names = ", ".join(presets) or "this job has none with a name"
+    # A job whose own options are called so (jobs.sweep) explains them itself.
+    files = "" if "preset" in spellings_of(config) else FILES.format(presets=names)
     sections = [
         f"python -m {job} {f'{config.positional.upper()} ' if config.positional else ''}[options]",
         (doc or "").strip(),
-        GENERAL.format(presets=names, topics=_topics(list(flags.values()))),
+        GENERAL.format(files=files, topics=_topics(list(flags.values()))),
     ]
     if topic == "all" or not config.important:
         return "\n\n".join([*sections, *_explained(list(flags.values()))])

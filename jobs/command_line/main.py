@@ -17,6 +17,7 @@ import importlib
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 import traceback
@@ -30,6 +31,7 @@ from pydantic import ValidationError
 
 from cluster.runtime import stopping
 from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags
+from jobs.command_line.guard import Guard, Silenced
 from jobs.command_line.help_text import help_text
 from jobs.command_line.settings_files import preset_names, preset_path, read_mapping, read_settings_file
 from jobs.command_line.validation import Sources, validate
@@ -94,8 +96,8 @@ def main(
     foreign: Mapping[str, ForeignFlag] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 130 if it was
-    stopped by Ctrl-C, 143 by SIGTERM.
+    """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 75 if the Ray
+    cluster under it is lost, 130 if it was stopped by Ctrl-C, 143 by SIGTERM, 137 by SIGKILL.
 
     Args:
         doc: docstring of the job's module, shown by `--help`.
@@ -110,7 +112,7 @@ def main(
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     words = list(sys.argv[1:] if argv is None else argv)
-    settings = None
+    settings = guard = None
     try:
         topic = _help_topic(words)
         if topic is not None:
@@ -128,8 +130,16 @@ def main(
                 else:
                     plan(settings)
         else:
+            if argv is None and "--debug" not in words and _uses_ray(settings):
+                guard = Guard.fork()
+                if guard.is_parent:
+                    return guard.wait()
             with stopping.handled():
                 run(settings)
+    except Silenced as silenced:
+        stopped = _explained(silenced)
+        print(_how_to_go_on(stopped, config, job, words), file=sys.stderr)
+        return stopped.status
     except UsageError as error:
         for line in error.lines:
             print(f"error: {line}", file=sys.stderr)
@@ -137,7 +147,7 @@ def main(
         return 2
     except stopping.Stopped as stopped:
         print(_how_to_go_on(stopped, config, job, words), file=sys.stderr)
-        return 128 + stopped.number
+        return stopped.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -149,6 +159,9 @@ def main(
         if isinstance(error, Exception) and not is_mendable(error):
             _write_error_log(settings, job, words)
         raise
+    finally:
+        if guard is not None and not guard.is_parent:
+            guard.speaks()
     return 0
 
 
@@ -165,14 +178,15 @@ def parse(
         argv = [f"--{config.positional}", *argv]
     config = with_named_groups(config, argv, job)
     retired = {name: ForeignFlag(option.reason, option.accepted) for name, option in retired_options(config).items()}
-    given = read_flags(argv, {**flags_of(config), **CLI_FLAGS}, {**retired, **(foreign or {})}, notes.append)
+    # A job whose own options are called so (jobs.sweep) has them for the job that it starts.
+    general = {name: flag for name, flag in CLI_FLAGS.items() if name not in spellings_of(config)}
+    given = read_flags(argv, {**flags_of(config), **general}, {**retired, **(foreign or {})}, notes.append)
+    asked = {name: given.pop(name, None) for name in general}
     sources = Sources()
-    for path, origin in _named_files(given, job):
+    for path, origin in _named_files(asked, job):
         sources.update(read_settings_file(path, config, job), origin)
-    dry_run = bool(given.pop("dry_run", False))
-    given.pop("debug", None)
     sources.update(given, "")
-    return CommandLine(validate(config, sources), dry_run, tuple(notes))
+    return CommandLine(validate(config, sources), asked["dry_run"] is True, tuple(notes))
 
 
 def with_named_groups(config: type[SettingsT], argv: Sequence[str], job: str) -> type[SettingsT]:
@@ -203,10 +217,35 @@ def _named_files(given: dict[str, Any], job: str) -> Iterator[tuple[Path, str]]:
 
 def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
     """The settings of a preset with some values replaced, for jobs and benchmarks that start other jobs."""
-    config = with_named_groups(config, ["--preset", preset], job)
+    return load_settings(config, job, {"": overrides}, preset=preset)
+
+
+def load_settings(
+    config: type[SettingsT],
+    job: str,
+    values: Mapping[str, Mapping[str, object]],
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+) -> SettingsT:
+    """The settings of another job, as its own command line would give them.
+
+    Args:
+        values: options by any of their names, by where they come from, for messages; they win over the files.
+        preset: name or path.
+        file: as for `--config`.
+
+    Raises:
+        UsageError: with one line per mistake.
+    """
+    named = {"preset": preset, "config": None if file is None else str(file)}
+    words = [word for name, value in named.items() if value is not None for word in (f"--{name}", value)]
+    config = with_named_groups(config, words, job)
     sources = Sources()
-    sources.update(read_settings_file(preset_path(preset, job), config, job), f"preset {preset}")
-    sources.update({spellings_of(config)[name]: value for name, value in overrides.items()}, "")
+    for path, origin in _named_files(dict(named), job):
+        sources.update(read_settings_file(path, config, job), origin)
+    for origin, given in values.items():
+        sources.update({spellings_of(config)[name]: value for name, value in given.items()}, origin)
     return validate(config, sources)
 
 
@@ -270,9 +309,33 @@ def _help_topic(words: Sequence[str]) -> str | None:
     return None
 
 
+def _uses_ray(settings: Settings) -> bool:
+    """Whether the job runs on Ray if it is not told otherwise."""
+    place = spellings_of(type(settings)).get("runtime")
+    return place is not None and options_of(type(settings))[place].of(settings) == "ray"
+
+
+def _explained(silenced: Silenced) -> stopping.Stopped:
+    """What ended a process that said nothing."""
+    if silenced.status < 0:
+        name = signal.Signals(-silenced.status).name
+        reason = f"the process of the run was killed by {name}"
+        return stopping.Stopped(
+            f"{reason} (is the memory full?)" if name == "SIGKILL" else reason, 128 - silenced.status
+        )
+    return stopping.ClusterLost(
+        "the Ray cluster is lost: Ray ended the process of the run, as it does when the raylet of its node or the head "
+        "(GCS) has ended"
+    )
+
+
 def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, words: Sequence[str]) -> str:
-    """What was stopped and saved, and the command that continues it, if the job can be continued."""
-    if "resume" not in spellings_of(config):
+    """What was stopped and saved, and the command that continues it, if the job can be continued.
+
+    A job without `--resume` that has saved something, such as `jobs.demo`, goes on by itself when it is called again.
+    """
+    resumes = "resume" in spellings_of(config)
+    if not resumes and not stopped.saved:
         return str(stopped)
     kept: list[str] = []
     left_out = False
@@ -281,7 +344,7 @@ def _how_to_go_on(stopped: stopping.Stopped, config: type[Settings], job: str, w
         left_out = word.split("=")[0] in ("--overwrite", "--resume")
         if not left_out and not value_of_it:
             kept.append(word)
-    command = shlex.join(["python", "-m", job, *kept, "--resume"])
+    command = shlex.join(["python", "-m", job, *kept, *(["--resume"] if resumes else [])])
     return f"{stopped}{'; ' if stopped.saved else ''}{stopped.saved}. To go on:\n  {command}"
 
 

@@ -20,10 +20,18 @@ class NetworkSettings(Settings):
     """Size of a new policy; the defaults are those of MDM's published HumanML3D model."""
 
     arch: str = "trans_enc"
-    """Architecture of the denoiser: `trans_enc`, or `package.module:Class`."""
+    """Architecture of the denoiser: MDM's `trans_enc` (the condition is a token before the frames), `trans_dec` (the
+    frames attend to the condition) or `gru`, or `package.module:Class`."""
+
+    text_by_token: bool | None = None
+    """trans_dec: attend to each token of the text instead of one vector; by default with text encoder distilbert
+    only."""
+
+    emb_trans_dec: bool = False
+    """trans_dec: put a token of the diffusion step before the frames."""
 
     layers: int = Field(default=8, ge=1, le=1000)
-    """Number of transformer layers."""
+    """Number of layers of the transformer or GRU."""
 
     latent_dim: int = Field(default=512, ge=8)
     """Width of the transformer."""
@@ -54,6 +62,13 @@ class NetworkSettings(Settings):
     @classmethod
     def _known_arch(cls, value: str) -> str:
         return require_named("arch", value, DENOISERS)
+
+    @model_validator(mode="after")
+    def _of_decoders(self) -> Self:
+        for name in ("text_by_token", "emb_trans_dec"):
+            if getattr(self, name) and self.arch != "trans_dec":
+                raise UserError(f"{name} is set and arch is {self.arch}; it belongs to trans_dec")
+        return self
 
 
 class PretrainRunSettings(TrainingRunSettings, DeviceSettings):

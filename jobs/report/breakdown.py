@@ -13,6 +13,7 @@ SAMPLER_COLUMNS = {
     "judge_matching": "Judge",
     "second_judge": "Second judge",
     "fid": "FID",
+    "second_fid": "FID, second judge",
     "low_foot_skate": "Low-foot skate",
     "skating_ratio": "Skating ratio",
     "jerk_mps3": "Jerk",
@@ -21,6 +22,9 @@ SAMPLER_COLUMNS = {
     "diversity_m": "Diversity",
 }
 """Figures of the table of samplers, with its column heads."""
+
+DISTANCES = {"judge_matching": "fid", "second_judge": "second_fid"}
+"""The distance in each judge's embedding."""
 
 KIND_TITLES = {"single": "Prompts of one action", "composite": "Composite prompts"}
 
@@ -62,7 +66,7 @@ def blind_terms(evaluation: Mapping[str, Any]) -> dict[str, str]:
         if not entry["counts"]:
             words = f"No evidence: it finds {entry['accuracy']:.0%} of real captions, chance is {entry['chance']:.0%}"
             found[entry["name"]] = words
-            found |= {"fid": words} if entry["name"] == "judge_matching" else {}
+            found |= {DISTANCES[entry["name"]]: words} if entry["name"] in DISTANCES else {}
     return found
 
 

@@ -120,7 +120,7 @@ function addReadout(host, chart, view) {
     marker.setAttribute("x1", view.x(step));
     marker.setAttribute("x2", view.x(step));
     marker.setAttribute("visibility", "visible");
-    readout.textContent = `update ${step}: ` + chart.series.map((s) => `${s.name} ${label(nearest(s.points)[1])}`).join(" · ");
+    readout.textContent = `${chart.x_label} ${label(step)}: ` + chart.series.map((s) => `${s.name} ${label(nearest(s.points)[1])}`).join(" · ");
   };
   view.svg.addEventListener("pointermove", show);
   view.svg.addEventListener("pointerdown", show);

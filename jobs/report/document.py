@@ -139,12 +139,14 @@ def render_page(
     facts: Sequence[tuple[str, str]],
     configuration: str,
     data: Mapping[str, object],
+    headings: tuple[str, str] = ("Training", "The run"),
 ) -> str:
     """The page of every report as HTML text.
 
     Args:
         sections: HTML between the tiles and the charts.
         data: what the scripts draw: `skeletons`, `palettes`, `comparisons` (for a section with the player), `charts`.
+        headings: of the charts and of the facts.
     """
     return Template(asset("page.html")).substitute(
         title=html.escape(title),
@@ -152,6 +154,8 @@ def render_page(
         tiles="".join(tile_html(tile) for tile in tiles),
         sections="\n".join(section for section in sections if section),
         facts=facts_table(list(facts)),
+        charts_heading=html.escape(headings[0]),
+        facts_heading=html.escape(headings[1]),
         configuration=html.escape(configuration),
         version=metadata_version(),
         data=embedded(data),

@@ -80,7 +80,7 @@ def render_gallery(title: str, lead: str, rows: Sequence[GalleryRow]) -> str:
     return PAGE.format(
         title=html.escape(title),
         style=asset("page.css"),
-        stage=stage("", html.escape(lead) + hint, "Motions", views),
+        stage=stage("", html.escape(lead).replace("\n", "<br>") + hint, "Motions", views),
         data=embedded(data),
         scripts=asset("viewer.js") + asset("page.js"),
     )

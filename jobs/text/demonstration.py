@@ -18,6 +18,7 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
 from jobs.text import grpo_run, pretraining, retrieval_training
+from jobs.text.first_page import first_page_of, write_first_page
 from motions.settings import BUILTIN, flat_values
 from rewards.settings import BUILTIN_JUDGE_FOLDER, BUILTIN_TMR_FOLDER
 from rollouts.checkpoints.mdm_files import builtin_names
@@ -68,7 +69,11 @@ def run_with(config: DemoConfig, weights: dict[str, str]) -> None:
     if finished(settings):
         print(_already_done(settings))
     else:
-        print(f"fine-tuning: {settings.run.num_steps} steps into {settings.run.save_dir}")
+        page = first_page_of(settings.run.save_dir)
+        if not (settings.run.resume and page.is_file()):
+            write_first_page(settings)
+        print(f"first page, what the policy does before the fine-tuning: {page.absolute().as_uri()}", flush=True)
+        print(f"fine-tuning: {settings.run.num_steps} steps into {settings.run.save_dir}", flush=True)
         grpo_run.run(settings)
     for line in summary(settings.run.save_dir):
         print(line)

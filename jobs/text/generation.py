@@ -171,12 +171,11 @@ def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, 
     for sample, (group, motions) in enumerate(zip(groups, joints, strict=True)):
         row: list[Motion] = []
         for repetition, length in enumerate(group.lengths.tolist()):
-            motion = motions[repetition, :length].astype(np.float32)
-            stacked[repetition, sample, :, :, :length] = motion.transpose(1, 2, 0)
-            name = f"sample{sample:02d}_rep{repetition:02d}"
-            _save_array(folder / f"{name}.npy", motion)
-            _save_array(folder / f"{name}_features.npy", group.features[repetition, :length])
-            row.append(Motion(name, motion, skeleton, skeleton.fps, _spans(group.prompt, length)))
+            motion = shown_motion(f"sample{sample:02d}_rep{repetition:02d}", skeleton, group, motions, repetition)
+            stacked[repetition, sample, :, :, :length] = motion.joints.transpose(1, 2, 0)
+            _save_array(folder / f"{motion.name}.npy", motion.joints)
+            _save_array(folder / f"{motion.name}_features.npy", group.features[repetition, :length])
+            row.append(motion)
         rows.append(GalleryRow(group.prompt.text, row))
     _write_index(folder, groups, stacked)
     lead = f"{num_samples} prompts, {num_repetitions} motions each."
@@ -187,9 +186,17 @@ def write_results(folder: Path, groups: list[GroupMotions], skeleton: Skeleton, 
         print(f"note: {smpl_note(shown)}")
 
 
-def _spans(prompt: Prompt, length: int) -> tuple[tuple[str, int, int], ...]:
-    edges = zip(prompt.segments, prompt.boundaries, strict=True)
-    return tuple((segment.text, start, min(end, length)) for segment, (start, end) in edges)
+def shown_motion(name: str, skeleton: Skeleton, group: GroupMotions, joints: np.ndarray, place: int) -> Motion:
+    """One motion of a group with the texts of its segments.
+
+    Args:
+        joints: [N, T, J, 3] of the group, metres.
+        place: of the motion in the group.
+    """
+    length = int(group.lengths[place])
+    edges = zip(group.prompt.segments, group.prompt.boundaries, strict=True)
+    spans = tuple((segment.text, start, min(end, length)) for segment, (start, end) in edges)
+    return Motion(name, joints[place, :length].astype(np.float32), skeleton, skeleton.fps, spans)
 
 
 def _write_index(folder: Path, groups: list[GroupMotions], stacked: np.ndarray) -> None:

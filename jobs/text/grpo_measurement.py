@@ -139,20 +139,34 @@ class HackingWatch:
         return bool(signs) and self._stops
 
 
-def other_samplings(config: GRPOConfig, num_steps: int) -> list[tuple[str, str, Denoising]]:
-    """Policy, note and way of denoising of the measurements beside the evaluation's own.
+@dataclass(frozen=True, slots=True)
+class OtherSampling:
+    """A measurement beside the evaluation's own."""
+
+    policy: str
+    """`BASE` or `TUNED`."""
+    note: str
+    denoising: Denoising
+    whole_texts: bool = False
+    """Whether composite prompts are read as one text where the run reads segments."""
+
+
+def other_samplings(config: GRPOConfig, num_steps: int, *, composed: bool) -> list[OtherSampling]:
+    """The measurements beside the evaluation's own.
 
     Args:
         num_steps: all denoising steps of the policy's model.
+        composed: the run reads segments, and the same prompts can be read as whole texts: so does the base then too.
     """
     own = config.sampling.evaluation
-    ways = {dataclasses.replace(own, sampling_steps=own.sampling_steps or num_steps): ""}
-    found = []
+    own = dataclasses.replace(own, sampling_steps=own.sampling_steps or num_steps)
+    ways = {own}
+    found: list[OtherSampling] = []
 
     def add(policies: Sequence[str], note: str, denoising: Denoising) -> None:
         if denoising not in ways:
-            ways[denoising] = note
-            found.extend((policy, note, denoising) for policy in policies)
+            ways.add(denoising)
+            found.extend(OtherSampling(policy, note, denoising) for policy in policies)
 
     training = dataclasses.replace(config.sampling.denoising, eta=own.eta)
     add(
@@ -160,10 +174,17 @@ def other_samplings(config: GRPOConfig, num_steps: int) -> list[tuple[str, str, 
         "of the training",
         dataclasses.replace(training, sampling_steps=training.sampling_steps or num_steps),
     )
-    for steps in config.evaluation.eval_other_steps:
+    others = config.evaluation.eval_other_steps
+    for steps in others:
         add((BASE, TUNED), "of eval_other_steps", dataclasses.replace(own, sampling_steps=min(steps, num_steps)))
-    if config.evaluation.eval_other_steps:
-        add((BASE,), "the base's own: all steps", dataclasses.replace(own, sampling_steps=num_steps))
+    whole = dataclasses.replace(own, sampling_steps=num_steps)
+    if composed and others:
+        found.append(OtherSampling(BASE, "one text for all segments", own, whole_texts=True))
+        if whole != own:
+            note = "the base's own: all steps, one text for all segments"
+            found.append(OtherSampling(BASE, note, whole, whole_texts=True))
+    elif others:
+        add((BASE,), "the base's own: all steps", whole)
     return found
 
 
@@ -219,8 +240,9 @@ class Measurement:
         places = shared_places(groups, after_groups)
         before, after = self._measured(groups, places), self._measured(after_groups, places)
         windows = None
-        if tools.judge is not None and tools.held_out:
-            windows = embed_clips(tools.judge, [item.features for item in tools.held_out])
+        embedder = tools.judge or tools.second_judge
+        if embedder is not None and tools.held_out:
+            windows = embed_clips(embedder, [item.features for item in tools.held_out])
         clips = [tools.real.clip_of(prompt) for prompt in before.prompts]
         real = self._real(before.prompts)
         aims, aims_by_kind = real_figures(real, windows)
@@ -238,12 +260,13 @@ class Measurement:
             )
             for policy, evaluation in ((BASE, before), (TUNED, after))
         ]
-        for policy, note, denoising in other_samplings(config, self._all_steps):
-            found = self._rolled_out(*weights[policy], denoising)
+        for other in other_samplings(config, self._all_steps, composed=self._batches.has_whole_texts):
+            found = self._rolled_out(*weights[other.policy], other)
             kept = [place for place in places if place in found]
             if kept:
                 evaluation = self._measured(found, kept)
-                rows.append(SamplerRow(policy, _brief_words(denoising, self._all_steps), note, evaluation))
+                how = _brief_words(other.denoising, self._all_steps)
+                rows.append(SamplerRow(other.policy, how, other.note, evaluation))
         left_out = config.prompts.leave_out_clips
         further = {
             "caution": Resamples([prompt.text for prompt in before.prompts], clips).caution,
@@ -269,9 +292,13 @@ class Measurement:
         few = [dataclasses.replace(request, num_samples=1) for request in requests]
         return chain_kl(self._policy, final, base, few).tolist()
 
-    def _rolled_out(self, number: int, version: Output, denoising: Denoising | None = None) -> dict[int, ScoredGroup]:
-        fewer = None if denoising is None else min(OTHER_SAMPLES, self._config.evaluation.num_eval_samples)
-        groups = self._controller.judge(self._batches.evaluation(number, denoising, fewer), version)
+    def _rolled_out(self, number: int, version: Output, other: OtherSampling | None = None) -> dict[int, ScoredGroup]:
+        if other is None:
+            requests = self._batches.evaluation(number)
+        else:
+            fewer = min(OTHER_SAMPLES, self._config.evaluation.num_eval_samples)
+            requests = self._batches.evaluation(number, other.denoising, fewer, whole_texts=other.whole_texts)
+        groups = self._controller.judge(requests, version)
         return {group.request.prompt_index: group for group in groups}
 
     def _measured(self, groups: Mapping[int, ScoredGroup], places: Sequence[int]) -> Evaluation:

@@ -105,11 +105,13 @@ class PromptBatches:
     Args:
         encode: prompts as the policy reads them.
         num_denoising_steps: number of steps of the policy's (respaced) schedule.
+        whole_texts: the held-out prompts, each read as one text, where the policy reads segments and can read that.
 
     Raises:
         PromptTooLongError: a prompt is over the text encoder's limit.
-        UserError: the SDE window does not fit into the denoising steps, an option is out of the policy loss's range, or
-            rollouts have denoising steps of their own although the policy loss trains those of the policy.
+        UserError: the SDE window does not fit into the denoising steps, an option is out of the policy loss's range,
+            the chain of a KL penalty has one step, or rollouts have denoising steps of their own although the policy
+            loss trains those of the policy.
     """
 
     def __init__(
@@ -119,13 +121,19 @@ class PromptBatches:
         held_out: Sequence[Prompt],
         encode: Callable[[Sequence[Prompt]], list[TextCondition]],
         num_denoising_steps: int,
+        whole_texts: Sequence[TextCondition] | None = None,
     ) -> None:
         self.prompts = tuple(prompts)
         self.held_out = tuple(held_out)
         self._config = config
         self._num_denoising_steps = num_denoising_steps
         self._conditions, self._held_out_conditions = encode(prompts), encode(held_out)
+        self._whole_texts = whole_texts
         self._reads_motions = reads_motions(config.grpo)
+        if config.grpo.kl_chain_penalty and num_denoising_steps < 2:
+            raise UserError(
+                "kl_chain_penalty: the only step is noiseless and has no KL; give at least 2 sampling_steps"
+            )
         if self._reads_motions:
             require_legal(config.grpo, num_denoising_steps)
             return
@@ -160,26 +168,38 @@ class PromptBatches:
                 share_initial_noise=config.sampling.share_initial_noise and not self._reads_motions,
                 policy_version=policy_version,
                 denoising=config.sampling.rollout,
-                keep_motions=self._reads_motions,
+                keep_motions=self._reads_motions or config.grpo.kl_chain_penalty > 0,
             )
             for place, index in enumerate(self._chosen(step))
         ]
 
+    @property
+    def has_whole_texts(self) -> bool:
+        """Whether the policy reads segments, and the held-out prompts as whole texts too if it is asked to."""
+        return self._whole_texts is not None
+
     def evaluation(
-        self, policy_version: int, denoising: Denoising | None = None, num_samples: int | None = None
+        self,
+        policy_version: int,
+        denoising: Denoising | None = None,
+        num_samples: int | None = None,
+        *,
+        whole_texts: bool = False,
     ) -> list[RolloutRequest]:
         """The groups of every evaluation: the same prompts and noise each time.
 
         Args:
             denoising: another way to denoise than that of evaluations.
             num_samples: another number of motions per prompt.
+            whole_texts: read each prompt as one text, if there are such.
         """
+        conditions = self._held_out_conditions if self._whole_texts is None or not whole_texts else self._whole_texts
         settings = self._config.evaluation
         denoising = denoising or self._config.sampling.evaluation
         steps = denoising.sampling_steps or self._num_denoising_steps
         return evaluation_requests(
             self.held_out,
-            self._held_out_conditions,
+            conditions,
             num_samples or settings.num_eval_samples,
             settings.eval_seed,
             policy_version,

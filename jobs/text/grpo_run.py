@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from cluster.records.checkpoints import last_commit
@@ -32,6 +33,7 @@ from jobs.text.grpo_prompts import (
 from learners.grpo.forecast import Trained, forecast
 from learners.grpo.motion_loss import UNHEARD_OPTIONS, reads_motions
 from motions.base.errors import UserError
+from motions.data.prompts import Prompt
 from motions.settings import BUILTIN
 from motions.skeleton.skeletons import Skeleton
 from rewards.declared.physics import BUILTIN_CONSTANTS, PhysicsConstants
@@ -46,7 +48,8 @@ from rollouts.checkpoints.mdm_files import LoadedMDM
 from rollouts.devices import require_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
-from rollouts.messages import PolicyVersion
+from rollouts.messages import PolicyVersion, TextCondition
+from rollouts.text.encoders import PromptTooLongError, TextEncoder
 
 CHECKED_PROMPTS = 512
 """Prompts drawn from the data that a dry run checks."""
@@ -149,7 +152,8 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
         check_prompts(source, chosen, policy.max_frames, rewards.limiting.values(), rewards.judge)
     encode = functools.partial(prompt_conditions, policy, encoder)
-    batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps)
+    whole_texts = read_as_whole_texts(policy, encoder, held_out) if policy.max_frames is None else None
+    batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps, whole_texts)
     scorers = build_scorers(rewards.settings, policy.skeleton, config.policy)
     if reads_motions(config.grpo):
         print(f"policy_loss {config.grpo.policy_loss}: {UNHEARD_OPTIONS}")
@@ -232,6 +236,20 @@ def load_rewards(config: GRPOConfig, skeleton: Skeleton) -> LoadedRewards:
             "it trained; give another retrieval model, or none"
         )
     return LoadedRewards(rewards, constants, limiting, networks, judge)
+
+
+def read_as_whole_texts(
+    policy: DiffusionPolicy, encoder: TextEncoder, prompts: Sequence[Prompt]
+) -> list[TextCondition] | None:
+    """Every prompt as one text for all its frames; None where all have one segment, or one is too long for that."""
+    if all(len(prompt.segments) == 1 for prompt in prompts):
+        return None
+    if any(prompt.num_frames > policy.most_frames_at_once for prompt in prompts):
+        return None
+    try:
+        return encoder.conditions([prompt.text for prompt in prompts], policy.network.text_form)
+    except PromptTooLongError:
+        return None
 
 
 def with_few_drawn_prompts(config: GRPOConfig, most: int) -> GRPOConfig:

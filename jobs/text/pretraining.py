@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from motions.skeleton.normalization import Normalizer
 from rewards.evaluation.text import generate
 from rollouts.checkpoints.loading import load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
-from rollouts.checkpoints.model_args import ModelArgs
+from rollouts.checkpoints.model_args import ModelArgs, reads_by_token
 from rollouts.devices import resolve_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.schedule import DiffusionSchedule
@@ -161,7 +162,8 @@ def load_start(config: PretrainConfig, dataset: MotionDataset) -> Start:
     """
     device = resolve_device(config.run.device)
     if config.start.model_path is None:
-        encoder = load_new_text_encoder(config.text, denoiser_class(config.network.arch).text_form)
+        args = network_args(config)
+        encoder = load_new_text_encoder(config.text, denoiser_class(config.network.arch).reads(args))
         network = build_network(config, dataset.skeleton.num_features, encoder.dim)
         schedule = DiffusionSchedule(config.network.noise_schedule, config.network.diffusion_steps)
         return Start(network.to(device), schedule, dataset.normalizer, encoder)
@@ -184,13 +186,21 @@ def load_start(config: PretrainConfig, dataset: MotionDataset) -> Start:
     return Start(loaded.network.to(device), loaded.schedule, loaded.normalizer, load_policy_text_encoder(settings))
 
 
+def network_args(config: PretrainConfig) -> dict[str, Any]:
+    """Entries of args.json of a new network, but for the width of its text encoder."""
+    by_token, arch = config.network.text_by_token, config.network.arch
+    if by_token is None:
+        by_token = reads_by_token(arch, config.text.text_encoder)
+    return config.flat() | {"text_by_token": by_token}
+
+
 def build_network(config: PretrainConfig, num_features: int, text_dim: int) -> DenoiserNetwork:
     """A new network; weights are a function of the seed."""
     width, inner, layers = config.network.latent_dim, config.network.ff_size, config.network.layers
     require_memory(
         layers * transformer_parameters(width, inner), f"latent_dim {width}, ff_size {inner}, layers {layers}"
     )
-    args = config.flat() | {"text_dim": text_dim}
+    args = network_args(config) | {"text_dim": text_dim}
     return denoiser_class(config.network.arch).build(args, num_features, text_dim, config.run.seed)
 
 

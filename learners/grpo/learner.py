@@ -22,6 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from learners.ema import EMA, copy_named
+from learners.grpo.chain_penalty import chain_states
 from learners.grpo.motion_loss import chosen_loss, reads_motions
 from learners.grpo.motion_objective import MotionObjective, noised
 from learners.grpo.objective import StepObjective
@@ -60,7 +61,7 @@ class GRPOLearner:
             reference: policy that the KL penalty refers to; by default the policy without its adapters, or a frozen
                 copy of it if it has none, which takes memory.
             total_steps: optimizer steps of the whole run, over which a cosine falls.
-            seed: key of the noise that losses of final motions draw.
+            seed: key of the noise that losses of final motions and the chain's penalty draw.
 
         Raises:
             UserError: nothing is trainable, or an option is out of the policy loss's range.
@@ -113,14 +114,17 @@ class GRPOLearner:
         Returns:
             Means over the pairs of all inner epochs (`grpo_metrics`, of losses of final motions `motion_metrics`), some
             of them also per denoising position (`kl_reference_position_<k>`), `kl_old`, `first_ratio_error`,
-            `grad_norm`, `learning_rate`, counts, and `seconds_<stage>`. If there is no pair (all groups dropped) only
-            counts and seconds.
+            `kl_chain` with `kl_chain_penalty`, `grad_norm`, `learning_rate`, counts, and `seconds_<stage>`. If there is
+            no pair (all groups dropped) only counts and seconds.
 
         Raises:
             RatioError: the first ratio differs from 1 by more than `ratio_tolerance`. No weight was changed.
             DivergenceError: a loss or gradient is not finite. The step that found it changed no weight.
             ValueError: trajectories that do not fit each other or the learner.
         """
+        chain: list[Trajectory] = []
+        if self.settings.kl_chain_penalty:
+            chain = chain_states(trajectories, self.policy.schedule, self.settings, self._seed, self.number)
         if self._reads_motions:
             trajectories = [
                 noised(trajectory, self.policy.schedule, self.settings, self._seed, self.number, group)
@@ -133,7 +137,7 @@ class GRPOLearner:
         windows = split_groups(kept, self.settings.groups_per_optimizer_step)
         objective = self._objective()
         update = GRPOUpdate(
-            self._trained, objective, self.settings, self._optimizer, self._ema, trajectories, advantages
+            self._trained, objective, self.settings, self._optimizer, self._ema, trajectories, advantages, chain
         )
         metrics = update.run(windows) | {"num_dropped_groups": float(len(trajectories) - len(kept))}
         if self._average is not None:

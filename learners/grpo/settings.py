@@ -83,6 +83,12 @@ class GRPOSettings(ScheduledSettings):
     elements and is only 1e-3 when motions already look different: 0.04 (as in Flow-GRPO) hardly constrains the policy,
     1 keeps it close."""
 
+    kl_chain_penalty: float = Field(default=0.0, ge=0)
+    """Weight of the KL divergence to the reference over the whole denoising chain, mean over steps and elements.
+    `kl_penalty` acts at the recorded steps alone, while the others use the same network and move unseen. For each group
+    one of its final motions is noised to the level of a step that is drawn from all, and the exact KL of that step is
+    punished: one more state per group and optimizer step."""
+
     kl_weighting: Literal["exact", "dt", "x0"] = "exact"
     """Quantity that the penalty sums over steps. `exact`: the Gaussian KL of each step, |mean - mean_ref|^2 / (2
     std^2), mean over valid elements. `dt`: each step's KL times its change of noise level, as in Flow-GRPO, so that

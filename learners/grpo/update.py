@@ -1,7 +1,8 @@
 """One GRPO update: inner epochs over windows of groups, one optimizer step per window, one micro-batch in memory.
 
 Steps for a window:
-    1. for each micro-batch of pairs: reference, policy, loss, backward; gradients sum to the mean over the window
+    1. for each micro-batch of pairs: reference, policy, loss, backward; gradients sum to the mean over the window; with
+       `kl_chain_penalty` the same for one more state of each group (`learners/grpo/chain_penalty.py`)
     2. check that the losses are finite; otherwise the weights stay unchanged
     3. before the first optimizer step of the update: check that the ratio of every pair of every window is 1, where the
        policy loss has ratios
@@ -31,6 +32,7 @@ from learners.grpo.settings import GRPOSettings
 from learners.optimizer import DivergenceError, GradientOverflowError, Optimizer
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.transitions import Transition
+from rollouts.gaussians import gaussian_kl
 from rollouts.messages import Trajectory
 
 UPDATE_STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimizer")
@@ -66,7 +68,13 @@ class GRPOUpdate:
         ema: EMA | None,
         trajectories: Sequence[Trajectory],
         advantages: np.ndarray,
+        chain: Sequence[Trajectory] = (),
     ) -> None:
+        """Prepares the update.
+
+        Args:
+            chain: states in which the KL to the reference is punished besides, one for each group; none by default.
+        """
         self._trained = trained
         self._objective = objective
         self._settings = settings
@@ -75,6 +83,8 @@ class GRPOUpdate:
         self._ema = ema
         self._trajectories = trajectories
         self._advantages = advantages
+        self._chain = chain
+        self._chain_kl: list[torch.Tensor] = []
         self._device = trained.policy.device
         self._old: dict[tuple[int, int], Kept] = {}
         self._seconds: dict[str, float] = dict.fromkeys(UPDATE_STAGES, 0.0)
@@ -148,9 +158,26 @@ class GRPOUpdate:
                 scored.append(result.detached())
                 if keep and not self._grad_norms:
                     self._old[key] = self._kept(acted)
+            if self._chain:
+                self._punish_chain(groups)
             with self._timed("backward"):
                 stack.close()
         return scored
+
+    def _punish_chain(self, groups: Sequence[int]) -> None:
+        """Adds the gradient of the chain's penalty, whose loss is a mean over the groups."""
+        unused = np.zeros((len(self._chain), 1), np.float32)
+        weight = self._settings.kl_chain_penalty / len(groups)
+        for pairs in micro_batches(self._chain, unused, groups, self._settings.micro_batch_size):
+            batch = on_device(pairs, self._device)
+            with self._timed("reference"):
+                reference = self._trained.reference_transition(batch)
+            with self._timed("policy"):
+                acted = batch.transition_of(self._trained.policy)
+                kl = gaussian_kl(acted.mean, reference.mean, acted.std, batch.mask)
+            with self._timed("backward"):
+                self._optimizer.scaled(weight * kl.sum()).backward()
+            self._chain_kl.append(kl.detach())
 
     def _require_on_policy(self, scored: Sequence[Scored], later: Sequence[Sequence[int]], number: int) -> None:
         """Checks the first ratio of the scored window and of later ones, which it evaluates; keeps what is needed."""
@@ -191,6 +218,8 @@ class GRPOUpdate:
     def _pair_metrics(self) -> dict[str, float]:
         metrics = self._objective.metrics(self._scored, self._single)
         metrics["kl_old"] = float(torch.cat([scored.kl_old for scored in self._scored]).mean())
+        if self._chain_kl:
+            metrics["kl_chain"] = float(torch.cat(self._chain_kl).mean())
         if self._grad_norms:
             metrics["grad_norm"] = float(np.mean(self._grad_norms))
         return metrics

@@ -100,7 +100,7 @@ def make_rig(motions: Sequence[Motion]) -> Rig:
     """The rig of motions of one skeleton."""
     skeleton, locals_ = motions[0].skeleton, []
     for motion in motions:
-        turns = global_turns(motion.joints, skeleton)
+        turns = global_turns(torch.from_numpy(motion.joints), skeleton)
         joints = torch.from_numpy(motion.joints.astype(np.float64))
         positions, own = joints.clone(), turns.clone()
         for joint, parent in enumerate(skeleton.parents):
@@ -117,13 +117,14 @@ def make_rig(motions: Sequence[Motion]) -> Rig:
     return Rig(skeleton.joint_names, skeleton.parents, rest, moves, takes)
 
 
-def global_turns(joints: np.ndarray, skeleton: Skeleton) -> Tensor:
-    """Rotations [T, J, 4] of all joints [T, J, 3] from the T-pose to the motion, in the world's frame.
+def global_turns(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """Rotations [T, J, 4] float64 of all joints [T, J, 3] from the T-pose to the motion, in the world's frame.
 
-    A joint without bones below it, or whose bones have no length, has the rotation of its parent.
+    Differentiable almost everywhere. A joint without bones below it, or whose bones have no length, has the rotation of
+    its parent.
     """
-    points = torch.from_numpy(joints.astype(np.float64))
-    places = torch.tensor([rest_place(name) for name in skeleton.joint_names], dtype=torch.float64)
+    points = joints.to(torch.float64)
+    places = points.new_tensor([rest_place(name) for name in skeleton.joint_names])
     below: list[list[int]] = [[] for _ in skeleton.joint_names]
     turns: list[Tensor] = []
     for joint, parent in enumerate(skeleton.parents):

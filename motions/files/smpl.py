@@ -27,7 +27,7 @@ from motions.skeleton.rotations import (
     quat_rotate,
     quat_to_rotation_vector,
 )
-from motions.skeleton.skeletons import HUMANML3D
+from motions.skeleton.skeletons import HUMANML3D, Skeleton
 
 _NUM_JOINTS = 52
 """Of SMPL-H: the first 22 are HumanML3D's."""
@@ -88,21 +88,25 @@ APPROXIMATE = (
 
 def smpl_poses(motion: Motion) -> SmplPoses:
     """Approximate SMPL parameters of a motion of any of the known skeletons."""
-    skeleton = motion.skeleton
-    turns = global_turns(motion.joints, skeleton)
-    names = [_source(name, skeleton.joint_names) for name in HUMANML3D.joint_names]
-    world = torch.stack([turns[:, skeleton.index(name)] for name in names], dim=1)
-    world = quat_multiply(_to_z_up().expand_as(world), world)
-    local = [world[:, 0]]
-    for joint, parent in list(enumerate(HUMANML3D.parents))[1:]:
-        local.append(quat_multiply(quat_inverse(world[:, parent]), world[:, joint]))
+    local = smpl_turns(torch.from_numpy(motion.joints), motion.skeleton)
+    first = quat_multiply(_to_z_up().expand_as(local[:, 0]), local[:, 0])
+    vectors = quat_to_rotation_vector(torch.cat((first[:, None], local[:, 1:]), dim=1)).flatten(1)
     poses = np.zeros((len(motion.joints), _NUM_JOINTS * 3))
-    poses[:, : 3 * len(local)] = quat_to_rotation_vector(torch.stack(local, dim=1)).flatten(1).numpy()
+    poses[:, : vectors.shape[1]] = vectors.numpy()
     root = quat_rotate(_to_z_up(), torch.from_numpy(motion.joints[:, 0].astype(np.float64)))
     # Another skeleton's root may lie beside the pelvis.
-    aside = torch.tensor(rest_place(names[0]), dtype=torch.float64)
-    trans = root - quat_rotate(world[:, 0], aside) - torch.tensor(_PELVIS, dtype=torch.float64)
+    aside = torch.tensor(rest_place(_sources(motion.skeleton)[0]), dtype=torch.float64)
+    trans = root - quat_rotate(first, aside) - torch.tensor(_PELVIS, dtype=torch.float64)
     return SmplPoses(poses, trans.numpy(), motion.fps)
+
+
+def smpl_turns(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """Approximate rotations [T, 22, 4] float64 of SMPL's first 22 joints, each in its parent's frame and the pelvis in
+    the world (y up), of joint positions [T, J, 3]; differentiable."""
+    turns = global_turns(joints, skeleton)
+    world = torch.stack([turns[:, skeleton.index(name)] for name in _sources(skeleton)], dim=1)
+    parents = list(HUMANML3D.parents[1:])
+    return torch.cat((world[:, :1], quat_multiply(quat_inverse(world[:, parents]), world[:, 1:])), dim=1)
 
 
 def smpl_distance(motion: Motion, poses: SmplPoses) -> float:
@@ -130,8 +134,12 @@ def read_smpl(arrays: Mapping[str, np.ndarray], name: str) -> Motion:
     return Motion(name, motion.joints().astype(np.float32), HUMANML3D, motion.fps)
 
 
-def _source(name: str, names: tuple[str, ...]) -> str:
-    return next(source for source in _SOURCES.get(name, (name,)) if source in names)
+def _sources(skeleton: Skeleton) -> list[str]:
+    """The joint of a skeleton that turns as each of SMPL's first 22 does."""
+    return [
+        next(source for source in _SOURCES.get(name, (name,)) if source in skeleton.joint_names)
+        for name in HUMANML3D.joint_names
+    ]
 
 
 def _to_z_up() -> Tensor:

@@ -47,6 +47,9 @@ class PhysicsSettings(Settings):
     """Mean joint speed (m/s) below which R_phy and R_track are reduced linearly, to 0 for a frozen motion; 0 turns that
     off. None: half of what 99 of 100 motions of the training data exceed, so that people who stand are not frozen; 0.2
     for the built-in, whose slowest motion has 0.4."""
+    spare_still_prompts: Annotated[bool, KeptOnResume(False)] = True
+    """Where the text of a prompt or segment asks for somebody who stands still, does not move or freezes, its frames do
+    not count in the mean joint speed of `min_joint_speed`: there, a motion that stands still is what was asked for."""
     skate_free_speed: float = Field(default=0.05, ge=0.0)
     """Foot speed (m/s) up to which a foot does not count as sliding."""
     contact_source: Literal["height", "model"] = "height"

@@ -40,6 +40,7 @@ MEASURES = {
     "judge_matching": Term("Cosine of text and motion for a judge that never was a reward"),
     "second_judge": Term("The same for a judge of another kind: statistics of motions, words and their letters"),
     "fid": Term("Distance to held-out real windows in the judge's embedding", "lower"),
+    "second_fid": Term("Distance to held-out real windows in the second judge's embedding", "lower"),
     **KINEMATICS,
     "diversity_m": Term("Mean joint distance between samples of one prompt, metres", "neutral"),
 }
@@ -122,7 +123,8 @@ def compare(
         changes.append(Change(name, float(old.mean()), float(new.mean()), interval, term, aim, nearer))
     fids = [fid(evaluation, real_embeddings) for evaluation in (before, after)]
     if fids[0] is not None and fids[1] is not None:
-        changes.append(Change("fid", fids[0], fids[1], None, known["fid"], real.get("fid")))
+        name = before.distance
+        changes.append(Change(name, fids[0], fids[1], None, known[name], real.get(name)))
     order = list(known)
     return sorted(changes, key=lambda change: order.index(change.name) if change.name in order else len(order))
 
@@ -141,7 +143,7 @@ def figures(evaluation: Evaluation, real_embeddings: np.ndarray | None = None) -
     if evaluation.terms["total"].shape[1] > 1:
         found["diversity_m"] = float(evaluation.diversity_m.mean())
     distance = fid(evaluation, real_embeddings)
-    return found if distance is None else {**found, "fid": distance}
+    return found if distance is None else {**found, evaluation.distance: distance}
 
 
 def shared_places(before: Collection[int], after: Collection[int]) -> list[int]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -56,7 +57,9 @@ class Evaluation:
     diversity_m: np.ndarray
     """[P] mean distance of root-relative joints over pairs of samples of a prompt, metres."""
     segment_embeddings: np.ndarray | None
-    """[P * S * segments, d] the judge's embeddings of the generated segments."""
+    """[P * S * segments, d] the judge's embeddings of the generated segments; without one the second judge's."""
+    distance: Literal["fid", "second_fid"] = "fid"
+    """Name of the Frechet distance in the space of `segment_embeddings`."""
 
     @property
     def within_group_std(self) -> float | None:
@@ -81,6 +84,7 @@ class Evaluation:
             {name: values[rows] for name, values in self.terms.items()},
             self.diversity_m[rows],
             embeddings,
+            self.distance,
         )
 
     def first_samples(self, count: int, skeleton: Skeleton) -> Evaluation:
@@ -98,7 +102,7 @@ class Evaluation:
             embeddings = np.concatenate([own[: count * segments] for own, (_, segments) in rows])
         diversity = np.array([group_diversity_m(metre_joints(group, skeleton), group.lengths) for group in groups])
         terms = {name: values[:, :count] for name, values in self.terms.items()}
-        return Evaluation(self.prompts, groups, terms, diversity, embeddings)
+        return Evaluation(self.prompts, groups, terms, diversity, embeddings, self.distance)
 
 
 def measure(
@@ -122,10 +126,12 @@ def measure(
     terms["total"] = np.stack([mixed.total for mixed in rewards])
     measured = [beside_rewards(group, skeleton, judge, second_judge) for group in groups]
     terms |= {name: np.stack([found.terms[name] for found in measured]) for name in measured[0].terms}
-    embeddings = None if judge is None else np.concatenate([found.embeddings for found in measured])
+    blind = judge is None and second_judge is None
+    embeddings = None if blind else np.concatenate([found.embeddings for found in measured])
     diversity = np.array([group_diversity_m(metre_joints(group, skeleton), group.lengths) for group in groups])
     prompts = tuple(group.prompt for group in groups)
-    return Evaluation(prompts, tuple(groups), terms, diversity, embeddings)
+    distance = "second_fid" if judge is None else "fid"
+    return Evaluation(prompts, tuple(groups), terms, diversity, embeddings, distance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,7 @@ class BesideRewards:
     terms: dict[str, np.ndarray]
     """name -> [S]."""
     embeddings: np.ndarray
-    """[S * segments, d] of the judge; [0, 0] without one."""
+    """[S * segments, d] of the judge, or of the second one where there is no other; [0, 0] without any."""
 
 
 def beside_rewards(
@@ -147,7 +153,8 @@ def beside_rewards(
     if judge is not None:
         terms["judge_matching"], embeddings = judge_group(judge, group)
     if second_judge is not None:
-        terms["second_judge"], _ = judge_group(second_judge, group)
+        terms["second_judge"], own = judge_group(second_judge, group)
+        embeddings = own if judge is None else embeddings
     return BesideRewards(terms, embeddings)
 
 
@@ -253,7 +260,7 @@ def load_judge(
     return judge
 
 
-def embed_clips(judge: Embedder, clips: Sequence[np.ndarray], chunk: int = 64) -> np.ndarray:
+def embed_clips(judge: PairEmbedder, clips: Sequence[np.ndarray], chunk: int = 64) -> np.ndarray:
     """The judge's embeddings [N, d] of motions [T_i, D] in physical units."""
     chunks = [list(clips[start : start + chunk]) for start in range(0, len(clips), chunk)]
     return np.concatenate([judge.embed_motions(part) for part in chunks])

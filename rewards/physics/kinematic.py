@@ -6,7 +6,8 @@
     L_jerk     mean over valid frames and joints of |third difference| * fps^3, in units of jerk_scale
     L_contact  fraction of standing feet (by height) that the motion's own contact features deny; contact_source model
     only
-    gate       min(1, mean joint speed / min_joint_speed)
+    gate       min(1, mean joint speed / min_joint_speed), over the frames in which the prompt asks for motion; 1 where
+    it asks for somebody who stands still (`rewards.physics.stillness`)
 
 Measures against reward hacking: a frozen motion neither slides nor shakes, so the gate reduces its reward to 0; less
 jerk than jerk_floor earns nothing more, so slowing down does not pay above the gate either; the joint speed is reported
@@ -36,6 +37,7 @@ from motions.skeleton.features import FeatureLayout, recover_joints
 from motions.skeleton.skeletons import Skeleton
 from rewards.declared.physics import PhysicsSettings
 from rewards.messages import RewardTerms
+from rewards.physics.stillness import moving_frames
 from rewards.settings import RewardSettings
 from rewards.validation import check_motions, check_terms
 from rollouts.messages import GroupMotions
@@ -128,6 +130,27 @@ def mean_joint_speed(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Ten
     return _masked_mean(speeds.mean(dim=-1), lengths - 1)
 
 
+def speed_gate(
+    joints: Tensor, lengths: Tensor, skeleton: Skeleton, least: float, moving: Tensor | None = None
+) -> Tensor:
+    """Factor [N] against frozen motion.
+
+    Args:
+        least: mean joint speed (m/s) below which it is under 1; 0 turns it off.
+        moving: frames [T] of the prompt in which it asks for motion; None: all of them.
+    """
+    if least <= 0.0:
+        return torch.ones_like(joints[:, 0, 0, 0])
+    if moving is None or moving.all():
+        return (mean_joint_speed(joints, lengths, skeleton) / least).clamp(max=1.0)
+    speeds = (joints[:, 1:] - joints[:, :-1]).norm(dim=-1).mean(dim=-1) * skeleton.fps
+    looked_at = torch.arange(speeds.shape[1]) < (lengths - 1)[:, None]
+    looked_at &= moving[1 : speeds.shape[1] + 1] & moving[: speeds.shape[1]]
+    counts = looked_at.sum(dim=1)
+    mean = torch.where(looked_at, speeds, 0.0).sum(dim=1) / counts.clamp(min=1)
+    return torch.where(counts > 0, (mean / least).clamp(max=1.0), 1.0)
+
+
 def skating_ratio(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor:
     """Fraction [N] of frame steps in which a toe below 5 cm slides faster than 0.5 m/s, as commonly reported."""
     toes = [1, 3]
@@ -137,7 +160,12 @@ def skating_ratio(joints: Tensor, lengths: Tensor, skeleton: Skeleton) -> Tensor
 
 
 def physics_terms(
-    joints: Tensor, lengths: Tensor, skeleton: Skeleton, settings: PhysicsSettings, claimed: Tensor | None = None
+    joints: Tensor,
+    lengths: Tensor,
+    skeleton: Skeleton,
+    settings: PhysicsSettings,
+    claimed: Tensor | None = None,
+    moving: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The physics reward and all terms it consists of, each [N] float64.
 
@@ -145,6 +173,7 @@ def physics_terms(
         joints: [N, T, J, 3] float64, metres.
         lengths: [N] valid frames, at least 4.
         claimed: [N, T, 4] the motion's own contact features; required if `contact_source` is `model`.
+        moving: frames of the prompt in which it asks for motion, as in `speed_gate`.
     """
     valid = torch.arange(joints.shape[1] - 1) < (lengths - 1)[:, None]
     geometric = contact_by_height(joints, lengths, skeleton, settings)
@@ -160,8 +189,7 @@ def physics_terms(
     constants = settings.constants
     jerk = mean_jerk(joints, lengths, skeleton) / constants.jerk_scale
     speed = mean_joint_speed(joints, lengths, skeleton)
-    least = constants.min_joint_speed
-    gate = (speed / least).clamp(max=1.0) if least > 0 else torch.ones_like(speed)
+    gate = speed_gate(joints, lengths, skeleton, constants.min_joint_speed, moving)
     exponent = (
         settings.lambda_skate * skate
         + settings.lambda_jerk * jerk.clamp(min=constants.jerk_floor)
@@ -217,7 +245,9 @@ class PhysicsScorer:
         values = torch.from_numpy(features)
         joints = recover_joints(values, self.skeleton) * self.skeleton.metres_per_unit
         claimed = values[:, :, FeatureLayout(self.skeleton.num_joints).contacts]
-        results = physics_terms(joints, torch.from_numpy(lengths), self.skeleton, self.settings.physics, claimed)
+        options = self.settings.physics
+        moving = torch.from_numpy(moving_frames(motions.prompt)) if options.spare_still_prompts else None
+        results = physics_terms(joints, torch.from_numpy(lengths), self.skeleton, options, claimed, moving)
         terms = {name: value.numpy().astype(np.float32) for name, value in results.items()}
         check_terms(self.name, terms, motions.prompt.text, len(features))
         return RewardTerms(self.name, terms, time.perf_counter() - start)

@@ -6,7 +6,7 @@
     accuracy   mean over the whole motion of exp(-body error / tracking_error_scale); 0 after it is lost
     slip       mean speed of simulated feet on the ground, m/s
     assist     mean used fraction of the external wrench at the root, in [0, 1]; 1 after the motion is lost
-    gate       min(1, mean joint speed / min_joint_speed), as in the physics reward
+    gate       against frozen motion, that of the physics reward
 
 Measures against reward hacking: standing still is easiest to track, so the gate reduces its reward to 0; errors are
 small until an immediate fall, so lost frames count as inaccurate and fully assisted; a motion that floats is lowered by
@@ -25,11 +25,13 @@ import torch
 from numpy.typing import NDArray
 
 from motions.base.errors import UserError
+from motions.data.prompts import Prompt
 from motions.skeleton.features import recover_joints
 from motions.skeleton.skeletons import HUMANML3D, Skeleton
 from rewards.declared.tracking import TRACKING, TrackingSettings
 from rewards.messages import RewardTerms
-from rewards.physics.kinematic import mean_joint_speed
+from rewards.physics.kinematic import speed_gate
+from rewards.physics.stillness import moving_frames
 from rewards.physics.tracking_reference import TrackingReference, UntrackableError, tracking_reference
 from rewards.physics.tracking_simulation import Track, TrackingSimulator
 from rewards.settings import RewardSettings
@@ -81,7 +83,7 @@ class TrackingScorer:
             for index, length in enumerate(np.minimum(group.lengths, self.settings.max_motion_length)):
                 features = torch.from_numpy(group.features[index, :length].astype(np.float64))
                 joints = recover_joints(features, self.skeleton) * self.skeleton.metres_per_unit
-                gates.append(self._gate(joints))
+                gates.append(self._gate(joints, group.prompt))
                 references.append(self._reference(joints.numpy(), f"sample {index}"))
         tracks = iter(self._tracker.run([reference for reference in references if reference is not None]))
         rows = [
@@ -98,10 +100,11 @@ class TrackingScorer:
             results.append(RewardTerms(self.name, terms, seconds))
         return results
 
-    def _gate(self, joints: torch.Tensor) -> float:
-        least = self.settings.physics.constants.min_joint_speed
-        speed = float(mean_joint_speed(joints[None], torch.tensor([len(joints)]), self.skeleton)[0])
-        return min(1.0, speed / least) if least > 0.0 else 1.0
+    def _gate(self, joints: torch.Tensor, prompt: Prompt) -> float:
+        options = self.settings.physics
+        moving = torch.from_numpy(moving_frames(prompt)) if options.spare_still_prompts else None
+        length, least = torch.tensor([len(joints)]), options.constants.min_joint_speed
+        return float(speed_gate(joints[None], length, self.skeleton, least, moving)[0])
 
     def _reference(self, joints: NDArray[np.float64], name: str) -> TrackingReference | None:
         try:

@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from envs.body.frames import rotations_to_z_up, to_z_up
-from envs.body.mujoco_model import PARTS
-from envs.body.rotations import rotation_matrices
-from envs.settings import BODY_NAMES
+from envs.body.lowest_points import lowest_points
+from envs.task.clips import FLOOR_QUANTILE
 from motions.base.errors import UserError
 from motions.humanoid.fit import fit_clip
 from motions.humanoid.kinematics import forward_kinematics
@@ -24,8 +23,6 @@ Array = NDArray[np.float64]
 
 MAX_SPEED_MPS = 15.0
 """Root speed above which a motion is implausible and is not simulated."""
-FLOOR_QUANTILE = 0.05
-"""The floor is at this quantile, over the frames, of the height of the lowest point."""
 CONTROL_HZ = 30
 
 
@@ -97,20 +94,3 @@ def tracking_reference(
         root_angular=to_z_up(velocity.ball_angular[:, 0].numpy()),
         floor_shift=shift,
     )
-
-
-def lowest_points(bodies: Array, rotations: Array) -> Array:
-    """Height [T, 15] of the lowest point of every body's shape; positions [T, 15, 3], world rotations [T, 15, 4]."""
-    up = rotation_matrices(rotations)[..., 2, :]  # heights of the bodies' own axes
-    heights = np.empty(bodies.shape[:2])
-    for index, name in enumerate(BODY_NAMES):
-        part = PARTS[name]
-        centre = bodies[:, index, 2] + up[:, index] @ np.array(part.centre)
-        if part.shape == "sphere":
-            reach = np.full(len(bodies), part.size[0])
-        elif part.shape == "capsule":
-            reach = part.size[0] + part.size[1] * np.abs(up[:, index, 2])
-        else:
-            reach = np.abs(up[:, index]) @ np.array(part.size)
-        heights[:, index] = centre - reach
-    return heights

@@ -19,6 +19,7 @@ from motions.base.errors import UserError
 from motions.base.safe_files import TensorFileError, read_tensor_file
 from rollouts.checkpoints.wrapped_states import AVERAGED_KEYS, PLAIN_KEYS, under_key
 from rollouts.networks.mdm_config import FILE_KIND
+from rollouts.networks.mdm_naming import architecture_of
 
 _GUO_PARTS = ("movement_encoder", "motion_encoder", "text_encoder")
 
@@ -81,10 +82,7 @@ def _describe_state(state: Mapping[str, Any]) -> str:
             any_holds(".lora_A.", ".lora_B.", ".base_layer.")
         ),
         "an MDM that is labelled with actions, not with text": any_starts("embed_action."),
-        "an MDM of architecture trans_dec, which is not supported yet": any_starts("seqTransDecoder.")
-        and any_starts("input_process."),
-        "an MDM of architecture gru, which is not supported yet": any_starts("gru.") and any_starts("input_process."),
-        FILE_KIND: any_starts("seqTransEncoder.") and any_starts("input_process."),
+        FILE_KIND: any_starts("input_process.") and architecture_of(names) is not None,
         "a TMR; it belongs to the reward: --tmr_checkpoint_path": (
             any_starts("motion_encoder.", "motion_decoder.")
             or (any_starts("seqTransEncoder.", "seqTransDecoder.") and any_starts("tokens", "final_layer."))

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text
@@ -53,6 +53,7 @@ class ModelArgs(BaseModel):
     unconstrained: bool = False
     cond_mode: str = "text"
     emb_policy: str = "add"
+    emb_trans_dec: bool = False
     multi_target_cond: bool = False
     context_len: int = 0
     pred_len: int = 0
@@ -62,12 +63,24 @@ class ModelArgs(BaseModel):
     # kinetune's own; if absent, the shapes of the weights and the dataset tell.
     ff_size: int | None = None
     text_dim: int | None = None
+    text_by_token: bool = False
+    """Whether the network attends to each token of the text, as MDM's models with DistilBERT do."""
+    gru_recurrence: Literal["time", "none"] = "none"
+    """`none` is MDM's code for a motion that is alone in its batch."""
     skeleton: str | None = None
     max_frames: int | None = Field(default=None, ge=1)
     """Frames of the longest motions of the training."""
     text_encoder_fingerprint: str | None = None
     command: str | None = None
     """The command that made the weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokens_of_distilbert(cls, values: Any) -> Any:
+        """MDM's files do not say what its code derives: which texts are read by token."""
+        if isinstance(values, dict) and reads_by_token(values.get("arch"), values.get("text_encoder_type")):
+            return {"text_by_token": True} | values
+        return values
 
     @property
     def text_encoder(self) -> str:
@@ -119,7 +132,7 @@ class ModelArgs(BaseModel):
             f"emb_policy {self.emb_policy} is not supported (add is)": self.emb_policy != "add",
             "sigma_small is false: only the posterior variance is supported": not self.sigma_small,
             "text_encoder_type bert belongs to arch trans_dec": (
-                self.text_encoder == "distilbert" and self.arch == "trans_enc"
+                self.text_encoder == "distilbert" and self.arch in ("trans_enc", "gru")
             ),
         }
         if found := [reason for reason, holds in reasons.items() if holds]:
@@ -128,6 +141,11 @@ class ModelArgs(BaseModel):
     def to_json(self) -> str:
         """The text in MDM's format: flat, sorted, indented by 4; unknown values (None) are left out."""
         return json.dumps(self.model_dump(exclude_none=True), indent=4, sort_keys=True) + "\n"
+
+
+def reads_by_token(arch: object, text_encoder: object) -> bool:
+    """Whether MDM's code has such a network attend to each token of a text."""
+    return arch == "trans_dec" and text_encoder in ("bert", "distilbert")
 
 
 def dataset_of(skeleton: str) -> str:

@@ -20,6 +20,7 @@ _STEP = 1 << 32
 _PLAN = 2 << 32
 _FORWARD = 3 << 32
 _LEVELS = 4 << 32
+_CHAIN = 5 << 32
 
 
 def initial_noise(
@@ -46,6 +47,11 @@ def forward_noise(
 def levels_generator(seed: int, step: int, group: int) -> np.random.Generator:
     """Generator for the noise levels of a group's draws of the forward process."""
     return _generator(seed, step, group, 0, _LEVELS)
+
+
+def chain_generator(seed: int, step: int, group: int) -> np.random.Generator:
+    """Generator for the sample of a group whose motion is noised for a penalty on the whole chain."""
+    return _generator(seed, step, group, 0, _CHAIN)
 
 
 def plan_generator(seed: int, step: int, prompt_index: int = 0) -> np.random.Generator:

@@ -141,11 +141,14 @@ class DiffusionPolicy:
         self._denoiser = Denoiser(network, dtype)
 
     @property
+    def most_frames_at_once(self) -> int:
+        """Most frames that are denoised as a whole."""
+        return min(self.network.max_positions - 1, MAX_FRAMES)
+
+    @property
     def max_frames(self) -> int | None:
         """Most frames of a motion; None where composed denoising cuts longer ones into segments."""
-        if self.sampling.composite_denoising == "composed":
-            return None
-        return min(self.network.max_positions - 1, MAX_FRAMES)
+        return None if self.sampling.composite_denoising == "composed" else self.most_frames_at_once
 
     def _set_denoising(self, schedule: DiffusionSchedule, denoising: Denoising) -> None:
         """`schedule` is the one that the network was trained with."""

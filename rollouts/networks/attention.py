@@ -117,6 +117,30 @@ class EncoderLayer(nn.Module):
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
 
+class DecoderLayer(nn.Module):
+    """Self-attention, attention to a memory, and feed-forward, each followed by dropout, residual sum and LayerNorm
+    (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int, ff_size: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, num_heads, dropout)
+        self.cross_attention = Attention(width, num_heads, dropout)
+        self.linear1 = Linear(width, ff_size)
+        self.linear2 = Linear(ff_size, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.norm3 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, memory: Tensor, key_mask: Tensor | None, memory_mask: Tensor | None) -> Tensor:
+        """Maps x [B, L, d] to [B, L, d] under a memory [B, M, d]; the masks [B, 1, 1, L] and [B, 1, 1, M] bool are True
+        where a position may be attended to."""
+        x = self.norm1(x + self.dropout(self.attention(x, x, key_mask)))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory_mask)))
+        hidden = self.dropout(F.gelu(self.linear1(x)))
+        return self.norm3(x + self.dropout(self.linear2(hidden)))
+
+
 def positional_table(num_rows: int, width: int, device: torch.device | None = None) -> Tensor:
     """Sinusoids [num_rows, width] float32: channel 2k sin(p w_k), channel 2k + 1 cos(p w_k), w_k =
     10000^(-2k/width)."""

@@ -43,10 +43,10 @@ class DenoiserNetwork(nn.Module, ABC):
             it is False, motions of different lengths are not put into one batch.
     """
 
-    adapter_targets: ClassVar[Mapping[str, tuple[str, ...]]]
-    text_form: ClassVar[TextForm] = "pooled"
+    adapter_targets: Mapping[str, tuple[str, ...]]
     file_kind: ClassVar[str | None] = None
     derived_names: ClassVar[tuple[str, ...]] = ()
+    text_form: TextForm = "pooled"
     hides_padding: bool = False
 
     num_features: int
@@ -67,6 +67,11 @@ class DenoiserNetwork(nn.Module, ABC):
         Raises:
             UserError: sizes that do not fit each other.
         """
+
+    @classmethod
+    def reads(cls, args: Mapping[str, Any]) -> TextForm:
+        """The `text_form` of the network that `build` makes of these entries of args.json."""
+        return cls.text_form
 
     @classmethod
     @abstractmethod

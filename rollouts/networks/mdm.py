@@ -1,44 +1,50 @@
 """MDM, the motion diffusion network (Tevet et al. 2023), batch first.
 
 Motions are [B, T, D] here; the official layout is [B, J, F, T]. The network is cut as every `DenoiserNetwork` is; an
-architecture is a backbone module in `_BACKBONES` that mixes frames with the condition. `trans_enc` prepends one token,
-text + time, to the frames.
+architecture (`trans_enc`, `trans_dec`, `gru`) is a module of `backbones.py` that mixes frames with the condition.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from motions.base.errors import UserError
-from rollouts.networks.attention import Attention, EncoderLayer, positional_table
+from rollouts.messages import TextForm
+from rollouts.networks.attention import Attention, positional_table
+from rollouts.networks.backbones import BACKBONES
 from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.networks.linear import Linear
 from rollouts.networks.mdm_config import FILE_KIND, MDMConfig
 from rollouts.networks.mdm_naming import (
     OFFICIAL_POSITIONS,
     StateDictError,
+    architecture_of,
     from_official_state_dict,
+    layers_prefix,
     to_official_state_dict,
 )
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 _FEED_FORWARD = ("linear1", "linear2")
+_OUTER = ("embed_text", "input_proj", "output_proj")
+_TRANSFORMER_TARGETS = {
+    "attn": _ATTENTION,
+    "ffn": _FEED_FORWARD,
+    "text": ("embed_text",),
+    "all": (*_ATTENTION, *_FEED_FORWARD, *_OUTER),
+}
+_GRU_TARGETS = {"text": ("embed_text",), "all": _OUTER}
 
 
 class MDM(DenoiserNetwork):
-    """Predicts the clean motion x0 from x_t, the diffusion step and one pooled text embedding."""
+    """Predicts the clean motion x0 from x_t, the diffusion step, and one text embedding or one for each token."""
 
-    adapter_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "attn": _ATTENTION,
-        "ffn": _FEED_FORWARD,
-        "text": ("embed_text",),
-        "all": (*_ATTENTION, *_FEED_FORWARD, "embed_text", "input_proj", "output_proj"),
-    }
+    adapter_targets = _TRANSFORMER_TARGETS
     file_kind = FILE_KIND
     derived_names = OFFICIAL_POSITIONS
 
@@ -50,14 +56,19 @@ class MDM(DenoiserNetwork):
         self.num_features = config.num_features
         self.text_dim = config.text_dim
         self.max_positions = config.max_positions
-        self.hides_padding = config.mask_frames
+        if config.arch == "gru":
+            self.adapter_targets = _GRU_TARGETS
+        self.text_form = self.reads(config.args())
+        self.hides_padding = config.hides_padding
         width = config.latent_dim
         with torch.random.fork_rng(devices=[]):  # the default initialisers draw from the global generator
-            self.input_proj = Linear(config.num_features, width)
+            # A GRU's frames hold the condition beside the features.
+            joined = width if config.arch == "gru" else 0
+            self.input_proj = Linear(config.num_features + joined, width)
             self.output_proj = Linear(width, config.num_features)
             self.embed_text = Linear(config.text_dim, width)
             self.time_embed = nn.Sequential(Linear(width, width), nn.SiLU(), Linear(width, width))
-            self.backbone = _BACKBONES[config.arch](config)
+            self.backbone = BACKBONES[config.arch](config)
         # Recomputed from the config, so not part of a checkpoint.
         self.register_buffer("positions", positional_table(config.max_positions, width), persistent=False)
         self.dropout = nn.Dropout(config.dropout)
@@ -69,6 +80,11 @@ class MDM(DenoiserNetwork):
         return cls(MDMConfig.from_args(args, num_features, text_dim), seed)
 
     @classmethod
+    def reads(cls, args: Mapping[str, Any]) -> TextForm:
+        """See the base class."""
+        return "tokens" if args.get("text_by_token") else "pooled"
+
+    @classmethod
     def from_file(cls, state: Mapping[str, Tensor], args: Mapping[str, Any]) -> MDM:
         """See the base class; sizes that old files do not say are read off the weights."""
 
@@ -77,9 +93,10 @@ class MDM(DenoiserNetwork):
                 raise StateDictError(f"{name} is missing; the file is not (all of) an MDM checkpoint")
             return state[name].shape[axis]
 
-        ff_size = args["ff_size"] or size("seqTransEncoder.layers.0.linear1.weight", 0)
+        if (found := architecture_of(state)) not in (None, args["arch"]):
+            raise StateDictError(f"the weights are of arch {found}, not {args['arch']}")
         network = cls.build(
-            {**args, "ff_size": ff_size},
+            {**args, "ff_size": args["ff_size"] or _ff_size(args["arch"], size)},
             num_features=size("output_process.poseFinal.weight", 0),
             text_dim=args["text_dim"] or size("embed_text.weight", 1),
         )
@@ -125,56 +142,31 @@ class MDM(DenoiserNetwork):
             raise ValueError(f"motion has shape {tuple(x.shape)}; expected [batch, frames, {self.config.num_features}]")
         if x.shape[1] < 1 or x.shape[1] >= self.config.max_positions:
             raise UserError(f"motion has {x.shape[1]} frames; legal are 1 to {self.config.max_positions - 1}")
+        if self.text_form == "pooled" and (text.shape[1] != 1 or text_mask is not None):
+            raise ValueError(
+                f"{self.config.arch} takes one pooled text embedding, not {text.shape[1]} tokens or a token mask"
+            )
         dtype = self.input_proj.weight.dtype
         visible = frame_mask if self.config.mask_frames else None
-        frames = self.input_proj(x.to(dtype))
+        x = x.to(dtype)
+        if self.config.arch == "gru":
+            x = torch.cat([x, (text.to(dtype) + time.to(dtype).unsqueeze(1)).expand(-1, x.shape[1], -1)], dim=2)
+        frames = self.input_proj(x)
         mixed = self.backbone(
             frames, text.to(dtype), time.to(dtype), self.positions.to(dtype), self.dropout, visible, text_mask
         )
         return self.output_proj(mixed)
 
 
-class EncoderBackbone(nn.Module):
-    """Backbone `trans_enc`: a transformer encoder over one token, text + time, followed by the frames."""
-
-    def __init__(self, config: MDMConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            EncoderLayer(config.latent_dim, config.ff_size, config.num_heads, config.dropout)
-            for _ in range(config.num_layers)
-        )
-
-    def forward(
-        self,
-        frames: Tensor,
-        text: Tensor,
-        time: Tensor,
-        positions: Tensor,
-        dropout: nn.Module,
-        frame_mask: Tensor | None,
-        text_mask: Tensor | None,
-    ) -> Tensor:
-        """Maps frames [B, T, d], text [B, 1, d], time [B, d], positions [P, d], frame_mask [B, T] to [B, T, d]."""
-        if text.shape[1] != 1 or text_mask is not None:
-            raise ValueError(f"trans_enc takes one pooled text embedding, not {text.shape[1]} tokens or a token mask")
-        sequence = torch.cat([text + time.unsqueeze(1), frames], dim=1)
-        # Row 0 of the table belongs to the condition; frame 0 has row 1.
-        sequence = dropout(sequence + positions[: sequence.shape[1]])
-        key_mask = None
-        if frame_mask is not None:
-            condition_visible = frame_mask.new_ones(frame_mask.shape[0], 1)
-            key_mask = torch.cat([condition_visible, frame_mask], dim=1)[:, None, None, :]
-        for layer in self.layers:
-            sequence = layer(sequence, key_mask)
-        return sequence[:, 1:]
-
-
-_BACKBONES: dict[str, type[EncoderBackbone]] = {"trans_enc": EncoderBackbone}
+def _ff_size(arch: str, size: Callable[[str, int], int]) -> int:
+    """Width of the feed-forward layers by the weights; MDM's own for a GRU, which has none."""
+    prefix = layers_prefix(arch)
+    return MDMConfig().ff_size if prefix is None else size(f"{prefix}.0.linear1.weight", 0)
 
 
 @torch.no_grad()
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """The initial distributions of MDM's code: torch's defaults for Linear and for packed attention."""
+    """The initial distributions of MDM's code: torch's defaults for Linear, packed attention and GRU."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             bound = 1.0 / math.sqrt(module.in_features)
@@ -188,3 +180,7 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
                 projection.weight.uniform_(-bound, bound, generator=generator)
                 projection.bias.zero_()
             module.out_proj.bias.zero_()
+        elif isinstance(module, nn.GRU):
+            bound = 1.0 / math.sqrt(module.hidden_size)
+            for parameter in module.parameters():
+                parameter.uniform_(-bound, bound, generator=generator)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from motions.base.errors import UserError
 
-ARCHITECTURES = ("trans_enc",)
-FILE_KIND = "an MDM of architecture trans_enc"
+ARCHITECTURES = ("trans_enc", "trans_dec", "gru")
+FILE_KIND = "an MDM that reads text"
 """What its files are called in messages."""
+
+Recurrence = Literal["time", "none"]
+"""What a GRU carries from frame to frame: its state, or nothing."""
 
 _ARGS = {
     "arch": "arch",
@@ -25,6 +28,8 @@ _ARGS = {
     "cond_mask_prob": "cond_mask_prob",
 }
 """Entry of args.json by field."""
+_OWN_ARGS = {"trans_enc": (), "trans_dec": ("text_by_token", "emb_trans_dec"), "gru": ("gru_recurrence",)}
+"""Further fields of an architecture, which are entries of the same names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +55,21 @@ class MDMConfig:
     """Hide padding frames from attention. Old official models do not: there the padded length changes the result."""
     cond_mask_prob: float = 0.1
     """Share of captions dropped in training, which teaches the unconditional prediction that guidance needs."""
+    text_by_token: bool = False
+    """trans_dec: the memory holds a row for each token of the text, as MDM's DistilBERT models have it, and not one
+    vector, as its CLIP models do."""
+    emb_trans_dec: bool = False
+    """trans_dec: a token of the diffusion step stands before the frames."""
+    gru_recurrence: Recurrence = "time"
+    """gru: `time` carries the state from frame to frame. `none` is what MDM's own code computes for a motion that is
+    alone in its batch: there the state goes from motion to motion of a batch, so each frame begins without one."""
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
             raise UserError(f"arch is {self.arch!r}; built architectures: {', '.join(ARCHITECTURES)}")
+        for name in _OWN_ARGS["trans_dec"]:
+            if getattr(self, name) and self.arch != "trans_dec":
+                raise UserError(f"{name} is set and arch is {self.arch}; it belongs to trans_dec")
         sizes = ("num_features", "latent_dim", "ff_size", "num_layers", "num_heads", "text_dim", "max_positions")
         for name in sizes:
             if getattr(self, name) < 1:
@@ -66,13 +82,25 @@ class MDMConfig:
                 f"latent_dim is {self.latent_dim}; it has to be a multiple of 2 * num_heads = {2 * self.num_heads}"
             )
 
+    @property
+    def hides_padding(self) -> bool:
+        """Whether real frames are predicted alike whatever stands in the frames after them."""
+        return self.mask_frames or self.arch == "gru"
+
     @classmethod
     def from_args(cls, args: Mapping[str, Any], num_features: int, text_dim: int) -> MDMConfig:
-        """Sizes of entries of args.json, all of which have to be there; UserError where they do not fit each other."""
+        """Sizes of entries of args.json; UserError where they do not fit each other.
+
+        Args:
+            args: has all entries that every architecture has; those of one architecture may be absent, and those of the
+                others are ignored.
+        """
         given: dict[str, Any] = {ours: args[theirs] for ours, theirs in _ARGS.items()}
         given |= {"num_features": num_features, "text_dim": text_dim}
-        return cls(**given)
+        own = {name: args[name] for name in _OWN_ARGS.get(args["arch"], ()) if args.get(name) is not None}
+        return cls(**given, **own)
 
     def args(self) -> dict[str, Any]:
         """Entries of args.json."""
-        return {theirs: getattr(self, ours) for ours, theirs in _ARGS.items()}
+        own = {name: getattr(self, name) for name in _OWN_ARGS[self.arch]}
+        return {theirs: getattr(self, ours) for ours, theirs in _ARGS.items()} | own

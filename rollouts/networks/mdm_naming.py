@@ -6,7 +6,7 @@ Here they are three matrices, and the table is recomputed. Conversion is strict:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -30,12 +30,28 @@ _LAYER = {
     "linear2": "linear2",
     "norm1": "norm1",
     "norm2": "norm2",
+    "multihead_attn.out_proj": "cross_attention.out_proj",
+    "norm3": "norm3",
 }
+_PREFIXES = {"trans_enc": "seqTransEncoder.layers", "trans_dec": "seqTransDecoder.layers"}
+_PACKED = {"self_attn": "attention", "multihead_attn": "cross_attention"}
 _QKV = ("q_proj", "k_proj", "v_proj")
 
 
 class StateDictError(UserError):
     """Names or shapes of a state dict are not those of the network that it should fill."""
+
+
+def layers_prefix(arch: str) -> str | None:
+    """What stands before the number of a layer in MDM's names; None for an architecture without such layers."""
+    return _PREFIXES.get(arch)
+
+
+def architecture_of(names: Iterable[str]) -> str | None:
+    """The architecture that has MDM's parameter names; None if no name tells."""
+    firsts = {name.split(".")[0] for name in names}
+    found = [arch for arch, prefix in _PREFIXES.items() if prefix.split(".")[0] in firsts]
+    return found[0] if found else "gru" if "gru" in firsts else None
 
 
 def from_official_state_dict(state: Mapping[str, Tensor], config: MDMConfig) -> dict[str, Tensor]:
@@ -96,17 +112,27 @@ def official_shapes(config: MDMConfig) -> dict[str, tuple[int, ...]]:
         shapes[f"{name}.weight"] = (rows, columns)
         shapes[f"{name}.bias"] = (rows,)
 
-    linear("input_process.poseEmbedding", width, config.num_features)
+    def attention(name: str) -> None:
+        shapes[f"{name}.in_proj_weight"] = (3 * width, width)
+        shapes[f"{name}.in_proj_bias"] = (3 * width,)
+        linear(f"{name}.out_proj", width, width)
+
+    linear("input_process.poseEmbedding", width, config.num_features + (width if config.arch == "gru" else 0))
+    prefix = layers_prefix(config.arch)
     for layer in range(config.num_layers):
-        prefix = f"seqTransEncoder.layers.{layer}"
-        shapes[f"{prefix}.self_attn.in_proj_weight"] = (3 * width, width)
-        shapes[f"{prefix}.self_attn.in_proj_bias"] = (3 * width,)
-        linear(f"{prefix}.self_attn.out_proj", width, width)
-        linear(f"{prefix}.linear1", hidden, width)
-        linear(f"{prefix}.linear2", width, hidden)
-        for norm in ("norm1", "norm2"):
-            shapes[f"{prefix}.{norm}.weight"] = (width,)
-            shapes[f"{prefix}.{norm}.bias"] = (width,)
+        if prefix is None:
+            for part in ("ih", "hh"):
+                shapes[f"gru.weight_{part}_l{layer}"] = (3 * width, width)
+                shapes[f"gru.bias_{part}_l{layer}"] = (3 * width,)
+            continue
+        attention(f"{prefix}.{layer}.self_attn")
+        if config.arch == "trans_dec":
+            attention(f"{prefix}.{layer}.multihead_attn")
+        linear(f"{prefix}.{layer}.linear1", hidden, width)
+        linear(f"{prefix}.{layer}.linear2", width, hidden)
+        for norm in ("norm1", "norm2", "norm3") if config.arch == "trans_dec" else ("norm1", "norm2"):
+            shapes[f"{prefix}.{layer}.{norm}.weight"] = (width,)
+            shapes[f"{prefix}.{layer}.{norm}.bias"] = (width,)
     linear("embed_timestep.time_embed.0", width, width)
     linear("embed_timestep.time_embed.2", width, width)
     linear("embed_text", width, config.text_dim)
@@ -119,10 +145,12 @@ def _targets(official_name: str) -> list[str]:
     module, _, kind = official_name.rpartition(".")
     if module in _OUTER:
         return [f"{_OUTER[module]}.{kind}"]
+    if module == "gru":
+        return [f"backbone.gru.{kind}"]
     _, _, layer, inner = module.split(".", 3)
     if kind.startswith("in_proj_"):
         packed = kind.removeprefix("in_proj_")
-        return [f"backbone.layers.{layer}.attention.{projection}.{packed}" for projection in _QKV]
+        return [f"backbone.layers.{layer}.{_PACKED[inner]}.{projection}.{packed}" for projection in _QKV]
     return [f"backbone.layers.{layer}.{_LAYER[inner]}.{kind}"]
 
 

@@ -44,6 +44,10 @@ STEPS_DIVISOR = 50
 
 CHARACTER: dict[str, Any] = {**SMALL_RUN, "dagger_rounds": 0, "runtime": "local"}
 ITERATIONS = {"num_timesteps": 256, "steps_per_batch": 128, "num_envs": 4}
+MODEL = {
+    **{"num_envs": 4, "rollout_steps": 64, "warmup_iterations": 1, "model_hidden_size": 16, "model_warmup_updates": 2},
+    **{"model_updates": 1, "policy_updates": 1, "imagined_steps": 3},
+}
 TRAINING = {"num_steps": 2, "batch_size": 4, "save_interval": 2}
 TINY: dict[str, dict[str, Any]] = {
     "jobs.grpo": {
@@ -62,14 +66,15 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.train_retrieval": {**TRAINING, "tmr_latent_dim": 16, "tmr_ff_size": 16, "tmr_layers": 1, "tmr_heads": 2},
     "jobs.import_motion": {"val_share": 0},  # The pages' two recordings do not fill three splits.
     "jobs.view": {},
+    "jobs.deepmimic --learner world_model": MODEL | CHARACTER | {"model_timesteps": 256, "video_s": 0},
+    "jobs.sweep": {"dry_run": None},
+    "jobs.doctor": {"dry_run": None},  # A machine may lack what is none of the page's business.
+    "jobs.resume": {"dry_run": None},
+    "jobs.runs": {},
     "jobs.deepmimic": CHARACTER | ITERATIONS | {"video_s": 0, "critic_warmup_batches": 0},
     "jobs.sft": CHARACTER,
     "jobs.trpo": ITERATIONS | {"runtime": "local"},
-    "jobs.world_model": {
-        **{"num_timesteps": 256, "num_envs": 4, "rollout_steps": 64},
-        **{"warmup_iterations": 1, "model_hidden_size": 16, "model_warmup_updates": 2},
-        **{"model_updates": 1, "policy_updates": 1, "imagined_steps": 3, "eval_episodes": 2},
-    },
+    "jobs.world_model": MODEL | {"num_timesteps": 256, "eval_episodes": 2},
     "jobs.deepmimic --task evaluate": {"eval_episodes": 2, "eval_steps": 20, "eval_push_forces": (100,)},
     "jobs.trpo --task evaluate": {"num_eval_episodes": 2, "max_episode_steps": 20},
 }

@@ -31,16 +31,19 @@ UNITS = {
         *("registry", "settings", "messages", "devices", "gaussians"),
         *("networks", "text", "diffusion", "checkpoints", "control", "imitation"),
     ),
-    "rewards": ("declared", "settings", "messages", "validation", "tmr", "physics", "scorers", "mixing", "evaluation"),
+    "rewards": (
+        *("declared", "settings", "messages", "validation"),
+        *("tmr", "critic", "physics", "scorers", "mixing", "evaluation"),
+    ),
     "learners": (
         *("settings", "optimizer", "ema", "workers", "rollout_training"),
         *("grpo", "supervised", "trpo", "world_model", "cloning"),
     ),
-    "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib"),
+    "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps"),
     "jobs": (
-        *("command_line", "configs", "report", "text", "character"),
+        *("command_line", "configs", "report", "text", "character", "sweeps", "service"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "grpo", "demo"),
-        *("sft", "trpo", "world_model", "deepmimic", "view"),
+        *("sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,6 +17,8 @@ from jobs.command_line import main as cli
 from jobs.configs.demo import DemoConfig
 from jobs.configs.grpo import GRPOConfig
 from jobs.text import demonstration as demo
+from jobs.text.grpo_prompts import evaluation_prompts
+from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.tiny_models import TinyModels
 
 TINY = {
@@ -30,22 +35,60 @@ TINY = {
 }
 
 
+class BegunError(Exception):
+    """The training has begun."""
+
+
+def tiny_demo(models: TinyModels, folder: Path) -> tuple[DemoConfig, dict[str, str]]:
+    """A demonstration of tiny weights, and the weights."""
+    preset = folder / "tiny.yaml"
+    preset.write_text(yaml.safe_dump(TINY | {"dataset": str(models.dataset)}))
+    weights = {"model_path": models.policy, "tmr_checkpoint_path": models.tmr, "judge_path": models.judge}
+    config = DemoConfig(save_dir=folder / "demo", runtime="local", grpo_preset=str(preset))
+    return config, {name: str(path) for name, path in weights.items()}
+
+
+def page_data(page: str) -> dict[str, Any]:
+    """The data of a page with motions."""
+    return json.loads(page.split('id="data">')[1].split("</script>")[0])
+
+
+def test_a_first_page_is_there_before_the_training(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, paths = tiny_demo(tiny_models, tmp_path)
+    page = tmp_path / "demo_first_page.html"
+
+    def begin(settings: GRPOConfig) -> None:
+        assert not settings.run.save_dir.exists(), "only the run itself fills its folder"
+        raise BegunError(page.read_text())
+
+    monkeypatch.setattr("jobs.text.grpo_run.run", begin)
+    capsys.readouterr()
+    with pytest.raises(BegunError) as begun:
+        demo.run_with(config, paths)
+    assert page.absolute().as_uri() in capsys.readouterr().out
+
+    settings = demo.run_settings(config, paths)
+    prompts = evaluation_prompts(settings, HUMANML3D)
+    shown = page_data(str(begun.value))["comparisons"]
+    assert [row["title"] for row in shown] == [prompt.text for prompt in prompts]
+    assert all(len(row["motions"]) == 2 for row in shown)
+
+
 def test_a_second_demonstration_only_reports(
     tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    preset = tmp_path / "tiny.yaml"
-    preset.write_text(yaml.safe_dump(TINY | {"dataset": str(tiny_models.dataset)}))
-    weights = {
-        "model_path": tiny_models.policy,
-        "tmr_checkpoint_path": tiny_models.tmr,
-        "judge_path": tiny_models.judge,
-    }
-    paths = {name: str(path) for name, path in weights.items()}
-    config = DemoConfig(save_dir=tmp_path / "demo", runtime="local", grpo_preset=str(preset))
+    config, paths = tiny_demo(tiny_models, tmp_path)
     capsys.readouterr()
 
     demo.run_with(config, paths)
     first = capsys.readouterr().out.splitlines()
+    shown = page_data((tmp_path / "demo_first_page.html").read_text())["comparisons"][0]["motions"]["motion0"]
+    with np.load(config.save_dir / "samples" / "before.npz") as before:
+        joints = before["joints"][0, : shown["num_frames"]]
+    counts = np.frombuffer(base64.b64decode(shown["joints"]), "<i2").reshape(joints.shape)
+    assert np.abs(counts * shown["unit_m"] - joints).max() < 2e-3, "as in the report, before the training"
     written = {path: path.stat().st_mtime_ns for path in config.save_dir.rglob("*")}
     demo.run_with(config, paths)
     second = capsys.readouterr().out.splitlines()

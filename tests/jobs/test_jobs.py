@@ -247,13 +247,21 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
 
 
 def test_grpo_that_was_stopped_ends_with_the_same_bits(models: TinyModels, tmp_path: Path) -> None:
-    composed = {"composite_denoising": "composed"}
+    composed = {"composite_denoising": "composed", "kl_chain_penalty": 0.5}
     assert run_grpo(*grpo_words(models, tmp_path / "whole", num_steps=3, **composed)) == 0
     assert run_grpo(*grpo_words(models, tmp_path / "parts", num_steps=2, **composed)) == 0
     assert run_grpo(*grpo_words(models, tmp_path / "parts", num_steps=3, resume=True, **composed)) == 0
     whole, parts = (weights_of(tmp_path / name / "model_final.pt") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert any(not torch.equal(whole[name], value) for name, value in weights_of(models.policy_file).items())
+
+    # Beside it stands the untouched base, which reads a composite prompt as one text; the others are the same prompts.
+    document = json.loads((tmp_path / "whole" / "evaluation.json").read_text())
+    base = {row["note"]: row["kinds"] for row in document["samplers"] if row["policy"] == "base"}
+    segments, one_text = base["of the evaluation, and of jobs.generate"], base["one text for all segments"]
+    assert one_text["single"] == segments["single"]
+    assert one_text["composite"]["total"] != segments["composite"]["total"]
+    assert document["samplers"][-1]["note"] == "the base's own: all steps, one text for all segments"
 
 
 def test_clips_may_be_left_out_of_the_training(models: TinyModels, tmp_path: Path) -> None:
@@ -282,12 +290,15 @@ def test_signs_of_hacking_are_said_and_may_end_the_run(
     assert "the policy only pleases the reward: jerk_mps3 worsened" in capsys.readouterr().out
     document = json.loads((tmp_path / "said" / "evaluation.json").read_text())
     assert document["hacking"] == ["jerk_mps3 worsened"] and len(document["samplers"]) == 2
+    names = {row["name"] for row in document["rows"]}
+    assert "second_fid" in names and "fid" not in names, "without a TMR as a judge, the second one's distance"
+    assert document["samplers"][0]["figures"]["second_fid"] > 0
     assert "jerk_mps3 worsened" in (tmp_path / "said" / "report.html").read_text()
     stopping = [word.replace("/said", "/stopped") for word in words]
     assert run_grpo(*stopping, "--stop_on_hacking", "--no_second_judge") == 0
     assert json.loads((tmp_path / "stopped" / "manifest.json").read_text())["step"] == 1
     document = json.loads((tmp_path / "stopped" / "evaluation.json").read_text())
-    assert "second_judge" not in {row["name"] for row in document["rows"]}
+    assert not {"second_judge", "second_fid"} & {row["name"] for row in document["rows"]}
     assert (tmp_path / "stopped" / "model_final.pt").is_file()
 
 

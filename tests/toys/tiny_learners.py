@@ -72,6 +72,7 @@ def roll_out(
             trained_steps=trained,
             share_initial_noise=True,
             policy_version=version.number,
+            keep_motions=learner.settings.kl_chain_penalty > 0,
         )
         results.append(worker.run(request, version))
     motions, trajectories = zip(*results, strict=True)

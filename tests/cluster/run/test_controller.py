@@ -109,7 +109,7 @@ def test_a_run_that_is_asked_to_end_saves_its_last_step_and_goes_on_to_the_same_
     run = ToyRun(tmp_path / "parts", algorithm=toy_algorithm(batches=asked), save_interval=4)
     with pytest.raises(Stopped) as stopped, handled(), run as controller:
         controller.run()
-    assert stopped.value.number == signal.SIGTERM
+    assert stopped.value.status == 128 + signal.SIGTERM
     assert json.loads((tmp_path / "parts/manifest.json").read_text())["step"] == saved
     with ToyRun(tmp_path / "parts", resume=True, save_interval=4) as controller:
         assert controller.step == saved

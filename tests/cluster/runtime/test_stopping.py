@@ -20,7 +20,7 @@ def test_a_request_ends_at_once_where_nobody_asks_for_order(number: int) -> None
     before = signal.getsignal(number)
     with pytest.raises(Stopped) as caught, handled():
         ask(number)
-    assert caught.value.number == number and signal.getsignal(number) == before
+    assert caught.value.status == 128 + number and signal.getsignal(number) == before
 
 
 def test_a_request_is_noted_where_order_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,9 @@ from envs.body.rotations import continuous_euler, euler_angles, euler_rates, qua
 from envs.body.state import KinematicsReader
 from envs.body.tracked import TRACKED_BODIES, end_effectors_in
 from envs.settings import BODY_NAMES, DeepMimicSettings, HumanoidSettings
+from envs.task.clips import open_clip
 from envs.task.reference import ReferenceMotion
-from envs.task.reference_tables import lowest_point, open_clip
+from envs.task.reference_tables import lowest_point
 from motions.humanoid.kinematics import BALL_BODIES, HINGE_BODIES
 from motions.humanoid.mocap import ClipError, clips_folder, load_clip
 

@@ -267,13 +267,18 @@ def test_a_command_that_is_asked_to_end_says_how_to_go_on(
     assert run_main("--save_dir", "out", "--cuts", str(number)) == status
     assert capsys.readouterr().err == f"stopped by {name}\n"
 
-    def carve(config: CarvingConfig) -> None:
+    def carve(config: ToolConfig) -> None:
         try:
             os.kill(os.getpid(), number)
         except Stopped as stopped:
             stopped.saved = "step 7 is saved"
             raise
 
+    words = ["--save_dir", "my out"]
+    assert cli.main(ToolConfig, carve, None, "jobs.tool", argv=words) == status
+    assert capsys.readouterr().err == (
+        f"stopped by {name}; step 7 is saved. To go on:\n  python -m jobs.tool --save_dir 'my out'\n"
+    )
     words = ["--resume", "true", "--save_dir", "my out"]
     assert cli.main(CarvingConfig, carve, None, "jobs.tool", argv=words) == status
     assert capsys.readouterr().err == (

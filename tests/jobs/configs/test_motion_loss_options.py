@@ -55,6 +55,7 @@ def test_rollouts_draw_no_noise_and_keep_their_motions() -> None:
     (first, _) = requests(policy_loss="awm", rollout_sampling_steps=9, timestep_fraction=0.5)
     assert first.denoising is not None and first.denoising.sampling_steps == 9
     assert requests(policy_loss="awm", sampling_steps=1, sde_window=5), "the window is not heard"
+    assert all(request.keep_motions for request in requests(kl_chain_penalty=0.1)), "the chain's penalty noises them"
 
 
 def test_the_plan_says_what_is_trained_and_what_is_not_heard(

@@ -190,12 +190,14 @@ def test_a_run_from_before_a_better_default_keeps_its_own(tmp_path: Path) -> Non
     file = folder / "config.yaml"
     old = yaml.safe_load(file.read_text())
     assert old["rewards"]["physics"].pop("swing_exemption") == "smooth"
+    assert old["rewards"]["physics"].pop("spare_still_prompts") is True
     old["rewards"]["physics"] |= {"jerk_scale": 250.0, "jerk_floor": 0.35, "min_joint_speed": 0.1}
     file.write_text(yaml.safe_dump(old))
 
     resumed = as_begun(grpo(folder, resume=True).run, grpo(folder, resume=True))
     physics = resumed.rewards.physics
     assert (physics.swing_exemption, physics.jerk_scale, physics.min_joint_speed) == ("cliff", 250.0, 0.1)
+    assert not physics.spare_still_prompts
     assert changed_options(old, resumed) == {}
     assert as_begun(resumed.run, resumed) == resumed
     opened(resumed).close()

@@ -91,7 +91,7 @@ def test_a_rig_s_rest_pose_is_a_t_pose_and_knees_turn_about_one_axis() -> None:
 def test_a_bone_without_length_turns_with_its_parent() -> None:
     joints = walk("rigid").joints.copy()
     joints[:, HUMANML3D.index("head")] = joints[:, HUMANML3D.index("neck")]
-    turns = global_turns(joints, HUMANML3D)
+    turns = global_turns(torch.from_numpy(joints), HUMANML3D)
     neck, chest = (turns[:, HUMANML3D.index(name)] for name in ("neck", "spine3"))
     assert torch.isfinite(turns).all() and torch.equal(neck, chest)
 

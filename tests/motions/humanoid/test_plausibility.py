@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.task.reference_tables import open_clip
+from envs.task.clips import open_clip
 from motions.humanoid.mocap import CLIP_NAMES, ClipError, clips_folder, load_clip
 from motions.humanoid.plausibility import implausible
 

@@ -89,6 +89,9 @@ def test_compare_pairs_and_names_every_quantity() -> None:
     assert changes["fid"].interval is None
     assert changes["fid"].before == pytest.approx(0.0, abs=1e-6)
     assert changes["fid"].after == pytest.approx(4 * 0.2**2, rel=1e-3)
+    by_second = [replace(evaluation(gain), distance="second_fid") for gain in (0.0, 0.2)]
+    renamed = {change.name: change for change in compare(by_second[0], by_second[1], PHYSICS.terms, real)}
+    assert renamed["second_fid"].after == changes["fid"].after and "fid" not in renamed
     shorter = evaluation(0.0)
     with pytest.raises(ValueError, match="same prompts"):
         compare(shorter, Evaluation(shorter.prompts[:1], shorter.groups[:1], shorter.terms, np.ones(1), None), {})

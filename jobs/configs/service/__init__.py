@@ -1,0 +1,1 @@
+"""Configurations of the commands around trainings: searches, lists of runs, checks of a machine."""

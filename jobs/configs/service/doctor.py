@@ -1,0 +1,30 @@
+"""The configuration of `jobs.doctor`; imports neither torch nor ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from cluster.settings import AddressSettings
+from jobs.configs.service.training_jobs import TrainingJob
+from motions.settings import Settings
+
+
+class DoctorConfig(Settings):
+    """What a machine or a cluster lacks."""
+
+    job: TrainingJob = "grpo"
+    """The training of `preset` and `config`, `python -m jobs.NAME`."""
+
+    preset: str | None = None
+    """Also check whether a run with this preset could start here, by name or path."""
+
+    config: Path | None = None
+    """The same for a file of options."""
+
+    save_dir: Path = Path("runs")
+    """Folder in which runs would be kept: its disk and rights are checked."""
+
+    cluster: AddressSettings = AddressSettings()
+
+    important: ClassVar[tuple[str, ...]] = ("job", "preset", "config", "save_dir", "ray_address")

@@ -1,0 +1,69 @@
+"""The trainings that other commands start: which options each has, and which of them a run directory belongs to."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from cluster.records.opening import CONFIG
+from jobs.configs.deepmimic import DeepMimicConfig
+from jobs.configs.grpo import GRPOConfig
+from jobs.configs.pretrain import PretrainConfig
+from jobs.configs.retrieval import RetrievalConfig
+from jobs.configs.sft import SFTConfig
+from jobs.configs.trpo import TRPOJobConfig
+from jobs.configs.world_model import WorldModelJobConfig
+from motions.base.errors import UserError
+from motions.settings import Settings, groups_of
+
+SearchableJob = Literal["grpo", "pretrain", "train_retrieval", "sft", "trpo", "world_model"]
+TrainingJob = Literal["grpo", "pretrain", "train_retrieval", "sft", "trpo", "world_model", "deepmimic"]
+CONFIGS: Mapping[str, type[Settings]] = {
+    "grpo": GRPOConfig,
+    "pretrain": PretrainConfig,
+    "train_retrieval": RetrievalConfig,
+    "sft": SFTConfig,
+    "trpo": TRPOJobConfig,
+    "world_model": WorldModelJobConfig,
+    "deepmimic": DeepMimicConfig,
+}
+"""Options by the name of the command, `python -m jobs.NAME`."""
+SEARCHABLE: tuple[str, ...] = get_args(SearchableJob)
+
+
+def run_of(job: str) -> Callable[[Any], None]:
+    """The function that runs a training with its options."""
+    run: Callable[[Any], None] = importlib.import_module(f"jobs.{job}").run
+    return run
+
+
+def plan_of(job: str) -> Callable[[Any], None]:
+    """What a training does for `--dry_run`: prints what would run, and raises UserError where it could not."""
+    page = importlib.import_module(f"jobs.{job}")
+    plan: Callable[[Any], None] = page.dry_run if job == "grpo" else page.plan
+    return plan
+
+
+def job_of(folder: Path) -> str:
+    """Name of the training that a run directory belongs to: the one whose groups of options its `config.yaml` has.
+
+    Raises:
+        UserError: there is no such file, or no training has these options.
+    """
+    path = folder / CONFIG
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no run: there is no {CONFIG} in it") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    found = set(content) if isinstance(content, Mapping) else set()
+    for job, config in CONFIGS.items():
+        # A user's own rewards add groups inside a group, and versions add options; neither adds a group on top.
+        if found and found <= set(config.model_fields) and found >= set(groups_of(config)):
+            return job
+    raise UserError(f"{path}: the groups {', '.join(sorted(map(str, found))) or 'of it'} are those of no training")

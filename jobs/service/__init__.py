@@ -1,0 +1,1 @@
+"""What the commands around trainings do: lists of runs, going on with one, checks of a machine."""

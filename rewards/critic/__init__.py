@@ -1,0 +1,1 @@
+"""MotionCritic: a network that scores how natural a motion looks, and the reward that it gives."""

@@ -1,0 +1,197 @@
+"""Loads critics from the files in which people have them, and saves them in MotionCritic's own layout.
+
+Accepted, all without running code from the file: MotionCritic's dictionaries (`model_state_dict` beside epoch and
+optimizer), a bare state dict, one under `state_dict` or `model`, all with or without `module.` before the names; files
+of PP-Motion, whose further head `phys_mlp` gives no score here; and folders that `save_critic` wrote. Every tensor of
+the critic must match. Sizes follow from the shapes; only the number of heads does not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
+from motions.base.foreign_files import read_text
+from motions.base.safe_files import TensorFileError, read_tensor_file
+from rewards.critic.network import NUM_ROWS, PUBLISHED, CriticConfig, MotionCritic
+from rewards.tmr.components import describe_state
+from rollouts.checkpoints.wrapped_states import PLAIN_KEYS, under_key, without_prefixes
+
+WEIGHTS = "motioncritic.pth"
+"""The weights in a folder of `save_critic`, as MotionCritic's own programs read them."""
+CONFIG = "config.json"
+"""What the weights do not say, beside them."""
+_OTHER_HEADS = ("phys_mlp.",)
+
+
+class CriticCheckpointError(UserError):
+    """A file is not a (complete) critic; the message names the file, what it is, and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCritic:
+    """A critic in eval mode, and what its file says."""
+
+    critic: MotionCritic
+    typical_score: float | None
+    """Median score of real motions, if config.json beside the weights says it."""
+    ignored: tuple[str, ...]
+    """Tensors of the file that belong to no part of a critic: PP-Motion's second head."""
+    source: Path
+
+
+def load_critic(path: str | Path, num_heads: int | None = None) -> LoadedCritic:
+    """Loads a critic strictly, in float32 and eval mode.
+
+    Args:
+        path: a file, or a folder of `save_critic`.
+        num_heads: attention heads; by default those of config.json beside the weights, else 8 as published.
+
+    Raises:
+        CriticCheckpointError: no such file, another kind of network, a missing or unexpected tensor, a wrong shape, a
+            number that is not finite, or heads that do not divide the width.
+    """
+    path = Path(path)
+    file = path / WEIGHTS if path.is_dir() else path
+    state, ignored = _read_state(file)
+    stated = _read_config(file.parent / CONFIG)
+    heads = num_heads or stated.get("num_heads", PUBLISHED.num_heads)
+    if not isinstance(heads, int) or heads < 1:
+        raise CriticCheckpointError(f"critic {file.parent / CONFIG}: num_heads is {heads!r}, expected a number above 0")
+    config = _sizes(state, heads, file)
+    with torch.device("meta"):
+        critic = MotionCritic(config)
+    _check(critic.state_dict(), state, file)
+    critic.load_state_dict({name: value.to(torch.float32) for name, value in state.items()}, assign=True)
+    typical = stated.get("typical_score")
+    if typical is not None and not (isinstance(typical, (int, float)) and math.isfinite(typical)):
+        raise CriticCheckpointError(f"critic {file.parent / CONFIG}: typical_score is {typical!r}, expected a number")
+    return LoadedCritic(critic.eval(), None if typical is None else float(typical), ignored, file)
+
+
+def save_critic(
+    folder: str | Path,
+    critic: MotionCritic,
+    *,
+    dtype: Literal["float32", "float16"] = "float32",
+    typical_score: float | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a critic's folder: the weights in MotionCritic's own layout, and config.json.
+
+    Args:
+        folder: created when absent.
+        dtype: storage of the weights; they are float32 again once loaded.
+        typical_score: median score of real motions.
+        provenance: JSON values kept in config.json (command, seed, measured figures).
+
+    Raises:
+        WriteError: disk full or folder not writable; files already there stay whole.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = {"float32": torch.float32, "float16": torch.float16}[dtype]
+    state = {f"module.{name}": value.detach().cpu().to(storage) for name, value in critic.state_dict().items()}
+    with atomic_write(folder / WEIGHTS) as file:
+        torch.save({"model_state_dict": state}, file)
+    document = {
+        "num_heads": critic.config.num_heads,
+        "typical_score": typical_score,
+        "storage": dtype,
+        "provenance": dict(provenance or {}),
+    }
+    with atomic_write(folder / CONFIG) as file:
+        file.write(json.dumps(document, indent=2).encode())
+
+
+def _read_state(file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The critic's tensors by name, and the names of others."""
+    if not file.is_file():
+        raise CriticCheckpointError(f"critic {file}: no such file")
+    try:
+        document = read_tensor_file(file)
+    except TensorFileError as error:
+        raise CriticCheckpointError(f"critic {error}") from error
+    if not isinstance(document, Mapping) or not document:
+        raise CriticCheckpointError(f"critic {file}: holds a {type(document).__name__}, expected a dict of tensors")
+    key = under_key(document, PLAIN_KEYS)
+    state, _ = without_prefixes(document if key is None else document[key])
+    if not any(name.startswith("dstran.") for name in state):
+        raise CriticCheckpointError(
+            f"critic {file}: is a {describe_state(state)}; a critic has tensors mlp.* and dstran.*"
+        )
+    own = {name: value for name, value in state.items() if not name.startswith(_OTHER_HEADS)}
+    for name, value in own.items():
+        if not isinstance(value, Tensor):
+            raise CriticCheckpointError(f"critic {file}: {name} is a {type(value).__name__}, expected a tensor")
+        if not bool(torch.isfinite(value).all()):
+            raise CriticCheckpointError(f"critic {file}: {name} has values that are not finite")
+    return own, tuple(name for name in state if name not in own)
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        stated = json.loads(read_text(path))
+    except ValueError as error:
+        raise CriticCheckpointError(f"critic {path}: not JSON ({error})") from error
+    if not isinstance(stated, Mapping):
+        raise CriticCheckpointError(f"critic {path}: holds a {type(stated).__name__}, expected an object")
+    return stated
+
+
+def _sizes(state: Mapping[str, Tensor], num_heads: int, file: Path) -> CriticConfig:
+    """Sizes by the shapes; what does not fit them is found by the strict comparison."""
+    needed = {
+        "dstran.pos_embed": 3,
+        "dstran.temp_embed": 4,
+        "dstran.pre_logits.fc.weight": 2,
+        "dstran.blocks_st.0.mlp_s.fc1.weight": 2,
+    }
+    for name, dimensions in needed.items():
+        if name not in state or state[name].ndim != dimensions:
+            raise CriticCheckpointError(f"critic {file}: no tensor {name} of {dimensions} dimensions")
+    rows, width = state["dstran.pos_embed"].shape[1:]
+    if rows != NUM_ROWS:
+        raise CriticCheckpointError(
+            f"critic {file}: dstran.pos_embed is for {rows} rows of a frame; a critic of motions in SMPL's joints has "
+            f"{NUM_ROWS}"
+        )
+    if not width or width % num_heads:
+        raise CriticCheckpointError(f"critic {file}: its width {width} is no multiple of {num_heads} attention heads")
+    blocks = {name.split(".")[2] for name in state if name.startswith("dstran.blocks_st.")}
+    return CriticConfig(
+        dim_feat=width,
+        dim_rep=state["dstran.pre_logits.fc.weight"].shape[0],
+        depth=len(blocks),
+        num_heads=num_heads,
+        mlp_ratio=state["dstran.blocks_st.0.mlp_s.fc1.weight"].shape[0] // width,
+        maxlen=state["dstran.temp_embed"].shape[1],
+        qkv_bias="dstran.blocks_st.0.attn_s.qkv.bias" in state,
+        att_fuse=any(name.startswith("dstran.ts_attn.") for name in state),
+    )
+
+
+def _check(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], file: Path) -> None:
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    reshaped = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if missing or unexpected or reshaped:
+        raise CriticCheckpointError(
+            f"critic {file}: {len(expected) - len(missing) - len(reshaped)} of {len(expected)} tensors match; missing "
+            f"{missing[:5] or 'none'}; unexpected {unexpected[:5] or 'none'}; other shape {reshaped[:5] or 'none'}"
+        )

@@ -1,0 +1,90 @@
+"""Scores of motions of any length, by a critic that has learned from short clips.
+
+A motion is scored by windows of as many frames as the critic's clips have, each half over the next, and the last one at
+the motion's end. Its score is their mean: a flaw counts by the share of the windows that show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motions.base.errors import UserError
+from motions.skeleton.skeletons import Skeleton
+from rewards.critic.network import MotionCritic
+from rewards.critic.poses import CRITIC_FPS, poses_of_joints
+
+CLIP_FRAMES = 60
+"""Length of the clips that MotionCritic is trained on: three seconds."""
+_BATCH = 64
+
+
+def window_starts(num_frames: int, window: int) -> list[int]:
+    """First frames of the windows of a motion; a motion that is no longer than a window is one."""
+    last = max(num_frames - window, 0)
+    return [*range(0, last, max(window // 2, 1)), last]
+
+
+def score_windows(critic: MotionCritic, poses: Sequence[Tensor], window: int = CLIP_FRAMES) -> list[np.ndarray]:
+    """Scores [W_i] float32 of the windows of N motions.
+
+    Args:
+        critic: in eval mode; windows go to its device.
+        poses: [T_i, 25, 3] each, see `rewards.critic.poses`.
+        window: frames.
+
+    Raises:
+        UserError: a window longer than the critic's longest clip.
+    """
+    if window > critic.config.maxlen:
+        raise UserError(f"a window of {window} frames: this critic takes at most {critic.config.maxlen}")
+    pieces: list[Tensor] = []
+    counts: list[int] = []
+    for motion in poses:
+        starts = window_starts(len(motion), window)
+        pieces += [from_first_frame(motion[start : start + window]) for start in starts]
+        counts.append(len(starts))
+    device = next(critic.parameters()).device
+    scores: list[Tensor] = []
+    with torch.inference_mode():
+        for place in range(0, len(pieces), _BATCH):
+            batch, lengths = pad_poses(pieces[place : place + _BATCH])
+            scores.append(critic(batch.to(device), lengths.to(device)).cpu())
+    return [part.numpy() for part in torch.cat(scores).split(counts)]
+
+
+def score_joints(
+    critic: MotionCritic, motions: Sequence[np.ndarray], skeleton: Skeleton, fps: float, window: int = CLIP_FRAMES
+) -> list[np.ndarray]:
+    """`score_windows` of joint positions [T_i, J, 3] in metres at `fps` frames per second: approximate, by inverse
+    kinematics, at the 20 frames per second that critics know."""
+    with torch.inference_mode():
+        poses = [
+            poses_of_joints(torch.from_numpy(resampled(joints, fps, CRITIC_FPS))[None], skeleton)[0]
+            for joints in motions
+        ]
+    return score_windows(critic, poses, window)
+
+
+def from_first_frame(poses: Tensor) -> Tensor:
+    """Poses [T, 25, 3] with the translation counted from their first frame."""
+    return torch.cat((poses[:, :-1], poses[:, -1:] - poses[:1, -1:]), dim=1)
+
+
+def pad_poses(pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """A batch [B, T, 25, 3] of pieces [T_i, 25, 3], zero after their ends, and their lengths [B] int64."""
+    return torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True), torch.tensor([len(p) for p in pieces])
+
+
+def resampled(joints: np.ndarray, fps: float, wanted_fps: float) -> np.ndarray:
+    """Joints [T, J, 3] at other times, linear between the frames; the first frame stays and nothing is extrapolated."""
+    if fps == wanted_fps:
+        return joints
+    times = np.arange(int((len(joints) - 1) / fps * wanted_fps + 1e-6) + 1) * (fps / wanted_fps)
+    before = np.minimum(times.astype(np.int64), len(joints) - 1)
+    after = np.minimum(before + 1, len(joints) - 1)
+    share = (times - before)[:, None, None]
+    return ((1.0 - share) * joints[before] + share * joints[after]).astype(joints.dtype)

@@ -1,0 +1,37 @@
+"""A job with a command line whose run is a toy: to see what becomes of a command when the cluster under it dies.
+
+python -m tests.toys.toy_job --save_dir DIR --num_steps 20 [--resume]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from cluster.run.session import training_session
+from jobs.command_line import main as cli
+from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest, Trajectory
+from tests.toys import cluster_toys as toys
+from tests.toys.cluster_runs import WORKLOAD, ToyConfig, toy_algorithm
+
+ROLLOUT_S = 0.2
+"""Seconds that a rollout takes on a cluster, so that there is time for something to happen."""
+
+
+class SlowRollouts(toys.ToyRollouts):
+    """Rollouts that take their time."""
+
+    def run(self, request: RolloutRequest, version: PolicyVersion) -> tuple[GroupMotions, Trajectory]:
+        time.sleep(ROLLOUT_S)
+        return super().run(request, version)
+
+
+def run(config: ToyConfig) -> None:
+    """Makes the steps."""
+    roles = toys.toy_roles(config, rollout=toys.ToyRollouts if config.runtime == "local" else SlowRollouts)
+    with training_session(config, config, config, roles, WORKLOAD, toy_algorithm(), "toy-data") as controller:
+        controller.run()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(ToyConfig, run, __doc__, "tests.toys.toy_job"))
