@@ -13,7 +13,7 @@ from benchmarks import kills
 from benchmarks.kills import Outcome, Run, fill, line_of, negative_times, small_disk, survivors
 
 TOY = (
-    *("tests.toys.toy_job", "--num_steps", "100", "--save_interval", "2", "--eval_every", "0"),
+    *("tests.toys.running.toy_job", "--num_steps", "100", "--save_interval", "2", "--eval_every", "0"),
     *("--object_store_mb", "100", "--no_dashboard"),
 )
 

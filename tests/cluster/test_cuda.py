@@ -23,7 +23,7 @@ from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import PolicyVersion, Trajectory, Weights
 from rollouts.networks.mdm import MDM, MDMConfig
 from rollouts.settings import AmpDtype
-from tests.toys.cluster_runs import final_state
+from tests.toys.running.cluster_runs import final_state
 from tests.toys.small_tmr import WordEncoder, prompt_of, random_group, small_tmr
 from tests.toys.tiny_learners import (
     SCHEDULE,

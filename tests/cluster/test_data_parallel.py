@@ -16,7 +16,7 @@ from cluster.data_parallel import TrainingFailed, train_here, train_on_ray
 from cluster.runtime.connect import Connection
 from learners.workers import ProcessGroup
 from motions.base.errors import is_mendable
-from tests.toys.cluster_runs import die_then_complain, two_steps
+from tests.toys.running.cluster_runs import die_then_complain, two_steps
 
 
 @pytest.mark.ray

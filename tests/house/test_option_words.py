@@ -18,6 +18,8 @@ OTHER_TOOLS = {
     "working-dir": "ray job submit",
     "address": "ray start",
     "head": "ray start",
+    "dashboard-agent-listen-port": "ray start",
+    "shm-size": "docker run",
     "head_enough": "declared by the reward of docs/how_to/add_a_reward.md",
     "rewards.head_height.head_enough": "the same",
     "motions": "no option: an arrow in the drawing of cluster/run/controller.py",

@@ -10,7 +10,7 @@ import pytest
 from tests.house.source_tree import LAYERS, relative, sources, tree_of
 
 UNSAFE: dict[str, set[str]] = {
-    "except Exception": set(),
+    "except Exception": {"jobs/service/doctor.py"},  # What is not for the user to mend is raised again there.
     "bare except": set(),
     "strict=False": set(),
     "allow_pickle=True": set(),

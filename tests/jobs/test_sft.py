@@ -28,7 +28,7 @@ from motions.humanoid.mocap import clips_folder
 from rollouts.control.actor_critic import load_controller
 from rollouts.imitation.demonstrations import Demonstrations
 from tests.toys.characters.cloning_toys import SMALL_RUN
-from tests.toys.cluster_runs import Terminal
+from tests.toys.running.cluster_runs import Terminal
 
 
 def small(folder: Path, **changes: Any) -> SFTConfig:

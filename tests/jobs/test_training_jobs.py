@@ -25,7 +25,7 @@ from jobs.text import pretraining
 from rollouts.checkpoints.loading import load_base
 from rollouts.settings import PolicySettings
 from rollouts.text.encoders import PromptTooLongError
-from tests.toys.cluster_runs import Terminal
+from tests.toys.running.cluster_runs import Terminal
 from tests.toys.tiny_models import TinyModels, pretrain_config, retrieval_config
 
 WANDB: dict[str, object] = {"train_platform_type": "WandBPlatform", "wandb_mode": "offline"}

@@ -20,7 +20,7 @@ from jobs.command_line.foreign_flags import FOREIGN_TO_TRPO
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 from rollouts.control.actor_critic import ControllerError, load_controller
-from tests.toys.cluster_runs import Terminal
+from tests.toys.running.cluster_runs import Terminal
 
 if TYPE_CHECKING:
     from cluster.runtime.connect import Connection

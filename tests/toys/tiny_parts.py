@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from learners.grpo.settings import GRPOSettings
 from rewards.settings import RewardSettings
-from tests.toys.cluster_toys import strike
+from tests.toys.running.cluster_toys import strike
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.records.checkpoints import RunDirectoryError, read_manifest
 from cluster.records.opening import inspect
-from tests.toys.cluster_runs import ToyConfig, opened, saved, snapshot
+from tests.toys.running.cluster_runs import ToyConfig, opened, saved, snapshot
 
 FOREIGN = ("step_000000002_best", "step_3", "step_000000002.bak", "copy of step_000000002")
 

@@ -12,7 +12,7 @@ import yaml
 from cluster.records.checkpoints import RunDirectoryError
 from cluster.records.opening import changed_options, inspect
 from cluster.runtime.ray_job import JOB_VARIABLE
-from tests.toys.cluster_runs import ToyConfig, opened, saved, snapshot
+from tests.toys.running.cluster_runs import ToyConfig, opened, saved, snapshot
 
 
 def begun(path: Path) -> None:

@@ -19,7 +19,7 @@ from cluster.records.checkpoints import RunDirectoryError
 from cluster.records.run_directory import CheckpointWriteError, library_versions
 from motions.base.atomic import WriteError
 from motions.base.errors import UserError
-from tests.toys.cluster_runs import opened, saved, snapshot
+from tests.toys.running.cluster_runs import opened, saved, snapshot
 
 
 @contextmanager

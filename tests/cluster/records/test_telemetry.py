@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cluster.records.telemetry import Telemetry, trace_event
 from cluster.records.trackers import make_tracker
 from cluster.runtime.protocol import CallStats
-from tests.toys.cluster_runs import Terminal, ToyConfig
+from tests.toys.running.cluster_runs import Terminal, ToyConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -20,8 +20,8 @@ from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import ActorLost, Call, StartError
 from cluster.runtime.stopping import Stopped, handled
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
-from tests.toys import cluster_toys as toys
-from tests.toys.cluster_runs import ToyRun, final_state, lines, results_of, toy_algorithm
+from tests.toys.running import cluster_toys as toys
+from tests.toys.running.cluster_runs import ToyRun, final_state, lines, results_of, toy_algorithm
 
 
 def test_a_run_learns_and_records_every_step(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from learners.grpo.advantages import Advantages, group_advantages
 from rewards.messages import RewardTerms
 from rewards.mixing import MixedRewards, combine
 from rollouts.messages import RolloutRequest, TextCondition
-from tests.toys.cluster_runs import ToyRun, final_state, results_of
+from tests.toys.running.cluster_runs import ToyRun, final_state, results_of
 from tests.toys.small_tmr import prompt_of
 from tests.toys.tiny_parts import GRPO, REWARDS, build_dying_learner, build_learner, build_rollouts, build_semantic
 from tests.toys.tiny_policy import TEXT_DIM

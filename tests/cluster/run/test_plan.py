@@ -11,7 +11,7 @@ from cluster.run.plan import Plan, Workload
 from cluster.runtime.protocol import StartError
 from cluster.settings import ClusterSettings
 from rollouts.messages import GroupMotions, Trajectory
-from tests.toys.cluster_toys import toy_roles
+from tests.toys.running.cluster_toys import toy_roles
 
 LOAD = Workload(
     num_prompts=8,

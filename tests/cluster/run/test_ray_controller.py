@@ -21,8 +21,8 @@ from cluster.runtime.connect import Connection
 from cluster.runtime.on_ray import RayRuntime
 from cluster.runtime.protocol import StartError
 from cluster.settings import ClusterSettings
-from tests.toys import cluster_toys as toys
-from tests.toys.cluster_runs import WORKLOAD, ToyConfig, ToyRun, final_state, results_of, toy_algorithm
+from tests.toys.running import cluster_toys as toys
+from tests.toys.running.cluster_runs import WORKLOAD, ToyConfig, ToyRun, final_state, results_of, toy_algorithm
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

@@ -24,7 +24,7 @@ from cluster.runtime.protocol import ActorLost, CallFailed, Role, StartError
 from cluster.settings import ConnectionSettings
 from motions.base.atomic import WriteError
 from motions.base.errors import UserError, is_mendable
-from tests.toys.cluster_toys import broken, strike
+from tests.toys.running.cluster_toys import broken, strike
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

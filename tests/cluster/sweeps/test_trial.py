@@ -11,7 +11,7 @@ from cluster.records import commits
 from cluster.records.checkpoints import read_manifest
 from cluster.records.measured import last_metrics
 from cluster.sweeps.trial import take_over
-from tests.toys.sweep_toys import run
+from tests.toys.running.sweep_toys import run
 
 
 def lines_of(place: Path) -> list[dict[str, float]]:

@@ -19,8 +19,8 @@ from cluster.sweeps import tuning
 from cluster.sweeps.records import read_trials
 from cluster.sweeps.search import SearchPlan
 from cluster.sweeps.space import Space
-from tests.toys import sweep_toys
-from tests.toys.sweep_toys import GRID_STEPS, search_grid
+from tests.toys.running import sweep_toys
+from tests.toys.running.sweep_toys import GRID_STEPS, search_grid
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,7 +30,7 @@ DRIVER = """
 import sys
 import ray
 from pathlib import Path
-from tests.toys.sweep_toys import search_grid
+from tests.toys.running.sweep_toys import search_grid
 ray.init(address=sys.argv[1], runtime_env={{"env_vars": {{"PYTHONPATH": {root!r}}}}}, log_to_driver=False)
 search_grid(Path(sys.argv[2]))
 """

@@ -17,7 +17,7 @@ JOB = """
 import os, signal, sys, time
 from pathlib import Path
 from jobs.command_line import main as cli
-from tests.toys.cluster_runs import ToyConfig
+from tests.toys.running.cluster_runs import ToyConfig
 
 def run(config):
     (config.save_dir / "pid").write_text(str(os.getpid()))

@@ -1,6 +1,6 @@
 """A job with a command line whose run is a toy: to see what becomes of a command when the cluster under it dies.
 
-python -m tests.toys.toy_job --save_dir DIR --num_steps 20 [--resume]
+python -m tests.toys.running.toy_job --save_dir DIR --num_steps 20 [--resume]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from cluster.run.session import training_session
 from jobs.command_line import main as cli
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest, Trajectory
 from tests.toys import cluster_toys as toys
-from tests.toys.cluster_runs import WORKLOAD, ToyConfig, toy_algorithm
+from tests.toys.running.cluster_runs import WORKLOAD, ToyConfig, toy_algorithm
 
 ROLLOUT_S = 0.2
 """Seconds that a rollout takes on a cluster, so that there is time for something to happen."""
@@ -34,4 +34,4 @@ def run(config: ToyConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(ToyConfig, run, __doc__, "tests.toys.toy_job"))
+    sys.exit(cli.main(ToyConfig, run, __doc__, "tests.toys.running.toy_job"))

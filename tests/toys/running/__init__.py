@@ -1,0 +1,1 @@
+"""Runs, actors and trainings of a step or two, for tests of what runs them."""
