@@ -15,7 +15,7 @@ import numpy as np
 from cluster.records.run import Run, cluster_of, open_run
 from cluster.run.training_loop import to_arrays, to_tensors
 from jobs.character.own_motions import show_own_motions
-from jobs.configs.trpo import ActorCriticSettings, RunnerSettings, TRPOJobConfig
+from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 from jobs.configs.world_model import WorldModelJobConfig
 from jobs.report.from_training import ChartsOf, write_training_report
 from learners.rollout_training import RolloutTraining
@@ -170,18 +170,17 @@ def controller_shape(network: ActorCriticSettings) -> dict[str, Any]:
 
 
 def rllib_config(
-    config: Any,
-    *,
-    env_id: str,
-    env_options: Mapping[str, Any],
-    processes: RunnerSettings,
-    network: ActorCriticSettings,
-    start: Path | None,
-    seed: int,
+    options: Any, config: TRPOJobConfig | WorldModelJobConfig, env_id: str, env_options: Mapping[str, Any]
 ) -> Any:
-    """A `cluster.rllib.control.ControlConfig` with a job's environment, processes and first controller."""
+    """RLlib's options of a job.
+
+    Args:
+        options: a `cluster.rllib.control.ControlConfig` with the learner's options; environment, processes and first
+            controller are added.
+    """
     from cluster.rllib.module import LOAD_PATH, SEED
 
+    processes, start, seed = config.processes, config.run.load_sft_pretrain, config.run.seed
     load_path = None if start is None else str(start.absolute())
     runners: dict[str, Any] = {
         "num_env_runners": processes.num_env_runners,
@@ -189,10 +188,10 @@ def rllib_config(
         "num_cpus_per_env_runner": processes.cpus_per_env_runner,
     }
     return (
-        config.environment(env_id, env_config=dict(env_options))
+        options.environment(env_id, env_config=dict(env_options))
         .env_runners(**runners)
         .fault_tolerance(restart_failed_env_runners=True, max_num_env_runner_restarts=processes.max_runner_restarts)
-        .rl_module(model_config={**controller_shape(network), SEED: seed, LOAD_PATH: load_path})
+        .rl_module(model_config={**controller_shape(config.network), SEED: seed, LOAD_PATH: load_path})
         .debugging(seed=seed, log_level="ERROR")
         .training(runner_timeout_s=processes.runner_timeout_s)
     )

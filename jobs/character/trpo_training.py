@@ -104,15 +104,8 @@ def rllib_config(config: TRPOJobConfig) -> Any:
         num_cpus_per_learner=config.processes.cpus_per_learner if config.processes.num_learners else "auto",
         num_gpus_per_learner=config.processes.gpus_per_learner,
     )
-    return control_training.rllib_config(
-        learners.training(**config.trpo.model_dump()),
-        env_id=config.environment.gymnasium_id,
-        env_options=config.environment_options,
-        processes=config.processes,
-        network=config.network,
-        start=config.run.load_sft_pretrain,
-        seed=config.run.seed,
-    )
+    options = learners.training(**config.trpo.model_dump())
+    return control_training.rllib_config(options, config, config.environment.gymnasium_id, config.environment_options)
 
 
 def plan(config: TRPOJobConfig) -> None:

@@ -145,13 +145,7 @@ def rllib_training(config: WorldModelJobConfig) -> RolloutTraining:
     options = WorldModelConfig().training(**config.world_model.model_dump())
     options.num_iterations = iterations_of(config)
     built = control_training.rllib_config(
-        options,
-        env_id=OWN_ENVIRONMENTS[ENVIRONMENT],
-        env_options=config.character.model_dump(),
-        processes=config.processes,
-        network=config.network,
-        start=config.run.load_sft_pretrain,
-        seed=config.run.seed,
+        options, config, OWN_ENVIRONMENTS[ENVIRONMENT], config.character.model_dump()
     ).build_algo()
     assert isinstance(built, WorldModel)
     return built

@@ -18,7 +18,7 @@ from cluster.sweeps.space import Space
 from cluster.sweeps.tuning import TrialResources
 from jobs.command_line import main as cli
 from jobs.command_line.flags import UsageError
-from jobs.command_line.settings_files import PRESETS
+from jobs.command_line.settings_files import PRESETS, read_settings_file
 from jobs.command_line.values import read_assignments
 from jobs.configs.service.sweep import SweepConfig
 from jobs.configs.service.training_jobs import CONFIGS
@@ -183,7 +183,7 @@ def read_space(config: SweepConfig) -> Space:
     path = Path(name) if name.endswith((".yaml", ".yml")) else SPACES / f"{name}.yaml"
     if not path.is_file() and path.parent == SPACES:
         raise UsageError([f"--space {name}: no such space; there are {', '.join(spaces())}; or give a .yaml path"])
-    values = cli.read_settings_file(path, CONFIGS[job], f"jobs.{job}")
+    values = read_settings_file(path, CONFIGS[job], f"jobs.{job}")
     refused = reserved(CONFIGS[job], values, config.trial.report_every)
     if refused:
         raise UsageError([f"{path}: {name} is set by the search itself" for name in refused])

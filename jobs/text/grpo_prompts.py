@@ -123,7 +123,6 @@ class PromptBatches:
         num_denoising_steps: int,
         whole_texts: Sequence[TextCondition] | None = None,
     ) -> None:
-
         self.prompts = tuple(prompts)
         self.held_out = tuple(held_out)
         self._config = config
@@ -242,7 +241,6 @@ def _draw(
 
 
 def _read(option: str, path: Path, skeleton: Skeleton, num_segments: int | None = None) -> list[Prompt]:
-
     try:
         prompts = load_prompts(path, skeleton.fps, num_segments=num_segments)
     except ValueError as error:

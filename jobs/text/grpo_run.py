@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from cluster.records.checkpoints import last_commit
-from cluster.records.opening import as_begun, inspect
+from cluster.records.opening import Opening, as_begun, inspect
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller
 from cluster.run.plan import Plan, Workload, cluster_resources
@@ -33,16 +33,18 @@ from jobs.text.grpo_prompts import (
 from learners.grpo.forecast import Trained, forecast
 from learners.grpo.motion_loss import UNHEARD_OPTIONS, reads_motions
 from motions.base.errors import UserError
-from motions.data.prompts import MAX_FRAMES, Prompt
+from motions.data.prompts import Prompt
 from motions.settings import BUILTIN
 from motions.skeleton.skeletons import Skeleton
 from rewards.declared.physics import BUILTIN_CONSTANTS, PhysicsConstants
 from rewards.evaluation.prompt_checks import check_prompts
 from rewards.evaluation.text import load_judge
 from rewards.physics.calibration import calibrate, read_constants, write_constants
-from rewards.scorers import build_limiting_scorers, build_scorers, described_rewards, rewards_of
+from rewards.scorers import LimitsPrompts, build_limiting_scorers, build_scorers, described_rewards, rewards_of
+from rewards.settings import RewardSettings
 from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
+from rollouts.checkpoints.mdm_files import LoadedMDM
 from rollouts.devices import require_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
@@ -58,6 +60,7 @@ class PreparedRun:
     """A run that is checked and could start."""
 
     config: GRPOConfig
+    opening: Opening
     batches: PromptBatches
     roles: list[Role]
     workload: Workload
@@ -104,7 +107,7 @@ def dry_run(config: GRPOConfig) -> None:
     prepared = prepare(config, most_drawn=CHECKED_PROMPTS)
     config = prepared.config
     print(cli.settings_yaml(config))
-    print(f"\nsave_dir {config.run.save_dir}: {inspect(config.run, config=config)}")
+    print(f"\nsave_dir {config.run.save_dir}: {prepared.opening}")
     checked = len(prepared.batches.prompts), len(prepared.batches.held_out)
     print(f"{checked[0]} prompts to learn on, {checked[1]} to measure with: their texts and lengths are legal")
     for reward in described_rewards(config.rewards):
@@ -129,8 +132,68 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     opening = inspect(config.run, config=config)
     check_devices(config)
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
-    # The driver only reads shapes from it and writes exports with it: no GPU is taken.
     loaded = load_base(config.policy)
+    policy = build_idle_policy(config, loaded)
+    encoder = load_policy_text_encoder(config.policy)
+    drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
+    prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)
+    if (seen := seen_captions(config, policy.skeleton)) is not None:
+        print(f"dataset {config.data.dataset}: {seen}")
+    rewards = load_rewards(config, policy.skeleton)
+    print(f"policy: {loaded.report}")
+    print("\n".join(_forecast(config, policy, resumed=opening == "resume")))
+    for network in rewards.networks.values():
+        print(f"reward: {network.report}")
+    if rewards.judge is not None:
+        print(f"judge: {rewards.judge.report}")
+    instruments = prepare_instruments(config, policy.skeleton, rewards.judge, rewards.networks)
+    for line in evidence_lines(instruments):
+        print(line)
+    for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
+        check_prompts(source, chosen, policy.max_frames, rewards.limiting.values(), rewards.judge)
+    encode = functools.partial(prompt_conditions, policy, encoder)
+    whole_texts = read_as_whole_texts(policy, encoder, held_out) if policy.max_frames is None else None
+    batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps, whole_texts)
+    scorers = build_scorers(rewards.settings, policy.skeleton, config.policy)
+    if reads_motions(config.grpo):
+        print(f"policy_loss {config.grpo.policy_loss}: {UNHEARD_OPTIONS}")
+    export = grpo_actors.PolicyExport(config, policy, encoder)
+    return PreparedRun(
+        config=config,
+        opening=opening,
+        batches=batches,
+        roles=training_roles(
+            config.cluster,
+            functools.partial(grpo_actors.build_rollout_worker, config),
+            scorers,
+            functools.partial(grpo_actors.build_learner, config),
+        ),
+        workload=_workload(config, batches, policy),
+        algorithm=Algorithm(
+            batches=batches,
+            scorers=tuple(scorers),
+            combine=functools.partial(grpo_actors.mix_rewards, config.rewards),
+            advantages=functools.partial(grpo_actors.step_advantages, config),
+            on_reward_error=config.rewards.on_reward_error,
+            export=export,
+            beside_rewards=instruments.terms,
+            after_evaluation=functools.partial(after_evaluation, config, HackingWatch(config, instruments, held_out)),
+        ),
+        export=export,
+        base=PolicyVersion(0, policy.weights()),
+        policy=policy,
+        instruments=instruments,
+        constants=rewards.constants,
+        all_steps=loaded.schedule.num_steps,
+    )
+
+
+def build_idle_policy(config: GRPOConfig, loaded: LoadedMDM) -> DiffusionPolicy:
+    """The policy for a process that reads shapes from it and writes exports with it: it takes no GPU.
+
+    Raises:
+        UserError: evaluation or rollouts are to denoise as the policy cannot.
+    """
     policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
     for prefix, denoising in (("eval", config.sampling.evaluation), ("rollout", config.sampling.rollout)):
         try:
@@ -138,75 +201,41 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
                 policy.denoising(denoising)
         except UserError as error:
             raise UserError(f"{prefix}_{error}") from error
-    encoder = load_policy_text_encoder(config.policy)
-    drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
-    prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)
-    if (seen := seen_captions(config, policy.skeleton)) is not None:
-        print(f"dataset {config.data.dataset}: {seen}")
-    # What the reward actors will load is loaded here once, so that a wrong file is found before anything starts.
-    constants = physics_constants(config, policy.skeleton)
+    return policy
+
+
+@dataclass(frozen=True)
+class LoadedRewards:
+    """What the reward actors will load, loaded here once, so that a wrong file is found before anything starts."""
+
+    settings: RewardSettings
+    """With the constants of the physics reward."""
+    constants: PhysicsConstants
+    limiting: dict[str, LimitsPrompts]
+    """Scorers that say which prompts they cannot score, by name."""
+    networks: dict[str, Embedder]
+    """Retrieval networks among them."""
+    judge: Embedder | None
+
+
+def load_rewards(config: GRPOConfig, skeleton: Skeleton) -> LoadedRewards:
+    """Loads rewards and judge.
+
+    Raises:
+        UserError: a file is wrong, or the judge is the network of a reward.
+    """
+    constants = physics_constants(config, skeleton)
     rewards = config.rewards.model_copy(update={"physics": config.rewards.physics.model_copy(update=asdict(constants))})
-    limiting = build_limiting_scorers(rewards, policy.skeleton, config.policy)
-    networks = {
-        name: found
-        for name, scorer in limiting.items()
-        if isinstance(found := getattr(scorer, "embedder", None), Embedder)
-    }
-    judge = load_judge(config.evaluation.judge_path, policy.skeleton, config.policy, config.evaluation.judge_text_model)
+    limiting = build_limiting_scorers(rewards, skeleton, config.policy)
+    embedders = {name: getattr(scorer, "embedder", None) for name, scorer in limiting.items()}
+    networks = {name: found for name, found in embedders.items() if isinstance(found, Embedder)}
+    judge = load_judge(config.evaluation.judge_path, skeleton, config.policy, config.evaluation.judge_text_model)
     if judge is not None and any(judge.has_weights_of(network) for network in networks.values()):
         raise UserError(
             f"judge_path {config.evaluation.judge_path}: these are the weights of the reward, which cannot judge what "
             "it trained; give another retrieval model, or none"
         )
-    print(f"policy: {loaded.report}")
-    print("\n".join(_forecast(config, policy, resumed=opening == "resume")))
-    for network in networks.values():
-        print(f"reward: {network.report}")
-    if judge is not None:
-        print(f"judge: {judge.report}")
-    instruments = prepare_instruments(config, policy.skeleton, judge, networks)
-    for line in evidence_lines(instruments):
-        print(line)
-    composed = config.sampling.composite_denoising == "composed"
-    max_frames = None if composed else min(policy.network.max_positions - 1, MAX_FRAMES)
-    for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
-        check_prompts(source, chosen, max_frames, limiting.values(), judge)
-    encode = functools.partial(prompt_conditions, policy, encoder)
-    whole_texts = read_as_whole_texts(policy, encoder, held_out) if composed else None
-    batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps, whole_texts)
-    scorers = build_scorers(rewards, policy.skeleton, config.policy)
-    roles = training_roles(
-        config.cluster,
-        functools.partial(grpo_actors.build_rollout_worker, config),
-        scorers,
-        functools.partial(grpo_actors.build_learner, config),
-    )
-    if reads_motions(config.grpo):
-        print(f"policy_loss {config.grpo.policy_loss}: {UNHEARD_OPTIONS}")
-    export = grpo_actors.PolicyExport(config, policy, encoder)
-    algorithm = Algorithm(
-        batches=batches,
-        scorers=tuple(scorers),
-        combine=functools.partial(grpo_actors.mix_rewards, config.rewards),
-        advantages=functools.partial(grpo_actors.step_advantages, config),
-        on_reward_error=config.rewards.on_reward_error,
-        export=export,
-        beside_rewards=instruments.terms,
-        after_evaluation=functools.partial(after_evaluation, config, HackingWatch(config, instruments, held_out)),
-    )
-    return PreparedRun(
-        config=config,
-        batches=batches,
-        roles=roles,
-        workload=_workload(config, batches, policy),
-        algorithm=algorithm,
-        export=export,
-        base=PolicyVersion(0, policy.weights()),
-        policy=policy,
-        instruments=instruments,
-        constants=constants,
-        all_steps=loaded.schedule.num_steps,
-    )
+    return LoadedRewards(rewards, constants, limiting, networks, judge)
 
 
 def read_as_whole_texts(
@@ -215,7 +244,7 @@ def read_as_whole_texts(
     """Every prompt as one text for all its frames; None where all have one segment, or one is too long for that."""
     if all(len(prompt.segments) == 1 for prompt in prompts):
         return None
-    if any(prompt.num_frames > min(policy.network.max_positions - 1, MAX_FRAMES) for prompt in prompts):
+    if any(prompt.num_frames > policy.most_frames_at_once for prompt in prompts):
         return None
     try:
         return encoder.conditions([prompt.text for prompt in prompts], policy.network.text_form)

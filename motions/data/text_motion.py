@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from motions.base.errors import UserError
 from motions.base.safe_files import read_npy
+
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,12 @@ FULL_WINDOW = CropRule()
 
 MDM_CROP = CropRule(unit=4, shorter_share=1 / 3)
 """How MDM (Tevet et al. 2023) crops motions of HumanML3D and KIT-ML."""
+
+
+def thinned(items: Sequence[ItemT], most: int) -> list[ItemT]:
+    """At most so many of the items, evenly from the first to the last."""
+    places = np.linspace(0, len(items) - 1, most).astype(int) if items else ()
+    return [items[int(place)] for place in np.unique(places)]
 
 
 def whole_batch(items: Sequence[TextMotion], max_frames: int) -> MotionBatch:

@@ -36,10 +36,7 @@ class Part:
 
 def body_parts(rig: Rig, skeleton: Skeleton) -> list[Part]:
     """One part for each colour: the trunk with the head, left limbs, right limbs."""
-    places = np.zeros_like(rig.rest)
-    for joint, parent in enumerate(rig.parents):
-        if parent >= 0:
-            places[joint] = places[parent] + rig.rest[joint]
+    places = rig.places
     capsules: dict[Colour, list[tuple[np.ndarray, np.ndarray, float, int]]] = {}
     for limb in limbs_of(skeleton):
         for parent, joint, width in limb.bones:

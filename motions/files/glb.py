@@ -108,12 +108,8 @@ def _material(colour: Colour) -> gltf.Material:
 
 def _inverse_bind_matrices(rig: Rig) -> np.ndarray:
     """[J, 16], column by column: from the rest pose, in which the mesh is, to the frame of each joint."""
-    places = np.zeros_like(rig.rest)
-    for joint, parent in enumerate(rig.parents):
-        if parent >= 0:
-            places[joint] = places[parent] + rig.rest[joint]
-    matrices = np.tile(np.eye(4), (len(places), 1, 1))
-    matrices[:, :3, 3] = -places
+    matrices = np.tile(np.eye(4), (len(rig.names), 1, 1))
+    matrices[:, :3, 3] = -rig.places
     return matrices.transpose(0, 2, 1).reshape(-1, 16).astype("<f4")
 
 

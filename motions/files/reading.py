@@ -12,7 +12,7 @@ A folder gives the motions of the run, the results or the dataset that it is, or
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
@@ -167,6 +167,7 @@ class MotionReader:
 
     def read_results(self, path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[Motion]:
         """Motions [M, J, 3, T] of `results.npz`."""
+        _require_shapes(path, arrays, {"motion": 4, "text": 1, "lengths": 1}, {"num_samples"})
         count = int(arrays["num_samples"])
         for index, (motion, text, length) in enumerate(zip(*(arrays[k] for k in _RESULTS[:3]), strict=True)):
             joints = motion.transpose(2, 0, 1)[: int(length)]
@@ -176,6 +177,7 @@ class MotionReader:
 
     def read_samples(self, path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[Motion]:
         """Motions [M, T, J, 3] of a run's samples, with the prompts beside them."""
+        _require_shapes(path, arrays, {"joints": 4, "lengths": 1, "prompt_index": 1, "sample_index": 1})
         joints, lengths = arrays["joints"], arrays["lengths"]
         skeleton = _joints_skeleton(joints.shape[1:], path)
         prompts_file = path.parent / "prompts.jsonl"
@@ -191,6 +193,10 @@ class MotionReader:
 
     def read_imitations(self, path: Path, arrays: Mapping[str, np.ndarray]) -> Iterator[Motion]:
         """The reference and the policy from some starts."""
+        _require_shapes(path, arrays, {"phases": 1}, {"control_hz"})
+        names = {f"{name}{index}" for name in ("reference", "policy") for index in range(len(arrays["phases"]))}
+        if missing := sorted(names - arrays.keys()):
+            raise UserError(f"{path} has no array {missing[0]}, though phases says that it was recorded")
         fps = float(arrays["control_hz"])
         for index, phase in enumerate(arrays["phases"]):
             for name in ("reference", "policy"):
@@ -234,6 +240,21 @@ _ARCHIVES: dict[tuple[str, ...], Callable[[MotionReader, Path, Mapping[str, np.n
     ("poses", "trans"): MotionReader.read_amass,
 }
 """Arrays that an archive of a kind has, and how it is read."""
+
+
+def _require_shapes(
+    path: Path, arrays: Mapping[str, np.ndarray], dimensions: Mapping[str, int], positive: Collection[str] = ()
+) -> None:
+    """Checks that arrays have so many dimensions and one length, and that others are single numbers above 0.
+
+    Raises:
+        UserError: they are not, naming their shapes.
+    """
+    fits = all(arrays[name].ndim == number for name, number in dimensions.items())
+    fits = fits and len({len(arrays[name]) for name in dimensions}) == 1
+    if not fits or any(arrays[name].ndim or not arrays[name] > 0 for name in positive):
+        shapes = ", ".join(f"{name} {list(arrays[name].shape)}" for name in (*dimensions, *positive))
+        raise UserError(f"{path}: its arrays do not fit together: {shapes}")
 
 
 def _skeleton_of(shape: tuple[int, ...]) -> Skeleton | None:

@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 
 from motions.files.motion import Motion
 from motions.humanoid.mocap import same_side
-from motions.humanoid.retarget import beside
+from motions.humanoid.retarget import beside, limb_axis
 from motions.skeleton.rotations import (
     matrix_to_quat,
     quat_align,
@@ -57,10 +57,6 @@ _OTHER_JOINTS: dict[str, tuple[str, tuple[float, float, float]]] = {
     "left_midfoot": ("left_ankle", (0.02, -0.03, 0.06)),
 }
 """Joints of other skeletons: the joint that they are near, and their place from it."""
-_PLANE_WEIGHT = 0.05
-"""Sine of the bend of a knee or elbow at which its limb's plane and the rotation without twist have equal weight."""
-_BENT_BACK_COSINE = 0.2
-"""A knee's plane loses weight where its cosine to the default is below this, and has none beyond 90 degrees."""
 _HINGES = {"hip": (1.0, 0.0, 0.0), "left_shoulder": (0.0, -1.0, 0.0), "right_shoulder": (0.0, 1.0, 0.0)}
 """Axis of the hinge below a joint (knee, elbow) in the rest pose."""
 _RIGID_M = 1e-5
@@ -79,6 +75,15 @@ class Rig:
     """[J] bool: whether the joint's position in its parent's frame changes; true for the root."""
     takes: tuple[Take, ...]
     """One for each motion."""
+
+    @property
+    def places(self) -> np.ndarray:
+        """[J, 3] metres, each joint in the rest pose with the root at the origin."""
+        places = np.zeros_like(self.rest)
+        for joint, parent in enumerate(self.parents):
+            if parent >= 0:
+                places[joint] = places[parent] + self.rest[joint]
+        return places
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +175,7 @@ def _one_bone(
     rest_axis = normalize(beside(rest.new_tensor(hinge), rest), dim=-1)
     default = quat_rotate(swing, rest_axis)
     seen = torch.linalg.cross(bone, normalize(points[:, below[middle][0]] - points[:, middle], dim=-1))
-    if name.endswith("_hip"):
-        cosine = (normalize(seen, dim=-1) * default).sum(-1, keepdim=True)
-        seen = seen * (cosine / _BENT_BACK_COSINE).clamp(0.0, 1.0)
-    axis = normalize(beside(seen + _PLANE_WEIGHT * default, bone), dim=-1)
+    axis = normalize(beside(limb_axis(seen, default, is_leg=name.endswith("_hip")), bone), dim=-1)
     rest_frame = torch.stack((rest, rest_axis, torch.linalg.cross(rest, rest_axis)), dim=-1)
     frame = torch.stack((bone, axis, torch.linalg.cross(bone, axis)), dim=-1)
     return matrix_to_quat(frame @ rest_frame.T)

@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 from motions.base.errors import UserError
 from motions.humanoid.kinematics import BALL_BODIES, BODIES, BODY_INDEX, HINGE_BODIES, hinge_quaternions
 from motions.humanoid.mocap import MocapClip, Pose, same_side
-from motions.humanoid.retarget import BONE_LENGTHS, BONES, FILE_TO_WORLD, MAX_REACH, beside, leg_scale
+from motions.humanoid.retarget import BONE_LENGTHS, BONES, FILE_TO_WORLD, MAX_REACH, beside, leg_scale, limb_axis
 from motions.skeleton.rotations import (
     matrix_to_quat,
     quat_align,
@@ -35,10 +35,6 @@ from motions.skeleton.rotations import (
 )
 from motions.skeleton.skeletons import HUMANML3D
 
-_PLANE_WEIGHT = 0.05
-"""Sine of the bend of a knee or elbow at which its limb's plane and the twist-free default have equal weight."""
-_TWIST_COSINE = 0.2
-"""A knee's plane loses weight where its cosine to the default is below this, and has none beyond 90 degrees."""
 _FLAT_FOOT_HEIGHT, _FREE_FOOT_HEIGHT = 0.05, 0.20
 """Heights (m) of the ball of the foot below which the sole is level sideways and above which it follows the shin."""
 _Y, _Z = torch.eye(3, dtype=torch.float64)[1:]
@@ -134,9 +130,7 @@ def _leg(points: Tensor, side: str, hip: Tensor, root: Tensor) -> tuple[Tensor, 
     # The hinge axis points to the character's right; a bent knee gives it as the cross product of upper and lower leg.
     seen = torch.linalg.cross(normalize(ankle - knee, dim=-1), normalize(knee - seen_hip, dim=-1))
     default = quat_rotate(quat_swing(root, -_Y, line), _Z)
-    cosine = (normalize(seen, dim=-1) * default).sum(-1, keepdim=True)
-    axis = seen * (cosine / _TWIST_COSINE).clamp(0.0, 1.0) + _PLANE_WEIGHT * default
-    axis = normalize(beside(axis, line), dim=-1)
+    axis = normalize(beside(limb_axis(seen, default, is_leg=True), line), dim=-1)
     reach = (ankle - hip).norm(dim=-1, keepdim=True).clamp(0.05, (thigh + shin) * MAX_REACH)
     along = (thigh**2 - shin**2 + reach**2) / (2 * reach)
     across = torch.sqrt((thigh**2 - along**2).clamp(min=0.0))
@@ -151,7 +145,7 @@ def _arm(points: Tensor, side: str, chest: Tensor) -> tuple[Tensor, Tensor]:
     lower = normalize(_bone(points, f"{side}_elbow", f"{side}_wrist"), dim=-1)
     seen = torch.linalg.cross(upper, lower)
     default = quat_rotate(quat_swing(chest, -_Y, upper), _Z)
-    axis = normalize(beside(seen + _PLANE_WEIGHT * default, upper), dim=-1)
+    axis = normalize(beside(limb_axis(seen, default, is_leg=False), upper), dim=-1)
     return _frame(-upper, axis), torch.atan2(seen.norm(dim=-1), (upper * lower).sum(-1))
 
 

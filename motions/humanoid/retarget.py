@@ -40,6 +40,10 @@ BONE_LENGTHS = torch.from_numpy(HUMANML3D.target_offsets.copy()).norm(dim=-1)
 _PARENTS = HUMANML3D.parents
 MAX_REACH = 0.998
 """Longest distance from hip to ankle as a fraction of the leg: a fully straight knee defines no plane to bend in."""
+_PLANE_WEIGHT = 0.05
+"""Sine of the bend of a knee or elbow at which its limb's plane and the default without twist have equal weight."""
+_TWIST_COSINE = 0.2
+"""A knee's plane loses weight where its cosine to the default is below this, and has none beyond 90 degrees."""
 FILE_TO_WORLD = torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
 
 
@@ -100,6 +104,20 @@ def place_ankle(joints: Tensor, side: str, target: Tensor, forward: Tensor | Non
     joints[..., knee_index, :] = hip + along * line + across * pole
     joints[..., ankle_index, :] = hip + reach * line
     joints[..., foot_index, :] = hip + reach * line + foot
+
+
+def limb_axis(seen: Tensor, default: Tensor, *, is_leg: bool) -> Tensor:
+    """Axis [..., 3] of a knee or an elbow, of any length: the one that its bend shows, as far as it shows one.
+
+    Args:
+        seen: cross product [..., 3] of the directions of the limb's two bones, in the order that suits the default.
+        default: unit axis [..., 3] of the limb that is turned without twist.
+        is_leg: a knee does not bend backwards, so an axis against the default is none.
+    """
+    if is_leg:
+        cosine = (normalize(seen, dim=-1) * default).sum(-1, keepdim=True)
+        seen = seen * (cosine / _TWIST_COSINE).clamp(0.0, 1.0)
+    return seen + _PLANE_WEIGHT * default
 
 
 def beside(vector: Tensor, line: Tensor) -> Tensor:

@@ -199,7 +199,6 @@ def write_evaluation(
 
 
 def _save_samples(path: Path, evaluation: Evaluation, skeleton: Skeleton) -> None:
-
     joints = [metre_joints(group, skeleton) for group in evaluation.groups]
     num_frames = max(motions.shape[1] for motions in joints)
     padded = [np.pad(m, ((0, 0), (0, num_frames - m.shape[1]), (0, 0), (0, 0)), mode="edge") for m in joints]

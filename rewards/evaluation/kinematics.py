@@ -26,16 +26,10 @@ from rewards.physics.kinematic import (
 _LIKE_REAL = {"own_scale": True, "like_real": True}
 
 KINEMATICS: Mapping[str, Term] = {
-    "low_foot_skate": Term(
-        "Squared sliding speed of all low feet, no exemption, (m/s)^2", "lower", own_scale=True, like_real=True
-    ),
-    "skating_ratio": Term(
-        "Share of frames with a toe below 5 cm faster than .5 m/s", "lower", own_scale=True, like_real=True
-    ),
+    "low_foot_skate": Term("Squared sliding speed of all low feet, no exemption, (m/s)^2", "lower", **_LIKE_REAL),
+    "skating_ratio": Term("Share of frames with a toe below 5 cm faster than .5 m/s", "lower", **_LIKE_REAL),
     "jerk_mps3": Term("Mean jerk of the joints, m/s^3", "lower", **_LIKE_REAL),
-    "joint_speed_mps": Term(
-        "Mean joint speed, m/s: a frozen motion would fall", "neutral", own_scale=True, like_real=True
-    ),
+    "joint_speed_mps": Term("Mean joint speed, m/s: a frozen motion would fall", "neutral", **_LIKE_REAL),
     "foot_height_m": Term("Mean height of the feet above the floor, metres", "neutral", **_LIKE_REAL),
 }
 """In the order of the report. Where real motions of the same texts are known, nearer to theirs is better."""

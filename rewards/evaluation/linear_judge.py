@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from motions.data.text_motion import TextMotion
+from motions.data.text_motion import TextMotion, thinned
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.skeletons import Skeleton
 
@@ -47,7 +47,7 @@ class LinearJudge:
         Raises:
             ValueError: fewer than two motions, or only one caption.
         """
-        chosen = [items[int(place)] for place in np.unique(np.linspace(0, len(items) - 1, MOST_MOTIONS).astype(int))]
+        chosen = thinned(items, MOST_MOTIONS)
         captions = list(dict.fromkeys(caption for item in chosen for caption in item.captions))
         if len(chosen) < 2 or len(captions) < 2:
             raise ValueError(f"{len(chosen)} motions with {len(captions)} captions; a judge needs two of each")

@@ -15,7 +15,7 @@ Legend: P prompts, S samples per prompt, T frames, J joints, d judge's latent wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -29,8 +29,6 @@ from motions.skeleton.skeletons import Skeleton
 from rewards.evaluation.evidence import PairEmbedder
 from rewards.evaluation.kinematics import kinematic_figures
 from rewards.messages import Mixed
-from rewards.mixing import combine
-from rewards.scorers import Scorer
 from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
 from rewards.tmr.scorer import Embedder, load_embedder
 from rollouts.diffusion.policy import DiffusionPolicy
@@ -105,36 +103,6 @@ class Evaluation:
         diversity = np.array([group_diversity_m(metre_joints(group, skeleton), group.lengths) for group in groups])
         terms = {name: values[:, :count] for name, values in self.terms.items()}
         return Evaluation(self.prompts, groups, terms, diversity, embeddings, self.distance)
-
-
-def evaluate_policy(
-    policy: DiffusionPolicy,
-    encoder: TextEncoder,
-    prompts: Sequence[Prompt],
-    scorers: Mapping[str, Scorer],
-    settings: RewardSettings,
-    judge: Embedder | None,
-    *,
-    num_samples: int,
-    seed: int,
-) -> Evaluation:
-    """Samples every prompt `num_samples` times with the deterministic sampler, in this process, and evaluates.
-
-    Args:
-        encoder: the policy's text encoder.
-        scorers: the rewards by name, mixed according to `settings`.
-        judge: TMR that embeds texts and motions; must not be one of the rewards.
-        seed: with the indices of prompt and sample, the key of the initial noise.
-
-    Raises:
-        ValueError: there is no prompt.
-        RewardError: a reward fails or is not finite.
-    """
-    groups = generate(policy, encoder, prompts, num_samples, seed)
-    rewards = [
-        combine([scorer.score(group) for scorer in scorers.values()], settings, group.prompt.text) for group in groups
-    ]
-    return measure(groups, rewards, policy.skeleton, judge)
 
 
 def measure(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from motions.base.atomic import atomic_write
-from motions.data.text_motion import TextMotion
+from motions.data.text_motion import TextMotion, thinned
 from motions.skeleton.features import recover_joints
 from motions.skeleton.skeletons import Skeleton
 from rewards.declared.physics import PhysicsConstants
@@ -35,9 +35,8 @@ def calibrate(items: Sequence[TextMotion], skeleton: Skeleton) -> PhysicsConstan
     long_enough = [item for item in items if item.num_frames >= MIN_FRAMES]
     if not long_enough:
         raise ValueError(f"none of {len(items)} motions has {MIN_FRAMES} frames")
-    places = np.unique(np.linspace(0, len(long_enough) - 1, MOST_MOTIONS).astype(int))
     jerks, speeds = [], []
-    for item in (long_enough[int(place)] for place in places):
+    for item in thinned(long_enough, MOST_MOTIONS):
         features = torch.from_numpy(np.array(item.features, np.float64))[None]
         joints, length = recover_joints(features, skeleton) * skeleton.metres_per_unit, torch.tensor([item.num_frames])
         jerks.append(float(mean_jerk(joints, length, skeleton)))

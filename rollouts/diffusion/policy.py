@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from motions.base.errors import UserError
+from motions.data.prompts import MAX_FRAMES
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton
 from rollouts.devices import moved, multiplies, resolve_device
@@ -138,6 +139,16 @@ class DiffusionPolicy:
                 "amp_dtype is %s, which this CPU has no units for: fp32 will be many times faster", sampling.amp_dtype
             )
         self._denoiser = Denoiser(network, dtype)
+
+    @property
+    def most_frames_at_once(self) -> int:
+        """Most frames that are denoised as a whole."""
+        return min(self.network.max_positions - 1, MAX_FRAMES)
+
+    @property
+    def max_frames(self) -> int | None:
+        """Most frames of a motion; None where composed denoising cuts longer ones into segments."""
+        return None if self.sampling.composite_denoising == "composed" else self.most_frames_at_once
 
     def _set_denoising(self, schedule: DiffusionSchedule, denoising: Denoising) -> None:
         """`schedule` is the one that the network was trained with."""

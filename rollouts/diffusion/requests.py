@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from motions.base.errors import MistakesError, UserError
-from motions.data.prompts import MAX_FRAMES, Prompt, Segment
+from motions.data.prompts import Prompt, Segment
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import RolloutRequest, TextCondition
 from rollouts.settings import Denoising
@@ -32,10 +32,10 @@ def prompt_conditions(policy: DiffusionPolicy, encoder: TextEncoder, prompts: Se
         _tell_of_long_motions(policy, prompts)
         return composed_conditions(encoder, prompts, form, policy.trained_frames, sampling.composite_overlap)
     for prompt in prompts:
-        if prompt.num_frames > MAX_FRAMES:
+        if policy.max_frames is not None and prompt.num_frames > policy.max_frames:
             raise UserError(
-                f"prompt {prompt.text!r:.100} lasts {prompt.num_frames} frames; at most {MAX_FRAMES} are possible, "
-                "unless --composite_denoising composed cuts it into segments"
+                f"prompt {prompt.text!r:.100} lasts {prompt.num_frames} frames; at most {policy.max_frames} are "
+                "possible, unless --composite_denoising composed cuts it into segments"
             )
     _tell_of_long_motions(policy, prompts)
     return encoder.conditions([prompt.text for prompt in prompts], form)

@@ -33,8 +33,9 @@ from motions.data.dataset import load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts, save_prompts
 from motions.settings import Settings, options_of
 from motions.skeleton.skeletons import HUMANML3D
-from rewards.evaluation.text import evaluate_policy, load_judge
 from rewards.evaluation.text import generate as generate_motions
+from rewards.evaluation.text import load_judge, measure
+from rewards.mixing import combine
 from rewards.scorers import build_scorers
 from rewards.settings import RewardSettings
 from rewards.tmr.checkpoints import save_tmr
@@ -211,9 +212,12 @@ def test_grpo_from_command_to_report(models: TinyModels, tmp_path: Path, capsys:
     scorers = {name: build() for name, build in build_scorers(config.rewards, policy.skeleton).items()}
     prompts = load_prompts(folder / "samples" / "prompts.jsonl", policy.skeleton.fps)
     encoder, judge = load_policy_text_encoder(exported), load_judge(str(models.judge), HUMANML3D)
-    evaluation = evaluate_policy(
-        policy, encoder, prompts, scorers, config.rewards, judge, num_samples=2, seed=config.evaluation.eval_seed
-    )
+    groups = generate_motions(policy, encoder, prompts, 2, config.evaluation.eval_seed)
+    rewards = [
+        combine([scorer.score(group) for scorer in scorers.values()], config.rewards, group.prompt.text)
+        for group in groups
+    ]
+    evaluation = measure(groups, rewards, policy.skeleton, judge)
     recorded = {row["name"]: row["after"] for row in document["rows"]}
     assert {entry["policy"] for entry in document["samplers"]} == {"base", "tuned"}
     assert {"second_judge", "low_foot_skate", "skating_ratio", "jerk_mps3", "foot_height_m"} <= recorded.keys()

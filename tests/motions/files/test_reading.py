@@ -177,6 +177,11 @@ BAD: dict[str, tuple[str | np.ndarray | dict[str, np.ndarray], str]] = {
     "d.npy": (np.zeros((0, 22, 3)), r"joints are \[0, 22, 3\]"),
     "a.npz": ({"observations": np.zeros(3)}, "holds no motion: its arrays are observations"),
     "b.npz": ("text", "is no NumPy archive"),
+    "c.npz": (
+        {"motion": np.zeros((2, 22, 3, 5)), "text": np.array(["a"]), "lengths": np.ones(2), "num_samples": np.array(1)},
+        r"its arrays do not fit together: motion \[2, 22, 3, 5\], text \[1\]",
+    ),
+    "d.npz": ({"phases": np.zeros(1), "control_hz": np.array(30.0)}, "has no array policy0"),
     "a.txt": ("a person walks\n", "is not a motion file"),
 }
 

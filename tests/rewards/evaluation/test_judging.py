@@ -81,6 +81,13 @@ def test_the_second_judge_knows_what_it_was_fitted_to(splits: dict[str, tuple[Te
         LinearJudge.fit(splits["judge"][:1], HUMANML3D)
 
 
+def test_a_second_judge_needs_motions_and_captions(splits: dict[str, tuple[TextMotion, ...]]) -> None:
+    with pytest.raises(ValueError, match="0 motions with 0 captions"):
+        LinearJudge.fit((), HUMANML3D)
+    with pytest.raises(ValueError, match="1 motions"):
+        LinearJudge.fit(splits["train"][:1], HUMANML3D)
+
+
 def test_what_finds_captions_by_chance_only_is_no_evidence(splits: dict[str, tuple[TextMotion, ...]]) -> None:
     items = [TextMotion(f"{number}", "toy", splits["test"][0].features, (f"caption {number}",)) for number in range(64)]
     found = measure_evidence("judge_matching", Guesser(), items)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from motions.base.errors import MistakesError
+from motions.base.errors import MistakesError, UserError
 from motions.data.prompts import Prompt, Segment
 from rollouts.checkpoints.loading import load_policy
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.settings import PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
+from tests.toys.tiny_policy import tiny_policy
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,12 @@ def test_motions_that_are_longer_than_any_trained_are_told(
         f"prompt 2 lasts 1200 frames (60.0 s), and the longest motion the policy was trained on {seen}" in caplog.text
     )
     assert "1 of 2 prompts are longer" in caplog.text
+
+
+def test_a_motion_has_at_most_the_frames_that_the_network_has_places_for(encoder: TextEncoder) -> None:
+    whole, composed = tiny_policy(), tiny_policy(composite_denoising="composed")
+    assert (whole.max_frames, composed.max_frames, composed.most_frames_at_once) == (63, None, 63)
+    assert len(prompt_conditions(whole, encoder, [prompt("walks", 63)])) == 1
+    with pytest.raises(UserError, match="'walks' lasts 64 frames; at most 63 are possible, unless"):
+        prompt_conditions(whole, encoder, [prompt("walks", 64)])
+    assert len(prompt_conditions(composed, encoder, [prompt("walks", 64)])) == 1
