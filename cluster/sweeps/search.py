@@ -19,7 +19,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining
 from ray.tune.search import Searcher
 
 from cluster.sweeps.space import Domain, Space
-from cluster.sweeps.trial import STEP
+from cluster.sweeps.trial import COMPARED
 from motions.base.errors import UserError
 
 Mode = Literal["max", "min"]
@@ -99,7 +99,7 @@ def scheduler(plan: SearchPlan, space: Space) -> TrialScheduler | None:
     """What ends trials or changes them; None where nothing does."""
     if plan.scheduler == "asha":
         return AsyncHyperBandScheduler(
-            time_attr=STEP,
+            time_attr=COMPARED,
             metric=plan.metric,
             mode=plan.mode,
             grace_period=plan.grace_steps,
@@ -108,7 +108,7 @@ def scheduler(plan: SearchPlan, space: Space) -> TrialScheduler | None:
         )
     if plan.scheduler == "pbt":
         return PopulationBasedTraining(
-            time_attr=STEP,
+            time_attr=COMPARED,
             metric=plan.metric,
             mode=plan.mode,
             perturbation_interval=plan.grace_steps,

@@ -36,9 +36,10 @@ from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 
 TRIAL_RUNS, LOGS = "trials", "logs"
-STEP, FINISHED, ORIGIN = "step", "finished", "origin"
-"""What a trial reports beside its metrics: its step, 1 when it has made all of them, and the checkpoint of another
-trial from which it went on."""
+STEP, COMPARED, FINISHED, ORIGIN = "step", "compared", "finished", "origin"
+"""What a trial reports beside its metrics: its step, the step as which a scheduler compares it (0 at the end, when
+there is nothing to decide any more), 1 when it has made all steps, the checkpoint of another trial from which it went
+on."""
 _POINTER = "pointer.json"
 _FREE_TIMEOUT_S, _FREE_TICK_S = 60.0, 0.2
 
@@ -54,6 +55,8 @@ class TrialJob:
     folder: Path
     """Of the search."""
     metric: str
+    num_steps: int | None
+    """Of every trial, if it is known before."""
     exploits: bool
     """Whether trials go on from checkpoints of others: then no checkpoint is deleted."""
 
@@ -86,7 +89,8 @@ class TrialJob:
         ):
             self.run(options, place, changed)
         commit = last_commit(place)
-        tune.report({**last_metrics(place), **beside, STEP: commit.step if commit else 0, FINISHED: 1})
+        step = commit.step if commit else 0
+        tune.report({**last_metrics(place), **beside, STEP: step, COMPARED: 0, FINISHED: 1})
 
     def _report(self, beside: Mapping[str, Any], place: Path, step: int) -> None:
         metrics = last_metrics(place)
@@ -96,7 +100,9 @@ class TrialJob:
             raise UserError(
                 f"metric {self.metric} was not measured by step {step}; measured were {', '.join(sorted(metrics))}"
             )
-        report = {**metrics, **beside, STEP: step, FINISHED: 0}
+        if self.exploits and step == self.num_steps:
+            return  # Its result must stay its own; it is reported in a moment.
+        report = {**metrics, **beside, STEP: step, COMPARED: step, FINISHED: 0}
         if not self.exploits:
             tune.report(report)
             return

@@ -34,12 +34,12 @@ from cluster.runtime.protocol import StartError
 from cluster.sweeps.records import State, TrialRecord, TrialRecords, read_trials
 from cluster.sweeps.search import SearchPlan, check_plan, first_options, scheduler, searcher
 from cluster.sweeps.space import Space
-from cluster.sweeps.trial import FINISHED, ORIGIN, STEP, TRIAL_RUNS, RunTrial, TrialJob
+from cluster.sweeps.trial import COMPARED, FINISHED, ORIGIN, STEP, TRIAL_RUNS, RunTrial, TrialJob
 from motions.base.errors import UserError
 
 TUNE = "tune"
 LOCK = ".lock"
-NOT_MEASURED = frozenset((*AUTO_RESULT_KEYS, DONE, SHOULD_CHECKPOINT, STEP, FINISHED, ORIGIN))
+NOT_MEASURED = frozenset((*AUTO_RESULT_KEYS, DONE, SHOULD_CHECKPOINT, STEP, COMPARED, FINISHED, ORIGIN))
 """Of a report, what is no metric of the training."""
 AfterTrial = Callable[[Path, TrialRecord], None]
 """Called with the folder of the search and the trial."""
@@ -116,6 +116,7 @@ def search(
     plan: SearchPlan,
     resources: TrialResources,
     *,
+    num_steps: int | None = None,
     retries: int = 0,
     after_trial: AfterTrial | None = None,
 ) -> list[TrialRecord]:
@@ -124,6 +125,7 @@ def search(
     Args:
         folder: of the search; with several nodes it must be visible to all of them.
         run: makes one trial; it must be picklable.
+        num_steps: of every trial, if it is known before.
         retries: how often a trial that failed is continued from its last checkpoint.
         after_trial: called whenever a trial has ended; it must be picklable.
 
@@ -135,7 +137,7 @@ def search(
     room = room_on_cluster(resources)
     os.environ.update(ENVIRONMENT)
     random.seed(plan.seed)  # what population-based training draws by
-    job = TrialJob(run, folder, plan.metric, exploits=plan.scheduler == "pbt")
+    job = TrialJob(run, folder, plan.metric, num_steps, exploits=plan.scheduler == "pbt")
     trainable = tune.with_resources(
         tune.with_parameters(_as_function, job=job), {"CPU": resources.cpus, "GPU": resources.gpus}
     )

@@ -129,7 +129,7 @@ def place_problem(folder: Path) -> str | None:
 
 
 def token_finding(joins: bool) -> Finding:
-    """The token of Ray's clusters on this machine: see `checks.token`."""
+    """What `checks.token` says of this user's token."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
     has_file = path.is_file()
     others = has_file and bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))

@@ -48,6 +48,13 @@ class PreparedSearch:
     set_by_search: tuple[str, ...]
     """Options of the training that the search sets for itself."""
 
+    @property
+    def num_steps(self) -> int | None:
+        """Steps of every trial; None where the training counts its length otherwise, or the space varies it."""
+        counted = self.config.trial.job in ("grpo", "pretrain", "train_retrieval")
+        path = "run.num_steps"
+        return self.trials.base[path] if counted and path not in self.space.domains else None
+
     def document(self) -> dict[str, Any]:
         """`sweep.yaml`: what the search is, for its report and for those who continue it."""
         return {
@@ -82,6 +89,7 @@ def run(config: SweepConfig) -> None:
             prepared.space,
             prepared.plan,
             prepared.resources,
+            num_steps=prepared.num_steps,
             retries=config.trial.trial_retries,
             after_trial=tell,
         )

@@ -70,13 +70,14 @@ def test_a_search_that_was_killed_goes_on_where_it_was(ray_cluster: Connection, 
 
 def test_a_population_goes_on_from_the_leaders_checkpoints(ray_cluster: Connection, tmp_path: Path) -> None:
     space = Space.read({"height": {"uniform": [0.0, 1.0]}}, "")
-    plan = SearchPlan("random", "pbt", 2, "toy/value", "max", (), 2, 3.0, 2, 0)
-    trials = partial(sweep_toys.run_fixed, {"num_steps": 4, "step_s": 0.5})
-    found = tuning.search(tmp_path, trials, space, plan, tuning.TrialResources(0.5, 0.0))
+    plan = SearchPlan("random", "pbt", 2, "toy/value", "max", (), 1, 3.0, 2, 0)
+    trials = partial(sweep_toys.run_fixed, {"num_steps": 5, "population": 2})
+    found = tuning.search(tmp_path, trials, space, plan, tuning.TrialResources(0.5, 0.0), num_steps=5)
     followers = [trial for trial in found if trial.origins]
     assert followers and all(trial.state == "finished" for trial in found)
     for trial in followers:
         donor, step = trial.origins[-1]
+        assert step < 5, "the result of the last step is a trial's own"
         histories = {one.name: dict(one.history) for one in found}
         assert histories[trial.name][step] == histories[donor][step]
         assert (tmp_path / "trials" / f"{trial.name}.old-1").is_dir()

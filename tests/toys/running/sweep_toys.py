@@ -31,6 +31,8 @@ class ToyTraining(SteppedRunSettings):
     dies_at: int = 0
     """Its process dies once, after this step."""
     fails: bool = False
+    population: int = 0
+    """So many trials make their steps together: each waits before a step until the others have made the one before."""
 
 
 def run(options: Mapping[str, Any], place: Path, changed: Sequence[str]) -> None:
@@ -42,6 +44,7 @@ def run(options: Mapping[str, Any], place: Path, changed: Sequence[str]) -> None
         total = opened.directory.load_state()["total"] if opened.directory.manifest else 0.0
         for step in range(opened.directory.step + 1, config.num_steps + 1):
             time.sleep(config.step_s)
+            wait_for_others(place.parent, config.population, step - 1)
             total += config.drag
             opened.record(step, {"toy/value": config.height * step - total, "toy/total": total})
             opened.checkpoint(step, {"total": total})
@@ -49,6 +52,15 @@ def run(options: Mapping[str, Any], place: Path, changed: Sequence[str]) -> None
             if step == config.dies_at and not mark.exists():
                 mark.touch()
                 os._exit(1)
+
+
+def wait_for_others(trials: Path, population: int, step: int) -> None:
+    """Waits until so many trials have recorded a step; a minute at most."""
+    for _ in range(600):
+        lines = [len(path.read_text().splitlines()) for path in trials.glob("trial_???/metrics.jsonl")]
+        if sum(count >= step for count in lines) >= population:
+            return
+        time.sleep(0.1)
 
 
 def run_fixed(fixed: Mapping[str, Any], options: Mapping[str, Any], place: Path, changed: Sequence[str]) -> None:
