@@ -67,7 +67,7 @@ def load_evaluator(path: str | Path, stats: str | Path, dataset: str = "t2m") ->
         if kind.startswith("TMR"):
             raise EvaluatorFileError(
                 f"evaluator {source}: {name} is a {kind}: this is a TMR, whatever the file is called. As a reward: "
-                "--reward_model_type tmr with --tmr_checkpoint_path, or its three --tmr_..._path"
+                "--reward_model_type tmr with --tmr_checkpoint_path, or --tmr_text_encoder_path and its siblings"
             )
         if not kind.startswith(_KINDS[name]):
             raise EvaluatorFileError(f"evaluator {source}: {name} is a {kind}; expected a {_KINDS[name]}")
