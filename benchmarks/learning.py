@@ -116,8 +116,10 @@ def _shipped(result: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
         own = result["kinds"]["composite"]["logic_accuracy"]["after"]
         yield own >= MIN_LOGIC_ACCURACY, f"logic_accuracy is {own:.3f}, {MIN_LOGIC_ACCURACY - own:.3f} too little"
     untouched = [row["figures"] for row in result["samplers"] if row["policy"] == BASE and ONE_TEXT in row["note"]]
-    tuned = next((row["figures"] for row in result["samplers"] if row["policy"] == TUNED), None)
-    for name, most in MAX_OF_BASE.items() if untouched and tuned else ():
+    if not untouched:
+        return
+    tuned = next(row["figures"] for row in result["samplers"] if row["policy"] == TUNED)
+    for name, most in MAX_OF_BASE.items():
         ratio = tuned[name] / min(figures[name] for figures in untouched)
         yield ratio <= most, f"{name} is {ratio:.2f}x that of the untouched base, {ratio - most:.2f} too much"
 
