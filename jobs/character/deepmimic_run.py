@@ -23,7 +23,7 @@ from jobs.character.controller_evaluation import (
     prepare_evaluation,
     show_evaluation,
 )
-from jobs.character.own_motions import own_motions, show_own_motions
+from jobs.character.own_motions import check_motions, show_own_motions
 from jobs.command_line import main as cli
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.sft import CloneEvaluationSettings, SFTConfig, SFTRunSettings
@@ -83,7 +83,7 @@ def plan(config: DeepMimicConfig) -> None:
 def train(config: DeepMimicConfig) -> None:
     """Runs all stages on one connection to the cluster; finished ones are skipped when a run is resumed."""
     again = outdated_stages(config)
-    own_motions(config.character)  # What is wrong with a file is said before the folder is opened.
+    check_motions(config.character)
     directory = RunDirectory.open(config.run, config, ",".join(config.character.motion))
     # Read by libraries when they are imported, in the processes that this one starts.
     os.environ["OMP_NUM_THREADS"] = str(config.processes.threads)

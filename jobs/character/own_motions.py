@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from envs.settings import DeepMimicSettings
-from envs.task.clips import OwnMotion, is_file, own_motion
+from envs.task.clips import OwnMotion, is_file, open_clip, own_motion
 from jobs.report.gallery import GalleryRow, render_gallery
 from motions.base.atomic import atomic_write
 from motions.files.motion import Motion
@@ -56,6 +56,16 @@ def describe_own_motions(character: DeepMimicSettings) -> str:
             f"{episodes.values['joint_error'].mean():.2f} rad from it",
         ]
     return "\n".join(lines)
+
+
+def check_motions(character: DeepMimicSettings) -> None:
+    """Opens every clip that is to be imitated, for what has to be said before a folder or a cluster is.
+
+    Raises:
+        UserError: see `envs.task.clips.open_clip`.
+    """
+    for name in character.motion:
+        open_clip(name)
 
 
 def own_motions(character: DeepMimicSettings) -> list[OwnMotion]:

@@ -17,7 +17,7 @@ from cluster.data_parallel import Listener, TrainingResult, train_here, train_on
 from cluster.records.opening import METRICS, inspect
 from cluster.records.run import Run, cluster_of, open_run
 from envs.mujoco.vector_environment import make_vector_env
-from jobs.character.own_motions import describe_own_motions, own_motions, show_own_motions
+from jobs.character.own_motions import check_motions, describe_own_motions, show_own_motions
 from jobs.command_line import main as cli
 from jobs.configs.sft import SFTConfig
 from jobs.report import write_training_report
@@ -52,7 +52,7 @@ def run(config: SFTConfig) -> None:
     """
     inspect(config.run, config=config)
     check_device(config)
-    own_motions(config.character)  # What is wrong with a file is said before the folder is opened.
+    check_motions(config.character)
     if reason := idle_reason(config):
         print(f"note: nothing to clone, {reason}", flush=True)
     rounds, clips = rounds_of(config), config.character.motion

@@ -78,12 +78,11 @@ def test_built_in_clips_have_no_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_a_file_that_is_no_motion_is_refused_before_the_folder_exists(job: str, tmp_path: Path) -> None:
+def test_what_is_no_motion_is_refused_before_the_folder_exists(job: str, tmp_path: Path) -> None:
     kind, run, _, options = JOBS[job]
     (tmp_path / "mine.bvh").write_text("no motion")
-    config = kind.of(
-        {**options, "motion": str(tmp_path / "mine.bvh"), "save_dir": tmp_path / "run", "runtime": "local"}
-    )
-    with pytest.raises(UserError, match=r"mine\.bvh"):
-        run(config)
-    assert not (tmp_path / "run").exists()
+    for motion, message in ((str(tmp_path / "mine.bvh"), r"mine\.bvh"), ("wlk", "unknown clip 'wlk'")):
+        config = kind.of({**options, "motion": motion, "save_dir": tmp_path / "run", "runtime": "local"})
+        with pytest.raises(UserError, match=message):
+            run(config)
+        assert not (tmp_path / "run").exists()
