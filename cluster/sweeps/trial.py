@@ -135,8 +135,8 @@ def take_over(donor: Path, step: int, place: Path) -> None:
 
 
 def wait_until_free(place: Path) -> None:
-    """Waits until no process has the run directory open: that of a trial that was paused may still be ending. After five
-    minutes the run itself says that the directory is in use."""
+    """Waits until no process has the run directory open: that of a trial that was paused may still be ending. After
+    five minutes the run itself says that the directory is in use."""
     deadline = time.monotonic() + _FREE_TIMEOUT_S
     while in_use(place) and time.monotonic() < deadline:
         time.sleep(_FREE_TICK_S)
