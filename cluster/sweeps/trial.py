@@ -41,7 +41,7 @@ STEP, COMPARED, FINISHED, ORIGIN = "step", "compared", "finished", "origin"
 there is nothing to decide any more), 1 when it has made all steps, the checkpoint of another trial from which it went
 on."""
 _POINTER = "pointer.json"
-_FREE_TIMEOUT_S, _FREE_TICK_S = 60.0, 0.2
+_FREE_TIMEOUT_S, _FREE_TICK_S = 300.0, 0.2
 
 RunTrial = Callable[[Mapping[str, Any], Path, Sequence[str]], None]
 """Runs or resumes a training: chosen options by dotted path, run directory, options that may have changed since."""
@@ -135,8 +135,8 @@ def take_over(donor: Path, step: int, place: Path) -> None:
 
 
 def wait_until_free(place: Path) -> None:
-    """Waits until no process has the run directory open: that of a trial that was paused may still be ending. After a
-    minute the run itself says that the directory is in use."""
+    """Waits until no process has the run directory open: that of a trial that was paused may still be ending. After
+    five minutes the run itself says that the directory is in use."""
     deadline = time.monotonic() + _FREE_TIMEOUT_S
     while in_use(place) and time.monotonic() < deadline:
         time.sleep(_FREE_TICK_S)

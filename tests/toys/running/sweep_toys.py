@@ -73,4 +73,4 @@ def search_grid(folder: Path) -> list[TrialRecord]:
     space = Space.read(GRID, "")
     plan = SearchPlan("grid", "none", 2, "toy/value", "max", (), 1, 3.0, 2, 0)
     trials = partial(run_fixed, {**space.fixed, "num_steps": GRID_STEPS})
-    return tuning.search(folder, trials, space, plan, tuning.TrialResources(0.5, 0.0), retries=1)
+    return tuning.search(folder, trials, space, plan, tuning.TrialResources(0.5, 0.0), retries=2)
