@@ -119,7 +119,7 @@ def test_a_training_may_start_from_a_critic_that_brings_its_sizes(
     assert load_critic(tmp_path / "run").critic.config == small_critic().config
     assert all(torch.allclose(after[name], value, atol=1e-4) for name, value in before.items())
     assert any(not torch.equal(after[name], value) for name, value in before.items())
-    with pytest.raises(UserError, match="critic_depth is of a new critic, and critic_checkpoint_path"):
+    with pytest.raises(ValueError, match="critic_depth is of a new critic, and critic_checkpoint_path"):
         CriticConfig.of(values, **start, critic_depth=2)
     with pytest.raises(UserError, match=r"critic_window is 100 frames; the critic .* takes at most 64"):
-        train_critic.plan(CriticConfig.of(values, **{**start, "clip_frames": 100}))
+        train_critic.plan(CriticConfig.of({**values, "save_dir": tmp_path / "new"}, **{**start, "clip_frames": 100}))
