@@ -247,7 +247,7 @@ def test_workers_share_the_environments() -> None:
         (["--lookahead", "soon"], "lookahead"),
         (["--lookahead", "20"], "lookahead is '20', 0.667 s at 30 Hz; legal: 0 to 0.5 s, which are 15 control steps"),
         (["--lookahead", "0.6s"], "lookahead is '0.6s', 0.6 s at 30 Hz; legal: 0 to 0.5 s"),
-        (["--mocap", "./docs/"], "docs is no motion file, it is a folder"),
+        (["--mocap", "./docs/"], "docs holds no motion"),
         (["--lookahead", "1", "--lookahead_s", "0.1"], "same time in two units"),
         (["--expert", "/nowhere"], "no such file"),
         (["--balance_gains", "/nowhere.json"], "nowhere.json"),
