@@ -175,7 +175,7 @@ def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     if any(values.std() == 0 for values in (first, second)):
         return 0.0
     ranks = np.stack([np.argsort(np.argsort(values)) for values in (first, second)])
-    return float(np.corrcoef(ranks)[0, 1])
+    return np.asarray(np.corrcoef(ranks))[0, 1].item()
 
 
 def _as_listed(value: Any) -> Any:

@@ -26,7 +26,7 @@ from cluster.runtime.protocol import Role, Runtime
 from cluster.settings import ClusterSettings, RolloutRunSettings
 from learners.workers import TrainContext
 from rewards.messages import RewardError, RewardTerms
-from tests.toys import cluster_toys as toys
+from tests.toys.running import cluster_toys as toys
 
 
 class ToyConfig(RolloutRunSettings, ClusterSettings):

@@ -11,7 +11,7 @@ import time
 from cluster.run.session import training_session
 from jobs.command_line import main as cli
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest, Trajectory
-from tests.toys import cluster_toys as toys
+from tests.toys.running import cluster_toys as toys
 from tests.toys.running.cluster_runs import WORKLOAD, ToyConfig, toy_algorithm
 
 ROLLOUT_S = 0.2
