@@ -30,10 +30,10 @@ from typing import Any, Generic
 from pydantic import ValidationError
 
 from cluster.runtime import stopping
-from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags
+from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, is_none, known_flags, read_flags
 from jobs.command_line.guard import Guard, Silenced
 from jobs.command_line.help_text import help_text
-from jobs.command_line.settings_files import preset_names, preset_path, read_mapping, read_settings_file
+from jobs.command_line.settings_files import given_file, preset_names, preset_path, read_mapping, read_settings_file
 from jobs.command_line.validation import Sources, validate
 from motions.base.errors import MistakesError, is_mendable
 from motions.base.plain_yaml import plain_yaml
@@ -202,7 +202,9 @@ def with_named_groups(config: type[SettingsT], argv: Sequence[str], job: str) ->
     values: dict[str, Any] = {}
     for path, _ in _named_files(given, job):
         values |= {
-            option: value for _, option, value in spelled_options(config, read_mapping(path)) if option in naming
+            option: value
+            for _, option, value in spelled_options(config, read_mapping(path))
+            if option in flags and not is_none(flags[option], value)
         }
     return grown(config, values | given)
 
@@ -212,7 +214,7 @@ def _named_files(given: dict[str, Any], job: str) -> Iterator[tuple[Path, str]]:
     if isinstance(preset := given.pop("preset", None), str):
         yield preset_path(preset, job), f"preset {preset}"
     if isinstance(path := given.pop("config", None), str):
-        yield Path(os.path.expanduser(path)), path
+        yield given_file("config", path), path
 
 
 def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
