@@ -307,7 +307,10 @@ def _help_topic(words: Sequence[str]) -> str | None:
         name, _, topic = word.partition("=")
         if name in ("--help", "-h"):
             following = [topic] if topic else words[index + 1 : index + 2]
-            return "" if not following or following[0].startswith("-") else following[0]
+            word = following[0] if following else ""
+            # `--help --seed` asks for that option; in `--help --seed 3` the command goes on, and none is meant.
+            ends = word == words[-1] and word.removeprefix("--") not in CLI_FLAGS and "=" not in word
+            return "" if word.startswith("-") and not ends else word
     return None
 
 

@@ -194,7 +194,7 @@ jobs.grpo --save_dir run
   --skeleton nothing --dry_run >> nothing
 jobs.pretrain --save_dir run
   --latent_dim 1000000 --dry_run >> latent_dim 1000000 >> GB
-  --latent_dim 100 --num_heads 3 --dry_run >> latent_dim is 100 >> multiple
+  --num_heads 3 >> latent_dim is 512 >> a multiple of 2 * num_heads = 6
   --device cuda:99 --dry_run >> device is 'cuda:99'
   --arch nothing >> arch >> nothing >> trans_enc
   --arch json:JSONDecoder --dry_run >> json:JSONDecoder
