@@ -1,7 +1,7 @@
 """Searches feedback gains of the balancing expert for a clip: CMA-ES on its returns in simulation.
 
-    python -m jobs.balance --motion walk --output rollouts/balance_gains/walk.json
-    python -m jobs.balance --motion run --generations 300 --start rollouts/balance_gains/walk.json --output run.json
+    python -m jobs.balance --motion walk --output rollouts/imitation/balance_gains/walk.json
+    python -m jobs.balance --motion run --start rollouts/imitation/balance_gains/walk.json --output run.json
 
 Every candidate of a generation is tried from the same random phases with the same noise, all in one batched
 environment; its value is the mean return. The gains that come with kinetune are in `rollouts/imitation/balance_gains/`;

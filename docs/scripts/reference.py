@@ -176,4 +176,7 @@ def markdown(text: str) -> str:
 def escaped(text: str) -> str:
     """Text whose `*`, `_` and `<` mean themselves, except inside backticks."""
     pieces = re.split(r"(`[^`]*`)", text)
-    return "".join(piece if piece.startswith("`") else re.sub(r"([*_<])", r"\\\1", piece) for piece in pieces)
+    # Python-Markdown knows no backslash before "<".
+    return "".join(
+        piece if piece.startswith("`") else re.sub(r"([*_])", r"\\\1", piece).replace("<", "&lt;") for piece in pieces
+    )

@@ -23,14 +23,13 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 from motions.base.errors import UserError
-from motions.settings import Settings, options_of
+from motions.settings import LISTS, Settings, options_of
 
 Value = str | bool | None | list[str]
 """Value of a flag before the model converts it."""
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
-SEQUENCES = (list, tuple, Sequence, set, frozenset)
 REQUIRED = "required"
 
 
@@ -148,7 +147,7 @@ def read_flags(
     for option, arguments in _options(argv):
         spelled = option.partition("=")[0]
         name = spelled[2:].replace("-", "_")
-        taken = 0
+        taken, switch = 0, None
         try:
             if not option.startswith("--"):
                 pass
@@ -158,6 +157,7 @@ def read_flags(
             else:
                 key, negated = _resolve(name, spellings, flags, spelled)
                 value, taken = _read_value(flags[key], arguments, negated, spelled)
+                switch = flags[key] if not taken else None
                 words = " ".join([spelled, *arguments[:taken]])
                 before = values.get(key)
                 if isinstance(before, list) and isinstance(value, list):
@@ -169,7 +169,7 @@ def read_flags(
             errors.extend(error.lines)
             taken = len(arguments)
         if arguments[taken:] or not option.startswith("--"):
-            errors.append(_stray_words(option, arguments[taken:], spellings, flags))
+            errors.append(_stray_words(option, arguments[taken:], spellings, flags, switch))
     for name, value in seen.items():
         flag = foreign[name]
         if flag.accepts(value, {spelling: values[key] for spelling, key in spellings.items() if key in values}):
@@ -255,6 +255,11 @@ def _resolve(name: str, spellings: Mapping[str, str], flags: Mapping[str, Flag],
     raise UsageError([unknown(word, name, flags)])
 
 
+def is_none(flag: Flag, word: object) -> bool:
+    """Whether a text says that an option has no value."""
+    return flag.optional and isinstance(word, str) and word.lower() in ("none", "null")
+
+
 def _read_value(flag: Flag, arguments: list[str], negated: bool, word: str) -> tuple[Value, int]:
     """The value, and the number of words that it took."""
     if flag.kind == "bool":
@@ -269,7 +274,7 @@ def _read_value(flag: Flag, arguments: list[str], negated: bool, word: str) -> t
     if not arguments:
         raise UsageError([f"{word} needs a value: {flag.legal}"])
     # Several words are values, even if one of them is "none".
-    if flag.optional and arguments[0].lower() in ("none", "null") and (flag.kind == "scalar" or len(arguments) == 1):
+    if is_none(flag, arguments[0]) and (flag.kind == "scalar" or len(arguments) == 1):
         return flag.nothing, 1
     if flag.kind == "list":
         return list(arguments), len(arguments)
@@ -278,11 +283,21 @@ def _read_value(flag: Flag, arguments: list[str], negated: bool, word: str) -> t
     return arguments[0], 1
 
 
-def _word(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+def shown(value: object) -> str:
+    """A value as the command line spells it."""
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(shown, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value) or "''"
 
 
-def _stray_words(option: str, words: Sequence[str], spellings: Mapping[str, str], flags: Mapping[str, Flag]) -> str:
+def _stray_words(
+    option: str, words: Sequence[str], spellings: Mapping[str, str], flags: Mapping[str, Flag], switch: Flag | None
+) -> str:
+    """What is wrong with words that no option has taken.
+
+    Args:
+        switch: the option before them, if it is one that has taken none.
+    """
     if option and not option.startswith("--"):
         return (
             f"{option!r}: a backslash stands before {option.strip()}; a backslash continues a command only as the last "
@@ -292,6 +307,8 @@ def _stray_words(option: str, words: Sequence[str], spellings: Mapping[str, str]
     if name in spellings:
         meant = " ".join([f"--{flags[spellings[name]].name}", *words[1:]])
         return f"unexpected '{' '.join(words)}': did you mean {meant}?"
+    if switch is not None:
+        return f"{option.partition('=')[0]} {shown(words[0])}: expected {switch.legal}"
     behind = f" (behind {option})" if option else ""
     return f"unexpected word {words[0]!r}{behind}: options start with --, and a value with spaces needs quotes"
 
@@ -305,7 +322,7 @@ def _describe(field: FieldInfo) -> tuple[Literal["bool", "scalar", "list", "numb
         options = list(get_args(annotation))
     optional = type(None) in options
     options = [option for option in options if option is not type(None)]
-    lists = [option for option in options if get_origin(option) in SEQUENCES]
+    lists = [option for option in options if get_origin(option) in LISTS]
     if not lists:
         words = " or ".join(_type_words(option) for option in options) + _bounds_words(metadata)
         return ("bool" if options == [bool] else "scalar"), words + (" or none" if optional else ""), optional, None
@@ -377,6 +394,4 @@ def _default_text(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, str) and not default:
         return "empty"
-    if isinstance(default, (list, tuple, set, frozenset)):
-        return " ".join(map(str, default)) or "none"
-    return _word(default)
+    return shown(tuple(default) if isinstance(default, (set, frozenset)) else default)

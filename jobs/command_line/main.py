@@ -30,10 +30,19 @@ from typing import Any, Generic
 from pydantic import ValidationError
 
 from cluster.runtime import stopping
-from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, known_flags, read_flags, without
+from jobs.command_line.flags import (
+    Flag,
+    ForeignFlag,
+    UsageError,
+    flags_of,
+    is_none,
+    known_flags,
+    read_flags,
+    without,
+)
 from jobs.command_line.guard import Guard, Silenced
 from jobs.command_line.help_text import help_text
-from jobs.command_line.settings_files import preset_names, preset_path, read_mapping, read_settings_file
+from jobs.command_line.settings_files import given_file, preset_names, preset_path, read_mapping, read_settings_file
 from jobs.command_line.validation import Sources, validate
 from motions.base.errors import MistakesError, is_mendable
 from motions.base.plain_yaml import plain_yaml
@@ -202,7 +211,9 @@ def with_named_groups(config: type[SettingsT], argv: Sequence[str], job: str) ->
     values: dict[str, Any] = {}
     for path, _ in _named_files(given, job):
         values |= {
-            option: value for _, option, value in spelled_options(config, read_mapping(path)) if option in naming
+            option: value
+            for _, option, value in spelled_options(config, read_mapping(path))
+            if option in flags and not is_none(flags[option], value)
         }
     return grown(config, values | given)
 
@@ -212,7 +223,7 @@ def _named_files(given: dict[str, Any], job: str) -> Iterator[tuple[Path, str]]:
     if isinstance(preset := given.pop("preset", None), str):
         yield preset_path(preset, job), f"preset {preset}"
     if isinstance(path := given.pop("config", None), str):
-        yield Path(os.path.expanduser(path)), path
+        yield given_file("config", path), path
 
 
 def load_preset(config: type[SettingsT], preset: str, job: str, **overrides: object) -> SettingsT:
@@ -305,7 +316,10 @@ def _help_topic(words: Sequence[str]) -> str | None:
         name, _, topic = word.partition("=")
         if name in ("--help", "-h"):
             following = [topic] if topic else words[index + 1 : index + 2]
-            return "" if not following or following[0].startswith("-") else following[0]
+            word = following[0] if following else ""
+            # `--help --seed` asks for that option; in `--help --seed 3` the command goes on, and none is meant.
+            ends = word == words[-1] and word.removeprefix("--") not in CLI_FLAGS and "=" not in word
+            return "" if word.startswith("-") and not ends else word
     return None
 
 

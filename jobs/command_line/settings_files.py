@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from jobs.command_line.flags import UsageError, flags_of, unknown
+from jobs.command_line.flags import UsageError, flags_of, is_none, shown, unknown
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text
+from motions.base.plain_yaml import yaml_mistake
 from motions.settings import Settings, groups_of, retired_options, spelled_options
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
@@ -19,11 +20,20 @@ PRESETS = Path(__file__).resolve().parents[1] / "presets"
 def preset_path(preset: str, job: str) -> Path:
     """The file of a preset given by name (`jobs/presets/NAME.yaml`) or by path."""
     if preset.endswith((".yaml", ".yml")):
-        return Path(os.path.expanduser(preset))
+        return given_file("preset", preset)
     path = PRESETS / f"{preset}.yaml"
     if not path.is_file():
         names = ", ".join(preset_names(job)) or "none"
         raise UsageError([f"--preset {preset}: no such preset; for {job} there are: {names}; or give a .yaml path"])
+    return path
+
+
+def given_file(flag: str, word: str) -> Path:
+    """The file of options that a flag names. Raises a UsageError where there is none."""
+    path = Path(os.path.expanduser(word))
+    if not word or path.is_dir() or not path.exists():
+        kind = "a folder" if word and path.is_dir() else "no such file"
+        raise UsageError([f"--{flag} {shown(word)}: {kind}; expected a .yaml file"])
     return path
 
 
@@ -61,7 +71,8 @@ def read_settings_file(path: Path, config: type[Settings], job: str) -> dict[str
         elif option in values:
             errors.append(f"{path}: {flags[option].name} is given twice: as {written[option]} and as {spelling}")
         else:
-            values[option], written[option] = value, spelling
+            flag = flags[option]
+            values[option], written[option] = flag.nothing if is_none(flag, value) else value, spelling
     if errors:
         raise UsageError(errors)
     return values
@@ -82,9 +93,10 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     except _RepeatedKeyError as error:
         raise UsageError([f"{path}, line {error.line}: {error.key} is given twice"]) from error
     except yaml.YAMLError as error:
-        raise UsageError([f"{path}: not a YAML file: {' '.join(str(error).split())}"]) from error
+        raise UsageError([f"{path}: not a YAML file: {yaml_mistake(error)}"]) from error
     if not isinstance(content, dict):
-        raise UsageError([f"{path}: expected a mapping of option names to values, got {type(content).__name__}"])
+        found = "the file is empty" if content is None else f"got {type(content).__name__}"
+        raise UsageError([f"{path}: expected a mapping of option names to values; {found}"])
     return content
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.command_line.flags import UsageError, flags_of
+from jobs.command_line.flags import UsageError, flags_of, shown
 from motions.settings import OptionGroup, Settings, SettingsT, groups_of, nested_values, spellings_of
 
 
@@ -45,15 +45,14 @@ def _error_line(detail: dict[str, Any], sources: Sources, config: type[Settings]
     origin = sources.origins.get(path)
     place = "default" if origin is None else origin
     value = sources.values.get(path, detail["input"])
-    shown = (" ".join(map(str, value)) or "none") if isinstance(value, (list, tuple)) else value
     behind = f" ({place})" if place else ""
     name = path.rpartition(".")[2]
     if detail["type"] == "value_error" and message.startswith(name):
         return f"--{flag.name}{message.removeprefix(name)}{behind}"
     if detail["type"] == "value_error":
-        return f"--{flag.name} {shown}{behind}: {message}"
+        return f"--{flag.name} {shown(value)}{behind}: {message}"
     legal = flag.legal.replace("number", "finite number", 1) if detail["type"] == "finite_number" else flag.legal
-    return f"--{flag.name} {shown}{behind}: expected {legal}"
+    return f"--{flag.name} {shown(value)}{behind}: expected {legal}"
 
 
 def _option_at(config: type[OptionGroup], place: Sequence[int | str]) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from jobs.command_line.flags import UsageError, flags_of, unknown
+from motions.base.plain_yaml import yaml_mistake
 from motions.settings import Settings, spellings_of
 
 
@@ -34,7 +35,7 @@ def read_assignments(flag: str, words: Sequence[str], model: type[Settings]) -> 
             try:
                 values[path] = yaml.safe_load(value)
             except yaml.YAMLError as error:
-                mistakes.append(f"{flag} {word}: not a YAML value: {' '.join(str(error).split())}")
+                mistakes.append(f"{flag} {word}: not a YAML value: {yaml_mistake(error)}")
     if mistakes:
         raise UsageError(mistakes)
     return values

@@ -33,8 +33,8 @@ class ImportSettings(Settings):
     listed in either case."""
 
     val_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the files for the validation split of `val.txt`, which other tools use. Shares are of the files whose
-    split the table leaves open."""
+    """Share of the files for the validation split of `val.txt`, on which `jobs.pretrain` measures the loss that
+    chooses `best/`. Shares are of the files whose split the table leaves open."""
 
     test_share: float = Field(default=0.15, ge=0, lt=1)
     """Share of the files that are held out from training. Clips of one file stay in one split."""

@@ -64,6 +64,14 @@ class NetworkSettings(Settings):
         return require_named("arch", value, DENOISERS)
 
     @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.arch in DENOISERS and self.latent_dim % (2 * self.num_heads):
+            raise UserError(
+                f"latent_dim is {self.latent_dim}; it has to be a multiple of 2 * num_heads = {2 * self.num_heads}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _of_decoders(self) -> Self:
         for name in ("text_by_token", "emb_trans_dec"):
             if getattr(self, name) and self.arch != "trans_dec":

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.report.document import EvaluationRow, Verdict, evaluation_table, table
+from rewards.evaluation.intervals import counted
 
 SAMPLER_COLUMNS = {
     "total": "Total",
@@ -43,18 +44,18 @@ def evaluation_row(row: Mapping[str, Any], blind: Mapping[str, str] | None = Non
         after=row["after"],
         interval=None if interval is None else (interval[0], interval[1]),
         verdict=verdict(row) if warning is None else "neutral",
+        nearer=None if row["better"] != "nearer" or row["nearer"] is None else (row["nearer"][0], row["nearer"][1]),
         real=row.get("real"),
     )
 
 
 def verdict(row: Mapping[str, Any]) -> Verdict:
     """Good or bad only if the interval excludes 0: that of the change, or of how much nearer it came to real motions.
-    Without an interval the sign decides."""
-    if row["better"] == "neutral":
+    Neither without an interval."""
+    interval = row.get("nearer") if row["better"] == "nearer" else row.get("interval")
+    if row["better"] == "neutral" or interval is None:
         return "neutral"
-    sign = -1 if row["better"] == "lower" else 1
-    change = (row["after"] - row["before"],) * 2
-    low, high = (row["nearer"] if row["better"] == "nearer" else row.get("interval")) or change
+    sign, (low, high) = -1 if row["better"] == "lower" else 1, interval
     worst, best = (low, high) if sign > 0 else (-high, -low)
     return "good" if worst > 0 else "bad" if best < 0 else "neutral"
 
@@ -146,7 +147,7 @@ def _kinds(entries: Sequence[Mapping[str, Any]], blind: Mapping[str, str]) -> li
         return []
     sections = ["<h2>By kind of prompt</h2>"]
     for entry in entries:
-        note = f"{entry['num_prompts']} prompts, {entry['num_texts']} different texts"
+        note = f"{counted(entry['num_prompts'], 'prompt')}, {counted(entry['num_texts'], 'different text')}"
         note += f". Careful: {entry['caution']}." if entry["caution"] else "."
         rows = [evaluation_row(row, blind) for row in entry["rows"]]
         sections.append(f"<h3>{KIND_TITLES[entry['kind']]}</h3>\n<p>{html.escape(note)}</p>")

@@ -66,6 +66,8 @@ class EvaluationRow:
     interval: tuple[float, float] | None
     verdict: Verdict
     real: float | None = None
+    nearer: tuple[float, float] | None = None
+    """Interval of how much nearer to that value it came, where this decides the verdict."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,8 @@ def evaluation_table(rows: Sequence[EvaluationRow]) -> str:
     body = []
     for row in rows:
         interval = "" if row.interval is None else f"{row.interval[0]:+.3g} to {row.interval[1]:+.3g}"
+        if row.nearer is not None:
+            interval += f"<small>nearer to real motions by {row.nearer[0]:+.3g} to {row.nearer[1]:+.3g}</small>"
         change = f'<td class="{row.verdict}">{row.after - row.before:+.3g}</td>'
         real = "" if row.real is None else f"{row.real:.4g}"
         body.append(

@@ -22,6 +22,7 @@ from motions.base.safe_files import read_array_file
 from motions.data.prompts import Prompt, load_prompts
 from motions.settings import flat_values
 from motions.skeleton.skeletons import Skeleton, get_skeleton
+from rewards.evaluation.intervals import counted
 
 MAX_COMPARISONS = 10
 """Largest number of compared motions: at 18 kB per 100 frames, ten pairs keep the page under half a megabyte."""
@@ -215,16 +216,21 @@ def _evaluation_note(evaluation: dict[str, Any]) -> str:
     if not evaluation:
         return "This run has no held-out evaluation yet."
     texts = evaluation.get("num_texts")
-    different = "" if texts is None else f" ({texts} different texts)"
+    different = "" if texts is None else f" ({counted(texts, 'different text')})"
     caution = f" Careful: {evaluation['caution']}." if evaluation.get("caution") else ""
     names = {row["name"] for row in evaluation["rows"]}
     judged = "; the judge never was a reward" if "judge_matching" in names else ""
     nearer = any(row["better"] == "nearer" for row in evaluation["rows"])
-    kinematic = " A kinematic figure is better where it is nearer to that of real motions of the same prompts."
+    kinematic = (
+        " A kinematic figure is better where it is nearer to that of real motions of the same prompts; the interval of "
+        "how much nearer it came decides its colour."
+    )
     return (
-        f"{evaluation['num_prompts']} held-out prompts{different} with {evaluation['num_seeds']} fixed seeds each, "
+        f"{counted(evaluation['num_prompts'], 'held-out prompt')}{different} with "
+        f"{counted(evaluation['num_seeds'], 'fixed seed')} each, "
         f"{evaluation['sampler']}. Intervals: paired bootstrap over clips and their texts.{caution}"
-        f"{kinematic if nearer else ''} Green and red mark changes whose interval excludes 0{judged}."
+        f"{kinematic if nearer else ''} Green and red mark changes whose interval excludes 0{judged}; "
+        "without an interval there is no colour."
     )
 
 

@@ -20,6 +20,7 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.report import write_report
 from jobs.report.records import write_rewards
 from jobs.text import grpo_actors
+from jobs.text.early_checks import check_cheaply
 from jobs.text.grpo_measurement import HackingWatch, Instruments, Measurement, evidence_lines, prepare_instruments
 from jobs.text.grpo_prompts import (
     PromptBatches,
@@ -131,6 +132,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     config = as_begun(config.run, config)
     opening = inspect(config.run, config=config)
     check_devices(config)
+    check_cheaply(config)
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
     loaded = load_base(config.policy)
     policy = build_idle_policy(config, loaded)

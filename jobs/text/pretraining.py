@@ -109,6 +109,8 @@ def prepare(config: PretrainConfig) -> Prepared:
         UserError: data, model and options do not fit each other, or a text cannot be read.
     """
     inspect(config.run)
+    if config.start.model_path is None:
+        denoiser_class(config.network.arch)  # before the data is read, which may take minutes
     dataset = load_data(config)
     start = load_start(config, dataset)
     clips = TrainingClips(config, dataset)

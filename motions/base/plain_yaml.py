@@ -25,3 +25,12 @@ _Dumper.add_representer(str, _text)
 def plain_yaml(values: Any) -> str:
     """The values as YAML, mappings in their order, readable in any script."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def yaml_mistake(error: yaml.YAMLError) -> str:
+    """What is wrong with a text that is no YAML, and in which line."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).replace('in "<unicode string>", ', "").split())
+    mark = error.problem_mark or error.context_mark
+    words = ", ".join(part for part in (error.context, error.problem) if part)
+    return f"{f'line {mark.line + 1}: ' if mark is not None else ''}{words}"

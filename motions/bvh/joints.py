@@ -19,6 +19,7 @@ import yaml
 
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text
+from motions.base.plain_yaml import yaml_mistake
 from motions.bvh.hierarchy import BvhError
 from motions.bvh.names import joints_by_name
 from motions.bvh.people import LIMB_JOINTS, body_nodes, find_pelvis
@@ -93,7 +94,7 @@ def load_mapping(path: str | Path) -> dict[str, str | None]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: neither YAML nor JSON: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: neither YAML nor JSON: {yaml_mistake(error)}") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected lines such as 'left_hip: LeftUpLeg', found a {type(content).__name__}")
     for joint, source in content.items():

@@ -7,6 +7,7 @@ and `Settings.flat` read and write options by flat names. These modules import n
 imported from here.
 """
 
+from motions.settings.given_values import LISTS as LISTS
 from motions.settings.growth import grown as grown
 from motions.settings.growth import naming_options as naming_options
 from motions.settings.marks import Affects as Affects

@@ -33,8 +33,8 @@ def grown(config: type[GroupT], values: Mapping[str, Any]) -> type[GroupT]:
     wanted = naming_options(config)
     named: dict[str, tuple[str, ...]] = {}
     for _, path, value in spelled_options(config, values):
-        if path in wanted and isinstance(value, (list, tuple)):
-            named[path] = tuple(map(str, value))
+        if path in wanted and isinstance(value, (str, list, tuple)):
+            named[path] = (value,) if isinstance(value, str) else tuple(map(str, value))
         elif path is not None and isinstance(value, OptionGroup) and (origin := type(value).grown_from) is not None:
             named |= {f"{path}.{inner}": names for inner, names in origin[1]}
     return _grown(config, tuple(sorted(named.items())))

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from annotated_types import Lt
-from pydantic import AliasChoices, ConfigDict, field_validator
+from pydantic import AliasChoices, ConfigDict, ValidationInfo, field_validator
 
 from motions.base.errors import UserError
+from motions.settings.given_values import as_declared
 from motions.settings.growth import blank, grown
 from motions.settings.marks import Affects, Effect
 from motions.settings.options import OptionGroup, nested_values, options_of, refusal, retired_options, spelled_options
@@ -26,6 +27,7 @@ BUILTIN = "builtin"
 class Settings(OptionGroup):
     """A frozen group of options: unknown names are errors, and the string under a field is its documentation.
 
+    One text or number where a list is wanted is a list of one; true and false are no numbers, an empty text no path.
     Numbers are finite; a field in which infinity means something says so by `Field(allow_inf_nan=True)`. A `~` at the
     beginning of a path is the home folder, also where no shell has replaced it (`--save_dir=~/runs`, files).
     """
@@ -38,6 +40,11 @@ class Settings(OptionGroup):
         populate_by_name=True,
         allow_inf_nan=False,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_declared(cls, value: Any, info: ValidationInfo) -> Any:
+        return as_declared(cls.model_fields[info.field_name or ""], value)
 
     @field_validator("*")
     @classmethod

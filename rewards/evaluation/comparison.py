@@ -116,10 +116,13 @@ def compare(
     changes = []
     for name, (old, new) in pairs.items():
         term, aim = known.get(name, Term(f"Reward term {name}")), real.get(name)
-        nearer = None
-        if aim is not None and term.like_real:
+        nearer = interval = None
+        # Resamples of a single text are all alike: they say nothing of other texts.
+        several = resamples.num_texts > 1
+        if several and aim is not None and term.like_real:
             nearer = bounds(np.abs(resamples.means(old) - aim) - np.abs(resamples.means(new) - aim))
-        interval = resamples.interval(new.astype(np.float64) - old)
+        if several:
+            interval = resamples.interval(new.astype(np.float64) - old)
         changes.append(Change(name, float(old.mean()), float(new.mean()), interval, term, aim, nearer))
     fids = [fid(evaluation, real_embeddings) for evaluation in (before, after)]
     if fids[0] is not None and fids[1] is not None:

@@ -68,9 +68,12 @@ class Resamples:
         """Why the intervals should not be trusted, for the report; None where there are enough prompts."""
         if min(self.num_texts, self.num_clips) >= FEW:
             return None
+        if self.num_texts == 1:
+            return "only one text, so no interval can be given"
         return (
-            f"only {self.num_texts} texts of {self.num_clips} clips or combinations of clips: such intervals are too "
-            "narrow (with 16 independent prompts a 95 % interval holds the truth in about 90 % of cases)"
+            f"only {self.num_texts} texts of {counted(self.num_clips, 'clip')} or combinations of clips: such "
+            "intervals are too narrow (with 16 independent prompts a 95 % interval holds the truth in about 90 % of "
+            "cases)"
         )
 
 
@@ -78,3 +81,8 @@ def bounds(means: np.ndarray) -> tuple[float, float]:
     """2.5 % and 97.5 % percentiles of resampled values."""
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: `1 clip`, `2 clips`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

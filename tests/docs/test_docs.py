@@ -71,6 +71,7 @@ def test_the_reference_names_every_option_and_every_public_name(site: Path) -> N
     assert commands == set(JOBS), "each command has a page: docs/scripts/reference.py and mkdocs.yml list them"
     for job, place in JOBS.items():
         page = (site / "reference" / "options" / f"{job}.html").read_text(encoding="utf-8")
+        assert "\\<" not in page and "\\_" not in page, f"jobs.{job}: a backslash is shown"
         missing = [flag.name for flag in flags_of(load(place)).values() if f'<h4 id="{flag.name}">' not in page]
         assert not missing, f"jobs.{job}: {missing}"
     for layer in LAYERS:

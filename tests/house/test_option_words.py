@@ -93,3 +93,20 @@ def test_every_option_that_is_named_exists() -> None:
     lines = [f"--{word}: {place}" for word, places in sorted(unknown.items()) for place in places]
     assert not lines, "\n".join(lines)
     assert used >= OTHER_TOOLS.keys(), "no longer named"
+
+
+PLACE = re.compile(
+    rf"(?<![\w./-])(?:{'|'.join(LAYERS)}|docs|tests)/[\w./-]*(?:/|\.(?:py|md|ya?ml|json|sh))(?![\w*{{<])"
+)
+"""A folder or file of the repository, as texts name it."""
+
+MADE = ("docs/results/losses.json",)
+"""What a command writes."""
+
+
+def test_every_folder_and_file_that_is_named_exists() -> None:
+    # Capitals stand for a name: jobs/presets/NAME.yaml.
+    named = {(place, one) for place, text in texts() for one in PLACE.findall(text) if one == one.lower()}
+    assert len(named) > 20
+    missing = [f"{place}: {one}" for place, one in sorted(named) if one not in MADE and not (ROOT / one).exists()]
+    assert not missing, "\n".join(missing)

@@ -116,6 +116,16 @@ def test_resolved_settings_read_back(tmp_path: Path) -> None:
     assert parse("--config", str(file)) == config
 
 
+def test_files_may_say_one_thing_for_a_list_and_none_for_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text("save_dir: out\ntexts: a person walks\nsizes_m: 2\ncorners: none\nlimit_s: none\n")
+    config = parse("--config", str(file))
+    assert (config.texts, config.sizes_m, config.corners, config.limit_s) == (("a person walks",), (2.0,), None, None)
+    file.write_text("save_dir: out\ntexts: null\ncorners: 3\n")
+    config = parse("--config", str(file))
+    assert (config.texts, config.corners) == ((), (3,))
+
+
 def test_a_tilde_is_the_home_folder_where_no_shell_replaced_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "preset.yaml").write_text("cuts: 5\n")
@@ -164,7 +174,12 @@ def test_command_of_settings_reads_back() -> None:
         ),
         (["--blade", "stone"], "blade stone cannot be sharp; give --no_sharp"),
         (["--preset", "nothing"], "--preset nothing: no such preset; for jobs.tool there are: none; or give"),
-        (["--config", "nothing.yaml"], "nothing.yaml: No such file or directory"),
+        (["--config="], "--config '': no such file; expected a .yaml file"),
+        (["--sharp", "Flase"], "--sharp Flase: expected true or false"),
+        (["--no_sharp=maybe"], "--no_sharp maybe: expected true or false"),
+        (["--sharp", "true", "false"], "unexpected word 'false' (behind --sharp)"),
+        (["--blade="], "--blade '': expected one of steel, stone"),
+        (["--config", "nothing.yaml"], "--config nothing.yaml: no such file; expected a .yaml file"),
     ],
 )
 def test_mistakes(words: list[str], line: str) -> None:
@@ -189,8 +204,23 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
     assert errors("--config", str(file)) == [f"{file}: unknown option 'num_cut'; did you mean --num_cuts?"]
     file.write_text("job: jobs.other\n")
     assert errors("--config", str(file)) == [f"{file}: these settings are for jobs.other, not for jobs.tool"]
+    file.write_text("")
+    assert errors("--config", str(file)) == [f"{file}: expected a mapping of option names to values; the file is empty"]
+    file.write_text("save_dir: out\ntexts: [a, b\n")
+    assert errors("--config", str(file)) == [
+        f"{file}: not a YAML file: line 3: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"
+    ]
+    file.write_text("save_dir: ''\nblade: null\nlimit_s: true\ncuts: true\nsizes_m: [1, true]\nsharp: 2\n")
+    assert errors("--config", str(file)) == [
+        f"--blade none ({file}): expected one of steel, stone",
+        f"--num_cuts true ({file}): expected integer >= 2",
+        f"--sharp 2 ({file}): expected true or false",
+        f"--save_dir '' ({file}): expected path",
+        f"--sizes_m 1 true ({file}): expected one or more numbers > -9",
+        f"--limit_s true ({file}): expected number or none",
+    ]
     file.write_text("- 1\n")
-    assert errors("--config", str(file)) == [f"{file}: expected a mapping of option names to values, got list"]
+    assert errors("--config", str(file)) == [f"{file}: expected a mapping of option names to values; got list"]
     file.write_text("cuts: 2\nsave_dir: out\ncuts: 3\n")
     assert errors("--config", str(file)) == [f"{file}, line 3: cuts is given twice"]
     file.write_text("cuts: 2\nnum_cuts: 3\n")

@@ -146,6 +146,8 @@ def run_main(*argv: str) -> int:
         (["--help", "all"], "all"),
         (["--help", "run"], "run"),
         (["--help=kl"], "kl"),
+        (["--help", "--kl"], "--kl"),
+        (["--help", "--debug"], ""),
     ],
 )
 def test_help_on_the_command_line(words: list[str], topic: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,5 +157,7 @@ def test_help_on_the_command_line(words: list[str], topic: str, capsys: pytest.C
 
 
 def test_help_of_nothing_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main("--help", "--nothing") == 2
+    assert capsys.readouterr().err.startswith("error: --help --nothing: no such group or option")
     assert run_main("--help", "nothing") == 2
     assert capsys.readouterr().err.startswith("error: --help nothing: no such group or option; the groups are cloning,")

@@ -10,7 +10,7 @@ from tests.jobs.mistakes.table import Case, cases, require_refusal
 
 SETTINGS = """
 jobs.train_retrieval --save_dir run
-  --config nothing.yaml >> nothing.yaml: No such file
+  --config nothing.yaml >> --config nothing.yaml: no such file
   --config folder >> folder >> directory
   --config nowhere.yaml >> nowhere.yaml >> num_stepz >> --num_steps
   --config twice.yaml >> twice.yaml, line 2: seed is given twice
@@ -37,7 +37,7 @@ jobs.train_retrieval --save_dir run
   --config anchor.yaml >> anchor.yaml
   --config key.yaml >> key.yaml
   --config other.yaml >> other.yaml: these settings are for jobs.other
-  --preset nothing.yaml >> nothing.yaml: No such file
+  --preset nothing.yaml >> --preset nothing.yaml: no such file
   --preset other.yaml >> other.yaml: these settings are for jobs.other
   --preset list.yaml >> list.yaml >> expected a mapping
 jobs.grpo --save_dir run

@@ -166,7 +166,7 @@ jobs.grpo --save_dir run
   --group_size 3 4 >> unexpected word '4'
   group_size 3 >> unexpected 'group_size 3' >> --group_size 3
   --no_group_size >> only a switch can be turned off
-  --use_lora maybe >> unexpected word 'maybe'
+  --use_lora maybe >> --use_lora maybe: expected true or false
   --preset nothing >> --preset nothing: no such preset >> demo
   --preset pretrain_small >> pretrain_small >> jobs.pretrain
   --device cuda:99 >> device is 'cuda:99' >> gpus_per_rollout_actor
@@ -194,7 +194,7 @@ jobs.grpo --save_dir run
   --skeleton nothing --dry_run >> nothing
 jobs.pretrain --save_dir run
   --latent_dim 1000000 --dry_run >> latent_dim 1000000 >> GB
-  --latent_dim 100 --num_heads 3 --dry_run >> latent_dim is 100 >> multiple
+  --num_heads 3 >> latent_dim is 512 >> a multiple of 2 * num_heads = 6
   --device cuda:99 --dry_run >> device is 'cuda:99'
   --arch nothing >> arch >> nothing >> trans_enc
   --arch json:JSONDecoder --dry_run >> json:JSONDecoder
@@ -233,7 +233,7 @@ jobs.generate
 jobs.demo
   --grpo_preset nothing --dry_run >> nothing >> no such preset
   --grpo_preset pretrain_small --dry_run >> jobs.pretrain
-  --fresh maybe >> unexpected word 'maybe'
+  --fresh maybe >> --fresh maybe: expected true or false
   --num_stepz 3 >> unknown option --num_stepz
 jobs.deepmimic
   --task train >> save_dir is required

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.report.breakdown import verdict
+from jobs.report.breakdown import evaluation_row, verdict
 from motions.data.prompts import Prompt, Segment, load_prompts
 from motions.skeleton.skeletons import HUMANML3D
 from rewards.declared.physics import PHYSICS
 from rewards.evaluation.comparison import compare, figures, shared_places, write_evaluation
+from rewards.evaluation.intervals import Resamples
 from rewards.evaluation.kinematics import kinematic_figures
 from rewards.evaluation.text import Evaluation, group_diversity_m
 from rollouts.messages import GroupMotions
@@ -113,6 +114,15 @@ def test_a_kinematic_figure_is_better_where_it_is_nearer_to_real_motions() -> No
     assert verdict(row["joint_speed_mps"]) == "good"
     row = {change.name: change.row() for change in compare(evaluation(0.0), faster, {}, real={"joint_speed_mps": 1.0})}
     assert verdict(row["joint_speed_mps"]) == "bad"
+    assert evaluation_row(row["joint_speed_mps"]).nearer == pytest.approx((-0.4, -0.4))
+
+
+def test_what_has_no_interval_has_no_colour() -> None:
+    before, after = evaluation(0.0).of([0]), evaluation(0.2).of([0])
+    changes = compare(before, after, {}, np.eye(4), real={"joint_speed_mps": 1.5})
+    assert [change.interval for change in changes] == [None] * len(changes)
+    assert {verdict(change.row()) for change in changes} == {"neutral"}
+    assert Resamples([prompt.text for prompt in before.prompts]).caution == "only one text, so no interval can be given"
 
 
 def test_a_part_of_an_evaluation_has_its_own_embeddings() -> None:
