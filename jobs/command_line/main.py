@@ -43,7 +43,7 @@ from jobs.command_line.flags import (
 from jobs.command_line.guard import Guard, Silenced
 from jobs.command_line.help_text import help_text
 from jobs.command_line.settings_files import given_file, preset_names, preset_path, read_mapping, read_settings_file
-from jobs.command_line.validation import Sources, validate
+from jobs.command_line.validation import Sources, validate, with_dashes
 from motions.base.errors import MistakesError, is_mendable
 from motions.base.plain_yaml import plain_yaml
 from motions.settings import (
@@ -163,7 +163,7 @@ def main(
     except BaseException as error:
         if is_mendable(error) and "--debug" not in words:
             for text in _texts(error):
-                print(f"error: {' '.join(text.split()) or type(error).__name__}", file=sys.stderr)
+                print(f"error: {with_dashes(' '.join(text.split()), config) or type(error).__name__}", file=sys.stderr)
             return 2
         if isinstance(error, Exception) and not is_mendable(error):
             _write_error_log(settings, job, words)
@@ -306,7 +306,10 @@ def _texts(error: BaseException) -> Sequence[str]:
         details = error.errors(include_url=False)
         places = [".".join(map(str, detail["loc"])) for detail in details]
         messages = [str(detail["msg"]).removeprefix("Value error, ") for detail in details]
-        return [": ".join(filter(None, pair)) for pair in zip(places, messages, strict=True)]
+        return [
+            message if message.startswith(f"{place.rpartition('.')[2]} ") else ": ".join(filter(None, (place, message)))
+            for place, message in zip(places, messages, strict=True)
+        ]
     return error.lines if isinstance(error, MistakesError) else (str(error),)
 
 

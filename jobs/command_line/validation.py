@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,11 +35,17 @@ def validate(config: type[SettingsT], sources: Sources) -> SettingsT:
         raise UsageError(list(dict.fromkeys(lines))) from error
 
 
+def with_dashes(message: str, config: type[OptionGroup]) -> str:
+    """A message that begins by an option's name and what it is, with the name as the command line spells it."""
+    name = re.match(r"([a-z][a-z0-9_.]*)(?=:| is | has | belongs to )", message)
+    return f"--{message}" if name is not None and name[1] in spellings_of(config) else message
+
+
 def _error_line(detail: dict[str, Any], sources: Sources, config: type[Settings]) -> str:
     path = _option_at(config, detail["loc"])
     message = str(detail["msg"]).removeprefix("Value error, ")
     if path is None:
-        return message
+        return with_dashes(message, config)
     flag = flags_of(config)[path]
     if detail["type"] == "missing":
         return f"--{flag.name} is required: {flag.legal}"

@@ -60,6 +60,9 @@ class GenerationSettings(ExportSettings):
             raise UserError("there is no prompt: give --text 'a person walks' or --text_file prompts.txt")
         if self.text and self.text_file is not None:
             raise UserError("text and text_file are both given; prompts come from one of them")
+        named = self.formats != type(self).model_fields["formats"].default
+        if named and "gif" in self.formats and not self.gif:
+            raise UserError(f"formats is {','.join(self.formats)}, and no_gif leaves out the gif; give one of them")
         return self
 
     @property
@@ -80,6 +83,18 @@ class GenerationSettings(ExportSettings):
 
 class GenerateDenoisingSettings(DenoisingSettings):
     """How motions are generated; by default as the model's run did."""
+
+    sampler: str = redeclared(DenoisingSettings, "sampler")
+    """Gaussian of a stochastic step: `ddpm` (the DDPM posterior), `ddim` (with `eta`), or `package.module:Class`. What
+    args.json beside the checkpoint says of this and the following options goes before their defaults."""
+
+    sampling_steps: int | None = redeclared(DenoisingSettings, "sampling_steps")
+    """Number of denoising steps, evenly selected from the model's noise schedule; by default as args.json says, else
+    all."""
+
+    guidance_scale: float = redeclared(DenoisingSettings, "guidance_scale")
+    """Classifier-free guidance: unconditional + scale * (conditional - unconditional); 1 needs one pass only. What
+    args.json says goes before the default."""
 
     composite_denoising: Literal["pooled", "composed"] = redeclared(
         DenoisingSettings, "composite_denoising", "composed"

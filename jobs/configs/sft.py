@@ -31,6 +31,14 @@ class SFTRunSettings(RunSettings):
 
     best_mode: Literal["max", "min"] = redeclared(RunSettings, "best_mode", "min")
 
+    resume: bool = redeclared(RunSettings, "resume")
+    """Continue the run in `save_path` from its last checkpoint, bit for bit; an empty directory starts a new run, so a
+    retried job may always set this."""
+
+    overwrite: bool = redeclared(RunSettings, "overwrite")
+    """If `save_path` holds a run, move it aside to `save_path.old-1` (`-2`, ...) and start a new one. Nothing is
+    deleted."""
+
 
 class CloneEvaluationSettings(ControlEvaluationSettings):
     """Evaluation after the cloning."""

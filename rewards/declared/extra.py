@@ -23,13 +23,13 @@ def parse_extra_reward(entry: str) -> tuple[str, float]:
     target, separator, text = entry.partition("=")
     module, colon, cls = target.partition(":")
     if not (colon and all(part.isidentifier() for part in (*module.split("."), cls))):
-        raise UserError(f"extra reward {entry!r}: expected package.module:Class or package.module:Class=weight")
+        raise UserError(f"extra_rewards {entry}: expected package.module:Class or package.module:Class=weight")
     try:
         weight = float(text) if separator else 1.0
     except ValueError:
         weight = math.nan
     if not math.isfinite(weight):
-        raise UserError(f"extra reward {entry!r}: the weight {text!r} is not a finite number")
+        raise UserError(f"extra_rewards {entry}: the weight {text!r} is not a finite number")
     return target, weight
 
 

@@ -221,6 +221,7 @@ jobs.train_critic --save_dir run
   --device cuda:99 --dry_run >> device is 'cuda:99'
 jobs.generate
   --num_samples 2 >> there is no prompt
+  --text walks --no_gif --formats gif >> --formats is gif, and no_gif
   --text walks --text_file empty.txt >> text and text_file are both given
   --text walks --seconds 0.001 --dry_run >> seconds is 0.001
   --text walks --seconds 20 --composite_denoising pooled --dry_run >> walks >> 400 frames
@@ -236,9 +237,10 @@ jobs.demo
   --fresh maybe >> --fresh maybe: expected true or false
   --num_stepz 3 >> unknown option --num_stepz
 jobs.deepmimic
-  --task train >> save_dir is required
+  --task train >> --save_dir is required
   --task report >> save_dir is required
-  --save_dir run --check >> check belongs to --task evaluate
+  --save_dir run --controller folder >> --controller is what evaluate plays
+  --save_dir run --check >> --check belongs to --task evaluate
   --task evaluate --motion run --check --dry_run >> targets exist for walk
   --task evaluate --check --eval_steps 20 --dry_run >> eval_steps 600
   --task evaluate --check --eval_push_forces none --dry_run >> eval_push_forces
