@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from jobs.command_line.guard import Guard
 from tests.toys.tiny_models import clip_folder as clip_folder
 from tests.toys.tiny_models import distilbert_folder as distilbert_folder
 from tests.toys.tiny_models import tiny_models as tiny_models
@@ -56,6 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if group(item):
             item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=lambda item: order.index(group(item)))
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands that a test calls in its own process stay in it: a fork of pytest would go on with all other tests."""
+    with open(os.devnull, "wb") as nobody:
+        monkeypatch.setattr(Guard, "fork", lambda: Guard(child=0, pipe=nobody.fileno()))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -162,8 +162,8 @@ class DeepMimicConfig(CloneTaskSettings):
             raise UserError("video_s is 0; legal for task video: above 0")
         if self.run.check and self.run.task != "evaluate":
             raise UserError("check belongs to --task evaluate")
-        if self.run.controller is not None and self.run.task != "evaluate":
-            raise UserError(f"controller is what evaluate plays; task is {self.run.task}")
+        if self.run.controller is not None and self.run.task not in ("evaluate", "video"):
+            raise UserError(f"controller is what evaluate and video play; task is {self.run.task}")
         require_driver_alone(self.cluster, self.processes)
         if not self.run.trpo and self.run.learner != "trpo":
             raise UserError(f"no_trpo stops after the cloning, but learner is {self.run.learner}, which has none")
