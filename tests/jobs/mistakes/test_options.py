@@ -239,7 +239,7 @@ jobs.demo
 jobs.deepmimic
   --task train >> --save_dir is required
   --task report >> save_dir is required
-  --save_dir run --controller folder >> --controller is what evaluate plays
+  --save_dir run --controller folder >> controller is what evaluate and video play
   --save_dir run --check >> --check belongs to --task evaluate
   --task evaluate --motion run --check --dry_run >> targets exist for walk
   --task evaluate --check --eval_steps 20 --dry_run >> eval_steps 600
