@@ -12,6 +12,7 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.configs.service.training_jobs import CONFIGS
 from motions.base.errors import UserError
 from motions.settings import Settings
+from rewards.declared.semantic import SemanticSettings
 from rewards.evaluation.kinematics import KINEMATICS
 from rewards.scorers import reward_terms, rewards_of
 
@@ -48,7 +49,7 @@ def reported_metrics(job: str, config: Settings) -> set[str]:
     """Metrics that a trial with these options reports at every report, or at the end (`final/NAME`)."""
     names = set(STEP_METRICS[job])
     if isinstance(config, GRPOConfig):
-        terms = set(reward_terms(config.rewards))
+        terms = set(reward_terms(config.rewards)) - _other_forms(config.rewards.semantic)
         if config.rewards.physics.contact_source == "height":
             terms.discard("contact_denied")
         held_out = {"total", *terms, *KINEMATICS}
@@ -63,6 +64,16 @@ def reported_metrics(job: str, config: Settings) -> set[str]:
             final.add("fid")
         names |= {f"final/{name}" for name in final - {"joint_speed"}}
     return names
+
+
+def _other_forms(semantic: SemanticSettings) -> set[str]:
+    """Terms that the semantic reward has in forms other than the one that is asked for."""
+    if semantic.reward_model_type == "tmr":
+        return {"evaluator_distance", "retrieved"}
+    if semantic.use_dense_reward:
+        return {"retrieved"}
+    only_dense = {"margin_active", "logic_accuracy"}
+    return only_dense | ({"retrieved"} if semantic.reward_type == "matching" else set())
 
 
 def metric_of(config: Settings, space: Collection[str], default: str) -> str:

@@ -22,6 +22,7 @@ import pytest
 
 from tests.toys.bvh_files import MIXAMO, Rig, animate, write_bvh
 from tests.toys.characters.cloning_toys import SMALL_RUN
+from tests.toys.small_evaluator import write_evaluator
 from tests.toys.tiny_models import TinyModels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,7 +167,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWa
 
 @pytest.fixture
 def folder(tmp_path: Path, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What readers of the pages have: recordings, and the files of MDM, HumanML3D and TMR, here tiny ones."""
+    """What readers of the pages have: recordings, and the files of MDM, HumanML3D, TMR and evaluator, here tiny."""
     rig = Rig(MIXAMO)
     write_bvh(tmp_path / "captures" / "walk_01.bvh", animate(rig, 60))
     write_bvh(tmp_path / "captures" / "walk_02.bvh", animate(rig, 60, seed=2))
@@ -183,6 +184,10 @@ def folder(tmp_path: Path, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPa
     (tmp_path / "save/humanml_enc_512_50steps/model000000004.pt").rename(
         tmp_path / "save/humanml_enc_512_50steps/model000750000.pt"
     )
+    write_evaluator(tmp_path / "t2m")
+    (tmp_path / "t2m/glove").rename(tmp_path / "glove")
+    for name in ("t2m_mean.npy", "t2m_std.npy"):
+        (tmp_path / "t2m" / name).rename(tmp_path / "dataset" / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path

@@ -108,6 +108,7 @@ def test_a_differentiable_reward_has_a_gradient() -> None:
         "semantic": True,
         "physics": True,
         "tracking": False,
+        "critic": True,
     }
     features = torch.from_numpy(walking_group([40]).features).requires_grad_()
     small_tmr().eval().encode_motion(features, torch.tensor([40])).mu[0, 0].backward()

@@ -160,7 +160,7 @@ def may_change(kind: type[Settings], name: str, value: Any, **given: Any) -> boo
             {"num_samples": 9, "guidance_scale": 1.0, "device": "cuda", "num_steps": 9, "keep_checkpoints": 4},
             {"max_frames": 90, "weights_dtype": "float16", "latent_dim": 32, "seed": 1, "num_composites": 9},
         ),
-        (CriticConfig, {"num_eval_pairs": 3, "device": "cpu"}, {"graded_share": 0.5, "pairs_path": "list.pth"}),
+        (CriticConfig, {"num_eval_pairs": 3, "device": "cpu"}, {"graded_share": 0.5, "pairs_path": "other.pth"}),
         (RetrievalConfig, {"device": "cuda", "best_metric": "loss"}, {"captions": "train", "tmr_layers": 3}),
         (
             SFTConfig,
@@ -174,7 +174,7 @@ def may_change(kind: type[Settings], name: str, value: Any, **given: Any) -> boo
         ),
         (
             DeepMimicConfig,
-            {"num_timesteps": 9, "eval_steps": 5, "video_s": 0.0, "num_workers": 2, "controller": "x"},
+            {"num_timesteps": 9, "eval_steps": 5, "video_s": 0.0, "num_workers": 2},
             {"trpo": False, "critic_warm_gamma": 0.5, "max_kl": 0.5, "hidden_size": [9], "save_per_iter": 9},
         ),
     ],

@@ -11,7 +11,7 @@ from tests.jobs.mistakes.table import Case, cases, require_refusal
 SETTINGS = """
 jobs.train_retrieval --save_dir run
   --config nothing.yaml >> --config nothing.yaml: no such file
-  --config folder >> folder >> directory
+  --config folder >> --config folder >> expected a .yaml file
   --config nowhere.yaml >> nowhere.yaml >> num_stepz >> --num_steps
   --config twice.yaml >> twice.yaml, line 2: seed is given twice
   --config twice_nested.yaml >> twice_nested.yaml, line 3: seed is given twice

@@ -91,7 +91,7 @@ def run_directory(tmp_path: Path) -> Path:
 
 def test_report_shows_the_numbers_of_the_run(run_directory: Path) -> None:
     document = read_document(run_directory)
-    assert [row.verdict for row in document.evaluation] == ["good", "neutral", "bad"]
+    assert [row.verdict for row in document.evaluation] == ["good", "neutral", "neutral"]
     assert document.lead.startswith("30 updates of GRPO (LoRA of rank 8), 8 prompts with 16 samples")
     held_out = document.charts[0].series[1]
     assert held_out.name == "held-out" and held_out.points == [
@@ -122,7 +122,7 @@ def test_the_note_speaks_of_a_judge_only_where_there_is_one(run_directory: Path)
     evaluation = json.loads(path.read_text())
     evaluation["rows"][0]["name"] = "judge_matching"
     path.write_text(json.dumps(evaluation))
-    assert read_document(run_directory).evaluation_note.endswith("excludes 0; the judge never was a reward.")
+    assert read_document(run_directory).evaluation_note.count("the judge never was a reward") == 1
 
 
 def test_page_needs_no_network_and_escapes_prompts(run_directory: Path) -> None:
