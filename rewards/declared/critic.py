@@ -12,8 +12,8 @@ class CriticModelSettings(Settings):
     """A critic, and how it scores."""
 
     critic_checkpoint_path: str = Field(default=BUILTIN, min_length=1)
-    """Weights: `builtin` (trained on synthetic flaws of the built-in clips), a file of MotionCritic or PP-Motion, or a
-    folder of `jobs.train_critic`."""
+    """Weights: a file of MotionCritic or PP-Motion, a folder of `jobs.train_critic`, or `builtin`, those in
+    `rewards/weights/critic`; where there are none, the error names the command that makes them."""
     critic_num_heads: int | None = Field(default=None, ge=1)
     """Attention heads, if no `config.json` beside the weights says them; otherwise 8, as published."""
     critic_window: int | None = Field(default=None, ge=4, le=243)
