@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ TOY = (
     *("tests.toys.running.toy_job", "--num_steps", "100", "--save_interval", "2", "--eval_every", "0"),
     *("--object_store_mb", "100", "--no_dashboard"),
 )
+LONG = pytest.mark.skipif("KINETUNE_LONG_TESTS" not in os.environ, reason="takes minutes: set KINETUNE_LONG_TESTS=1")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("row", "words"),
     [
         ("raylet", "the Ray cluster is lost: the raylet of this node"),
-        ("gcs", "the Ray cluster is lost: its head (GCS, "),
+        pytest.param("gcs", "the Ray cluster is lost: its head (GCS, ", marks=LONG),
     ],
 )
 def test_a_cluster_that_dies_ends_the_run_in_one_line_and_costs_no_bit(

@@ -68,6 +68,7 @@ def test_a_search_that_was_killed_goes_on_where_it_was(ray_cluster: Connection, 
     assert len(failed) == 1 and all(trial.state == "failed" and "this one fails" in trial.error for trial in failed)
 
 
+@pytest.mark.skipif("KINETUNE_LONG_TESTS" not in os.environ, reason="takes minutes: set KINETUNE_LONG_TESTS=1")
 def test_a_population_goes_on_from_the_leaders_checkpoints(ray_cluster: Connection, tmp_path: Path) -> None:
     space = Space.read({"height": {"uniform": [0.0, 1.0]}}, "")
     plan = SearchPlan("random", "pbt", 2, "toy/value", "max", (), 1, 3.0, 2, 0)
