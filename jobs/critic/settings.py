@@ -85,7 +85,7 @@ class CriticConfig(Settings):
         return self
 
     @property
-    def unheard(self) -> tuple[str, ...]:
+    def ignored_options(self) -> tuple[str, ...]:
         """Sizes of a new critic, where there is none."""
         if self.start.critic_checkpoint_path is None:
             return ()

@@ -26,12 +26,13 @@ from motions.files.motion import Motion
 from motions.files.settings import Format
 from motions.files.writing import smpl_note, write_motions
 from motions.skeleton.skeletons import Skeleton
-from rewards.evaluation.text import generate, metre_joints
+from rewards.evaluation.text import metre_joints
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
+from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
 from rollouts.settings import DenoisingSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder

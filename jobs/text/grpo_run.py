@@ -32,7 +32,7 @@ from jobs.text.grpo_prompts import (
     training_source,
 )
 from learners.grpo.forecast import Trained, forecast
-from learners.grpo.motion_loss import UNHEARD_OPTIONS, reads_motions
+from learners.grpo.motion_loss import IGNORED_OPTIONS, reads_motions
 from motions.base.errors import UserError
 from motions.data.prompts import Prompt
 from motions.settings import BUILTIN
@@ -158,7 +158,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps, whole_texts)
     scorers = build_scorers(rewards.settings, policy.skeleton, config.policy)
     if reads_motions(config.grpo):
-        print(f"policy_loss {config.grpo.policy_loss}: {UNHEARD_OPTIONS}")
+        print(f"policy_loss {config.grpo.policy_loss}: {IGNORED_OPTIONS}")
     export = grpo_actors.PolicyExport(config, policy, encoder)
     return PreparedRun(
         config=config,

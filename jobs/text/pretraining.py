@@ -27,13 +27,13 @@ from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt
 from motions.data.text_motion import MotionBatch, TextMotion, sample_batch, whole_batch
 from motions.skeleton.normalization import Normalizer
-from rewards.evaluation.text import generate
 from rollouts.checkpoints.loading import load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs, reads_by_token
 from rollouts.devices import resolve_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.schedule import DiffusionSchedule
+from rollouts.diffusion.worker import generate
 from rollouts.networks.denoiser_network import DenoiserNetwork, denoiser_class
 from rollouts.settings import PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_new_text_encoder

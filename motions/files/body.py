@@ -20,7 +20,7 @@ _BELOW_NECK = 0.55
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Mesh:
     """Triangles of one colour."""
 
     colour: Colour
@@ -34,7 +34,7 @@ class Part:
     """[F, 3] indices of points, counter-clockwise seen from outside."""
 
 
-def body_parts(rig: Rig, skeleton: Skeleton) -> list[Part]:
+def body_meshes(rig: Rig, skeleton: Skeleton) -> list[Mesh]:
     """One part for each colour: the trunk with the head, left limbs, right limbs."""
     places = rig.places
     capsules: dict[Colour, list[tuple[np.ndarray, np.ndarray, float, int]]] = {}
@@ -52,7 +52,7 @@ def body_parts(rig: Rig, skeleton: Skeleton) -> list[Part]:
     return [_joined(colour, shapes) for colour, shapes in capsules.items()]
 
 
-def _joined(colour: Colour, shapes: list[tuple[np.ndarray, np.ndarray, float, int]]) -> Part:
+def _joined(colour: Colour, shapes: list[tuple[np.ndarray, np.ndarray, float, int]]) -> Mesh:
     points, normals, joints, triangles, count = [], [], [], [], 0
     for start, end, radius, joint in shapes:
         corners, directions, faces = _capsule(start, end, radius)
@@ -61,7 +61,7 @@ def _joined(colour: Colour, shapes: list[tuple[np.ndarray, np.ndarray, float, in
         joints.append(np.full(len(corners), joint))
         triangles.append(faces + count)
         count += len(corners)
-    return Part(
+    return Mesh(
         colour,
         np.concatenate(points).astype(np.float32),
         np.concatenate(normals).astype(np.float32),

@@ -12,7 +12,7 @@ import numpy as np
 import pygltflib as gltf
 
 from motions.drawing import INK, LEFT, RIGHT, Colour
-from motions.files.body import Part, body_parts
+from motions.files.body import Mesh, body_meshes
 from motions.files.motion import Motion
 from motions.files.rigging import Rig, Take, make_rig
 
@@ -67,7 +67,7 @@ def glb_bytes(motions: Sequence[Motion]) -> bytes:
     # A file that is opened shows the beginning of its first motion.
     document.nodes[0].translation = rig.takes[0].positions[0, 0].tolist()
     document.meshes.append(gltf.Mesh(name="body"))
-    for part in body_parts(rig, motions[0].skeleton):
+    for part in body_meshes(rig, motions[0].skeleton):
         document.meshes[0].primitives.append(_primitive(part, arrays, document))
     document.skins.append(gltf.Skin(name="body", joints=list(range(len(rig.names))), skeleton=0))
     document.skins[0].inverseBindMatrices = arrays.add(_inverse_bind_matrices(rig))
@@ -81,7 +81,7 @@ def glb_bytes(motions: Sequence[Motion]) -> bytes:
     return b"".join(document.save_to_bytes())
 
 
-def _primitive(part: Part, arrays: _Arrays, document: gltf.GLTF2) -> gltf.Primitive:
+def _primitive(part: Mesh, arrays: _Arrays, document: gltf.GLTF2) -> gltf.Primitive:
     weights = np.zeros((len(part.points), 4), "<f4")
     weights[:, 0] = 1.0
     joints = np.zeros((len(part.points), 4), "u1")
