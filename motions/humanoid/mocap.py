@@ -56,7 +56,9 @@ CLIP_NAMES: tuple[str, ...] = (
 
 _BALL_COLUMNS = (4, 8, 12, 16, 21, 25, 30, 35, 39)
 _HINGE_COLUMNS = (20, 29, 34, 43)
-_SMALLEST_NORM = 1e-3
+_ZERO_NORM = 1e-3
+_LEAST_NORM, _MOST_NORM = 0.5, 1.5
+"""Of a rotation's four numbers; those of the built-in clips have .58 to 1.12."""
 
 
 class ClipError(UserError):
@@ -283,7 +285,8 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
 
     Raises:
         ClipError: no such file, a folder, not JSON, no frames, a row that is not 44 finite numbers, a duration that is
-            positive (that of the last row has no meaning and is not checked), or a quaternion of norm zero.
+            positive (that of the last row has no meaning and is not checked), or a quaternion whose norm is far
+            from 1.
     """
     path = Path(path)
     try:
@@ -306,8 +309,14 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
         raise ClipError(f"{path}: row {row} lasts {durations[row]:g} s; every row but the last must last more than 0 s")
     quaternions = torch.stack([rows[:, column : column + 4] for column in _BALL_COLUMNS], dim=1)
     norms = quaternions.norm(dim=-1, keepdim=True)
-    for row, body in (norms[..., 0] < _SMALLEST_NORM).nonzero().tolist():
+    for row, body in (norms[..., 0] < _ZERO_NORM).nonzero().tolist():
         raise ClipError(f"{path}: row {row}: the rotation of {BALL_BODIES[body]} is a quaternion of norm zero")
+    off = (norms[..., 0] < _LEAST_NORM) | (norms[..., 0] > _MOST_NORM)
+    for row, body in off.nonzero().tolist():
+        raise ClipError(
+            f"{path}: row {row}: the rotation of {BALL_BODIES[body]} is a quaternion of norm "
+            f"{float(norms[row, body]):.3g}, not of 1: degrees, or another order of columns?"
+        )
     return MocapClip(
         name=name or path.stem,
         cyclic=loop == "wrap",
