@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from motions.base.errors import UserError
+from motions.base.foreign_files import read_text
 from motions.humanoid.kinematics import BALL_BODIES
 from motions.skeleton.rotations import (
     quat_from_rotation_vector,
@@ -290,13 +291,15 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path))
     except FileNotFoundError as error:
         raise ClipError(f"there is no motion file {path}") from error
     except IsADirectoryError as error:
         raise ClipError(f"{path} is no motion file, it is a folder") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except json.JSONDecodeError as error:
         raise ClipError(f"{path} is not a motion file: {error}") from error
+    except UserError as error:
+        raise ClipError(str(error)) from error
     if not isinstance(content, dict) or not isinstance(content.get("Frames"), list):
         raise ClipError(f"{path} is not a motion file: no list 'Frames'")
     loop = content.get("Loop", "none")
