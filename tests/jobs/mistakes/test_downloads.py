@@ -53,18 +53,9 @@ COMMANDS = {
     "motion": ("jobs.sft --save_path run --dry_run", "file.txt", "file.bvh", "file.npz", "file.npy"),
     "balance_gains": ("jobs.sft --save_path run --dry_run", "file.json"),
     "start": ("jobs.balance --output gains.json --dry_run", "file.json"),
-    "bvh_dir": (
-        "jobs.import_motion --captions captions.csv{WHOLE}",
-        "folder",
-    ),
-    "captions": (
-        "jobs.import_motion --bvh_dir clips{WHOLE}",
-        "file.csv",
-    ),
-    "mapping": (
-        "jobs.import_motion --bvh_dir clips --captions captions.csv{WHOLE}",
-        "file.json",
-    ),
+    "bvh_dir": (f"jobs.import_motion --captions captions.csv{WHOLE}", "folder"),
+    "captions": (f"jobs.import_motion --bvh_dir clips{WHOLE}", "file.csv"),
+    "mapping": (f"jobs.import_motion --bvh_dir clips --captions captions.csv{WHOLE}", "file.json"),
     "inputs": ("jobs.view --save_dir run --dry_run", "file.bvh", "file.npy", "file.npz", "file.txt"),
     "pairs_path": ("jobs.train_critic --save_dir run --dry_run", "file.pth"),
     "eval_pairs_path": ("jobs.train_critic --save_dir run --pairs_path file.pth --dry_run", "file.pth"),
