@@ -24,7 +24,7 @@ from motions.base.foreign_files import read_text
 from motions.base.safe_files import TensorFileError, read_tensor_file
 from rewards.critic.network import CLIP_FRAMES, NUM_ROWS, PUBLISHED, CriticConfig, MotionCritic
 from rewards.tmr.components import describe_state
-from rollouts.checkpoints.wrapped_states import PLAIN_KEYS, under_key, without_prefixes
+from rollouts.checkpoints.wrapped_states import unwrapped
 
 WEIGHTS = "motioncritic.pth"
 """The weights in a folder of `save_critic`, as MotionCritic's own programs read them."""
@@ -133,8 +133,7 @@ def _read_state(file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         raise CriticCheckpointError(f"critic {error}") from error
     if not isinstance(document, Mapping) or not document:
         raise CriticCheckpointError(f"critic {file}: holds a {type(document).__name__}, expected a dict of tensors")
-    key = under_key(document, PLAIN_KEYS)
-    state, _ = without_prefixes(document if key is None else document[key])
+    state, _ = unwrapped(document)
     if not any(name.startswith("dstran.") for name in state):
         raise CriticCheckpointError(
             f"critic {file}: is a {describe_state(state)}; a critic has tensors mlp.* and dstran.*"

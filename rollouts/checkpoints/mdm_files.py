@@ -29,7 +29,7 @@ from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 from rollouts.checkpoints.file_kinds import CheckpointError, describe_contents, read_torch_file
 from rollouts.checkpoints.model_args import ARGS_FILE, ModelArgs, ModelArgsError, dataset_of, read_model_args
-from rollouts.checkpoints.wrapped_states import AVERAGED_KEYS, PLAIN_KEYS, under_key, without_prefixes
+from rollouts.checkpoints.wrapped_states import AVERAGED_KEYS, PLAIN_KEYS, under_key, unwrapped
 from rollouts.diffusion.denoiser import AdapterLayer
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.denoiser_network import DenoiserNetwork, denoiser_class
@@ -299,7 +299,7 @@ def _weights_in(
         prefixes: tuple[str, ...] = ()
         state = content
         if isinstance(content, Mapping):
-            state, prefixes = without_prefixes(content)
+            state, prefixes = unwrapped(content)
         kind, expected = describe_contents(state), kind_of.file_kind or "a state dict"
         if not isinstance(state, dict) or (kind_of.file_kind is not None and kind != expected):
             raise CheckpointError(f"{file} is {kind}; expected {expected}")

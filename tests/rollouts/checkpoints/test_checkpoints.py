@@ -120,6 +120,18 @@ def test_three_shapes_and_the_choice_of_averaged_weights(
             ("model", 0),
             "taken out of 'state_dict', '_orig_mod.', 'module.'",
         ),
+        (
+            lambda last, average: {"state_dict": prefixed(last, "model.denoiser."), "global_step": 3},
+            None,
+            ("model", 0),
+            "taken out of 'state_dict', 'model.', 'denoiser.'",
+        ),
+        (
+            lambda last, average: {"net": {"state_dict": last}, "params_ema": prefixed(average, "ema_model.")},
+            False,
+            ("model", 0),
+            "taken out of 'net', 'params_ema', 'state_dict', 'ema_model.'",
+        ),
         (lambda last, average: {"ema": average}, None, ("model_avg", 1), "taken out of 'ema'"),
         (lambda last, average: {"model_avg": average}, None, ("model_avg", 1), "(model_avg)"),
         (
