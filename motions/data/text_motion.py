@@ -81,6 +81,39 @@ class MotionBatch:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CropRule:
+    """How a motion's length is varied when it is drawn for training.
+
+    The length is rounded down to a multiple of `unit`, with probability `shorter_share` to one multiple less, and the
+    window starts anywhere it fits. A motion shorter than one unit is used whole.
+    """
+
+    unit: int = 1
+    shorter_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.unit < 1:
+            raise ValueError(f"unit is {self.unit}; legal: 1 or more")
+        if not 0.0 <= self.shorter_share <= 1.0:
+            raise ValueError(f"shorter_share is {self.shorter_share}; legal: 0 to 1")
+
+    def draw(self, num_frames: int, max_frames: int, rng: np.random.Generator) -> tuple[int, int]:
+        """First frame and length of a window of a motion of `num_frames`, at most `max_frames` long."""
+        units = min(num_frames, max_frames) // self.unit
+        if self.shorter_share and rng.random() < self.shorter_share and units > 1:
+            units -= 1
+        length = units * self.unit or min(num_frames, max_frames)
+        return int(rng.integers(num_frames - length + 1)), length
+
+
+FULL_WINDOW = CropRule()
+"""Use the whole motion, cut only if it is longer than allowed: for datasets whose items are windows already."""
+
+MDM_CROP = CropRule(unit=4, shorter_share=1 / 3)
+"""How MDM (Tevet et al. 2023) crops motions of HumanML3D and KIT-ML."""
+
+
 def thinned(items: Sequence[ItemT], most: int) -> list[ItemT]:
     """At most so many of the items, evenly from the first to the last."""
     places = np.linspace(0, len(items) - 1, most).astype(int) if items else ()
@@ -99,15 +132,14 @@ def sample_batch(
     batch_size: int,
     max_frames: int,
     *,
+    crop: CropRule = FULL_WINDOW,
     composites: Sequence[TextMotion] = (),
     composite_share: float = 0.0,
 ) -> MotionBatch:
     """Draws `batch_size` motions with replacement, each with one of its captions.
 
-    Of a motion that is longer than `max_frames`, so many are taken from anywhere.
-
     Args:
-        composites: motions that are drawn whole, with probability `composite_share` instead of one of `items`
+        composites: motions that are drawn, uncropped, with probability `composite_share` instead of one of `items`
             (`MotionDataset.composites` makes some).
 
     Equal generators give equal batches. Raises ValueError for no items or sizes below 1, UserError for a share outside
@@ -123,10 +155,11 @@ def sample_batch(
     for _ in range(batch_size):
         pool = composites if rng.random() < composite_share else items
         item = pool[int(rng.integers(len(pool)))]
-        length = min(item.num_frames, max_frames)
-        start = int(rng.integers(item.num_frames - length + 1))
-        if pool is composites and item.num_frames > max_frames:
-            raise UserError(f"composite {item.clip_id} has {item.num_frames} frames; max_frames is {max_frames}")
+        start, length = crop.draw(item.num_frames, max_frames, rng)
+        if pool is composites:
+            if item.num_frames > max_frames:
+                raise UserError(f"composite {item.clip_id} has {item.num_frames} frames; max_frames is {max_frames}")
+            start, length = 0, item.num_frames
         windows.append(item.features[start : start + length])
         texts.append(item.captions[int(rng.integers(len(item.captions)))])
     return _padded(windows, texts)

@@ -15,7 +15,7 @@ import torch
 from motions.data.builtin import clip_floor, play
 from motions.data.captions import load_captions
 from motions.data.dataset import MotionDataset, load_dataset
-from motions.data.text_motion import TextMotion, sample_batch
+from motions.data.text_motion import MDM_CROP, CropRule, TextMotion, sample_batch
 from motions.humanoid.mocap import CLIP_NAMES, load_clip
 from motions.skeleton.features import FeatureLayout, extract_features, recover_joints
 from motions.skeleton.mirroring import mirror_caption, mirror_features
@@ -237,13 +237,28 @@ def test_long_motions_are_cut_anywhere() -> None:
     assert starts == set(range(11))
 
 
+def test_crop_rule_of_mdm() -> None:
+    """Multiples of four, a third of them one unit shorter than possible, starting anywhere."""
+    rng = np.random.default_rng(0)
+    draws = [MDM_CROP.draw(50, 196, rng) for _ in range(3000)]
+    lengths = Counter(length for _, length in draws)
+    assert set(lengths) == {48, 44}
+    assert lengths[44] / 3000 == pytest.approx(1 / 3, abs=0.03)
+    assert {start for start, length in draws if length == 48} == {0, 1, 2}
+    assert {start for start, length in draws if length == 44} == set(range(7))
+    assert MDM_CROP.draw(3, 196, rng) == (0, 3)
+    assert MDM_CROP.draw(300, 199, rng)[1] in (196, 192)
+    batch = sample_batch([ramp(50)], rng, 16, 196, crop=MDM_CROP)
+    assert set(batch.lengths.tolist()) <= {44, 48}
+
+
 def test_composites_take_their_share() -> None:
     rng = np.random.default_rng(0)
     joined = ramp(60, "joined")
     batch = sample_batch([ramp(30)], rng, 2000, 196, composites=(joined,), composite_share=0.25)
     assert float((batch.lengths == 60).mean()) == pytest.approx(0.25, abs=0.03)
     # Composites are never cut.
-    batch = sample_batch([ramp(30)], rng, 50, 60, composites=(joined,), composite_share=1.0)
+    batch = sample_batch([ramp(30)], rng, 50, 60, crop=CropRule(unit=7), composites=(joined,), composite_share=1.0)
     assert set(batch.lengths.tolist()) == {60}
     with pytest.raises(ValueError, match=r"composite joined has 60 frames; max_frames is 59"):
         sample_batch([ramp(30)], rng, 50, 59, composites=(joined,), composite_share=1.0)
@@ -263,3 +278,9 @@ def test_unusable_batches(arguments: dict, message: str) -> None:
     given = {"items": [ramp(9)], "batch_size": 2, "max_frames": 20, **arguments}
     with pytest.raises(ValueError, match=message):
         sample_batch(given.pop("items"), np.random.default_rng(0), **given)
+
+
+@pytest.mark.parametrize(("unit", "share", "message"), [(0, 0.0, r"unit is 0"), (4, 1.2, r"shorter_share is 1.2")])
+def test_unusable_crop_rules(unit: int, share: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CropRule(unit, share)
