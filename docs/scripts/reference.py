@@ -36,6 +36,7 @@ JOBS = {
     "view": "jobs.configs.view:ViewConfig",
     "demo": "jobs.configs.demo:DemoConfig",
     "parse_scene": "jobs.scenes.settings:ParseSceneConfig",
+    "plan_scene": "jobs.scenes.settings:PlanSceneConfig",
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",
     "trpo": "jobs.configs.trpo:TRPOJobConfig",

@@ -53,3 +53,42 @@ class ParseSceneConfig(Settings):
     data: DataSettings = DataSettings()
 
     important: ClassVar[tuple[str, ...]] = ("text", "scene.scene", "save_dir", "dataset", "max_frames", "overwrite")
+
+
+class LayoutSettings(Settings):
+    """A scene and where its things are put."""
+
+    scene: Path = Path("outputs/scene/scene.json")
+    """The scene's file, as `jobs.parse_scene` writes it."""
+
+    motion: Path | None = None
+    """Folder of `jobs.generate` with the motions of the scene's prompts: what is kicked then stands where the foot is,
+    and nothing stands in the way."""
+
+    sample: int = Field(default=0, ge=0)
+    """Which of several motions of a prompt is meant."""
+
+    objects: Path | None = None
+    """Further known objects, with sizes and masses, in the format of `motions/scenes/objects.json`; they go before
+    those that come with kinetune."""
+
+    save_dir: Path | None = None
+    """Folder of `layout.json` and `layout.png`; by default that of the scene."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the starts; the same seed gives the same layout."""
+
+    starts: int = Field(default=12, ge=1, le=1000)
+    """Largest number of starts of the search; the first that meets every relation is taken."""
+
+    room_m: float = Field(default=10.0, gt=0.5, le=1000)
+    """Width and depth of the room."""
+
+    overwrite: bool = False
+    """Replace these files if they are there."""
+
+
+class PlanSceneConfig(LayoutSettings):
+    """Places for everything in a scene."""
+
+    important: ClassVar[tuple[str, ...]] = ("scene", "motion", "save_dir", "seed", "room_m", "overwrite")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,8 @@ class ActorPrompt:
     start_frame: int
     """Frame of the scene at which it begins."""
     prompt: Prompt
+    actions: tuple[tuple[int, ...], ...]
+    """Of each segment: which of the scene's actions it is; none while waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ def to_prompts(
             segments += [(piece, part) for part in Segment(piece.text, frames).divided([piece.text] * count)]
         for number, part in enumerate(_parts(segments, max_frames)):
             prompt = Prompt(_text(part), tuple(segment for _, segment in part))
-            prompts.append(ActorPrompt(entity.name, number, start, prompt))
+            actions = tuple(piece.actions for piece, _ in part)
+            prompts.append(ActorPrompt(entity.name, number, start, prompt, actions))
             start += prompt.num_frames
     return prompts
 
@@ -153,7 +156,10 @@ def save_scene_prompts(path: str | Path, prompts: Sequence[ActorPrompt], fps: fl
     """Writes prompts as JSON lines that `load_prompts` reads, with actor, part and first frame besides."""
     lines = [json.dumps({"metadata": {"fps": fps}})]
     for one in prompts:
-        segments = [{"text": part.text, "num_frames": part.num_frames} for part in one.prompt.segments]
+        segments = [
+            {"text": part.text, "num_frames": part.num_frames, "actions": list(actions)}
+            for part, actions in zip(one.prompt.segments, one.actions, strict=True)
+        ]
         record = {"text": one.prompt.text, "segments": segments}
         record |= {"actor": one.actor, "part": one.part, "start_frame": one.start_frame}
         lines.append(json.dumps(record, ensure_ascii=False))
@@ -169,6 +175,7 @@ class _Piece:
     start: float
     end: float
     repeat: int = 1
+    actions: tuple[int, ...] = ()
 
 
 def _groups(actions: Sequence[Action]) -> list[list[tuple[int, Action]]]:
@@ -190,15 +197,16 @@ def _pieces(scene: Scene, own: Sequence[TimedAction]) -> list[_Piece]:
         if pieces and one.start < pieces[-1].end - 1e-9 and pieces[-1].text != STANDING:
             last = pieces[-1]
             text = f"{last.text} and {_without_subject(action.text, scene.entity(action.actor).noun)}"
-            pieces[-1] = _Piece(text, last.start, max(last.end, one.end), max(last.repeat, action.repeat))
+            repeat, actions = max(last.repeat, action.repeat), (*last.actions, one.index)
+            pieces[-1] = _Piece(text, last.start, max(last.end, one.end), repeat, actions)
             continue
         if pieces and one.start - pieces[-1].end > 1e-9:
             gap = one.start - pieces[-1].end
             if gap >= SHORTEST_WAIT_S:
                 pieces.append(_Piece(STANDING, pieces[-1].end, one.start))
             else:
-                pieces[-1] = _Piece(pieces[-1].text, pieces[-1].start, one.start, pieces[-1].repeat)
-        pieces.append(_Piece(action.text, one.start, one.end, action.repeat))
+                pieces[-1] = replace(pieces[-1], end=one.start)
+        pieces.append(_Piece(action.text, one.start, one.end, action.repeat, (one.index,)))
     return pieces
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -147,7 +147,7 @@ def nearest_verb(word: str) -> str:
     return known.phrases.get((base,), near if near in known.names else base)
 
 
-def _read(name: str) -> dict[str, dict[str, str] | str] | dict[str, object] | dict[str, dict]:
+def _read(name: str) -> dict[str, Any]:
     return yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
@@ -161,12 +161,13 @@ def _base_first(forms: Mapping[str, list[tuple[str, Form]]]) -> dict[str, tuple[
 
 def _inflections(base: str, past: str | None) -> list[tuple[str, Form]]:
     forms: list[tuple[str, Form]] = [(base, "base")]
+    consonant_y = base.endswith("y") and base[-2] not in _VOWELS
     if base.endswith(("s", "x", "z", "ch", "sh")) or base in ("go", "do"):
         forms.append((f"{base}es", "s"))
-    elif base.endswith("y") and base[-2] not in _VOWELS:
+    elif consonant_y:
         forms.append((f"{base[:-1]}ies", "s"))
     else:
-        forms.append(({"have": "has", "be": "is"}.get(base, f"{base}s"), "s"))
+        forms.append(("has" if base == "have" else f"{base}s", "s"))
     if base.endswith("ie"):
         stem = f"{base[:-2]}y"
     elif base.endswith("e") and not base.endswith(("ee", "oe", "ye")):
@@ -177,13 +178,14 @@ def _inflections(base: str, past: str | None) -> list[tuple[str, Form]]:
     if re.search(r"[^aeiou][aeiou][bdgklmnprtvz]$", base):
         # Both spellings of what may be doubled: stopping, and traveling.
         stems.append(base + base[-1])
-    forms += [(f"{one}ing", "ing") for one in stems]
+    for one in stems:
+        forms.append((f"{one}ing", "ing"))
     if past is not None:
-        forms += [(word, "ed") for word in dict.fromkeys(past.split())]
+        pasts = list(dict.fromkeys(past.split()))
     elif base.endswith("e"):
-        forms.append((f"{base}d", "ed"))
-    elif base.endswith("y") and base[-2] not in _VOWELS:
-        forms.append((f"{base[:-1]}ied", "ed"))
+        pasts = [f"{base}d"]
     else:
-        forms += [(f"{one}ed", "ed") for one in stems]
+        pasts = [f"{base[:-1]}ied"] if consonant_y else [f"{one}ed" for one in stems]
+    for one in pasts:
+        forms.append((one, "ed"))
     return forms

@@ -44,7 +44,7 @@ UNITS = {
         *("command_line", "configs", "report", "text", "character", "critic", "scenes", "sweeps", "service"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "train_critic", "critic_score"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
-        *("deploy", "parse_scene"),
+        *("deploy", "parse_scene", "plan_scene"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

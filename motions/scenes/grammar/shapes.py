@@ -159,6 +159,7 @@ def means_the_same(found: Sequence[Piece], place: int) -> bool:
 
 
 def has_have(found: Sequence[Piece], place: int) -> bool:
+    """Whether "has", "have" or "had" stands before the verb there."""
     return any(piece.kind == "be" and piece.value == "having" for piece in found[max(0, place - 2) : place])
 
 

@@ -63,7 +63,7 @@ def test_an_edited_scene_is_parsed_anew(
     assert "prompts.jsonl exists; give another --save_dir, or --overwrite" in capsys.readouterr().err
     assert parse(*again, "--overwrite") == 0
     line = json.loads((folder / "prompts.jsonl").read_text().splitlines()[1])
-    assert line["segments"] == [{"text": "a man walks", "num_frames": 20}] and line["actor"] == "man"
+    assert line["segments"] == [{"text": "a man walks", "num_frames": 20, "actions": [0]}] and line["actor"] == "man"
 
 
 @pytest.mark.parametrize(
