@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def prepare(config: PlanSceneConfig) -> tuple[Scene, Layout, list[Track]]:
     """
     scene = read_scene(config.scene)
     known = (*(load_objects(config.objects) if config.objects is not None else ()), *load_objects())
-    bodies = ObjectIndex(known, load_text_encoder("minilm").encode_pooled).bodies(scene)
+    bodies = ObjectIndex(known, _encode).bodies(scene)
     tracks = _tracks(config)
     layout = plan_layout(
         scene,
@@ -73,6 +74,11 @@ def prepare(config: PlanSceneConfig) -> tuple[Scene, Layout, list[Track]]:
         path=path_of(tracks) if tracks else None,
     )
     return scene, layout, tracks
+
+
+def _encode(texts: Sequence[str]) -> np.ndarray:
+    """Embeddings by an encoder that is loaded only for a noun that no object is called by."""
+    return load_text_encoder("minilm").encode_pooled(texts)
 
 
 def _folder(config: PlanSceneConfig) -> Path:
