@@ -245,7 +245,7 @@ class _Reader(Placing):
 
     def _words(self, piece: Piece, state: Clause) -> str:
         """A piece in a caption: pronouns by what they mean."""
-        if piece.kind != "pronoun" or not state.figure or len(state.figure) > 1:
+        if piece.kind != "pronoun" or len(state.figure) != 1:
             return piece.text
         return f"the {self.mentions.entity(state.figure[0]).noun}"
 

@@ -8,8 +8,22 @@ from typing import Literal
 from motions.scenes.vocabulary import Form, nouns, verbs
 
 Kind = Literal[
-    *("noun", "pronoun", "verb", "preposition", "seconds", "times", "join", "then", "order", "together", "not", "be"),
-    *("to", "who", "there", "word"),
+    "noun",
+    "pronoun",
+    "verb",
+    "preposition",
+    "seconds",
+    "times",
+    "join",
+    "then",
+    "order",
+    "together",
+    "not",
+    "be",
+    "to",
+    "who",
+    "there",
+    "word",
 ]
 """noun: a noun phrase; join: comma, and, but, or; order: before, after, while, ...; together: meanwhile; be: auxiliary
 verbs; to: before an infinitive; who: relative pronouns; word: what only captions keep."""
@@ -111,7 +125,7 @@ FIXED: dict[str, Kind] = {
         ("a little", "a bit", "all the way", "at all", "at last", "at first", "so that", "so", "if"), "word"
     ),
 }
-SOMEBODY = dict.fromkeys(("someone", "somebody", "anyone", "human"), "person")
+SOMEBODY: dict[str, str] = dict.fromkeys(("someone", "somebody", "anyone", "human"), "person")
 PRONOUNS = frozenset(
     [
         "nobody",
