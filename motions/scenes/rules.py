@@ -308,6 +308,7 @@ class _Reader(Placing):
         state.together = False
         state.negated_once = skipped
         if skipped:
+            self.notes.append(f"{piece.text!r} is negated, and left out")
             state.acting = []
             return []
         drafts = [

@@ -83,6 +83,11 @@ def test_entities_have_colours_materials_sizes_and_names_of_their_own() -> None:
     assert parse_text("Anna hugs a policewoman.").entities[0].type == "person"
 
 
+def test_what_is_left_out_is_noted() -> None:
+    scene = parse_text("A man does not run, he walks.")
+    assert scene.notes == ("'run' is negated, and left out",) and told(scene) == ["man walk -"]
+
+
 def test_captions_say_one_action_with_its_things() -> None:
     scene = parse_text("A boy slowly walks to the box, picks it up with both hands, and does two cartwheels for 3 s.")
     assert [one.text for one in scene.actions] == [
