@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from motions.base.errors import UserError
 from motions.base.named import require_named
 from motions.settings import BUILTIN, Affects, Effect, Retired, Settings, redeclared
-from rollouts.registry import DENOISERS, SAMPLERS
+from rollouts.registry import DENOISERS, DETERMINISTIC_SAMPLERS, SAMPLERS
 
 AmpDtype = Literal["fp32", "bf16", "fp16"]
 Blend = Literal["linear", "smooth", "cut"]
@@ -57,8 +57,9 @@ class DenoisingSettings(DeviceSettings):
     device: str = redeclared(DeviceSettings, "device", affects="results")
 
     sampler: str = "ddpm"
-    """Gaussian of a stochastic step: `ddpm` (the DDPM posterior), `ddim` (with `eta`), or `package.module:Class`.
-    Deterministic steps of the first two are DDIM with eta 0."""
+    """What a denoising step does: `ddpm` (the posterior; all steps make ancestral sampling), `ddim` (with `eta`),
+    `dpmpp_2m` (DPM-Solver++: draws no noise, and needs few steps), or `package.module:Class`. Steps of the first two
+    without noise are DDIM with eta 0."""
     sampling_steps: int | None = Field(default=None, ge=1)
     """Number of denoising steps, evenly selected from the model's noise schedule; by default all."""
     eta: float = Field(default=1.0, gt=0.0, le=1.0)
@@ -112,12 +113,15 @@ class SamplingSettings(DenoisingSettings):
         default=True, validation_alias=AliasChoices("share_initial_noise", "init_same_noise")
     )
     """Use the same initial noise for all samples of a group; they then differ only through their stochastic steps."""
+    rollout_sampler: str | None = None
+    """Sampler of the training's rollouts where the policy loss reads final motions only; by default `sampler`, whose
+    KL to the reference is then punished nonetheless."""
     rollout_sampling_steps: int | None = Field(default=None, ge=1)
     """Denoising steps of the training's rollouts where the policy loss reads final motions only, whose levels of noise
     remain those of `sampling_steps`; by default the same. More make better motions and take longer."""
     eval_sampler: Annotated[str | None, Effect("evaluation")] = None
-    """Sampler of evaluations, and of the trained policy in `jobs.generate`; by default the training's. It matters where
-    `eval_eta` is above 0: without noise, ddpm and ddim are the same."""
+    """Sampler of evaluations, and of the trained policy in `jobs.generate`; by default the training's. Without noise
+    (`eval_eta` 0) ddpm and ddim are the same, and `dpmpp_2m` is nearer to the result of many steps."""
     eval_sampling_steps: Annotated[int | None, Effect("evaluation")] = Field(default=None, ge=1)
     """Denoising steps of evaluations and of the trained policy; by default the training's."""
     eval_eta: Annotated[float, Effect("evaluation")] = Field(default=0.0, ge=0.0, le=1.0)
@@ -126,23 +130,31 @@ class SamplingSettings(DenoisingSettings):
     eval_guidance_scale: Annotated[float | None, Effect("evaluation")] = Field(default=None, ge=0.0)
     """Classifier-free guidance of evaluations and of the trained policy; by default the training's."""
 
-    @field_validator("eval_sampler")
+    @field_validator("eval_sampler", "rollout_sampler")
     @classmethod
-    def _known_eval_sampler(cls, value: str | None) -> str | None:
-        return value if value is None else require_named("eval_sampler", value, SAMPLERS)
+    def _known_other_sampler(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return value if value is None else require_named(str(info.field_name), value, SAMPLERS)
 
     @model_validator(mode="after")
     def _evaluation_noise(self) -> Self:
-        if self.evaluation.sampler == "ddpm" and self.eval_eta not in (0.0, 1.0):
+        name = self.evaluation.sampler
+        if name == "ddpm" and self.eval_eta not in (0.0, 1.0):
             raise UserError(f"eval_eta is {self.eval_eta}: ddpm has noise (1) or none (0); give eval_sampler ddim")
+        if name in DETERMINISTIC_SAMPLERS and self.eval_eta:
+            raise UserError(f"eval_eta is {self.eval_eta}: {name} never draws noise; give eval_eta 0")
         return self
 
     @property
     def rollout(self) -> Denoising | None:
         """How rollouts denoise, where that is not the policy's own way."""
-        if self.rollout_sampling_steps is None:
+        steps = self.rollout_sampling_steps
+        if steps is None and self.rollout_sampler is None:
             return None
-        return dataclasses.replace(self.denoising, sampling_steps=self.rollout_sampling_steps)
+        return dataclasses.replace(
+            self.denoising,
+            sampler=self.rollout_sampler or self.sampler,
+            sampling_steps=self.sampling_steps if steps is None else steps,
+        )
 
     @property
     def evaluation(self) -> Denoising:
