@@ -12,6 +12,7 @@ import numpy as np
 
 from cluster.run.plan import Plan, Workload
 from cluster.run.roles import acting_roles
+from jobs.configs.data import MDM_DATASETS
 from jobs.evaluation import collecting, draws
 from jobs.evaluation.describing import facts_of, notes_of, stem_of
 from jobs.evaluation.settings import EvaluateConfig
@@ -28,6 +29,7 @@ from rewards.evaluator.scorer import EvaluatorEmbedder
 from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import find_checkpoint
+from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.devices import require_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
@@ -67,6 +69,7 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
         UserError: whatever is wrong with files, data or options; nothing has been started or written.
     """
     file = find_checkpoint(config.policy.model_path)
+    config = _with_data_of(file, config)
     config = config.model_copy(update={"sampling": recorded_sampler(config.policy.model_path, config.sampling)})
     stem = stem_of(config, file)
     folder = config.protocol.save_dir or new_folder(EVALUATIONS, file.parent)
@@ -128,6 +131,16 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
         facts=facts_of(config, file, policy, network, replications),
         notes=notes,
     )
+
+
+def _with_data_of(file: Path, config: EvaluateConfig) -> EvaluateConfig:
+    """The options with the data that args.json of a checkpoint of MDM names, where none was chosen, as MDM's own
+    evaluation does; says so. kinetune's own checkpoints name a skeleton and no data."""
+    args = read_model_args(file)
+    if "dataset" in config.data.model_fields_set or args.skeleton is not None or args.dataset not in MDM_DATASETS:
+        return config
+    print(f"dataset {args.dataset}: taken from {file.with_name(ARGS_FILE)}")
+    return config.model_copy(update={"data": config.data.model_copy(update={"dataset": args.dataset})})
 
 
 def _data(config: EvaluateConfig, skeleton: Skeleton) -> tuple[MotionDataset | None, str | None]:

@@ -33,11 +33,11 @@ UNITS = {
     ),
     "rewards": (
         *("declared", "settings", "messages", "validation", "retrieval_files"),
-        *("tmr", "evaluator", "critic", "physics", "scorers", "mixing", "evaluation"),
+        *("tmr", "evaluator", "critic", "physics", "scorers", "mixing", "functions", "evaluation"),
     ),
     "learners": (
         *("settings", "optimizer", "ema", "workers", "rollout_training"),
-        *("grpo", "supervised", "trpo", "world_model", "cloning"),
+        *("grpo", "grpo_trainer", "supervised", "trpo", "world_model", "cloning"),
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
