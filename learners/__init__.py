@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from learners.grpo.motion_loss import MotionLoss as MotionLoss
     from learners.grpo.motion_loss import motion_loss as motion_loss
     from learners.grpo.settings import GRPOSettings as GRPOSettings
+    from learners.grpo_trainer import GRPOTrainer as GRPOTrainer
+    from learners.grpo_trainer import create_grpo_trainer as create_grpo_trainer
     from learners.supervised.diffusion import SupervisedLearner as SupervisedLearner
     from learners.supervised.diffusion import diffusion_loss as diffusion_loss
     from learners.supervised.retrieval import RetrievalLearner as RetrievalLearner

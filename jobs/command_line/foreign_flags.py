@@ -104,3 +104,15 @@ FOREIGN_TO_GENERATE: dict[str, ForeignFlag] = {
     "batch_size": ForeignFlag("the motions of a prompt are one batch", ANY),
     **dict.fromkeys(("action_file", "action_name"), ForeignFlag(_ACTIONS, ("",))),
 }
+
+FOREIGN_TO_EVALUATE: dict[str, ForeignFlag] = {
+    name: FOREIGN_TO_GENERATE[name]
+    for name in (
+        *("cuda", "external_mode", "emb_trans_dec", "layers", "latent_dim", "mask_frames", "cond_mask_prob"),
+        *("pos_embed_max_len", "unconstrained", "noise_schedule", "diffusion_steps", "sigma_small"),
+        *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
+    )
+} | {
+    "batch_size": ForeignFlag("the pool of R-precision is --pool_size", ("32",)),
+    "train_platform_type": ForeignFlag("an evaluation writes files and tells no tracker", ("noplatform",)),
+}

@@ -12,8 +12,8 @@ from motions.settings import BUILTIN, Settings
 from rewards.declared.declaration import RewardDeclaration, Term
 
 
-class EvaluatorSettings(Settings):
-    """The evaluator of Guo et al., for `reward_model_type mdm`."""
+class EvaluatorFileSettings(Settings):
+    """Files of the evaluator of Guo et al."""
 
     evaluator_path: str | None = Field(default=None, min_length=1)
     """Weights of the evaluator: `finest.tar`, the folder `text_mot_match`, or a folder with its three encoders; by
@@ -26,6 +26,11 @@ class EvaluatorSettings(Settings):
     evaluator_texts_path: str | None = Field(default=None, min_length=1)
     """Folder `texts` of HumanML3D or KIT-ML, whose captions have tagged words. Texts that are not in it are tagged by
     simple rules."""
+
+
+class EvaluatorSettings(EvaluatorFileSettings):
+    """The evaluator of Guo et al., for `reward_model_type mdm`."""
+
     distractors_path: str | None = Field(default=None, min_length=1)
     """File with captions, one a line, from which `r_precision` and `combined` must tell a motion's own text; by default
     the captions of the built-in clips."""

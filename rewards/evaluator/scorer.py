@@ -25,7 +25,7 @@ from motions.base.errors import UserError
 from motions.data.captions import load_captions
 from motions.data.prompts import MIN_SEGMENT_FRAMES, Prompt
 from motions.skeleton.skeletons import Skeleton
-from rewards.declared.semantic import SemanticSettings
+from rewards.declared.semantic import EvaluatorFileSettings, SemanticSettings
 from rewards.evaluator.checkpoints import LoadedEvaluator, load_evaluator
 from rewards.evaluator.words import MAX_WORDS, Vocabulary, read_tagged_captions
 from rewards.messages import RewardError, RewardTerms
@@ -66,11 +66,21 @@ class EvaluatorEmbedder:
                 f"glove_path: vectors of {vocabulary.dim} numbers; the evaluator {loaded.source} reads "
                 f"{config.word_dim}"
             )
+        self.report = str(loaded)
         self.evaluator = loaded.evaluator.to(device)
         self.vocabulary = vocabulary
         self.device = torch.device(device)
         self._tagged = tagged or {}
         self._texts: dict[str, np.ndarray] = {}
+
+    def check_skeleton(self, skeleton: Skeleton) -> None:
+        """Raises UserError where the evaluator reads another number of features than a skeleton's motions have."""
+        width = self.evaluator.config.num_features
+        if width != skeleton.num_features:
+            raise UserError(
+                f"the evaluator reads {width} features; motions of skeleton {skeleton.name} have "
+                f"{skeleton.num_features}"
+            )
 
     def tokens(self, text: str) -> list[str]:
         """The tokens of a text, not cut."""
@@ -140,12 +150,7 @@ class EvaluatorScorer:
         Raises:
             UserError: the evaluator is of another skeleton, or there are too few distractors.
         """
-        width = embedder.evaluator.config.num_features
-        if width != skeleton.num_features:
-            raise UserError(
-                f"the evaluator reads {width} features; motions of skeleton {skeleton.name} have "
-                f"{skeleton.num_features}"
-            )
+        embedder.check_skeleton(skeleton)
         self.embedder = embedder
         self.settings = settings
         self.own = settings.semantic
@@ -163,16 +168,9 @@ class EvaluatorScorer:
         cls, settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None = None
     ) -> EvaluatorScorer:
         """Loads what the settings name; `texts` says whether longer texts are truncated."""
-        own = settings.semantic
-        dataset = "kit" if skeleton.name == "kit" else "t2m"
-        loaded = load_evaluator(
-            own.evaluator_path or f"{dataset}/text_mot_match/model/finest.tar", own.evaluator_stats_path, dataset
-        )
-        tagged = None if own.evaluator_texts_path is None else read_tagged_captions(own.evaluator_texts_path)
-        vocabulary = Vocabulary.load(own.glove_path)
-        embedder = EvaluatorEmbedder(loaded, vocabulary, tagged, resolve_device(settings.reward_device))
+        embedder = load_evaluator_embedder(settings.semantic, skeleton, settings.reward_device)
         truncate = texts is not None and texts.truncate_text
-        return cls(embedder, settings, skeleton, read_distractors(own), truncate)
+        return cls(embedder, settings, skeleton, read_distractors(settings.semantic), truncate)
 
     def score(self, motions: GroupMotions) -> RewardTerms:
         """Terms [N] of one group, in the order of its samples."""
@@ -237,6 +235,25 @@ class EvaluatorScorer:
             reward = share * reward + (1.0 - share) * retrieved
             terms["retrieved"] = found.astype(np.float64)
         return {"semantic": reward, "r_pos": reward, "r_neg": np.zeros_like(reward)} | terms
+
+
+def load_evaluator_embedder(
+    settings: EvaluatorFileSettings, skeleton: Skeleton, device: str = "cpu"
+) -> EvaluatorEmbedder:
+    """The evaluator, its statistics and its vocabulary that the settings name, for motions of a skeleton.
+
+    Raises:
+        EvaluatorFileError: the weights (see `load_evaluator`).
+        UserError: vocabulary, statistics or captions; the evaluator is of another skeleton; no such device.
+    """
+    dataset = "kit" if skeleton.name == "kit" else "t2m"
+    loaded = load_evaluator(
+        settings.evaluator_path or f"{dataset}/text_mot_match/model/finest.tar", settings.evaluator_stats_path, dataset
+    )
+    tagged = None if settings.evaluator_texts_path is None else read_tagged_captions(settings.evaluator_texts_path)
+    embedder = EvaluatorEmbedder(loaded, Vocabulary.load(settings.glove_path), tagged, resolve_device(device))
+    embedder.check_skeleton(skeleton)
+    return embedder
 
 
 def matching(distance: np.ndarray) -> np.ndarray:
