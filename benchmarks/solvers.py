@@ -34,10 +34,11 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.text.grpo_prompts import evaluation_prompts, load_matching_dataset
 from motions.data.prompts import Prompt
 from rewards.evaluation.comparison import figures
-from rewards.evaluation.text import embed_clips, generate, load_judge, measure
+from rewards.evaluation.text import embed_clips, load_judge, measure
 from rewards.mixing import combine
 from rewards.scorers import build_scorers
 from rewards.tmr.scorer import Embedder
+from rollouts.diffusion.worker import generate
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.text.encoders import TextEncoder

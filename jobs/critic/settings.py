@@ -57,7 +57,7 @@ class CriticStartSettings(Settings):
     `jobs.train_critic`. It brings its sizes. By default a new network starts from random weights."""
 
 
-_SIZES = ("critic_dim_feat", "critic_dim_rep", "critic_depth", "critic_mlp_ratio")
+_SIZES = ("critic_dim_feat", "critic_dim_rep", "critic_depth", "critic_mlp_ratio", "critic_inputs")
 
 
 class CriticConfig(Settings):

@@ -198,6 +198,7 @@ def build_critic(config: CriticConfig) -> MotionCritic:
         depth=depth,
         num_heads=own.critic_heads,
         mlp_ratio=own.critic_mlp_ratio,
+        inputs=own.critic_inputs,
     )
     with torch.random.fork_rng(devices=[]):  # the default initialisers draw from the global generator
         torch.manual_seed(config.run.seed)
