@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from learners.ema import EMA, copy_named
-from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
+from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions, undecayed_names
 from learners.supervised.settings import SupervisedSettings
 from motions.base.errors import UserError
 from motions.data.text_motion import MotionBatch
@@ -161,7 +161,7 @@ class SupervisedLearner:
         self.num_steps = 0
         self._parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
         options = OptimizerOptions(**settings.optimizer_options(total_steps), beta2=settings.adam_beta2)
-        self._optimizer = Optimizer(self._parameters, options)
+        self._optimizer = Optimizer(self._parameters, options, undecayed=undecayed_names(network))
         beta = settings.avg_model_beta
         self._ema = EMA(self._parameters, beta, settings.ema_warmup) if beta else None
 
