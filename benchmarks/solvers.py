@@ -38,9 +38,9 @@ from rewards.evaluation.text import embed_clips, load_judge, measure
 from rewards.mixing import combine
 from rewards.scorers import build_scorers
 from rewards.tmr.scorer import Embedder
-from rollouts.diffusion.worker import generate
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
 from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.worker import generate
 from rollouts.text.encoders import TextEncoder
 
 EVAL_SEED = 61_903

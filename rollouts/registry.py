@@ -4,7 +4,7 @@ A denoiser or sampler that is added to kinetune needs a module and a line here. 
 option names it as `package.module:Class`.
 """
 
-DENOISERS: dict[str, str] = dict.fromkeys(("trans_enc", "trans_dec", "gru"), "rollouts.networks.mdm:MDM")
+DENOISERS: dict[str, str] = dict.fromkeys(("trans_enc", "trans_dec", "gru", "mamba"), "rollouts.networks.mdm:MDM")
 """Subclasses of `rollouts.networks.denoiser_network.DenoiserNetwork` by architecture (`arch` of args.json)."""
 
 SAMPLERS = {

@@ -21,6 +21,10 @@ from rollouts.registry import DENOISERS, DETERMINISTIC_SAMPLERS, SAMPLERS
 
 AmpDtype = Literal["fp32", "bf16", "fp16"]
 Blend = Literal["linear", "smooth", "cut"]
+ScanBackend = Literal["auto", "ssd", "loop", "mamba_ssm"]
+Decay = Literal["head", "channel", "shared"]
+"""Where the rates of a state-space layer differ: `head`, one for each head of up to 64 channels (Mamba-2); `channel`,
+one for each channel and state (Mamba-1); `shared`, one for each state, the same for all channels."""
 
 
 class DeviceSettings(Settings):
@@ -39,6 +43,16 @@ class DeviceSettings(Settings):
         return f"cuda:{text}" if text.isdecimal() and not isinstance(value, bool) else value
 
 
+class ScanSettings(Settings):
+    """How scans of state-space networks are computed."""
+
+    scan_backend: ScanBackend = "auto"
+    """How a state-space network (arch mamba) computes its scans over time: `ssd` (products of matrices over chunks of
+    frames; for `ssm_decay` head), `loop` (frame by frame), `mamba_ssm` (that package's kernels, on an NVIDIA GPU where
+    it is installed; gradients are then not reproducible to the last bit), or `auto`: mamba_ssm where it can be, else
+    ssd where it can be. Results differ by rounding."""
+
+
 @dataclass(frozen=True, slots=True)
 class Denoising:
     """How a policy denoises; the fields are those of `DenoisingSettings`."""
@@ -51,7 +65,7 @@ class Denoising:
     composite_blend: Blend = "linear"
 
 
-class DenoisingSettings(DeviceSettings):
+class DenoisingSettings(DeviceSettings, ScanSettings):
     """How a diffusion policy denoises, in rollouts, scoring and generation alike."""
 
     device: str = redeclared(DeviceSettings, "device", affects="results")
@@ -255,8 +269,8 @@ class PolicySettings(CheckpointSettings):
     """Adapters are scaled by lora_alpha / lora_r."""
 
     lora_target_spec: str = Field(default="all", min_length=1)
-    """Layers with adapters: `attn` (q, k, v, out), `ffn`, `text`, `all` (those, and the input and output projections),
-    or module names, separated by commas."""
+    """Layers with adapters: `attn` (q, k, v, out; of arch mamba in_proj, x_proj, out_proj), `ffn`, `text`, `all`
+    (those, and the input and output projections), or module names, separated by commas."""
 
     lora_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the adapters' random factor; the other factor is 0, so that the policy starts as the base."""

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from learners.ema import EMA
-from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
+from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions, undecayed_names
 from learners.supervised.resumable import ResumableLearner
 from learners.supervised.settings import SupervisedSettings
 from motions.base.errors import UserError
@@ -162,7 +162,7 @@ class SupervisedLearner(ResumableLearner):
         self.settings = settings
         parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
         options = OptimizerOptions(**settings.optimizer_options(total_steps), beta2=settings.adam_beta2)
-        super().__init__(parameters, Optimizer(parameters, options), seed)
+        super().__init__(parameters, Optimizer(parameters, options, undecayed=undecayed_names(network)), seed)
         beta = settings.avg_model_beta
         self._ema = EMA(parameters, beta, settings.ema_warmup) if beta else None
 

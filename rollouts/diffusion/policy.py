@@ -34,6 +34,7 @@ from rollouts.diffusion.transitions import Prediction, StepCoefficients, Transit
 from rollouts.messages import Boundaries, Weights
 from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.settings import AmpDtype, Denoising, DenoisingSettings
+from rollouts.ssm.layers import set_scan_backend
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,7 @@ class DiffusionPolicy:
             logger.warning(
                 "amp_dtype is %s, which this CPU has no units for: fp32 will be many times faster", sampling.amp_dtype
             )
+        set_scan_backend(network, sampling.scan_backend, self.device)
         self._denoiser = Denoiser(network, dtype)
 
     @property
