@@ -77,7 +77,11 @@ def unit(name: str) -> str:
 
 
 def is_command(path: Path) -> bool:
-    """Whether a file is a command, `python -m jobs.NAME` or `python -m benchmarks.NAME`."""
+    """Whether a file is a command, `python -m jobs.NAME` or `python -m benchmarks.NAME`, or the tests of one."""
+    if path.parent in (ROOT / "tests" / "jobs", ROOT / "tests" / "benchmarks"):
+        name = path.stem.removeprefix("test_").removesuffix("_benchmark").removesuffix("_job")
+        path = ROOT / path.parent.name / f"{name}.py"
+        return path.is_file() and is_command(path)
     return path.parent in (ROOT / "jobs", ROOT / "benchmarks") and 'if __name__ == "__main__":' in path.read_text()
 
 
