@@ -28,6 +28,7 @@ from motions.settings import spellings_of  # noqa: E402
 JOBS = {
     "grpo": "jobs.configs.grpo:GRPOConfig",
     "generate": "jobs.configs.generate:GenerateConfig",
+    "composite": "jobs.composites.settings:CompositeConfig",
     "evaluate": "jobs.evaluation.settings:EvaluateConfig",
     "pretrain": "jobs.configs.pretrain:PretrainConfig",
     "train_retrieval": "jobs.configs.retrieval:RetrievalConfig",

@@ -116,3 +116,10 @@ FOREIGN_TO_EVALUATE: dict[str, ForeignFlag] = {
     "batch_size": ForeignFlag("the pool of R-precision is --pool_size", ("32",)),
     "train_platform_type": ForeignFlag("an evaluation writes files and tells no tracker", ("noplatform",)),
 }
+
+FOREIGN_TO_COMPOSITE: dict[str, ForeignFlag] = {
+    "fps": FOREIGN_TO_GRPO["fps"],
+    **dict.fromkeys(
+        ("abs_path", "cache_path"), ForeignFlag("--data_dir names the folder of the data; nothing is cached", (".",))
+    ),
+}

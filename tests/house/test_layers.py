@@ -41,7 +41,8 @@ UNITS = {
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
-        *("command_line", "configs", "report", "text", "evaluation", "character", "critic", "sweeps", "service"),
+        *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
+        *("critic", "sweeps", "service"),
         *(
             "import_motion",
             "balance",
