@@ -25,7 +25,7 @@ BELOW_CLUSTER = LAYERS[: LAYERS.index("cluster")]
 SERVICES = ("ray", "wandb")
 
 UNITS = {
-    "motions": ("base", "settings", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh", "files"),
+    "motions": ("base", "settings", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh", "files", "scenes"),
     "envs": ("settings", "body", "task", "mujoco", "bullet", "recording"),
     "rollouts": (
         *("registry", "settings", "messages", "devices", "gaussians", "linear"),
@@ -42,19 +42,11 @@ UNITS = {
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
-        *("critic", "sweeps", "service"),
-        *(
-            "import_motion",
-            "balance",
-            "evaluate",
-            "generate",
-            "pretrain",
-            "train_retrieval",
-            "train_critic",
-            "critic_score",
-        ),
+        *("critic", "scenes", "sweeps", "service"),
+        *("import_motion", "balance", "evaluate", "generate", "pretrain", "train_retrieval"),
+        *("train_critic", "critic_score"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
-        "deploy",
+        *("deploy", "composite", "prefer", "parse_scene"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""
