@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 
 from jobs.command_line import main as cli
-from jobs.report.settings import CompareConfig
+from jobs.configs.service.compare import CompareConfig
 
 run = cli.later("jobs.report.comparing:run")
 plan = cli.later("jobs.report.comparing:plan")

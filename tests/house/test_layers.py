@@ -43,16 +43,8 @@ UNITS = {
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
         *("critic", "sweeps", "service"),
-        *(
-            "import_motion",
-            "balance",
-            "evaluate",
-            "generate",
-            "pretrain",
-            "train_retrieval",
-            "train_critic",
-            "critic_score",
-        ),
+        *("import_motion", "balance", "compare", "composite", "evaluate", "generate", "pretrain"),
+        *("train_retrieval", "train_critic", "critic_score"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
         "deploy",
     ),

@@ -12,7 +12,7 @@ from jobs import compare
 from jobs.command_line import main as cli
 from jobs.command_line.settings_files import PRESETS
 from jobs.configs.grpo import GRPOConfig
-from jobs.report.settings import CompareConfig
+from jobs.configs.service.compare import CompareConfig
 from rewards.scorers import reward_weights
 
 
