@@ -12,15 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from motions.base.errors import UserError
 from motions.base.named import require_named
 from motions.settings import BUILTIN, Affects, Effect, Retired, Settings, redeclared
-from rollouts.registry import DENOISERS, SAMPLERS
+from rollouts.registry import DENOISERS, DETERMINISTIC_SAMPLERS, SAMPLERS
 
 AmpDtype = Literal["fp32", "bf16", "fp16"]
 Blend = Literal["linear", "smooth", "cut"]
+ScanBackend = Literal["auto", "ssd", "loop", "mamba_ssm"]
+Decay = Literal["head", "channel", "shared"]
+"""Where the rates of a state-space layer differ: `head`, one for each head of up to 64 channels (Mamba-2); `channel`,
+one for each channel and state (Mamba-1); `shared`, one for each state, the same for all channels."""
 
 
 class DeviceSettings(Settings):
@@ -39,6 +43,16 @@ class DeviceSettings(Settings):
         return f"cuda:{text}" if text.isdecimal() and not isinstance(value, bool) else value
 
 
+class ScanSettings(Settings):
+    """How scans of state-space networks are computed."""
+
+    scan_backend: ScanBackend = "auto"
+    """How a state-space network (arch mamba) computes its scans over time: `ssd` (products of matrices over chunks of
+    frames; for `ssm_decay` head), `loop` (frame by frame), `mamba_ssm` (that package's kernels, on an NVIDIA GPU where
+    it is installed; gradients are then not reproducible to the last bit), or `auto`: mamba_ssm where it can be, else
+    ssd where it can be. Results differ by rounding."""
+
+
 @dataclass(frozen=True, slots=True)
 class Denoising:
     """How a policy denoises; the fields are those of `DenoisingSettings`."""
@@ -51,14 +65,15 @@ class Denoising:
     composite_blend: Blend = "linear"
 
 
-class DenoisingSettings(DeviceSettings):
+class DenoisingSettings(DeviceSettings, ScanSettings):
     """How a diffusion policy denoises, in rollouts, scoring and generation alike."""
 
     device: str = redeclared(DeviceSettings, "device", affects="results")
 
     sampler: str = "ddpm"
-    """Gaussian of a stochastic step: `ddpm` (the DDPM posterior), `ddim` (with `eta`), or `package.module:Class`.
-    Deterministic steps of the first two are DDIM with eta 0."""
+    """What a denoising step does: `ddpm` (the posterior; all steps make ancestral sampling), `ddim` (with `eta`),
+    `dpmpp_2m` (DPM-Solver++: draws no noise, and needs few steps), or `package.module:Class`. Steps of the first two
+    without noise are DDIM with eta 0."""
     sampling_steps: int | None = Field(default=None, ge=1)
     """Number of denoising steps, evenly selected from the model's noise schedule; by default all."""
     eta: float = Field(default=1.0, gt=0.0, le=1.0)
@@ -112,12 +127,15 @@ class SamplingSettings(DenoisingSettings):
         default=True, validation_alias=AliasChoices("share_initial_noise", "init_same_noise")
     )
     """Use the same initial noise for all samples of a group; they then differ only through their stochastic steps."""
+    rollout_sampler: str | None = None
+    """Sampler of the training's rollouts where the policy loss reads final motions only; by default `sampler`, whose
+    KL to the reference is then punished nonetheless."""
     rollout_sampling_steps: int | None = Field(default=None, ge=1)
     """Denoising steps of the training's rollouts where the policy loss reads final motions only, whose levels of noise
     remain those of `sampling_steps`; by default the same. More make better motions and take longer."""
     eval_sampler: Annotated[str | None, Effect("evaluation")] = None
-    """Sampler of evaluations, and of the trained policy in `jobs.generate`; by default the training's. It matters where
-    `eval_eta` is above 0: without noise, ddpm and ddim are the same."""
+    """Sampler of evaluations, and of the trained policy in `jobs.generate`; by default the training's. Without noise
+    (`eval_eta` 0) ddpm and ddim are the same, and `dpmpp_2m` is nearer to the result of many steps."""
     eval_sampling_steps: Annotated[int | None, Effect("evaluation")] = Field(default=None, ge=1)
     """Denoising steps of evaluations and of the trained policy; by default the training's."""
     eval_eta: Annotated[float, Effect("evaluation")] = Field(default=0.0, ge=0.0, le=1.0)
@@ -126,23 +144,31 @@ class SamplingSettings(DenoisingSettings):
     eval_guidance_scale: Annotated[float | None, Effect("evaluation")] = Field(default=None, ge=0.0)
     """Classifier-free guidance of evaluations and of the trained policy; by default the training's."""
 
-    @field_validator("eval_sampler")
+    @field_validator("eval_sampler", "rollout_sampler")
     @classmethod
-    def _known_eval_sampler(cls, value: str | None) -> str | None:
-        return value if value is None else require_named("eval_sampler", value, SAMPLERS)
+    def _known_other_sampler(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return value if value is None else require_named(str(info.field_name), value, SAMPLERS)
 
     @model_validator(mode="after")
     def _evaluation_noise(self) -> Self:
-        if self.evaluation.sampler == "ddpm" and self.eval_eta not in (0.0, 1.0):
+        name = self.evaluation.sampler
+        if name == "ddpm" and self.eval_eta not in (0.0, 1.0):
             raise UserError(f"eval_eta is {self.eval_eta}: ddpm has noise (1) or none (0); give eval_sampler ddim")
+        if name in DETERMINISTIC_SAMPLERS and self.eval_eta:
+            raise UserError(f"eval_eta is {self.eval_eta}: {name} never draws noise; give eval_eta 0")
         return self
 
     @property
     def rollout(self) -> Denoising | None:
         """How rollouts denoise, where that is not the policy's own way."""
-        if self.rollout_sampling_steps is None:
+        steps = self.rollout_sampling_steps
+        if steps is None and self.rollout_sampler is None:
             return None
-        return dataclasses.replace(self.denoising, sampling_steps=self.rollout_sampling_steps)
+        return dataclasses.replace(
+            self.denoising,
+            sampler=self.rollout_sampler or self.sampler,
+            sampling_steps=self.sampling_steps if steps is None else steps,
+        )
 
     @property
     def evaluation(self) -> Denoising:
@@ -243,8 +269,8 @@ class PolicySettings(CheckpointSettings):
     """Adapters are scaled by lora_alpha / lora_r."""
 
     lora_target_spec: str = Field(default="all", min_length=1)
-    """Layers with adapters: `attn` (q, k, v, out), `ffn`, `text`, `all` (those, and the input and output projections),
-    or module names, separated by commas."""
+    """Layers with adapters: `attn` (q, k, v, out; of arch mamba in_proj, x_proj, out_proj), `ffn`, `text`, `all`
+    (those, and the input and output projections), or module names, separated by commas."""
 
     lora_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the adapters' random factor; the other factor is 0, so that the policy starts as the base."""

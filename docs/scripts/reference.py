@@ -38,6 +38,7 @@ JOBS = {
     "import_motion": "jobs.configs.import_motion:ImportConfig",
     "view": "jobs.configs.view:ViewConfig",
     "demo": "jobs.configs.demo:DemoConfig",
+    "parse_scene": "jobs.scenes.settings:ParseSceneConfig",
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",
     "trpo": "jobs.configs.trpo:TRPOJobConfig",

@@ -19,7 +19,7 @@ def check_cheaply(config: GRPOConfig) -> None:
     Raises:
         UserError: something is not there, or the window does not fit into `sampling_steps`.
     """
-    for option in ("sampler", "eval_sampler"):
+    for option in ("sampler", "eval_sampler", "rollout_sampler"):
         if (name := getattr(config.sampling, option)) is not None:
             load_named(option, name, SAMPLERS)
     if config.policy.arch != "auto":

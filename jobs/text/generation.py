@@ -26,13 +26,15 @@ from motions.files.motion import Motion
 from motions.files.settings import Format
 from motions.files.writing import smpl_note, write_motions
 from motions.skeleton.skeletons import Skeleton
-from rewards.evaluation.text import generate, metre_joints
+from rewards.evaluation.text import metre_joints
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
+from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
+from rollouts.registry import DETERMINISTIC_SAMPLERS
 from rollouts.settings import DenoisingSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder
 
@@ -94,6 +96,8 @@ def prepare(config: GenerateConfig) -> PreparedGeneration:
     loaded = load_base(settings)
     print(f"policy: {loaded.report}")
     policy = build_policy(loaded, settings, sampling)
+    if config.generation.stochastic and sampling.sampler in DETERMINISTIC_SAMPLERS:
+        raise UserError(f"stochastic is set, and sampler {sampling.sampler} never draws noise; give one of them")
     prompts = read_prompts(config.generation, config.data, policy.skeleton)
     encoder = load_policy_text_encoder(settings)
     prompt_conditions(policy, encoder, prompts)  # A prompt that it cannot read is named here.

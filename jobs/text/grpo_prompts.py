@@ -110,8 +110,8 @@ class PromptBatches:
     Raises:
         PromptTooLongError: a prompt is over the text encoder's limit.
         UserError: the SDE window does not fit into the denoising steps, an option is out of the policy loss's range,
-            the chain of a KL penalty has one step, or rollouts have denoising steps of their own although the policy
-            loss trains those of the policy.
+            the chain of a KL penalty has one step, or rollouts have a sampler or denoising steps of their own although
+            the policy loss trains those of the policy.
     """
 
     def __init__(
@@ -137,12 +137,13 @@ class PromptBatches:
         if self._reads_motions:
             require_legal(config.grpo, num_denoising_steps)
             return
-        if config.sampling.rollout is not None:
-            raise UserError(
-                f"rollout_sampling_steps is {config.sampling.rollout_sampling_steps}; policy_loss "
-                f"{config.grpo.policy_loss} trains the denoising steps of the rollout, which are those of "
-                "sampling_steps. Only losses of final motions (nft, awm, dgpo) take rollouts of other steps"
-            )
+        for option, own in (("rollout_sampling_steps", "sampling_steps"), ("rollout_sampler", "sampler")):
+            if (value := getattr(config.sampling, option)) is not None:
+                raise UserError(
+                    f"{option} is {value}; policy_loss {config.grpo.policy_loss} trains the denoising steps of the "
+                    f"rollout, which are those of {own}. Only losses of final motions (nft, awm, dgpo) take rollouts "
+                    "of other steps"
+                )
         window_positions(config.sampling, num_denoising_steps, config.run.seed, 0)
 
     def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:

@@ -27,15 +27,16 @@ from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt
 from motions.data.text_motion import MotionBatch, TextMotion, sample_batch, whole_batch
 from motions.skeleton.normalization import Normalizer
-from rewards.evaluation.text import generate
 from rollouts.checkpoints.loading import load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs, reads_by_token
 from rollouts.devices import resolve_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.schedule import DiffusionSchedule
+from rollouts.diffusion.worker import generate
 from rollouts.networks.denoiser_network import DenoiserNetwork, denoiser_class
 from rollouts.settings import PolicySettings, SamplingSettings
+from rollouts.ssm.layers import set_scan_backend
 from rollouts.text.encoders import TextEncoder, load_new_text_encoder
 
 CURVES = ("loss", "grad_norm", "learning_rate")
@@ -167,6 +168,7 @@ def load_start(config: PretrainConfig, dataset: MotionDataset) -> Start:
         args = network_args(config)
         encoder = load_new_text_encoder(config.text, denoiser_class(config.network.arch).reads(args))
         network = build_network(config, dataset.skeleton.num_features, encoder.dim)
+        set_scan_backend(network, config.run.scan_backend, device)
         schedule = DiffusionSchedule(config.network.noise_schedule, config.network.diffusion_steps)
         return Start(network.to(device), schedule, dataset.normalizer, encoder)
     text = config.text.model_dump(include=config.text.model_fields_set)
@@ -185,6 +187,7 @@ def load_start(config: PretrainConfig, dataset: MotionDataset) -> Start:
             f"max_frames is {config.data.max_frames}; model_path {settings.model_path} has room for "
             f"{loaded.network.max_positions - 1} frames"
         )
+    set_scan_backend(loaded.network, config.run.scan_backend, device)
     return Start(loaded.network.to(device), loaded.schedule, loaded.normalizer, load_policy_text_encoder(settings))
 
 
@@ -303,7 +306,9 @@ def show_samples(
     config: PretrainConfig, folder: Path, start: Start, dataset: MotionDataset, prompts: Sequence[Prompt]
 ) -> None:
     """Generates held-out captions into a folder, with the deterministic sampler."""
-    sampling = SamplingSettings(guidance_scale=config.samples.guidance_scale, device=config.run.device)
+    sampling = SamplingSettings(
+        guidance_scale=config.samples.guidance_scale, device=config.run.device, scan_backend=config.run.scan_backend
+    )
     policy = DiffusionPolicy(
         start.network,
         start.schedule,

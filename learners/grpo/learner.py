@@ -29,7 +29,7 @@ from learners.grpo.objective import StepObjective
 from learners.grpo.pair_batches import require_trajectories, split_groups
 from learners.grpo.settings import GRPOSettings
 from learners.grpo.update import GRPOUpdate, TrainedPolicy
-from learners.optimizer import Optimizer, OptimizerOptions
+from learners.optimizer import Optimizer, OptimizerOptions, undecayed_names
 from motions.base.errors import UserError
 from rollouts.checkpoints.adapters import has_lora
 from rollouts.diffusion.policy import DiffusionPolicy
@@ -94,6 +94,7 @@ class GRPOLearner:
                 decay_steps=settings.decay_steps(total_steps),
             ),
             loss_scaling=policy.sampling.amp_dtype == "fp16",
+            undecayed=undecayed_names(policy.network),
         )
         decay = settings.policy_ema_decay
         self._ema = EMA(self._parameters, decay) if decay else None

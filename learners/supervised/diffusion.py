@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learners.ema import EMA, copy_named
-from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
+from learners.ema import EMA
+from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions, undecayed_names
+from learners.supervised.resumable import ResumableLearner
 from learners.supervised.settings import SupervisedSettings
 from motions.base.errors import UserError
 from motions.data.text_motion import MotionBatch
@@ -134,7 +135,7 @@ def masked_square_error(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
     return squares.sum(dim=(1, 2)) / (mask.sum(dim=1) * a.shape[2] + 1e-8)
 
 
-class SupervisedLearner:
+class SupervisedLearner(ResumableLearner):
     """Trains a denoiser on clips with texts and keeps an average of its weights.
 
     Example:
@@ -144,6 +145,8 @@ class SupervisedLearner:
         with learner.averaged():
             checkpoints.save_mdm(...)
     """
+
+    kind = "supervised"
 
     def __init__(
         self,
@@ -157,13 +160,11 @@ class SupervisedLearner:
         self.network = network
         self.schedule = schedule
         self.settings = settings
-        self.seed = seed
-        self.num_steps = 0
-        self._parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
         options = OptimizerOptions(**settings.optimizer_options(total_steps), beta2=settings.adam_beta2)
-        self._optimizer = Optimizer(self._parameters, options)
+        super().__init__(parameters, Optimizer(parameters, options, undecayed=undecayed_names(network)), seed)
         beta = settings.avg_model_beta
-        self._ema = EMA(self._parameters, beta, settings.ema_warmup) if beta else None
+        self._ema = EMA(parameters, beta, settings.ema_warmup) if beta else None
 
     def update(self, batch: SupervisedBatch) -> dict[str, float]:
         """One optimizer step on a batch.
@@ -258,30 +259,20 @@ class SupervisedLearner:
             self.network.train(was_training)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a resumed training needs: copies of tensors, and plain types."""
-        return {
-            "kind": "supervised",
-            "parameters": {name: value.detach().cpu().clone() for name, value in self._parameters.items()},
-            "optimizer": self._optimizer.state(),
-            "ema": None if self._ema is None else self._ema.state(),
-            "num_steps": self.num_steps,
-            "seed": self.seed,
-        }
+        """See `ResumableLearner.state`; with the averaged weights."""
+        return super().state() | {"ema": None if self._ema is None else self._ema.state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continues exactly from `state()`; the next updates are bit for bit those of the other run.
+        """See `ResumableLearner.load`.
 
         Raises:
-            UserError: the state has another kind of learner, model or seed, or differs in averaging.
+            UserError: as there; or the two differ in averaging.
         """
-        if state.get("kind") != "supervised":
-            raise UserError(f"this is the state of a {state.get('kind')!r} learner, not of a 'supervised' one")
-        if state["seed"] != self.seed:
-            raise UserError(f"the checkpoint was trained with seed {state['seed']}, this run has seed {self.seed}")
-        if (state["ema"] is None) != (self._ema is None):
-            raise UserError("avg_model_beta is 0 in one of checkpoint and run: the averaged weights would be lost")
-        copy_named(state["parameters"], self._parameters, "the checkpoint")
-        self._optimizer.load(state["optimizer"])
+        super().load(state)
         if self._ema is not None:
             self._ema.load(state["ema"])
-        self.num_steps = int(state["num_steps"])
+
+    def _require_same(self, state: Mapping[str, Any]) -> None:
+        super()._require_same(state)
+        if (state["ema"] is None) != (self._ema is None):
+            raise UserError("avg_model_beta is 0 in one of checkpoint and run: the averaged weights would be lost")

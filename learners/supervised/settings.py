@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -157,6 +157,11 @@ class CriticTrainingSettings(AdamWSettings):
 
     critic_mlp_ratio: int = Field(default=4, ge=1)
     """Width of the inner layer of a perceptron, in units of the encoder's."""
+
+    critic_inputs: Literal["poses", "movement"] = "poses"
+    """What the network sees of a motion: `poses` as published, rotations and the root's translation, or `movement`,
+    with places and speeds of the joints beside them. From poses alone a small network does not learn what a slipping
+    foot is."""
 
     clip_frames: int = Field(default=60, ge=4, le=243)
     """Largest number of frames of a motion that it learns from, 60 as in MotionCritic. Longer motions are cropped in

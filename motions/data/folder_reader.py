@@ -24,6 +24,7 @@ import numpy as np
 from motions.base.errors import MistakesError, UserError
 from motions.base.foreign_files import read_text
 from motions.base.safe_files import read_npy
+from motions.data.plausibility import SplitFigures
 from motions.data.text_motion import StoredFrames, TextMotion
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.normalization import Normalizer
@@ -42,10 +43,6 @@ _ROUNDING = 0.02
 """Deviation of a foot contact, which is 0 or 1, that rounding and normalising leave."""
 _LEAST_CONTACT, _MOST_CONTACT = -0.5, 1.5
 """Beyond these no foot contact is, not even a network's."""
-_ROOT_HEIGHT = 3
-"""Feature that is the pelvis's height: the first ones turn and carry the body."""
-_LOWEST_M, _HIGHEST_M = 0.05, 2.0
-"""Of a data set's median height of the pelvis; the lowest is that of people who lie."""
 _TOO_SHORT = {HUMANML3D.name: 40, KIT.name: 24}
 
 
@@ -125,7 +122,7 @@ class MotionFolder:
         motions: list[TextMotion] = []
         bad: list[str] = []
         missing: list[str] = []
-        heights: list[float] = []
+        figures = SplitFigures(self.skeleton, len(ids))
         num_unusual = num_odd = held = 0
         for clip_id in ids:
             features_path = self.path / "new_joint_vecs" / f"{clip_id}.npy"
@@ -139,7 +136,7 @@ class MotionFolder:
                 bad.append(str(error))
                 continue
             num_odd += self._has_odd_contacts(features, features_path)
-            heights.append(float(np.median(features[:, _ROOT_HEIGHT])))
+            figures.add(clip_id, features)
             held += features.nbytes
             stored = features_path if held > MOST_HELD_MB * 10**6 else None
             found, left_out = self._cut(clip_id, features, captions, stored)
@@ -153,16 +150,8 @@ class MotionFolder:
                 "by other statistics than Mean.npy and Std.npy, or have another layout",
                 *(self.path, split, num_odd),
             )
-        if (
-            heights
-            and self.skeleton == HUMANML3D
-            and not _LOWEST_M < (height := float(np.median(heights))) < _HIGHEST_M
-        ):
-            logger.warning(
-                "%s/%s.txt: the pelvis is %.3g m above the ground in half of the clips, which is %.3g to %.3g m for "
-                "people: are the features in metres?",
-                *(self.path, split, height, _LOWEST_M, _HIGHEST_M),
-            )
+        for oddity in figures.oddities(self.normalizer):
+            logger.warning("%s/%s.txt: %s", self.path, split, oddity)
         report = SplitReport(len(ids), len(missing), num_unusual, len(motions), tuple(bad))
         if not motions:
             broken = f"{len(bad)} are broken (first {bad[0]}), " if bad else ""

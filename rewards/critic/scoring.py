@@ -16,8 +16,9 @@ from motions.base.errors import UserError
 from motions.files.motion import Motion
 from motions.skeleton.rotations import quat_slerp
 from motions.skeleton.skeletons import Skeleton
+from rewards.critic.inputs import CRITIC_FPS
 from rewards.critic.network import CLIP_FRAMES, MotionCritic
-from rewards.critic.poses import CRITIC_FPS, poses_of_joints, poses_of_turns
+from rewards.critic.poses import poses_of_joints, poses_of_turns
 
 _BATCH = 64
 

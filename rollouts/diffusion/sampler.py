@@ -1,8 +1,9 @@
 """The sampling loop: from noise to motion, recording the transitions that will be trained.
 
 Each position of the denoising sequence is stochastic or deterministic. If all but the last are stochastic this is
-ancestral sampling (DDPM, or DDIM with eta), if none is it is DDIM with eta 0, otherwise it is a rollout with an SDE
-window. The loop draws no random numbers: initial noise and the steps' noise are arguments.
+ancestral sampling (DDPM, or DDIM with eta), if none is it solves the ODE, otherwise it is a rollout with an SDE window.
+The loop draws no random numbers: initial noise and the steps' noise are arguments. It hands what a deterministic step
+predicted to the next one, for multistep solvers; noise ends such a chain.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rollouts.diffusion.policy import DiffusionPolicy, EmbeddedCondition, Inpainting
+from rollouts.diffusion.transitions import Prediction
 from rollouts.gaussians import gaussian_log_prob
 from rollouts.messages import Boundaries
 
@@ -81,9 +83,18 @@ def sample(
     with policy.inference():
         text_mask = None if text_mask is None else text_mask.to(policy.device)
         embedded: EmbeddedCondition = policy.embed(condition.to(policy.device), text_mask, boundaries)
+        before: Prediction | None = None
         for position in range(policy.num_steps):
             is_noisy = position in noisy
-            step = policy.transition(x_t, position, embedded, mask, stochastic=is_noisy, inpainting=inpainting)
+            step = policy.transition(
+                x_t,
+                position,
+                embedded,
+                mask,
+                stochastic=is_noisy,
+                inpainting=inpainting,
+                before=None if is_noisy else before,
+            )
             if is_noisy and branches > 1:
                 x_t, step, embedded = (
                     x_t.repeat_interleave(branches, dim=0),
@@ -101,6 +112,7 @@ def sample(
                 next_states.append(x_prev)
                 log_probs.append(gaussian_log_prob(x_prev, step.mean, step.std, mask))
             x_t = x_prev
+            before = None if is_noisy else policy.prediction(step, position)
     x_t = x_t.repeat_interleave(branches, dim=0)  # where no step was stochastic
     num_samples = x_t.shape[0]
     return Samples(

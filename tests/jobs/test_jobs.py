@@ -33,13 +33,13 @@ from motions.data.dataset import load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts, save_prompts
 from motions.settings import Settings, options_of
 from motions.skeleton.skeletons import HUMANML3D
-from rewards.evaluation.text import generate as generate_motions
 from rewards.evaluation.text import load_judge, measure
 from rewards.mixing import combine
 from rewards.scorers import build_scorers
 from rewards.settings import RewardSettings
 from rewards.tmr.checkpoints import save_tmr
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
+from rollouts.diffusion.worker import generate as generate_motions
 from rollouts.settings import PolicySettings, SamplingSettings
 from tests.toys.small_tmr import CONFIG, prompt_of, small_tmr
 from tests.toys.tiny_models import TinyModels, grpo_words, pretrain_config, retrieval_config

@@ -107,3 +107,18 @@ def test_it_is_a_reward_beside_others_or_alone_and_off_by_default(folder: Path) 
     assert {"critic", "critic_score", "critic_worst"} <= set(reward_terms(alone))
     built = build_scorers(alone, HUMANML3D)["critic"]()
     assert isinstance(built, CriticScorer)
+
+
+def test_the_critic_takes_the_place_of_the_network_that_compares_text_and_motion() -> None:
+    assert reward_weights(RewardSettings.of(reward_model_type="critic")) == {"physics": 0.0, "critic": 1.0}
+    both = RewardSettings.of(reward_model_type="critic", critic_weight=0.5, use_physics_reward=True)
+    assert reward_weights(both) == {"physics": both.physics.beta_p, "critic": 0.5}
+    assert RewardSettings.of(both.by_path()) == both, "as a run's file holds it"
+    for values, message in (
+        ({"critic_weight": 0.0}, "critic_weight is 0 and reward_model_type is critic"),
+        ({"beta_s": 0.5}, "beta_s is given and reward_model_type is critic, which reads no text"),
+        ({"use_dense_reward": True}, "use_dense_reward is given and reward_model_type is critic"),
+        ({"tmr_checkpoint_path": "x"}, "tmr_checkpoint_path is given and reward_model_type is critic"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RewardSettings.of({"reward_model_type": "critic", **values})
