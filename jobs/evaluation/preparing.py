@@ -176,7 +176,7 @@ def _check_texts(
         misfit = network.text_misfit("network that evaluates", list(texts))
     else:
         assert isinstance(network, EvaluatorEmbedder)
-        misfit = next((why for text in texts if (why := network.text_misfit(text, may_cut=True)) is not None), None)
+        misfit = next((why for text in texts if (why := network.text_misfit(text)) is not None), None)
     if misfit is not None:
         raise UserError(misfit)
 
