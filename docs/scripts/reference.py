@@ -30,6 +30,7 @@ JOBS = {
     "generate": "jobs.configs.generate:GenerateConfig",
     "composite": "jobs.composites.settings:CompositeConfig",
     "evaluate": "jobs.evaluation.settings:EvaluateConfig",
+    "compare": "jobs.configs.service.compare:CompareConfig",
     "pretrain": "jobs.configs.pretrain:PretrainConfig",
     "train_retrieval": "jobs.configs.retrieval:RetrievalConfig",
     "train_critic": "jobs.critic.settings:CriticConfig",

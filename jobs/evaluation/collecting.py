@@ -53,7 +53,8 @@ def load_network(config: EvaluateConfig, skeleton: Skeleton, device: str) -> Emb
     """
     network = config.network
     if config.chosen_network == "mdm":
-        return load_evaluator_embedder(network, skeleton, device)
+        # Published figures are of the first 20 words of a text.
+        return load_evaluator_embedder(network, skeleton, device, truncate=True)
     judge = load_judge(network.judge_path, skeleton, config.policy, network.judge_text_model, device)
     assert judge is not None, "the settings refuse judge_path none"
     return judge

@@ -27,7 +27,7 @@ from motions.skeleton.skeletons import Skeleton
 from rewards.evaluation.real import RealMotions
 from rewards.evaluator.scorer import EvaluatorEmbedder
 from rewards.tmr.scorer import Embedder
-from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
+from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder, with_statistics_of
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.devices import require_device
@@ -70,6 +70,8 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
     """
     file = find_checkpoint(config.policy.model_path)
     config = _with_data_of(file, config)
+    if config.data.dataset in MDM_DATASETS:
+        config = config.model_copy(update={"policy": with_statistics_of(config.policy, config.data.data_source)})
     config = config.model_copy(update={"sampling": recorded_sampler(config.policy.model_path, config.sampling)})
     stem = stem_of(config, file)
     folder = config.protocol.save_dir or new_folder(EVALUATIONS, file.parent)
@@ -174,7 +176,7 @@ def _check_texts(
         misfit = network.text_misfit("network that evaluates", list(texts))
     else:
         assert isinstance(network, EvaluatorEmbedder)
-        misfit = next((why for text in texts if (why := network.text_misfit(text, may_cut=True)) is not None), None)
+        misfit = next((why for text in texts if (why := network.text_misfit(text)) is not None), None)
     if misfit is not None:
         raise UserError(misfit)
 

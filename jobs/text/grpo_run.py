@@ -16,6 +16,7 @@ from cluster.run.roles import training_roles
 from cluster.run.session import training_session
 from cluster.runtime.protocol import Role
 from jobs.command_line import main as cli
+from jobs.configs.data import MDM_DATASETS
 from jobs.configs.grpo import GRPOConfig
 from jobs.report import write_report
 from jobs.report.records import write_rewards
@@ -44,7 +45,7 @@ from rewards.physics.calibration import calibrate, read_constants, write_constan
 from rewards.scorers import LimitsPrompts, build_limiting_scorers, build_scorers, described_rewards, rewards_of
 from rewards.settings import RewardSettings
 from rewards.tmr.scorer import Embedder
-from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
+from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder, with_statistics_of
 from rollouts.checkpoints.mdm_files import LoadedMDM
 from rollouts.devices import require_device
 from rollouts.diffusion.policy import DiffusionPolicy
@@ -130,6 +131,8 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
         UserError: whatever is wrong with files, prompts or options; nothing has been started or written.
     """
     config = as_begun(config.run, config)
+    if config.data.dataset in MDM_DATASETS:
+        config = config.model_copy(update={"policy": with_statistics_of(config.policy, config.data.data_source)})
     opening = inspect(config.run, config=config)
     check_devices(config)
     check_cheaply(config)

@@ -37,6 +37,7 @@ from rewards.validation import check_motions, check_terms, shortened
 from rollouts.devices import resolve_device
 from rollouts.messages import GroupMotions
 from rollouts.settings import CheckpointSettings
+from rollouts.text.conditions import pieces_of
 
 MAX_DISTANCE = 10.0
 """Distance at which `matching` is 0."""
@@ -51,6 +52,8 @@ class EvaluatorEmbedder:
         loaded: the network.
         vocabulary: the words it was trained with.
         tagged: tokens of known texts; others are read by the vocabulary's rules.
+        truncate: read the first 20 words of longer texts, as the public code does. Otherwise these are cut at the ends
+            of clauses, and their embedding is the mean of those of the pieces.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class EvaluatorEmbedder:
         vocabulary: Vocabulary,
         tagged: dict[str, list[str]] | None = None,
         device: torch.device | str = "cpu",
+        truncate: bool = False,
     ) -> None:
         config = loaded.evaluator.config
         if vocabulary.dim != config.word_dim:
@@ -70,6 +74,7 @@ class EvaluatorEmbedder:
         self.evaluator = loaded.evaluator.to(device)
         self.vocabulary = vocabulary
         self.device = torch.device(device)
+        self.truncate = truncate
         self._tagged = tagged or {}
         self._texts: dict[str, np.ndarray] = {}
 
@@ -89,16 +94,20 @@ class EvaluatorEmbedder:
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings [M, E] float32; each distinct text is encoded once, by itself."""
         for text in dict.fromkeys(texts):
-            if text in self._texts:
-                continue
-            sentence = self.vocabulary.sentence(self.tokens(text))
-            words, classes = (
-                torch.from_numpy(part)[None].to(self.device) for part in self.vocabulary.vectors(sentence)
-            )
-            with torch.inference_mode():
-                embedded = self.evaluator.encode_text(words, classes, torch.tensor([len(sentence)]))
-            self._texts[text] = embedded[0].cpu().numpy()
+            if text not in self._texts:
+                pieces = [self._embed_tokens(self.tokens(piece)) for piece in self._pieces(text)]
+                self._texts[text] = pieces[0] if len(pieces) == 1 else np.stack(pieces).mean(axis=0)
         return np.stack([self._texts[text] for text in texts])
+
+    def _embed_tokens(self, tokens: list[str]) -> np.ndarray:
+        sentence = self.vocabulary.sentence(tokens)
+        words, classes = (torch.from_numpy(part)[None].to(self.device) for part in self.vocabulary.vectors(sentence))
+        with torch.inference_mode():
+            return self.evaluator.encode_text(words, classes, torch.tensor([len(sentence)]))[0].cpu().numpy()
+
+    def _pieces(self, text: str) -> list[str]:
+        """The text, or its pieces where it is too long."""
+        return [text] if self.truncate else pieces_of(text, lambda part: len(self.tokens(part)), MAX_WORDS)
 
     def embed_motions(self, clips: list[np.ndarray]) -> np.ndarray:
         """Embeddings [M, E] float32 of M clips [t, D] in physical units, in one batch and in their order."""
@@ -109,17 +118,18 @@ class EvaluatorEmbedder:
             )
         return embedded.cpu().numpy()
 
-    def text_misfit(self, text: str, may_cut: bool) -> str | None:
+    def text_misfit(self, text: str) -> str | None:
         """Why a text cannot be read, for a message; None if it can."""
         tokens = self.tokens(text)
         known = [token for token in tokens if token.rpartition("/")[0] in self.vocabulary.index]
         if not known:
             return f"{shortened(text)!r} has no word of the vocabulary, so it is like any other such text"
-        if len(tokens) > MAX_WORDS and not may_cut:
-            return (
-                f"the evaluator reads {MAX_WORDS} words, and {shortened(text)!r} has {len(tokens)}. Shorten it, split "
-                "it into segments with --use_dense_reward, or set --truncate_text"
-            )
+        for piece in self._pieces(text):
+            if not self.truncate and (count := len(self.tokens(piece))) > MAX_WORDS:
+                return (
+                    f"the evaluator reads {MAX_WORDS} words, and {shortened(piece)!r} has {count} and no clause to be "
+                    "cut at. Shorten it, split it into segments with --use_dense_reward, or set --truncate_text"
+                )
         return None
 
 
@@ -139,13 +149,11 @@ class EvaluatorScorer:
         settings: RewardSettings,
         skeleton: Skeleton,
         distractors: Sequence[str] = (),
-        truncate: bool = False,
     ) -> None:
         """A scorer for motions of `skeleton`.
 
         Args:
             distractors: captions of the pool; with `reward_type` matching none is needed.
-            truncate: read the first words of longer texts, as the public code does.
 
         Raises:
             UserError: the evaluator is of another skeleton, or there are too few distractors.
@@ -154,7 +162,6 @@ class EvaluatorScorer:
         self.embedder = embedder
         self.settings = settings
         self.own = settings.semantic
-        self.truncate = truncate
         self._distractors = list(dict.fromkeys(distractors))
         needed = self.own.num_distractors + 1
         if self.own.reward_type != "matching" and len(self._distractors) < needed:
@@ -168,9 +175,9 @@ class EvaluatorScorer:
         cls, settings: RewardSettings, skeleton: Skeleton, texts: CheckpointSettings | None = None
     ) -> EvaluatorScorer:
         """Loads what the settings name; `texts` says whether longer texts are truncated."""
-        embedder = load_evaluator_embedder(settings.semantic, skeleton, settings.reward_device)
         truncate = texts is not None and texts.truncate_text
-        return cls(embedder, settings, skeleton, read_distractors(settings.semantic), truncate)
+        embedder = load_evaluator_embedder(settings.semantic, skeleton, settings.reward_device, truncate)
+        return cls(embedder, settings, skeleton, read_distractors(settings.semantic))
 
     def score(self, motions: GroupMotions) -> RewardTerms:
         """Terms [N] of one group, in the order of its samples."""
@@ -193,7 +200,7 @@ class EvaluatorScorer:
         for place, (start, end) in enumerate(prompt.boundaries if self.own.use_dense_reward else (), start=1):
             if min(end, judged) - start < MIN_SEGMENT_FRAMES:
                 return f"its segment {place} has fewer than {MIN_SEGMENT_FRAMES} of the first {judged} frames"
-        found = (self.embedder.text_misfit(text, self.truncate) for text in judged_texts(prompt, self.own))
+        found = (self.embedder.text_misfit(text) for text in judged_texts(prompt, self.own))
         return next((why for why in found if why is not None), None)
 
     def pool(self, text: str) -> list[str]:
@@ -238,9 +245,10 @@ class EvaluatorScorer:
 
 
 def load_evaluator_embedder(
-    settings: EvaluatorFileSettings, skeleton: Skeleton, device: str = "cpu"
+    settings: EvaluatorFileSettings, skeleton: Skeleton, device: str = "cpu", truncate: bool = False
 ) -> EvaluatorEmbedder:
-    """The evaluator, its statistics and its vocabulary that the settings name, for motions of a skeleton.
+    """The evaluator, its statistics and its vocabulary that the settings name, for motions of a skeleton. Arguments as
+    of `EvaluatorEmbedder`.
 
     Raises:
         EvaluatorFileError: the weights (see `load_evaluator`).
@@ -251,7 +259,7 @@ def load_evaluator_embedder(
         settings.evaluator_path or f"{dataset}/text_mot_match/model/finest.tar", settings.evaluator_stats_path, dataset
     )
     tagged = None if settings.evaluator_texts_path is None else read_tagged_captions(settings.evaluator_texts_path)
-    embedder = EvaluatorEmbedder(loaded, Vocabulary.load(settings.glove_path), tagged, resolve_device(device))
+    embedder = EvaluatorEmbedder(loaded, Vocabulary.load(settings.glove_path), tagged, resolve_device(device), truncate)
     embedder.check_skeleton(skeleton)
     return embedder
 

@@ -43,8 +43,8 @@ UNITS = {
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
         *("critic", "scenes", "sweeps", "service"),
-        *("import_motion", "balance", "evaluate", "generate", "pretrain", "train_retrieval"),
-        *("train_critic", "critic_score"),
+        *("import_motion", "balance", "compare", "evaluate", "generate", "pretrain"),
+        *("train_retrieval", "train_critic", "critic_score"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
         *("deploy", "composite", "prefer", "parse_scene"),
     ),
