@@ -117,6 +117,18 @@ def make_charts(records: list[dict[str, Any]], rewards: list[dict[str, Any]]) ->
             zero=True,
         ),
         Chart(
+            "Reward that is followed",
+            "Total reward of the motions that an update denoises with a gradient; losses that follow the reward's "
+            "gradient. Before the last step these are predictions.",
+            _series(records, {"policy/tuned_reward": "reward"}),
+        ),
+        Chart(
+            "Loss on real clips",
+            "MDM's training loss on clips of the data, which mdm_loss_weight keeps.",
+            _series(records, {"policy/mdm_loss": "loss"}),
+            zero=True,
+        ),
+        Chart(
             "Importance ratio",
             "Before clipping; the first update of a rollout starts at exactly 1.",
             _series(

@@ -33,7 +33,7 @@ UNITS = {
     ),
     "rewards": (
         *("declared", "settings", "messages", "validation", "retrieval_files"),
-        *("tmr", "evaluator", "critic", "physics", "scorers", "mixing", "evaluation"),
+        *("tmr", "evaluator", "critic", "physics", "actions", "scorers", "gradients", "mixing", "evaluation"),
     ),
     "learners": (
         *("settings", "optimizer", "ema", "workers", "rollout_training"),
