@@ -218,8 +218,10 @@ def _policy_name(config: dict[str, Any]) -> str:
 def _lead(config: dict[str, Any], records: list[dict[str, Any]], num_updates: int) -> str:
     seconds = sum(float(record.get("seconds/step", 0.0)) for record in records)
     adapters = f"LoRA of rank {config['lora_r']}" if config.get("use_lora") else "all weights"
+    follows = any("policy/tuned_reward" in record for record in records)
+    method = f"the loss {config['policy_loss']}" if follows else "GRPO"
     return (
-        f"{num_updates} updates of GRPO ({adapters}), {config['batch_size']} prompts with {config['group_size']} "
+        f"{num_updates} updates of {method} ({adapters}), {config['batch_size']} prompts with {config['group_size']} "
         f"samples each per update, in {seconds / 60:.1f} minutes of training."
     )
 

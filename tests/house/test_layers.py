@@ -41,8 +41,9 @@ UNITS = {
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
-        *("command_line", "configs", "report", "text", "character", "critic", "sweeps", "service"),
+        *("command_line", "configs", "report", "text", "character", "critic", "actions", "sweeps", "service"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "train_critic", "critic_score"),
+        *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
         "deploy",
     ),
