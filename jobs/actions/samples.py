@@ -21,8 +21,10 @@ from jobs.actions.settings import MeasureMDMConfig, SampleAndSaveConfig
 from rewards.actions.classifier import load_action_classifier
 from rewards.actions.humanact12 import joints_of_mdm, mdm_of_features, read_humanact12
 from rewards.actions.measures import ActionFeatures, action_features, measure_actions, score_blocks
+from rewards.critic.network import MotionCritic
 from rewards.critic.poses import upright
 from rollouts.checkpoints.mdm_files import find_checkpoint
+from rollouts.diffusion.policy import DiffusionPolicy
 
 
 def sample_and_save(config: SampleAndSaveConfig) -> None:
@@ -72,7 +74,9 @@ def measure_mdm(config: MeasureMDMConfig) -> None:
     print(f"{NOT_COMPARABLE}\nresults: {folder / 'test_mdm.yaml'}")
 
 
-def _made(config: SampleAndSaveConfig, policy, critic, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[no-untyped-def]
+def _made(
+    config: SampleAndSaveConfig, policy: DiffusionPolicy, critic: MotionCritic, actions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Motions for the actions and their scores."""
     output = config.output
     made = sample_actions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from jobs.command_line.main import settings_yaml
 from jobs.report import write_training_report
 from learners.supervised.diffusion import SupervisedBatch, SupervisedLearner
 from motions.base.atomic import atomic_write
-from motions.data.text_motion import sample_batch
+from motions.data.text_motion import TextMotion, sample_batch
 from rewards.actions.classifier import ACTIONS
 from rewards.actions.humanact12 import NUM_FEATURES, ActionClips, read_humanact12
 from rollouts.devices import resolve_device
@@ -78,7 +79,7 @@ def prepare(config: TrainMDMConfig) -> tuple[ActionClips, SupervisedLearner]:
     return clips, SupervisedLearner(network, schedule, config.supervised, config.run.num_steps, config.run.seed)
 
 
-def batch_of(config: TrainMDMConfig, items: list, step: int) -> SupervisedBatch:  # type: ignore[type-arg]
+def batch_of(config: TrainMDMConfig, items: Sequence[TextMotion], step: int) -> SupervisedBatch:
     """The batch of a step: windows of drawn clips with their actions."""
     rng = np.random.default_rng([config.run.seed, step])
     drawn = sample_batch(items, rng, config.supervised.batch_size, config.data.num_frames)

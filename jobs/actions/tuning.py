@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from cluster.run.algorithm import Algorithm
 from cluster.run.plan import Plan, Workload, cluster_resources
 from cluster.run.roles import training_roles
 from cluster.run.session import training_session
+from cluster.runtime.protocol import Role
 from jobs.actions.parts import ActionTexts, load_action_critic, load_action_policy
 from jobs.actions.settings import TuneMDMConfig
 from jobs.actions.training import fingerprint_of, save_action_mdm
@@ -41,6 +44,7 @@ from rollouts.diffusion.requests import evaluation_requests
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import PolicyVersion, RolloutRequest, TextCondition
 from rollouts.networks.action_mdm import ActionMDM
+from rollouts.text.encoders import TextEncoder
 
 _EVAL_SEED = 1000
 _REWARD = {
@@ -52,29 +56,50 @@ _REWARD = {
 }
 
 
+@dataclass(frozen=True)
+class PreparedTuning:
+    """A tuning that is checked and could start."""
+
+    config: TuneMDMConfig
+    batches: ActionBatches
+    policy: DiffusionPolicy
+    """For exports."""
+    roles: list[Role]
+    workload: Workload
+    algorithm: Algorithm
+
+
 def run(config: TuneMDMConfig) -> None:
     """Tunes; `save_dir` is a run directory with checkpoints, metrics and report, and the tuned model on top."""
-    config, batches, policy, roles, workload, algorithm = prepare(config)
-    with training_session(
-        config.cluster, config.run, config, roles, workload, algorithm, batches.fingerprint
-    ) as controller:
+    prepared = prepare(config)
+    config = prepared.config
+    session = training_session(
+        config.cluster,
+        config.run,
+        config,
+        prepared.roles,
+        prepared.workload,
+        prepared.algorithm,
+        prepared.batches.fingerprint,
+    )
+    with session as controller:
         write_rewards(config.run.save_dir, [_REWARD])
         controller.run()
-        export_policy(policy, controller.final_policy(), config.run.save_dir)
+        export_policy(prepared.policy, controller.final_policy(), config.run.save_dir)
     print(f"report: {write_report(config.run.save_dir)}")
 
 
 def dry_run(config: TuneMDMConfig) -> None:
     """Loads everything once, and prints settings and plan."""
-    config, _, _, roles, workload, _ = prepare(config)
-    plan = Plan(tuple(roles), workload)
-    resources = cluster_resources(config.cluster, plan)
-    print(cli.settings_yaml(config))
+    prepared = prepare(config)
+    plan = Plan(tuple(prepared.roles), prepared.workload)
+    resources = cluster_resources(prepared.config.cluster, plan)
+    print(cli.settings_yaml(prepared.config))
     print("\n".join(plan.lines(resources)))
     plan.check(resources)
 
 
-def prepare(config: TuneMDMConfig):  # type: ignore[no-untyped-def]
+def prepare(config: TuneMDMConfig) -> PreparedTuning:
     """Loads and checks everything; nothing has been started or written.
 
     Raises:
@@ -127,7 +152,7 @@ def prepare(config: TuneMDMConfig):  # type: ignore[no-untyped-def]
         num_eval_groups=len(ACTIONS),
         num_parts=parts_of_update(settings, policy.num_steps),
     )
-    return config, batches, policy, roles, workload, algorithm
+    return PreparedTuning(config, batches, policy, roles, workload, algorithm)
 
 
 class ActionBatches:
@@ -204,7 +229,7 @@ def build_learner(config: TuneMDMConfig) -> GRPOLearner:
     if settings.mdm_loss_weight:
         clip_loss = ClipLoss(
             read_humanact12(config.data.data_dir).items(config.data.num_frames),
-            ActionTexts(policy.network.text_dim),
+            cast("TextEncoder", ActionTexts(policy.network.text_dim)),  # of which pooled embeddings are read
             batch_size=settings.mdm_batch_size,
             max_frames=config.data.num_frames,
             seed=config.run.seed,
