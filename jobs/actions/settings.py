@@ -45,7 +45,7 @@ class ActionDataSettings(Settings):
 
 
 class ActionCriticSettings(Settings):
-    """The critic."""
+    """The critic whose score is asked."""
 
     critic_model_path: str = Field(
         default="critic/motioncritic_pre.pth",
@@ -225,7 +225,13 @@ class TuneSettings(GRPOSettings):
     """Tuning by the critic's gradient. Defaults are those of MotionCritic's guide where it has them."""
 
     policy_loss: str = redeclared(GRPOSettings, "policy_loss", "refl")
-    reward_scale: float = redeclared(GradientSettings, "reward_scale", 0.1)
+    reward_scale: float = redeclared(GradientSettings, "reward_scale", 0.1, spellings=("reward_scale", "critic_scale"))
+    random_reward_loss: bool = redeclared(
+        GradientSettings, "random_reward_loss", spellings=("random_reward_loss", "random_critic_loss")
+    )
+    reward_ceiling: float = redeclared(
+        GradientSettings, "reward_ceiling", spellings=("reward_ceiling", "critic_threshold")
+    )
     ddim_sampling: bool = redeclared(GradientSettings, "ddim_sampling", False)
     mdm_loss_weight: float = redeclared(GradientSettings, "mdm_loss_weight", 1.0)
     learning_rate: float = redeclared(GRPOSettings, "learning_rate", 1e-5)

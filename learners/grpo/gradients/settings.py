@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
 from learners.settings import ScheduledSettings
 from motions.base.errors import UserError
@@ -49,17 +49,13 @@ class GradientSettings(ScheduledSettings):
     """The loss of a motion with total reward R: -R; sigmoid(-R), which has little gradient where |R| is large; or
     max(0, `reward_ceiling` - R). `opsd` takes the direction of the gradient alone."""
 
-    reward_ceiling: float = Field(
-        default=12.0, validation_alias=AliasChoices("reward_ceiling", "critic_threshold", "reward_threshold")
-    )
+    reward_ceiling: float = 12.0
     """`reward_shape relu`: reward beyond which nothing more is earned."""
 
-    reward_scale: float = Field(default=1.0, ge=0, validation_alias=AliasChoices("reward_scale", "critic_scale"))
+    reward_scale: float = Field(default=1.0, ge=0)
     """Weight of the reward's loss, beside `kl_penalty` and `mdm_loss_weight`; at 0 no reward is asked."""
 
-    random_reward_loss: bool = Field(
-        default=False, validation_alias=AliasChoices("random_reward_loss", "random_critic_loss")
-    )
+    random_reward_loss: bool = False
     """Add a number from 0 to 1, drawn for each update, to every reward before `reward_shape`."""
 
     mdm_loss_weight: float = Field(default=0.0, ge=0)

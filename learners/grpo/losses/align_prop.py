@@ -15,7 +15,7 @@ from learners.grpo.settings import GRPOSettings
 
 
 def random_start(settings: GRPOSettings, num_steps: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """Any position."""
+    """Any of the positions."""
     return (int(rng.integers(num_steps)),)
 
 

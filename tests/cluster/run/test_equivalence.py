@@ -75,11 +75,12 @@ class Batches:
 class KeepingBatches(Batches):
     """The same prompts for a loss that follows the reward's gradient."""
 
-    def _request(
-        self, step: int, index: int, policy_version: int, window: tuple[int, ...], num_samples: int
-    ) -> RolloutRequest:
-        request = super()._request(step, index, policy_version, (), num_samples)
-        return replace(request, kept_steps=window)
+    def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
+        plain = {"stochastic_steps": (), "trained_steps": (), "share_initial_noise": False}
+        return [
+            replace(request, **plain, kept_steps=request.trained_steps)
+            for request in super().requests(step, policy_version)
+        ]
 
 
 def mix(results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:

@@ -20,7 +20,7 @@ from tests.toys.humanact12 import write_classifier, write_clips, write_critic, w
 
 @dataclass(frozen=True)
 class Guide:
-    """Files as the guide's users have them."""
+    """Files as users of MotionCritic have them."""
 
     data: Path
     policy: Path
