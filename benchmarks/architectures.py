@@ -33,8 +33,7 @@ import torch
 from benchmarks.learning import write_json
 from jobs.command_line import main as cli
 from jobs.configs.pretrain import PretrainConfig
-from jobs.text.pretraining import Prepared, prepare, validation
-from learners.supervised.diffusion import SupervisedLearner
+from jobs.text.pretraining import Prepared, new_learner, prepare, validation
 from motions.data.prompts import Prompt
 from motions.metrics import frechet_distance
 from rewards.evaluation.real import RealMotions
@@ -106,7 +105,7 @@ def train_and_measure(prepared: Prepared, cpu_seconds: float, measures: Measures
     """Trains a contender for so many CPU seconds and measures its averaged weights."""
     num_steps = max(1, round(cpu_seconds / seconds_a_step(prepared)))
     start, config = prepared.start, prepared.config
-    learner = SupervisedLearner(start.network, start.schedule, config.supervised, num_steps, config.run.seed)
+    learner = new_learner(config, start, prepared.dataset.skeleton, num_steps)
     prepared = dataclasses.replace(prepared, learner=learner)
     started = time.process_time()
     for step in range(num_steps):

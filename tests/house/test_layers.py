@@ -36,7 +36,7 @@ UNITS = {
         *("tmr", "evaluator", "critic", "physics", "scorers", "mixing", "evaluation"),
     ),
     "learners": (
-        *("settings", "optimizer", "ema", "workers", "rollout_training"),
+        *("settings", "optimizer", "ema", "workers", "rollout_training", "physics_losses"),
         *("grpo", "supervised", "trpo", "world_model", "cloning"),
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
