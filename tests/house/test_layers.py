@@ -37,7 +37,7 @@ UNITS = {
         *("functions", "evaluation"),
     ),
     "learners": (
-        *("settings", "optimizer", "ema", "workers", "rollout_training"),
+        *("settings", "optimizer", "ema", "workers", "rollout_training", "physics_losses"),
         *("grpo", "grpo_trainer", "supervised", "trpo", "world_model", "cloning"),
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
