@@ -37,9 +37,10 @@ from jobs.text.pretraining import Prepared, new_learner, prepare, validation
 from motions.data.prompts import Prompt
 from motions.metrics import frechet_distance
 from rewards.evaluation.real import RealMotions
-from rewards.evaluation.text import beside_rewards, embed_clips, generate, group_diversity_m, load_judge, metre_joints
+from rewards.evaluation.text import beside_rewards, embed_clips, group_diversity_m, load_judge, metre_joints
 from rewards.tmr.scorer import Embedder
 from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
 from rollouts.settings import SamplingSettings
 
