@@ -21,7 +21,7 @@ from rewards.critic.network import MotionCritic
 from rollouts.checkpoints.file_kinds import CheckpointError, read_torch_file
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import read_model_args
-from rollouts.checkpoints.wrapped_states import AVERAGED_KEYS, PLAIN_KEYS, under_key, without_prefixes
+from rollouts.checkpoints.wrapped_states import AVERAGED_KEYS, PLAIN_KEYS, under_key, unwrapped
 from rollouts.diffusion.noise import initial_noise, step_noise
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.sampler import sample
@@ -62,7 +62,7 @@ def load_action_policy(path: str, sampling_steps: int | None, device: str = "cpu
     if not isinstance(contents, Mapping):
         raise CheckpointError(f"{file} holds a {type(contents).__name__}; expected a dict of tensors")
     key = under_key(contents, (*AVERAGED_KEYS, *PLAIN_KEYS))
-    state, _ = without_prefixes(contents if key is None else contents[key])
+    state, _ = unwrapped(contents if key is None else contents[key])
     args = read_model_args(file)
     try:
         network = ActionMDM.from_file(state, args.model_dump())
