@@ -28,10 +28,11 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.text.grpo_prompts import load_matching_dataset
 from motions.data.composites import Composer, join_motions
 from motions.skeleton.skeletons import Skeleton
-from rewards.evaluation.text import Evaluation, border_jerk, generate, load_judge, measure, metre_joints
+from rewards.evaluation.text import Evaluation, border_jerk, load_judge, measure, metre_joints
 from rewards.mixing import combine
 from rewards.scorers import build_scorers
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
+from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
 
 NUM_SAMPLES = 4

@@ -19,7 +19,7 @@ from torch import Tensor
 from motions.base.errors import UserError
 from motions.base.foreign_files import foreign_kind
 from motions.base.safe_files import TensorFileError, read_tensor_file
-from rollouts.checkpoints.wrapped_states import PLAIN_KEYS, under_key, without_prefixes
+from rollouts.checkpoints.wrapped_states import unwrapped
 
 State = dict[str, Tensor]
 
@@ -68,8 +68,7 @@ def read_document(path: Path, reader: str, error: type[UserError]) -> Mapping[st
         raise error(f"{reader} {fault}{remedy if fault.holds_objects else ''}") from fault
     if not isinstance(document, Mapping) or not document:
         raise error(f"{reader} {path}: holds a {type(document).__name__}, expected a dict of tensors")
-    key = under_key(document, PLAIN_KEYS)
-    return without_prefixes(document if key is None else document[key])[0]
+    return unwrapped(document)[0]
 
 
 def split_components(document: Mapping[str, Any], names: Mapping[str, str]) -> tuple[dict[str, State], tuple[str, ...]]:

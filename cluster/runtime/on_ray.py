@@ -29,8 +29,18 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from cluster.runtime import liveness
 from cluster.runtime.pool import Member, Pool, describe, describe_resources, raised_by
-from cluster.runtime.protocol import ActorLost, Call, CallFailed, CallStats, Counters, Output, Role, StartError, flatten
-from cluster.settings import ClusterSettings, PlacementStrategy
+from cluster.runtime.protocol import (
+    ActorLost,
+    Call,
+    CallFailed,
+    CallStats,
+    Counters,
+    Output,
+    Role,
+    StartError,
+    split_arguments,
+)
+from cluster.settings import ActorSettings, PlacementStrategy
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +80,7 @@ class RayRuntime:
         self._last_progress = time.monotonic()
 
     @classmethod
-    def from_settings(cls, settings: ClusterSettings) -> RayRuntime:
+    def from_settings(cls, settings: ActorSettings) -> RayRuntime:
         """The runtime that a configuration describes."""
         return cls(settings.placement_strategy, settings.start_timeout_s, settings.stall_timeout_s)
 
@@ -218,7 +228,7 @@ class RayRuntime:
                 self._send(call, member)
 
     def _send(self, call: Call, member: Member) -> None:
-        shape, parts = flatten(call.args)
+        shape, parts = split_arguments(call.args)
         refs = [_reference(part) if isinstance(part, Output) else part for part in parts]
         call.handles = list(member.actor.call(call.method, call.label, call.num_outputs, shape, refs))
         call.state, call.actor, call.dispatched_at = "dispatched", member, time.monotonic()

@@ -74,7 +74,8 @@ def handled() -> Iterator[None]:
     before = {number: signal.signal(number, _handle) for number in SIGNALS}
     _Requests.handling = True
     try:
-        yield
+        with _as_noted():
+            yield
     finally:
         _Requests.handling, _Requests.noted, _Requests.at_once, _Requests.signalled = False, None, False, (0, 0.0)
         for number, handler in before.items():
@@ -99,9 +100,22 @@ def orderly() -> Iterator[None]:
     """Requests inside the block are noted, for `check`."""
     outer, _Requests.in_order = _Requests.in_order, True
     try:
-        yield
+        with _as_noted():
+            yield
     finally:
         _Requests.in_order = outer
+
+
+@contextmanager
+def _as_noted() -> Iterator[None]:
+    """Raises what was noted in place of a plain KeyboardInterrupt: where a signal arrives inside a call of Ray's C++
+    code, Ray drops what the handler raised and raises KeyboardInterrupt itself."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Stopped) or _Requests.noted is None:
+            raise
+        raise _Requests.noted from None
 
 
 def check() -> None:

@@ -25,7 +25,7 @@ from motions.humanoid.kinematics import BODIES
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BodyPart:
     """Shape, mass and controller of one body; lengths in metres, z up; `size` in MuJoCo's convention for the shape."""
 
     shape: str
@@ -43,17 +43,17 @@ class Part:
         return settings.damping_scale * DAMPING_RATIO * self.stiffness
 
 
-_CHEST = Part("sphere", (0.11,), (0.0, 0.0, 0.12), 14.0, 1000.0, 200.0)
-_NECK = Part("sphere", (0.1025,), (0.0, 0.0, 0.175), 2.0, 100.0, 50.0)
-_HIP = Part("capsule", (0.055, 0.15), (0.0, 0.0, -0.21), 4.5, 500.0, 200.0)
-_KNEE = Part("capsule", (0.05, 0.155), (0.0, 0.0, -0.2), 3.0, 500.0, 150.0)
-_ANKLE = Part("box", (0.0885, 0.045, 0.0275), (0.045, 0.0, -0.0225), 1.0, 400.0, 90.0)
-_SHOULDER = Part("capsule", (0.045, 0.09), (0.0, 0.0, -0.14), 1.5, 400.0, 100.0)
-_ELBOW = Part("capsule", (0.04, 0.0675), (0.0, 0.0, -0.12), 1.0, 300.0, 60.0)
-_WRIST = Part("sphere", (0.04,), (0.0, 0.0, 0.0), 0.5)
+_CHEST = BodyPart("sphere", (0.11,), (0.0, 0.0, 0.12), 14.0, 1000.0, 200.0)
+_NECK = BodyPart("sphere", (0.1025,), (0.0, 0.0, 0.175), 2.0, 100.0, 50.0)
+_HIP = BodyPart("capsule", (0.055, 0.15), (0.0, 0.0, -0.21), 4.5, 500.0, 200.0)
+_KNEE = BodyPart("capsule", (0.05, 0.155), (0.0, 0.0, -0.2), 3.0, 500.0, 150.0)
+_ANKLE = BodyPart("box", (0.0885, 0.045, 0.0275), (0.045, 0.0, -0.0225), 1.0, 400.0, 90.0)
+_SHOULDER = BodyPart("capsule", (0.045, 0.09), (0.0, 0.0, -0.14), 1.5, 400.0, 100.0)
+_ELBOW = BodyPart("capsule", (0.04, 0.0675), (0.0, 0.0, -0.12), 1.0, 300.0, 60.0)
+_WRIST = BodyPart("sphere", (0.04,), (0.0, 0.0, 0.0), 0.5)
 
-PARTS: dict[str, Part] = {
-    "root": Part("sphere", (0.09,), (0.0, 0.0, 0.07), 6.0),
+PARTS: dict[str, BodyPart] = {
+    "root": BodyPart("sphere", (0.09,), (0.0, 0.0, 0.07), 6.0),
     "chest": _CHEST,
     "neck": _NECK,
     **{
@@ -194,7 +194,7 @@ def _add_body(
     return element
 
 
-def _dynamics(part: Part, settings: HumanoidSettings) -> dict[str, str]:
+def _dynamics(part: BodyPart, settings: HumanoidSettings) -> dict[str, str]:
     damping = part.damping(settings) if settings.pd == "damping" else 0.0
     return {"armature": f"{settings.armature:g}", "damping": f"{damping:g}"}
 

@@ -29,7 +29,7 @@ from envs.body.state import CharacterState, KinematicsReader
 from envs.body.tracked import heading
 from envs.mujoco.physics import make_physics
 from envs.settings import DeepMimicSettings
-from envs.task.imitation_task import ALL, ANYWHERE, FIGURES, ImitationTask, Outcome, Rows, Starts
+from envs.task.imitation_task import ALL, ANYWHERE, FIGURES, EpisodeStarts, ImitationTask, Outcome, Rows
 
 Float32 = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -239,7 +239,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         self._restart(rows)
         observations[rows] = self.task.observe(self._reader.read(self._qpos[rows], self._qvel[rows]), rows)
 
-    def _restart(self, rows: NDArray[np.int64], starts: Starts = ANYWHERE) -> None:
+    def _restart(self, rows: NDArray[np.int64], starts: EpisodeStarts = ANYWHERE) -> None:
         self.task.start(rows, [self._generators[row] for row in rows], starts.of(rows))
         self._qpos[rows], self._qvel[rows] = self.task.start_states(rows)
 
@@ -296,7 +296,7 @@ def make_reader(task: ImitationTask) -> KinematicsReader:
     )
 
 
-def read_starts(options: dict[str, Any], count: int) -> Starts:
+def read_starts(options: dict[str, Any], count: int) -> EpisodeStarts:
     """Starts from `options["phase"]` and `options["clip"]`, each a number or one per row; other options are errors.
 
     Raises:
@@ -311,7 +311,7 @@ def read_starts(options: dict[str, Any], count: int) -> Starts:
             if given.shape not in ((), (count,)):
                 raise ValueError(f"{name} has shape {given.shape}; legal: one number or ({count},)")
             values[name] = np.broadcast_to(given, (count,))
-    return Starts(values["phase"], values["clip"])
+    return EpisodeStarts(values["phase"], values["clip"])
 
 
 def _generators(seed: int | Sequence[int | None] | None, count: int) -> list[np.random.Generator]:

@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Starts:
+class EpisodeStarts:
     """Where N rows start; None means drawn at random, or as the settings say."""
 
     phases: Array | None = None
@@ -77,14 +77,14 @@ class Starts:
     clips: NDArray[np.int64] | None = None
     """Indices [N] of the clips."""
 
-    def of(self, rows: NDArray[np.int64]) -> Starts:
+    def of(self, rows: NDArray[np.int64]) -> EpisodeStarts:
         """The starts of some rows."""
-        return Starts(
+        return EpisodeStarts(
             None if self.phases is None else self.phases[rows], None if self.clips is None else self.clips[rows]
         )
 
 
-ANYWHERE = Starts()
+ANYWHERE = EpisodeStarts()
 
 
 class ImitationTask:
@@ -145,7 +145,7 @@ class ImitationTask:
         return self.reference.phase(self.clip, self.time)
 
     def start(
-        self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], starts: Starts = ANYWHERE
+        self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], starts: EpisodeStarts = ANYWHERE
     ) -> None:
         """Starts new episodes in rows [n]; what `starts` of n rows leaves open is drawn from each row's own generator.
 

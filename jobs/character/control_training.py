@@ -169,7 +169,7 @@ def controller_shape(network: ActorCriticSettings) -> dict[str, Any]:
     }
 
 
-def rllib_config(
+def shared_rllib_config(
     options: Any, config: TRPOJobConfig | WorldModelJobConfig, env_id: str, env_options: Mapping[str, Any]
 ) -> Any:
     """RLlib's options of a job.

@@ -136,7 +136,7 @@ def outdated_stages(config: DeepMimicConfig) -> tuple[str, ...]:
     changed = {
         options[name].affects
         for name in differing_options(before, config)
-        if not any(name == part or name.startswith(f"{part}.") for part in config.unheard)
+        if not any(name == part or name.startswith(f"{part}.") for part in config.ignored_options)
     }
     if "length" in changed:
         return ("trpo", "evaluation")

@@ -105,7 +105,9 @@ def rllib_config(config: TRPOJobConfig) -> Any:
         num_gpus_per_learner=config.processes.gpus_per_learner,
     )
     options = learners.training(**config.trpo.model_dump())
-    return control_training.rllib_config(options, config, config.environment.gymnasium_id, config.environment_options)
+    return control_training.shared_rllib_config(
+        options, config, config.environment.gymnasium_id, config.environment_options
+    )
 
 
 def plan(config: TRPOJobConfig) -> None:

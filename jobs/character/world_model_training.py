@@ -144,7 +144,7 @@ def rllib_training(config: WorldModelJobConfig) -> RolloutTraining:
 
     options = WorldModelConfig().training(**config.world_model.model_dump())
     options.num_iterations = iterations_of(config)
-    built = control_training.rllib_config(
+    built = control_training.shared_rllib_config(
         options, config, OWN_ENVIRONMENTS[ENVIRONMENT], config.character.model_dump()
     ).build_algo()
     assert isinstance(built, WorldModel)

@@ -4,6 +4,9 @@ Ray's C++ code ends the process of a driver by `_exit(1)`, without an exception,
 anything after the raylet died; the kernel may kill it for its memory. The parent, which has loaded neither PyTorch nor
 Ray, waits for the child, passes signals on to it, and then says what happened.
 
+A driver that is killed leaves the processes of its cluster without a parent. Most end at once; the agents of a node
+first try for a minute to tell the head, which is gone as well. The parent adopts them, and ends them.
+
     guard = Guard.fork()
     if guard.is_parent:
         return guard.wait()                 # raises Silenced if the child ended without a word
@@ -17,12 +20,20 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 _SET_PARENT_DEATH_SIGNAL = 1
 """`PR_SET_PDEATHSIG` of Linux's prctl."""
+_ADOPT_ORPHANS = 36
+"""`PR_SET_CHILD_SUBREAPER`."""
+_RAYS = ("ray::", "/ray/core/", "/ray/dashboard/", "/ray/_private/", "/ray/autoscaler/")
+"""One of these is in the command of every process that Ray starts."""
+_ORPHANS_S = 5.0
+"""How long processes may take to lose their parents, one after the other."""
 PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -53,6 +64,8 @@ class Guard:
         """Makes the child, which is killed if the parent is. Only for a process with a single thread."""
         sys.stdout.flush()
         sys.stderr.flush()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1)
         reading, writing = os.pipe()
         parent = os.getpid()
         child = os.fork()
@@ -76,8 +89,33 @@ class Guard:
         status, spoken = os.waitstatus_to_exitcode(how), os.read(self.pipe, 1)
         os.close(self.pipe)
         if not spoken or status < 0:
+            _end_orphans()
             raise Silenced(status)
         return status
+
+
+def _end_orphans() -> None:
+    """Kills the processes of Ray that this process has adopted, until there are no more."""
+    deadline, quiet = time.monotonic() + _ORPHANS_S, 0
+    while quiet < 3 and time.monotonic() < deadline:
+        orphans = list(_children_of_ray())
+        quiet = 0 if orphans else quiet + 1
+        for orphan in orphans:
+            with suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.1)
+
+
+def _children_of_ray() -> Iterator[int]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            if int(parent) == os.getpid() and any(part in command for part in _RAYS):
+                yield int(folder.name)
 
 
 @contextmanager

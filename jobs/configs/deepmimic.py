@@ -177,8 +177,8 @@ class DeepMimicConfig(CloneTaskSettings):
         return tuple(self.run.learner.split(","))
 
     @property
-    def unheard(self) -> tuple[str, ...]:
-        """See `Settings.unheard`: the options of trainings that are left out mean nothing."""
+    def ignored_options(self) -> tuple[str, ...]:
+        """See `Settings.ignored_options`: the options of trainings that are left out mean nothing."""
         groups = {
             "clone": ("cloning", "demonstrations", "workers"),
             "world_model": ("world_model", "run.model_timesteps"),

@@ -104,8 +104,8 @@ class WorldModelJobConfig(Settings):
         return self
 
     @property
-    def unheard(self) -> tuple[str, ...]:
-        """See `Settings.unheard`: a controller to start from brings its own shape."""
+    def ignored_options(self) -> tuple[str, ...]:
+        """See `Settings.ignored_options`: a controller to start from brings its own shape."""
         return () if self.run.load_sft_pretrain is None else ("network",)
 
     @property

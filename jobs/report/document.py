@@ -125,7 +125,7 @@ def render(document: ReportDocument) -> str:
     sections = [
         stage("Before and after", _SHOWN, "Prompts", _PLAYERS) if document.comparisons else "",
         f"<h2>Held-out evaluation</h2>\n<p>{html.escape(document.evaluation_note)}</p>",
-        f'<div class="card table">{evaluation_table(document.evaluation)}</div>',
+        f'<div class="card table">{evaluation_table(document.evaluation)}</div>' if document.evaluation else "",
         *document.breakdown,
     ]
     return render_page(

@@ -23,6 +23,7 @@ from motions.data.prompts import Prompt, load_prompts
 from motions.settings import flat_values
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 from rewards.evaluation.intervals import counted
+from rewards.evaluation.kinematics import KINEMATICS
 
 MAX_COMPARISONS = 10
 """Largest number of compared motions: at 18 kB per 100 frames, ten pairs keep the page under half a megabyte."""
@@ -73,7 +74,8 @@ def read_document(run_directory: Path) -> ReportDocument:
 def make_charts(records: list[dict[str, Any]], rewards: list[dict[str, Any]]) -> list[Chart]:
     """The training charts, from the records of `metrics.jsonl`; a chart without numbers is left out.
 
-    Terms with units or scales of their own get a chart next to that of the rewards between -1 and 1.
+    Terms with units or scales of their own get a chart next to that of the rewards between -1 and 1, and so does every
+    kinematic figure.
     """
     terms = {name: term for reward in rewards for name, term in reward["terms"].items()}
     own_scale = {name for name, term in terms.items() if term["own_scale"]}
@@ -96,13 +98,22 @@ def make_charts(records: list[dict[str, Any]], rewards: list[dict[str, Any]]) ->
         Chart(
             "Reward terms, held-out",
             "The same terms on held-out captions with fixed seeds.",
-            _series(records, _named(records, "evaluation/", skip={"total", *own_scale}), dots=True),
+            _series(records, _named(records, "evaluation/", skip={"total", *own_scale, *KINEMATICS}), dots=True),
         ),
         Chart(
             "Physical quantities, held-out",
             "; ".join(terms[key.removeprefix("evaluation/")]["meaning"] for key in shown) + ".",
             _series(records, shown, dots=True),
             zero=True,
+        ),
+        *(
+            Chart(
+                f"{_without_unit(name).capitalize()}, held-out",
+                f"{term.meaning}.",
+                _series(records, {f"evaluation/{name}": _without_unit(name)}, dots=True),
+                zero=True,
+            )
+            for name, term in KINEMATICS.items()
         ),
         Chart(
             "KL to the base policy",
@@ -114,6 +125,18 @@ def make_charts(records: list[dict[str, Any]], rewards: list[dict[str, Any]]) ->
             "Denoising error",
             "Squared error of clean motions that the policy predicts from noised final ones; losses of final motions.",
             _series(records, {"policy/denoising_error": "error"}),
+            zero=True,
+        ),
+        Chart(
+            "Reward that is followed",
+            "Total reward of the motions that an update denoises with a gradient; losses that follow the reward's "
+            "gradient. Before the last step these are predictions.",
+            _series(records, {"policy/tuned_reward": "reward"}),
+        ),
+        Chart(
+            "Loss on real clips",
+            "MDM's training loss on clips of the data, which mdm_loss_weight keeps.",
+            _series(records, {"policy/mdm_loss": "loss"}),
             zero=True,
         ),
         Chart(
@@ -153,6 +176,13 @@ def _named(
         for key, name in names.items()
         if name not in skip and (only is None or name in only)
     }
+
+
+def _without_unit(name: str) -> str:
+    """Words of a figure's name; its unit is in its meaning."""
+    for unit in ("_mps3", "_mps", "_m"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ")
 
 
 def _by_step(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -206,8 +236,10 @@ def _policy_name(config: dict[str, Any]) -> str:
 def _lead(config: dict[str, Any], records: list[dict[str, Any]], num_updates: int) -> str:
     seconds = sum(float(record.get("seconds/step", 0.0)) for record in records)
     adapters = f"LoRA of rank {config['lora_r']}" if config.get("use_lora") else "all weights"
+    follows = any("policy/tuned_reward" in record for record in records)
+    method = f"the loss {config['policy_loss']}" if follows else "GRPO"
     return (
-        f"{num_updates} updates of GRPO ({adapters}), {config['batch_size']} prompts with {config['group_size']} "
+        f"{num_updates} updates of {method} ({adapters}), {config['batch_size']} prompts with {config['group_size']} "
         f"samples each per update, in {seconds / 60:.1f} minutes of training."
     )
 

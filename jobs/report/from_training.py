@@ -61,7 +61,7 @@ def write_training_report(folder: Path, title: str, headlines: Sequence[str], ch
         [_samples(folder / "samples"), _scores(folder), _final(last, evaluations)],
         _facts(folder),
         configuration,
-        {"comparisons": [], "charts": [chart_data(_thinned(chart)) for chart in drawn]},
+        {"comparisons": [], "charts": [chart_data(thinned(chart)) for chart in drawn]},
     )
     path = folder / "report.html"
     with atomic_write(path) as file:
@@ -83,7 +83,8 @@ def metric_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
     ]
 
 
-def _thinned(chart: Chart) -> Chart:
+def thinned(chart: Chart) -> Chart:
+    """The chart with at most `MAX_POINTS` finite points in each curve, means of neighbours where there are more."""
     return Chart(
         chart.title,
         chart.note,

@@ -114,9 +114,9 @@ def _open(height: int, label: str) -> str:
 
 
 def _axis(x: float, y: Callable[[float], float], name: str, labels: Sequence[tuple[float, str]], index: int) -> str:
-    # Neighbours' names stand at two heights, so that long ones do not touch; the last one stays inside the drawing.
+    # Neighbours' names stand at two heights, so that long ones do not touch; first and last stay inside the drawing.
     head = 16 if index % 2 == 0 else 32
-    side, shift = ("end", 60) if x > WIDTH - 100 else ("middle", 0)
+    side, shift = ("end", 60) if x > WIDTH - 100 else ("start", -60) if x < 100 else ("middle", 0)
     parts = [
         f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{y(0):.1f}" y2="{y(1):.1f}"></line>',
         f'<text class="tick name" x="{x + shift:.1f}" y="{head}" text-anchor="{side}">{html.escape(name)}</text>',

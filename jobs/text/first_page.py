@@ -10,8 +10,9 @@ from jobs.report.gallery import GalleryRow, render_gallery
 from jobs.text.generation import shown_motion
 from jobs.text.grpo_prompts import evaluation_prompts
 from motions.base.atomic import atomic_write
-from rewards.evaluation.text import generate, metre_joints
+from rewards.evaluation.text import metre_joints
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
+from rollouts.diffusion.worker import generate
 
 NUM_PROMPTS, NUM_MOTIONS = 6, 2
 

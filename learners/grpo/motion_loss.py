@@ -35,7 +35,7 @@ from rollouts.gaussians import masked_mean
 
 _MARK = "_largest_beta"
 
-UNHEARD_OPTIONS = (
+IGNORED_OPTIONS = (
     "a loss of final motions. Rollouts draw no noise but their initial one, which is each sample's own; sde_window, "
     "sde_window_start, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have no effect, eta and "
     "sampler only on the KL"

@@ -11,20 +11,18 @@ Legend: B pairs, T frames.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from learners.ema import copy_named
 from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
+from learners.supervised.resumable import ResumableLearner
 from learners.supervised.settings import CriticTrainingSettings
-from motions.base.errors import UserError
 from rewards.critic.network import MotionCritic
+from rewards.critic.scoring import score_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +38,6 @@ class PairBatch:
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def rows(self, rows: slice) -> PairBatch:
-        """Some of the pairs."""
-        return PairBatch(self.better[rows], self.worse[rows], self.lengths[rows])
 
 
 def pair_loss(better: Tensor, worse: Tensor) -> Tensor:
@@ -79,7 +73,7 @@ def calibration(better: np.ndarray, worse: np.ndarray, num_bins: int = 8) -> lis
     return bins
 
 
-class CriticLearner:
+class CriticLearner(ResumableLearner):
     """Trains a critic on pairs.
 
     Example:
@@ -88,17 +82,16 @@ class CriticLearner:
         better, worse = learner.scores(held_out)
     """
 
+    kind = "critic"
+
     def __init__(self, critic: MotionCritic, settings: CriticTrainingSettings, total_steps: int, seed: int) -> None:
         """Trains `critic`; a cosine falls over `total_steps`, those of the whole training."""
         self.critic = critic
         self.settings = settings
-        self.seed = seed
-        self.num_steps = 0
         # The encoder's own head is in the files, but no score depends on it.
-        self._parameters = {
-            name: value for name, value in critic.named_parameters() if not name.startswith("dstran.head.")
-        }
-        self._optimizer = Optimizer(self._parameters, OptimizerOptions(**settings.optimizer_options(total_steps)))
+        parameters = {name: value for name, value in critic.named_parameters() if not name.startswith("dstran.head.")}
+        options = OptimizerOptions(**settings.optimizer_options(total_steps))
+        super().__init__(parameters, Optimizer(parameters, options), seed)
 
     def update(self, batch: PairBatch) -> dict[str, float]:
         """One optimizer step.
@@ -132,14 +125,17 @@ class CriticLearner:
         }
 
     def scores(self, batch: PairBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Scores [B] of the better and of the worse motions, without training."""
+        """Scores [B] of the better and of the worse motions, without training: means of their windows, as everywhere
+        where motions are scored that are longer than `clip_frames`."""
         self.critic.eval()
-        size = self.settings.batch_size
-        parts = []
-        with torch.inference_mode():
-            for place in range(0, len(batch), size):
-                parts.append(torch.stack(self._both(batch.rows(slice(place, place + size)))).cpu())
-        better, worse = torch.cat(parts, dim=1).numpy()
+        lengths = batch.lengths.tolist()
+        better, worse = (
+            np.array([scores.mean() for scores in score_windows(self.critic, poses, self.settings.clip_frames)])
+            for poses in (
+                [motion[:length] for motion, length in zip(side, lengths, strict=True)]
+                for side in (batch.better, batch.worse)
+            )
+        )
         return better, worse
 
     def _both(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
@@ -147,27 +143,3 @@ class CriticLearner:
         motions, lengths = torch.cat((batch.better, batch.worse)), batch.lengths.repeat(2)
         better, worse = self.critic(motions.to(device), lengths.to(device)).chunk(2)
         return better, worse
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a resumed training needs: copies of tensors, and plain types."""
-        return {
-            "kind": "critic",
-            "parameters": {name: value.detach().cpu().clone() for name, value in self._parameters.items()},
-            "optimizer": self._optimizer.state(),
-            "num_steps": self.num_steps,
-            "seed": self.seed,
-        }
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues exactly from `state()`.
-
-        Raises:
-            UserError: the state has another kind of learner, model or seed.
-        """
-        if state.get("kind") != "critic":
-            raise UserError(f"this is the state of a {state.get('kind')!r} learner, not of a 'critic' one")
-        if state["seed"] != self.seed:
-            raise UserError(f"the checkpoint was trained with seed {state['seed']}, this run has seed {self.seed}")
-        copy_named(state["parameters"], self._parameters, "the checkpoint")
-        self._optimizer.load(state["optimizer"])
-        self.num_steps = int(state["num_steps"])

@@ -20,17 +20,15 @@ Legend: B pairs, T frames, D features, L text tokens, E token width, S sentence 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from learners.ema import copy_named
 from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
+from learners.supervised.resumable import ResumableLearner
 from learners.supervised.settings import RetrievalSettings
 from motions.base.errors import UserError
 from motions.metrics import retrieval_metrics
@@ -149,7 +147,7 @@ def retrieval_loss(
     return RetrievalLoss(loss, recons, kl, latent, contrastive)
 
 
-class RetrievalLearner:
+class RetrievalLearner(ResumableLearner):
     """Trains a TMR on pairs of text and motion.
 
     Example:
@@ -157,6 +155,8 @@ class RetrievalLearner:
         metrics = learner.update(batch)
         learner.evaluate(held_out)["t2m/R01"]
     """
+
+    kind = "retrieval"
 
     def __init__(self, tmr: TMR, settings: RetrievalSettings, total_steps: int, seed: int) -> None:
         """Trains `tmr`, which must have its decoder if reconstruction is part of the loss; a cosine falls over
@@ -171,11 +171,9 @@ class RetrievalLearner:
             )
         self.tmr = tmr
         self.settings = settings
-        self.seed = seed
-        self.num_steps = 0
-        self._parameters = dict(tmr.named_parameters())
+        parameters = dict(tmr.named_parameters())
         options = OptimizerOptions(**settings.optimizer_options(total_steps))
-        self._optimizer = Optimizer(self._parameters, options)
+        super().__init__(parameters, Optimizer(parameters, options), seed)
 
     def update(self, batch: RetrievalBatch) -> dict[str, float]:
         """One optimizer step.
@@ -251,27 +249,3 @@ class RetrievalLearner:
             "cosine_right": float(scores[right].mean()),
             "cosine_wrong": float(scores[~right].mean()) if not right.all() else 0.0,
         }
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a resumed training needs: copies of tensors, and plain types."""
-        return {
-            "kind": "retrieval",
-            "parameters": {name: value.detach().cpu().clone() for name, value in self._parameters.items()},
-            "optimizer": self._optimizer.state(),
-            "num_steps": self.num_steps,
-            "seed": self.seed,
-        }
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues exactly from `state()`; the next updates are bit for bit those of the other run.
-
-        Raises:
-            UserError: the state has another kind of learner, model or seed.
-        """
-        if state.get("kind") != "retrieval":
-            raise UserError(f"this is the state of a {state.get('kind')!r} learner, not of a 'retrieval' one")
-        if state["seed"] != self.seed:
-            raise UserError(f"the checkpoint was trained with seed {state['seed']}, this run has seed {self.seed}")
-        copy_named(state["parameters"], self._parameters, "the checkpoint")
-        self._optimizer.load(state["optimizer"])
-        self.num_steps = int(state["num_steps"])

@@ -118,7 +118,7 @@ class BallJoints:
     def coordinates(self, joints: Tensor) -> Tensor:
         """Rotation vectors and angles: see `Joints.coordinates`."""
         turns, angles = self._parts(joints)
-        return torch.cat((rotation_vector(turns).flatten(-2), angles), dim=-1)
+        return torch.cat((quaternion_logarithm(turns).flatten(-2), angles), dim=-1)
 
     def rotations(self, joints: Tensor) -> Tensor:
         """Local rotations of the balls: see `Joints.rotations`."""
@@ -188,7 +188,7 @@ def matrices(quaternions: Tensor) -> Tensor:
 
 def between(start: Tensor, end: Tensor) -> Tensor:
     """Rotation vectors [..., 3], in the frame of `start`, that turn unit quaternions `start` [..., 4] to `end`."""
-    return rotation_vector(_bilinear(start, end, _QUOTIENTS))
+    return quaternion_logarithm(_bilinear(start, end, _QUOTIENTS))
 
 
 def turn(quaternions: Tensor, vectors: Tensor) -> Tensor:
@@ -198,8 +198,9 @@ def turn(quaternions: Tensor, vectors: Tensor) -> Tensor:
     return product(quaternions, torch.cat((half.cos(), vectors * (half.sin() / angle)), dim=-1))
 
 
-def rotation_vector(quaternions: Tensor) -> Tensor:
-    """Rotation vectors [..., 3] of unit quaternions [..., 4], with finite gradients at the identity too."""
+def quaternion_logarithm(quaternions: Tensor) -> Tensor:
+    """Rotation vectors [..., 3] of unit quaternions [..., 4]: twice their logarithms, with finite gradients at the
+    identity too."""
     cosine, part = quaternions.split((1, 3), dim=-1)
     sine = (part.square().sum(-1, keepdim=True) + _LEAST).sqrt()
     sign = torch.where(cosine < 0, -1.0, 1.0)

@@ -73,7 +73,7 @@ class Errors(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Starts:
+class ImaginedStarts:
     """B states from which imagined rollouts start."""
 
     state: Characters
@@ -148,7 +148,7 @@ class ImaginedTask:
         }
         return torch.cat([part for block in self._blocks for part in parts[block]], dim=-1)
 
-    def observe_starts(self, starts: Starts) -> Tensor:
+    def observe_starts(self, starts: ImaginedStarts) -> Tensor:
         """Observations [B, O] in recorded states."""
         moment = self.reference.at(starts.clip, starts.time)
         return self.observe(starts.state, matrices(starts.state.rotation), moment, starts.origin)
@@ -254,7 +254,7 @@ def imagine(
     task: ImaginedTask,
     model: Callable[[Characters, Tensor, Tensor], Characters],
     policy: Callable[[Tensor], Tensor],
-    starts: Starts,
+    starts: ImaginedStarts,
     noise: Tensor,
     gradient_limit: float = 0.0,
 ) -> Imagined:

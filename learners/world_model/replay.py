@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from learners.world_model.characters import Characters, characters_of
-from learners.world_model.imagination import ImaginedTask, Starts
+from learners.world_model.imagination import ImaginedStarts, ImaginedTask
 from motions.base.errors import UserError
 from rollouts.control.rollouts import ControlRollout
 
@@ -81,7 +81,7 @@ class Replay:
             Characters(*(part[1:] for part in states)),
         )
 
-    def starts(self, count: int, generator: torch.Generator) -> Starts:
+    def starts(self, count: int, generator: torch.Generator) -> ImaginedStarts:
         """Random states that an episode went on from.
 
         Raises:
@@ -90,7 +90,7 @@ class Replay:
         rows = self._drawn(self._columns["valid"][: self._size], count, generator)
         if rows is None:
             raise UserError("no episode went on from any recorded state: every character fell at once")
-        return Starts(self._states(rows), *(self._taken(name, rows) for name in ("clip", "time", "origin")))
+        return ImaginedStarts(self._states(rows), *(self._taken(name, rows) for name in ("clip", "time", "origin")))
 
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs, as tensors and plain values."""

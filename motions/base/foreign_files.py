@@ -55,6 +55,12 @@ def foreign_kind(path: Path, *, zip_is_right: bool = False) -> str | None:
     return None
 
 
+def refuse_foreign(path: Path, *, zip_is_right: bool = False) -> None:
+    """Raises UserError that names the file and what it is instead of data; see `foreign_kind`, also for OSError."""
+    if (kind := foreign_kind(path, zip_is_right=zip_is_right)) is not None:
+        raise UserError(f"{path} is {kind}")
+
+
 def read_text(path: str | Path) -> str:
     """The text of a file that a person or a tool wrote, with any line ends: UTF-8, or UTF-16 or UTF-32 with its mark.
 
@@ -65,8 +71,8 @@ def read_text(path: str | Path) -> str:
         FileNotFoundError, IsADirectoryError, PermissionError: the file cannot be read.
     """
     path = Path(path)
-    if path.stat().st_size and (kind := foreign_kind(path)) is not None:
-        raise UserError(f"{path} is {kind}")
+    if path.stat().st_size:
+        refuse_foreign(path)
     return decode_text(path.read_bytes(), str(path))
 
 
@@ -77,9 +83,10 @@ def decode_text(content: bytes, name: str) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        # What follows a byte-order mark: positions in the error count from there.
+        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
         raise UserError(
-            f"{name}, line {line}: byte 0x{content[error.start]:02x} is not {encoding.upper()}; save the file as UTF-8 "
+            f"{name}, line {line}: byte 0x{byte:02x} is not {error.encoding.upper()}; save the file as UTF-8 "
             "(it looks like Latin-1, Windows-1252 or another encoding of one language)"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from motions.data.captions import CAPTION_GROUPS, load_captions
+from motions.data.prompts import MAX_FRAMES
 from motions.data.text_motion import TextMotion
 from motions.humanoid.ground import floor_height, plant_feet
 from motions.humanoid.mocap import CLIP_NAMES, MocapClip, load_clip
@@ -26,7 +27,6 @@ from motions.skeleton.skeletons import HUMANML3D
 
 TRAIN_SPEEDS = (0.85, 0.95, 1.05, 1.2)
 TEST_SPEEDS = (0.9, 1.0, 1.12)
-MAX_FRAMES = 196
 
 _SEAM_S = 0.3
 _STEADY_FRAMES = ((28, 44), (45, 79), (80, 120))

@@ -24,14 +24,14 @@ import numpy as np
 from motions.base.errors import MistakesError, UserError
 from motions.base.foreign_files import read_text
 from motions.base.safe_files import read_npy
-from motions.data.text_motion import StoredFrames, TextMotion
+from motions.data.plausibility import SplitFigures
+from motions.data.text_motion import SPLITS, StoredFrames, TextMotion
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton, get_skeleton
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
 TOO_LONG = 200
 MOST_HELD_MB = 256
 """Features of a split that are held in memory; those of further clips are read again whenever a batch needs them, so
@@ -42,11 +42,8 @@ _ROUNDING = 0.02
 """Deviation of a foot contact, which is 0 or 1, that rounding and normalising leave."""
 _LEAST_CONTACT, _MOST_CONTACT = -0.5, 1.5
 """Beyond these no foot contact is, not even a network's."""
-_ROOT_HEIGHT = 3
-"""Feature that is the pelvis's height: the first ones turn and carry the body."""
-_LOWEST_M, _HIGHEST_M = 0.05, 2.0
-"""Of a data set's median height of the pelvis; the lowest is that of people who lie."""
-_TOO_SHORT = {HUMANML3D.name: 40, KIT.name: 24}
+TOO_SHORT = {HUMANML3D.name: 40, KIT.name: 24}
+"""Fewest frames of a clip, by skeleton."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +117,12 @@ class MotionFolder:
         """
         if split not in self.splits:
             raise UserError(f"split {split!r}: dataset {self.path} has {', '.join(self.splits)}")
-        lines = _lines(self.path / f"{split}.txt")
+        lines = read_text(self.path / f"{split}.txt").split("\n")
         ids = dict.fromkeys(self._clip_id(line.strip()) for line in lines if line.strip())
         motions: list[TextMotion] = []
         bad: list[str] = []
         missing: list[str] = []
-        heights: list[float] = []
+        figures = SplitFigures(self.skeleton, len(ids))
         num_unusual = num_odd = held = 0
         for clip_id in ids:
             features_path = self.path / "new_joint_vecs" / f"{clip_id}.npy"
@@ -134,12 +131,12 @@ class MotionFolder:
                 missing.append(clip_id)
                 continue
             try:
-                features, captions = self._features(features_path), read_captions(texts_path)
+                features, captions = read_features(features_path, self.skeleton), read_captions(texts_path)
             except UserError as error:
                 bad.append(str(error))
                 continue
             num_odd += self._has_odd_contacts(features, features_path)
-            heights.append(float(np.median(features[:, _ROOT_HEIGHT])))
+            figures.add(clip_id, features)
             held += features.nbytes
             stored = features_path if held > MOST_HELD_MB * 10**6 else None
             found, left_out = self._cut(clip_id, features, captions, stored)
@@ -153,16 +150,8 @@ class MotionFolder:
                 "by other statistics than Mean.npy and Std.npy, or have another layout",
                 *(self.path, split, num_odd),
             )
-        if (
-            heights
-            and self.skeleton == HUMANML3D
-            and not _LOWEST_M < (height := float(np.median(heights))) < _HIGHEST_M
-        ):
-            logger.warning(
-                "%s/%s.txt: the pelvis is %.3g m above the ground in half of the clips, which is %.3g to %.3g m for "
-                "people: are the features in metres?",
-                *(self.path, split, height, _LOWEST_M, _HIGHEST_M),
-            )
+        for oddity in figures.oddities(self.normalizer):
+            logger.warning("%s/%s.txt: %s", self.path, split, oddity)
         report = SplitReport(len(ids), len(missing), num_unusual, len(motions), tuple(bad))
         if not motions:
             broken = f"{len(bad)} are broken (first {bad[0]}), " if bad else ""
@@ -195,7 +184,7 @@ class MotionFolder:
 
     @property
     def _shortest(self) -> int:
-        return _TOO_SHORT[self.skeleton.name]
+        return TOO_SHORT[self.skeleton.name]
 
     def _cut(
         self, clip_id: str, features: np.ndarray, captions: list[Caption], stored: Path | None
@@ -230,20 +219,6 @@ class MotionFolder:
                 left_out += 1
         return motions, left_out
 
-    def _features(self, path: Path) -> np.ndarray:
-        features = read_npy(path)
-        if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
-            expected = self.skeleton.num_features
-            raise UserError(f"{path} has shape {features.shape}; expected [T, {expected}] for {self.skeleton.name}")
-        if not np.issubdtype(features.dtype, np.floating) and not np.issubdtype(features.dtype, np.integer):
-            raise UserError(f"{path} holds values of type {features.dtype}; expected numbers")
-        if not np.isfinite(features).all():
-            frame = int(np.argwhere(~np.isfinite(features))[0, 0])
-            raise UserError(
-                f"{path}: frame {frame} is not finite; mend the clip, or leave out such clips with --skip_bad"
-            )
-        return features.astype(np.float32, copy=False)
-
     def _read_skeleton(self) -> Skeleton:
         path = self.path / "dataset.json"
         if path.is_file():
@@ -255,7 +230,10 @@ class MotionFolder:
                 raise UserError(f"{path} has no text 'skeleton'; legal: {HUMANML3D.name}, {KIT.name}")
             if unknown := sorted(content.keys() - {"skeleton", "fps"}):
                 raise UserError(f"{path}: {unknown[0]!r} is unknown; legal: skeleton, fps")
-            skeleton = get_skeleton(content["skeleton"])
+            try:
+                skeleton = get_skeleton(content["skeleton"])
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from error
             fps = content.get("fps", skeleton.fps)
             if isinstance(fps, bool) or fps != skeleton.fps:
                 raise UserError(
@@ -271,8 +249,21 @@ class MotionFolder:
         raise UserError(f"{self.path}/Mean.npy has {width} numbers; {known} are expected")
 
 
-def _lines(path: Path) -> list[str]:
-    return read_text(path).splitlines()
+def read_features(path: Path, skeleton: Skeleton) -> np.ndarray:
+    """The features [T, D] float32 of one clip.
+
+    Raises UserError, naming the file, for another shape or type, or numbers that are not finite.
+    """
+    features = read_npy(path)
+    if features.ndim != 2 or features.shape[1] != skeleton.num_features:
+        expected = skeleton.num_features
+        raise UserError(f"{path} has shape {features.shape}; expected [T, {expected}] for {skeleton.name}")
+    if not np.issubdtype(features.dtype, np.floating) and not np.issubdtype(features.dtype, np.integer):
+        raise UserError(f"{path} holds values of type {features.dtype}; expected numbers")
+    if not np.isfinite(features).all():
+        frame = int(np.argwhere(~np.isfinite(features))[0, 0])
+        raise UserError(f"{path}: frame {frame} is not finite; mend the clip, or leave out such clips with --skip_bad")
+    return features.astype(np.float32, copy=False)
 
 
 def _are_contacts(contacts: np.ndarray) -> bool:
@@ -291,11 +282,11 @@ def _mistakes(bad: list[str]) -> UserError:
 def read_captions(path: Path) -> list[Caption]:
     """The captions of one texts file. A time that is nan counts as 0, as in MDM's data loader.
 
-    Raises UserError naming file and line where a line is not `caption#tokens#start#end` or a caption is empty, or
-    where there is no caption at all.
+    Raises UserError naming file and line where a line is not `caption#tokens#start#end`, a caption is empty or a time
+    negative or infinite, or where there is no caption at all.
     """
     captions = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         parts = line.strip().split("#")
@@ -304,8 +295,8 @@ def read_captions(path: Path) -> list[Caption]:
         except (IndexError, ValueError):
             raise UserError(f"{path}, line {number}: {line!r:.80} is not caption#tokens#start#end") from None
         start, end = (0.0 if math.isnan(time) else time for time in (start, end))
-        if math.isinf(start) or math.isinf(end):
-            raise UserError(f"{path}, line {number}: a time is infinite")
+        if not (0.0 <= start < math.inf and 0.0 <= end < math.inf):
+            raise UserError(f"{path}, line {number}: {start:g} to {end:g} s; expected finite times of 0 or more")
         if not text:
             raise UserError(f"{path}, line {number}: the caption is empty")
         captions.append(Caption(text, tokens, start, end))

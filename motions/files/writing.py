@@ -25,7 +25,7 @@ _MOST_GIF_FPS = 50.0
 """Viewers slow down GIFs with shorter delays."""
 _VIDEO_SIZE = (640, 480)
 _FAR_M = 3.0
-"""The camera of a video follows whoever goes farther than this from the start."""
+"""The camera of an animation follows whoever goes farther than this from the start."""
 ENDINGS: dict[Format, str] = {"gif": ".gif", "mp4": ".mp4", "bvh": ".bvh", "npz": "_smpl_approximate.npz"}
 """What files of one motion are called, behind its name."""
 PAGE = "index.html"
@@ -132,17 +132,22 @@ def _save(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def _goes_far(motion: Motion) -> bool:
+    """Whether a camera that shows the whole path would show a small figure."""
+    root = motion.joints[:, 0, [0, 2]]
+    return bool((np.linalg.norm(root - root[0], axis=-1) > _FAR_M).any())
+
+
 def _write_gif(motion: Motion, path: Path) -> None:
     step = math.ceil(motion.fps / _MOST_GIF_FPS)
     joints = motion.joints[::step] / motion.skeleton.metres_per_unit
-    save_gif(draw_frames(joints, motion.skeleton, captions=motion.captions[::step]), path, motion.fps / step)
+    pictures = draw_frames(joints, motion.skeleton, captions=motion.captions[::step], follow=_goes_far(motion))
+    save_gif(pictures, path, motion.fps / step)
 
 
 def _write_mp4(motion: Motion, path: Path) -> None:
     joints = motion.joints / motion.skeleton.metres_per_unit
-    root = motion.joints[:, 0, [0, 2]]
-    far = bool((np.linalg.norm(root - root[0], axis=-1) > _FAR_M).any())
-    pictures = video_frames(joints, motion.skeleton, motion.captions, _VIDEO_SIZE, follow=far)
+    pictures = video_frames(joints, motion.skeleton, motion.captions, _VIDEO_SIZE, follow=_goes_far(motion))
     _save(path, mp4_bytes(map(np.asarray, pictures), motion.fps))
 
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from motions.base.errors import UserError
+from motions.base.foreign_files import read_text
 from motions.humanoid.kinematics import BALL_BODIES
 from motions.skeleton.rotations import (
     quat_from_rotation_vector,
@@ -56,7 +57,9 @@ CLIP_NAMES: tuple[str, ...] = (
 
 _BALL_COLUMNS = (4, 8, 12, 16, 21, 25, 30, 35, 39)
 _HINGE_COLUMNS = (20, 29, 34, 43)
-_SMALLEST_NORM = 1e-3
+_ZERO_NORM = 1e-3
+_LEAST_NORM, _MOST_NORM = 0.5, 1.5
+"""Of a rotation's four numbers; those of the built-in clips have .58 to 1.12."""
 
 
 class ClipError(UserError):
@@ -283,17 +286,20 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
 
     Raises:
         ClipError: no such file, a folder, not JSON, no frames, a row that is not 44 finite numbers, a duration that is
-            positive (that of the last row has no meaning and is not checked), or a quaternion of norm zero.
+            positive (that of the last row has no meaning and is not checked), or a quaternion whose norm is far
+            from 1.
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path))
     except FileNotFoundError as error:
         raise ClipError(f"there is no motion file {path}") from error
     except IsADirectoryError as error:
         raise ClipError(f"{path} is no motion file, it is a folder") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except json.JSONDecodeError as error:
         raise ClipError(f"{path} is not a motion file: {error}") from error
+    except UserError as error:
+        raise ClipError(str(error)) from error
     if not isinstance(content, dict) or not isinstance(content.get("Frames"), list):
         raise ClipError(f"{path} is not a motion file: no list 'Frames'")
     loop = content.get("Loop", "none")
@@ -306,8 +312,14 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
         raise ClipError(f"{path}: row {row} lasts {durations[row]:g} s; every row but the last must last more than 0 s")
     quaternions = torch.stack([rows[:, column : column + 4] for column in _BALL_COLUMNS], dim=1)
     norms = quaternions.norm(dim=-1, keepdim=True)
-    for row, body in (norms[..., 0] < _SMALLEST_NORM).nonzero().tolist():
+    for row, body in (norms[..., 0] < _ZERO_NORM).nonzero().tolist():
         raise ClipError(f"{path}: row {row}: the rotation of {BALL_BODIES[body]} is a quaternion of norm zero")
+    off = (norms[..., 0] < _LEAST_NORM) | (norms[..., 0] > _MOST_NORM)
+    for row, body in off.nonzero().tolist():
+        raise ClipError(
+            f"{path}: row {row}: the rotation of {BALL_BODIES[body]} is a quaternion of norm "
+            f"{float(norms[row, body]):.3g}, not of 1: degrees, or another order of columns?"
+        )
     return MocapClip(
         name=name or path.stem,
         cyclic=loop == "wrap",

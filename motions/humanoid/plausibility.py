@@ -11,6 +11,7 @@ import functools
 import logging
 import math
 
+import torch
 from torch import Tensor
 
 from motions.humanoid.kinematics import BODY_INDEX, HINGE_BODIES, forward_kinematics
@@ -40,12 +41,19 @@ the spot, sideways or backwards with the legs of a walk ahead: 0.83 and more."""
 INWARD_M = 0.03
 """How far elbows are on average on the other side of their shoulders; built-in clips: below -0.06, with exchanged sides
 above 0.06."""
+SLOW_MPS2, FAST_MPS2 = 3.0, 100.0
+"""Acceleration that 5 % of joints and frames exceed, at `_PACE_HZ`; built-in clips: 14 to 97, at a tenth of their speed
+at most 2.3, at four times their speed 72 to 600."""
+_PACE_HZ = 20.0
+_STILL_M = 1e-4
+"""How far joints move in a clip that holds one pose."""
 SEAM_DEG = 75.0
 """Angle between last and first pose of a clip that repeats, in any joint; built-in clips: up to 58."""
 
 
 def check_clip(clip: MocapClip, source: str) -> None:
-    """Checks that a clip is plausible; logs a warning, once, if it only repeats with a jump, or if its feet slide.
+    """Checks that a clip is plausible; logs a warning, once, if it only repeats with a jump, if its feet slide, if it
+    never moves, or at another pace than people.
 
     Args:
         source: its file, for the messages.
@@ -61,6 +69,8 @@ def check_clip(clip: MocapClip, source: str) -> None:
             f'{source}: Loop is "wrap", but a joint turns by {seam:.0f} degrees from the last frame to the first, over '
             f'which the character would jump in every cycle (built-in clips: up to 58); is Loop "none" meant?'
         )
+    if pace := _pace(clip):
+        _warn(f"{source}: {pace}")
     slide = _slide(clip)
     if slide > SLIDE_MPS:
         _warn(
@@ -87,6 +97,24 @@ def _slide(clip: MocapClip) -> float:
     speeds = ankles.diff(dim=0)[..., [0, 2]].norm(dim=-1) / clip.times.diff()[:, None]
     lower = ankles[:-1, :, 1].argmin(dim=1, keepdim=True)
     return float(speeds.gather(1, lower).quantile(0.25))
+
+
+def _pace(clip: MocapClip) -> str | None:
+    """What is odd about the pace of a clip, in words."""
+    poses = clip.pose(torch.arange(0.0, clip.duration, 1 / _PACE_HZ, dtype=torch.float64))
+    positions, _ = forward_kinematics(poses.root_positions, poses.ball_rotations, poses.hinge_angles)
+    if len(positions) < 3:
+        return None
+    if float((positions.amax(dim=0) - positions.amin(dim=0)).max()) < _STILL_M:
+        return "no joint moves in any frame: a pose that is held"
+    accelerations = positions.diff(n=2, dim=0).norm(dim=-1) * _PACE_HZ**2
+    lively = float(accelerations.quantile(0.95))
+    if SLOW_MPS2 <= lively <= FAST_MPS2:
+        return None
+    return (
+        f"joints accelerate by {lively:.3g} m/s^2 (95 % of joints and frames), people's by {SLOW_MPS2:g} to "
+        f"{FAST_MPS2:g}; the durations of frames, {float(clip.times.diff().median()):.4g} s (median), are to be seconds"
+    )
 
 
 @functools.cache

@@ -53,7 +53,7 @@ class OptionGroup(BaseModel):
         return False
 
     @property
-    def unheard(self) -> tuple[str, ...]:
+    def ignored_options(self) -> tuple[str, ...]:
         """Options or groups, dotted, that change nothing because of what other options say; in a job's model."""
         return ()
 

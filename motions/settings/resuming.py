@@ -48,5 +48,6 @@ def changeable_options(config: Settings) -> frozenset[str]:
     return frozenset(
         path
         for path, option in options_of(type(config)).items()
-        if option.affects not in fixed or any(path == name or path.startswith(f"{name}.") for name in config.unheard)
+        if option.affects not in fixed
+        or any(path == name or path.startswith(f"{name}.") for name in config.ignored_options)
     )

@@ -157,12 +157,17 @@ class RunningStatistics:
         self._mean += step * (len(frames) / count)
         self.num_frames = count
 
-    def normalizer(self, *, grouped: bool = True, eps: float = 0.0) -> Normalizer:
-        """The statistics of all frames added. Raises as `Normalizer.fit`."""
+    @property
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation [D] of all frames added. Raises ValueError where there are none."""
         if not self.num_frames:
             raise ValueError("no frames to take statistics from")
-        std = np.sqrt(self._squares / self.num_frames)
-        return Normalizer(self._mean, _grouped(std, self.skeleton, grouped), eps)
+        return self._mean.copy(), np.sqrt(self._squares / self.num_frames)
+
+    def normalizer(self, *, grouped: bool = True, eps: float = 0.0) -> Normalizer:
+        """The statistics of all frames added. Raises as `Normalizer.fit`."""
+        mean, std = self.moments
+        return Normalizer(mean, _grouped(std, self.skeleton, grouped), eps)
 
 
 def _grouped(std: np.ndarray, skeleton: Skeleton, grouped: bool) -> np.ndarray:

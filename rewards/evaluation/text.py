@@ -31,13 +31,8 @@ from rewards.evaluation.kinematics import kinematic_figures
 from rewards.messages import Mixed
 from rewards.settings import BUILTIN_JUDGE_FOLDER, RewardSettings
 from rewards.tmr.scorer import Embedder, load_embedder
-from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
-from rollouts.diffusion.windows import ancestral_positions
-from rollouts.diffusion.worker import RolloutWorker
-from rollouts.messages import Boundaries, GroupMotions, PolicyVersion
+from rollouts.messages import Boundaries, GroupMotions
 from rollouts.settings import CheckpointSettings
-from rollouts.text.encoders import TextEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,37 +201,12 @@ def metre_joints(group: GroupMotions, skeleton: Skeleton) -> np.ndarray:
     return recover_joints(torch.tensor(group.features), skeleton).numpy() * skeleton.metres_per_unit
 
 
-def generate(
-    policy: DiffusionPolicy,
-    encoder: TextEncoder,
-    prompts: Sequence[Prompt],
-    num_samples: int,
-    seed: int,
-    *,
-    stochastic: bool = False,
-) -> list[GroupMotions]:
-    """`num_samples` motions of each prompt, as a function of policy, prompts and seed.
-
-    Args:
-        stochastic: draw noise in every step; otherwise only the initial noise.
-
-    Raises:
-        ValueError: there is no prompt.
-        RolloutError: a prompt without frames, or motions that are not finite.
-        UserError: the policy cannot read a prompt; see `prompt_conditions`.
-    """
-    if not prompts:
-        raise ValueError("there is no prompt")
-    worker = RolloutWorker(policy)
-    version = PolicyVersion(0, policy.weights())
-    steps = ancestral_positions(policy.num_steps) if stochastic else ()
-    conditions = prompt_conditions(policy, encoder, prompts)
-    requests = evaluation_requests(prompts, conditions, num_samples, seed, policy_version=0, stochastic_steps=steps)
-    return [worker.run(request, version)[0] for request in requests]
-
-
 def load_judge(
-    path: str, skeleton: Skeleton, texts: CheckpointSettings | None = None, text_model: str | None = None
+    path: str,
+    skeleton: Skeleton,
+    texts: CheckpointSettings | None = None,
+    text_model: str | None = None,
+    device: str = "cpu",
 ) -> Embedder | None:
     """The judge that `judge_path` selects: `builtin`, the folder or file of a TMR, or `none`.
 
@@ -253,7 +223,8 @@ def load_judge(
         return None
     folder = str(BUILTIN_JUDGE_FOLDER) if path == "builtin" else path
     try:
-        judge = load_embedder(RewardSettings.of(tmr_checkpoint_path=folder, tmr_text_model=text_model), texts)
+        options = {"tmr_checkpoint_path": folder, "tmr_text_model": text_model, "reward_device": device}
+        judge = load_embedder(RewardSettings.of(options), texts)
         judge.check_skeleton(skeleton)
     except ValueError as error:
         raise UserError(f"judge_path {path}: {error}") from error

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from motions.base.foreign_files import read_text, refuse_foreign
 from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
 from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.settings import PolicySettings
@@ -285,8 +286,8 @@ def _read_config(path: Path) -> LoraConfig:
     if not path.is_file():
         raise AdapterError(f"{path}: no such file; an adapter is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        values = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
         raise AdapterError(f"{path}: not JSON ({error})") from error
     if not isinstance(values, dict) or values.get("peft_type") != "LORA":
         found = values.get("peft_type") if isinstance(values, dict) else type(values).__name__
@@ -310,6 +311,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     """Tensors by their names inside a network, and the hash of the base that they were trained on."""
     if not path.is_file():
         raise AdapterError(f"{path}: no such file; an adapter is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
+    refuse_foreign(path)
     try:
         with safe_open(path, framework="pt") as file:
             keys: list[str] = file.keys()

@@ -29,7 +29,7 @@ from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import Skeleton, get_skeleton
 from rollouts.checkpoints.file_kinds import CheckpointError, describe_contents, read_torch_file
 from rollouts.checkpoints.model_args import ARGS_FILE, ModelArgs, ModelArgsError, dataset_of, read_model_args
-from rollouts.checkpoints.wrapped_states import AVERAGED_KEYS, PLAIN_KEYS, under_key, without_prefixes
+from rollouts.checkpoints.wrapped_states import AVERAGED_KEYS, PLAIN_KEYS, under_key, unwrapped
 from rollouts.diffusion.denoiser import AdapterLayer
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.denoiser_network import DenoiserNetwork, denoiser_class
@@ -39,7 +39,7 @@ WEIGHTS_DIR = Path(__file__).parent.parent / "weights"
 
 _TEXT_TOWER = "clip_model."  # BERT is stored under this name too
 _STEP = re.compile(r"model(\d{9})\.pt")
-_STATS = ("Mean.npy", "Std.npy")
+STATISTICS = ("Mean.npy", "Std.npy")
 
 WeightsChoice = Literal["plain", "model", "model_avg"]
 
@@ -181,7 +181,7 @@ def save_mdm(
         contents = {"model": state, "model_avg": _file_state(network, average, dtype)}
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    for name, array in zip(_STATS, (normalizer.mean, normalizer.std), strict=True):
+    for name, array in zip(STATISTICS, (normalizer.mean, normalizer.std), strict=True):
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         with atomic_write(target / name) as file:
@@ -299,7 +299,7 @@ def _weights_in(
         prefixes: tuple[str, ...] = ()
         state = content
         if isinstance(content, Mapping):
-            state, prefixes = without_prefixes(content)
+            state, prefixes = unwrapped(content)
         kind, expected = describe_contents(state), kind_of.file_kind or "a state dict"
         if not isinstance(state, dict) or (kind_of.file_kind is not None and kind != expected):
             raise CheckpointError(f"{file} is {kind}; expected {expected}")
@@ -341,10 +341,10 @@ def _skeleton(name: str, num_features: int, file: Path) -> Skeleton:
 
 def _load_normalizer(folder: Path, stats_path: str | Path | None, num_features: int) -> Normalizer | None:
     """Statistics of a named folder, or of the checkpoint's own folder if it has both files or one of them."""
-    if stats_path is None and not any((folder / name).is_file() for name in _STATS):
+    if stats_path is None and not any((folder / name).is_file() for name in STATISTICS):
         return None
     where = folder if stats_path is None else Path(stats_path).expanduser()
-    mean, std = (where / name for name in _STATS)
+    mean, std = (where / name for name in STATISTICS)
     return Normalizer.load(mean, std, num_features=num_features)
 
 

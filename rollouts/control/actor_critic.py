@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
+from motions.base.foreign_files import refuse_foreign
 from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
 from rollouts.control.observation_statistics import ObservationStatistics
 
@@ -295,6 +296,7 @@ def _short(value: object) -> str:
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    refuse_foreign(file, zip_is_right=True)
     if file.suffix in (".pth", ".pt"):
         raise ControllerError(
             f"{file} is a checkpoint of PyTorch, such as yelongshen/DeepMimic_mujoco writes: its policies observe "

@@ -7,16 +7,21 @@ every call loads the version it is given. It gives the same bits on every worker
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from motions.base.errors import UserError
+from motions.data.prompts import Prompt
 from rollouts.diffusion.noise import initial_noise, step_noise
 from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
 from rollouts.diffusion.sampler import sample
+from rollouts.diffusion.windows import ancestral_positions
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest, Trajectory
+from rollouts.text.encoders import TextEncoder
 
 
 class RolloutError(UserError):
@@ -66,18 +71,22 @@ class RolloutWorker:
             branches=num_samples // num_starts,
             text_mask=None if request.condition.mask is None else _repeated(request.condition.mask, num_starts),
             boundaries=request.condition.boundaries,
+            kept=request.kept_steps,
         )
         _require_finite(samples.motions, request)
         lengths = np.full(num_samples, num_frames, dtype=np.int64)
+        states = samples.states.cpu().numpy()
         trajectory = Trajectory(
-            states=samples.states.cpu().numpy(),
-            next_states=samples.next_states.cpu().numpy(),
+            states=states,
+            # The same array, which a message then holds once.
+            next_states=states if request.kept_steps else samples.next_states.cpu().numpy(),
             steps=np.array(samples.positions, dtype=np.int64),
             log_probs=samples.log_probs.cpu().numpy(),
             lengths=lengths,
             condition=request.condition,
             policy_version=version.number,
             motions=samples.motions.cpu().numpy() if request.keep_motions else None,
+            prompt=request.prompt if request.kept_steps else None,
         )
         motions = GroupMotions(
             features=policy.normalizer.denormalize(samples.motions).cpu().numpy(),
@@ -87,6 +96,35 @@ class RolloutWorker:
             seconds=time.perf_counter() - started,
         )
         return motions, trajectory
+
+
+def generate(
+    policy: DiffusionPolicy,
+    encoder: TextEncoder,
+    prompts: Sequence[Prompt],
+    num_samples: int,
+    seed: int,
+    *,
+    stochastic: bool = False,
+) -> list[GroupMotions]:
+    """`num_samples` motions of each prompt, as a function of policy, prompts and seed.
+
+    Args:
+        stochastic: draw noise in every step; otherwise only the initial noise.
+
+    Raises:
+        ValueError: there is no prompt.
+        RolloutError: a prompt without frames, or motions that are not finite.
+        UserError: the policy cannot read a prompt; see `prompt_conditions`.
+    """
+    if not prompts:
+        raise ValueError("there is no prompt")
+    worker = RolloutWorker(policy)
+    version = PolicyVersion(0, policy.weights())
+    steps = ancestral_positions(policy.num_steps) if stochastic else ()
+    conditions = prompt_conditions(policy, encoder, prompts)
+    requests = evaluation_requests(prompts, conditions, num_samples, seed, policy_version=0, stochastic_steps=steps)
+    return [worker.run(request, version)[0] for request in requests]
 
 
 def _repeated(array: np.ndarray, times: int) -> Tensor:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from envs.body.rotations import inverse, quaternion_product, rotation_vector
 from envs.body.tracked import TrackedState, heading
 from motions.base.errors import UserError
+from motions.base.foreign_files import read_text
 
 Array = NDArray[np.float64]
 
@@ -130,13 +131,16 @@ def load_gains(path: str | Path) -> BalanceGains:
 
     Raises:
         GainsError: no such file, not JSON, or tables of another shape.
+        UserError: not text, see `read_text`.
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        tables = [np.array(content[name], dtype=np.float64) for name in ("stance", "swing", "chest")]
+        text = read_text(path)
     except OSError as error:
         raise GainsError(f"{path}: {error.strerror}") from error
+    try:
+        content = json.loads(text)
+        tables = [np.array(content[name], dtype=np.float64) for name in ("stance", "swing", "chest")]
     except (ValueError, KeyError, TypeError) as error:
         raise GainsError(f"{path} holds no gains of the balancing expert: {error}") from error
     if [table.shape for table in tables] != [(6, 6), (6, 6), (3, 6)] or not all(np.isfinite(t).all() for t in tables):

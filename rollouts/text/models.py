@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from motions.base.errors import UserError
+from motions.base.foreign_files import refuse_foreign
 
 # Imported without types: checking those of its two thousand modules would take a type checker most of its time.
 transformers: Any = importlib.import_module("transformers")
@@ -267,6 +268,10 @@ def _folder(name: str, path: str) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise UserError(f"text_encoder_path is {path!r}: no such folder (text_encoder {name})")
+    for file in sorted(folder.iterdir()):
+        # Empty files are right for some (added tokens, a list of special ones).
+        if file.is_file() and file.stat().st_size:
+            refuse_foreign(file, zip_is_right=True)
     return folder
 
 

@@ -96,7 +96,7 @@ class TwoLearners(Settings):
     important: ClassVar[tuple[str, ...]] = ("save_dir", "tuning.learning_rate", "kl")
 
     @property
-    def unheard(self) -> tuple[str, ...]:
+    def ignored_options(self) -> tuple[str, ...]:
         """Nothing of a learner that does not run."""
         return () if self.tuning.on else ("tuning",)
 

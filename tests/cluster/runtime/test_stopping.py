@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from cluster.runtime.stopping import Stopped, check, handled, kept, orderly
+from cluster.runtime.stopping import ClusterLost, Stopped, check, handled, kept, orderly, request
 
 
 def ask(number: int = signal.SIGTERM) -> None:
@@ -45,6 +45,16 @@ def test_handlers_that_a_library_puts_in_place_are_taken_away() -> None:
         with kept():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         assert signal.getsignal(signal.SIGTERM) == ours
+
+
+def test_what_was_noted_is_raised_where_ray_raises_a_plain_interrupt() -> None:
+    with handled(), pytest.raises(ClusterLost, match="the raylet has ended"), orderly():
+        request(ClusterLost("the raylet has ended"))
+        # As Ray's compiled code does for a signal that arrives while it waits.
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt) as caught, handled(), orderly():
+        raise KeyboardInterrupt
+    assert type(caught.value) is KeyboardInterrupt
 
 
 def test_outside_the_main_thread_nothing_is_handled() -> None:

@@ -24,7 +24,7 @@ from envs.mujoco.physics import make_physics
 from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
 from envs.settings import BODY_NAMES, DeepMimicSettings
 from envs.task.imitation_reward import TERMS
-from envs.task.imitation_task import ImitationTask, Starts
+from envs.task.imitation_task import EpisodeStarts, ImitationTask
 from envs.task.reference import ReferenceMotion
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -314,7 +314,7 @@ def test_lookahead_and_feedforward_say_where_the_expert_aims() -> None:
     later = ImitationTask(settings(lookahead_s=0.1), 1)
     aims = []
     for task in (now, later):
-        task.start(np.zeros(1, int), [np.random.default_rng(0)], Starts(np.array([0.2])))
+        task.start(np.zeros(1, int), [np.random.default_rng(0)], EpisodeStarts(np.array([0.2])))
         aims.append(task.targets(np.zeros((1, 28)), np.zeros((1, 28))))
     start = np.array([0.2 * now.reference.durations[0]])
     clip, origin = np.zeros(1, int), np.zeros((1, 3))

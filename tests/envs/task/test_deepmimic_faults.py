@@ -18,7 +18,7 @@ from envs.body.mujoco_model import build_humanoid
 from envs.body.state import KinematicsReader
 from envs.mujoco.vector_environment import make_vector_env
 from envs.settings import DeepMimicSettings, HumanoidSettings
-from envs.task.imitation_task import ImitationTask, Starts
+from envs.task.imitation_task import EpisodeStarts, ImitationTask
 from envs.task.reference import ReferenceMotion
 from learners.trpo.gae import advantages_and_returns
 from learners.trpo.learner import TRPOLearner
@@ -472,7 +472,7 @@ def test_fault_10_actions_are_targets_within_bounds_and_damping_follows_the_moti
         assert build_humanoid(env.settings).actuator_ctrllimited.sum() == 0
     # With feed-forward the damper is asked to follow: it is the target's distance that grows along the velocity.
     task = ImitationTask(DeepMimicSettings(), 1)
-    task.start(np.zeros(1, dtype=np.int64), [np.random.default_rng(0)], Starts(np.array([0.4])))
+    task.start(np.zeros(1, dtype=np.int64), [np.random.default_rng(0)], EpisodeStarts(np.array([0.4])))
     target = task.reference.target(task.clip, task.time + task.lookahead_s, task.origin)
     ahead = task.targets(np.zeros((1, 28)), target.coordinates) - target.coordinates
     np.testing.assert_allclose(ahead, 0.1 * target.rates, atol=1e-9)

@@ -65,6 +65,23 @@ def test_a_process_that_is_killed_is_named(tmp_path: Path) -> None:
     assert status == 137 and error.startswith("the process of the run was killed by SIGKILL (is the memory full?). To")
 
 
+def test_what_a_killed_driver_leaves_of_its_cluster_is_ended(tmp_path: Path) -> None:
+    what = "; ".join(
+        [
+            "import subprocess",
+            "begin = lambda name: subprocess.Popen([name, '100'], executable='/bin/sleep', start_new_session=True,"
+            " stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid",
+            "pids = [begin('ray::DashboardAgent'), begin('somebody')]",
+            "(config.save_dir / 'begun').write_text(' '.join(map(str, pids)))",
+            "os.kill(os.getpid(), signal.SIGKILL)",
+        ]
+    )
+    assert ended(start(tmp_path, what))[0] == 137
+    agent, other = map(int, (tmp_path / "begun").read_text().split())
+    assert not Path(f"/proc/{agent}").exists()
+    os.kill(other, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     ("what", "status", "said"),
     [("pass", 0, ""), ("sys.exit(7)", 7, ""), ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug\n")],

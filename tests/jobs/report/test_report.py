@@ -153,6 +153,23 @@ def test_terms_with_a_scale_of_their_own_have_their_own_chart(run_directory: Pat
     assert ("Reward", "0.5 x heavy") in read_document(run_directory).facts
 
 
+def test_every_kinematic_figure_has_its_own_chart_from_zero() -> None:
+    records = [
+        {"step": 0, "evaluation/jerk_mps3": 400.0, "evaluation/joint_speed_mps": 1.2, "evaluation/semantic": 0.6}
+    ]
+    found = {chart.title: chart for chart in make_charts(records, [])}
+    assert list(found) == ["Reward terms, held-out", "Jerk, held-out", "Joint speed, held-out"]
+    assert [series.name for series in found["Reward terms, held-out"].series] == ["semantic"]
+    assert found["Jerk, held-out"].zero and "m/s^3" in found["Jerk, held-out"].note
+
+
+def test_a_run_that_has_measured_nothing_yet_has_no_empty_table(run_directory: Path) -> None:
+    assert "<th>Quantity</th>" in write_report(run_directory).read_text(encoding="utf-8")
+    (run_directory / "evaluation.json").unlink()
+    page = write_report(run_directory).read_text(encoding="utf-8")
+    assert "<th>Quantity</th>" not in page and "This run has no held-out evaluation yet." in page
+
+
 def test_seconds_of_a_step_are_stacked_once() -> None:
     records = [
         {"step": 0, "seconds/evaluation": 2.0},

@@ -13,8 +13,8 @@ from envs.settings import JointModel
 from envs.task.imitation_reward import ImitationReward
 from learners.world_model.characters import SORTED, UNSORTED, Characters, characters_of
 from learners.world_model.imagination import (
+    ImaginedStarts,
     ImaginedTask,
-    Starts,
     fallen,
     imagine,
     tracking_cost,
@@ -26,12 +26,12 @@ from tests.toys.characters.character_rollouts import character_env
 KINDS: tuple[JointModel, ...] = ("hinge", "ball")
 
 
-def present(env: DeepMimicVectorEnv, task: ImaginedTask) -> Starts:
+def present(env: DeepMimicVectorEnv, task: ImaginedTask) -> ImaginedStarts:
     """The environment's present states."""
     now = {name: torch.from_numpy(np.array(array)) for name, array in env.recorded_state().items()}
     plain = characters_of(now["qpos"].float(), now["qvel"].float())
     state = task.in_branch(plain, task.reference.at(now["clip"], now["time"]))
-    return Starts(state, now["clip"], now["time"], now["origin"].float())
+    return ImaginedStarts(state, now["clip"], now["time"], now["origin"].float())
 
 
 def noisy(env: DeepMimicVectorEnv, rng: np.random.Generator) -> np.ndarray:

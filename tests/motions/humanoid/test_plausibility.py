@@ -124,3 +124,35 @@ def test_a_jump_at_the_seam_is_warned_of_once(tmp_path: Path, caplog: pytest.Log
     path.write_text(json.dumps({"Loop": "none", "Frames": frames("kick").tolist()}))
     assert not open_clip(str(path)).cyclic
     assert len(caplog.records) == 1
+
+
+def held(rows: Rows) -> Rows:
+    """The first pose all the time."""
+    rows[:, 1:] = rows[0, 1:]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (held, "no joint moves in any frame"),
+        (scaled([0], 10.0), r"joints accelerate by 0\.\d+ m/s\^2 .* 0\.3333 s \(median\)"),
+        (scaled([0], 0.25), r"joints accelerate by 1\d\d m/s\^2"),
+    ],
+)
+def test_a_clip_that_never_moves_or_at_another_pace_is_warned_of(
+    change: Callable[[Rows], Rows], words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text(json.dumps({"Loop": "none", "Frames": change(frames("walk")).tolist()}))
+    open_clip(str(path))
+    assert re.search(rf"mine\.txt: {words}", caplog.text), caplog.text
+
+
+@pytest.mark.parametrize("factor", [0.2, 4.0])
+def test_quaternions_far_from_norm_one_are_refused(factor: float, tmp_path: Path) -> None:
+    rows = scaled(slice(8, 12), factor)(frames("walk"))
+    path = tmp_path / "mine.txt"
+    path.write_text(json.dumps({"Loop": "none", "Frames": rows.tolist()}))
+    with pytest.raises(ClipError, match=r"mine\.txt: row 0: the rotation of chest is a quaternion of norm [0-4]"):
+        open_clip(str(path))

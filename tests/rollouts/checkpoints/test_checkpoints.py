@@ -120,6 +120,18 @@ def test_three_shapes_and_the_choice_of_averaged_weights(
             ("model", 0),
             "taken out of 'state_dict', '_orig_mod.', 'module.'",
         ),
+        (
+            lambda last, average: {"state_dict": prefixed(last, "model.denoiser."), "global_step": 3},
+            None,
+            ("model", 0),
+            "taken out of 'state_dict', 'model.', 'denoiser.'",
+        ),
+        (
+            lambda last, average: {"net": {"state_dict": last}, "params_ema": prefixed(average, "ema_model.")},
+            False,
+            ("model", 0),
+            "taken out of 'net', 'params_ema', 'state_dict', 'ema_model.'",
+        ),
         (lambda last, average: {"ema": average}, None, ("model_avg", 1), "taken out of 'ema'"),
         (lambda last, average: {"model_avg": average}, None, ("model_avg", 1), "(model_avg)"),
         (
@@ -361,7 +373,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, value: 
 
 
 UNSUPPORTED = {
-    r"arch mamba is not supported yet \(trans_enc, trans_dec, gru is\)": {"arch": "mamba"},
+    r"arch rwkv is not supported yet \(trans_enc, trans_dec, gru, mamba is\)": {"arch": "rwkv"},
     "it is unconstrained": {"unconstrained": True},
     "without text has no prompt": {"cond_mode": "no_cond"},
     "uestc is labelled with actions": {"dataset": "uestc"},
