@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cluster.records.measured import read_records
+from cluster.records.measured import read_json_lines
 
 JOB = (
     *("jobs.grpo", "--preset", "demo", "--num_steps", "8", "--batch_size", "2", "--group_size", "2"),
@@ -105,7 +105,7 @@ class Run:
 
     def step(self) -> int:
         """The last step that is recorded."""
-        return max((record["step"] for record in read_records(self.save_dir / "metrics.jsonl")), default=-1)
+        return max((record["step"] for record in read_json_lines(self.save_dir / "metrics.jsonl")), default=-1)
 
     def driver(self) -> int:
         """Process id of the job itself, the child of the process that guards it."""
@@ -293,7 +293,7 @@ def negative_times(save_dir: Path) -> list[str]:
     """Metrics in seconds that are negative."""
     return [
         f"{name} is {value} at step {record['step']}"
-        for record in read_records(save_dir / "metrics.jsonl")
+        for record in read_json_lines(save_dir / "metrics.jsonl")
         for name, value in record.items()
         if name.startswith(("seconds/", "cluster/")) and value < 0
     ]

@@ -33,7 +33,7 @@ import torch
 
 from benchmarks.learning import write_json
 from cluster.records.curves import draw_comparison
-from cluster.records.measured import read_records
+from cluster.records.measured import read_json_lines
 from cluster.run.roles import LEARNER, ROLLOUT
 from jobs import grpo
 from jobs.command_line import main as cli
@@ -228,7 +228,7 @@ def curve(folders: Sequence[Path], cost: float) -> list[tuple[float, float]]:
     """Mean held-out total of the seeds by CPU seconds."""
     points: dict[int, list[float]] = {}
     for folder in folders:
-        for record in read_records(folder / "metrics.jsonl"):
+        for record in read_json_lines(folder / "metrics.jsonl"):
             if "evaluation/total" in record:
                 points.setdefault(record["step"], []).append(record["evaluation/total"])
     return [(step * cost, float(np.mean(values))) for step, values in sorted(points.items())]

@@ -1,8 +1,8 @@
 """Options of the cluster and of the run directory; imports neither torch nor ray.
 
-`ClusterSettings` (with `ConnectionSettings` and `AddressSettings`) says on what a run runs and, apart from
-`threads_per_actor` and `deterministic`, changes no bit of its result; `RunSettings` says what every run
-keeps and who is told, `SteppedRunSettings` also how long it goes on; `WorkerSettings` is for trainings on Ray Train.
+`ClusterSettings` (with `ActorSettings`, `ConnectionSettings` and `AddressSettings`) says on what a run runs and, apart
+from `threads_per_actor` and `deterministic`, changes no bit of its result; `RunSettings` says what every run keeps and
+who is told, `SteppedRunSettings` also how long it goes on; `WorkerSettings` is for trainings on Ray Train.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class ConnectionSettings(AddressSettings):
     same results."""
 
 
-class ClusterSettings(ConnectionSettings):
-    """Actors of the run and their resources."""
+class ActorSettings(ConnectionSettings):
+    """Actors that generate and score motions, and their resources."""
 
     affects: ClassVar[Affects] = "speed"
 
@@ -77,17 +77,11 @@ class ClusterSettings(ConnectionSettings):
     cpus_per_reward_actor: float = Field(default=0.25, ge=0)
     """CPUs reserved by each reward actor."""
 
-    cpus_per_learner: float = Field(default=0.5, ge=0)
-    """CPUs reserved by the learner."""
-
     gpus_per_rollout_actor: float = Field(default=0.0, ge=0)
     """GPUs reserved by each rollout actor; a fraction below 1 shares one GPU."""
 
     gpus_per_reward_actor: float = Field(default=0.0, ge=0)
     """GPUs reserved by each reward actor."""
-
-    gpus_per_learner: float = Field(default=0.0, ge=0)
-    """GPUs reserved by the learner."""
 
     threads_per_actor: Annotated[int, Effect("results")] = Field(default=1, ge=1)
     """Threads of the numeric libraries in every actor. Sums in another order give other bits, so results depend on
@@ -111,9 +105,6 @@ class ClusterSettings(ConnectionSettings):
     """Seconds without progress after which an actor with work is killed and named in the log; its call is tried again
     elsewhere."""
 
-    learner_timeout_s: float = Field(default=3600.0, gt=0)
-    """The same time limit for a call of the learner."""
-
     start_timeout_s: float = Field(default=300.0, gt=0)
     """Seconds allowed for an actor to be placed and built (it loads models)."""
 
@@ -123,12 +114,27 @@ class ClusterSettings(ConnectionSettings):
     resource_wait_s: float = Field(default=0.0, ge=0)
     """Seconds to wait for missing resources before the run fails; above 0 only for clusters that grow on demand."""
 
-    @field_validator("gpus_per_rollout_actor", "gpus_per_reward_actor", "gpus_per_learner")
+    @field_validator("gpus_per_rollout_actor", "gpus_per_reward_actor", "gpus_per_learner", check_fields=False)
     @classmethod
     def _whole_cards(cls, value: float) -> float:
         if value > 1 and value != int(value):
             raise UserError(f"{value} GPUs: above 1 only whole numbers, below 1 any fraction")
         return value
+
+
+class ClusterSettings(ActorSettings):
+    """Actors of the run and their resources."""
+
+    affects: ClassVar[Affects] = "speed"
+
+    cpus_per_learner: float = Field(default=0.5, ge=0)
+    """CPUs reserved by the learner."""
+
+    gpus_per_learner: float = Field(default=0.0, ge=0)
+    """GPUs reserved by the learner."""
+
+    learner_timeout_s: float = Field(default=3600.0, gt=0)
+    """The time limit of `call_timeout_s` for a call of the learner."""
 
 
 class WorkerSettings(Settings):

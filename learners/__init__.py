@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from learners.cloning.learner import CloningLearner as CloningLearner
     from learners.grpo.advantages import Advantages as Advantages
     from learners.grpo.advantages import group_advantages as group_advantages
+    from learners.grpo.gradients.loss import GradientInputs as GradientInputs
+    from learners.grpo.gradients.loss import GradientLoss as GradientLoss
+    from learners.grpo.gradients.loss import gradient_loss as gradient_loss
     from learners.grpo.learner import GRPOLearner as GRPOLearner
     from learners.grpo.loss import GRPOInputs as GRPOInputs
     from learners.grpo.loss import GRPOTerms as GRPOTerms
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from learners.grpo.motion_loss import MotionLoss as MotionLoss
     from learners.grpo.motion_loss import motion_loss as motion_loss
     from learners.grpo.settings import GRPOSettings as GRPOSettings
+    from learners.grpo_trainer import GRPOTrainer as GRPOTrainer
+    from learners.grpo_trainer import create_grpo_trainer as create_grpo_trainer
     from learners.supervised.diffusion import SupervisedLearner as SupervisedLearner
     from learners.supervised.diffusion import diffusion_loss as diffusion_loss
     from learners.supervised.retrieval import RetrievalLearner as RetrievalLearner

@@ -5,12 +5,12 @@ a state that resumes bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from motions.base.errors import UserError
 
@@ -34,6 +34,7 @@ class OptimizerOptions:
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.0
+    """Of all parameters but those that the optimizer is told not to decay."""
     max_grad_norm: float = 0.0
     """Largest norm of the gradients; 0 means no limit."""
     warmup_steps: int = 0
@@ -49,6 +50,16 @@ def learning_rate_factor(step: int, warmup_steps: int, decay_steps: int) -> floa
     return factor
 
 
+def undecayed_names(network: nn.Module) -> frozenset[str]:
+    """Parameters that weight decay must not touch, by the `undecayed` attributes of a network's modules: names of a
+    module's own parameters, or of its parts'."""
+    return frozenset(
+        f"{path}.{name}" if path else name
+        for path, module in network.named_modules()
+        for name in getattr(type(module), "undecayed", ())
+    )
+
+
 class Optimizer:
     """AdamW on named parameters.
 
@@ -58,8 +69,19 @@ class Optimizer:
         grad_norm = optimizer.step()
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], options: OptimizerOptions, loss_scaling: bool = False) -> None:
-        """Creates an optimizer. With `loss_scaling` losses pass through `scaled`, for networks that run in fp16.
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        options: OptimizerOptions,
+        loss_scaling: bool = False,
+        undecayed: Collection[str] = (),
+    ) -> None:
+        """Creates an optimizer.
+
+        Args:
+            loss_scaling: losses pass through `scaled`, for networks that run in fp16.
+            undecayed: names of parameters without weight decay (`undecayed_names`); others than those of `parameters`
+                mean nothing.
 
         Raises:
             UserError: there are no parameters.
@@ -68,17 +90,24 @@ class Optimizer:
             raise UserError("there are no trainable parameters: nothing requires a gradient")
         self.options = options
         self.num_steps = 0
-        self._parameters = dict(parameters)
+        decayed = [name for name in parameters if name not in undecayed]
+        spared = [name for name in parameters if name in undecayed]
+        # In the order of AdamW's groups, by which its state counts.
+        self._parameters = {name: parameters[name] for name in (*decayed, *spared)}
         # By hand, not torch.amp.GradScaler: that skips a step in silence and shrinks without end, while a learner here
         # must hear of it to compute the gradients again, and a norm that overflows counts as well.
         self._loss_scale = _FIRST_LOSS_SCALE if loss_scaling else 1.0
         self._steps_at_scale = 0
         self._scaling = loss_scaling
+        groups = ((decayed, options.weight_decay), (spared, 0.0))
         self._adamw = torch.optim.AdamW(
-            self._parameters.values(),
+            [
+                {"params": [parameters[name] for name in names], "weight_decay": decay}
+                for names, decay in groups
+                if names
+            ],
             lr=options.learning_rate,
             betas=(options.beta1, options.beta2),
-            weight_decay=options.weight_decay,
         )
 
     @property

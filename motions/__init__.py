@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from motions.drawing import contact_sheet as contact_sheet
     from motions.drawing import draw_frames as draw_frames
     from motions.drawing import save_gif as save_gif
+    from motions.scenes.rules import parse_text as parse_text
+    from motions.scenes.scene import Scene as Scene
+    from motions.scenes.scene import read_scene as read_scene
+    from motions.scenes.scene import write_scene as write_scene
+    from motions.scenes.timing import to_prompts as to_prompts
     from motions.settings import Settings as Settings
     from motions.skeleton.features import FeatureLayout as FeatureLayout
     from motions.skeleton.features import extract_features as extract_features

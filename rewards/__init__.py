@@ -11,6 +11,11 @@ from motions.base.public_names import lazy_names
 if TYPE_CHECKING:
     from rewards.declared.declaration import RewardDeclaration as RewardDeclaration
     from rewards.declared.declaration import Term as Term
+    from rewards.functions import RewardFunction as RewardFunction
+    from rewards.functions import TMRCosineSimilarityReward as TMRCosineSimilarityReward
+    from rewards.functions import TMRMatchingScoreReward as TMRMatchingScoreReward
+    from rewards.functions import create_mdm_reward_function as create_mdm_reward_function
+    from rewards.functions import create_tmr_reward_function as create_tmr_reward_function
     from rewards.messages import RewardError as RewardError
     from rewards.messages import RewardTerms as RewardTerms
     from rewards.mixing import MixedRewards as MixedRewards

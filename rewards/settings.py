@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from motions.base.errors import UserError
 from motions.settings import Settings, groups_of
@@ -46,6 +46,21 @@ class RewardSettings(Settings):
     """If a reward raises an error or is not finite: stop the run, or leave the group out of the update and count it."""
     reward_device: str = Field(default="cpu", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """Device of the reward networks."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _critic_in_place_of_the_semantic_reward(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("critic", {}), Mapping):
+            return values
+        semantic = values.get("semantic")
+        kind = semantic.get("reward_model_type") if isinstance(semantic, Mapping) else None
+        return {**values, "critic": {"critic_weight": 1.0, **values.get("critic", {})}} if kind == "critic" else values
+
+    @model_validator(mode="after")
+    def _critic_with_a_weight(self) -> Self:
+        if self.semantic.reward_model_type == "critic" and not self.critic.critic_weight:
+            raise UserError("critic_weight is 0 and reward_model_type is critic, which is the reward's only network")
+        return self
 
     @field_validator("extra_rewards")
     @classmethod

@@ -59,13 +59,23 @@ def draw_comparison(path: Path, title: str, runs: Mapping[str, Sequence[tuple[fl
     Raises:
         ValueError: no runs or more than eight, or a run without a point.
     """
-    series = {label: np.asarray(points, dtype=np.float64) for label, points in runs.items()}
-    if not 1 <= len(series) <= len(SERIES) or not all(len(points) for points in series.values()):
-        raise ValueError(f"{path}: expected 1 to {len(SERIES)} runs with points, got {[*map(len, series.values())]}")
-    with _panels(path, [title]) as [panel]:
-        for (label, points), colour in zip(series.items(), SERIES, strict=False):
-            _draw_line(panel, points, colour, 1.8, label)
-        panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    draw_comparisons(path, {title: runs})
+
+
+def draw_comparisons(path: Path, panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> None:
+    """Writes a PNG with one such panel per title, below each other, and the labels under the last one.
+
+    Raises:
+        ValueError: no runs or more than eight in a panel, or a run without a point.
+    """
+    for runs in panels.values():
+        if not 1 <= len(runs) <= len(SERIES) or not all(len(points) for points in runs.values()):
+            raise ValueError(f"{path}: expected 1 to {len(SERIES)} runs with points, got {[*map(len, runs.values())]}")
+    with _panels(path, list(panels)) as drawn:
+        for panel, runs in zip(drawn, panels.values(), strict=True):
+            for (label, points), colour in zip(runs.items(), SERIES, strict=False):
+                _draw_line(panel, np.asarray(points, dtype=np.float64), colour, 1.8, label)
+        drawn[-1].legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from cluster.records.opening import EVALUATIONS, METRICS
 FINAL = "evaluation.json"
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a .jsonl file; none where there is no file. A last line that a killed process left unfinished is
     passed over.
 
@@ -36,7 +36,7 @@ def last_metrics(folder: Path) -> dict[str, float]:
     and those of the finished result, which `evaluation.json` has, as `final/NAME`."""
     found: dict[str, float] = {}
     for name, prefix in ((METRICS, ""), (EVALUATIONS, "evaluation/")):
-        for record in read_records(folder / name):
+        for record in read_json_lines(folder / name):
             found |= _numbers(record, prefix)
     path = folder / FINAL
     if path.is_file():

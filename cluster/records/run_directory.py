@@ -47,7 +47,7 @@ from cluster.records.checkpoints import (
     sha256,
     write_manifest,
 )
-from cluster.records.measured import read_records
+from cluster.records.measured import read_json_lines
 from cluster.records.opening import (
     CONFIG,
     EVALUATIONS,
@@ -151,14 +151,14 @@ class RunDirectory:
 
     def evaluated(self, step: int) -> bool:
         """Whether `evaluations.jsonl` has an evaluation of this step."""
-        return any(record["step"] == step for record in read_records(self.path / EVALUATIONS))
+        return any(record["step"] == step for record in read_json_lines(self.path / EVALUATIONS))
 
     def rewind(self) -> None:
         """Removes lines beyond the last commit, and checkpoints whose writing was interrupted."""
         for name in (METRICS, EVALUATIONS):
             path = self.path / name
             if path.is_file():
-                kept = [record for record in read_records(path) if record["step"] <= self.step]
+                kept = [record for record in read_json_lines(path) if record["step"] <= self.step]
                 with atomic_write(path) as file:
                     file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
         for folder in (self.checkpoints, self.best):

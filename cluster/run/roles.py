@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cluster.run.learner_service import build_learner_service
 from cluster.runtime.protocol import Factory, Role
-from cluster.settings import ClusterSettings
+from cluster.settings import ActorSettings, ClusterSettings
 
 ROLLOUT = "rollout"
 LEARNER = "learner"
@@ -18,25 +18,16 @@ def reward_role(scorer: str) -> str:
     return f"reward:{scorer}"
 
 
-def training_roles(
-    settings: ClusterSettings, rollout: Factory, scorers: Mapping[str, Factory], learner: Factory
-) -> list[Role]:
-    """Roles for the controller.
+def acting_roles(settings: ActorSettings, rollout: Factory, scorers: Mapping[str, Factory]) -> list[Role]:
+    """Roles of those that generate and score motions.
 
     Args:
         settings: counts, resources, threads, time limits.
         rollout: builds an object with `run(request, version) -> (GroupMotions, Trajectory)`.
-        scorers: name -> builder of an object with `score(motions) -> RewardTerms`.
-        learner: builds an object with `update`, `version`, `state`, `load` (see `learner_service.Learner`).
+        scorers: name -> builder of an object that is called about motions; a reward has `score(motions) ->
+            RewardTerms`.
     """
-    common = functools.partial(
-        Role,
-        threads=settings.threads_per_actor,
-        deterministic=settings.deterministic,
-        start_timeout_s=settings.start_timeout_s,
-        max_attempts=settings.max_attempts,
-        max_in_flight=settings.max_in_flight,
-    )
+    common = _common(settings)
     roles = [
         common(
             ROLLOUT,
@@ -59,14 +50,37 @@ def training_roles(
                 retry_errors=True,
             )
         )
-    roles.append(
-        common(
+    return roles
+
+
+def training_roles(
+    settings: ClusterSettings, rollout: Factory, scorers: Mapping[str, Factory], learner: Factory
+) -> list[Role]:
+    """Roles for the controller: those of `acting_roles`, and the learner.
+
+    Args:
+        learner: builds an object with `update`, `version`, `state`, `load` (see `learner_service.Learner`).
+    """
+    return [
+        *acting_roles(settings, rollout, scorers),
+        _common(settings)(
             LEARNER,
             functools.partial(build_learner_service, learner),
             num_cpus=settings.cpus_per_learner,
             num_gpus=settings.gpus_per_learner,
             timeout_s=settings.learner_timeout_s,
             stateful=True,
-        )
+        ),
+    ]
+
+
+def _common(settings: ActorSettings) -> Callable[..., Role]:
+    """Makes roles with what all of them share."""
+    return functools.partial(
+        Role,
+        threads=settings.threads_per_actor,
+        deterministic=settings.deterministic,
+        start_timeout_s=settings.start_timeout_s,
+        max_attempts=settings.max_attempts,
+        max_in_flight=settings.max_in_flight,
     )
-    return roles

@@ -20,7 +20,7 @@ from cluster.run.controller import Controller
 from cluster.run.plan import Plan, Workload
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import Role, Runtime, StartError
-from cluster.settings import ClusterSettings, RolloutRunSettings
+from cluster.settings import ActorSettings, ClusterSettings, RolloutRunSettings
 from motions.settings import Settings
 
 PREFLIGHT_TICK_S = 1.0
@@ -56,6 +56,25 @@ def training_session(
     inspect(run, config=config)
     plan = Plan(tuple(roles), workload)
     with ExitStack() as stack:
+        runtime = stack.enter_context(opened_runtime(cluster, plan))
+        opened = stack.enter_context(open_run(run, config, data_fingerprint, run.num_steps, trace=run.trace))
+        # Before the run directory is: its actors must not outlive it.
+        stack.callback(runtime.close)
+        controller = Controller(runtime, roles, algorithm, opened, run)
+        controller.start()
+        yield controller
+
+
+@contextmanager
+def opened_runtime(cluster: ActorSettings, plan: Plan) -> Iterator[Runtime]:
+    """The runtime that the settings choose, connected and large enough for a plan, whose roles are still to be started.
+    At the end it is closed, and a cluster that was started for it ends.
+
+    Raises:
+        StartError: the cluster is too small.
+        ConnectionFailed: there is no cluster.
+    """
+    with ExitStack() as stack:
         runtime: Runtime
         if cluster.runtime == "local":
             runtime = LocalRuntime()
@@ -67,11 +86,8 @@ def training_session(
             stack.enter_context(connect(cluster, plan.num_cpus))
             preflight(plan, cluster.resource_wait_s)
             runtime = RayRuntime.from_settings(cluster)
-        opened = stack.enter_context(open_run(run, config, data_fingerprint, run.num_steps, trace=run.trace))
         stack.callback(runtime.close)
-        controller = Controller(runtime, roles, algorithm, opened, run)
-        controller.start()
-        yield controller
+        yield runtime
 
 
 def preflight(plan: Plan, wait_s: float) -> None:

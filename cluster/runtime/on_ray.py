@@ -40,7 +40,7 @@ from cluster.runtime.protocol import (
     StartError,
     split_arguments,
 )
-from cluster.settings import ClusterSettings, PlacementStrategy
+from cluster.settings import ActorSettings, PlacementStrategy
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class RayRuntime:
         self._last_progress = time.monotonic()
 
     @classmethod
-    def from_settings(cls, settings: ClusterSettings) -> RayRuntime:
+    def from_settings(cls, settings: ActorSettings) -> RayRuntime:
         """The runtime that a configuration describes."""
         return cls(settings.placement_strategy, settings.start_timeout_s, settings.stall_timeout_s)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from jobs.command_line.flags import ForeignFlag
 
 _CHECKPOINT = "the network's shape is read from args.json beside the checkpoint"
-_FLOW = "it belongs to flow_grpo, which is not supported; --sampling_steps sets the denoising steps"
 _PROMPTS = "segments come with the prompts"
 _LOADER = "GRPO reads prompts, it crops no clips"
 _EVALUATION = "held-out evaluation is set by --eval_every, --num_eval_prompts and --eval_prompts_path"
@@ -25,8 +24,6 @@ ANY = ("*",)
 OFF = ("false", "0")
 
 FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
-    "grpo_type": ForeignFlag("normal_grpo is the algorithm here", ("normal_grpo",)),
-    **dict.fromkeys(("noise_scale", "train_timesteps", "inference_timesteps"), ForeignFlag(_FLOW)),
     "ref_model_path": ForeignFlag(
         "the reference is the policy before training (its network with adapters off)", same_as="model_path"
     ),
@@ -103,4 +100,23 @@ FOREIGN_TO_GENERATE: dict[str, ForeignFlag] = {
 } | {
     "batch_size": ForeignFlag("the motions of a prompt are one batch", ANY),
     **dict.fromkeys(("action_file", "action_name"), ForeignFlag(_ACTIONS, ("",))),
+}
+
+FOREIGN_TO_EVALUATE: dict[str, ForeignFlag] = {
+    name: FOREIGN_TO_GENERATE[name]
+    for name in (
+        *("cuda", "external_mode", "emb_trans_dec", "layers", "latent_dim", "mask_frames", "cond_mask_prob"),
+        *("pos_embed_max_len", "unconstrained", "noise_schedule", "diffusion_steps", "sigma_small"),
+        *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
+    )
+} | {
+    "batch_size": ForeignFlag("the pool of R-precision is --pool_size", ("32",)),
+    "train_platform_type": ForeignFlag("an evaluation writes files and tells no tracker", ("noplatform",)),
+}
+
+FOREIGN_TO_COMPOSITE: dict[str, ForeignFlag] = {
+    "fps": FOREIGN_TO_GRPO["fps"],
+    **dict.fromkeys(
+        ("abs_path", "cache_path"), ForeignFlag("--data_dir names the folder of the data; nothing is cached", (".",))
+    ),
 }

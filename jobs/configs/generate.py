@@ -85,8 +85,9 @@ class GenerateDenoisingSettings(DenoisingSettings):
     """How motions are generated; by default as the model's run did."""
 
     sampler: str = redeclared(DenoisingSettings, "sampler")
-    """Gaussian of a stochastic step: `ddpm` (the DDPM posterior), `ddim` (with `eta`), or `package.module:Class`. What
-    args.json beside the checkpoint says of this and the following options goes before their defaults."""
+    """What a denoising step does: `ddpm` (the posterior; with `stochastic` ancestral sampling), `ddim` (with `eta`),
+    `dpmpp_2m` (DPM-Solver++, which draws no noise: 10 to 20 steps), or `package.module:Class`. What args.json beside
+    the checkpoint says of this and the following options goes before their defaults."""
 
     sampling_steps: int | None = redeclared(DenoisingSettings, "sampling_steps")
     """Number of denoising steps, evenly selected from the model's noise schedule; by default as args.json says, else

@@ -13,10 +13,8 @@ from learners.grpo.settings import GRPOSettings
 from motions.base.errors import UserError
 from motions.settings import BUILTIN, Effect, Settings
 from rewards.settings import RewardSettings
-from rollouts.settings import (
-    PolicySettings,
-    SamplingSettings,
-)
+from rollouts.registry import DETERMINISTIC_SAMPLERS, NO_DENSITY
+from rollouts.settings import PolicySettings, SamplingSettings
 
 
 class PromptSettings(Settings):
@@ -111,6 +109,12 @@ class GRPOConfig(Settings):
     grpo: GRPOSettings = GRPOSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="after")
+    def _steps_have_a_density(self) -> Self:
+        if (name := self.sampling.sampler) in DETERMINISTIC_SAMPLERS:
+            raise UserError(f"sampler is {name!r}: {NO_DENSITY}")
+        return self
 
     important: ClassVar[tuple[str, ...]] = (
         *("save_dir", "model_path", "dataset", "num_steps", "batch_size", "group_size"),

@@ -13,7 +13,7 @@ from motions.base.errors import UserError
 from motions.base.named import require_named
 from motions.settings import Affects, Effect, Settings, redeclared
 from rollouts.registry import DENOISERS
-from rollouts.settings import DeviceSettings, TextEncoderSettings
+from rollouts.settings import Decay, DeviceSettings, ScanSettings, TextEncoderSettings
 
 
 class NetworkSettings(Settings):
@@ -21,7 +21,7 @@ class NetworkSettings(Settings):
 
     arch: str = "trans_enc"
     """Architecture of the denoiser: MDM's `trans_enc` (the condition is a token before the frames), `trans_dec` (the
-    frames attend to the condition) or `gru`, or `package.module:Class`."""
+    frames attend to the condition) or `gru`; `mamba`, bidirectional state-space layers; or `package.module:Class`."""
 
     text_by_token: bool | None = None
     """trans_dec: attend to each token of the text instead of one vector; by default with text encoder distilbert
@@ -30,17 +30,25 @@ class NetworkSettings(Settings):
     emb_trans_dec: bool = False
     """trans_dec: put a token of the diffusion step before the frames."""
 
+    d_state: int = Field(default=32, ge=1, le=1024)
+    """mamba: numbers of a channel's state."""
+
+    ssm_decay: Decay = "head"
+    """mamba: where the rates of decay differ. `head`: one for each head of up to 64 channels, as in Mamba-2; many times
+    as fast as the others. `channel`: one for each channel and state, as in Mamba-1. `shared`: one for each state, the
+    same for all channels."""
+
     layers: int = Field(default=8, ge=1, le=1000)
-    """Number of layers of the transformer or GRU."""
+    """Number of layers of the network."""
 
     latent_dim: int = Field(default=512, ge=8)
-    """Width of the transformer."""
+    """Width of the network."""
 
     ff_size: int = Field(default=1024, ge=8)
-    """Width of the feed-forward layers."""
+    """Width of a transformer's feed-forward layers."""
 
     num_heads: int = Field(default=4, ge=1)
-    """Number of attention heads."""
+    """Number of a transformer's attention heads."""
 
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout probability in training."""
@@ -72,14 +80,15 @@ class NetworkSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _of_decoders(self) -> Self:
-        for name in ("text_by_token", "emb_trans_dec"):
-            if getattr(self, name) and self.arch != "trans_dec":
-                raise UserError(f"{name} is set and arch is {self.arch}; it belongs to trans_dec")
+    def _of_one_architecture(self) -> Self:
+        for arch, names in {"trans_dec": ("text_by_token", "emb_trans_dec"), "mamba": ("d_state", "ssm_decay")}.items():
+            for name in names:
+                if getattr(self, name) not in (type(self).model_fields[name].default, False) and self.arch != arch:
+                    raise UserError(f"{name} is set and arch is {self.arch}; it belongs to {arch}")
         return self
 
 
-class PretrainRunSettings(TrainingRunSettings, DeviceSettings):
+class PretrainRunSettings(TrainingRunSettings, DeviceSettings, ScanSettings):
     """Run directory, length and device of a policy's training."""
 
     num_steps: int = redeclared(SteppedRunSettings, "num_steps", 600_000)

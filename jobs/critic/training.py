@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,16 @@ from cluster.records.opening import inspect
 from cluster.records.run import joined_cluster, open_run
 from cluster.run.training_loop import BatchTraining, train
 from jobs.command_line import main as cli
-from jobs.critic.settings import CriticConfig
+from jobs.critic.pairs import Prepared, prepare
+from jobs.critic.settings import NEW, CriticConfig
 from jobs.report import write_training_report
 from jobs.report.document import Chart, Series
 from jobs.report.from_training import metric_charts
 from jobs.report.records import read_json
 from learners.supervised.critic import CriticLearner, PairBatch, calibration, pair_figures
-from learners.supervised.critic_pairs import (
-    ROUND_OF_LISTS,
-    ROUND_OF_RECORDINGS,
-    ListedPairs,
-    Part,
-    SyntheticPairs,
-    part_of_group,
-    read_pairs,
-)
+from learners.supervised.critic_pairs import Part
 from motions.base.atomic import atomic_write
-from motions.base.errors import UserError
 from motions.base.memory import require_memory, transformer_parameters
-from motions.data.dataset import load_dataset
 from rewards.critic.checkpoints import save_critic
 from rewards.critic.network import CriticConfig as Sizes
 from rewards.critic.network import MotionCritic
@@ -46,26 +36,6 @@ from rewards.declared.critic import CriticModelSettings
 from rollouts.devices import resolve_device
 
 CURVES = ("loss", "accuracy", "grad_norm")
-SYNTHETIC_PARTS: tuple[Part, ...] = ("train", "validation", "test")
-_NUM_TYPICAL = 64
-"""Good motions whose median score is the typical one."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Pairs for a training."""
-
-    name: str
-    """What the pairs are made of."""
-    fingerprint: str
-    """SHA-256 of the data."""
-    make_batch: Callable[[int], PairBatch]
-    """The batch of a step, counted from 0."""
-    held_out: Mapping[Part, Mapping[str, PairBatch]]
-    """Pairs of the validation and of the test, by flaw."""
-    good: list[Tensor]
-    """Good motions of the training part, [T_i, 25, 3]."""
-    described: str
 
 
 def run(config: CriticConfig) -> None:
@@ -74,7 +44,7 @@ def run(config: CriticConfig) -> None:
     run = config.run
     with joined_cluster(), open_run(run, config, pairs.fingerprint, run.num_steps, shown=CURVES) as opened:
         learner = CriticLearner(build_critic(config), config.critic, run.num_steps, run.seed)
-        held_out = HeldOut(learner, pairs.held_out)
+        held_out = HeldOut(learner, pairs.held_out, agreement_at_first(learner, pairs))
         training = BatchTraining(
             learner,
             run.num_steps,
@@ -89,6 +59,8 @@ def run(config: CriticConfig) -> None:
             ("loss", "accuracy"),
             lambda records: [*metric_charts(records), *calibration_chart(opened.path)],
         )
+    for line in agreement_lines(held_out.document):
+        print(line)
     print(f"report: {report}")
     print(f"critic in {run.save_dir}")
 
@@ -104,74 +76,6 @@ def plan(config: CriticConfig) -> None:
     print(f"network: {number / 1e6:.2f} M parameters")
 
 
-def prepare(config: CriticConfig) -> Prepared:
-    """The pairs that the options name.
-
-    Raises:
-        UserError: files that cannot be read, or nothing to train on.
-    """
-    return _synthetic(config) if config.data.pairs_path is None else _listed(config, config.data.pairs_path)
-
-
-def _synthetic(config: CriticConfig) -> Prepared:
-    dataset = load_dataset(config.data.data_source, skip_bad=config.data.skip_bad)
-    items = [item for split in ("train", "test") if split in dataset.splits for item in dataset.items(split)]
-    recordings = sorted({item.source for item in items})
-    part = {name: part_of_group(place, ROUND_OF_RECORDINGS) for place, name in enumerate(recordings)}
-    if len(recordings) < ROUND_OF_RECORDINGS:
-        raise UserError(
-            f"dataset {dataset.name} has motions of {len(recordings)} recordings; training, validation and test need "
-            f"{ROUND_OF_RECORDINGS} or more, because none is in two of them"
-        )
-    least, most = config.critic.min_crop_frames, config.critic.clip_frames
-    sources = {
-        name: SyntheticPairs([item for item in items if part[item.source] == name], dataset.skeleton, least, most)
-        for name in SYNTHETIC_PARTS
-    }
-    size, graded, seed = config.critic.batch_size, config.critic.graded_share, config.run.seed
-    held_out: dict[Part, Mapping[str, PairBatch]] = {
-        name: sources[name].held_out(np.random.default_rng([place, seed]), config.data.num_eval_pairs)
-        for place, name in enumerate(SYNTHETIC_PARTS)
-        if name != "train"
-    }
-    shown = "; ".join(f"{name}: {', '.join(source.sources)}" for name, source in sources.items())
-    return Prepared(
-        name=f"synthetic pairs of {dataset.name}",
-        fingerprint=dataset.fingerprint,
-        make_batch=lambda step: sources["train"].sample(np.random.default_rng([seed, step]), size, graded),
-        held_out=held_out,
-        good=sources["train"].clean(np.random.default_rng(seed), _NUM_TYPICAL),
-        described=f"synthetic pairs from {len(items)} motions of {len(recordings)} recordings ({shown})",
-    )
-
-
-def _listed(config: CriticConfig, path: Path) -> Prepared:
-    parts = read_pairs(path).split(ROUND_OF_LISTS)
-    digest = hashlib.sha256(path.read_bytes())
-    given = config.data.eval_pairs_path
-    if given is not None:
-        tested = read_pairs(given)
-        parts = {"train": parts["train"].joined(parts["test"]), "validation": parts["validation"], "test": tested}
-        digest.update(given.read_bytes())
-    for name, pairs in parts.items():
-        if not len(pairs):
-            raise UserError(
-                f"pairs_path {path}: no pair is left for the {name} part; pairs that share a motion are one group, of "
-                f"{ROUND_OF_LISTS} groups one is for validation and one for the test"
-            )
-    train_pairs: ListedPairs = parts["train"]
-    size, seed = config.critic.batch_size, config.run.seed
-    counts = ", ".join(f"{len(pairs)} {name}" for name, pairs in parts.items())
-    return Prepared(
-        name=path.name,
-        fingerprint=digest.hexdigest(),
-        make_batch=lambda step: train_pairs.sample(np.random.default_rng([seed, step]), size),
-        held_out={name: {"listed": parts[name].all()} for name in SYNTHETIC_PARTS if name != "train"},
-        good=train_pairs.better(_NUM_TYPICAL),
-        described=f"pairs of {path}: {counts}",
-    )
-
-
 def build_critic(config: CriticConfig) -> MotionCritic:
     """The critic to train on the configuration's device: that of a file, or a new one, whose weights are a function of
     the seed.
@@ -181,9 +85,14 @@ def build_critic(config: CriticConfig) -> MotionCritic:
     """
     own, given = config.critic, config.start.critic_checkpoint_path
     device = resolve_device(config.run.device)
-    if given is not None:
+    if given not in (None, NEW):
         loaded = load_critic_of(CriticModelSettings(critic_checkpoint_path=given))
         window_of(loaded, CriticModelSettings(critic_window=own.clip_frames))
+        if own.clip_frames != loaded.clip_frames:
+            print(
+                f"note: clip_frames is {own.clip_frames}; the critic {loaded.source} learned from {loaded.clip_frames}",
+                file=sys.stderr,
+            )
         return loaded.critic.to(device)
     width, depth = own.critic_dim_feat, own.critic_depth
     # Each layer has two streams of two transformer layers each; the score's first layer is the largest matrix.
@@ -198,6 +107,7 @@ def build_critic(config: CriticConfig) -> MotionCritic:
         depth=depth,
         num_heads=own.critic_heads,
         mlp_ratio=own.critic_mlp_ratio,
+        inputs=own.critic_inputs,
     )
     with torch.random.fork_rng(devices=[]):  # the default initialisers draw from the global generator
         torch.manual_seed(config.run.seed)
@@ -208,10 +118,15 @@ def build_critic(config: CriticConfig) -> MotionCritic:
 class HeldOut:
     """Figures of held-out pairs, measured when it is called."""
 
-    def __init__(self, learner: CriticLearner, pairs: Mapping[Part, Mapping[str, PairBatch]]) -> None:
+    def __init__(
+        self, learner: CriticLearner, pairs: Mapping[Part, Mapping[str, PairBatch]], choices: Mapping[str, float]
+    ) -> None:
         self.figures: dict[str, float] = {}
         """Of the last call."""
-        self._document: dict[str, Any] = {}
+        self.document: dict[str, Any] = {"kind": "critic"}
+        """What `write` writes."""
+        if choices:
+            self.document["choices"] = dict(choices)
         self._learner = learner
         self._pairs = pairs
 
@@ -226,9 +141,9 @@ class HeldOut:
                 figures |= {f"{part}_accuracy/{flaw}": pair_figures(*both)["accuracy"] for flaw, both in scores.items()}
             if part == "test":
                 bins = [[one.confidence, one.right, one.num_pairs] for one in calibration(better, worse)]
-                self._document = {"kind": "critic", "num_pairs": len(better), "calibration": bins}
+                self.document |= {"num_pairs": len(better), "calibration": bins}
         self.figures = figures
-        self._document["figures"] = figures
+        self.document["figures"] = figures
         shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items() if not name.startswith("val"))
         # Above the progress bar, where there is one.
         with tqdm.external_write_mode():
@@ -239,7 +154,38 @@ class HeldOut:
         """Writes `evaluation.json` with the last figures, if there are any."""
         if self.figures:
             with atomic_write(folder / "evaluation.json") as file:
-                file.write(json.dumps(self._document, indent=1).encode())
+                file.write(json.dumps(self.document, indent=1).encode())
+
+
+def agreement_at_first(learner: CriticLearner, pairs: Prepared) -> dict[str, float]:
+    """Numbers about a person's choices, and the shares of those that prefer a motion with which the critic agrees
+    before it learns from them: of all, and of those of the test. Empty if the pairs are no choices."""
+    if pairs.choices is None:
+        return {}
+    shares = {"agreed_before": pairs.choices.all(), "test_agreed_before": pairs.held_out["test"]["chosen"]}
+    return {
+        **pairs.agreement,
+        **{name: pair_figures(*learner.scores(batch))["accuracy"] for name, batch in shares.items()},
+    }
+
+
+def agreement_lines(document: Mapping[str, Any]) -> list[str]:
+    """How far a person's choices agree with the critic and with themselves, for reading; of `evaluation.json`."""
+    choices = document.get("choices")
+    if not choices:
+        return []
+    lines = [
+        f"choices: {choices['answers']}, of which {choices['decided']} prefer a motion; the critic before agreed with "
+        f"{choices['agreed_before']:.0%} of those"
+    ]
+    if choices["repeated"]:
+        lines.append(f"asked again: {choices['repeated']}, the same answer to {choices['consistent']}")
+    if figures := document.get("figures"):
+        lines.append(
+            f"held out: {document['num_pairs']}, the critic agrees with {figures['test/accuracy']:.0%}, before with "
+            f"{choices['test_agreed_before']:.0%}"
+        )
+    return lines
 
 
 def calibration_chart(folder: Path) -> list[Chart]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.records.measured import read_records
+from cluster.records.measured import read_json_lines
 from cluster.records.opening import EVALUATIONS
 from jobs.report.control_page import score_section
 from jobs.report.document import Chart, Series, Tile, charts_data, facts_table, render_page
@@ -50,7 +50,7 @@ def write_training_report(folder: Path, title: str, headlines: Sequence[str], ch
         UserError: the folder holds no `metrics.jsonl`, or a line of it is not JSON.
         OSError: the page could not be written.
     """
-    records, evaluations = read_metrics(folder), read_records(folder / EVALUATIONS)
+    records, evaluations = read_metrics(folder), read_json_lines(folder / EVALUATIONS)
     if not records:
         raise UserError(f"{folder / 'metrics.jsonl'} is empty: nothing was trained")
     configuration = (folder / "config.yaml").read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def write_training_report(folder: Path, title: str, headlines: Sequence[str], ch
         [_samples(folder / "samples"), _scores(folder), _final(last, evaluations)],
         _facts(folder),
         configuration,
-        {"comparisons": [], "charts": charts_data([_thinned(chart) for chart in drawn])},
+        {"comparisons": [], "charts": charts_data([thinned(chart) for chart in drawn])},
     )
     path = folder / "report.html"
     with atomic_write(path) as file:
@@ -86,7 +86,8 @@ def metric_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
     ]
 
 
-def _thinned(chart: Chart) -> Chart:
+def thinned(chart: Chart) -> Chart:
+    """The chart with at most `MAX_POINTS` finite points in each curve, means of neighbours where there are more."""
     return replace(chart, series=[replace(series, points=_means(series.points)) for series in chart.series])
 
 

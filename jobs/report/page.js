@@ -44,17 +44,7 @@ function buildStage(data) {
   const select = (index) => {
     chosen = data.together ? toggled(chosen, index, stage.players.length) : [index];
     const comparison = data.together ? sideBySide(chosen.map((i) => data.comparisons[i]), stage.players) : data.comparisons[index];
-    const segments = root.querySelector("[data-segments]");
-    segments.replaceChildren(...comparison.segments.map((segment) => {
-      const element = document.createElement("span");
-      element.textContent = segment.text;
-      element.title = segment.text;
-      element.dataset.segment = "";
-      element.dataset.start = segment.start;
-      element.dataset.end = segment.end;
-      element.style.flex = `${segment.end - segment.start} 1 0`;
-      return element;
-    }));
+    stage.label(comparison.segments);
     root.querySelectorAll("[data-scores]").forEach((element) => { element.textContent = comparison.scores[element.dataset.scores] ?? ""; });
     stage.load(comparison);
     [...buttons.children].forEach((button, i) => button.setAttribute("aria-pressed", chosen.includes(i)));

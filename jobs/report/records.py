@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cluster.records.measured import read_records
+from cluster.records.measured import read_json_lines
 from cluster.records.opening import METRICS
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
@@ -26,7 +26,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     if not path.is_file():
         raise UserError(f"{path} does not exist: {folder} is not the directory of a run")
-    return read_records(path)
+    return read_json_lines(path)
 
 
 def write_rewards(folder: Path, rewards: list[dict[str, Any]]) -> None:

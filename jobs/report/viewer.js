@@ -189,6 +189,20 @@ class Stage {
     this.render();
   }
 
+  // Texts below the players, each as wide as its share of the frames.
+  label(segments) {
+    this.root.querySelector("[data-segments]").replaceChildren(...segments.map((segment) => {
+      const element = document.createElement("span");
+      element.textContent = segment.text;
+      element.title = segment.text;
+      element.dataset.segment = "";
+      element.dataset.start = segment.start;
+      element.dataset.end = segment.end;
+      element.style.flex = `${segment.end - segment.start} 1 0`;
+      return element;
+    }));
+  }
+
   bindControls() {
     const act = {
       play: () => this.toggle(),

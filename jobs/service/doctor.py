@@ -25,11 +25,13 @@ from cluster.records.run_directory import library_versions
 from cluster.runtime.connect import MAX_UPLOAD_MB, ROOT, connect, upload_megabytes
 from cluster.runtime.ray_job import in_ray_job
 from jobs.command_line import main as cli
+from jobs.configs.data import MDM_DATASETS
 from jobs.configs.service.doctor import DoctorConfig
 from jobs.configs.service.training_jobs import CONFIGS, plan_of
 from jobs.service import checks
 from jobs.service.checks import Finding
 from motions.base.errors import UserError, is_mendable
+from motions.data.folder_check import check_folder
 
 NODE_TIMEOUT_S = 30.0
 
@@ -51,6 +53,10 @@ def run(config: DoctorConfig) -> None:
 
 def findings(config: DoctorConfig) -> Iterator[Finding]:
     """The findings one by one, those that take longest last."""
+    if config.check_data is not None:
+        folder = MDM_DATASETS.get(str(config.check_data), config.check_data)
+        yield from (Finding(found.what, found.found, found.remedy) for found in check_folder(folder))
+        return
     joins = joins_cluster(config)
     yield checks.python((sys.version_info.major, sys.version_info.minor, sys.version_info.micro))
     yield checks.packages(installed(requirements()))

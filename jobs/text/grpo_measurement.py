@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.records.measured import read_records
+from cluster.records.measured import read_json_lines
 from cluster.records.opening import EVALUATIONS
 from cluster.run.controller import Controller, ScoredGroup
 from cluster.runtime.protocol import Output
@@ -32,6 +32,7 @@ from rewards.tmr.scorer import Embedder
 from rollouts.diffusion.chain_kl import chain_kl
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import GroupMotions, PolicyVersion
+from rollouts.registry import DETERMINISTIC_SAMPLERS, NOISE_SCALES
 from rollouts.settings import Denoising
 
 BASE, TUNED = "base", "tuned"
@@ -123,7 +124,7 @@ class HackingWatch:
 
     def signs(self) -> list[str]:
         """Signs in the evaluations that the run directory holds."""
-        records = read_records(self._folder / EVALUATIONS)
+        records = read_json_lines(self._folder / EVALUATIONS)
         if len(records) < 2:
             return []
         real = self._instruments.real
@@ -191,12 +192,18 @@ def other_samplings(config: GRPOConfig, num_steps: int, *, composed: bool) -> li
 
 def sampler_words(denoising: Denoising, num_steps: int) -> str:
     """A way of denoising for the report."""
-    kind = f"{denoising.sampler} (eta {denoising.eta:g})" if denoising.eta else "deterministic"
-    return _brief_words(denoising, num_steps).replace("steps", f"{kind} denoising steps")
+    noise = f"noise_scale {denoising.scale:g}" if denoising.sampler in NOISE_SCALES else f"eta {denoising.eta:g}"
+    kind = f"{denoising.sampler} ({noise})" if denoising.eta else "deterministic"
+    return _words(denoising, num_steps, f"{kind} denoising steps")
 
 
 def _brief_words(denoising: Denoising, num_steps: int) -> str:
-    return f"{denoising.sampling_steps or num_steps} steps, guidance {denoising.guidance_scale:g}"
+    return _words(denoising, num_steps, "steps")
+
+
+def _words(denoising: Denoising, num_steps: int, steps: str) -> str:
+    solver = f" by {denoising.sampler}" if denoising.sampler in DETERMINISTIC_SAMPLERS else ""
+    return f"{denoising.sampling_steps or num_steps} {steps}{solver}, guidance {denoising.guidance_scale:g}"
 
 
 class Measurement:

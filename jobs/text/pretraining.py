@@ -20,6 +20,7 @@ from jobs.report import write_training_report
 from jobs.text import sizing
 from jobs.text.generation import write_results
 from jobs.text.training_folder import describe_training
+from learners.physics_losses import PhysicsLoss
 from learners.supervised.diffusion import SupervisedBatch, SupervisedLearner, supervised_batch
 from motions.base.errors import UserError
 from motions.base.memory import require_memory, transformer_parameters
@@ -27,6 +28,7 @@ from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt
 from motions.data.text_motion import MotionBatch, TextMotion, sample_batch, whole_batch
 from motions.skeleton.normalization import Normalizer
+from motions.skeleton.skeletons import Skeleton
 from rollouts.checkpoints.loading import load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs, reads_by_token
@@ -36,6 +38,7 @@ from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.diffusion.worker import generate
 from rollouts.networks.denoiser_network import DenoiserNetwork, denoiser_class
 from rollouts.settings import PolicySettings, SamplingSettings
+from rollouts.ssm.layers import set_scan_backend
 from rollouts.text.encoders import TextEncoder, load_new_text_encoder
 
 CURVES = ("loss", "grad_norm", "learning_rate")
@@ -118,7 +121,7 @@ def prepare(config: PretrainConfig) -> Prepared:
     start.encoder.check_texts([*clips.texts, *(prompt.text for prompt in prompts)])
     recorded = sizing.recorded_steps(config)
     asked = recorded or sizing.steps_by_data(config, len(dataset.items("train")))
-    learner = _learner(config, start, asked)
+    learner = new_learner(config, start, dataset.skeleton, asked)
     prepared = Prepared(config, dataset, start, clips, prompts, learner)
     num_steps = asked
     if sizing.is_worth_timing(asked):
@@ -126,12 +129,14 @@ def prepare(config: PretrainConfig) -> Prepared:
         num_steps = recorded or sizing.fitting_steps(config, asked, seconds)
         print(sizing.describe_time(num_steps, asked, seconds))
     run = config.run.model_copy(update={"num_steps": num_steps})
-    learner = learner if num_steps == asked else _learner(config, start, num_steps)
+    learner = learner if num_steps == asked else new_learner(config, start, dataset.skeleton, num_steps)
     return replace(prepared, config=config.model_copy(update={"run": run}), learner=learner)
 
 
-def _learner(config: PretrainConfig, start: Start, num_steps: int) -> SupervisedLearner:
-    return SupervisedLearner(start.network, start.schedule, config.supervised, num_steps, config.run.seed)
+def new_learner(config: PretrainConfig, start: Start, skeleton: Skeleton, num_steps: int) -> SupervisedLearner:
+    """The learner of a training of so many steps."""
+    physics = PhysicsLoss(start.normalizer, skeleton)
+    return SupervisedLearner(start.network, start.schedule, config.supervised, num_steps, config.run.seed, physics)
 
 
 def validation(prepared: Prepared) -> Callable[[], Mapping[str, float]] | None:
@@ -167,6 +172,7 @@ def load_start(config: PretrainConfig, dataset: MotionDataset) -> Start:
         args = network_args(config)
         encoder = load_new_text_encoder(config.text, denoiser_class(config.network.arch).reads(args))
         network = build_network(config, dataset.skeleton.num_features, encoder.dim)
+        set_scan_backend(network, config.run.scan_backend, device)
         schedule = DiffusionSchedule(config.network.noise_schedule, config.network.diffusion_steps)
         return Start(network.to(device), schedule, dataset.normalizer, encoder)
     text = config.text.model_dump(include=config.text.model_fields_set)
@@ -185,6 +191,7 @@ def load_start(config: PretrainConfig, dataset: MotionDataset) -> Start:
             f"max_frames is {config.data.max_frames}; model_path {settings.model_path} has room for "
             f"{loaded.network.max_positions - 1} frames"
         )
+    set_scan_backend(loaded.network, config.run.scan_backend, device)
     return Start(loaded.network.to(device), loaded.schedule, loaded.normalizer, load_policy_text_encoder(settings))
 
 
@@ -303,7 +310,9 @@ def show_samples(
     config: PretrainConfig, folder: Path, start: Start, dataset: MotionDataset, prompts: Sequence[Prompt]
 ) -> None:
     """Generates held-out captions into a folder, with the deterministic sampler."""
-    sampling = SamplingSettings(guidance_scale=config.samples.guidance_scale, device=config.run.device)
+    sampling = SamplingSettings(
+        guidance_scale=config.samples.guidance_scale, device=config.run.device, scan_backend=config.run.scan_backend
+    )
     policy = DiffusionPolicy(
         start.network,
         start.schedule,

@@ -22,6 +22,7 @@ from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions
 from learners.supervised.resumable import ResumableLearner
 from learners.supervised.settings import CriticTrainingSettings
 from rewards.critic.network import MotionCritic
+from rewards.critic.scoring import score_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,6 @@ class PairBatch:
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def rows(self, rows: slice) -> PairBatch:
-        """Some of the pairs."""
-        return PairBatch(self.better[rows], self.worse[rows], self.lengths[rows])
 
 
 def pair_loss(better: Tensor, worse: Tensor) -> Tensor:
@@ -128,14 +125,17 @@ class CriticLearner(ResumableLearner):
         }
 
     def scores(self, batch: PairBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Scores [B] of the better and of the worse motions, without training."""
+        """Scores [B] of the better and of the worse motions, without training: means of their windows, as everywhere
+        where motions are scored that are longer than `clip_frames`."""
         self.critic.eval()
-        size = self.settings.batch_size
-        parts = []
-        with torch.inference_mode():
-            for place in range(0, len(batch), size):
-                parts.append(torch.stack(self._both(batch.rows(slice(place, place + size)))).cpu())
-        better, worse = torch.cat(parts, dim=1).numpy()
+        lengths = batch.lengths.tolist()
+        better, worse = (
+            np.array([scores.mean() for scores in score_windows(self.critic, poses, self.settings.clip_frames)])
+            for poses in (
+                [motion[:length] for motion, length in zip(side, lengths, strict=True)]
+                for side in (batch.better, batch.worse)
+            )
+        )
         return better, worse
 
     def _both(self, batch: PairBatch) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,8 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from learners.supervised.critic import PairBatch
@@ -28,7 +30,7 @@ from motions.skeleton.features import recover_joints
 from motions.skeleton.skeletons import Skeleton
 from rewards.critic.network import NUM_ROWS
 from rewards.critic.poses import poses_of_joints
-from rewards.critic.scoring import pad_poses
+from rewards.critic.scoring import from_first_frame, pad_poses
 
 Part = Literal["train", "validation", "test"]
 
@@ -41,6 +43,15 @@ LEAST_STRENGTH = 0.5
 def part_of_group(place: int, of: int) -> Part:
     """The part of a split that the group of this place (from 0) belongs to, with `of` groups to a round."""
     return "test" if place % of == of - 1 else "validation" if place % of == of - 2 else "train"
+
+
+def split_recordings(items: Sequence[TextMotion]) -> dict[Part, list[TextMotion]]:
+    """The motions by the part of a split; all of a recording are in one."""
+    places = {name: place for place, name in enumerate(sorted({item.source for item in items}))}
+    parts: dict[Part, list[TextMotion]] = {"train": [], "validation": [], "test": []}
+    for item in items:
+        parts[part_of_group(places[item.source], ROUND_OF_RECORDINGS)].append(item)
+    return parts
 
 
 class SyntheticPairs:
@@ -76,13 +87,21 @@ class SyntheticPairs:
 
     def held_out(self, rng: np.random.Generator, num_pairs: int) -> dict[str, PairBatch]:
         """Pairs of a clean and a flawed motion, `num_pairs` for each flaw, by its name."""
-        return {name: self._pairs([name] * num_pairs, rng, 0.0) for name in FLAWS}
+        return {name: self.of_flaw(name, rng, num_pairs, 0.0) for name in FLAWS}
+
+    def of_flaw(self, flaw: str, rng: np.random.Generator, num_pairs: int, graded_share: float) -> PairBatch:
+        """Pairs of one flaw, a share of which have less of it instead of none on the better side."""
+        return self._pairs([flaw] * num_pairs, rng, graded_share)
 
     def clean(self, rng: np.random.Generator, num_motions: int) -> list[Tensor]:
         """Windows [T_i, 25, 3] of clean motions."""
-        windows = [self._window(rng) for _ in range(num_motions)]
+        windows = self.windows(rng, num_motions)
         poses = self._poses(windows)
         return [poses[row, : len(window)] for row, window in enumerate(windows)]
+
+    def windows(self, rng: np.random.Generator, num_motions: int) -> list[np.ndarray]:
+        """Joints [T_i, J, 3] in metres of windows of clean motions."""
+        return [self._window(rng) for _ in range(num_motions)]
 
     def _pairs(self, flaws: Sequence[str], rng: np.random.Generator, graded_share: float) -> PairBatch:
         windows: list[np.ndarray] = []
@@ -124,14 +143,22 @@ class ListedPairs:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def sample(self, rng: np.random.Generator, num_pairs: int) -> PairBatch:
-        """Random pairs of the list, each at most once where the list has as many."""
+    def sample(self, rng: np.random.Generator, num_pairs: int, clip_frames: int | None = None) -> PairBatch:
+        """Random pairs of the list, each at most once where the list has as many. Of motions that are longer than
+        `clip_frames` the same random window of both is taken."""
         rows = rng.choice(len(self._pairs), num_pairs, replace=num_pairs > len(self._pairs))
-        return self._of(rows.tolist())
+        pairs = [self._pairs[row] for row in rows.tolist()]
+        if clip_frames is not None:
+            starts = [int(rng.integers(max(len(better) - clip_frames, 0) + 1)) for better, _ in pairs]
+            pairs = [
+                (from_first_frame(better[at : at + clip_frames]), from_first_frame(worse[at : at + clip_frames]))
+                for at, (better, worse) in zip(starts, pairs, strict=True)
+            ]
+        return _batch(pairs)
 
     def all(self) -> PairBatch:
         """All pairs in their order."""
-        return self._of(range(len(self._pairs)))
+        return _batch(self._pairs)
 
     def better(self, most: int) -> list[Tensor]:
         """The better motions of the first pairs."""
@@ -141,22 +168,27 @@ class ListedPairs:
         """These pairs, then the others."""
         return ListedPairs([*self._pairs, *others._pairs])
 
-    def split(self, of: int = ROUND_OF_LISTS) -> dict[Part, ListedPairs]:
-        """The pairs by the part of a split; pairs that share a motion stay together."""
-        groups: dict[bytes, int] = {}
-        parts: dict[Part, list[tuple[Tensor, Tensor]]] = {"train": [], "validation": [], "test": []}
-        number = 0
-        for pair in self._pairs:
-            keys = [motion.numpy().tobytes() for motion in pair]
-            known = next((groups[key] for key in keys if key in groups), None)
-            if known is None:
-                known, number = number, number + 1
-            groups |= dict.fromkeys(keys, known)
-            parts[part_of_group(known, of)].append(pair)
-        return {part: ListedPairs(pairs) for part, pairs in parts.items()}
+    def groups(self) -> list[int]:
+        """For each pair the number of its group, from 0 in the order of the list: pairs that share a motion, also by
+        way of others, are in one."""
+        places: dict[bytes, int] = {}
+        ends = [[places.setdefault(motion.numpy().tobytes(), len(places)) for motion in pair] for pair in self._pairs]
+        rows, columns = np.array(ends).reshape(-1, 2).T
+        links = coo_matrix((np.ones(len(ends)), (rows, columns)), shape=(len(places), len(places)))
+        label_of = connected_components(links, directed=False)[1]
+        numbers: dict[int, int] = {}
+        return [numbers.setdefault(int(label_of[row]), len(numbers)) for row in rows]
 
-    def _of(self, rows: Sequence[int]) -> PairBatch:
-        return _batch([self._pairs[row][0] for row in rows], [self._pairs[row][1] for row in rows])
+    def split(self, of: int = ROUND_OF_LISTS) -> dict[Part, ListedPairs]:
+        """The pairs by the part of a split; pairs of a group stay together."""
+        return self.parts(self.groups(), of)
+
+    def parts(self, groups: Sequence[int], of: int = ROUND_OF_LISTS) -> dict[Part, ListedPairs]:
+        """The pairs by the part of a split, which follows from the number of each pair's group."""
+        parts: dict[Part, list[tuple[Tensor, Tensor]]] = {"train": [], "validation": [], "test": []}
+        for pair, group in zip(self._pairs, groups, strict=True):
+            parts[part_of_group(group, of)].append(pair)
+        return {part: ListedPairs(pairs) for part, pairs in parts.items()}
 
 
 def read_pairs(path: Path) -> ListedPairs:
@@ -201,6 +233,6 @@ def _described(value: object) -> str:
     return "an empty list" if value == [] else f"a {type(value).__name__}"
 
 
-def _batch(better: Sequence[Tensor], worse: Sequence[Tensor]) -> PairBatch:
-    first, lengths = pad_poses(better)
-    return PairBatch(first, pad_poses(worse)[0], lengths)
+def _batch(pairs: Sequence[tuple[Tensor, Tensor]]) -> PairBatch:
+    first, lengths = pad_poses([better for better, _ in pairs])
+    return PairBatch(first, pad_poses([worse for _, worse in pairs])[0], lengths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -55,6 +55,10 @@ class SupervisedSettings(AdamWSettings):
 
     lambda_vel: float = Field(default=0.0, ge=0)
     """Weight of the error of frame differences in the loss."""
+
+    lambda_physics: float = Field(default=0.0, ge=0)
+    """Weight of the physics losses of the predicted motion: sliding feet, depth below the floor, floating, and jerk
+    beyond the data's. They are measured at every step where this is above 0."""
 
     cond_mask_prob: float = Field(default=0.1, ge=0, le=1)
     """Fraction of clips trained without their text; classifier-free guidance needs some."""
@@ -157,6 +161,11 @@ class CriticTrainingSettings(AdamWSettings):
 
     critic_mlp_ratio: int = Field(default=4, ge=1)
     """Width of the inner layer of a perceptron, in units of the encoder's."""
+
+    critic_inputs: Literal["poses", "movement"] = "poses"
+    """What the network sees of a motion: `poses` as published, rotations and the root's translation, or `movement`,
+    with places and speeds of the joints beside them. From poses alone a small network does not learn what a slipping
+    foot is."""
 
     clip_frames: int = Field(default=60, ge=4, le=243)
     """Largest number of frames of a motion that it learns from, 60 as in MotionCritic. Longer motions are cropped in

@@ -3,7 +3,7 @@
 A registry is a table from a name to `package.module:Class`, so that it can be read, and names checked, without
 importing what it names.
 
-    SAMPLERS = {"ddpm": "rollouts.diffusion.samplers:DDPM"}
+    SAMPLERS = {"ddpm": "rollouts.diffusion.samplers.ancestral:DDPM"}
     load_named("sampler", "ddpm", SAMPLERS)               # the class DDPM
     load_named("sampler", "mine.samplers:Euler", SAMPLERS)
 

@@ -42,7 +42,8 @@ _ROUNDING = 0.02
 """Deviation of a foot contact, which is 0 or 1, that rounding and normalising leave."""
 _LEAST_CONTACT, _MOST_CONTACT = -0.5, 1.5
 """Beyond these no foot contact is, not even a network's."""
-_TOO_SHORT = {HUMANML3D.name: 40, KIT.name: 24}
+TOO_SHORT = {HUMANML3D.name: 40, KIT.name: 24}
+"""Fewest frames of a clip, by skeleton."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class MotionFolder:
                 missing.append(clip_id)
                 continue
             try:
-                features, captions = self._features(features_path), read_captions(texts_path)
+                features, captions = read_features(features_path, self.skeleton), read_captions(texts_path)
             except UserError as error:
                 bad.append(str(error))
                 continue
@@ -183,7 +184,7 @@ class MotionFolder:
 
     @property
     def _shortest(self) -> int:
-        return _TOO_SHORT[self.skeleton.name]
+        return TOO_SHORT[self.skeleton.name]
 
     def _cut(
         self, clip_id: str, features: np.ndarray, captions: list[Caption], stored: Path | None
@@ -218,20 +219,6 @@ class MotionFolder:
                 left_out += 1
         return motions, left_out
 
-    def _features(self, path: Path) -> np.ndarray:
-        features = read_npy(path)
-        if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
-            expected = self.skeleton.num_features
-            raise UserError(f"{path} has shape {features.shape}; expected [T, {expected}] for {self.skeleton.name}")
-        if not np.issubdtype(features.dtype, np.floating) and not np.issubdtype(features.dtype, np.integer):
-            raise UserError(f"{path} holds values of type {features.dtype}; expected numbers")
-        if not np.isfinite(features).all():
-            frame = int(np.argwhere(~np.isfinite(features))[0, 0])
-            raise UserError(
-                f"{path}: frame {frame} is not finite; mend the clip, or leave out such clips with --skip_bad"
-            )
-        return features.astype(np.float32, copy=False)
-
     def _read_skeleton(self) -> Skeleton:
         path = self.path / "dataset.json"
         if path.is_file():
@@ -260,6 +247,23 @@ class MotionFolder:
                 return skeleton
         known = f"{HUMANML3D.num_features} (HumanML3D) or {KIT.num_features} (KIT)"
         raise UserError(f"{self.path}/Mean.npy has {width} numbers; {known} are expected")
+
+
+def read_features(path: Path, skeleton: Skeleton) -> np.ndarray:
+    """The features [T, D] float32 of one clip.
+
+    Raises UserError, naming the file, for another shape or type, or numbers that are not finite.
+    """
+    features = read_npy(path)
+    if features.ndim != 2 or features.shape[1] != skeleton.num_features:
+        expected = skeleton.num_features
+        raise UserError(f"{path} has shape {features.shape}; expected [T, {expected}] for {skeleton.name}")
+    if not np.issubdtype(features.dtype, np.floating) and not np.issubdtype(features.dtype, np.integer):
+        raise UserError(f"{path} holds values of type {features.dtype}; expected numbers")
+    if not np.isfinite(features).all():
+        frame = int(np.argwhere(~np.isfinite(features))[0, 0])
+        raise UserError(f"{path}: frame {frame} is not finite; mend the clip, or leave out such clips with --skip_bad")
+    return features.astype(np.float32, copy=False)
 
 
 def _are_contacts(contacts: np.ndarray) -> bool:

@@ -112,13 +112,10 @@ def load_prompts(
             text, a segment under 4 frames, or another number of segments than asked for.
     """
     path = Path(path)
-    readers = {".txt": _read_text, ".jsonl": _read_jsonl, ".npy": _read_composites}
-    if path.suffix not in readers:
-        raise UserError(f"{path}: prompts are read from {', '.join(readers)} files")
     if default_frames is None:
         default_frames = min(MAX_FRAMES, round(DEFAULT_SECONDS * fps))
     prompts = []
-    for place, record in readers[path.suffix](path, fps):
+    for place, record in read_records(path, fps):
         try:
             prompt = prompt_from_record(record, fps, default_frames)
             if num_segments is not None and len(prompt.segments) != num_segments:
@@ -127,6 +124,18 @@ def load_prompts(
             raise UserError(f"{path}, {place}: {error}") from error
         prompts.append(prompt)
     return prompts
+
+
+def read_records(path: Path, fps: float) -> list[tuple[str, object]]:
+    """The records of a file of prompts as they are, each with its place in the file for messages.
+
+    Raises:
+        UserError: an unknown ending, a malformed or unsafe file, or one made for another frame rate.
+    """
+    readers = {".txt": _read_text, ".jsonl": _read_jsonl, ".npy": _read_composites}
+    if path.suffix not in readers:
+        raise UserError(f"{path}: prompts are read from {', '.join(readers)} files")
+    return readers[path.suffix](path, fps)
 
 
 def save_prompts(path: str | Path, prompts: Sequence[Prompt]) -> None:

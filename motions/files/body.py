@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,36 +30,52 @@ class Mesh:
     normals: np.ndarray
     """[V, 3] float32."""
     joints: np.ndarray
-    """[V] the joint that each point moves with."""
+    """[V] the joint that each point turns with."""
+    ends: np.ndarray
+    """[V] the joint at the far end of the bone for points there, which keep their distance from its place, so that a
+    bone that is stretched shows no gap; -1 for the others, which keep theirs from the joint they turn with."""
     triangles: np.ndarray
     """[F, 3] indices of points, counter-clockwise seen from outside."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Capsule:
+    start: np.ndarray
+    end: np.ndarray
+    radius: float
+    joint: int
+    """The joint that it turns with."""
+    far: int = -1
+    """The joint at its end, if it is a whole bone."""
 
 
 def body_meshes(rig: Rig, skeleton: Skeleton) -> list[Mesh]:
     """One part for each colour: the trunk with the head, left limbs, right limbs."""
     places = rig.places
-    capsules: dict[Colour, list[tuple[np.ndarray, np.ndarray, float, int]]] = {}
+    capsules: dict[Colour, list[_Capsule]] = {}
     for limb in limbs_of(skeleton):
         for parent, joint, width in limb.bones:
             start, end, name = places[parent], places[joint], rig.names[joint]
             shapes = capsules.setdefault(limb.colour, [])
             if name == "head":
                 up = (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
-                shapes.append((end + 0.03 * up, end + 0.07 * up, HEAD_RADIUS, joint))
+                shapes.append(_Capsule(end + 0.03 * up, end + 0.07 * up, HEAD_RADIUS, joint))
             if name in _TORSO:
                 share = _BELOW_NECK if rig.names[parent] == "spine3" else 1.0
-                shapes.append((start, start + share * (end - start), _TORSO_WIDTH_M / 2, parent))
-            shapes.append((start, end, width / 2, parent))
+                whole = joint if share == 1.0 else -1
+                shapes.append(_Capsule(start, start + share * (end - start), _TORSO_WIDTH_M / 2, parent, whole))
+            shapes.append(_Capsule(start, end, width / 2, parent, joint))
     return [_joined(colour, shapes) for colour, shapes in capsules.items()]
 
 
-def _joined(colour: Colour, shapes: list[tuple[np.ndarray, np.ndarray, float, int]]) -> Mesh:
-    points, normals, joints, triangles, count = [], [], [], [], 0
-    for start, end, radius, joint in shapes:
-        corners, directions, faces = _capsule(start, end, radius)
+def _joined(colour: Colour, shapes: Sequence[_Capsule]) -> Mesh:
+    points, normals, joints, ends, triangles, count = [], [], [], [], [], 0
+    for shape in shapes:
+        corners, directions, faces = _capsule(shape.start, shape.end, shape.radius)
         points.append(corners)
         normals.append(directions)
-        joints.append(np.full(len(corners), joint))
+        joints.append(np.full(len(corners), shape.joint))
+        ends.append(np.repeat([-1, shape.far], len(corners) // 2))
         triangles.append(faces + count)
         count += len(corners)
     return Mesh(
@@ -66,12 +83,14 @@ def _joined(colour: Colour, shapes: list[tuple[np.ndarray, np.ndarray, float, in
         np.concatenate(points).astype(np.float32),
         np.concatenate(normals).astype(np.float32),
         np.concatenate(joints),
+        np.concatenate(ends),
         np.concatenate(triangles),
     )
 
 
 def _capsule(start: np.ndarray, end: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points [V, 3], normals [V, 3] and triangles [F, 3] of a cylinder with half spheres on its ends."""
+    """Points [V, 3], those of the start first, normals [V, 3] and triangles [F, 3] of a cylinder with half spheres on
+    its ends."""
     length = float(np.linalg.norm(end - start))
     axis = (end - start) / length if length > 1e-9 else np.array([0.0, 1.0, 0.0])
     side = np.cross(axis, np.eye(3)[int(np.argmin(np.abs(axis)))])

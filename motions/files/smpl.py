@@ -96,13 +96,13 @@ def smpl_poses(motion: Motion) -> SmplPoses:
 
 
 def body_joints(local: Tensor, pelvis: Tensor) -> Tensor:
-    """Joints [T, 22, 3] float64 of SMPL's mean body (bones to a centimetre).
+    """Joints [T, 22, 3] of SMPL's mean body (bones to a centimetre).
 
     Args:
-        local: rotations [T, 22, 4], each in its parent's frame, float64.
-        pelvis: [T, 3] metres, float64, in the world in which the pelvis is turned.
+        local: rotations [T, 22, 4], each in its parent's frame.
+        pelvis: [T, 3] metres, in the world in which the pelvis is turned.
     """
-    places = torch.tensor([rest_place(name) for name in HUMANML3D.joint_names], dtype=torch.float64)
+    places = local.new_tensor([rest_place(name) for name in HUMANML3D.joint_names])
     joints, turns = [pelvis], [local[:, 0]]
     for joint, parent in list(enumerate(HUMANML3D.parents))[1:]:
         joints.append(joints[parent] + quat_rotate(turns[parent], places[joint] - places[parent]))

@@ -2,8 +2,8 @@
 
 Accepted, all without running code from the file: MotionCritic's dictionaries (`model_state_dict` beside epoch and
 optimizer), a bare state dict, one under `state_dict` or `model`, all with or without `module.` before the names; files
-of PP-Motion, whose further head `phys_mlp` gives no score here; and folders that `save_critic` wrote. Every tensor of
-the critic must match. Sizes follow from the shapes; only the number of heads does not.
+of PP-Motion, whose further head `phys_mlp` gives no score here; safetensors; and folders that `save_critic` wrote.
+Every tensor of the critic must match. Sizes follow from the shapes; only the number of heads does not.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
-from motions.base.foreign_files import read_text
+from motions.base.foreign_files import foreign_kind, read_text
 from motions.base.safe_files import TensorFileError, read_tensor_file
+from rewards.critic.inputs import INPUT_WIDTH
 from rewards.critic.network import CLIP_FRAMES, NUM_ROWS, PUBLISHED, CriticConfig, MotionCritic
 from rewards.tmr.components import describe_state
+from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
 from rollouts.checkpoints.wrapped_states import unwrapped
 
 WEIGHTS = "motioncritic.pth"
 """The weights in a folder of `save_critic`, as MotionCritic's own programs read them."""
+SAFE_WEIGHTS = "critic.safetensors"
+"""The weights of a critic that sees more of a motion than MotionCritic's own programs give theirs."""
 CONFIG = "config.json"
 """What the weights do not say, beside them."""
 _OTHER_HEADS = ("phys_mlp.",)
@@ -63,7 +69,9 @@ def load_critic(path: str | Path, num_heads: int | None = None) -> LoadedCritic:
             number that is not finite, or heads that do not divide the width.
     """
     path = Path(path)
-    file = path / WEIGHTS if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        file = next((path / name for name in (WEIGHTS, SAFE_WEIGHTS) if (path / name).is_file()), path / WEIGHTS)
     state, ignored = _read_state(file)
     stated = _read_config(file.parent / CONFIG)
     heads = num_heads or stated.get("num_heads", PUBLISHED.num_heads)
@@ -94,7 +102,8 @@ def save_critic(
     clip_frames: int = CLIP_FRAMES,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a critic's folder: the weights in MotionCritic's own layout, and config.json.
+    """Writes a critic's folder: the weights under MotionCritic's own names, in its own layout or, if its programs could
+    not use them because the critic sees more than poses, as safetensors; and config.json.
 
     Args:
         folder: created when absent.
@@ -110,10 +119,15 @@ def save_critic(
     folder.mkdir(parents=True, exist_ok=True)
     storage = {"float32": torch.float32, "float16": torch.float16}[dtype]
     state = {f"module.{name}": value.detach().cpu().to(storage) for name, value in critic.state_dict().items()}
-    with atomic_write(folder / WEIGHTS) as file:
-        torch.save({"model_state_dict": state}, file)
+    if critic.config.inputs == "poses":
+        with atomic_write(folder / WEIGHTS) as file:
+            torch.save({"model_state_dict": state}, file)
+    else:
+        with atomic_write(folder / SAFE_WEIGHTS) as file:
+            file.write(safetensors_bytes(state, {"format": "pt"}))
     document = {
         "num_heads": critic.config.num_heads,
+        "inputs": critic.config.inputs,
         "typical_score": typical_score,
         "clip_frames": clip_frames,
         "storage": dtype,
@@ -127,10 +141,14 @@ def _read_state(file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The critic's tensors by name, and the names of others."""
     if not file.is_file():
         raise CriticCheckpointError(f"critic {file}: no such file")
+    if (kind := foreign_kind(file, zip_is_right=True)) is not None:
+        raise CriticCheckpointError(f"critic {file} is {kind}")
     try:
-        document = read_tensor_file(file)
+        document = load_file(file) if file.suffix == ".safetensors" else read_tensor_file(file)
     except TensorFileError as error:
         raise CriticCheckpointError(f"critic {error}") from error
+    except (SafetensorError, OSError) as error:
+        raise CriticCheckpointError(f"critic {file}: not a safetensors file ({error})") from error
     if not isinstance(document, Mapping) or not document:
         raise CriticCheckpointError(f"critic {file}: holds a {type(document).__name__}, expected a dict of tensors")
     state, _ = unwrapped(document)
@@ -164,6 +182,7 @@ def _sizes(state: Mapping[str, Tensor], num_heads: int, file: Path) -> CriticCon
     needed = {
         "dstran.pos_embed": 3,
         "dstran.temp_embed": 4,
+        "dstran.joints_embed.weight": 2,
         "dstran.pre_logits.fc.weight": 2,
         "dstran.blocks_st.0.mlp_s.fc1.weight": 2,
     }
@@ -175,6 +194,13 @@ def _sizes(state: Mapping[str, Tensor], num_heads: int, file: Path) -> CriticCon
         raise CriticCheckpointError(
             f"critic {file}: dstran.pos_embed is for {rows} rows of a frame; a critic of motions in SMPL's joints has "
             f"{NUM_ROWS}"
+        )
+    seen = state["dstran.joints_embed.weight"].shape[1]
+    inputs = next((kind for kind, numbers in INPUT_WIDTH.items() if numbers == seen), None)
+    if inputs is None:
+        raise CriticCheckpointError(
+            f"critic {file}: dstran.joints_embed.weight takes {seen} numbers a row; a critic takes "
+            f"{' or '.join(f'{numbers} ({kind})' for kind, numbers in INPUT_WIDTH.items())}"
         )
     if not width or width % num_heads:
         raise CriticCheckpointError(f"critic {file}: its width {width} is no multiple of {num_heads} attention heads")
@@ -188,6 +214,7 @@ def _sizes(state: Mapping[str, Tensor], num_heads: int, file: Path) -> CriticCon
         maxlen=state["dstran.temp_embed"].shape[1],
         qkv_bias="dstran.blocks_st.0.attn_s.qkv.bias" in state,
         att_fuse=any(name.startswith("dstran.ts_attn.") for name in state),
+        inputs=inputs,
     )
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rewards.critic.inputs import INPUT_WIDTH, InputKind, movement
 from rollouts.networks.attention import attend
 
 NUM_ROWS = 25
@@ -44,6 +45,8 @@ class CriticConfig:
     qkv_bias: bool = True
     att_fuse: bool = True
     """Mix the streams by learned shares instead of their mean."""
+    inputs: InputKind = "poses"
+    """What the network sees of a motion, `rewards.critic.inputs`; the published weights see the poses alone."""
 
 
 PUBLISHED = CriticConfig()
@@ -118,7 +121,7 @@ class CriticEncoder(nn.Module):
         super().__init__()
         width = config.dim_feat
         self.att_fuse = config.att_fuse
-        self.joints_embed = nn.Linear(3, width)
+        self.joints_embed = nn.Linear(INPUT_WIDTH[config.inputs], width)
         self.pos_embed = nn.Parameter(torch.zeros(1, NUM_ROWS, width))
         self.temp_embed = nn.Parameter(torch.zeros(1, config.maxlen, 1, width))
         self.blocks_st = nn.ModuleList(StreamBlock(config, frames_first=False) for _ in range(config.depth))
@@ -145,7 +148,7 @@ class CriticEncoder(nn.Module):
             nn.init.constant_(share.bias, 0.5)
 
     def forward(self, motion: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Features [B, T, J, R] of `motion` [B, T, J, 3]."""
+        """Features [B, T, J, R] of `motion` [B, T, J, 3 or 9]."""
         x = self.joints_embed(motion) + self.pos_embed.unsqueeze(1) + self.temp_embed[:, : motion.shape[1]]
         for index, (space_first, time_first) in enumerate(zip(self.blocks_st, self.blocks_ts, strict=True)):
             one, other = space_first(x, mask), time_first(x, mask)
@@ -191,13 +194,16 @@ class MotionCritic(nn.Module):
                 f"{self.config.maxlen} frames"
             )
         if lengths is None:
-            return self.mlp(self.dstran(motion).mean(dim=1).flatten(1)).squeeze(-1)
+            return self.mlp(self.dstran(self._seen(motion)).mean(dim=1).flatten(1)).squeeze(-1)
         if lengths.shape != motion.shape[:1] or int(lengths.min()) < 1 or int(lengths.max()) > frames:
             raise ValueError(f"critic: lengths {lengths.tolist()}, legal are {len(motion)} of 1..{frames}")
         mask = torch.arange(frames, device=motion.device) < lengths[:, None]
-        motion = torch.where(mask[:, :, None, None], motion, 0.0)
-        features = self.dstran(motion, mask) * mask[:, :, None, None]
+        seen = self._seen(torch.where(mask[:, :, None, None], motion, 0.0), lengths)
+        features = self.dstran(seen, mask) * mask[:, :, None, None]
         return self.mlp((features.sum(dim=1) / lengths[:, None, None]).flatten(1)).squeeze(-1)
+
+    def _seen(self, motion: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return movement(motion, lengths) if self.config.inputs == "movement" else motion
 
 
 def clipped_mean(scores: Tensor, ceiling: float = CLIP_CEILING) -> Tensor:

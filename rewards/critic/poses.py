@@ -26,9 +26,6 @@ from motions.skeleton.rotations import (
 from motions.skeleton.skeletons import Skeleton
 from rewards.critic.network import NUM_ROWS
 
-CRITIC_FPS = 20.0
-"""Frames per second of the motions that critics are trained on."""
-
 
 def upright(motion: Tensor) -> Tensor:
     """`[B, 25, 6, T]` of MDM's HumanAct12 or UESTC, turned by half a turn about x: y is up, the body upright.

@@ -32,7 +32,8 @@ class CriticSettings(CriticModelSettings):
 
     critic_weight: float = Field(default=0.0, ge=0.0)
     """Weight of the critic's reward in the total; at 0 no critic is loaded. Within a group it spreads ten times as wide
-    as the semantic reward or more, so 0.05 is much beside TMR. Alone: `--critic_weight 1 --beta_s 0`."""
+    as the semantic reward or more, so 0.05 is much beside TMR. Alone: `--reward_model_type critic`, with which it is 1
+    unless it is given."""
 
 
 CRITIC = RewardDeclaration(

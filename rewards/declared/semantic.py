@@ -12,8 +12,8 @@ from motions.settings import BUILTIN, Settings
 from rewards.declared.declaration import RewardDeclaration, Term
 
 
-class EvaluatorSettings(Settings):
-    """The evaluator of Guo et al., for `reward_model_type mdm`."""
+class EvaluatorFileSettings(Settings):
+    """Files of the evaluator of Guo et al."""
 
     evaluator_path: str | None = Field(default=None, min_length=1)
     """Weights of the evaluator: `finest.tar`, the folder `text_mot_match`, or a folder with its three encoders; by
@@ -26,6 +26,11 @@ class EvaluatorSettings(Settings):
     evaluator_texts_path: str | None = Field(default=None, min_length=1)
     """Folder `texts` of HumanML3D or KIT-ML, whose captions have tagged words. Texts that are not in it are tagged by
     simple rules."""
+
+
+class EvaluatorSettings(EvaluatorFileSettings):
+    """The evaluator of Guo et al., for `reward_model_type mdm`."""
+
     distractors_path: str | None = Field(default=None, min_length=1)
     """File with captions, one a line, from which `r_precision` and `combined` must tell a motion's own text; by default
     the captions of the built-in clips."""
@@ -40,9 +45,9 @@ class SemanticSettings(EvaluatorSettings):
     See `rewards.tmr.scorer` and `rewards.evaluator.scorer`.
     """
 
-    reward_model_type: Literal["tmr", "mdm"] = "tmr"
+    reward_model_type: Literal["tmr", "mdm", "critic"] = "tmr"
     """Network that compares text and motion: a TMR, or `mdm`, the recurrent evaluator of Guo et al. that MDM's metrics
-    use."""
+    use. With `critic` nothing does, and the critic's reward has weight 1 unless `critic_weight` is given."""
     reward_type: Literal["cosine", "matching", "r_precision", "combined"] = "cosine"
     """With a TMR `cosine` (of the two embeddings) or `matching` (the similarity of `tmr_similarity_type`). With the
     evaluator `matching` (1 - distance / 10, at least 0), which is its default, `r_precision` (1 if the motion is nearer
@@ -91,6 +96,11 @@ class SemanticSettings(EvaluatorSettings):
 
     @model_validator(mode="after")
     def _of_the_network(self) -> Self:
+        if self.reward_model_type == "critic":
+            for name, field in type(self).model_fields.items():
+                if name != "reward_model_type" and getattr(self, name) != field.default:
+                    raise UserError(f"{name} is given and reward_model_type is critic, which reads no text")
+            return self
         legal = {"tmr": ("cosine", "matching"), "mdm": ("matching", "r_precision", "combined")}
         if self.reward_type not in legal[self.reward_model_type]:
             other = "mdm" if self.reward_model_type == "tmr" else "tmr"
@@ -135,7 +145,7 @@ _SCORERS = {"tmr": "rewards.tmr.scorer:SemanticScorer", "mdm": "rewards.evaluato
 SEMANTIC = RewardDeclaration(
     scorer=lambda own: _SCORERS[own.reward_model_type],
     options=SemanticSettings,
-    weight=lambda own: own.beta_s or None,
+    weight=lambda own: None if own.reward_model_type == "critic" else own.beta_s or None,
     label=lambda own: (
         f"{'segment-dense' if own.use_dense_reward else 'global'} semantic"
         f"{' (evaluator of Guo et al.)' if own.reward_model_type == 'mdm' else ''}"

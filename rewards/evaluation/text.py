@@ -202,7 +202,11 @@ def metre_joints(group: GroupMotions, skeleton: Skeleton) -> np.ndarray:
 
 
 def load_judge(
-    path: str, skeleton: Skeleton, texts: CheckpointSettings | None = None, text_model: str | None = None
+    path: str,
+    skeleton: Skeleton,
+    texts: CheckpointSettings | None = None,
+    text_model: str | None = None,
+    device: str = "cpu",
 ) -> Embedder | None:
     """The judge that `judge_path` selects: `builtin`, the folder or file of a TMR, or `none`.
 
@@ -219,7 +223,8 @@ def load_judge(
         return None
     folder = str(BUILTIN_JUDGE_FOLDER) if path == "builtin" else path
     try:
-        judge = load_embedder(RewardSettings.of(tmr_checkpoint_path=folder, tmr_text_model=text_model), texts)
+        options = {"tmr_checkpoint_path": folder, "tmr_text_model": text_model, "reward_device": device}
+        judge = load_embedder(RewardSettings.of(options), texts)
         judge.check_skeleton(skeleton)
     except ValueError as error:
         raise UserError(f"judge_path {path}: {error}") from error

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import TypeVar
 
 from motions.base.errors import UserError
 from motions.base.named import named_in_file
-from rollouts.checkpoints.mdm_files import LoadedMDM, find_checkpoint, load_mdm
+from rollouts.checkpoints.mdm_files import STATISTICS, LoadedMDM, find_checkpoint, load_mdm
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.networks.denoiser_network import DenoiserNetwork
-from rollouts.settings import PolicySettings, SamplingSettings
+from rollouts.settings import CheckpointSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
 
 logger = logging.getLogger(__name__)
+CheckpointT = TypeVar("CheckpointT", bound=CheckpointSettings)
 
 
 def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
@@ -87,6 +90,20 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
             f"{file} was trained with: {args.text_encoder} ({args.text_width} numbers, fingerprint {trained_with})"
         )
     return encoder
+
+
+def with_statistics_of(settings: CheckpointT, data_folder: str | Path) -> CheckpointT:
+    """The settings with the statistics of a data set where none are named and none lie beside the checkpoint, as MDM's
+    own code reads them; says so. Unchanged where there are none either."""
+    if settings.stats_path is not None:
+        return settings
+    beside, folder = find_checkpoint(settings.model_path).parent, Path(data_folder).expanduser()
+    if any((beside / name).is_file() for name in STATISTICS) or not all(
+        (folder / name).is_file() for name in STATISTICS
+    ):
+        return settings
+    print(f"stats_path {folder}: the data's statistics, because {beside} has none")
+    return settings.model_copy(update={"stats_path": str(folder)})
 
 
 def _tell_of_guidance(loaded: LoadedMDM, sampling: SamplingSettings) -> None:

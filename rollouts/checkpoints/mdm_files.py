@@ -39,7 +39,7 @@ WEIGHTS_DIR = Path(__file__).parent.parent / "weights"
 
 _TEXT_TOWER = "clip_model."  # BERT is stored under this name too
 _STEP = re.compile(r"model(\d{9})\.pt")
-_STATS = ("Mean.npy", "Std.npy")
+STATISTICS = ("Mean.npy", "Std.npy")
 
 WeightsChoice = Literal["plain", "model", "model_avg"]
 
@@ -181,7 +181,7 @@ def save_mdm(
         contents = {"model": state, "model_avg": _file_state(network, average, dtype)}
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    for name, array in zip(_STATS, (normalizer.mean, normalizer.std), strict=True):
+    for name, array in zip(STATISTICS, (normalizer.mean, normalizer.std), strict=True):
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         with atomic_write(target / name) as file:
@@ -341,10 +341,10 @@ def _skeleton(name: str, num_features: int, file: Path) -> Skeleton:
 
 def _load_normalizer(folder: Path, stats_path: str | Path | None, num_features: int) -> Normalizer | None:
     """Statistics of a named folder, or of the checkpoint's own folder if it has both files or one of them."""
-    if stats_path is None and not any((folder / name).is_file() for name in _STATS):
+    if stats_path is None and not any((folder / name).is_file() for name in STATISTICS):
         return None
     where = folder if stats_path is None else Path(stats_path).expanduser()
-    mean, std = (where / name for name in _STATS)
+    mean, std = (where / name for name in STATISTICS)
     return Normalizer.load(mean, std, num_features=num_features)
 
 

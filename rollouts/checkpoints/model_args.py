@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text
 from motions.data.prompts import MAX_FRAMES
+from rollouts.networks.mdm_config import ARCHITECTURES
 from rollouts.registry import DENOISERS
+from rollouts.settings import Decay
 
 ARGS_FILE = "args.json"
 _SKELETONS = {"humanml": "humanml3d", "t2m": "humanml3d", "kit": "kit"}
@@ -67,6 +69,9 @@ class ModelArgs(BaseModel):
     """Whether the network attends to each token of the text, as MDM's models with DistilBERT do."""
     gru_recurrence: Literal["time", "none"] = "none"
     """`none` is MDM's code for a motion that is alone in its batch."""
+    d_state: int = Field(default=32, ge=1)
+    ssm_decay: Decay = "head"
+    """Both of arch mamba; see `MDMConfig`."""
     skeleton: str | None = None
     max_frames: int | None = Field(default=None, ge=1)
     """Frames of the longest motions of the training."""
@@ -132,7 +137,7 @@ class ModelArgs(BaseModel):
             f"emb_policy {self.emb_policy} is not supported (add is)": self.emb_policy != "add",
             "sigma_small is false: only the posterior variance is supported": not self.sigma_small,
             "text_encoder_type bert belongs to arch trans_dec": (
-                self.text_encoder == "distilbert" and self.arch in ("trans_enc", "gru")
+                self.text_encoder == "distilbert" and self.arch in ARCHITECTURES and self.arch != "trans_dec"
             ),
         }
         if found := [reason for reason, holds in reasons.items() if holds]:

@@ -30,10 +30,11 @@ from rollouts.diffusion.composition import composition
 from rollouts.diffusion.denoiser import Denoiser
 from rollouts.diffusion.samplers import make_sampler
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import StepCoefficients, Transition
+from rollouts.diffusion.transitions import Prediction, StepCoefficients, Transition
 from rollouts.messages import Boundaries, Weights
 from rollouts.networks.denoiser_network import DenoiserNetwork
 from rollouts.settings import AmpDtype, Denoising, DenoisingSettings
+from rollouts.ssm.layers import set_scan_backend
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,7 @@ class DiffusionPolicy:
             logger.warning(
                 "amp_dtype is %s, which this CPU has no units for: fp32 will be many times faster", sampling.amp_dtype
             )
+        set_scan_backend(network, sampling.scan_backend, self.device)
         self._denoiser = Denoiser(network, dtype)
 
     @property
@@ -187,6 +189,7 @@ class DiffusionPolicy:
         inpainting: Inpainting | None = None,
         text_mask: Tensor | None = None,
         boundaries: Boundaries = (),
+        before: Prediction | None = None,
     ) -> Transition:
         """Gaussian of the denoising step from x_t, including guidance.
 
@@ -199,6 +202,7 @@ class DiffusionPolicy:
             inpainting: given parts of the motion.
             text_mask: of a condition that is text encoder output; see `embed`.
             boundaries: of such a condition; see `embed`.
+            before: what the step before predicted, if neither of the two is stochastic; see `prediction`.
 
         Gradients flow to the network's parameters where autograd is on.
         """
@@ -211,8 +215,19 @@ class DiffusionPolicy:
         x0 = (self._compose if embedded.boundaries else self._predict)(x_t, indices, embedded, mask)
         if inpainting is not None:
             x0 = torch.where(inpainting.keep, inpainting.motion, x0)
-        step = StepCoefficients.of(self.schedule, indices)
+        step = StepCoefficients.of(self.schedule, indices, before)
         return (self._sampler.transition if stochastic else self._sampler.noiseless)(x_t, x0, step)
+
+    def prediction(self, step: Transition, position: int) -> Prediction:
+        """What a deterministic step leaves for the one after it."""
+        levels = self.schedule.alphas_cumprod[self._indices(position, len(step.x0))]
+        return Prediction(step.x0, levels)
+
+    def noiseless(self, x_t: Tensor, x0: Tensor, position: int | Tensor) -> Tensor:
+        """State [N, T, D] after the sampler's step without noise from x_t, given the predicted clean motion; arguments
+        as of `transition`."""
+        step = StepCoefficients.of(self.schedule, self._indices(position, x_t.shape[0]))
+        return self._sampler.noiseless(x_t, x0, step).mean
 
     def embed(self, text: Tensor, text_mask: Tensor | None = None, boundaries: Boundaries = ()) -> EmbeddedCondition:
         """Embeds text encoder output, the null text and all time steps, for use within one sampling loop.

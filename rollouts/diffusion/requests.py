@@ -10,7 +10,7 @@ from motions.data.prompts import Prompt, Segment
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import RolloutRequest, TextCondition
 from rollouts.settings import Denoising
-from rollouts.text.conditions import composed_conditions
+from rollouts.text.conditions import composed_conditions, pooled_conditions
 from rollouts.text.encoders import TextEncoder, UnknownWordsError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def prompt_conditions(policy: DiffusionPolicy, encoder: TextEncoder, prompts: Se
                 "possible, unless --composite_denoising composed cuts it into segments"
             )
     _tell_of_long_motions(policy, prompts)
-    return encoder.conditions([prompt.text for prompt in prompts], form)
+    return pooled_conditions(encoder, prompts, form)
 
 
 def _check_words(encoder: TextEncoder, prompts: Sequence[Prompt]) -> None:

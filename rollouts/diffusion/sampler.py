@@ -1,8 +1,9 @@
 """The sampling loop: from noise to motion, recording the transitions that will be trained.
 
 Each position of the denoising sequence is stochastic or deterministic. If all but the last are stochastic this is
-ancestral sampling (DDPM, or DDIM with eta), if none is it is DDIM with eta 0, otherwise it is a rollout with an SDE
-window. The loop draws no random numbers: initial noise and the steps' noise are arguments.
+ancestral sampling (DDPM, or DDIM with eta), if none is it solves the ODE, otherwise it is a rollout with an SDE window.
+The loop draws no random numbers: initial noise and the steps' noise are arguments. It hands what a deterministic step
+predicted to the next one, for multistep solvers; noise ends such a chain.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rollouts.diffusion.policy import DiffusionPolicy, EmbeddedCondition, Inpainting
+from rollouts.diffusion.transitions import Prediction
 from rollouts.gaussians import gaussian_log_prob
 from rollouts.messages import Boundaries
 
@@ -49,6 +51,7 @@ def sample(
     branches: int = 1,
     text_mask: Tensor | None = None,
     boundaries: Boundaries = (),
+    kept: Sequence[int] = (),
 ) -> Samples:
     """Denoises `initial_noise` [N / branches, T, D] under text encoder output `condition` [N / branches, L, E].
 
@@ -67,11 +70,15 @@ def sample(
         text_mask: [N / branches, L] bool, with segments [N / branches, segments, L]; True = real token; None = all
             are real.
         boundaries: frames of the segments, where there are several texts.
+        kept: positions, noisy or not, whose states are recorded in place of those of `trained`, which must be empty.
+            They have no density: the states after them are given as the states themselves.
 
     Raises:
-        ValueError: positions out of range, not increasing, or trained without being stochastic.
+        ValueError: positions out of range, not increasing, trained without being stochastic, or both kept and trained.
     """
     _require_positions(policy, stochastic, trained)
+    if kept and (trained or list(kept) != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < policy.num_steps):
+        raise ValueError(f"kept_steps is {tuple(kept)}, trained_steps {tuple(trained)}: increasing, of one kind only")
     noisy, recorded = frozenset(stochastic), frozenset(trained)
     x_t = initial_noise.to(policy.device, torch.float32)
     mask = None if mask is None else mask.to(policy.device)
@@ -81,9 +88,20 @@ def sample(
     with policy.inference():
         text_mask = None if text_mask is None else text_mask.to(policy.device)
         embedded: EmbeddedCondition = policy.embed(condition.to(policy.device), text_mask, boundaries)
+        before: Prediction | None = None
         for position in range(policy.num_steps):
             is_noisy = position in noisy
-            step = policy.transition(x_t, position, embedded, mask, stochastic=is_noisy, inpainting=inpainting)
+            if position in kept:
+                states.append(x_t.repeat_interleave(branches, dim=0))
+            step = policy.transition(
+                x_t,
+                position,
+                embedded,
+                mask,
+                stochastic=is_noisy,
+                inpainting=inpainting,
+                before=None if is_noisy else before,
+            )
             if is_noisy and branches > 1:
                 x_t, step, embedded = (
                     x_t.repeat_interleave(branches, dim=0),
@@ -101,8 +119,12 @@ def sample(
                 next_states.append(x_prev)
                 log_probs.append(gaussian_log_prob(x_prev, step.mean, step.std, mask))
             x_t = x_prev
+            before = None if is_noisy else policy.prediction(step, position)
     x_t = x_t.repeat_interleave(branches, dim=0)  # where no step was stochastic
     num_samples = x_t.shape[0]
+    if kept:
+        stacked = torch.stack(states)
+        return Samples(x_t, tuple(kept), stacked, stacked, x_t.new_zeros(len(kept), num_samples))
     return Samples(
         motions=x_t,
         positions=tuple(trained),

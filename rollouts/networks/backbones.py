@@ -9,11 +9,14 @@ Source: the public code of MDM (Tevet et al. 2023).
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from rollouts.networks.attention import DecoderLayer, EncoderLayer
 from rollouts.networks.mdm_config import MDMConfig
+from rollouts.ssm.layers import StateSpaceBlock
 
 
 class EncoderBackbone(nn.Module):
@@ -106,10 +109,50 @@ class GRUBackbone(nn.Module):
         return self.gru(sequence.flatten(0, 1).unsqueeze(1))[0].squeeze(1).unflatten(0, sequence.shape[:2])
 
 
-BACKBONES: dict[str, type[EncoderBackbone | DecoderBackbone | GRUBackbone]] = {
+class MambaBackbone(nn.Module):
+    """`mamba`: bidirectional state-space blocks over the frames; text + step scale and shift the frames of every block,
+    and are added to the frames before the first. It is not of MDM's code."""
+
+    undecayed: ClassVar[tuple[str, ...]] = ("norm.weight", "norm.bias")
+
+    def __init__(self, config: MDMConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            StateSpaceBlock(
+                config.latent_dim,
+                config.d_state,
+                config.ssm_decay,
+                bidirectional=True,
+                conditioned=True,
+                dropout=config.dropout,
+            )
+            for _ in range(config.num_layers)
+        )
+        self.norm = nn.LayerNorm(config.latent_dim)
+
+    def forward(
+        self,
+        frames: Tensor,
+        text: Tensor,
+        time: Tensor,
+        positions: Tensor,
+        dropout: nn.Module,
+        frame_mask: Tensor | None,
+        text_mask: Tensor | None,
+    ) -> Tensor:
+        """See the module's docstring."""
+        condition = text.squeeze(1) + time
+        sequence = dropout(frames + condition.unsqueeze(1) + positions[: frames.shape[1]])
+        for layer in self.layers:
+            sequence = layer(sequence, frame_mask, condition)
+        return self.norm(sequence)
+
+
+BACKBONES: dict[str, type[EncoderBackbone | DecoderBackbone | GRUBackbone | MambaBackbone]] = {
     "trans_enc": EncoderBackbone,
     "trans_dec": DecoderBackbone,
     "gru": GRUBackbone,
+    "mamba": MambaBackbone,
 }
 
 

@@ -1,7 +1,8 @@
 """MDM, the motion diffusion network (Tevet et al. 2023), batch first.
 
 Motions are [B, T, D] here; the official layout is [B, J, F, T]. The network is cut as every `DenoiserNetwork` is; an
-architecture (`trans_enc`, `trans_dec`, `gru`) is a module of `backbones.py` that mixes frames with the condition.
+architecture (`trans_enc`, `trans_dec`, `gru`, and `mamba`, which is not of the paper) is a module of `backbones.py`
+that mixes frames with the condition.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from motions.base.errors import UserError
+from rollouts.linear import Linear
 from rollouts.messages import TextForm
 from rollouts.networks.attention import Attention, positional_table
 from rollouts.networks.backbones import BACKBONES
 from rollouts.networks.denoiser_network import DenoiserNetwork
-from rollouts.networks.linear import Linear
 from rollouts.networks.mdm_config import FILE_KIND, MDMConfig
 from rollouts.networks.mdm_naming import (
     OFFICIAL_POSITIONS,
@@ -28,6 +29,7 @@ from rollouts.networks.mdm_naming import (
     layers_prefix,
     to_official_state_dict,
 )
+from rollouts.ssm.layers import SelectiveScan
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 _FEED_FORWARD = ("linear1", "linear2")
@@ -38,7 +40,12 @@ _TRANSFORMER_TARGETS = {
     "text": ("embed_text",),
     "all": (*_ATTENTION, *_FEED_FORWARD, *_OUTER),
 }
-_GRU_TARGETS = {"text": ("embed_text",), "all": _OUTER}
+_SCAN = ("in_proj", "x_proj", "out_proj")
+_TARGETS = {
+    "gru": {"text": ("embed_text",), "all": _OUTER},
+    "mamba": {"attn": _SCAN, "text": ("embed_text",), "all": (*_SCAN, "condition_proj", *_OUTER)},
+}
+"""Of architectures that are no transformers."""
 
 
 class MDM(DenoiserNetwork):
@@ -56,8 +63,7 @@ class MDM(DenoiserNetwork):
         self.num_features = config.num_features
         self.text_dim = config.text_dim
         self.max_positions = config.max_positions
-        if config.arch == "gru":
-            self.adapter_targets = _GRU_TARGETS
+        self.adapter_targets = _TARGETS.get(config.arch, _TRANSFORMER_TARGETS)
         self.text_form = self.reads(config.args())
         self.hides_padding = config.hides_padding
         width = config.latent_dim
@@ -166,12 +172,14 @@ def _ff_size(arch: str, size: Callable[[str, int], int]) -> int:
 
 @torch.no_grad()
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """The initial distributions of MDM's code: torch's defaults for Linear, packed attention and GRU."""
+    """The initial distributions of MDM's code: torch's defaults for Linear, packed attention, GRU and convolution; a
+    scan has its own."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             bound = 1.0 / math.sqrt(module.in_features)
             module.weight.uniform_(-bound, bound, generator=generator)
-            module.bias.uniform_(-bound, bound, generator=generator)
+            if module.bias is not None:
+                module.bias.uniform_(-bound, bound, generator=generator)
     for module in network.modules():
         if isinstance(module, Attention):
             width = module.q_proj.in_features
@@ -184,3 +192,9 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
             bound = 1.0 / math.sqrt(module.hidden_size)
             for parameter in module.parameters():
                 parameter.uniform_(-bound, bound, generator=generator)
+        elif isinstance(module, nn.Conv1d):
+            bound = 1.0 / math.sqrt(module.kernel_size[0] * module.in_channels // module.groups)
+            for parameter in module.parameters():
+                parameter.uniform_(-bound, bound, generator=generator)
+        elif isinstance(module, SelectiveScan):
+            module.reset(generator)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from motions.base.errors import UserError
+from rollouts.settings import Decay
 
-ARCHITECTURES = ("trans_enc", "trans_dec", "gru")
+ARCHITECTURES = ("trans_enc", "trans_dec", "gru", "mamba")
 FILE_KIND = "an MDM that reads text"
 """What its files are called in messages."""
 
@@ -28,7 +29,12 @@ _ARGS = {
     "cond_mask_prob": "cond_mask_prob",
 }
 """Entry of args.json by field."""
-_OWN_ARGS = {"trans_enc": (), "trans_dec": ("text_by_token", "emb_trans_dec"), "gru": ("gru_recurrence",)}
+_OWN_ARGS = {
+    "trans_enc": (),
+    "trans_dec": ("text_by_token", "emb_trans_dec"),
+    "gru": ("gru_recurrence",),
+    "mamba": ("d_state", "ssm_decay"),
+}
 """Further fields of an architecture, which are entries of the same names."""
 
 
@@ -63,6 +69,10 @@ class MDMConfig:
     gru_recurrence: Recurrence = "time"
     """gru: `time` carries the state from frame to frame. `none` is what MDM's own code computes for a motion that is
     alone in its batch: there the state goes from motion to motion of a batch, so each frame begins without one."""
+    d_state: int = 32
+    """mamba: numbers of a channel's state."""
+    ssm_decay: Decay = "head"
+    """mamba: where the rates of decay differ."""
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
@@ -70,7 +80,16 @@ class MDMConfig:
         for name in _OWN_ARGS["trans_dec"]:
             if getattr(self, name) and self.arch != "trans_dec":
                 raise UserError(f"{name} is set and arch is {self.arch}; it belongs to trans_dec")
-        sizes = ("num_features", "latent_dim", "ff_size", "num_layers", "num_heads", "text_dim", "max_positions")
+        sizes = (
+            "num_features",
+            "latent_dim",
+            "ff_size",
+            "num_layers",
+            "num_heads",
+            "text_dim",
+            "max_positions",
+            "d_state",
+        )
         for name in sizes:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it has to be at least 1")

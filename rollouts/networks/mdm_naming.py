@@ -1,7 +1,8 @@
 """Converts between MDM's parameter names and kinetune's.
 
 MDM packs query, key and value in one matrix and stores its positional table twice (in a buffer shared by two modules).
-Here they are three matrices, and the table is recomputed. Conversion is strict: every name must be used.
+Here they are three matrices, and the table is recomputed. The layers of an architecture that MDM does not have keep
+kinetune's names under a prefix of their own. Conversion is strict: every name must be used.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from motions.base.errors import UserError
 from rollouts.networks.attention import positional_table
+from rollouts.networks.backbones import BACKBONES
 from rollouts.networks.mdm_config import MDMConfig
 
 OFFICIAL_POSITIONS = ("sequence_pos_encoder.pe", "embed_timestep.sequence_pos_encoder.pe")
@@ -34,6 +36,7 @@ _LAYER = {
     "norm3": "norm3",
 }
 _PREFIXES = {"trans_enc": "seqTransEncoder.layers", "trans_dec": "seqTransDecoder.layers"}
+_OWN_PREFIXES = {"mamba": "seqMamba"}
 _PACKED = {"self_attn": "attention", "multihead_attn": "cross_attention"}
 _QKV = ("q_proj", "k_proj", "v_proj")
 
@@ -50,7 +53,7 @@ def layers_prefix(arch: str) -> str | None:
 def architecture_of(names: Iterable[str]) -> str | None:
     """The architecture that has MDM's parameter names; None if no name tells."""
     firsts = {name.split(".")[0] for name in names}
-    found = [arch for arch, prefix in _PREFIXES.items() if prefix.split(".")[0] in firsts]
+    found = [arch for arch, prefix in (_PREFIXES | _OWN_PREFIXES).items() if prefix.split(".")[0] in firsts]
     return found[0] if found else "gru" if "gru" in firsts else None
 
 
@@ -118,8 +121,12 @@ def official_shapes(config: MDMConfig) -> dict[str, tuple[int, ...]]:
         linear(f"{name}.out_proj", width, width)
 
     linear("input_process.poseEmbedding", width, config.num_features + (width if config.arch == "gru" else 0))
+    if config.arch in _OWN_PREFIXES:
+        with torch.device("meta"):
+            own = BACKBONES[config.arch](config).state_dict()
+        shapes |= {f"{_OWN_PREFIXES[config.arch]}.{name}": tuple(value.shape) for name, value in own.items()}
     prefix = layers_prefix(config.arch)
-    for layer in range(config.num_layers):
+    for layer in range(config.num_layers) if config.arch not in _OWN_PREFIXES else ():
         if prefix is None:
             for part in ("ih", "hh"):
                 shapes[f"gru.weight_{part}_l{layer}"] = (3 * width, width)
@@ -147,6 +154,8 @@ def _targets(official_name: str) -> list[str]:
         return [f"{_OUTER[module]}.{kind}"]
     if module == "gru":
         return [f"backbone.gru.{kind}"]
+    if (first := module.split(".")[0]) in _OWN_PREFIXES.values():
+        return [f"backbone.{official_name.removeprefix(f'{first}.')}"]
     _, _, layer, inner = module.split(".", 3)
     if kind.startswith("in_proj_"):
         packed = kind.removeprefix("in_proj_")

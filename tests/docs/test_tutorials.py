@@ -74,6 +74,8 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.critic_score": {},
     "jobs.import_motion": {"val_share": 0},  # The pages' two recordings do not fill three splits.
     "jobs.view": {},
+    "jobs.parse_scene": {},
+    "jobs.plan_scene": {},
     "jobs.deepmimic --learner world_model": MODEL | CHARACTER | {"model_timesteps": 256, "video_s": 0},
     "jobs.sweep": {"dry_run": None},
     "jobs.doctor": {"dry_run": None},  # A machine may lack what is none of the page's business.

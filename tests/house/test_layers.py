@@ -25,26 +25,30 @@ BELOW_CLUSTER = LAYERS[: LAYERS.index("cluster")]
 SERVICES = ("ray", "wandb")
 
 UNITS = {
-    "motions": ("base", "settings", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh", "files"),
+    "motions": ("base", "settings", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh", "files", "scenes"),
     "envs": ("settings", "body", "task", "mujoco", "bullet", "recording"),
     "rollouts": (
-        *("registry", "settings", "messages", "devices", "gaussians"),
-        *("networks", "text", "diffusion", "checkpoints", "control", "imitation"),
+        *("registry", "settings", "messages", "devices", "gaussians", "linear"),
+        *("ssm", "networks", "text", "diffusion", "checkpoints", "control", "imitation"),
     ),
     "rewards": (
         *("declared", "settings", "messages", "validation", "retrieval_files"),
-        *("tmr", "evaluator", "critic", "physics", "scorers", "mixing", "evaluation"),
+        *("tmr", "evaluator", "critic", "physics", "actions", "scorers", "gradients", "mixing"),
+        *("functions", "evaluation"),
     ),
     "learners": (
-        *("settings", "optimizer", "ema", "workers", "rollout_training"),
-        *("grpo", "supervised", "trpo", "world_model", "cloning"),
+        *("settings", "optimizer", "ema", "workers", "rollout_training", "physics_losses"),
+        *("grpo", "grpo_trainer", "supervised", "trpo", "world_model", "cloning"),
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
-        *("command_line", "configs", "report", "text", "character", "critic", "sweeps", "service"),
-        *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "train_critic", "critic_score"),
+        *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
+        *("critic", "actions", "scenes", "sweeps", "service"),
+        *("import_motion", "balance", "compare", "evaluate", "generate", "pretrain"),
+        *("train_retrieval", "train_critic", "critic_score"),
+        *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
-        "deploy",
+        *("deploy", "composite", "prefer", "parse_scene", "plan_scene"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""
@@ -68,7 +72,11 @@ def unit(name: str) -> str:
 
 
 def is_command(path: Path) -> bool:
-    """Whether a file is a command, `python -m jobs.NAME` or `python -m benchmarks.NAME`."""
+    """Whether a file is a command, `python -m jobs.NAME` or `python -m benchmarks.NAME`, or the tests of one."""
+    if path.parent in (ROOT / "tests" / "jobs", ROOT / "tests" / "benchmarks"):
+        name = path.stem.removeprefix("test_").removesuffix("_benchmark").removesuffix("_job")
+        path = ROOT / path.parent.name / f"{name}.py"
+        return path.is_file() and is_command(path)
     return path.parent in (ROOT / "jobs", ROOT / "benchmarks") and 'if __name__ == "__main__":' in path.read_text()
 
 

@@ -25,6 +25,10 @@ class DoctorConfig(Settings):
     save_dir: Path = Path("runs")
     """Folder in which runs would be kept: its disk and rights are checked."""
 
+    check_data: Path | None = None
+    """Check this data folder in the layout of HumanML3D or KIT-ML (or MDM's names `humanml` and `kit`) instead of the
+    machine: all that is missing or malformed is reported in one pass."""
+
     cluster: AddressSettings = AddressSettings()
 
-    important: ClassVar[tuple[str, ...]] = ("job", "preset", "config", "save_dir", "ray_address")
+    important: ClassVar[tuple[str, ...]] = ("job", "preset", "config", "save_dir", "check_data", "ray_address")

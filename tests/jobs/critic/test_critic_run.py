@@ -54,7 +54,7 @@ def test_a_critic_alone_rewards_a_run_and_stands_in_its_report(
     tiny_models: TinyModels, tmp_path: Path, critic: Path
 ) -> None:
     folder = tmp_path / "run"
-    assert run_grpo(tiny_models, folder, critic, critic_weight=1.0, beta_s=0.0) == 0
+    assert run_grpo(tiny_models, folder, critic, reward_model_type="critic", tmr_checkpoint_path="builtin") == 0
     for record in rewards(folder):
         assert record["reward/total"] == pytest.approx(record["reward/critic"], abs=1e-5)
         assert "reward/critic_worst" in record and "reward/semantic" not in record

@@ -1,4 +1,4 @@
-"""Every architecture of MDM is a policy: ratio one before an update, and a reward that it learns."""
+"""Every architecture is a policy: ratio one before an update, and a reward that it learns."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "decoder by token": {"arch": "trans_dec", "text_by_token": True, "emb_trans_dec": True},
     "gru": {"arch": "gru"},
     "gru without a state": {"arch": "gru", "gru_recurrence": "none"},
+    "mamba": {"arch": "mamba", "d_state": 6},
     "kit": {"num_features": KIT.num_features},
 }
 FRAMES, TOKENS = (6, 6, 4), (2, 4, 2)
@@ -71,7 +72,7 @@ def requests(policy: DiffusionPolicy, step: int, number: int) -> list[RolloutReq
     return made
 
 
-@pytest.mark.parametrize(("variant", "lora"), [*((name, True) for name in VARIANTS), ("gru", False)])
+@pytest.mark.parametrize(("variant", "lora"), [*((name, True) for name in VARIANTS), ("gru", False), ("mamba", False)])
 def test_a_variant_starts_at_ratio_one_and_learns(variant: str, lora: bool) -> None:
     learner = GRPOLearner(
         make_policy(variant, lora),

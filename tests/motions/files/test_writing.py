@@ -105,7 +105,8 @@ def test_glb_has_the_motion_s_joints_at_every_key(kind: str) -> None:
     for animation, expected in zip(document.animations, (motion, longer), strict=True):
         keys = accessor(document, animation.samplers[0].input)
         np.testing.assert_allclose(keys, np.arange(len(expected.joints)) / expected.fps, atol=1e-6)
-        np.testing.assert_allclose(animated_joints(document, animation), expected.joints, atol=1e-4)
+        places, _ = animated_joints(document, animation)
+        np.testing.assert_allclose(places[:, : expected.skeleton.num_joints], expected.joints, atol=1e-4)
 
 
 def test_glb_has_a_skinned_body_around_the_joints() -> None:
@@ -127,6 +128,30 @@ def test_glb_has_a_skinned_body_around_the_joints() -> None:
         faces = np.cross(b - a, c - a)
         assert (np.linalg.norm(faces, axis=1) > 0).all()
         assert ((faces * normals[triangles].mean(axis=1)).sum(axis=1) > 0).all(), "triangles look outwards"
+
+
+def test_the_end_of_a_stretched_bone_stays_around_the_joint_there() -> None:
+    joints = walk("rigid").joints.copy()
+    knee, foot = (HUMANML3D.index(name) for name in ("left_knee", "left_foot"))
+    hip = HUMANML3D.parents[knee]
+    stretch = 0.3 * (joints[:, knee] - joints[:, hip]) * np.linspace(0.0, 1.0, len(joints))[:, None]
+    joints[:, [knee, HUMANML3D.parents[foot], foot]] += stretch[:, None]
+    document: Any = pygltflib.GLTF2.load_from_bytes(glb_bytes([Motion("stretched", joints, HUMANML3D, FPS)]))
+    assert [node.name for node in document.nodes if node.name.endswith("_place")] == ["left_knee_place"]
+    places, turns = animated_joints(document, document.animations[0])
+    bind = np.linalg.inv(accessor(document, document.skins[0].inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1))
+    seen = 0
+    for primitive in document.meshes[0].primitives:
+        points = accessor(document, primitive.attributes.POSITION)
+        carried = accessor(document, primitive.attributes.JOINTS_0)[:, 0]
+        for joint in np.unique(carried[carried >= HUMANML3D.num_joints]).tolist():
+            rest = points[carried == joint] - bind[joint, :3, 3]
+            for frame in (0, len(joints) - 1):
+                skinned = places[frame, joint] + turns[joint][frame].apply(rest)
+                distances = np.linalg.norm(skinned - joints[frame, knee], axis=1)
+                np.testing.assert_allclose(distances, distances[0], atol=1e-4)
+                seen += 1
+    assert seen == 2
 
 
 @pytest.mark.parametrize(("kind", "most_m"), [("rigid", 0.035), ("shaky", 0.045), ("humanoid", 0.07), ("kit", 0.1)])
@@ -225,8 +250,8 @@ def accessor(document: Any, index: int | None) -> np.ndarray:
     return values[:, 0] if width == 1 else values
 
 
-def animated_joints(document: Any, animation: pygltflib.Animation) -> np.ndarray:
-    """World positions [T, J, 3] of the skin's joints at the keys, by SciPy's rotations."""
+def animated_joints(document: Any, animation: pygltflib.Animation) -> tuple[np.ndarray, list[Rotation]]:
+    """World positions [T, J, 3] and rotations ([J] of T) of the skin's joints at the keys, by SciPy's rotations."""
     tracks = {
         (channel.target.node, channel.target.path): accessor(document, animation.samplers[channel.sampler].output)
         for channel in animation.channels
@@ -238,13 +263,13 @@ def animated_joints(document: Any, animation: pygltflib.Animation) -> np.ndarray
     for joint in document.skins[0].joints:
         node = document.nodes[joint]
         place = tracks.get((joint, "translation"), np.tile(node.translation or [0, 0, 0], (count, 1)))
-        turn = Rotation.from_quat(tracks[joint, "rotation"])
+        turn = Rotation.from_quat(tracks.get((joint, "rotation"), np.tile([0.0, 0.0, 0.0, 1.0], (count, 1))))
         if joint in parents:
             place = places[parents[joint]] + turns[parents[joint]].apply(place)
             turn = turns[parents[joint]] * turn
         places.append(place)
         turns.append(turn)
-    return np.stack(places, axis=1)
+    return np.stack(places, axis=1), turns
 
 
 def _path(parents: tuple[int, ...], joint: int) -> list[int]:

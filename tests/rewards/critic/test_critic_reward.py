@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from motions.base.errors import UserError
 from motions.skeleton.features import extract_features
@@ -42,10 +43,10 @@ def scorer(folder: Path, skeleton: Skeleton = HUMANML3D, **changes: object) -> C
 
 
 def test_nothing_is_earned_beyond_real_motion_and_every_window_counts() -> None:
-    assert reward_of_scores(np.array([2.0]), 2.0) == pytest.approx(np.log(0.5))
-    gain = [reward_of_scores(np.array([score]), 0.0) for score in (-30.0, -29.0, 8.0, 9.0, 1000.0)]
+    assert float(reward_of_scores(torch.tensor([2.0]), 2.0)) == pytest.approx(np.log(0.5))
+    gain = [float(reward_of_scores(torch.tensor([score]), 0.0)) for score in (-30.0, -29.0, 8.0, 9.0, 1000.0)]
     assert gain[1] - gain[0] == pytest.approx(1.0) and gain[3] - gain[2] < 3e-4 and gain[4] <= 0.0
-    even, uneven = (reward_of_scores(np.array(scores), 0.0) for scores in ([1.0, 1.0], [-8.0, 10.0]))
+    even, uneven = (float(reward_of_scores(torch.tensor(scores), 0.0)) for scores in ([1.0, 1.0], [-8.0, 10.0]))
     assert even > uneven + 3.0, "windows of the same mean score, one of them bad"
 
 
@@ -107,3 +108,18 @@ def test_it_is_a_reward_beside_others_or_alone_and_off_by_default(folder: Path) 
     assert {"critic", "critic_score", "critic_worst"} <= set(reward_terms(alone))
     built = build_scorers(alone, HUMANML3D)["critic"]()
     assert isinstance(built, CriticScorer)
+
+
+def test_the_critic_takes_the_place_of_the_network_that_compares_text_and_motion() -> None:
+    assert reward_weights(RewardSettings.of(reward_model_type="critic")) == {"physics": 0.0, "critic": 1.0}
+    both = RewardSettings.of(reward_model_type="critic", critic_weight=0.5, use_physics_reward=True)
+    assert reward_weights(both) == {"physics": both.physics.beta_p, "critic": 0.5}
+    assert RewardSettings.of(both.by_path()) == both, "as a run's file holds it"
+    for values, message in (
+        ({"critic_weight": 0.0}, "critic_weight is 0 and reward_model_type is critic"),
+        ({"beta_s": 0.5}, "beta_s is given and reward_model_type is critic, which reads no text"),
+        ({"use_dense_reward": True}, "use_dense_reward is given and reward_model_type is critic"),
+        ({"tmr_checkpoint_path": "x"}, "tmr_checkpoint_path is given and reward_model_type is critic"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RewardSettings.of({"reward_model_type": "critic", **values})

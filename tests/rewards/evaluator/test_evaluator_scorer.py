@@ -118,6 +118,15 @@ def test_prompts_that_cannot_be_read_are_told(files: dict[str, str]) -> None:
     assert "reads 20 words" in str(scorer.misfit(long)) and "--truncate_text" in str(scorer.misfit(long))
     cut = build_limiting_scorers(settings, HUMANML3D, CheckpointSettings(truncate_text=True))["semantic"]
     assert cut.misfit(long) is None
+    # A longer text with clauses is read by clause: the mean of their embeddings, of which none is lost.
+    parts = [f"a person walk {' '.join(['forward'] * 8)}", f"a person kick {' '.join(['slowly'] * 8)}"]
+    joined = prompt_of((", then ".join(parts), 24))
+    assert scorer.misfit(joined) is None
+    embedder, first = scorer_of(files).embedder, scorer_of(files).embedder
+    first.truncate = True
+    [whole], both = embedder.embed_texts([joined.text]), embedder.embed_texts(parts)
+    np.testing.assert_allclose(whole, both.mean(axis=0), rtol=1e-5)
+    assert not np.allclose(first.embed_texts([joined.text])[0], whole)
     with pytest.raises(ValueError, match="reads 263 features; motions of skeleton kit have 251"):
         EvaluatorScorer(scorer_of(files).embedder, settings, KIT)
 

@@ -373,7 +373,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, value: 
 
 
 UNSUPPORTED = {
-    r"arch mamba is not supported yet \(trans_enc, trans_dec, gru is\)": {"arch": "mamba"},
+    r"arch rwkv is not supported yet \(trans_enc, trans_dec, gru, mamba is\)": {"arch": "rwkv"},
     "it is unconstrained": {"unconstrained": True},
     "without text has no prompt": {"cond_mode": "no_cond"},
     "uestc is labelled with actions": {"dataset": "uestc"},

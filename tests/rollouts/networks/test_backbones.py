@@ -28,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "decoder with both": {"arch": "trans_dec", "emb_trans_dec": True, "text_by_token": True},
     "gru": {"arch": "gru"},
     "gru without a state": {"arch": "gru", "gru_recurrence": "none"},
+    "mamba": {"arch": "mamba", "d_state": 5},
+    "mamba with rates for channels": {"arch": "mamba", "d_state": 5, "ssm_decay": "channel"},
 }
 DECODERS = [name for name in VARIANTS if name.startswith("decoder")]
 BATCH, FRAMES, TOKENS = 3, 9, 4

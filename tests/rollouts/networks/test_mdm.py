@@ -138,7 +138,7 @@ def test_bfloat16_stays_near_float32() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arch": "mamba"}, "arch is 'mamba'; built architectures: trans_enc, trans_dec, gru"),
+        ({"arch": "rwkv"}, "arch is 'rwkv'; built architectures: trans_enc, trans_dec, gru, mamba"),
         ({"text_by_token": True}, "text_by_token is set and arch is trans_enc; it belongs to trans_dec"),
         ({"arch": "gru", "emb_trans_dec": True}, "emb_trans_dec is set and arch is gru"),
         ({"num_heads": 3}, "multiple of 2 \\* num_heads = 6"),

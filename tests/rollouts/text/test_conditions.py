@@ -7,7 +7,7 @@ import pytest
 
 from motions.data.prompts import Prompt, Segment
 from rollouts.messages import TextForm
-from rollouts.text.conditions import composed_conditions, segments_to_read
+from rollouts.text.conditions import composed_conditions, pooled_conditions, segments_to_read
 from rollouts.text.encoders import PromptTooLongError, TextEncoder
 
 OVERLAP = 3
@@ -98,6 +98,33 @@ def test_what_cannot_be_cut_is_refused_or_truncated_on_request() -> None:
     # A piece has at least four frames.
     brief = "a person walks forward, then kicks, and finally jumps"
     assert read(prompt(brief, (brief, 11))) == [(brief, 11)]
+
+
+def test_a_whole_text_over_the_limit_is_read_by_segment_and_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    long = prompt(
+        "a person walks forward, then kicks very high, then sits",
+        ("a person walks forward", 20),
+        ("kicks very high", 20),
+    )
+    own = encoder()
+    short, found = pooled_conditions(own, [SINGLE, long], "pooled")
+    assert np.array_equal(short.values, own.encode_pooled([SINGLE.text]))
+    parts = own.encode_pooled(["a person walks forward", "kicks very high"])
+    np.testing.assert_allclose(found.values, parts.mean(axis=0, keepdims=True))
+    assert "1 of 2 prompts are over the 6 tokens that text_encoder words reads" in caplog.text
+    [tokens] = pooled_conditions(own, [long], "tokens")
+    assert np.array_equal(
+        tokens.values, np.concatenate(own.encode_tokens(["a person walks forward", "kicks very high"]))
+    )
+    # Without segments it is cut into its actions; every one of them counts.
+    plain = prompt("a person walks forward, then kicks, and finally jumps", ("", 60))
+    [whole] = pooled_conditions(own, [plain], "pooled")
+    actions = own.encode_pooled(["a person walks forward", "a person kicks", "a person jumps"])
+    np.testing.assert_allclose(whole.values[0], actions.mean(axis=0))
+    [cut] = pooled_conditions(encoder(truncate=True), [plain], "pooled")
+    assert not np.array_equal(cut.values, whole.values)
+    with pytest.raises(PromptTooLongError, match="has 9 tokens"):
+        pooled_conditions(own, [prompt("walks " * 9, ("walks " * 9, 60))], "pooled")
 
 
 def test_a_long_motion_is_cut_into_equal_parts_and_no_crop_is_too_long() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rollouts.linear import Linear
 from rollouts.networks.attention import attend
-from rollouts.networks.linear import Linear
 
 WIDE, NARROW = (512, 300), (24, 16)
 

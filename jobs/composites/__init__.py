@@ -1,0 +1,1 @@
+"""Sets of composite prompts: what `jobs.composite` does."""

@@ -1,0 +1,1 @@
+"""Scenes from text: parsed into prompts for the policies, and planned."""

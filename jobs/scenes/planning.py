@@ -1,0 +1,183 @@
+"""Plans where everything in a scene stands: what `jobs.plan_scene` does."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from jobs.scenes.parsing import PROMPTS, check_free
+from jobs.scenes.settings import PlanSceneConfig
+from motions.base.atomic import atomic_write
+from motions.base.errors import UserError
+from motions.base.safe_files import read_npy
+from motions.scenes.layout import Layout, plan_layout
+from motions.scenes.objects import ObjectIndex, load_objects
+from motions.scenes.scene import Scene, read_scene
+from motions.scenes.staging import Track, anchors_of, path_of, read_tracks
+from rollouts.text.encoders import load_text_encoder
+
+LAYOUT, PICTURE = "layout.json", "layout.png"
+VERSION = 1
+_COLOURS = {"gold": "goldenrod", "golden": "goldenrod", "grey": "gray"}
+
+
+def run(config: PlanSceneConfig) -> None:
+    """Writes the layout and its picture, and prints what it meets."""
+    folder = _folder(config)
+    check_free(folder, (LAYOUT, PICTURE), None, overwrite=config.overwrite)
+    scene, layout, tracks = prepare(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"save_dir {folder}: {error.strerror}") from error
+    with atomic_write(folder / LAYOUT) as file:
+        file.write(f"{json.dumps(layout_record(layout, config.seed), indent=1)}\n".encode())
+    with atomic_write(folder / PICTURE) as file:
+        file.write(picture(scene, layout, tracks))
+    print("\n".join([*summary(layout), str(folder / LAYOUT), str(folder / PICTURE)]))
+
+
+def plan(config: PlanSceneConfig) -> None:
+    """Prints what would be written, and the layout in words."""
+    folder = _folder(config)
+    check_free(folder, (LAYOUT, PICTURE), None, overwrite=config.overwrite)
+    _, layout, _ = prepare(config)
+    print("\n".join([*summary(layout), f"would write {folder / LAYOUT} and {folder / PICTURE}"]))
+
+
+def prepare(config: PlanSceneConfig) -> tuple[Scene, Layout, list[Track]]:
+    """Scene, layout and the actors' motions, if there are any.
+
+    Raises:
+        UserError: a file is wrong, an entity has no size, relations contradict each other, or motions do not belong to
+            the scene.
+    """
+    scene = read_scene(config.scene)
+    known = (*(load_objects(config.objects) if config.objects is not None else ()), *load_objects())
+    bodies = ObjectIndex(known, _encode).bodies(scene)
+    tracks = _tracks(config)
+    layout = plan_layout(
+        scene,
+        bodies,
+        seed=config.seed,
+        starts=config.starts,
+        room_m=config.room_m,
+        anchors=anchors_of(scene, tracks, bodies),
+        path=path_of(tracks) if tracks else None,
+    )
+    return scene, layout, tracks
+
+
+def _encode(texts: Sequence[str]) -> np.ndarray:
+    """Embeddings by an encoder that is loaded only for a noun that no object is called by."""
+    return load_text_encoder("minilm").encode_pooled(texts)
+
+
+def _folder(config: PlanSceneConfig) -> Path:
+    return config.save_dir or config.scene.parent
+
+
+def _tracks(config: PlanSceneConfig) -> list[Track]:
+    if config.motion is None:
+        return []
+    files = sorted(config.motion.glob(f"sample*_rep{config.sample:02d}.npy"))
+    if not files:
+        raise UserError(
+            f"motion {config.motion} has no sample*_rep{config.sample:02d}.npy, as jobs.generate writes them"
+        )
+    return read_tracks(config.scene.parent / PROMPTS, [read_npy(file).astype(np.float64) for file in files])
+
+
+def layout_record(layout: Layout, seed: int) -> dict[str, Any]:
+    """The content of the layout's file."""
+    missed = {one.relation: one.by_m for one in layout.unmet}
+    return {
+        "version": VERSION,
+        "seed": seed,
+        "places": {
+            name: {
+                "center_m": [round(float(value), 6) for value in place],
+                "size_m": list(layout.bodies[name].size_m),
+                "mass_kg": layout.bodies[name].mass_kg,
+                "category": layout.bodies[name].category,
+                "material": layout.bodies[name].material,
+                "source": layout.bodies[name].source,
+            }
+            for name, place in layout.places.items()
+        },
+        "relations": [
+            {
+                "subject": one.subject,
+                "relation": one.relation,
+                "object": one.object,
+                "missed_by_m": round(missed.get(one, 0.0), 4),
+            }
+            for one in layout.relations
+        ],
+        "overlaps": [{"names": [a, b], "depth_m": round(depth, 4)} for a, b, depth in layout.overlaps],
+    }
+
+
+def summary(layout: Layout) -> list[str]:
+    """Places, and what is not as it should be, in lines."""
+    lines = []
+    for name, place in layout.places.items():
+        body = layout.bodies[name]
+        size = " x ".join(f"{value:.2f}" for value in body.size_m)
+        where = ", ".join(f"{value:.2f}" for value in place)
+        lines.append(f"{name}: {size} m, {body.mass_kg:.3g} kg ({body.source}) at {where}")
+    for one in layout.unmet:
+        relation = one.relation
+        lines.append(f"NOT MET: {relation.subject} {relation.relation} {relation.object}, missed by {one.by_m:.2f} m")
+    lines += [f"OVERLAP: {a} and {b}, {depth:.2f} m deep" for a, b, depth in layout.overlaps]
+    if layout.is_met:
+        lines.append(f"all {len(layout.relations)} relations are met, after {layout.starts} starts")
+    return lines
+
+
+def picture(scene: Scene, layout: Layout, tracks: list[Track]) -> bytes:
+    """A PNG of the scene as the camera sees it, and from above with the camera below."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    front, above = figure.subplots(1, 2)
+    _draw(front, scene, layout, vertical=2)
+    _draw(above, scene, layout, vertical=1)
+    front.set(title="from the camera", xlabel="x, m (right)", ylabel="z, m (up)")
+    front.axhline(0.0, color="black", linewidth=0.8)
+    above.set(title="from above; the camera is below", xlabel="x, m (right)", ylabel="y, m (away from the camera)")
+    for track in tracks:
+        above.plot(*track.joints[:, 0, :2].T, color="black", linewidth=1.0, linestyle=":")
+    content = io.BytesIO()
+    figure.savefig(content, dpi=90, format="png")
+    return content.getvalue()
+
+
+def _draw(axes: Axes, scene: Scene, layout: Layout, vertical: int) -> None:
+    """Boxes, the farthest from the viewer first."""
+    depth = 1 if vertical == 2 else 2
+    far_first = sorted(layout.places, key=lambda name: layout.places[name][depth] * (-1 if depth == 1 else 1))
+    for name in far_first:
+        place, size = layout.places[name], layout.bodies[name].size_m
+        colour = scene.entity(name).colour
+        corner = (place[0] - size[0] / 2, place[vertical] - size[vertical] / 2)
+        axes.add_patch(
+            Rectangle(
+                corner,
+                size[0],
+                size[vertical],
+                facecolor=_COLOURS.get(colour, colour) if colour else "lightgray",
+                edgecolor="black",
+                alpha=0.8,
+            )
+        )
+        axes.annotate(name, (place[0], place[vertical]), ha="center", va="center", fontsize=8)
+    axes.set_aspect("equal")
+    axes.autoscale_view()
+    axes.margins(0.1)

@@ -1,0 +1,1 @@
+"""State-space layers: the scan over time, and the blocks around it."""
