@@ -37,8 +37,8 @@ _MARK = "_largest_beta"
 
 UNHEARD_OPTIONS = (
     "a loss of final motions. Rollouts draw no noise but their initial one, which is each sample's own; sde_window, "
-    "sde_window_start, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have no effect, eta and "
-    "sampler only on the KL"
+    "sde_window_start, sde_window_strategy, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have "
+    "no effect, eta, noise_scale and sampler only on the KL"
 )
 """What a run with such a loss says of options."""
 
