@@ -22,6 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from learners.ema import EMA, copy_named
+from learners.grpo.adaptive_penalty import adapted_penalty
 from learners.grpo.chain_penalty import chain_states
 from learners.grpo.motion_loss import chosen_loss, reads_motions
 from learners.grpo.motion_objective import MotionObjective, noised
@@ -78,9 +79,10 @@ class GRPOLearner:
         loss = chosen_loss(settings)
         self._reads_motions = reads_motions(settings)
         self._objective = functools.partial(
-            MotionObjective if self._reads_motions else StepObjective, cast("Any", loss), policy, settings
+            MotionObjective if self._reads_motions else StepObjective, cast("Any", loss), policy
         )
-        self._objective()  # its options are checked
+        self._objective(settings)  # its options are checked
+        self._kl_penalty = settings.kl_penalty
         self._parameters: dict[str, Tensor] = dict(policy.trainable_parameters())
         self._optimizer = Optimizer(
             self._parameters,
@@ -114,8 +116,9 @@ class GRPOLearner:
         Returns:
             Means over the pairs of all inner epochs (`grpo_metrics`, of losses of final motions `motion_metrics`), some
             of them also per denoising position (`kl_reference_position_<k>`), `kl_old`, `first_ratio_error`,
-            `kl_chain` with `kl_chain_penalty`, `grad_norm`, `learning_rate`, counts, and `seconds_<stage>`. If there is
-            no pair (all groups dropped) only counts and seconds.
+            `kl_chain` with `kl_chain_penalty`, the update's `kl_penalty` with `kl_target`, `grad_norm`,
+            `learning_rate`, counts, and `seconds_<stage>`. If there is no pair (all groups dropped) only counts and
+            seconds.
 
         Raises:
             RatioError: the first ratio differs from 1 by more than `ratio_tolerance`. No weight was changed.
@@ -135,11 +138,16 @@ class GRPOLearner:
         if self.settings.drop_zero_variance_groups:
             kept = [group for group in kept if advantages[group].any()]
         windows = split_groups(kept, self.settings.groups_per_optimizer_step)
-        objective = self._objective()
+        settings = self.settings.model_copy(update={"kl_penalty": self._kl_penalty})
+        objective = self._objective(settings)
         update = GRPOUpdate(
-            self._trained, objective, self.settings, self._optimizer, self._ema, trajectories, advantages, chain
+            self._trained, objective, settings, self._optimizer, self._ema, trajectories, advantages, chain
         )
         metrics = update.run(windows) | {"num_dropped_groups": float(len(trajectories) - len(kept))}
+        if settings.kl_target:
+            metrics["kl_penalty"] = self._kl_penalty
+            if "kl_reference" in metrics:
+                self._kl_penalty = adapted_penalty(self._kl_penalty, metrics["kl_reference"], self.settings)
         if self._average is not None:
             self._average.update()
             self._show_average()
@@ -168,6 +176,7 @@ class GRPOLearner:
             "parameters": {name: value.detach().cpu().clone() for name, value in self._parameters.items()},
             "optimizer": self._optimizer.state(),
             "ema": None if self._ema is None else self._ema.state(),
+            "kl_penalty": self._kl_penalty,
             "kl_average": None if self._average is None else self._average.state(),
             "reference": self.reference_fingerprint(),
         }
@@ -197,6 +206,8 @@ class GRPOLearner:
         if self._average is not None and average is not None:
             self._average.load(average)
             self._show_average()
+        # Checkpoints of earlier versions do not say it, and knew no other weight.
+        self._kl_penalty = float(state.get("kl_penalty", self.settings.kl_penalty))
         self.number = int(state["number"])
 
     def reference_fingerprint(self) -> str:
