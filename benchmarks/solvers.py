@@ -1,6 +1,6 @@
 """Which sampler generates best in how many steps: FID, reward and time of the base policy by solver and steps.
 
-    python -m benchmarks.solvers [--prompts 96] [--replications 3] [--output docs/results] [--check] [OPTIONS]
+    python -m benchmarks.solvers [--prompts 64] [--replications 3] [--output docs/results] [--check] [OPTIONS]
 
 Every row is the policy as it is before a training, on the same held-out captions and, solver by solver, from the same
 initial noise: ancestral sampling (`ddpm` with noise in every step but the last), DDIM without noise, and DPM-Solver++
@@ -158,7 +158,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.solvers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--prompts", type=int, default=96, help="number of held-out captions")
+    parser.add_argument("--prompts", type=int, default=64, help="number of held-out captions")
     parser.add_argument("--replications", type=int, default=3, help="seeds of the noise")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder for JSON and PNG")
     parser.add_argument("--check", action="store_true", help="exit 1 when the target is missed")

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from learners.cloning.learner import CloningLearner as CloningLearner
     from learners.grpo.advantages import Advantages as Advantages
     from learners.grpo.advantages import group_advantages as group_advantages
+    from learners.grpo.gradients.loss import GradientInputs as GradientInputs
+    from learners.grpo.gradients.loss import GradientLoss as GradientLoss
+    from learners.grpo.gradients.loss import gradient_loss as gradient_loss
     from learners.grpo.learner import GRPOLearner as GRPOLearner
     from learners.grpo.loss import GRPOInputs as GRPOInputs
     from learners.grpo.loss import GRPOTerms as GRPOTerms

@@ -72,6 +72,9 @@ class RolloutRequest:
     """Sampler, steps and guidance other than the policy's own; no step of such a rollout can be trained."""
     keep_motions: bool = False
     """Whether the trajectory holds the final motions, which some losses and a KL penalty of the whole chain read."""
+    kept_steps: tuple[int, ...] = ()
+    """Positions, noisy or not, whose states the trajectory holds instead of those of `trained_steps`, for losses that
+    denoise on from there themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +109,6 @@ class Trajectory:
     policy_version: int
     motions: np.ndarray | None = None
     """The final motions [N, T, D] float32, normalised; None if the request did not ask for them."""
+    prompt: Prompt | None = None
+    """What the motions are of, where the states are those of `kept_steps`. These have no density: `next_states` are the
+    states again, `log_probs` are 0."""

@@ -11,6 +11,9 @@ SAMPLERS = {
     "ddpm": "rollouts.diffusion.samplers.ancestral:DDPM",
     "ddim": "rollouts.diffusion.samplers.ancestral:DDIM",
     "dpmpp_2m": "rollouts.diffusion.samplers.dpm_solver:DPMSolver",
+    "flow_sde": "rollouts.diffusion.samplers.rectified_flow:FlowSDE",
+    "dance_sde": "rollouts.diffusion.samplers.rectified_flow:DanceSDE",
+    "cps": "rollouts.diffusion.samplers.cps:CPS",
 }
 """Implementations of `rollouts.diffusion.samplers.Sampler`."""
 
@@ -23,3 +26,6 @@ NO_DENSITY = (
     "(rollout_sampler)"
 )
 """Why they are refused where noise is drawn."""
+
+NOISE_SCALES = {"flow_sde": 0.7, "dance_sde": 0.3, "cps": 0.7}
+"""Samplers whose noise is set by `noise_scale`, with the values of their papers."""

@@ -17,7 +17,7 @@ from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model
 from motions.base.errors import UserError
 from motions.base.named import require_named
 from motions.settings import BUILTIN, Affects, Effect, Retired, Settings, redeclared
-from rollouts.registry import DENOISERS, DETERMINISTIC_SAMPLERS, SAMPLERS
+from rollouts.registry import DENOISERS, DETERMINISTIC_SAMPLERS, NOISE_SCALES, SAMPLERS
 
 AmpDtype = Literal["fp32", "bf16", "fp16"]
 Blend = Literal["linear", "smooth", "cut"]
@@ -63,6 +63,12 @@ class Denoising:
     guidance_scale: float
     composite_overlap: int = 3
     composite_blend: Blend = "linear"
+    noise_scale: float | None = None
+
+    @property
+    def scale(self) -> float:
+        """`noise_scale`, by default that of the sampler's paper, and 1 for a class of one's own."""
+        return NOISE_SCALES.get(self.sampler, 1.0) if self.noise_scale is None else self.noise_scale
 
 
 class DenoisingSettings(DeviceSettings, ScanSettings):
@@ -72,12 +78,15 @@ class DenoisingSettings(DeviceSettings, ScanSettings):
 
     sampler: str = "ddpm"
     """What a denoising step does: `ddpm` (the posterior; all steps make ancestral sampling), `ddim` (with `eta`),
-    `dpmpp_2m` (DPM-Solver++: draws no noise, and needs few steps), or `package.module:Class`. Steps of the first two
-    without noise are DDIM with eta 0."""
+    `flow_sde` (Flow-GRPO's), `dance_sde` (DanceGRPO's) and `cps` (coefficient-preserving), all three with
+    `noise_scale`, `dpmpp_2m` (DPM-Solver++: draws no noise, and needs few steps), or `package.module:Class`. Steps
+    without noise are DDIM with eta 0, but for the last two."""
     sampling_steps: int | None = Field(default=None, ge=1)
     """Number of denoising steps, evenly selected from the model's noise schedule; by default all."""
     eta: float = Field(default=1.0, gt=0.0, le=1.0)
     """Noise level of stochastic DDIM steps; 1 equals the DDPM posterior."""
+    noise_scale: float | None = Field(default=None, gt=0.0, le=10.0)
+    """Noise of the steps of `flow_sde` (by default 0.7), `dance_sde` (0.3) and `cps` (0.7, at most 1)."""
     guidance_scale: float = Field(
         default=2.5, ge=0.0, validation_alias=AliasChoices("guidance_scale", "guidance_param")
     )
@@ -111,12 +120,41 @@ class DenoisingSettings(DeviceSettings, ScanSettings):
             guidance_scale=self.guidance_scale,
             composite_overlap=self.composite_overlap,
             composite_blend=self.composite_blend,
+            noise_scale=self.noise_scale,
         )
+
+    @model_validator(mode="after")
+    def _noise_scale_is_heard(self) -> Self:
+        if self.noise_scale is not None and self.sampler in SAMPLERS and self.sampler not in NOISE_SCALES:
+            raise UserError(
+                f"noise_scale is {self.noise_scale:g}, which sampler {self.sampler} does not have; it belongs to "
+                f"{', '.join(NOISE_SCALES)} (grpo_type flow_grpo chooses flow_sde)"
+            )
+        return self
+
+
+FLOW_GRPO: Mapping[str, object] = {
+    "sampler": "flow_sde",
+    "sampling_steps": 10,
+    "eval_sampling_steps": 40,
+    "sde_window": 0,
+    "share_initial_noise": False,
+}
+"""What `grpo_type flow_grpo` means for options that are not given."""
 
 
 class SamplingSettings(DenoisingSettings):
     """Which steps of a rollout are stochastic, and which of those are trained."""
 
+    grpo_type: Literal["normal_grpo", "flow_grpo"] = "normal_grpo"
+    """`flow_grpo` gives other options the values of Flow-GRPO where they are not given: sampler flow_sde, 10
+    sampling_steps (`--train_timesteps`), 40 eval_sampling_steps (`--inference_timesteps`), every step but the last
+    stochastic and trained (sde_window 0), initial noise of each sample's own (share_initial_noise off). The policy is
+    the diffusion model that it was, whose steps are taken on the path of the rectified flow. `normal_grpo`: the
+    defaults as they stand."""
+    sampling_steps: int | None = redeclared(
+        DenoisingSettings, "sampling_steps", spellings=("sampling_steps", "train_timesteps")
+    )
     sde_window: int = Field(default=2, ge=0)
     """Number of consecutive stochastic steps of a rollout; 0 makes all steps stochastic but the noiseless last one."""
     sde_window_start: int = Field(default=4, ge=1)
@@ -136,11 +174,13 @@ class SamplingSettings(DenoisingSettings):
     eval_sampler: Annotated[str | None, Effect("evaluation")] = None
     """Sampler of evaluations, and of the trained policy in `jobs.generate`; by default the training's. Without noise
     (`eval_eta` 0) ddpm and ddim are the same, and `dpmpp_2m` is nearer to the result of many steps."""
-    eval_sampling_steps: Annotated[int | None, Effect("evaluation")] = Field(default=None, ge=1)
+    eval_sampling_steps: Annotated[int | None, Effect("evaluation")] = Field(
+        default=None, ge=1, validation_alias=AliasChoices("eval_sampling_steps", "inference_timesteps")
+    )
     """Denoising steps of evaluations and of the trained policy; by default the training's."""
     eval_eta: Annotated[float, Effect("evaluation")] = Field(default=0.0, ge=0.0, le=1.0)
     """Noise of every step but the last of an evaluation. 0 draws none, so that motions before and after the training
-    differ by the policy alone; above 0 it is the noise level of ddim, and 1 switches that of ddpm on."""
+    differ by the policy alone; above 0 it is the noise level of ddim, and 1 switches that of the other samplers on."""
     eval_guidance_scale: Annotated[float | None, Effect("evaluation")] = Field(default=None, ge=0.0)
     """Classifier-free guidance of evaluations and of the trained policy; by default the training's."""
 
@@ -149,11 +189,27 @@ class SamplingSettings(DenoisingSettings):
     def _known_other_sampler(cls, value: str | None, info: ValidationInfo) -> str | None:
         return value if value is None else require_named(str(info.field_name), value, SAMPLERS)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _values_of_the_type(cls, given: object) -> object:
+        if not isinstance(given, Mapping) or given.get("grpo_type") != "flow_grpo":
+            return given
+        meant = {name: value for name, value in FLOW_GRPO.items() if not _spellings(cls, name) & given.keys()}
+        return {**given, **meant}
+
+    @model_validator(mode="after")
+    def _type_has_its_samplers(self) -> Self:
+        if self.grpo_type == "flow_grpo" and self.sampler in SAMPLERS and self.sampler not in NOISE_SCALES:
+            raise UserError(
+                f"grpo_type is flow_grpo and sampler {self.sampler}, which knows no flow; give --sampler flow_sde"
+            )
+        return self
+
     @model_validator(mode="after")
     def _evaluation_noise(self) -> Self:
         name = self.evaluation.sampler
-        if name == "ddpm" and self.eval_eta not in (0.0, 1.0):
-            raise UserError(f"eval_eta is {self.eval_eta}: ddpm has noise (1) or none (0); give eval_sampler ddim")
+        if name in ("ddpm", *NOISE_SCALES) and self.eval_eta not in (0.0, 1.0):
+            raise UserError(f"eval_eta is {self.eval_eta}: {name} has noise (1) or none (0); give eval_sampler ddim")
         if name in DETERMINISTIC_SAMPLERS and self.eval_eta:
             raise UserError(f"eval_eta is {self.eval_eta}: {name} never draws noise; give eval_eta 0")
         return self
@@ -181,6 +237,12 @@ class SamplingSettings(DenoisingSettings):
             eta=self.eval_eta,
             guidance_scale=self.guidance_scale if scale is None else scale,
         )
+
+
+def _spellings(model: type[Settings], name: str) -> set[str]:
+    """All names of a field."""
+    alias = model.model_fields[name].validation_alias
+    return {name, *(map(str, alias.choices) if isinstance(alias, AliasChoices) else ())}
 
 
 class TextEncoderSettings(Settings):

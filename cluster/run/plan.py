@@ -52,6 +52,8 @@ class Workload:
     """Number of groups of an evaluation."""
     noise_draws: int = 0
     """Noised states of each final motion, where an update trains those and no recorded steps."""
+    num_parts: int = 1
+    """Parts of an update that have optimizer steps of their own: recorded steps, where each is trained by itself."""
 
     @property
     def samples(self) -> int:
@@ -72,13 +74,13 @@ class Workload:
     def optimizer_steps(self) -> int:
         """Number of optimizer steps per update."""
         window = self.groups_per_optimizer_step or self.num_prompts
-        return self.num_epochs * ceil(self.num_prompts / window)
+        return self.num_epochs * ceil(self.num_prompts * self.num_parts / window)
 
     @property
     def micro_batches(self) -> int:
         """Number of forward and backward passes per optimizer step (the last one of an update may have fewer)."""
         window = min(self.groups_per_optimizer_step or self.num_prompts, self.num_prompts)
-        return ceil(window * self.group_size * self.states_per_sample / self.micro_batch_size)
+        return ceil(window * self.group_size * self.states_per_sample / self.num_parts / self.micro_batch_size)
 
     @property
     def motion_bytes(self) -> int:
@@ -185,6 +187,7 @@ class Plan:
     def _batch_lines(self) -> Sequence[str]:
         load = self.workload
         window = min(load.groups_per_optimizer_step or load.num_prompts, load.num_prompts)
+        windows = load.optimizer_steps // load.num_epochs
         sequences = 2 if load.guided else 1
         return [
             "one step",
@@ -195,7 +198,7 @@ class Plan:
             "network evaluations",
             f"  update: {load.samples} motions x {load.states_per_sample} "
             f"{'noised states' if load.noise_draws else 'trained steps'} = {load.pairs} pairs",
-            f"  update: {load.num_epochs} epoch(s) x {ceil(load.num_prompts / window)} window(s) of {window} groups = "
+            f"  update: {load.num_epochs} epoch(s) x {windows} window(s) of {window} groups = "
             f"{load.optimizer_steps} optimizer step(s) of up to {load.micro_batches} micro-batches of "
             f"{load.micro_batch_size} pairs",
             f"  evaluation: {load.num_eval_groups} groups",

@@ -162,7 +162,8 @@ def read_flags(
                 before = values.get(key)
                 if isinstance(before, list) and isinstance(value, list):
                     value = [*before, *value]
-                elif key in values:
+                elif key in values and not (value == before and words.split()[0] != written[key].split()[0]):
+                    # Two spellings of one option may say the same.
                     raise UsageError([f"--{flags[key].name} is given twice: {written[key]} and {words}"])
                 values[key], written[key] = value, words
         except UsageError as error:

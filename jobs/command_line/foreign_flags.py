@@ -10,7 +10,6 @@ from __future__ import annotations
 from jobs.command_line.flags import ForeignFlag
 
 _CHECKPOINT = "the network's shape is read from args.json beside the checkpoint"
-_FLOW = "it belongs to flow_grpo, which is not supported; --sampling_steps sets the denoising steps"
 _PROMPTS = "segments come with the prompts"
 _LOADER = "GRPO reads prompts, it crops no clips"
 _EVALUATION = "held-out evaluation is set by --eval_every, --num_eval_prompts and --eval_prompts_path"
@@ -25,8 +24,6 @@ ANY = ("*",)
 OFF = ("false", "0")
 
 FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
-    "grpo_type": ForeignFlag("normal_grpo is the algorithm here", ("normal_grpo",)),
-    **dict.fromkeys(("noise_scale", "train_timesteps", "inference_timesteps"), ForeignFlag(_FLOW)),
     "ref_model_path": ForeignFlag(
         "the reference is the policy before training (its network with adapters off)", same_as="model_path"
     ),

@@ -19,8 +19,8 @@ from learners.supervised.critic_pairs import (
     ListedPairs,
     Part,
     SyntheticPairs,
-    part_of_group,
     read_pairs,
+    split_recordings,
 )
 from motions.base.errors import UserError
 from motions.data.dataset import load_dataset
@@ -66,8 +66,7 @@ def prepare(config: CriticConfig) -> Prepared:
 def _synthetic(config: CriticConfig) -> Prepared:
     dataset = load_dataset(config.data.data_source, skip_bad=config.data.skip_bad)
     items = [item for split in ("train", "test") if split in dataset.splits for item in dataset.items(split)]
-    recordings = sorted({item.source for item in items})
-    part = {name: part_of_group(place, ROUND_OF_RECORDINGS) for place, name in enumerate(recordings)}
+    recordings = {item.source for item in items}
     if len(recordings) < ROUND_OF_RECORDINGS:
         raise UserError(
             f"dataset {dataset.name} has motions of {len(recordings)} recordings; training, validation and test need "
@@ -75,8 +74,7 @@ def _synthetic(config: CriticConfig) -> Prepared:
         )
     least, most = config.critic.min_crop_frames, config.critic.clip_frames
     sources = {
-        name: SyntheticPairs([item for item in items if part[item.source] == name], dataset.skeleton, least, most)
-        for name in SYNTHETIC_PARTS
+        name: SyntheticPairs(some, dataset.skeleton, least, most) for name, some in split_recordings(items).items()
     }
     size, graded, seed = config.critic.batch_size, config.critic.graded_share, config.run.seed
     held_out: dict[Part, Mapping[str, PairBatch]] = {

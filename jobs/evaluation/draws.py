@@ -9,9 +9,9 @@ import numpy as np
 
 from jobs.evaluation.settings import EvaluateConfig, ProtocolSettings
 from motions.base.errors import UserError
-from motions.data.dataset import FULL_WINDOW, MDM_CROP, MotionDataset
+from motions.data.dataset import MotionDataset
 from motions.data.prompts import MAX_FRAMES, Prompt, Segment, load_prompts
-from motions.data.text_motion import CropRule, TextMotion
+from motions.data.text_motion import FULL_WINDOW, MDM_CROP, CropRule, TextMotion
 from motions.settings import BUILTIN
 from motions.skeleton.skeletons import Skeleton
 from rollouts.messages import GroupMotions

@@ -128,6 +128,18 @@ def make_charts(records: list[dict[str, Any]], rewards: list[dict[str, Any]]) ->
             zero=True,
         ),
         Chart(
+            "Reward that is followed",
+            "Total reward of the motions that an update denoises with a gradient; losses that follow the reward's "
+            "gradient. Before the last step these are predictions.",
+            _series(records, {"policy/tuned_reward": "reward"}),
+        ),
+        Chart(
+            "Loss on real clips",
+            "MDM's training loss on clips of the data, which mdm_loss_weight keeps.",
+            _series(records, {"policy/mdm_loss": "loss"}),
+            zero=True,
+        ),
+        Chart(
             "Importance ratio",
             "Before clipping; the first update of a rollout starts at exactly 1.",
             _series(
@@ -224,8 +236,10 @@ def _policy_name(config: dict[str, Any]) -> str:
 def _lead(config: dict[str, Any], records: list[dict[str, Any]], num_updates: int) -> str:
     seconds = sum(float(record.get("seconds/step", 0.0)) for record in records)
     adapters = f"LoRA of rank {config['lora_r']}" if config.get("use_lora") else "all weights"
+    follows = any("policy/tuned_reward" in record for record in records)
+    method = f"the loss {config['policy_loss']}" if follows else "GRPO"
     return (
-        f"{num_updates} updates of GRPO ({adapters}), {config['batch_size']} prompts with {config['group_size']} "
+        f"{num_updates} updates of {method} ({adapters}), {config['batch_size']} prompts with {config['group_size']} "
         f"samples each per update, in {seconds / 60:.1f} minutes of training."
     )
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from jobs.configs.grpo import GRPOConfig
 from learners.grpo.motion_loss import reads_motions
 from motions.base.errors import UserError
-from motions.base.named import load_named
 from motions.data.dataset import load_dataset
 from motions.settings import BUILTIN
+from rollouts.diffusion.samplers import make_sampler
 from rollouts.diffusion.windows import window_positions
 from rollouts.networks.denoiser_network import denoiser_class
-from rollouts.registry import SAMPLERS
 
 
 def check_cheaply(config: GRPOConfig) -> None:
@@ -19,9 +18,14 @@ def check_cheaply(config: GRPOConfig) -> None:
     Raises:
         UserError: something is not there, or the window does not fit into `sampling_steps`.
     """
-    for option in ("sampler", "eval_sampler", "rollout_sampler"):
-        if (name := getattr(config.sampling, option)) is not None:
-            load_named(option, name, SAMPLERS)
+    sampling = config.sampling
+    ways = {"": sampling.denoising, "eval_": sampling.evaluation, "rollout_": sampling.rollout}
+    for prefix, denoising in ways.items():
+        try:
+            if denoising is not None:
+                make_sampler(denoising)
+        except UserError as error:
+            raise UserError(f"{prefix}{error}") from error
     if config.policy.arch != "auto":
         denoiser_class(config.policy.arch)
     learns_from_steps = not reads_motions(config.grpo)

@@ -34,12 +34,12 @@ from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
-from rollouts.registry import DETERMINISTIC_SAMPLERS
+from rollouts.registry import DETERMINISTIC_SAMPLERS, NOISE_SCALES
 from rollouts.settings import DenoisingSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder
 
 SAMPLER = (
-    *("sampler", "sampling_steps", "eta", "guidance_scale"),
+    *("sampler", "sampling_steps", "eta", "noise_scale", "guidance_scale"),
     *("composite_denoising", "composite_overlap", "composite_blend"),
 )
 """Options of the sampler that decide what a policy generates, and that args.json of a trained one records: those of its
@@ -119,6 +119,8 @@ def recorded_sampler(model_path: str, settings: DenoisingSettings) -> DenoisingS
     # Without noise in the evaluation there is no level of it either.
     recorded |= {name: value for name, value in measured.items() if value is not None and (name, value) != ("eta", 0)}
     taken = {name: recorded[name] for name in SAMPLER if name in recorded and name not in settings.model_fields_set}
+    if {**settings.model_dump(), **taken}["sampler"] not in NOISE_SCALES:
+        taken.pop("noise_scale", None)
     if not taken:
         return settings
     source = file.parent / ARGS_FILE

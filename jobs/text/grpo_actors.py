@@ -14,13 +14,17 @@ import numpy as np
 
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
+from jobs.text.grpo_prompts import load_matching_dataset
 from learners.grpo.advantages import Advantages, WeightedTerm, group_advantages
+from learners.grpo.gradients.loss import gradient_kind, parts_of_update
 from learners.grpo.learner import GRPOLearner
+from learners.supervised.policy_loss import ClipLoss
+from rewards.gradients import build_rewards
 from rewards.messages import RewardTerms
 from rewards.mixing import MixedRewards, combine
 from rewards.scorers import reward_weights
 from rewards.settings import RewardSettings
-from rollouts.checkpoints.loading import load_policy
+from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs
 from rollouts.diffusion.policy import DiffusionPolicy
@@ -34,11 +38,39 @@ def build_rollout_worker(config: GRPOConfig) -> RolloutWorker:
     return RolloutWorker(load_policy(config.policy, config.sampling))
 
 
-def build_learner(config: GRPOConfig) -> GRPOLearner:
-    """The object of the learner actor."""
-    total = config.run.num_steps * config.grpo.optimizer_steps(config.prompts.batch_size)
+def build_learner(config: GRPOConfig, rewards: RewardSettings | None = None) -> GRPOLearner:
+    """The object of the learner actor.
+
+    Args:
+        rewards: those of the options, with the constants of the data; only policy losses that follow the reward's
+            gradient load them here too.
+    """
     policy = load_policy(config.policy, config.sampling)
-    return GRPOLearner(policy, config.grpo, total_steps=total, seed=config.run.seed)
+    steps = config.grpo.optimizer_steps(config.prompts.batch_size, parts_of_update(config.grpo, policy.num_steps))
+    total = config.run.num_steps * steps
+    reward = clip_loss = None
+    if gradient_kind(config.grpo) is not None:
+        here = (rewards or config.rewards).model_copy(update={"reward_device": policy.device.type})
+        reward = build_rewards(here, policy.skeleton, config.policy)
+        if config.grpo.mdm_loss_weight:
+            clip_loss = build_clip_loss(config, policy)
+    return GRPOLearner(policy, config.grpo, total_steps=total, seed=config.run.seed, reward=reward, clip_loss=clip_loss)
+
+
+def build_clip_loss(config: GRPOConfig, policy: DiffusionPolicy) -> ClipLoss:
+    """MDM's training loss on the training split of the data.
+
+    Raises:
+        UserError: the data has another skeleton than the policy.
+    """
+    dataset = load_matching_dataset(config, policy.skeleton)
+    return ClipLoss(
+        dataset.items("train"),
+        load_policy_text_encoder(config.policy),
+        batch_size=config.grpo.mdm_batch_size,
+        max_frames=min(policy.most_frames_at_once, config.rewards.max_motion_length),
+        seed=config.run.seed,
+    )
 
 
 def mix_rewards(settings: RewardSettings, results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:

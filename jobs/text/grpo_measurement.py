@@ -32,7 +32,7 @@ from rewards.tmr.scorer import Embedder
 from rollouts.diffusion.chain_kl import chain_kl
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import GroupMotions, PolicyVersion
-from rollouts.registry import DETERMINISTIC_SAMPLERS
+from rollouts.registry import DETERMINISTIC_SAMPLERS, NOISE_SCALES
 from rollouts.settings import Denoising
 
 BASE, TUNED = "base", "tuned"
@@ -192,7 +192,8 @@ def other_samplings(config: GRPOConfig, num_steps: int, *, composed: bool) -> li
 
 def sampler_words(denoising: Denoising, num_steps: int) -> str:
     """A way of denoising for the report."""
-    kind = f"{denoising.sampler} (eta {denoising.eta:g})" if denoising.eta else "deterministic"
+    noise = f"noise_scale {denoising.scale:g}" if denoising.sampler in NOISE_SCALES else f"eta {denoising.eta:g}"
+    kind = f"{denoising.sampler} ({noise})" if denoising.eta else "deterministic"
     return _words(denoising, num_steps, f"{kind} denoising steps")
 
 

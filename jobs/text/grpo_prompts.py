@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from jobs.configs.grpo import GRPOConfig
+from learners.grpo.gradients import loss as gradient_losses
+from learners.grpo.gradients.loss import gradient_kind
 from learners.grpo.motion_loss import reads_motions, require_legal
 from motions.base.errors import UserError
 from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt, load_prompts
 from motions.skeleton.skeletons import Skeleton
+from rollouts.diffusion.noise import levels_generator
 from rollouts.diffusion.requests import evaluation_requests
 from rollouts.diffusion.windows import ancestral_positions, trained_positions, window_positions
 from rollouts.messages import RolloutRequest, TextCondition
@@ -130,6 +133,7 @@ class PromptBatches:
         self._conditions, self._held_out_conditions = encode(prompts), encode(held_out)
         self._whole_texts = whole_texts
         self._reads_motions = reads_motions(config.grpo)
+        self._kind = gradient_kind(config.grpo)
         if config.grpo.kl_chain_penalty and num_denoising_steps < 2:
             raise UserError(
                 "kl_chain_penalty: the only step is noiseless and has no KL; give at least 2 sampling_steps"
@@ -137,6 +141,8 @@ class PromptBatches:
         if self._reads_motions:
             require_legal(config.grpo, num_denoising_steps)
             return
+        if self._kind is not None:
+            gradient_losses.require_legal(config.grpo, num_denoising_steps)
         for option, own in (("rollout_sampling_steps", "sampling_steps"), ("rollout_sampler", "sampler")):
             if (value := getattr(config.sampling, option)) is not None:
                 raise UserError(
@@ -144,16 +150,23 @@ class PromptBatches:
                     f"rollout, which are those of {own}. Only losses of final motions (nft, awm, dgpo) take rollouts "
                     "of other steps"
                 )
-        window_positions(config.sampling, num_denoising_steps, config.run.seed, 0)
+        if self._kind is None:
+            window_positions(config.sampling, num_denoising_steps, config.run.seed, 0)
 
     def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
         """The groups of a training step, counted from 0.
 
-        Where the policy loss reads final motions, rollouts are deterministic, each from initial noise of its own.
+        Where the policy loss reads final motions or follows the reward's gradient, each sample has initial noise of its
+        own, and rollouts are deterministic unless `ddim_sampling` is off.
         """
         config = self._config
+        kept: tuple[int, ...] = ()
         if self._reads_motions:
             stochastic = ()
+        elif self._kind is not None:
+            rng = levels_generator(config.run.seed, step, 0)
+            kept = self._kind.positions(config.grpo, self._num_denoising_steps, rng)
+            stochastic = () if config.grpo.ddim_sampling else tuple(range(kept[0]))
         else:
             stochastic = window_positions(config.sampling, self._num_denoising_steps, config.run.seed, step)
         return [
@@ -165,11 +178,14 @@ class PromptBatches:
                 num_samples=config.grpo.group_size,
                 seed=config.run.seed,
                 stochastic_steps=stochastic,
-                trained_steps=trained_positions(config.sampling, stochastic, config.run.seed, step, place),
-                share_initial_noise=config.sampling.share_initial_noise and not self._reads_motions,
+                trained_steps=()
+                if kept
+                else trained_positions(config.sampling, stochastic, config.run.seed, step, place),
+                share_initial_noise=config.sampling.share_initial_noise and not (self._reads_motions or kept),
                 policy_version=policy_version,
                 denoising=config.sampling.rollout,
                 keep_motions=self._reads_motions or config.grpo.kl_chain_penalty > 0,
+                kept_steps=kept,
             )
             for place, index in enumerate(self._chosen(step))
         ]

@@ -33,6 +33,8 @@ from jobs.text.grpo_prompts import (
     training_source,
 )
 from learners.grpo.forecast import Trained, forecast
+from learners.grpo.gradients import loss as gradient_losses
+from learners.grpo.gradients.loss import gradient_kind, parts_of_update
 from learners.grpo.motion_loss import IGNORED_OPTIONS, reads_motions
 from motions.base.errors import UserError
 from motions.data.prompts import Prompt
@@ -41,6 +43,7 @@ from motions.skeleton.skeletons import Skeleton
 from rewards.declared.physics import BUILTIN_CONSTANTS, PhysicsConstants
 from rewards.evaluation.prompt_checks import check_prompts
 from rewards.evaluation.text import load_judge
+from rewards.gradients import require_differentiable
 from rewards.physics.calibration import calibrate, read_constants, write_constants
 from rewards.scorers import LimitsPrompts, build_limiting_scorers, build_scorers, described_rewards, rewards_of
 from rewards.settings import RewardSettings
@@ -137,6 +140,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     check_devices(config)
     check_cheaply(config)
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
+    check_policy_loss(config)
     loaded = load_base(config.policy)
     policy = build_idle_policy(config, loaded)
     encoder = load_policy_text_encoder(config.policy)
@@ -162,6 +166,10 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     scorers = build_scorers(rewards.settings, policy.skeleton, config.policy)
     if reads_motions(config.grpo):
         print(f"policy_loss {config.grpo.policy_loss}: {IGNORED_OPTIONS}")
+    if gradient_kind(config.grpo) is not None:
+        print(f"policy_loss {config.grpo.policy_loss}: {gradient_losses.IGNORED_OPTIONS}")
+        if config.grpo.mdm_loss_weight:
+            grpo_actors.build_clip_loss(config, policy)  # data that does not fit is found here
     export = grpo_actors.PolicyExport(config, policy, encoder)
     return PreparedRun(
         config=config,
@@ -171,7 +179,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
             config.cluster,
             functools.partial(grpo_actors.build_rollout_worker, config),
             scorers,
-            functools.partial(grpo_actors.build_learner, config),
+            functools.partial(grpo_actors.build_learner, config, rewards.settings),
         ),
         workload=_workload(config, batches, policy),
         algorithm=Algorithm(
@@ -277,7 +285,8 @@ def _forecast(config: GRPOConfig, policy: DiffusionPolicy, resumed: bool) -> lis
         lora_scale=options.lora_alpha / math.sqrt(options.lora_r) if options.use_lora else None,
     )
     done = 0 if commit is None else commit.step
-    return forecast(config.grpo, config.run.num_steps, config.prompts.batch_size, trained, done)
+    parts = parts_of_update(config.grpo, policy.num_steps)
+    return forecast(config.grpo, config.run.num_steps, config.prompts.batch_size, trained, done, parts)
 
 
 def physics_constants(config: GRPOConfig, skeleton: Skeleton) -> PhysicsConstants:
@@ -294,6 +303,21 @@ def physics_constants(config: GRPOConfig, skeleton: Skeleton) -> PhysicsConstant
     words = ", ".join(f"{name} {value:g}" for name, value in asdict(found).items())
     print(f"the physics reward, measured on {config.data.dataset}: {words}")
     return found
+
+
+def check_policy_loss(config: GRPOConfig) -> None:
+    """Checks that the policy loss exists and has what it needs.
+
+    Raises:
+        UserError: it follows the gradient of a reward that has none, or an option belongs to such losses only.
+    """
+    if gradient_kind(config.grpo) is not None:
+        require_differentiable(config.rewards, f"policy_loss {config.grpo.policy_loss}")
+    elif config.grpo.mdm_loss_weight:
+        raise UserError(
+            f"mdm_loss_weight is {config.grpo.mdm_loss_weight:g}; policy_loss {config.grpo.policy_loss} has no such "
+            "part, only losses that follow the reward's gradient (refl, draft, align_prop, easytune, opsd)"
+        )
 
 
 def check_devices(config: GRPOConfig) -> None:
@@ -345,7 +369,7 @@ def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolic
     return Workload(
         num_prompts=config.prompts.batch_size,
         group_size=config.grpo.group_size,
-        trained_steps=max(len(request.trained_steps) for request in first),
+        trained_steps=max(len(request.trained_steps or request.kept_steps) for request in first),
         denoising_steps=config.sampling.rollout_sampling_steps or policy.num_steps,
         guided=config.sampling.guidance_scale not in (0.0, 1.0),
         max_frames=max(prompt.num_frames for prompt in (*batches.prompts, *batches.held_out)),
@@ -358,4 +382,5 @@ def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolic
         micro_batch_size=config.grpo.micro_batch_size,
         num_eval_groups=len(batches.held_out),
         noise_draws=config.grpo.noise_draws if reads_motions(config.grpo) else 0,
+        num_parts=parts_of_update(config.grpo, policy.num_steps),
     )

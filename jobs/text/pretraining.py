@@ -20,6 +20,7 @@ from jobs.report import write_training_report
 from jobs.text import sizing
 from jobs.text.generation import write_results
 from jobs.text.training_folder import describe_training
+from learners.physics_losses import PhysicsLoss
 from learners.supervised.diffusion import SupervisedBatch, SupervisedLearner, supervised_batch
 from motions.base.errors import UserError
 from motions.base.memory import require_memory, transformer_parameters
@@ -27,6 +28,7 @@ from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt
 from motions.data.text_motion import MotionBatch, TextMotion, sample_batch, whole_batch
 from motions.skeleton.normalization import Normalizer
+from motions.skeleton.skeletons import Skeleton
 from rollouts.checkpoints.loading import load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs, reads_by_token
@@ -119,7 +121,7 @@ def prepare(config: PretrainConfig) -> Prepared:
     start.encoder.check_texts([*clips.texts, *(prompt.text for prompt in prompts)])
     recorded = sizing.recorded_steps(config)
     asked = recorded or sizing.steps_by_data(config, len(dataset.items("train")))
-    learner = _learner(config, start, asked)
+    learner = new_learner(config, start, dataset.skeleton, asked)
     prepared = Prepared(config, dataset, start, clips, prompts, learner)
     num_steps = asked
     if sizing.is_worth_timing(asked):
@@ -127,12 +129,14 @@ def prepare(config: PretrainConfig) -> Prepared:
         num_steps = recorded or sizing.fitting_steps(config, asked, seconds)
         print(sizing.describe_time(num_steps, asked, seconds))
     run = config.run.model_copy(update={"num_steps": num_steps})
-    learner = learner if num_steps == asked else _learner(config, start, num_steps)
+    learner = learner if num_steps == asked else new_learner(config, start, dataset.skeleton, num_steps)
     return replace(prepared, config=config.model_copy(update={"run": run}), learner=learner)
 
 
-def _learner(config: PretrainConfig, start: Start, num_steps: int) -> SupervisedLearner:
-    return SupervisedLearner(start.network, start.schedule, config.supervised, num_steps, config.run.seed)
+def new_learner(config: PretrainConfig, start: Start, skeleton: Skeleton, num_steps: int) -> SupervisedLearner:
+    """The learner of a training of so many steps."""
+    physics = PhysicsLoss(start.normalizer, skeleton)
+    return SupervisedLearner(start.network, start.schedule, config.supervised, num_steps, config.run.seed, physics)
 
 
 def validation(prepared: Prepared) -> Callable[[], Mapping[str, float]] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from learners.grpo.gradients.loss import gradient_kind
 from learners.grpo.motion_loss import reads_motions
 from learners.grpo.settings import GRPOSettings
 from learners.optimizer import learning_rate_factor
@@ -37,15 +38,18 @@ class Trained:
         return sum_of_rates * math.sqrt(3.0 * self.width)
 
 
-def forecast(settings: GRPOSettings, num_updates: int, num_groups: int, trained: Trained, done: int = 0) -> list[str]:
+def forecast(
+    settings: GRPOSettings, num_updates: int, num_groups: int, trained: Trained, done: int = 0, num_parts: int = 1
+) -> list[str]:
     """Sentences about the updates of a run.
 
     Args:
         num_updates: of the whole run.
         num_groups: groups of an update.
         done: updates that a run to be resumed has made.
+        num_parts: parts of an update, as in `GRPOSettings.optimizer_steps`.
     """
-    per_update = settings.optimizer_steps(num_groups)
+    per_update = settings.optimizer_steps(num_groups, num_parts)
     total = num_updates * per_update
     decay = settings.decay_steps(total)
     factors = [learning_rate_factor(step, settings.warmup_steps, decay) for step in range(total)]
@@ -63,6 +67,8 @@ def forecast(settings: GRPOSettings, num_updates: int, num_groups: int, trained:
             f"can change the trained weights by at most {change:.1%} of their size; give a larger --learning_rate or "
             "more --num_steps"
         )
+    if gradient_kind(settings) is not None:
+        return lines
     if per_update == 1 and reads_motions(settings):
         lines.append(
             "one optimizer step an update: the policy is the one that rolled out, so that kl_threshold and the clip "

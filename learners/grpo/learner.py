@@ -13,27 +13,37 @@ The update itself is in `learners/grpo/update.py`.
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from learners.ema import EMA, copy_named
 from learners.grpo.chain_penalty import chain_states
+from learners.grpo.gradients.loss import gradient_kind, require_legal
+from learners.grpo.gradients.objective import GradientObjective, drawn_jitter, in_parts, prompts_of
 from learners.grpo.motion_loss import chosen_loss, reads_motions
 from learners.grpo.motion_objective import MotionObjective, noised
-from learners.grpo.objective import StepObjective
+from learners.grpo.objective import Objective, StepObjective
 from learners.grpo.pair_batches import require_trajectories, split_groups
 from learners.grpo.settings import GRPOSettings
 from learners.grpo.update import GRPOUpdate, TrainedPolicy
 from learners.optimizer import Optimizer, OptimizerOptions, undecayed_names
 from motions.base.errors import UserError
+from rewards.gradients import MotionReward
 from rollouts.checkpoints.adapters import has_lora
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import PolicyVersion, Trajectory
+
+
+class ClipLoss(Protocol):
+    """A loss on clips of the data; `learners.supervised.policy_loss.ClipLoss` is one."""
+
+    def __call__(self, policy: DiffusionPolicy, update: int, optimizer_step: int) -> Tensor:
+        """Mean loss of a drawn batch, a function of the arguments; carries the gradient."""
+        ...
 
 
 class GRPOLearner:
@@ -52,6 +62,8 @@ class GRPOLearner:
         reference: DiffusionPolicy | None = None,
         total_steps: int = 0,
         seed: int = 0,
+        reward: MotionReward | None = None,
+        clip_loss: ClipLoss | None = None,
     ) -> None:
         """Starts at version 0 with the policy's present weights.
 
@@ -62,10 +74,13 @@ class GRPOLearner:
                 copy of it if it has none, which takes memory.
             total_steps: optimizer steps of the whole run, over which a cosine falls.
             seed: key of the noise that losses of final motions and the chain's penalty draw.
+            reward: differentiable reward, for policy losses that follow its gradient.
+            clip_loss: training loss on real clips, which `mdm_loss_weight` adds.
 
         Raises:
             UserError: nothing is trainable, or an option is out of the policy loss's range.
-            ValueError: policy and reference have different numbers of denoising steps, or there are two references.
+            ValueError: policy and reference have different numbers of denoising steps, there are two references, or
+                reward or clip loss are missing.
         """
         if reference is not None and reference.num_steps != policy.num_steps:
             raise ValueError(f"the reference has {reference.num_steps} denoising steps, the policy {policy.num_steps}")
@@ -75,12 +90,16 @@ class GRPOLearner:
         self.settings = settings
         self.number = 0
         self._seed = seed
-        loss = chosen_loss(settings)
+        self._loss: Any = chosen_loss(settings)
         self._reads_motions = reads_motions(settings)
-        self._objective = functools.partial(
-            MotionObjective if self._reads_motions else StepObjective, cast("Any", loss), policy, settings
-        )
-        self._objective()  # its options are checked
+        self._kind = gradient_kind(settings)
+        self._reward = reward
+        self._clip_loss = clip_loss
+        if self._kind is not None:
+            require_legal(settings, policy.num_steps)
+            if reward is None or (clip_loss is None and settings.mdm_loss_weight):
+                raise ValueError(f"policy_loss {settings.policy_loss} needs a reward, mdm_loss_weight a clip loss")
+        self._objective([])  # its options are checked
         self._parameters: dict[str, Tensor] = dict(policy.trainable_parameters())
         self._optimizer = Optimizer(
             self._parameters,
@@ -133,12 +152,25 @@ class GRPOLearner:
             ]
         require_trajectories(trajectories, advantages, self.number)
         kept = list(range(len(trajectories)))
-        if self.settings.drop_zero_variance_groups:
+        size = self.settings.groups_per_optimizer_step
+        if self._kind is not None:
+            size = size or len(trajectories)
+            trajectories = in_parts(trajectories) if self._kind.one_step_at_a_time else trajectories
+            advantages = np.zeros((len(trajectories), advantages.shape[1]), np.float32)
+            kept = list(range(len(trajectories)))
+        elif self.settings.drop_zero_variance_groups:
             kept = [group for group in kept if advantages[group].any()]
-        windows = split_groups(kept, self.settings.groups_per_optimizer_step)
-        objective = self._objective()
+        windows = split_groups(kept, size)
         update = GRPOUpdate(
-            self._trained, objective, self.settings, self._optimizer, self._ema, trajectories, advantages, chain
+            self._trained,
+            self._objective(trajectories),
+            self.settings,
+            self._optimizer,
+            self._ema,
+            trajectories,
+            advantages,
+            chain,
+            self._beside(),
         )
         metrics = update.run(windows) | {"num_dropped_groups": float(len(trajectories) - len(kept))}
         if self._average is not None:
@@ -146,6 +178,22 @@ class GRPOLearner:
             self._show_average()
         self.number += 1
         return metrics | {"policy_version": float(self.number)}
+
+    def _objective(self, trajectories: Sequence[Trajectory]) -> Objective:
+        """The objective of an update."""
+        if self._kind is None:
+            kind = MotionObjective if self._reads_motions else StepObjective
+            return kind(self._loss, self.policy, self.settings)
+        assert self._reward is not None
+        jitter, prompts = drawn_jitter(self._seed, self.number), prompts_of(trajectories)
+        return GradientObjective(self._loss, self.policy, self.settings, self._reward, prompts, jitter)
+
+    def _beside(self) -> Callable[[int], Tensor] | None:
+        """The weighted loss on real clips of this update's optimizer steps."""
+        clip_loss, weight = self._clip_loss, self.settings.mdm_loss_weight
+        if clip_loss is None or not weight:
+            return None
+        return lambda optimizer_step: weight * clip_loss(self.policy, self.number, optimizer_step)
 
     def version(self) -> PolicyVersion:
         """Copies of the present weights with their number."""

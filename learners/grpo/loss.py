@@ -35,7 +35,7 @@ from torch import Tensor
 
 from learners.grpo.settings import POLICY_LOSSES, GRPOSettings
 from motions.base.named import load_named
-from rollouts.diffusion.schedule import DiffusionSchedule
+from rollouts.diffusion.schedule import DiffusionSchedule, flow_time
 from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_kl, gaussian_log_prob, masked_mean
 
@@ -151,20 +151,13 @@ def weighted_kl(
 
 
 def noise_level_drops(schedule: DiffusionSchedule) -> np.ndarray:
-    """Decrease of the noise level in each position's step, with sigma = b / (a + b), a^2 = abar, b^2 = 1 - abar.
-
-    sigma is the time of the rectified-flow path that the diffusion path corresponds to, 1 = noise and 0 = data, so the
-    decreases are Flow-GRPO's |dt| and sum to the first sigma.
+    """Decrease of the noise level in each position's step, as time of the rectified flow's path (`flow_time`): they are
+    Flow-GRPO's |dt| and sum to the first time.
 
     Returns:
         [K] float64, by position (0 = noisiest).
     """
-
-    def sigma(alphas_cumprod: np.ndarray) -> np.ndarray:
-        noise = np.sqrt(1.0 - alphas_cumprod)
-        return noise / (np.sqrt(alphas_cumprod) + noise)
-
-    return (sigma(schedule.alphas_cumprod) - sigma(schedule.alphas_cumprod_prev))[::-1].copy()
+    return (flow_time(schedule.alphas_cumprod) - flow_time(schedule.alphas_cumprod_prev))[::-1].copy()
 
 
 def grpo_metrics(terms: Sequence[GRPOTerms]) -> dict[str, float]:

@@ -89,6 +89,11 @@ class MotionObjective:
         self._settings = settings
         self._noise_drops = device_drops(policy)
 
+    @property
+    def compares_with_old(self) -> bool:
+        """Their predictions are what the loss compares with."""
+        return True
+
     def pairs_per_batch(self, group_size: int) -> int:
         """As many whole draws as are in `micro_batch_size`."""
         return self._settings.micro_batch_size // group_size * group_size

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from learners.grpo.device_batch import DeviceBatch
+from learners.grpo.gradients.loss import GradientTerms
 from learners.grpo.loss import GRPOInputs, GRPOTerms, PolicyLoss, grpo_loss, grpo_metrics, noise_level_drops
 from learners.grpo.motion_loss import MotionTerms
 from learners.grpo.pair_batches import PairOrigins
@@ -44,7 +45,7 @@ class Scored:
     origins: PairOrigins
     num_rows: int
     """Number of states that went through the network."""
-    terms: GRPOTerms | MotionTerms
+    terms: GRPOTerms | MotionTerms | GradientTerms
     kl_old: Tensor
     """Exact KL to the policy that rolled out, [M]; 0 before the first optimizer step."""
     drift: Tensor | None = None
@@ -57,6 +58,11 @@ class Scored:
 
 class Objective(Protocol):
     """The loss of pairs and what is checked and reported of it, for one update."""
+
+    @property
+    def compares_with_old(self) -> bool:
+        """Whether later optimizer steps of an update need what `kept` gives."""
+        ...
 
     def pairs_per_batch(self, group_size: int) -> int:
         """Largest number of pairs of a micro-batch."""
@@ -108,6 +114,11 @@ class StepObjective:
         from them by so much rounding that pairs would be clipped by it."""
         self._noise_drops = device_drops(policy)
         self._first_ratio_error = 0.0
+
+    @property
+    def compares_with_old(self) -> bool:
+        """Their means make KL(old || new) and log-probabilities."""
+        return True
 
     def pairs_per_batch(self, group_size: int) -> int:
         """Micro-batches cut anywhere: `micro_batch_size` pairs."""

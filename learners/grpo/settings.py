@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, field_validator
 
-from learners.settings import LearningRateSchedule, ScheduledSettings
+from learners.grpo.gradients.settings import GradientSettings
+from learners.settings import LearningRateSchedule
 from motions.base.errors import UserError
 from motions.base.named import require_named
 
@@ -17,12 +18,18 @@ POLICY_LOSSES = {
     "nft": "learners.grpo.losses.nft:nft_loss",
     "awm": "learners.grpo.losses.awm:awm_loss",
     "dgpo": "learners.grpo.losses.dgpo:dgpo_loss",
+    "refl": "learners.grpo.losses.refl:refl_loss",
+    "draft": "learners.grpo.losses.draft:draft_loss",
+    "align_prop": "learners.grpo.losses.align_prop:align_prop_loss",
+    "easytune": "learners.grpo.losses.easytune:easytune_loss",
+    "opsd": "learners.grpo.losses.opsd:opsd_loss",
 }
 """Policy losses by name; a new one is a file and a line here. A loss is of denoising steps
-(`learners.grpo.loss.PolicyLoss`) or of final motions (`learners.grpo.motion_loss.MotionLoss`)."""
+(`learners.grpo.loss.PolicyLoss`), of final motions (`learners.grpo.motion_loss.MotionLoss`), or follows the gradient
+of the reward (`learners.grpo.gradients.loss.GradientLoss`)."""
 
 
-class GRPOSettings(ScheduledSettings):
+class GRPOSettings(GradientSettings):
     """Group-relative policy optimisation (GRPO) of a diffusion policy.
 
     Sizes: one update uses P groups (prompts) of N = `group_size` samples with S recorded denoising steps, which makes
@@ -45,7 +52,9 @@ class GRPOSettings(ScheduledSettings):
     the clip range), `spo` (pulls ratios beyond the range back to its edge) and `dppo` (Flow-DPPO's: instead of clipping
     it leaves out pairs beyond `kl_bound`); they differ with several optimizer steps an update. Losses of final motions,
     which the policy learns to denoise better or worse: `nft` (DiffusionNFT), `awm` (advantage-weighted matching) and
-    `dgpo` (group preference). Or `package.module:function`."""
+    `dgpo` (group preference). Losses that follow the gradient of a differentiable reward: `refl` (ReFL, through one
+    late step), `draft` (DRaFT-K, through the last `draft_steps`), `align_prop` (through a random number of last steps),
+    `easytune` (every step by itself) and `opsd` (towards a target x + eta dR/dx). Or `package.module:function`."""
 
     loss_beta: float = Field(default=1.0, gt=0, le=1e4)
     """Strength of a loss of final motions. `nft`: how much of the trained policy is in the mixtures with the old one,
@@ -187,9 +196,14 @@ class GRPOSettings(ScheduledSettings):
         """Optimizer steps of the cosine in a run of `total` ones; 0 for a constant rate."""
         return self.lr_anneal_steps or super().decay_steps(total)
 
-    def optimizer_steps(self, num_groups: int) -> int:
-        """Optimizer steps of an update of so many groups."""
-        return self.num_epochs * -(-num_groups // (self.groups_per_optimizer_step or num_groups))
+    def optimizer_steps(self, num_groups: int, num_parts: int = 1) -> int:
+        """Optimizer steps of an update of so many groups.
+
+        Args:
+            num_parts: parts of the update that have steps of their own, as denoising steps with `easytune`.
+        """
+        windows = -(-num_groups * num_parts // (self.groups_per_optimizer_step or num_groups))
+        return self.num_epochs * windows
 
     @property
     def clip_range(self) -> tuple[float, float]:

@@ -17,7 +17,7 @@ recorded states): those of the first window are computed anyway, later windows a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -69,22 +69,28 @@ class GRPOUpdate:
         trajectories: Sequence[Trajectory],
         advantages: np.ndarray,
         chain: Sequence[Trajectory] = (),
+        beside: Callable[[int], torch.Tensor] | None = None,
     ) -> None:
         """Prepares the update.
 
         Args:
             chain: states in which the KL to the reference is punished besides, one for each group; none by default.
+            beside: a loss of its own, already weighted, that is added in every optimizer step, by its number in the
+                update.
         """
         self._trained = trained
         self._objective = objective
         self._settings = settings
         self._single = True
+        self._keeps = False
         self._optimizer = optimizer
         self._ema = ema
         self._trajectories = trajectories
         self._advantages = advantages
         self._chain = chain
         self._chain_kl: list[torch.Tensor] = []
+        self._beside = beside
+        self._beside_losses: list[float] = []
         self._device = trained.policy.device
         self._old: dict[tuple[int, int], Kept] = {}
         self._seconds: dict[str, float] = dict.fromkeys(UPDATE_STAGES, 0.0)
@@ -95,6 +101,7 @@ class GRPOUpdate:
         """Trains on windows of group indices; returns the metrics of `GRPOLearner.update`."""
         learning_rate = self._optimizer.learning_rate
         self._single = len(windows) * self._settings.num_epochs == 1
+        self._keeps = self._objective.compares_with_old and not self._single
         epochs = 0
         stopped = False
         for _ in range(self._settings.num_epochs if windows else 0):
@@ -116,10 +123,10 @@ class GRPOUpdate:
     def _train_window(self, index: int, windows: Sequence[Sequence[int]]) -> bool:
         """Steps 1 to 5 of the module's docstring for one window. Returns False if the KL threshold ended the update."""
         while True:
-            scored = self._accumulate(index, windows[index], keep=not self._single)
+            scored = self._accumulate(index, windows[index], keep=self._keeps)
             _require_finite_losses(scored)
             if not self._grad_norms:
-                self._require_on_policy(scored, [] if self._single else windows[index + 1 :], index + 1)
+                self._require_on_policy(scored, windows[index + 1 :] if self._keeps else [], index + 1)
             kl_old = float(torch.cat([batch.kl_old for batch in scored]).mean())
             threshold = self._settings.kl_threshold
             if threshold and kl_old > threshold:
@@ -151,7 +158,7 @@ class GRPOUpdate:
                     reference = self._trained.reference_transition(batch)
                 with self._timed("policy"):
                     acted = batch.transition_of(self._trained.policy)
-                    old = self._old[key] if self._grad_norms else None
+                    old = self._old.get(key) if self._grad_norms else None
                     result = self._objective.score(batch, acted, reference, old)
                 with self._timed("backward"):
                     self._optimizer.scaled(result.terms.loss.sum() / total).backward()
@@ -160,12 +167,19 @@ class GRPOUpdate:
                     self._old[key] = self._kept(acted)
             if self._chain:
                 self._punish_chain(groups)
+            if self._beside is not None:
+                with self._timed("backward"):
+                    loss = self._beside(len(self._grad_norms))
+                    self._optimizer.scaled(loss).backward()
+                self._beside_losses.append(float(loss.detach()))
             with self._timed("backward"):
                 stack.close()
         return scored
 
     def _punish_chain(self, groups: Sequence[int]) -> None:
         """Adds the gradient of the chain's penalty, whose loss is a mean over the groups."""
+        # Parts of an update that are one denoising step each have the groups again and again.
+        groups = sorted({group % len(self._chain) for group in groups})
         unused = np.zeros((len(self._chain), 1), np.float32)
         weight = self._settings.kl_chain_penalty / len(groups)
         for pairs in micro_batches(self._chain, unused, groups, self._settings.micro_batch_size):
@@ -220,6 +234,8 @@ class GRPOUpdate:
         metrics["kl_old"] = float(torch.cat([scored.kl_old for scored in self._scored]).mean())
         if self._chain_kl:
             metrics["kl_chain"] = float(torch.cat(self._chain_kl).mean())
+        if self._beside_losses:
+            metrics["mdm_loss"] = float(np.mean(self._beside_losses))
         if self._grad_norms:
             metrics["grad_norm"] = float(np.mean(self._grad_norms))
         return metrics

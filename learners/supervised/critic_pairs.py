@@ -45,6 +45,15 @@ def part_of_group(place: int, of: int) -> Part:
     return "test" if place % of == of - 1 else "validation" if place % of == of - 2 else "train"
 
 
+def split_recordings(items: Sequence[TextMotion]) -> dict[Part, list[TextMotion]]:
+    """The motions by the part of a split; all of a recording are in one."""
+    places = {name: place for place, name in enumerate(sorted({item.source for item in items}))}
+    parts: dict[Part, list[TextMotion]] = {"train": [], "validation": [], "test": []}
+    for item in items:
+        parts[part_of_group(places[item.source], ROUND_OF_RECORDINGS)].append(item)
+    return parts
+
+
 class SyntheticPairs:
     """Source of synthetic pairs from motions of some recordings.
 
@@ -78,13 +87,21 @@ class SyntheticPairs:
 
     def held_out(self, rng: np.random.Generator, num_pairs: int) -> dict[str, PairBatch]:
         """Pairs of a clean and a flawed motion, `num_pairs` for each flaw, by its name."""
-        return {name: self._pairs([name] * num_pairs, rng, 0.0) for name in FLAWS}
+        return {name: self.of_flaw(name, rng, num_pairs, 0.0) for name in FLAWS}
+
+    def of_flaw(self, flaw: str, rng: np.random.Generator, num_pairs: int, graded_share: float) -> PairBatch:
+        """Pairs of one flaw, a share of which have less of it instead of none on the better side."""
+        return self._pairs([flaw] * num_pairs, rng, graded_share)
 
     def clean(self, rng: np.random.Generator, num_motions: int) -> list[Tensor]:
         """Windows [T_i, 25, 3] of clean motions."""
-        windows = [self._window(rng) for _ in range(num_motions)]
+        windows = self.windows(rng, num_motions)
         poses = self._poses(windows)
         return [poses[row, : len(window)] for row, window in enumerate(windows)]
+
+    def windows(self, rng: np.random.Generator, num_motions: int) -> list[np.ndarray]:
+        """Joints [T_i, J, 3] in metres of windows of clean motions."""
+        return [self._window(rng) for _ in range(num_motions)]
 
     def _pairs(self, flaws: Sequence[str], rng: np.random.Generator, graded_share: float) -> PairBatch:
         windows: list[np.ndarray] = []

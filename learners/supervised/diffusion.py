@@ -2,8 +2,8 @@
 
 The objective is that of MDM's code (Tevet et al. 2023): squared error over valid frames divided by their number, so
 that short clips weigh as much as long ones; optionally the error of frame differences, from which MDM's code excludes
-the last feature (it is written for a layout with joints, whose last row is the root). t is uniform; the prediction is
-x0.
+the last feature (it is written for a layout with joints, whose last row is the root), and physics losses of the
+prediction (`learners/physics_losses.py`). t is uniform; the prediction is x0.
 
 Randomness is a function of (seed, step), drawn on the CPU: the same batch at the same step gives the same update after
 a resume, without any generator state.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from learners.ema import EMA
 from learners.optimizer import DivergenceError, Optimizer, OptimizerOptions, undecayed_names
+from learners.physics_losses import PhysicsLoss
 from learners.supervised.resumable import ResumableLearner
 from learners.supervised.settings import SupervisedSettings
 from motions.base.errors import UserError
@@ -83,10 +84,12 @@ class LossTerms:
     """Loss terms of B clips, each [B]; all carry gradients."""
 
     loss: Tensor
-    """mse + lambda_vel * velocity_mse."""
+    """mse + lambda_vel * velocity_mse + lambda_physics * physics."""
     mse: Tensor
     velocity_mse: Tensor | None
     """Mean squared error of frame differences, [B]; None if `lambda_vel` is 0."""
+    physics: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the prediction does that bodies do not, by name, each [B]; empty if `lambda_physics` is 0."""
 
 
 def diffusion_loss(
@@ -101,6 +104,8 @@ def diffusion_loss(
     text_mask: Tensor | None = None,
     drop_text: Tensor | None = None,
     lambda_vel: float = 0.0,
+    physics: PhysicsLoss | None = None,
+    lambda_physics: float = 0.0,
 ) -> LossTerms:
     """MDM's training loss, per clip.
 
@@ -115,17 +120,22 @@ def diffusion_loss(
         text_mask: [B, L] bool, True = real token; None = all are real.
         drop_text: [B] bool, True = train this clip without its text; None = keep all texts.
         lambda_vel: weight of the velocity error; 0 leaves it out.
+        physics: losses of the predicted motion, and their weight `lambda_physics`; None leaves them out.
     """
     indices = levels.cpu().numpy()
     x_t = q_sample(x0, noise, schedule.alphas_cumprod[indices])
     timesteps = torch.as_tensor(schedule.timestep_map[indices], device=x0.device)
     predicted = network(x_t, timesteps, text, frame_mask, text_mask, drop_text).float()
     mse = masked_square_error(predicted, x0, frame_mask)
-    if not lambda_vel:
-        return LossTerms(mse, mse, None)
-    moved, wanted = predicted.diff(dim=1)[..., :-1], x0.diff(dim=1)[..., :-1]
-    velocity = masked_square_error(moved, wanted, frame_mask[:, 1:])
-    return LossTerms(mse + lambda_vel * velocity, mse, velocity)
+    loss, velocity = mse, None
+    if lambda_vel:
+        moved, wanted = predicted.diff(dim=1)[..., :-1], x0.diff(dim=1)[..., :-1]
+        velocity = masked_square_error(moved, wanted, frame_mask[:, 1:])
+        loss = loss + lambda_vel * velocity
+    if physics is None:
+        return LossTerms(loss, mse, velocity)
+    cost, amounts = physics(predicted, x0, frame_mask)
+    return LossTerms(loss + lambda_physics * cost, mse, velocity, amounts)
 
 
 def masked_square_error(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
@@ -155,11 +165,23 @@ class SupervisedLearner(ResumableLearner):
         settings: SupervisedSettings,
         total_steps: int,
         seed: int,
+        physics: PhysicsLoss | None = None,
     ) -> None:
-        """`total_steps` are those of the whole training, over which a cosine falls."""
+        """Prepares the training.
+
+        Args:
+            total_steps: those of the whole training, over which a cosine falls.
+            physics: what `lambda_physics` weighs; needed where that is above 0.
+
+        Raises:
+            ValueError: `lambda_physics` is above 0 and there are no physics losses.
+        """
+        if settings.lambda_physics and physics is None:
+            raise ValueError(f"lambda_physics is {settings.lambda_physics}, and there are no physics losses to weigh")
         self.network = network
         self.schedule = schedule
         self.settings = settings
+        self._physics = physics if settings.lambda_physics else None
         parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
         options = OptimizerOptions(**settings.optimizer_options(total_steps), beta2=settings.adam_beta2)
         super().__init__(parameters, Optimizer(parameters, options, undecayed=undecayed_names(network)), seed)
@@ -170,7 +192,8 @@ class SupervisedLearner(ResumableLearner):
         """One optimizer step on a batch.
 
         Returns:
-            Metrics: loss, mse, velocity_mse (with `lambda_vel`), grad_norm, learning_rate, seconds_update.
+            Metrics: loss, mse, velocity_mse (with `lambda_vel`), the quantities of `learners.physics_losses` (with
+            `lambda_physics`), grad_norm, learning_rate, seconds_update.
 
         Raises:
             DivergenceError: the loss or a gradient is not finite; weights, averages and step count are unchanged.
@@ -194,6 +217,7 @@ class SupervisedLearner(ResumableLearner):
         metrics = {"loss": loss.item(), "mse": terms.mse.mean().item()}
         if terms.velocity_mse is not None:
             metrics["velocity_mse"] = terms.velocity_mse.mean().item()
+        metrics |= {name: values.mean().item() for name, values in terms.physics.items()}
         seconds = time.perf_counter() - start
         return metrics | {"grad_norm": grad_norm, "learning_rate": learning_rate, "seconds_update": seconds}
 
@@ -242,6 +266,8 @@ class SupervisedLearner(ResumableLearner):
                 text_mask=batch.text_mask,
                 drop_text=drop,
                 lambda_vel=self.settings.lambda_vel,
+                physics=self._physics,
+                lambda_physics=self.settings.lambda_physics,
             )
 
     @contextmanager

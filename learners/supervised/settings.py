@@ -56,6 +56,10 @@ class SupervisedSettings(AdamWSettings):
     lambda_vel: float = Field(default=0.0, ge=0)
     """Weight of the error of frame differences in the loss."""
 
+    lambda_physics: float = Field(default=0.0, ge=0)
+    """Weight of the physics losses of the predicted motion: sliding feet, depth below the floor, floating, and jerk
+    beyond the data's. They are measured at every step where this is above 0."""
+
     cond_mask_prob: float = Field(default=0.1, ge=0, le=1)
     """Fraction of clips trained without their text; classifier-free guidance needs some."""
 

@@ -83,9 +83,10 @@ def decode_text(content: bytes, name: str) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        # What follows a byte-order mark: positions in the error count from there.
+        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
         raise UserError(
-            f"{name}, line {line}: byte 0x{content[error.start]:02x} is not {encoding.upper()}; save the file as UTF-8 "
+            f"{name}, line {line}: byte 0x{byte:02x} is not {error.encoding.upper()}; save the file as UTF-8 "
             "(it looks like Latin-1, Windows-1252 or another encoding of one language)"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from motions.base.errors import MistakesError, UserError
 from motions.base.foreign_files import read_text
+from motions.data.text_motion import SPLITS
 
 COLUMNS = ("file", "caption", "start", "end", "split", "mirror")
-SPLITS = ("train", "val", "test")
 _DELIMITERS = ",;\t"
 _ANSWERS = {"": True, "yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -53,7 +53,7 @@ def read_caption_table(path: str | Path) -> list[CaptionedStretch]:
 
     Raises MistakesError naming file, line and column of every row with an empty file name or caption, a `#` in a
     caption (HumanML3D's separator), times that are no numbers or not in order, or an unknown split; UserError for
-    unknown or missing columns, another encoding, and a table without rows.
+    unknown, missing or repeated columns, quotation marks that do not match, another encoding, and a table without rows.
     """
     path = Path(path)
     try:
@@ -61,18 +61,24 @@ def read_caption_table(path: str | Path) -> list[CaptionedStretch]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
     header = text.partition("\n")[0]
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count), restkey="", restval=""
-    )
-    _check_header(path, list(reader.fieldnames or ()))
+    delimiter = max(_DELIMITERS, key=header.count)
+    # Strict, since otherwise a quotation mark without a second one takes all further rows into one caption.
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="", restval="", strict=True)
     stretches: dict[tuple[str, float | None, float | None], _Rows] = {}
     splits: dict[str, str] = {}
     errors = []
-    for row in reader:
-        try:
-            _read_row(f"{path}:{reader.line_num}", reader.line_num, row, stretches, splits)
-        except UserError as error:
-            errors.append(str(error))
+    try:
+        _check_header(path, list(reader.fieldnames or ()))
+        for row in reader:
+            try:
+                _read_row(f"{path}:{reader.line_num}", reader.line_num, row, stretches, splits)
+            except UserError as error:
+                errors.append(str(error))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}:{reader.line_num}: quotation marks do not match up to here ({error}); a caption in quotation "
+            "marks ends with one and doubles those inside it"
+        ) from error
     if errors:
         raise MistakesError(errors)
     if not stretches:
@@ -119,7 +125,7 @@ def _check_header(path: Path, header: list[str]) -> None:
             close = difflib.get_close_matches(name, COLUMNS, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise UserError(f"{path}:1: unknown column {name!r}{hint}; the columns are {', '.join(COLUMNS)}")
-    for name in ("file", "caption"):
+    for name in ("file", "caption", *names):
         if names.count(name) != 1:
             raise UserError(f"{path}:1: expected one column {name!r}; the columns are {', '.join(COLUMNS)}")
 

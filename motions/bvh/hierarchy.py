@@ -22,7 +22,9 @@ class Node:
 
     name: str
     parent: int
+    """Index of its parent among the nodes; -1 for a root."""
     offset: tuple[float, float, float]
+    """x, y, z from the parent, in the file's length unit."""
     channels: tuple[str, ...]
     """Channel names such as `Xposition`, `Zrotation`, in the file's order."""
     is_end: bool

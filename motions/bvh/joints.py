@@ -303,7 +303,7 @@ def _distance(point: np.ndarray, way: Sequence[np.ndarray]) -> float:
 
 
 def _nearest(name: str, names: Sequence[str], behind: str = "") -> str:
-    """A hint such as ", did you mean 'LeftKnee'?", or nothing."""
+    """A hint such as " (nearest: 'LeftKnee')", or nothing."""
     lower = {each.lower(): each for each in names}
     plain = name.lower().replace("_", "")
     close = difflib.get_close_matches(plain, lower, n=1, cutoff=0.5) or difflib.get_close_matches(

@@ -1,8 +1,7 @@
 """The hand-written captions of the built-in clips, in three groups that have no caption in common.
 
 `train` is for policies and the TMR that rewards them, `judge` for the separate TMR that evaluates them, and `test` is
-held out
-from both. They live in `captions.yaml`, beside this file.
+held out from both. They live in `captions.yaml`, beside this file.
 """
 
 from __future__ import annotations

@@ -130,14 +130,14 @@ class Composer:
                 chain = self._chain(rng, count)
                 if chain is not None:
                     return self._composite(chain, rng)
-        raise UserError(f"no {num_segments} of the {len(self.items)} motions fit together in {self.max_frames} frames")
+        raise UserError(f"no {attempts[-1]} of the {len(self.items)} motions fit together in {self.max_frames} frames")
 
     def _chain(self, rng: np.random.Generator, count: int) -> list[int] | None:
         """Indices of parts that can follow each other, or None where this draw found no next part."""
         chain: list[int] = []
         room = self.max_frames
         for place in range(count):
-            # Reserve an equal share for every later part; otherwise long early parts would leave no room for them.
+            # Reserve twice the least length for every later part; otherwise long early parts would leave few that fit.
             later = count - place - 1
             fits = (self._lengths >= MIN_PART_FRAMES) & (self._lengths <= room - later * 2 * MIN_PART_FRAMES)
             if chain:

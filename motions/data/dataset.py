@@ -23,20 +23,9 @@ from motions.data.caption_shares import SHARES, share_of_captions
 from motions.data.composites import Composer, compose_motions
 from motions.data.folder_reader import MotionFolder
 from motions.data.prompts import MAX_FRAMES, Prompt, Segment
-from motions.data.text_motion import FULL_WINDOW, MDM_CROP, CropRule, MotionBatch, TextMotion, sample_batch
+from motions.data.text_motion import TextMotion
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, Skeleton
-
-__all__ = [
-    "FULL_WINDOW",
-    "MDM_CROP",
-    "CropRule",
-    "MotionBatch",
-    "MotionDataset",
-    "TextMotion",
-    "load_dataset",
-    "sample_batch",
-]
 
 logger = logging.getLogger(__name__)
 

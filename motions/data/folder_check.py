@@ -12,7 +12,8 @@ from pathlib import Path
 
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text
-from motions.data.folder_reader import SPLITS, TOO_LONG, TOO_SHORT, read_captions, read_features
+from motions.data.folder_reader import TOO_LONG, TOO_SHORT, read_captions, read_features
+from motions.data.text_motion import SPLITS
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton
 

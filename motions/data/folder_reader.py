@@ -25,14 +25,13 @@ from motions.base.errors import MistakesError, UserError
 from motions.base.foreign_files import read_text
 from motions.base.safe_files import read_npy
 from motions.data.plausibility import SplitFigures
-from motions.data.text_motion import StoredFrames, TextMotion
+from motions.data.text_motion import SPLITS, StoredFrames, TextMotion
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton, get_skeleton
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
 TOO_LONG = 200
 MOST_HELD_MB = 256
 """Features of a split that are held in memory; those of further clips are read again whenever a batch needs them, so
@@ -118,7 +117,7 @@ class MotionFolder:
         """
         if split not in self.splits:
             raise UserError(f"split {split!r}: dataset {self.path} has {', '.join(self.splits)}")
-        lines = _lines(self.path / f"{split}.txt")
+        lines = read_text(self.path / f"{split}.txt").split("\n")
         ids = dict.fromkeys(self._clip_id(line.strip()) for line in lines if line.strip())
         motions: list[TextMotion] = []
         bad: list[str] = []
@@ -231,7 +230,10 @@ class MotionFolder:
                 raise UserError(f"{path} has no text 'skeleton'; legal: {HUMANML3D.name}, {KIT.name}")
             if unknown := sorted(content.keys() - {"skeleton", "fps"}):
                 raise UserError(f"{path}: {unknown[0]!r} is unknown; legal: skeleton, fps")
-            skeleton = get_skeleton(content["skeleton"])
+            try:
+                skeleton = get_skeleton(content["skeleton"])
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from error
             fps = content.get("fps", skeleton.fps)
             if isinstance(fps, bool) or fps != skeleton.fps:
                 raise UserError(
@@ -264,10 +266,6 @@ def read_features(path: Path, skeleton: Skeleton) -> np.ndarray:
     return features.astype(np.float32, copy=False)
 
 
-def _lines(path: Path) -> list[str]:
-    return read_text(path).splitlines()
-
-
 def _are_contacts(contacts: np.ndarray) -> bool:
     """Whether all numbers are 0 or 1."""
     return bool((np.minimum(np.abs(contacts), np.abs(contacts - 1.0)) < _ROUNDING).all())
@@ -284,11 +282,11 @@ def _mistakes(bad: list[str]) -> UserError:
 def read_captions(path: Path) -> list[Caption]:
     """The captions of one texts file. A time that is nan counts as 0, as in MDM's data loader.
 
-    Raises UserError naming file and line where a line is not `caption#tokens#start#end` or a caption is empty, or
-    where there is no caption at all.
+    Raises UserError naming file and line where a line is not `caption#tokens#start#end`, a caption is empty or a time
+    negative or infinite, or where there is no caption at all.
     """
     captions = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         parts = line.strip().split("#")
@@ -297,8 +295,8 @@ def read_captions(path: Path) -> list[Caption]:
         except (IndexError, ValueError):
             raise UserError(f"{path}, line {number}: {line!r:.80} is not caption#tokens#start#end") from None
         start, end = (0.0 if math.isnan(time) else time for time in (start, end))
-        if math.isinf(start) or math.isinf(end):
-            raise UserError(f"{path}, line {number}: a time is infinite")
+        if not (0.0 <= start < math.inf and 0.0 <= end < math.inf):
+            raise UserError(f"{path}, line {number}: {start:g} to {end:g} s; expected finite times of 0 or more")
         if not text:
             raise UserError(f"{path}, line {number}: the caption is empty")
         captions.append(Caption(text, tokens, start, end))

@@ -5,8 +5,8 @@
     texts/000000.txt             one line per caption: caption#word/POS ...#0.0#0.0
     Mean.npy, Std.npy            statistics of the training split, std averaged in feature groups
     train.txt, val.txt, test.txt, train_val.txt, all.txt    (no list for an empty split)
-        index.csv                    source file of each clip, and which seconds of it
-        import_report.txt            what was done to the source files
+    index.csv                    source file of each clip, and which seconds of it
+    import_report.txt            what was done to the source files
     dataset.json                 {"skeleton": "humanml3d"}
 
 Part-of-speech tags would need a tagger and are all OTHER; only the evaluators of Guo et al. (2022) read them.
@@ -29,11 +29,10 @@ import numpy as np
 import torch
 
 from motions.base.errors import UserError
+from motions.data.text_motion import SPLITS
 from motions.skeleton.features import recover_joints
 from motions.skeleton.normalization import Normalizer, RunningStatistics
 from motions.skeleton.skeletons import Skeleton
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)

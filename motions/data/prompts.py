@@ -120,7 +120,7 @@ def load_prompts(
             prompt = prompt_from_record(record, fps, default_frames)
             if num_segments is not None and len(prompt.segments) != num_segments:
                 raise UserError(f"it has {len(prompt.segments)} segments; expected {num_segments}")
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"{path}, {place}: {error}") from error
         prompts.append(prompt)
     return prompts
@@ -231,13 +231,14 @@ def _read_composites(path: Path, fps: float) -> list[tuple[str, object]]:
 
 def _check_metadata(path: Path, metadata: object, fps: float) -> None:
     stored = metadata.get("fps", fps) if isinstance(metadata, Mapping) else fps
-    if _number(stored) != fps:
+    if not isinstance(stored, (int, float, np.number)) or stored != fps:
         raise UserError(f"{path} was made for {stored} frames per second, the motions have {fps:g}")
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return read_text(path).splitlines()
+        # Not by splitlines: JSON may hold other characters that Unicode calls line ends.
+        return read_text(path).split("\n")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
@@ -245,7 +246,7 @@ def _lines(path: Path) -> list[str]:
 def _text(record: Mapping[Any, Any], key: str) -> str:
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{key} is {value!r}; expected a text that is not empty")
+        raise UserError(f"{key} is {value!r:.80}; expected a text that is not empty")
     return value
 
 

@@ -17,6 +17,9 @@ from motions.base.safe_files import read_npy
 
 ItemT = TypeVar("ItemT")
 
+SPLITS = ("train", "val", "test")
+"""Parts of a data set in a folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFrames:

@@ -19,13 +19,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from motions.base.errors import UserError
+from motions.data.prompts import Prompt
 from motions.settings import BUILTIN
 from motions.skeleton.features import recover_joints
 from motions.skeleton.skeletons import Skeleton
 from rewards.critic.checkpoints import LoadedCritic, load_critic
-from rewards.critic.scoring import score_joints
+from rewards.critic.scoring import joint_scores
 from rewards.declared.critic import CriticModelSettings
 from rewards.messages import RewardTerms
 from rewards.settings import BUILTIN_CRITIC_FOLDER, RewardSettings
@@ -73,29 +76,39 @@ class CriticScorer:
         """
         start = time.perf_counter()
         check_motions(self.name, motions, self.skeleton.num_features, MIN_FRAMES)
-        places = recover_joints(torch.from_numpy(np.array(motions.features)), self.skeleton).numpy()
-        lengths = np.minimum(motions.lengths, self.max_frames)
-        joints = [
-            motion[:length] * self.skeleton.metres_per_unit for motion, length in zip(places, lengths, strict=True)
-        ]
-        windows = score_joints(self.critic, joints, self.skeleton, self.skeleton.fps, self.window)
-        values = {
-            "critic": [reward_of_scores(scores, self.reference) for scores in windows],
-            "critic_score": [scores.mean() for scores in windows],
-            "critic_worst": [scores.min() for scores in windows],
-        }
-        terms = {name: np.array(value, dtype=np.float32) for name, value in values.items()}
+        features, lengths = (torch.from_numpy(np.array(values)) for values in (motions.features, motions.lengths))
+        with torch.inference_mode():
+            windows = self._window_scores(features, lengths)
+            values = {
+                "critic": [reward_of_scores(scores, self.reference) for scores in windows],
+                "critic_score": [scores.mean() for scores in windows],
+                "critic_worst": [scores.min() for scores in windows],
+            }
+            terms = {name: torch.stack(value).float().cpu().numpy() for name, value in values.items()}
         check_terms(self.name, terms, motions.prompt.text, len(motions.features))
         return RewardTerms(self.name, terms, time.perf_counter() - start)
+
+    def score_with_gradient(self, features: Tensor, lengths: Tensor, prompt: Prompt) -> Tensor:
+        """The main term [N] of motions [N, T, D], whatever their prompt; see `rewards.gradients`."""
+        windows = self._window_scores(features, lengths)
+        return torch.stack([reward_of_scores(scores, self.reference) for scores in windows])
+
+    def _window_scores(self, features: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Scores [W] of the windows of each motion."""
+        places = recover_joints(features, self.skeleton) * self.skeleton.metres_per_unit
+        joints = [
+            motion[:length] for motion, length in zip(places, lengths.clamp(max=self.max_frames).tolist(), strict=True)
+        ]
+        return joint_scores(self.critic, joints, self.skeleton, self.skeleton.fps, self.window)
 
     def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
         """Terms of several groups, in their order."""
         return [self.score(group) for group in groups]
 
 
-def reward_of_scores(scores: np.ndarray, reference: float) -> float:
-    """The reward of a motion whose windows have `scores` [W]: mean of log sigmoid(score - reference)."""
-    return float(-np.logaddexp(0.0, reference - scores.astype(np.float64)).mean())
+def reward_of_scores(scores: Tensor, reference: float) -> Tensor:
+    """The reward of a motion whose windows have `scores` [W]: mean of log sigmoid(score - reference), float64."""
+    return logsigmoid(scores.double() - reference).mean()
 
 
 def window_of(loaded: LoadedCritic, own: CriticModelSettings) -> int:

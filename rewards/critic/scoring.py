@@ -29,8 +29,8 @@ def window_starts(num_frames: int, window: int) -> list[int]:
     return [*range(0, last, max(window // 2, 1)), last]
 
 
-def score_windows(critic: MotionCritic, poses: Sequence[Tensor], window: int = CLIP_FRAMES) -> list[np.ndarray]:
-    """Scores [W_i] float32 of the windows of N motions.
+def window_scores(critic: MotionCritic, poses: Sequence[Tensor], window: int = CLIP_FRAMES) -> list[Tensor]:
+    """Scores [W_i] float32 of the windows of N motions; gradients flow to the poses.
 
     Args:
         critic: in eval mode; windows go to its device.
@@ -50,11 +50,16 @@ def score_windows(critic: MotionCritic, poses: Sequence[Tensor], window: int = C
         counts.append(len(starts))
     device = next(critic.parameters()).device
     scores: list[Tensor] = []
+    for place in range(0, len(pieces), _BATCH):
+        batch, lengths = pad_poses(pieces[place : place + _BATCH])
+        scores.append(critic(batch.to(device), lengths.to(device)))
+    return list(torch.cat(scores).split(counts))
+
+
+def score_windows(critic: MotionCritic, poses: Sequence[Tensor], window: int = CLIP_FRAMES) -> list[np.ndarray]:
+    """`window_scores` as arrays, without gradient."""
     with torch.inference_mode():
-        for place in range(0, len(pieces), _BATCH):
-            batch, lengths = pad_poses(pieces[place : place + _BATCH])
-            scores.append(critic(batch.to(device), lengths.to(device)).cpu())
-    return [part.numpy() for part in torch.cat(scores).split(counts)]
+        return [scores.cpu().numpy() for scores in window_scores(critic, poses, window)]
 
 
 def score_joints(
@@ -63,23 +68,28 @@ def score_joints(
     """`score_windows` of joint positions [T_i, J, 3] in metres at `fps` frames per second: approximate, by inverse
     kinematics, at the 20 frames per second that critics know."""
     with torch.inference_mode():
-        poses = [
-            poses_of_joints(torch.from_numpy(resampled(joints, fps, CRITIC_FPS))[None], skeleton)[0]
-            for joints in motions
-        ]
-    return score_windows(critic, poses, window)
+        scores = joint_scores(critic, [torch.from_numpy(joints) for joints in motions], skeleton, fps, window)
+    return [each.cpu().numpy() for each in scores]
+
+
+def joint_scores(
+    critic: MotionCritic, motions: Sequence[Tensor], skeleton: Skeleton, fps: float, window: int = CLIP_FRAMES
+) -> list[Tensor]:
+    """`score_joints` of tensors; gradients flow to the joints."""
+    poses = [poses_of_joints(resampled(joints, fps, CRITIC_FPS)[None], skeleton)[0] for joints in motions]
+    return window_scores(critic, poses, window)
 
 
 def poses_of_motion(motion: Motion) -> Tensor:
     """Poses [T, 25, 3] of a motion from a file, at the 20 frames per second that critics know: by its own rotations if
     it has them, otherwise approximate, by inverse kinematics."""
-    joints = resampled(motion.joints.astype(np.float64), motion.fps, CRITIC_FPS)
+    joints = resampled(torch.from_numpy(motion.joints.astype(np.float64)), motion.fps, CRITIC_FPS)
     if motion.turns is None:
-        return poses_of_joints(torch.from_numpy(joints)[None], motion.skeleton)[0]
+        return poses_of_joints(joints[None], motion.skeleton)[0]
     before, after, share = _between(len(motion.turns), motion.fps, CRITIC_FPS)
     turns = torch.from_numpy(motion.turns)
     turns = quat_slerp(turns[before], turns[after], torch.from_numpy(share)[:, None].expand(-1, turns.shape[1]))
-    return poses_of_turns(turns, torch.from_numpy(joints[:, 0]))
+    return poses_of_turns(turns, joints[:, 0])
 
 
 def from_first_frame(poses: Tensor) -> Tensor:
@@ -92,13 +102,13 @@ def pad_poses(pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True), torch.tensor([len(p) for p in pieces])
 
 
-def resampled(joints: np.ndarray, fps: float, wanted_fps: float) -> np.ndarray:
+def resampled(joints: Tensor, fps: float, wanted_fps: float) -> Tensor:
     """Joints [T, J, 3] at other times, linear between the frames; the first frame stays and nothing is extrapolated."""
     if fps == wanted_fps:
         return joints
     before, after, share = _between(len(joints), fps, wanted_fps)
-    share = share[:, None, None]
-    return ((1.0 - share) * joints[before] + share * joints[after]).astype(joints.dtype)
+    later = torch.from_numpy(share)[:, None, None]
+    return ((1.0 - later) * joints[before] + later * joints[after]).to(joints.dtype)
 
 
 def _between(num_frames: int, fps: float, wanted_fps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -50,7 +50,8 @@ class RewardDeclaration:
     label: Callable[[Any], str] | None = None
     """How the report calls it, by its options; otherwise by its name."""
     differentiable: bool = False
-    """Whether its main term has a gradient with respect to the motion, almost everywhere."""
+    """Whether its main term has a gradient with respect to the motion, almost everywhere. Its scorer then has a method
+    `score_with_gradient` (`rewards/gradients.py`)."""
     limits_prompts: bool = False
     """Whether its scorer has a method `misfit`, which says why it cannot score motions of a prompt. Such a scorer is
     also built once before a run starts, on the CPU, and asked about every prompt."""

@@ -86,9 +86,13 @@ def load_scorer_class(target: str) -> Any:
     declaration = _declaration_of(cls)
     if not isinstance(declaration, RewardDeclaration):
         raise UserError(f"extra reward {target!r}: its declaration is {declaration!r}; expected a RewardDeclaration")
-    parts = (*_PARTS, "misfit") if declaration.limits_prompts else _PARTS
+    parts = [*_PARTS]
+    parts += ["misfit"] if declaration.limits_prompts else []
+    parts += ["score_with_gradient"] if declaration.differentiable else []
     if lacking := [part for part in parts if not hasattr(cls, part)]:
-        raise UserError(f"extra reward {target!r} lacks {', '.join(lacking)} (see rewards/scorers.py)")
+        raise UserError(
+            f"extra reward {target!r} lacks {', '.join(lacking)} (see rewards/scorers.py and rewards/gradients.py)"
+        )
     if declaration.options is not None and not cls.name.isidentifier():
         raise UserError(f"extra reward {target!r}: its options begin with its name, so {cls.name!r} must be one word")
     return cls

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from motions.base.errors import UserError
 from motions.data.captions import load_captions
@@ -28,11 +29,11 @@ from motions.skeleton.skeletons import Skeleton
 from rewards.declared.semantic import EvaluatorFileSettings, SemanticSettings
 from rewards.evaluator.checkpoints import LoadedEvaluator, load_evaluator
 from rewards.evaluator.words import MAX_WORDS, Vocabulary, read_tagged_captions
-from rewards.messages import RewardError, RewardTerms
+from rewards.messages import RewardTerms
 from rewards.settings import RewardSettings
 from rewards.tmr import segments
-from rewards.tmr.scorer import judged_texts
-from rewards.tmr.similarity import euclidean
+from rewards.tmr.scorer import frame_ranges, judged_texts
+from rewards.tmr.similarity import distances, euclidean
 from rewards.validation import check_motions, check_terms, shortened
 from rollouts.devices import resolve_device
 from rollouts.messages import GroupMotions
@@ -71,7 +72,7 @@ class EvaluatorEmbedder:
                 f"{config.word_dim}"
             )
         self.report = str(loaded)
-        self.evaluator = loaded.evaluator.to(device)
+        self.evaluator = loaded.evaluator.requires_grad_(False).to(device)
         self.vocabulary = vocabulary
         self.device = torch.device(device)
         self.truncate = truncate
@@ -117,6 +118,12 @@ class EvaluatorEmbedder:
                 torch.from_numpy(features).to(self.device), torch.from_numpy(lengths)
             )
         return embedded.cpu().numpy()
+
+    def embed_with_gradient(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeddings [M, E] of clips [M, t, D] in physical units; gradients flow to the features."""
+        # cuDNN has no backward of a recurrent network in eval mode.
+        with torch.backends.cudnn.flags(enabled=False):
+            return self.evaluator.encode_motion(features.to(self.device), lengths.cpu())
 
     def text_misfit(self, text: str) -> str | None:
         """Why a text cannot be read, for a message; None if it can."""
@@ -183,7 +190,7 @@ class EvaluatorScorer:
         """Terms [N] of one group, in the order of its samples."""
         started = time.perf_counter()
         check_motions(self.name, motions, self.embedder.evaluator.config.num_features, MIN_SEGMENT_FRAMES)
-        ranges = self._ranges(motions)
+        ranges = frame_ranges(self.name, motions.prompt, motions.lengths, self.settings)
         clips = segments.cut(motions.features, ranges)
         embeddings = self.embedder.embed_motions(clips).reshape(*ranges.shape[:2], -1)
         terms = {name: value.astype(np.float32) for name, value in self._terms(motions.prompt, embeddings).items()}
@@ -207,39 +214,62 @@ class EvaluatorScorer:
         """The distractors of a text."""
         return [other for other in self._distractors if other != text][: self.own.num_distractors]
 
-    def _ranges(self, motions: GroupMotions) -> np.ndarray:
-        if not self.own.use_dense_reward:
-            ends = np.minimum(motions.lengths, self.settings.max_motion_length)
-            return np.stack([np.zeros_like(ends), ends], axis=1)[:, None]
-        try:
-            return segments.segment_ranges(motions.prompt, motions.lengths, self.settings.max_motion_length)
-        except ValueError as error:
-            raise RewardError(f"reward {self.name!r}: {error}") from error
+    def score_with_gradient(self, features: Tensor, lengths: Tensor, prompt: Prompt) -> Tensor:
+        """The main term [N] of motions [N, T, D] of one prompt; see `rewards.gradients`.
+
+        A retrieved motion has no gradient of `r_precision`, which is 1 there.
+
+        Raises:
+            RewardError: a segment has fewer than 4 frames.
+        """
+        ranges = frame_ranges(self.name, prompt, lengths.cpu().numpy(), self.settings)
+        clips, counts = segments.cut_with_gradient(features, ranges)
+        embeddings = self.embedder.embed_with_gradient(clips, counts).unflatten(0, ranges.shape[:2])
+        names = judged_texts(prompt, self.own)
+        texts = self._text_tensor(names, embeddings)
+        if self.own.use_dense_reward:
+            found, own = matching(distances(embeddings, texts)), matching(distances(texts, texts))
+            return segments.dense_reward_with_gradient(found, own, self.own.alpha)
+        distance = distances(embeddings[:, 0], texts)[:, 0]
+        reward = matching(distance)
+        if self.own.reward_type == "matching":
+            return reward
+        others = distances(embeddings[:, 0], self._text_tensor(self.pool(names[0]), embeddings))
+        retrieved = torch.where(distance <= others.amin(dim=1), 1.0, 1.0 / (1.0 + distance))
+        return self._share * reward + (1.0 - self._share) * retrieved
+
+    @property
+    def _share(self) -> float:
+        """Of `matching` in the reward, beside that of being retrieved."""
+        return MATCHING_SHARE if self.own.reward_type == "combined" else 0.0
+
+    def _text_tensor(self, texts: Sequence[str], like: Tensor) -> Tensor:
+        return torch.from_numpy(self.embedder.embed_texts(texts)).to(like.device)
 
     def _terms(self, prompt: Prompt, embeddings: np.ndarray) -> dict[str, np.ndarray]:
         """Terms from clip embeddings [N, K, E]."""
         texts = judged_texts(prompt, self.own)
         own = self.embedder.embed_texts(texts)
         if self.own.use_dense_reward:
-            distances = euclidean(embeddings, own)
-            dense = segments.dense_reward(matching(distances), matching(euclidean(own, own)), self.own.alpha)
+            apart = euclidean(embeddings, own)
+            similarity, texts_alike = (matching(torch.from_numpy(d)).numpy() for d in (apart, euclidean(own, own)))
+            dense = segments.dense_reward(similarity, texts_alike, self.own.alpha)
             return {
                 "semantic": dense.semantic,
                 "r_pos": dense.r_pos,
                 "r_neg": dense.r_neg,
                 "margin_active": dense.margin_active,
                 "logic_accuracy": dense.logic_accuracy,
-                "evaluator_distance": np.diagonal(distances, axis1=1, axis2=2).mean(axis=1),
+                "evaluator_distance": np.diagonal(apart, axis1=1, axis2=2).mean(axis=1),
             }
         distance = euclidean(embeddings[:, 0], own)[:, 0]
         terms = {"evaluator_distance": distance}
-        reward = matching(distance)
+        reward = matching(torch.from_numpy(distance)).numpy()
         if self.own.reward_type != "matching":
             others = euclidean(embeddings[:, 0], self.embedder.embed_texts(self.pool(texts[0])))
             found = distance <= others.min(axis=1)
             retrieved = np.where(found, 1.0, 1.0 / (1.0 + distance))
-            share = MATCHING_SHARE if self.own.reward_type == "combined" else 0.0
-            reward = share * reward + (1.0 - share) * retrieved
+            reward = self._share * reward + (1.0 - self._share) * retrieved
             terms["retrieved"] = found.astype(np.float64)
         return {"semantic": reward, "r_pos": reward, "r_neg": np.zeros_like(reward)} | terms
 
@@ -264,9 +294,9 @@ def load_evaluator_embedder(
     return embedder
 
 
-def matching(distance: np.ndarray) -> np.ndarray:
+def matching(distance: Tensor) -> Tensor:
     """1 - clamp(d / 10, 0, 1)."""
-    return 1.0 - np.clip(distance / MAX_DISTANCE, 0.0, 1.0)
+    return 1.0 - (distance / MAX_DISTANCE).clamp(0.0, 1.0)
 
 
 def read_distractors(settings: SemanticSettings) -> list[str]:

@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motions.data.prompts import Prompt
 from motions.skeleton.features import FeatureLayout, recover_joints
 from motions.skeleton.skeletons import Skeleton
 from rewards.declared.physics import PhysicsSettings
@@ -238,19 +239,35 @@ class PhysicsScorer:
         """
         start = time.perf_counter()
         check_motions(self.name, motions, self.skeleton.num_features, MIN_FRAMES)
-        lengths = np.minimum(motions.lengths, self.settings.max_motion_length)
+        with torch.no_grad():
+            results = self._results(
+                torch.from_numpy(np.array(motions.features)),
+                torch.from_numpy(np.array(motions.lengths)),
+                motions.prompt,
+            )
+        terms = {name: value.numpy().astype(np.float32) for name, value in results.items()}
+        check_terms(self.name, terms, motions.prompt.text, len(motions.features))
+        return RewardTerms(self.name, terms, time.perf_counter() - start)
+
+    def score_with_gradient(self, features: Tensor, lengths: Tensor, prompt: Prompt) -> Tensor:
+        """The main term [N] of motions [N, T, D] of one prompt; see `rewards.gradients`.
+
+        Which feet stand, and where the floor is, changes by jumps, which have no gradient.
+        """
+        return self._results(features.cpu(), lengths.cpu(), prompt)[self.name]
+
+    def _results(self, features: Tensor, lengths: Tensor, prompt: Prompt) -> dict[str, Tensor]:
+        """Terms [N] float64 of features [N, T, D]."""
+        lengths = lengths.clamp(max=self.settings.max_motion_length)
+        features = features[:, : int(lengths.max())]
         # Padding may hold any values: it is zeroed first, and results on it are masked.
-        inside = np.arange(int(lengths.max())) < lengths[:, None]
-        features = np.where(inside[:, :, None], motions.features[:, : inside.shape[1]].astype(np.float64), 0.0)
-        values = torch.from_numpy(features)
+        inside = torch.arange(features.shape[1]) < lengths[:, None]
+        values = torch.where(inside[:, :, None], features.double(), 0.0)
         joints = recover_joints(values, self.skeleton) * self.skeleton.metres_per_unit
         claimed = values[:, :, FeatureLayout(self.skeleton.num_joints).contacts]
         options = self.settings.physics
-        moving = torch.from_numpy(moving_frames(motions.prompt)) if options.spare_still_prompts else None
-        results = physics_terms(joints, torch.from_numpy(lengths), self.skeleton, options, claimed, moving)
-        terms = {name: value.numpy().astype(np.float32) for name, value in results.items()}
-        check_terms(self.name, terms, motions.prompt.text, len(features))
-        return RewardTerms(self.name, terms, time.perf_counter() - start)
+        moving = torch.from_numpy(moving_frames(prompt)) if options.spare_still_prompts else None
+        return physics_terms(joints, lengths, self.skeleton, options, claimed, moving)
 
     def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
         """Terms of several groups, each computed as its own batch (a common batch would not be faster)."""

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from motions.base.errors import UserError
 from motions.data.prompts import MIN_SEGMENT_FRAMES, Prompt
@@ -30,7 +31,7 @@ from rewards.settings import BUILTIN_TMR_FOLDER, RewardSettings
 from rewards.tmr import segments
 from rewards.tmr.checkpoints import LoadReport, load_tmr
 from rewards.tmr.network import TMR
-from rewards.tmr.similarity import similarity
+from rewards.tmr.similarity import similarities, similarity
 from rewards.validation import check_motions, check_terms, shortened
 from rollouts.devices import resolve_device
 from rollouts.messages import GroupMotions
@@ -111,6 +112,10 @@ class Embedder:
                 torch.from_numpy(features).to(self.device), torch.from_numpy(lengths).to(self.device)
             )
         return latent.mu.cpu().numpy()
+
+    def embed_with_gradient(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeddings [M, d] of clips [M, t, D] in physical units; gradients flow to the features."""
+        return self.tmr.encode_motion(features.to(self.device), lengths.to(self.device)).mu
 
     def check_skeleton(self, skeleton: Skeleton) -> None:
         """Checks that the TMR fits a skeleton's features.
@@ -203,6 +208,22 @@ class SemanticScorer:
         seconds = (time.perf_counter() - start) / len(groups)
         return [RewardTerms(self.name, terms, seconds) for terms in all_terms]
 
+    def score_with_gradient(self, features: Tensor, lengths: Tensor, prompt: Prompt) -> Tensor:
+        """The main term [N] of motions [N, T, D] of one prompt; see `rewards.gradients`.
+
+        Raises:
+            RewardError: a segment has fewer than 4 frames.
+        """
+        ranges = frame_ranges(self.name, prompt, lengths.cpu().numpy(), self.settings)
+        clips, counts = segments.cut_with_gradient(features, ranges)
+        embeddings = self.embedder.embed_with_gradient(clips, counts).unflatten(0, ranges.shape[:2])
+        texts = torch.from_numpy(self.embedder.embed_texts(judged_texts(prompt, self.own))).to(embeddings.device)
+        found = similarities(embeddings, texts, self.own)
+        if self.own.use_dense_reward:
+            return segments.dense_reward_with_gradient(found, similarities(texts, texts, self.own), self.own.alpha)
+        score = found[:, 0, 0]
+        return score / 2.0 + 0.5 if self.own.tmr_similarity_type == "cosine" else score
+
     def misfit(self, prompt: Prompt) -> str | None:
         """Why motions of a prompt cannot be scored: in dense mode a segment of too few frames; a text over the text
         encoder's limit."""
@@ -217,15 +238,9 @@ class SemanticScorer:
         return self.embedder.text_misfit("reward", judged_texts(prompt, self.own))
 
     def _ranges(self, motions: GroupMotions) -> np.ndarray:
-        """Frame ranges [N, K, 2] of the clips to embed; K = 1 in global mode."""
+        """Frame ranges [N, K, 2] of the clips to embed."""
         check_motions(self.name, motions, self.embedder.tmr.config.num_features, MIN_SEGMENT_FRAMES)
-        if not self.own.use_dense_reward:
-            ends = np.minimum(motions.lengths, self.settings.max_motion_length)
-            return np.stack([np.zeros_like(ends), ends], axis=1)[:, None]
-        try:
-            return segments.segment_ranges(motions.prompt, motions.lengths, self.settings.max_motion_length)
-        except ValueError as error:
-            raise RewardError(f"reward {self.name!r}: {error}") from error
+        return frame_ranges(self.name, motions.prompt, motions.lengths, self.settings)
 
     def _terms(self, motions: GroupMotions, embeddings: np.ndarray) -> dict[str, np.ndarray]:
         """Terms from clip embeddings [N, K, d]."""
@@ -250,6 +265,21 @@ class SemanticScorer:
         terms = {name: value.astype(np.float32) for name, value in values.items()}
         check_terms(self.name, terms, prompt.text, len(motions.features))
         return terms
+
+
+def frame_ranges(name: str, prompt: Prompt, lengths: np.ndarray, settings: RewardSettings) -> np.ndarray:
+    """Frame ranges [N, K, 2] of what is compared with texts: the whole motion (K = 1), in dense mode its segments.
+
+    Raises:
+        RewardError: a segment has fewer than 4 frames.
+    """
+    if not settings.semantic.use_dense_reward:
+        ends = np.minimum(lengths, settings.max_motion_length)
+        return np.stack([np.zeros_like(ends), ends], axis=1)[:, None]
+    try:
+        return segments.segment_ranges(prompt, lengths, settings.max_motion_length)
+    except ValueError as error:
+        raise RewardError(f"reward {name!r}: {error}") from error
 
 
 def judged_texts(prompt: Prompt, settings: SemanticSettings) -> list[str]:

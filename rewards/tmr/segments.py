@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from motions.base.errors import UserError
 from motions.data.prompts import MIN_SEGMENT_FRAMES, Prompt
@@ -57,6 +59,14 @@ def dense_reward(similarity: np.ndarray, text_similarity: np.ndarray, alpha: flo
     return DenseReward(r_pos - alpha * r_neg, r_pos, r_neg, active, correct.mean(axis=1))
 
 
+def dense_reward_with_gradient(similarity: Tensor, text_similarity: Tensor, alpha: float) -> Tensor:
+    """R_sem [N] of `dense_reward`, for tensors."""
+    other = ~torch.eye(len(text_similarity), dtype=torch.bool, device=similarity.device)
+    excess = torch.where(other, (similarity - text_similarity).clamp(min=0.0), 0.0)
+    own = torch.diagonal(similarity, dim1=1, dim2=2)
+    return own.mean(dim=1) - alpha * excess.amax(dim=2).mean(dim=1)
+
+
 def segment_ranges(prompt: Prompt, lengths: np.ndarray, max_frames: int) -> np.ndarray:
     """Half-open frame ranges [N, K, 2] of a prompt's segments in N motions of `lengths` [N] frames.
 
@@ -84,6 +94,14 @@ def segment_ranges(prompt: Prompt, lengths: np.ndarray, max_frames: int) -> np.n
 def cut(features: np.ndarray, ranges: np.ndarray) -> list[np.ndarray]:
     """Clips of motions [N, T, D] at ranges [N, K, 2]: N*K views [t, D], sample by sample."""
     return [motion[start:end] for motion, rows in zip(features, ranges, strict=True) for start, end in rows]
+
+
+def cut_with_gradient(features: Tensor, ranges: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Clips of motions [N, T, D] at ranges [N, K, 2], sample by sample and padded with zeros: [N*K, t, D], and their
+    lengths [N*K] int64."""
+    clips = [motion[start:end] for motion, rows in zip(features, ranges, strict=True) for start, end in rows]
+    lengths = torch.tensor([len(clip) for clip in clips], device=features.device)
+    return torch.nn.utils.rnn.pad_sequence(clips, batch_first=True), lengths
 
 
 def pad(clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

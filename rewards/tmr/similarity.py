@@ -1,8 +1,13 @@
-"""Similarity of embeddings: cosine, or a reward computed from the euclidean distance. Pure functions in float64."""
+"""Similarity of embeddings: cosine, or a reward computed from the euclidean distance.
+
+Pure functions in float64. Each exists for tensors, through which gradients flow, and for arrays.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from rewards.declared.semantic import SemanticSettings
 
@@ -21,23 +26,38 @@ def euclidean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.linalg.norm(difference, axis=-1)
 
 
-def distance_reward(distance: np.ndarray, settings: SemanticSettings) -> np.ndarray:
+def distances(left: Tensor, right: Tensor) -> Tensor:
+    """`euclidean` of tensors."""
+    return (left.double()[..., :, None, :] - right.double()[..., None, :, :]).norm(dim=-1)
+
+
+def distance_reward(distance: Tensor, settings: SemanticSettings) -> Tensor:
     """Reward of a distance d: linear 1 - clamp(d / max, 0, 1), exponential exp(-d / scale), sigmoid(-d / scale).
 
     MDM-GRPO (jufan666/text-to-motion) additionally rescales the exponential form by minimum and maximum over the batch;
     that would make a sample's reward depend on the others and is left out.
     """
     if settings.tmr_normalization == "linear":
-        return 1.0 - np.clip(distance / settings.tmr_max_distance, 0.0, 1.0)
-    decay = np.exp(-distance / settings.tmr_scale)
+        return 1.0 - (distance / settings.tmr_max_distance).clamp(0.0, 1.0)
+    decay = torch.exp(-distance / settings.tmr_scale)
     return decay if settings.tmr_normalization == "exponential" else decay / (1.0 + decay)
 
 
+def similarities(left: Tensor, right: Tensor, settings: SemanticSettings) -> Tensor:
+    """The similarity that `reward_type` and `tmr_similarity_type` select, of every row of `left` [..., n, d] with every
+    row of `right` [..., m, d]: [..., n, m]."""
+    if settings.tmr_similarity_type == "cosine":
+        units = (torch.nn.functional.normalize(vectors.double(), dim=-1, eps=1e-300) for vectors in (left, right))
+        one, other = units
+        return (one @ other.mT).clamp(-1.0, 1.0)
+    return distance_reward(distances(left, right), settings)
+
+
 def similarity(left: np.ndarray, right: np.ndarray, settings: SemanticSettings) -> np.ndarray:
-    """The similarity that `reward_type` and `tmr_similarity_type` select, [..., n, m]."""
+    """`similarities` of arrays."""
     if settings.tmr_similarity_type == "cosine":
         return cosine(left, right)
-    return distance_reward(euclidean(left, right), settings)
+    return distance_reward(torch.from_numpy(euclidean(left, right)), settings).numpy()
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -223,6 +223,12 @@ class DiffusionPolicy:
         levels = self.schedule.alphas_cumprod[self._indices(position, len(step.x0))]
         return Prediction(step.x0, levels)
 
+    def noiseless(self, x_t: Tensor, x0: Tensor, position: int | Tensor) -> Tensor:
+        """State [N, T, D] after the sampler's step without noise from x_t, given the predicted clean motion; arguments
+        as of `transition`."""
+        step = StepCoefficients.of(self.schedule, self._indices(position, x_t.shape[0]))
+        return self._sampler.noiseless(x_t, x0, step).mean
+
     def embed(self, text: Tensor, text_mask: Tensor | None = None, boundaries: Boundaries = ()) -> EmbeddedCondition:
         """Embeds text encoder output, the null text and all time steps, for use within one sampling loop.
 

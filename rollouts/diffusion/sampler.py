@@ -51,6 +51,7 @@ def sample(
     branches: int = 1,
     text_mask: Tensor | None = None,
     boundaries: Boundaries = (),
+    kept: Sequence[int] = (),
 ) -> Samples:
     """Denoises `initial_noise` [N / branches, T, D] under text encoder output `condition` [N / branches, L, E].
 
@@ -69,11 +70,15 @@ def sample(
         text_mask: [N / branches, L] bool, with segments [N / branches, segments, L]; True = real token; None = all
             are real.
         boundaries: frames of the segments, where there are several texts.
+        kept: positions, noisy or not, whose states are recorded in place of those of `trained`, which must be empty.
+            They have no density: the states after them are given as the states themselves.
 
     Raises:
-        ValueError: positions out of range, not increasing, or trained without being stochastic.
+        ValueError: positions out of range, not increasing, trained without being stochastic, or both kept and trained.
     """
     _require_positions(policy, stochastic, trained)
+    if kept and (trained or list(kept) != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < policy.num_steps):
+        raise ValueError(f"kept_steps is {tuple(kept)}, trained_steps {tuple(trained)}: increasing, of one kind only")
     noisy, recorded = frozenset(stochastic), frozenset(trained)
     x_t = initial_noise.to(policy.device, torch.float32)
     mask = None if mask is None else mask.to(policy.device)
@@ -86,6 +91,8 @@ def sample(
         before: Prediction | None = None
         for position in range(policy.num_steps):
             is_noisy = position in noisy
+            if position in kept:
+                states.append(x_t.repeat_interleave(branches, dim=0))
             step = policy.transition(
                 x_t,
                 position,
@@ -115,6 +122,9 @@ def sample(
             before = None if is_noisy else policy.prediction(step, position)
     x_t = x_t.repeat_interleave(branches, dim=0)  # where no step was stochastic
     num_samples = x_t.shape[0]
+    if kept:
+        stacked = torch.stack(states)
+        return Samples(x_t, tuple(kept), stacked, stacked, x_t.new_zeros(len(kept), num_samples))
     return Samples(
         motions=x_t,
         positions=tuple(trained),

@@ -148,3 +148,10 @@ class DiffusionSchedule:
         result.name, result.base_steps = self.name, self.base_steps
         result._set_tables(1.0 - products / previous, self.timestep_map[list(kept)])
         return result
+
+
+def flow_time(alpha_bar: np.ndarray) -> np.ndarray:
+    """Time t = b / (a + b) of the rectified flow's path that states with this alpha_bar lie on, 1 = noise, 0 = data;
+    a^2 = alpha_bar, b^2 = 1 - alpha_bar (`rollouts/diffusion/samplers/rectified_flow.py`)."""
+    noise = np.sqrt(1.0 - alpha_bar)
+    return noise / (np.sqrt(alpha_bar) + noise)

@@ -64,6 +64,8 @@ class StepCoefficients:
     beta: np.ndarray
     alpha_bar: np.ndarray
     alpha_bar_prev: np.ndarray
+    noisiest: np.ndarray
+    """bool [N]: the schedule's first step, which begins at noise alone."""
     before: Prediction | None = None
     """None in the first step, after a step that drew noise, and for a stochastic step, whose Gaussian is a function of
     x_t alone."""
@@ -72,7 +74,11 @@ class StepCoefficients:
     def of(cls, schedule: DiffusionSchedule, indices: np.ndarray, before: Prediction | None = None) -> StepCoefficients:
         """Rows `indices` [N] of the schedule's tables."""
         return cls(
-            schedule.betas[indices], schedule.alphas_cumprod[indices], schedule.alphas_cumprod_prev[indices], before
+            beta=schedule.betas[indices],
+            alpha_bar=schedule.alphas_cumprod[indices],
+            alpha_bar_prev=schedule.alphas_cumprod_prev[indices],
+            noisiest=indices == schedule.num_steps - 1,
+            before=before,
         )
 
 
@@ -90,8 +96,19 @@ def ddim_transition(x_t: Tensor, x0: Tensor, step: StepCoefficients, eta: float)
     """DDIM step, Song et al. 2021 eq. 12 and 16. eta = 1 is the DDPM posterior, eta = 0 is deterministic (std 0)."""
     ratio = (1.0 - step.alpha_bar_prev) / (1.0 - step.alpha_bar)
     std = eta * np.sqrt(ratio) * np.sqrt(1.0 - step.alpha_bar / step.alpha_bar_prev)
-    direction = np.sqrt(np.maximum(1.0 - step.alpha_bar_prev - std**2, 0.0))
-    # mean = sqrt(abar_prev) x0 + direction * eps, with eps expanded, which saves one pass over the motion.
+    return noised_prediction(x_t, x0, step, np.sqrt(np.maximum(1.0 - step.alpha_bar_prev - std**2, 0.0)), std)
+
+
+def noised_prediction(
+    x_t: Tensor, x0: Tensor, step: StepCoefficients, direction: np.ndarray, std: np.ndarray
+) -> Transition:
+    """N(sqrt(abar_prev) x0 + direction * eps, std^2 I): the clean motion with predicted and fresh noise.
+
+    Args:
+        x_t, x0: [N, T, D].
+        direction, std: [N] float64.
+    """
+    # eps is expanded, which saves one pass over the motion.
     from_x_t = direction / np.sqrt(1.0 - step.alpha_bar)
     from_x0 = np.sqrt(step.alpha_bar_prev) - from_x_t * np.sqrt(step.alpha_bar)
     mean = as_column(from_x0, x_t) * x0 + as_column(from_x_t, x_t) * x_t

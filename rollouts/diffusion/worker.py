@@ -71,18 +71,22 @@ class RolloutWorker:
             branches=num_samples // num_starts,
             text_mask=None if request.condition.mask is None else _repeated(request.condition.mask, num_starts),
             boundaries=request.condition.boundaries,
+            kept=request.kept_steps,
         )
         _require_finite(samples.motions, request)
         lengths = np.full(num_samples, num_frames, dtype=np.int64)
+        states = samples.states.cpu().numpy()
         trajectory = Trajectory(
-            states=samples.states.cpu().numpy(),
-            next_states=samples.next_states.cpu().numpy(),
+            states=states,
+            # The same array, which a message then holds once.
+            next_states=states if request.kept_steps else samples.next_states.cpu().numpy(),
             steps=np.array(samples.positions, dtype=np.int64),
             log_probs=samples.log_probs.cpu().numpy(),
             lengths=lengths,
             condition=request.condition,
             policy_version=version.number,
             motions=samples.motions.cpu().numpy() if request.keep_motions else None,
+            prompt=request.prompt if request.kept_steps else None,
         )
         motions = GroupMotions(
             features=policy.normalizer.denormalize(samples.motions).cpu().numpy(),

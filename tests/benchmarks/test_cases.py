@@ -14,7 +14,7 @@ from benchmarks.cases import Motion, assess, command, judge, main, measure
 from motions.data.folder_writer import FolderClip, write_dataset
 from motions.skeleton.features import extract_features
 from motions.skeleton.skeletons import HUMANML3D
-from tests.toys.mocap_files import Recording
+from tests.toys.characters.mocap_files import Recording
 from tests.toys.synthetic_motion import walking_joints
 
 

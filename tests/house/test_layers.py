@@ -33,18 +33,20 @@ UNITS = {
     ),
     "rewards": (
         *("declared", "settings", "messages", "validation", "retrieval_files"),
-        *("tmr", "evaluator", "critic", "physics", "scorers", "mixing", "functions", "evaluation"),
+        *("tmr", "evaluator", "critic", "physics", "actions", "scorers", "gradients", "mixing"),
+        *("functions", "evaluation"),
     ),
     "learners": (
-        *("settings", "optimizer", "ema", "workers", "rollout_training"),
+        *("settings", "optimizer", "ema", "workers", "rollout_training", "physics_losses"),
         *("grpo", "grpo_trainer", "supervised", "trpo", "world_model", "cloning"),
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
-        *("critic", "scenes", "sweeps", "service"),
+        *("critic", "actions", "scenes", "sweeps", "service"),
         *("import_motion", "balance", "compare", "evaluate", "generate", "pretrain"),
         *("train_retrieval", "train_critic", "critic_score"),
+        *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
         *("deploy", "composite", "prefer", "parse_scene"),
     ),

@@ -83,6 +83,9 @@ class Stillness:
         change = np.abs(np.diff(motions.features, axis=1)).mean(axis=(1, 2)).astype(np.float32)
         return RewardTerms(self.name, {self.name: np.exp(-self.own.alpha * change), "change": change}, 0.0)
 
+    def score_with_gradient(self, features: Tensor, lengths: Tensor, prompt: Prompt) -> Tensor:
+        return (-self.own.alpha * features.diff(dim=1).abs().mean(dim=(1, 2))).exp()
+
     def score_many(self, groups: Sequence[GroupMotions]) -> list[RewardTerms]:
         return [self.score(group) for group in groups]
 

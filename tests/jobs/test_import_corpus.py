@@ -15,7 +15,7 @@ from jobs.command_line import main as cli
 from jobs.configs.import_motion import ImportConfig
 from motions.data.dataset import load_dataset
 from motions.skeleton.skeletons import HUMANML3D
-from tests.toys.mocap_files import NAMES, Z_UP, Recording
+from tests.toys.characters.mocap_files import NAMES, Z_UP, Recording
 
 WALK = Recording(seconds=3.0)
 

@@ -17,6 +17,7 @@ from jobs import import_motion
 from jobs.command_line import main as cli
 from jobs.configs.import_motion import ImportConfig
 from jobs.text.motion_import import choose_splits
+from motions.base.errors import UserError
 from motions.bvh.caption_table import read_caption_table
 from motions.data.dataset import load_dataset
 from motions.skeleton.features import canonicalise, recover_joints, retarget_uniform
@@ -282,6 +283,20 @@ def test_caption_tables_of_spreadsheets_are_read(tmp_path: Path) -> None:
     (stretch,) = read_caption_table(table)
     assert (stretch.file, stretch.start, stretch.end) == ("a/b.bvh", 1.5, None)
     assert stretch.captions == ("walks slowly", "strolls") and stretch.line == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('file,caption\na,"walks\nb,sits\n', r":3: quotation marks do not match up to here \(unexpected end of data\)"),
+        ("file,caption,start,start\na,walks,1,2\n", r":1: expected one column 'start'"),
+    ],
+)
+def test_what_would_be_read_wrongly_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    table = tmp_path / "captions.csv"
+    table.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_caption_table(table)
 
 
 def test_a_still_of_one_frame_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -434,7 +434,7 @@ TMR_FILES = (
 )
 GUIDE = (
     "--model_path MODEL --save_dir RUN --dataset humanml --data_dir DATA --device cpu --group_size 4 "
-    "--learning_rate 1e-6 --clip_epsilon 0.2 --kl_penalty 1 --batch_size 1 --num_steps 1000 --grpo_type normal_grpo"
+    "--learning_rate 1e-6 --clip_epsilon 0.2 --kl_penalty 1 --batch_size 1 --num_steps 1000"
 )
 
 
@@ -442,7 +442,7 @@ GUIDE = (
     "command",
     [
         f"{TMR_FILES} --reward_type cosine --use_dense_reward --use_physics_reward --use_lora --lora_r 8 "
-        "--lora_alpha 16",
+        "--lora_alpha 16 --grpo_type normal_grpo",
         f"{TMR_FILES} --reward_type matching --tmr_similarity_type euclidean --tmr_normalization exponential --alpha 0 "
         "--tmr_max_distance 10.0 --tmr_scale 2.0 --beta_s 1.0 --beta_p 0.1 --lambda_skate 1.0 --lambda_jerk 1.0",
         f"{TMR_FILES} --use_composite_dataset --composite_data_path COMPOSITE --composite_k_segments 3 --k_segments 3 "
@@ -450,8 +450,9 @@ GUIDE = (
         "--tmr_checkpoint_path TMR --ref_model_path MODEL --seed 10 --cuda True --train_platform_type NoPlatform "
         "--lora_dropout 0.0 --lora_target_spec attn,ffn --num_epochs 2 --kl_threshold 0.01 --overwrite",
         "--tmr_checkpoint_path TMR --no_use_lora --weight_decay 0.01 --adam_beta2 0.999 --text_encoder_type minilm",
+        "--tmr_checkpoint_path TMR --grpo_type flow_grpo --noise_scale 0.7 --train_timesteps 4 --inference_timesteps 6",
     ],
-    ids=["dense-physics-lora", "euclidean", "composite", "base-options", "full"],
+    ids=["dense-physics-lora", "euclidean", "composite", "base-options", "full", "flow"],
 )
 def test_commands_of_the_public_project_run_with_our_module_name(
     command: str, models: TinyModels, tmp_path: Path
@@ -468,8 +469,8 @@ def test_commands_of_the_public_project_run_with_our_module_name(
         ("--dataset kit --fps 20", "--fps 20 is not supported: the frame rate is the skeleton's"),
         ("--fps 12.5", "--fps 12.5 is not supported: the frame rate is the skeleton's"),
         ("--composite_k_segments 3 --k_segments 2", "--k_segments 2 is not supported: segments come with the prompts"),
-        ("--grpo_type flow_grpo", "--grpo_type flow_grpo is not supported: normal_grpo is the algorithm here"),
-        ("--noise_scale 0.7", "--noise_scale 0.7 is not supported: it belongs to flow_grpo"),
+        ("--grpo_type flow_grpo --sampler ddim", "--grpo_type is flow_grpo and sampler ddim, which knows no flow"),
+        ("--noise_scale 0.7", "--noise_scale is 0.7, which sampler ddpm does not have; it belongs to flow_sde"),
         ("--reward_model_type mdm --reward_type cosine", "reward_type 'cosine' belongs to reward_model_type tmr"),
         ("--reward_type combined", "reward_type 'combined' belongs to reward_model_type mdm"),
         ("--ref_model_path other.pt", "--ref_model_path other.pt is not supported: the reference is the policy"),

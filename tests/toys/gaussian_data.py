@@ -35,9 +35,8 @@ class GaussianData:
 
 def one_step(alpha_bar: float, alpha_bar_prev: float, noisiest: bool = False) -> StepCoefficients:
     """The coefficients of a step between two levels, for one sample."""
-    return StepCoefficients(
-        np.array([1 - alpha_bar / alpha_bar_prev]), np.array([alpha_bar]), np.array([alpha_bar_prev])
-    )
+    levels = np.array([alpha_bar]), np.array([alpha_bar_prev])
+    return StepCoefficients(1 - levels[0] / levels[1], *levels, noisiest=np.array([noisiest]))
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from learners.grpo.learner import GRPOLearner
+    from rewards.gradients import MotionReward
     from rewards.tmr.scorer import SemanticScorer
     from rollouts.diffusion.policy import DiffusionPolicy
     from rollouts.diffusion.worker import RolloutWorker
     from rollouts.messages import Trajectory
 
 GRPO = GRPOSettings(group_size=4, learning_rate=1e-3, num_epochs=2, groups_per_optimizer_step=2, micro_batch_size=3)
+FOLLOWING = GRPO.model_copy(update={"policy_loss": "easytune", "kl_penalty": 0.1, "kl_threshold": 10.0})
+"""Follows the reward's gradient, with an optimizer step for each kept denoising step."""
 REWARDS = RewardSettings.of(use_dense_reward=True)
 
 
@@ -46,7 +49,18 @@ def build_learner() -> GRPOLearner:
     return GRPOLearner(build_policy(), GRPO)
 
 
-def build_dying_learner(flag: Path) -> GRPOLearner:
+def build_following_learner(flag: Path | None = None) -> GRPOLearner:
+    """A learner that follows the gradient of the semantic reward; with `flag` its process ends once."""
+    from learners.grpo.learner import GRPOLearner
+    from rewards.gradients import WeightedRewards
+
+    reward = WeightedRewards([(1.0, build_semantic())])
+    if flag is not None:
+        return build_dying_learner(flag, FOLLOWING, reward)
+    return GRPOLearner(build_policy(), FOLLOWING, reward=reward)
+
+
+def build_dying_learner(flag: Path, settings: GRPOSettings = GRPO, reward: MotionReward | None = None) -> GRPOLearner:
     """Its process ends in the fourth update, once, when the weights have changed already."""
     from learners.grpo.learner import GRPOLearner
 
@@ -59,7 +73,7 @@ def build_dying_learner(flag: Path) -> GRPOLearner:
                 os._exit(1)
             return metrics
 
-    return Dying(build_policy(), GRPO)
+    return Dying(build_policy(), settings, reward=reward)
 
 
 def build_semantic() -> SemanticScorer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,15 @@ from rewards.mixing import MixedRewards, combine
 from rollouts.messages import RolloutRequest, TextCondition
 from tests.toys.running.cluster_runs import ToyRun, final_state, results_of
 from tests.toys.small_tmr import prompt_of
-from tests.toys.tiny_parts import GRPO, REWARDS, build_dying_learner, build_learner, build_rollouts, build_semantic
+from tests.toys.tiny_parts import (
+    GRPO,
+    REWARDS,
+    build_dying_learner,
+    build_following_learner,
+    build_learner,
+    build_rollouts,
+    build_semantic,
+)
 from tests.toys.tiny_policy import TEXT_DIM
 
 PROMPTS = (prompt_of(("walks", 18), ("kicks", 17)), prompt_of(("jumps", 20)), prompt_of(("turns", 16), ("falls", 24)))
@@ -63,6 +72,17 @@ class Batches:
         )
 
 
+class KeepingBatches(Batches):
+    """The same prompts for a loss that follows the reward's gradient."""
+
+    def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
+        plain = {"stochastic_steps": (), "trained_steps": (), "share_initial_noise": False}
+        return [
+            replace(request, **plain, kept_steps=request.trained_steps)
+            for request in super().requests(step, policy_version)
+        ]
+
+
 def mix(results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:
     return combine(results, REWARDS, prompt_text)
 
@@ -72,6 +92,7 @@ def advantages(total: np.ndarray, terms: dict[str, np.ndarray]) -> Advantages:
 
 
 ALGORITHM = Algorithm(Batches(), ("semantic",), mix, advantages)
+FOLLOWING = Algorithm(KeepingBatches(), ("semantic",), mix, advantages)
 
 
 def run(
@@ -79,11 +100,12 @@ def run(
     runtime: Callable[[], Runtime],
     num_rollout_actors: int = 1,
     learner: Factory = build_learner,
+    algorithm: Algorithm = ALGORITHM,
     **settings: Any,
 ) -> None:
     cluster = ClusterSettings(num_rollout_actors=num_rollout_actors)
     roles = training_roles(cluster, build_rollouts, {"semantic": build_semantic}, learner)
-    with ToyRun(folder, roles, runtime, ALGORITHM, **{"eval_every": 5, **settings}) as controller:
+    with ToyRun(folder, roles, runtime, algorithm, **{"eval_every": 5, **settings}) as controller:
         controller.run()
 
 
@@ -138,3 +160,16 @@ def test_ray_with_two_rollout_actors_and_a_killed_learner_equals_one_process(
     run(tmp_path / "run", RayRuntime, 2, functools.partial(build_dying_learner, tmp_path / "flag"))
     assert (tmp_path / "flag").exists()
     assert_same(tmp_path / "run", local_run)
+
+
+@pytest.mark.ray
+def test_following_the_rewards_gradient_on_ray_with_a_killed_learner_equals_one_process(
+    tmp_path: Path, ray_cluster: object
+) -> None:
+    run(tmp_path / "local", LocalRuntime, 1, build_following_learner, FOLLOWING)
+    dying = functools.partial(build_following_learner, tmp_path / "flag")
+    run(tmp_path / "run", RayRuntime, 2, dying, FOLLOWING)
+    assert (tmp_path / "flag").exists()
+    assert_same(tmp_path / "run", tmp_path / "local")
+    updates = [line for line in results_of(tmp_path / "local") if "policy/tuned_reward" in line]
+    assert len(updates) == 5 and updates[-1]["policy/kl_reference"] > 0

@@ -59,7 +59,7 @@ def test_message_sizes_are_those_of_the_messages() -> None:
     final = replace(LOAD, trained_steps=0, noise_draws=4)
     assert final.trajectory_bytes == features.nbytes + text.nbytes
     # A field added to a message has to be counted here too.
-    assert len(GroupMotions.__dataclass_fields__) == 5 and len(Trajectory.__dataclass_fields__) == 8
+    assert len(GroupMotions.__dataclass_fields__) == 5 and len(Trajectory.__dataclass_fields__) == 9
 
 
 def test_a_large_cluster_has_room() -> None:

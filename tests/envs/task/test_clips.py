@@ -17,7 +17,7 @@ from motions.humanoid.retarget import retarget
 from motions.skeleton.features import extract_features
 from motions.skeleton.rotations import quat_inverse, quat_multiply, quat_to_rotation_vector
 from motions.skeleton.skeletons import HUMANML3D, KIT
-from tests.toys.mocap_files import Recording
+from tests.toys.characters.mocap_files import Recording
 
 
 def person(clip: str = "walk", frames: int = 41) -> np.ndarray:

@@ -61,7 +61,7 @@ def test_a_flat_flag_means_the_preferred_group() -> None:
         (["--lr", "1"], "--lr could be any of --cloning.learning_rate, --tuning.learning_rate; say which"),
         (["--network.width", "1"], "--network.width could be any of --cloning.network.width, --tuning.network.width;"),
         (
-            ["--tuning.lr", "1", "--tuning.learning_rate", "1"],
+            ["--tuning.lr", "1", "--tuning.learning_rate", "2"],
             "--tuning.learning_rate is given twice: --tuning.lr 1",
         ),
         (["--run.seed", "1", "--seed", "2"], "--seed is given twice: --run.seed 1 and --seed 2"),

@@ -36,11 +36,29 @@ def batches(**options: object) -> PromptBatches:
         ({"eval_sampler": "dpmpp_2m", "eval_eta": 1.0}, "eval_eta is 1.0: dpmpp_2m never draws noise"),
         ({"eval_sampler": "dpm"}, "eval_sampler is 'dpm'; legal: ddpm, ddim, dpmpp_2m"),
         ({"rollout_sampler": "dpm"}, "rollout_sampler is 'dpm'; legal"),
+        ({"sampler": "ddim", "noise_scale": 0.7}, "noise_scale is 0.7, which sampler ddim does not have"),
+        ({"grpo_type": "flow_grpo", "sampler": "ddpm"}, "grpo_type is flow_grpo and sampler ddpm, which knows no flow"),
+        ({"sampler": "cps", "eval_eta": 0.5}, "eval_eta is 0.5: cps has noise .1. or none .0."),
+        ({"noise_scale": 0.0, "sampler": "flow_sde"}, "noise_scale"),
     ],
 )
 def test_a_sampler_where_it_cannot_be_is_refused_by_name(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**options)
+
+
+def test_flow_grpo_is_a_way_to_say_several_options() -> None:
+    told = {"noise_scale": 0.7, "train_timesteps": 12, "inference_timesteps": 50}
+    chosen = GRPOConfig.of({"save_dir": "unused", "grpo_type": "flow_grpo", **told}).sampling
+    assert (chosen.sampler, chosen.sampling_steps, chosen.eval_sampling_steps) == ("flow_sde", 12, 50)
+    assert (chosen.sde_window, chosen.share_initial_noise, chosen.evaluation.eta) == (0, False, 0.0)
+    assert chosen.denoising.scale == 0.7
+    plain = GRPOConfig.of({"save_dir": "unused", "grpo_type": "flow_grpo"}).sampling
+    assert (plain.sampling_steps, plain.eval_sampling_steps, plain.denoising.scale) == (10, 40, 0.7)
+    given = {"sampler": "cps", "sde_window": 2, "share_initial_noise": True}
+    kept = GRPOConfig.of({"save_dir": "unused", "grpo_type": "flow_grpo", **given}).sampling
+    assert (kept.sampler, kept.sde_window, kept.share_initial_noise) == ("cps", 2, True)
+    assert GRPOConfig.of(GRPOConfig.of({"save_dir": "unused", "grpo_type": "flow_grpo"}).flat()).sampling == plain
 
 
 def test_rollouts_of_final_motions_take_any_solver() -> None:

@@ -16,8 +16,9 @@ from jobs.command_line import main as cli
 from jobs.command_line.foreign_flags import FOREIGN_TO_EVALUATE
 from jobs.evaluation.draws import SampleBook, replications_of, windows_of
 from jobs.evaluation.settings import EvaluateConfig, ProtocolSettings
-from motions.data.dataset import MDM_CROP, load_dataset
+from motions.data.dataset import load_dataset
 from motions.data.prompts import Prompt, Segment
+from motions.data.text_motion import MDM_CROP
 from tests.toys.small_evaluator import write_evaluator
 from tests.toys.tiny_models import TinyModels
 

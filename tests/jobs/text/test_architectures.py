@@ -29,12 +29,15 @@ def test_an_architecture_goes_through_the_commands(
 ) -> None:
     reads_tokens = arch == "trans_dec"
     changes: dict[str, object] = {"arch": arch, "emb_trans_dec": reads_tokens}
-    changes |= {"d_state": 6, "scan_backend": "ssd"} if arch == "mamba" else {}
+    changes |= {"d_state": 6, "scan_backend": "ssd", "lambda_physics": 0.1} if arch == "mamba" else {}
     encoder: dict[str, object] = {}
     if reads_tokens:
         encoder = {"text_encoder_path": distilbert_folder}
         changes |= {"text_encoder": "bert", "text_encoder_path": str(distilbert_folder)}
     pretrain.run(pretrain_config(tiny_models.dataset, tmp_path / "base", **changes))
+    trained = [json.loads(line) for line in (tmp_path / "base" / "metrics.jsonl").read_text().splitlines()]
+    jerks = [line["jerk_mps3"] for line in trained if "jerk_mps3" in line]
+    assert len(jerks) == (4 if arch == "mamba" else 0) and all(jerk > 0 for jerk in jerks)
     said = json.loads((tmp_path / "base" / "args.json").read_text())
     assert said["arch"] == arch and said["text_encoder_type"] == ("bert" if reads_tokens else "minilm")
 

@@ -11,7 +11,7 @@ from motions.bvh.hierarchy import BvhError
 from motions.bvh.reader import parse_bvh, read_bvh
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.bvh_files import MIXAMO, Rig, animate, bvh_text, write_bvh
-from tests.toys.mocap_files import JOINT_OF, Recording
+from tests.toys.characters.mocap_files import JOINT_OF, Recording
 
 RIG = Rig(MIXAMO)
 SMALL = """HIERARCHY

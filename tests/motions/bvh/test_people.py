@@ -12,7 +12,7 @@ from motions.bvh.joints import map_joints
 from motions.bvh.people import find_people
 from motions.bvh.reader import Bvh, parse_bvh
 from motions.skeleton.skeletons import HUMANML3D
-from tests.toys.mocap_files import NAMES, Recording
+from tests.toys.characters.mocap_files import NAMES, Recording
 
 WALK = Recording(seconds=1.0)
 

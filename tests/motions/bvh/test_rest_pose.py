@@ -10,7 +10,7 @@ import pytest
 from motions.bvh.joints import map_joints
 from motions.bvh.reader import Bvh, parse_bvh
 from motions.bvh.rest_pose import MotionRange, has_motion, motion_range
-from tests.toys.mocap_files import Recording
+from tests.toys.characters.mocap_files import Recording
 
 WALK = Recording(seconds=1.0)
 

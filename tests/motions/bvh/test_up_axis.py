@@ -11,7 +11,7 @@ from motions.bvh.joints import map_joints
 from motions.bvh.reader import parse_bvh
 from motions.bvh.up_axis import AXES, UpCues, settle, turn_upright, up_cues
 from tests.toys.bvh_files import MIXAMO, Rig, animate
-from tests.toys.mocap_files import Z_UP, Recording
+from tests.toys.characters.mocap_files import Z_UP, Recording
 
 WALK = Recording(seconds=2.0)
 RIG = ("Hips", "y")

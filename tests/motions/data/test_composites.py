@@ -13,8 +13,9 @@ import torch
 
 from motions.data.composite_records import build_composite_records, ordered_prompt, write_composite_records
 from motions.data.composites import Composer, join_captions, join_motions, split_caption, split_prompt
-from motions.data.dataset import MotionDataset, TextMotion, load_dataset
+from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts
+from motions.data.text_motion import TextMotion
 from motions.skeleton.features import extract_features, recover_joints
 from motions.skeleton.skeletons import HUMANML3D, KIT
 from tests.toys.synthetic_motion import foot_skate

@@ -14,7 +14,8 @@ import torch
 
 from motions.data.builtin import clip_floor, play
 from motions.data.captions import load_captions
-from motions.data.dataset import MDM_CROP, CropRule, MotionDataset, TextMotion, load_dataset, sample_batch
+from motions.data.dataset import MotionDataset, load_dataset
+from motions.data.text_motion import MDM_CROP, CropRule, TextMotion, sample_batch
 from motions.humanoid.mocap import CLIP_NAMES, load_clip
 from motions.skeleton.features import FeatureLayout, extract_features, recover_joints
 from motions.skeleton.mirroring import mirror_caption, mirror_features

@@ -109,7 +109,7 @@ def test_dataset_json_names_the_skeleton(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Mean\.npy: shape \(263,\), expected \(251,\)"):
         load_dataset(folder)
     path.write_text(json.dumps({"skeleton": "smpl"}))
-    with pytest.raises(ValueError, match=r"skeleton 'smpl': known are humanml3d, kit"):
+    with pytest.raises(ValueError, match=r"dataset\.json: skeleton 'smpl': known are humanml3d, kit"):
         load_dataset(folder)
     path.write_text("[]")
     with pytest.raises(ValueError, match=r"dataset\.json has no text 'skeleton'"):
@@ -306,9 +306,11 @@ def test_features_in_centimetres_are_warned_of_with_the_figure(
 
 
 def test_times_numbers_and_lists_of_other_kinds_are_named(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "data", {"a": 60}, texts={"a": "he walks#he/PRON#inf#inf\n"})
-    with pytest.raises(UserError, match=r"a\.txt, line 1: a time is infinite"):
-        load_dataset(folder).items("train")
+    folder = make_folder(tmp_path / "data", {"a": 60})
+    for times, said in (("0#inf", "0 to inf s"), ("-1#2", "-1 to 2 s")):
+        (folder / "texts" / "a.txt").write_text(f"he walks#he/PRON#{times}\n")
+        with pytest.raises(UserError, match=rf"a\.txt, line 1: {said}; expected finite times of 0 or more"):
+            load_dataset(folder).items("train")
     (folder / "texts" / "a.txt").write_text(WHOLE)
     (folder / "train.txt").write_text("/data/new_joint_vecs/a.npy\n")
     with pytest.raises(UserError, match=r"1 are not on disk \(first '/data/new_joint_vecs/a'\)"):

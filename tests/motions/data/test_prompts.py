@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from motions.base.errors import UserError
 from motions.base.safe_files import read_object_array
 from motions.data.prompts import Prompt, Segment, load_prompts, save_prompts, seconds_to_frames
 
@@ -66,11 +67,12 @@ def test_json_lines_round_trip(tmp_path: Path) -> None:
     prompts = [
         Prompt("a person wärms up", (Segment("a person wärms up", 40),)),
         Prompt("a, then b", (Segment("a", 60), Segment("b", 31))),
+        Prompt("lines\u2028of\x85Unicode", (Segment("lines\u2028of\x85Unicode", 40),)),
     ]
     path = tmp_path / "prompts.jsonl"
     save_prompts(path, prompts)
     assert load_prompts(path, 20.0) == prompts
-    assert len(path.read_text().splitlines()) == 2
+    assert path.read_text().count("\n") == 3
 
 
 def test_json_lines_forms(tmp_path: Path) -> None:
@@ -192,12 +194,16 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     text.write_text("walk | soon")
     with pytest.raises(ValueError, match=r"a\.txt, line 1: 'soon' after \| is no number of seconds"):
         load_prompts(text, 20.0)
-    text.write_bytes(b"a man walks to the caf\xe9")
-    with pytest.raises(ValueError, match=r"a\.txt, line 1: byte 0xe9 is not UTF-8"):
-        load_prompts(text, 20.0)
+    for mark in (b"", b"\xef\xbb\xbf"):
+        text.write_bytes(mark + b"sits\na man walks to the caf\xe9")
+        with pytest.raises(ValueError, match=r"a\.txt, line 2: byte 0xe9 is not UTF-8;"):
+            load_prompts(text, 20.0)
     lines = tmp_path / "a.jsonl"
     lines.write_text("{}}")
     with pytest.raises(ValueError, match=r"a\.jsonl, line 1 is not JSON"):
+        load_prompts(lines, 20.0)
+    lines.write_text('{"metadata": {"fps": "20"}}')
+    with pytest.raises(UserError, match=r"a\.jsonl was made for 20 frames per second, the motions have 20"):
         load_prompts(lines, 20.0)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from motions.base.errors import UserError
 from motions.skeleton.features import extract_features
@@ -42,10 +43,10 @@ def scorer(folder: Path, skeleton: Skeleton = HUMANML3D, **changes: object) -> C
 
 
 def test_nothing_is_earned_beyond_real_motion_and_every_window_counts() -> None:
-    assert reward_of_scores(np.array([2.0]), 2.0) == pytest.approx(np.log(0.5))
-    gain = [reward_of_scores(np.array([score]), 0.0) for score in (-30.0, -29.0, 8.0, 9.0, 1000.0)]
+    assert float(reward_of_scores(torch.tensor([2.0]), 2.0)) == pytest.approx(np.log(0.5))
+    gain = [float(reward_of_scores(torch.tensor([score]), 0.0)) for score in (-30.0, -29.0, 8.0, 9.0, 1000.0)]
     assert gain[1] - gain[0] == pytest.approx(1.0) and gain[3] - gain[2] < 3e-4 and gain[4] <= 0.0
-    even, uneven = (reward_of_scores(np.array(scores), 0.0) for scores in ([1.0, 1.0], [-8.0, 10.0]))
+    even, uneven = (float(reward_of_scores(torch.tensor(scores), 0.0)) for scores in ([1.0, 1.0], [-8.0, 10.0]))
     assert even > uneven + 3.0, "windows of the same mean score, one of them bad"
 
 

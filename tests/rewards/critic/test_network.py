@@ -90,7 +90,7 @@ def test_joints_are_scored_at_the_frame_rate_that_critics_know() -> None:
     fine = score_joints(critic, [joints[0]], HUMANML3D, fps=40.0)
     coarse = score_joints(critic, [joints[0][::2]], HUMANML3D, fps=20.0)
     np.testing.assert_allclose(fine[0], coarse[0], atol=1e-5)
-    np.testing.assert_array_equal(resampled(joints[0], 20.0, 20.0), joints[0])
-    slow = resampled(joints[0], 10.0, 20.0)
+    np.testing.assert_array_equal(resampled(torch.from_numpy(joints[0]), 20.0, 20.0), joints[0])
+    slow = resampled(torch.from_numpy(joints[0]), 10.0, 20.0)
     assert len(slow) == 81
     np.testing.assert_allclose(slow[1], joints[0][:2].mean(axis=0))

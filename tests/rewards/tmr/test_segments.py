@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from motions.data.prompts import Prompt, Segment
 from rewards.declared.semantic import SemanticSettings
@@ -101,6 +102,8 @@ def test_similarities_by_hand() -> None:
                 "tmr_scale": 4.0,
             }
         )
-        np.testing.assert_allclose(distance_reward(distance, settings), expected)
-        np.testing.assert_allclose(similarity(left, right, settings), distance_reward(euclidean(left, right), settings))
+        np.testing.assert_allclose(distance_reward(torch.from_numpy(distance), settings), expected)
+        np.testing.assert_allclose(
+            similarity(left, right, settings), distance_reward(torch.from_numpy(euclidean(left, right)), settings)
+        )
     np.testing.assert_allclose(similarity(left, right, SemanticSettings()), cosine(left, right))

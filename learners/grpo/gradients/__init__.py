@@ -1,0 +1,1 @@
+"""Losses that follow the gradient of a reward through the policy."""

@@ -1,0 +1,1 @@
+"""Evaluation of motions that are made for an action of HumanAct12."""
