@@ -59,6 +59,10 @@ TINY: dict[str, dict[str, Any]] = {
         **{"num_eval_prompts": 2, "num_eval_samples": 2, "sampling_steps": 3, "sde_window": 1, "sde_window_start": 1},
         **{"gpus_per_rollout_actor": 0, "gpus_per_learner": 0, "gpus_per_reward_actor": 0, "max_motion_length": 96},
     },
+    "jobs.evaluate": {
+        **{"runtime": "local", "replication_times": 1, "eval_num_samples": 2, "pool_size": 2, "sampling_steps": 2},
+    },
+    "jobs.composite": {"max_samples": 2},
     "jobs.generate": {"sampling_steps": 2, "no_gif": None},
     "jobs.pretrain": {
         **TRAINING,
