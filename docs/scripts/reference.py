@@ -32,6 +32,7 @@ JOBS = {
     "train_retrieval": "jobs.configs.retrieval:RetrievalConfig",
     "train_critic": "jobs.critic.settings:CriticConfig",
     "critic_score": "jobs.critic.settings:CriticScoreConfig",
+    "prefer": "jobs.critic.settings:PreferConfig",
     "import_motion": "jobs.configs.import_motion:ImportConfig",
     "view": "jobs.configs.view:ViewConfig",
     "demo": "jobs.configs.demo:DemoConfig",

@@ -43,6 +43,7 @@ UNITS = {
     "jobs": (
         *("command_line", "configs", "report", "text", "character", "critic", "sweeps", "service"),
         *("import_motion", "balance", "generate", "pretrain", "train_retrieval", "train_critic", "critic_score"),
+        "prefer",
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
         "deploy",
     ),
