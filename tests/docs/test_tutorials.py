@@ -76,6 +76,7 @@ TINY: dict[str, dict[str, Any]] = {
         **{"critic_dim_feat": 8, "critic_dim_rep": 4, "critic_heads": 2, "num_eval_pairs": 2},
     },
     "jobs.critic_score": {},
+    "jobs.prefer": {},
     "jobs.import_motion": {"val_share": 0},  # The pages' two recordings do not fill three splits.
     "jobs.view": {},
     "jobs.parse_scene": {},
