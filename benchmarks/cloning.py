@@ -16,7 +16,6 @@ for the cloning count as steps of the clone. With --check, a missed target gives
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ import numpy as np
 
 from benchmarks.learning import write_json
 from cluster.records.curves import draw_comparison, smooth
+from cluster.records.measured import read_records
 from jobs import trpo
 from jobs.character import deepmimic_run, sft_training
 from jobs.command_line import main as cli
@@ -62,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def clone(config: DeepMimicConfig, folder: Path) -> int:
     """Clones into `clone/`; returns the number of states that were labelled."""
     sft_training.run(deepmimic_run.clone_config(config, folder))
-    records = (folder / "clone" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return int(json.loads(records[-1])["samples"])
+    return int(read_records(folder / "clone" / "metrics.jsonl")[-1]["samples"])
 
 
 def alone(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
@@ -82,8 +81,7 @@ def alone(config: DeepMimicConfig, folder: Path) -> TRPOJobConfig:
 def train(config: TRPOJobConfig) -> Curve:
     """Trains, and returns the curve of returns by environment steps."""
     trpo.run(config)
-    lines = [json.loads(line) for line in (config.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    found = [line for line in lines if "rollout/return" in line]
+    found = [line for line in read_records(config.folder / "metrics.jsonl") if "rollout/return" in line]
     steps = [line["timesteps"] for line in found]
     return list(zip(steps, smooth(np.array([line["rollout/return"] for line in found]), WINDOW).tolist(), strict=True))
 

@@ -31,6 +31,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from cluster.records.measured import read_records
+
 JOB = (
     *("jobs.grpo", "--preset", "demo", "--num_steps", "8", "--batch_size", "2", "--group_size", "2"),
     *("--num_prompts", "4", "--num_eval_prompts", "2", "--num_eval_samples", "1", "--save_interval", "2"),
@@ -103,9 +105,7 @@ class Run:
 
     def step(self) -> int:
         """The last step that is recorded."""
-        path = self.save_dir / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=-1)
+        return max((record["step"] for record in read_records(self.save_dir / "metrics.jsonl")), default=-1)
 
     def driver(self) -> int:
         """Process id of the job itself, the child of the process that guards it."""
@@ -291,11 +291,10 @@ def hash_of(save_dir: Path) -> str:
 
 def negative_times(save_dir: Path) -> list[str]:
     """Metrics in seconds that are negative."""
-    lines = [json.loads(line) for line in (save_dir / "metrics.jsonl").read_text().splitlines()]
     return [
-        f"{name} is {value} at step {line['step']}"
-        for line in lines
-        for name, value in line.items()
+        f"{name} is {value} at step {record['step']}"
+        for record in read_records(save_dir / "metrics.jsonl")
+        for name, value in record.items()
         if name.startswith(("seconds/", "cluster/")) and value < 0
     ]
 

@@ -37,6 +37,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.records.measured import read_records
 from jobs import grpo
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
@@ -87,7 +88,7 @@ def train(preset: str, overrides: Mapping[str, object]) -> dict[str, Any]:
     grpo.run(config)
     document = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    curve = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    curve = read_records(folder / "metrics.jsonl")
     return {
         "seed": config.run.seed,
         "seconds": time.perf_counter() - started,

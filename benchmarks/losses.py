@@ -33,6 +33,7 @@ import torch
 
 from benchmarks.learning import write_json
 from cluster.records.curves import draw_comparison
+from cluster.records.measured import read_records
 from cluster.run.roles import LEARNER, ROLLOUT
 from jobs import grpo
 from jobs.command_line import main as cli
@@ -227,8 +228,7 @@ def curve(folders: Sequence[Path], cost: float) -> list[tuple[float, float]]:
     """Mean held-out total of the seeds by CPU seconds."""
     points: dict[int, list[float]] = {}
     for folder in folders:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        for record in map(json.loads, lines):
+        for record in read_records(folder / "metrics.jsonl"):
             if "evaluation/total" in record:
                 points.setdefault(record["step"], []).append(record["evaluation/total"])
     return [(step * cost, float(np.mean(values))) for step, values in sorted(points.items())]

@@ -1,27 +1,43 @@
-"""What a run directory says was measured: the last value of every metric."""
+"""What a run directory says was measured: the records of its files, and the last value of every metric."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cluster.records.checkpoints import RunDirectoryError
 from cluster.records.opening import EVALUATIONS, METRICS
 
 FINAL = "evaluation.json"
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file; none where there is no file. A last line that a killed process left unfinished is
+    passed over.
+
+    Raises:
+        RunDirectoryError: another line is not JSON.
+    """
+    *lines, rest = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
+    try:
+        records = [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise RunDirectoryError(f"{path} has a line that is not JSON: {error}") from error
+    with suppress(json.JSONDecodeError):
+        records.append(json.loads(rest))
+    return records
+
+
 def last_metrics(folder: Path) -> dict[str, float]:
     """The last value of every metric of a run by name: those of `metrics.jsonl`, held-out figures as `evaluation/NAME`,
-    and those of the finished result, which `evaluation.json` has, as `final/NAME`. A line that a killed process left
-    unfinished is passed over."""
+    and those of the finished result, which `evaluation.json` has, as `final/NAME`."""
     found: dict[str, float] = {}
     for name, prefix in ((METRICS, ""), (EVALUATIONS, "evaluation/")):
-        path = folder / name
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            if line.endswith("}"):
-                found |= _numbers(json.loads(line), prefix)
+        for record in read_records(folder / name):
+            found |= _numbers(record, prefix)
     path = folder / FINAL
     if path.is_file():
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -17,7 +17,8 @@ import yaml
 from cluster.records.checkpoints import MANIFEST, RunDirectoryError, last_commit
 from cluster.runtime.ray_job import in_ray_job
 from cluster.settings import RunSettings
-from motions.base.plain_yaml import plain_yaml
+from motions.base.foreign_files import read_text
+from motions.base.plain_yaml import plain_yaml, yaml_mistake
 from motions.settings import (
     Settings,
     SettingsT,
@@ -39,6 +40,22 @@ _WITHOUT_RECORDS = (CONFIG, "error.log", "stages.json", "trace.json", "events.ou
 """Beginnings of the names of files that a run writes before it has recorded anything."""
 
 Opening = Literal["new", "resume", "overwrite"]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The options in the `config.yaml` of a run directory, nested by group or flat.
+
+    Raises:
+        RunDirectoryError: the file is no longer one of options, because somebody has edited it.
+    """
+    path = folder / CONFIG
+    try:
+        values = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise RunDirectoryError(f"{path}: not a YAML file: {yaml_mistake(error)}") from error
+    if not isinstance(values, dict):
+        raise RunDirectoryError(f"{path}: expected options by name, found a {type(values).__name__}")
+    return values
 
 
 def inspect(
@@ -131,7 +148,7 @@ def allowed_changes(settings: RunSettings, config: Settings, data_before: str = 
     """
     spellings = spellings_of(type(config))
     path = settings.save_dir.absolute()
-    changed = changed_options(yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")), config)
+    changed = changed_options(read_config(path), config)
     if data_before != data:
         changed["data"] = f"was {data_before}, is {data}"
     require_options(config, changed)
@@ -249,10 +266,9 @@ def differing_options(before: Mapping[str, Any], config: Settings) -> dict[str, 
 
 def as_begun(settings: RunSettings, config: SettingsT) -> SettingsT:
     """The options of a run that is resumed, where defaults have changed since it began; others are as they are."""
-    path = settings.save_dir / CONFIG
-    if not settings.resume or not path.is_file():
+    if not settings.resume or not (settings.save_dir / CONFIG).is_file():
         return config
-    return kept_values(config, yaml.safe_load(path.read_text(encoding="utf-8")))
+    return kept_values(config, read_config(settings.save_dir))
 
 
 def config_sha256(config: Settings) -> str:

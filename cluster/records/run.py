@@ -10,7 +10,6 @@ the cluster's metrics endpoint, under the same names.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 
 from cluster.records import commits
 from cluster.records.curves import draw_curves
+from cluster.records.measured import read_records
 from cluster.records.opening import METRICS
 from cluster.records.run_directory import Export, RunDirectory
 from cluster.records.telemetry import PHASES, SHOWN, Telemetry
@@ -97,8 +97,7 @@ class Run:
 
     def draw(self, names: Sequence[str], axis: str = "step") -> None:
         """Draws metrics over `axis`, which is a metric too, into `training_curves_latest.png`."""
-        lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
+        records = read_records(self.path / METRICS)
         curves = {name: [(record[axis], record[name]) for record in records if name in record] for name in names}
         draw_curves(self.path / CURVES_FILE, curves)
 

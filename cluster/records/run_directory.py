@@ -47,6 +47,7 @@ from cluster.records.checkpoints import (
     sha256,
     write_manifest,
 )
+from cluster.records.measured import read_records
 from cluster.records.opening import (
     CONFIG,
     EVALUATIONS,
@@ -150,14 +151,14 @@ class RunDirectory:
 
     def evaluated(self, step: int) -> bool:
         """Whether `evaluations.jsonl` has an evaluation of this step."""
-        return any(record["step"] == step for record in _read_lines(self.path / EVALUATIONS))
+        return any(record["step"] == step for record in read_records(self.path / EVALUATIONS))
 
     def rewind(self) -> None:
         """Removes lines beyond the last commit, and checkpoints whose writing was interrupted."""
         for name in (METRICS, EVALUATIONS):
             path = self.path / name
             if path.is_file():
-                kept = [record for record in _read_lines(path) if record["step"] <= self.step]
+                kept = [record for record in read_records(path) if record["step"] <= self.step]
                 with atomic_write(path) as file:
                     file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
         for folder in (self.checkpoints, self.best):
@@ -357,14 +358,3 @@ def _append(path: Path, record: Mapping[str, Any]) -> None:
             file.write(json.dumps(record) + "\n")
     except OSError as error:
         raise WriteError.of(path, error) from error
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Records of a .jsonl file; an incomplete last line (of a killed process) is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    try:
-        return [json.loads(line) for line in lines[:-1]]
-    except json.JSONDecodeError as error:
-        raise RunDirectoryError(f"{path} has a line that is not JSON: {error}") from error

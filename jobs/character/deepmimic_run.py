@@ -10,9 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cluster.records.opening import differing_options, inspect
+from cluster.records.opening import CONFIG, differing_options, inspect, read_config
 from cluster.records.run import cluster_of
 from cluster.records.run_directory import RunDirectory
 from cluster.settings import RunSettings
@@ -129,10 +127,9 @@ def needed_cpus(config: DeepMimicConfig) -> float:
 def outdated_stages(config: DeepMimicConfig) -> tuple[str, ...]:
     """Stages that an earlier run in this folder finished with options that have changed since; none without a run."""
     assert config.run.save_dir is not None
-    path = config.run.save_dir / "config.yaml"
-    if not path.is_file():
+    if not (config.run.save_dir / CONFIG).is_file():
         return ()
-    before, options = yaml.safe_load(path.read_text(encoding="utf-8")), options_of(DeepMimicConfig)
+    before, options = read_config(config.run.save_dir), options_of(DeepMimicConfig)
     changed = {
         options[name].affects
         for name in differing_options(before, config)

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from motions.base.errors import UserError
+from motions.base.errors import MistakesError
 from motions.settings import LISTS, Settings, options_of
 
 Value = str | bool | None | list[str]
@@ -33,12 +33,8 @@ FALSE_WORDS = ("false", "no", "off", "0")
 REQUIRED = "required"
 
 
-class UsageError(UserError):
-    """An invalid command line or settings file; `lines` holds one message per mistake."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = tuple(lines)
+class UsageError(MistakesError):
+    """An invalid command line or settings file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ CLI_FLAGS = {
     "config": Flag("config", (), "scalar", "path of a .yaml file", "none", False),
     "dry_run": Flag("dry_run", (), "bool", "true or false", "false", False),
     "debug": Flag("debug", (), "bool", "true or false", "false", False),
-    "help": Flag("help", ("h",), "bool", "true or false", "false", False),
+    "help": Flag("help", (), "bool", "true or false", "false", False),
 }
 
 
@@ -121,6 +121,7 @@ def main(
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     words = list(sys.argv[1:] if argv is None else argv)
+    debug = known_flags(words, {"debug": CLI_FLAGS["debug"]}).get("debug") is True
     settings = guard = None
     try:
         topic = _help_topic(words)
@@ -139,7 +140,7 @@ def main(
                 else:
                     plan(settings)
         else:
-            if argv is None and "--debug" not in words and _uses_ray(settings):
+            if argv is None and not debug and _uses_ray(settings):
                 guard = Guard.fork()
                 if guard.is_parent:
                     return guard.wait()
@@ -161,7 +162,7 @@ def main(
         print("interrupted", file=sys.stderr)
         return 130
     except BaseException as error:
-        if is_mendable(error) and "--debug" not in words:
+        if is_mendable(error) and not debug:
             for text in _texts(error):
                 print(f"error: {with_dashes(' '.join(text.split()), config) or type(error).__name__}", file=sys.stderr)
             return 2

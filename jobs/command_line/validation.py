@@ -36,9 +36,12 @@ def validate(config: type[SettingsT], sources: Sources) -> SettingsT:
 
 
 def with_dashes(message: str, config: type[OptionGroup]) -> str:
-    """A message that begins by an option's name and what it is, with the name as the command line spells it."""
-    name = re.match(r"([a-z][a-z0-9_.]*)(?=:| is | has | belongs to )", message)
-    return f"--{message}" if name is not None and name[1] in spellings_of(config) else message
+    """A message that begins by an option's name, with the name as the command line spells it.
+
+    A name without an underscore may be a word of a sentence; it is an option only before what it is, has or was given.
+    """
+    name = re.match(r"[a-z0-9.]+_[a-z0-9_.]+(?=\W)|[a-z][a-z0-9.]*(?=:| is | has | belongs to | \S+: )", message)
+    return f"--{message}" if name is not None and name[0] in spellings_of(config) else message
 
 
 def _error_line(detail: dict[str, Any], sources: Sources, config: type[Settings]) -> str:

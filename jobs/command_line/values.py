@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from jobs.command_line.flags import UsageError, flags_of, unknown
+from jobs.command_line.flags import UsageError, flags_of, is_none, unknown
 from motions.base.plain_yaml import yaml_mistake
 from motions.settings import Settings, spellings_of
 
@@ -23,17 +23,18 @@ def read_assignments(flag: str, words: Sequence[str], model: type[Settings]) -> 
         UsageError: a word is no OPTION=VALUE, its value is no YAML, or it names no option.
     """
     values: dict[str, Any] = {}
-    mistakes = []
+    mistakes, flags = [], flags_of(model)
     for word in words:
-        name, sign, value = word.partition("=")
+        name, sign, text = word.partition("=")
         path = spellings_of(model).get(name)
         if not sign:
             mistakes.append(f"{flag} {word}: expected OPTION=VALUE")
         elif path is None:
-            mistakes.append(f"{flag} {word}: {unknown(name, name, flags_of(model))}")
+            mistakes.append(f"{flag} {word}: {unknown(name, name, flags)}")
         else:
             try:
-                values[path] = yaml.safe_load(value)
+                value = yaml.safe_load(text)
+                values[path] = flags[path].nothing if is_none(flags[path], value) else value
             except yaml.YAMLError as error:
                 mistakes.append(f"{flag} {word}: not a YAML value: {yaml_mistake(error)}")
     if mistakes:

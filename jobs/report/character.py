@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -109,14 +110,16 @@ def render_offscreen(model_xml: str, states: Sequence[np.ndarray]) -> list[np.nd
         arrays = {f"states{index}": np.asarray(state) for index, state in enumerate(states)}
         np.savez(task, allow_pickle=False, model=np.array(model_xml), **arrays)
         for backend in [os.environ["MUJOCO_GL"]] if "MUJOCO_GL" in os.environ else _BACKENDS:
-            done = subprocess.run(
-                [sys.executable, "-m", "jobs.report.offscreen", str(task), str(pictures), *map(str, SIZE)],
-                cwd=Path(__file__).parent.parent.parent,
-                env={**os.environ, "MUJOCO_GL": backend},
-                capture_output=True,
-                timeout=RENDER_TIMEOUT_S,
-            )
-            if done.returncode == 0:
+            # A library may fail or hang; the next one may work.
+            with suppress(subprocess.SubprocessError):
+                subprocess.run(
+                    [sys.executable, "-m", "jobs.report.offscreen", str(task), str(pictures), *map(str, SIZE)],
+                    cwd=Path(__file__).parent.parent.parent,
+                    env={**os.environ, "MUJOCO_GL": backend},
+                    capture_output=True,
+                    timeout=RENDER_TIMEOUT_S,
+                    check=True,
+                )
                 with np.load(pictures) as content:
                     return [content[f"pictures{index}"] for index in range(len(states))]
     return None

@@ -11,13 +11,19 @@ function node(name, attributes, parent) {
 }
 
 function niceTicks(low, high, count) {
-  const span = high - low || 1;
+  // At least what numbers of this size resolve, or a step would be too small to get on.
+  const span = Math.max(high - low, Math.abs(high) * 1e-12) || 1;
   const raw = span / count;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
   const ticks = [];
   for (let tick = Math.ceil(low / step) * step; tick <= high + 1e-9 * span; tick += step) ticks.push(tick);
   return ticks;
+}
+
+// Smallest and largest; Math.min(...values) fails beyond some 100,000 values.
+function extent(values) {
+  return values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 }
 
 function label(value) {
@@ -44,8 +50,8 @@ function frame(host, chart, yLow, yHigh) {
   host.querySelector("svg")?.remove();
   const svg = node("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": chart.title });
   host.querySelector("[data-plot]").appendChild(svg);
-  const xs = chart.series.flatMap((s) => s.points.map((p) => p[0]));
-  const xLow = Math.min(...xs), xHigh = Math.max(...xs, xLow + 1);
+  const [xLow, xLast] = extent(chart.series.flatMap((s) => s.points.map((p) => p[0])));
+  const xHigh = Math.max(xLast, xLow + 1);
   const x = (v) => margin.left + ((v - xLow) / (xHigh - xLow)) * (width - margin.left - margin.right);
   const y = (v) => height - margin.bottom - ((v - yLow) / (yHigh - yLow)) * (height - margin.top - margin.bottom);
   const ticks = niceTicks(yLow, yHigh, 4), texts = tickLabels(ticks);
@@ -71,8 +77,7 @@ function drawLegend(host, series) {
 }
 
 function drawLines(host, chart) {
-  const values = chart.series.flatMap((s) => s.points.flatMap((p) => p.slice(1)));
-  let low = Math.min(...values), high = Math.max(...values);
+  let [low, high] = extent(chart.series.flatMap((s) => s.points.flatMap((p) => p.slice(1))));
   if (chart.zero) { low = Math.min(low, 0); high = Math.max(high, 0); }
   const pad = (high - low || Math.abs(high) || 1) * 0.06;
   const view = frame(host, chart, chart.zero && low === 0 ? 0 : low - pad, high + pad);
@@ -94,7 +99,7 @@ function drawLines(host, chart) {
 function drawStacks(host, chart) {
   const steps = chart.series[0].points.map((p) => p[0]);
   const totals = steps.map((_, i) => chart.series.reduce((sum, s) => sum + s.points[i][1], 0));
-  const view = frame(host, chart, 0, Math.max(...totals) * 1.05 || 1);
+  const view = frame(host, chart, 0, extent(totals)[1] * 1.05 || 1);
   const bar = Math.max(1, ((view.width - view.margin.left - view.margin.right) / steps.length) * 0.9);
   steps.forEach((step, i) => {
     let base = 0;

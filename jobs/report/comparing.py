@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from jobs.configs.service.compare import CompareConfig
-from jobs.report.document import Chart, Series, chart_data, render_page, table
+from jobs.report.document import Chart, Series, render_page, table
 from jobs.report.from_training import thinned
 from jobs.report.records import read_json, read_records
 from motions.base.atomic import atomic_write

@@ -18,7 +18,7 @@ from jobs.report.document import (
     Chart,
     PlayerView,
     Tile,
-    chart_data,
+    charts_data,
     motion_data,
     render_page,
     skeleton_data,
@@ -84,7 +84,7 @@ def render(document: ControlDocument) -> str:
     """The page as HTML text.
 
     Raises:
-        UserError: an imitation has joints of another shape than [T, J, 3] or positions that are not finite.
+        ValueError: an imitation has joints of another shape than [T, J, 3] or positions that are not finite.
     """
     joints, fps = document.skeleton.num_joints, document.skeleton.fps
     data = {
@@ -102,7 +102,7 @@ def render(document: ControlDocument) -> str:
             }
             for imitation in document.imitations
         ],
-        "charts": [chart_data(chart) for chart in document.charts if chart.series],
+        "charts": charts_data(document.charts),
     }
     sections = [
         stage("Reference and policy", _SHOWN, "Starts", _PLAYERS) if document.imitations else "",

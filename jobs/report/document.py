@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata, resources
@@ -120,7 +122,7 @@ def render(document: ReportDocument) -> str:
         "skeletons": [skeleton_data(document.skeleton)],
         "palettes": PALETTES,
         "comparisons": [_comparison_data(comparison, document.skeleton) for comparison in document.comparisons],
-        "charts": [chart_data(chart) for chart in document.charts if chart.series],
+        "charts": charts_data(document.charts),
     }
     sections = [
         stage("Before and after", _SHOWN, "Prompts", _PLAYERS) if document.comparisons else "",
@@ -281,12 +283,17 @@ def facts_table(facts: list[tuple[str, str]]) -> str:
     return f"<table><tbody>{rows}</tbody></table>"
 
 
-def chart_data(chart: Chart) -> dict[str, object]:
-    """The chart as data for charts.js."""
-    data = asdict(chart)
-    for series, colour in zip(data["series"], SERIES_COLOURS * (1 + len(chart.series) // 8), strict=False):
-        series["colour"] = colour
-    return data
+def charts_data(charts: Sequence[Chart]) -> list[dict[str, object]]:
+    """Charts as data for charts.js, without points that are not finite, series without points and empty charts."""
+    drawn = []
+    for chart in charts:
+        data = asdict(chart)
+        for series, colour in zip(data["series"], itertools.cycle(SERIES_COLOURS), strict=False):
+            series["points"] = [point for point in series["points"] if all(map(math.isfinite, point))]
+            series["colour"] = colour
+        data["series"] = [series for series in data["series"] if series["points"]]
+        drawn += [data] if data["series"] else []
+    return drawn
 
 
 def skeleton_data(skeleton: Skeleton) -> dict[str, object]:

@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cluster.records.measured import read_records
+from cluster.records.opening import METRICS
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.report.control_page import ControlDocument, Imitation, ScoreColumn, ScoreRow, render
 from jobs.report.document import Chart, Series, Tile, Verdict
-from jobs.report.records import read_evaluation, read_records
+from jobs.report.records import read_evaluation
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.safe_files import read_array_file
@@ -79,9 +81,7 @@ def read_control_document(folder: Path) -> ControlDocument:
     config_file = folder / "config.yaml"
     configuration = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
     config = flat_values(DeepMimicConfig, yaml.safe_load(configuration) or {})
-    clone, model, trpo = (
-        read_records(folder / name / "metrics.jsonl", []) for name in ("clone", "world_model", "trpo")
-    )
+    clone, model, trpo = (read_records(folder / name / METRICS) for name in ("clone", "world_model", "trpo"))
     hz = float(config.get("control_hz", 30))
     rows = score_rows(evaluation)
     for clip, other in evaluation.get("other_clips", {}).items():

@@ -16,7 +16,7 @@ import yaml
 from jobs.configs.grpo import GRPOConfig
 from jobs.report.breakdown import blind_terms, breakdown_sections, evaluation_row
 from jobs.report.document import Chart, Comparison, EvaluationRow, ReportDocument, Series, Tile, render
-from jobs.report.records import read_evaluation, read_json, read_records, read_rewards
+from jobs.report.records import read_evaluation, read_json, read_metrics, read_rewards
 from motions.base.atomic import atomic_write
 from motions.base.safe_files import read_array_file
 from motions.data.prompts import Prompt, load_prompts
@@ -47,7 +47,7 @@ def write_report(run_directory: Path) -> Path:
 
 def read_document(run_directory: Path) -> ReportDocument:
     """The contents of a run directory's report."""
-    records = read_records(run_directory / "metrics.jsonl")
+    records = read_metrics(run_directory)
     configuration = (run_directory / "config.yaml").read_text(encoding="utf-8")
     config = flat_values(GRPOConfig, yaml.safe_load(configuration))
     rewards = read_rewards(run_directory, config)

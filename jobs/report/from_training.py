@@ -15,15 +15,18 @@ import base64
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cluster.records.measured import read_records
+from cluster.records.opening import EVALUATIONS
 from jobs.report.control_page import score_section
-from jobs.report.document import Chart, Series, Tile, chart_data, facts_table, render_page
+from jobs.report.document import Chart, Series, Tile, charts_data, facts_table, render_page
 from jobs.report.from_control import COLUMNS, score_rows, table_note
-from jobs.report.records import read_json, read_records
+from jobs.report.records import read_json, read_metrics
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 
@@ -47,13 +50,13 @@ def write_training_report(folder: Path, title: str, headlines: Sequence[str], ch
         UserError: the folder holds no `metrics.jsonl`, or a line of it is not JSON.
         OSError: the page could not be written.
     """
-    records, evaluations = read_records(folder / "metrics.jsonl"), read_records(folder / "evaluations.jsonl", [])
+    records, evaluations = read_metrics(folder), read_records(folder / EVALUATIONS)
     if not records:
         raise UserError(f"{folder / 'metrics.jsonl'} is empty: nothing was trained")
     configuration = (folder / "config.yaml").read_text(encoding="utf-8")
     last = {name: value for record in records for name, value in record.items()}
     drawn = (metric_charts if charts is None else charts)(records)
-    drawn += [Chart(f"Held-out: {chart.title}", "", chart.series) for chart in metric_charts(evaluations)]
+    drawn += [replace(chart, title=f"Held-out: {chart.title}") for chart in metric_charts(evaluations)]
     page = render_page(
         title,
         f"{last['step']} steps in {_seconds(records) / 60:.1f} minutes of training.",
@@ -61,7 +64,7 @@ def write_training_report(folder: Path, title: str, headlines: Sequence[str], ch
         [_samples(folder / "samples"), _scores(folder), _final(last, evaluations)],
         _facts(folder),
         configuration,
-        {"comparisons": [], "charts": [chart_data(thinned(chart)) for chart in drawn]},
+        {"comparisons": [], "charts": charts_data([thinned(chart) for chart in drawn])},
     )
     path = folder / "report.html"
     with atomic_write(path) as file:
@@ -85,14 +88,7 @@ def metric_charts(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 def thinned(chart: Chart) -> Chart:
     """The chart with at most `MAX_POINTS` finite points in each curve, means of neighbours where there are more."""
-    return Chart(
-        chart.title,
-        chart.note,
-        [Series(series.name, _means(series.points), series.dots) for series in chart.series],
-        chart.kind,
-        chart.zero,
-        chart.x_label,
-    )
+    return replace(chart, series=[replace(series, points=_means(series.points)) for series in chart.series])
 
 
 def _means(points: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:

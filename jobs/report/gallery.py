@@ -49,7 +49,7 @@ def render_gallery(title: str, lead: str, rows: Sequence[GalleryRow]) -> str:
     by pressing several buttons; otherwise those of one row are.
 
     Raises:
-        UserError: joints of another shape than [T, J, 3], or positions that are not finite.
+        ValueError: joints of another shape than [T, J, 3], or positions that are not finite.
     """
     largest = max(len(row.motions) for row in rows)
     together = largest == 1

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cluster.records.measured import read_records
+from cluster.records.opening import METRICS
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.settings import spellings_of
@@ -15,23 +17,16 @@ from rewards.settings import RewardSettings
 REWARDS = "rewards.json"
 
 
-def read_records(path: Path, default: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Lines of a .jsonl file; `default` where there is none.
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run directory's `metrics.jsonl`.
 
     Raises:
-        UserError: there is no such file and no default, or a line is not JSON.
+        UserError: there is no such file, or a line is not JSON.
     """
+    path = folder / METRICS
     if not path.is_file():
-        if default is None:
-            raise UserError(f"{path} does not exist: {path.parent} is not the directory of a run")
-        return default
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} line {number} is not JSON: {error}") from error
-    return records
+        raise UserError(f"{path} does not exist: {folder} is not the directory of a run")
+    return read_records(path)
 
 
 def write_rewards(folder: Path, rewards: list[dict[str, Any]]) -> None:

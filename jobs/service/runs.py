@@ -9,11 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from cluster.records.checkpoints import MANIFEST, RunDirectoryError, last_commit
 from cluster.records.measured import FINAL, last_metrics
-from cluster.records.opening import CONFIG, in_use
+from cluster.records.opening import CONFIG, in_use, read_config
 from jobs.configs.service.runs import RunsConfig
 from jobs.configs.service.training_jobs import CONFIGS, job_of
 from motions.base.errors import UserError
@@ -92,7 +90,7 @@ def is_run(folder: Path) -> bool:
 def summary(folder: Path) -> RunSummary:
     """What the directory of a run says."""
     job = job_of(folder)
-    options = flat_values(CONFIGS[job], yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+    options = flat_values(CONFIGS[job], read_config(folder))
     return RunSummary(
         folder=str(folder),
         job=job,

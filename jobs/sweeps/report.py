@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.sweeps.records import TrialRecord
-from jobs.report.document import Chart, Series, Tile, chart_data, render_page, table
+from jobs.report.document import Chart, Series, Tile, charts_data, render_page, table
 from jobs.sweeps.confirming import Confirmed, read_confirmation
 from jobs.sweeps.plots import importance_bars, parallel_coordinates, scatter
 from jobs.sweeps.summary import (
@@ -220,7 +220,7 @@ def _charts(
             x_label="step",
         ),
     ]
-    return [chart_data(chart) for chart in charts if any(series.points for series in chart.series)]
+    return charts_data(charts)
 
 
 def _short(path: str) -> str:

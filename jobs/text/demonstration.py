@@ -9,9 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cluster.records.opening import as_begun, changed_options
+from cluster.records.opening import as_begun, changed_options, read_config
 from jobs.command_line import main as cli
 from jobs.configs.demo import DemoConfig
 from jobs.configs.grpo import GRPOConfig
@@ -99,7 +97,7 @@ def run_settings(config: DemoConfig, weights: dict[str, str]) -> GRPOConfig:
 
 def same_run(settings: GRPOConfig) -> bool:
     """Whether the folder holds a run of these settings, as far as they affect results, and of this length."""
-    before = yaml.safe_load((settings.run.save_dir / "config.yaml").read_text(encoding="utf-8"))
+    before = read_config(settings.run.save_dir)
     num_steps = flat_values(GRPOConfig, before)["num_steps"]
     return not changed_options(before, settings) and num_steps == settings.run.num_steps
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.records.measured import read_records
 from cluster.records.opening import EVALUATIONS
 from cluster.run.controller import Controller, ScoredGroup
 from cluster.runtime.protocol import Output
 from jobs.configs.grpo import GRPOConfig
-from jobs.report.records import read_records
 from jobs.text.grpo_prompts import PromptBatches, load_matching_dataset, missing_windows
 from motions.data.prompts import Prompt
 from motions.data.text_motion import TextMotion
@@ -124,7 +124,7 @@ class HackingWatch:
 
     def signs(self) -> list[str]:
         """Signs in the evaluations that the run directory holds."""
-        records = read_records(self._folder / EVALUATIONS, [])
+        records = read_records(self._folder / EVALUATIONS)
         if len(records) < 2:
             return []
         real = self._instruments.real

@@ -7,9 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
-import yaml
-
-from cluster.records.opening import CONFIG
+from cluster.records.opening import CONFIG, read_config
 from jobs.configs.pretrain import PretrainConfig
 from learners.supervised.diffusion import SupervisedLearner
 from motions.settings import flat_values
@@ -24,10 +22,10 @@ _TIMED_STEPS, _TIMED_S = 3, 2.0
 
 def recorded_steps(config: PretrainConfig) -> int | None:
     """The number of steps of the run that is to be resumed: it was chosen when it began."""
-    path = config.run.save_dir / CONFIG
-    if not config.run.resume or config.run.passes is None or not path.is_file():
+    folder = config.run.save_dir
+    if not config.run.resume or config.run.passes is None or not (folder / CONFIG).is_file():
         return None
-    return int(flat_values(PretrainConfig, yaml.safe_load(path.read_text(encoding="utf-8")))["num_steps"])
+    return int(flat_values(PretrainConfig, read_config(folder))["num_steps"])
 
 
 def steps_by_data(config: PretrainConfig, num_clips: int) -> int:

@@ -76,8 +76,8 @@ def read_caption_table(path: str | Path) -> list[CaptionedStretch]:
                 errors.append(str(error))
     except csv.Error as error:
         raise UserError(
-            f"{path}:{reader.line_num}: quotation marks do not match up to here ({error}); a caption in quotation "
-            "marks ends with one and doubles those inside it"
+            f"{path}:{reader.line_num + 1}: quotation marks do not match in the row that begins here ({error}); a "
+            "caption in quotation marks ends with one and doubles those inside it"
         ) from error
     if errors:
         raise MistakesError(errors)

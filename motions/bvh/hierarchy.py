@@ -10,6 +10,8 @@ from typing import NoReturn
 from motions.base.errors import UserError
 
 _CHANNEL = re.compile(r"([XYZ])(position|rotation)", re.IGNORECASE)
+_DEEPEST = 200
+"""Joints below each other: far more than a body has, and fewer than Python's calls in calls."""
 
 
 class BvhError(UserError):
@@ -67,14 +69,16 @@ class _Hierarchy:
             self.fail(f"expected MOTION, found {self.peek()!r}")
         return tuple(self.nodes)
 
-    def node(self, parent: int) -> None:
+    def node(self, parent: int, depth: int = 1) -> None:
         """Reads a joint and its children, from its name to its closing brace."""
+        if depth > _DEEPEST:
+            self.fail(f"more than {_DEEPEST} joints below each other")
         name = self.joint_name()
         index = len(self.nodes)
         self.nodes.append(Node(name, parent, self.offset(), self.channels(), False))
         while (word := self.take()) != "}":
             if word.upper() == "JOINT":
-                self.node(index)
+                self.node(index, depth + 1)
             elif word.upper() == "END":
                 self.end_site(index)
             else:

@@ -181,8 +181,14 @@ class _Placement:
     def place_neck_and_head(self) -> None:
         """Interpolates whichever of neck and head the file lacks."""
         if "neck" not in self.rows:
-            below = self.bvh.nodes[self.bvh.index(self.found["head"])].parent
-            self.mix("neck", {below: 1.0 - _NECK_SHARE, self.bvh.index(self.found["head"]): _NECK_SHARE})
+            head = self.bvh.index(self.found["head"])
+            below = self.bvh.nodes[head].parent
+            if below < 0:
+                raise BvhError(
+                    f"{self.bvh.name}: no joint found for neck, and the head {self.found['head']} hangs on none; "
+                    f"{_all(self.bvh)}; name it with --mapping"
+                )
+            self.mix("neck", {below: 1.0 - _NECK_SHARE, head: _NECK_SHARE})
         self.place_end("head", "neck", 1.0)
 
     def place_spine(self) -> None:

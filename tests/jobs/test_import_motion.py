@@ -288,7 +288,7 @@ def test_caption_tables_of_spreadsheets_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('file,caption\na,"walks\nb,sits\n', r":3: quotation marks do not match up to here \(unexpected end of data\)"),
+        ('file,caption\nc,"a ""b"""\na,"walks\nb,sits\n', r":3: quotation marks do not match in the row that begins"),
         ("file,caption,start,start\na,walks,1,2\n", r":1: expected one column 'start'"),
     ],
 )

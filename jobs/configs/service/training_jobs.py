@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
-from cluster.records.opening import CONFIG
+from cluster.records.opening import CONFIG, read_config
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
@@ -54,16 +52,11 @@ def job_of(folder: Path) -> str:
     Raises:
         UserError: there is no such file, or no training has these options.
     """
-    path = folder / CONFIG
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no run: there is no {CONFIG} in it") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
-    found = set(content) if isinstance(content, Mapping) else set()
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} holds no run: there is no {CONFIG} in it")
+    found = set(read_config(folder))
     for job, config in CONFIGS.items():
         # A user's own rewards add groups inside a group, and versions add options; neither adds a group on top.
-        if found and found <= set(config.model_fields) and found >= set(groups_of(config)):
+        if found <= set(config.model_fields) and found >= set(groups_of(config)):
             return job
-    raise UserError(f"{path}: the groups {', '.join(sorted(map(str, found))) or 'of it'} are those of no training")
+    raise UserError(f"{folder / CONFIG}: the groups {', '.join(sorted(map(str, found)))} are those of no training")

@@ -64,6 +64,17 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
     opened(tmp_path / "run", "other", resume=True, allow_changed=("data",)).close()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("num_steps: [", r"config\.yaml: not a YAML file: line 1"), ("- 3", r"config\.yaml: expected options by name")],
+)
+def test_options_of_a_run_that_somebody_broke_are_named(text: str, message: str, tmp_path: Path) -> None:
+    begun(tmp_path / "run")
+    (tmp_path / "run/config.yaml").write_text(text)
+    with pytest.raises(RunDirectoryError, match=message):
+        opened(tmp_path / "run", resume=True)
+
+
 def test_what_changes_no_result_may_change(tmp_path: Path) -> None:
     begun(tmp_path / "run")
     opened(

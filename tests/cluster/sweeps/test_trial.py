@@ -60,7 +60,9 @@ def test_last_metrics_join_all_files_and_pass_over_a_line_that_was_cut(tmp_path:
     (tmp_path / "metrics.jsonl").write_text(
         '{"step": 1, "time": 5, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
     )
-    (tmp_path / "evaluations.jsonl").write_text('{"step": 2, "score": 0.5, "prompts": ["a"]}\n')
+    (tmp_path / "evaluations.jsonl").write_text(
+        '{"step": 2, "score": 0.5, "prompts": ["a"]}\n{"step": 3, "terms": {"score": 0.5}'
+    )
     (tmp_path / "evaluation.json").write_text(
         json.dumps({"rows": [{"name": "fid", "before": 3.0, "after": 2.0}, {"name": "x", "after": None}]})
     )

@@ -17,6 +17,8 @@ from pydantic import AliasChoices, Field, model_validator
 from cluster.runtime.stopping import Stopped
 from jobs.command_line import main as cli
 from jobs.command_line.flags import ForeignFlag, UsageError
+from jobs.command_line.validation import with_dashes
+from jobs.command_line.values import read_assignments
 from jobs.configs.grpo import GRPOConfig
 from motions.base.errors import RemoteError, UserError
 from motions.settings import Settings
@@ -149,6 +151,7 @@ def test_command_of_settings_reads_back() -> None:
     ("words", "line"),
     [
         (["--lora_alpah", "3"], "unknown option --lora_alpah; did you mean --lora_alpha?"),
+        (["--h"], "unknown option --h"),
         (["--num_cuts", "1"], "--num_cuts 1: expected integer >= 2"),
         (["--lora_alpha", "inf"], "--lora_alpha inf: expected finite number > 0"),
         (["--limit_s", "nan"], "--limit_s nan: expected finite number or none"),
@@ -185,6 +188,32 @@ def test_command_of_settings_reads_back() -> None:
 def test_mistakes(words: list[str], line: str) -> None:
     (found,) = errors("--save_dir", "out", *words)
     assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("save_dir /x is not empty", "--save_dir /x is not empty"),
+        ("limit_s: too short", "--limit_s: too short"),
+        ("blade is dull", "--blade is dull"),
+        ("blade bronze: legal are steel, stone", "--blade bronze: legal are steel, stone"),
+        ("blade and handle do not fit: mend them", "blade and handle do not fit: mend them"),
+        ("save_directories are full", "save_directories are full"),
+    ],
+)
+def test_a_message_that_begins_by_an_option_names_it_as_it_is_given(message: str, shown: str) -> None:
+    assert with_dashes(message, ToolConfig) == shown
+
+
+def test_assignments_are_read_as_files_are() -> None:
+    words = ["cuts=3", "limit_s=none", "texts=[a, b]", "blade=stone"]
+    expected = {"num_cuts": 3, "limit_s": None, "texts": ["a", "b"], "blade": "stone"}
+    assert read_assignments("--set", words, ToolConfig) == expected
+    with pytest.raises(UsageError) as caught:
+        read_assignments("--set", ["cuts", "cust=3", "cuts=[3"], ToolConfig)
+    beginnings = ("--set cuts: expected OPTION=VALUE", "--set cust=3: unknown option cust", "--set cuts=[3: not a YAML")
+    for line, beginning in zip(caught.value.lines, beginnings, strict=True):
+        assert line.startswith(beginning)
 
 
 def test_every_mistake_has_its_line() -> None:
@@ -266,9 +295,11 @@ def test_exit_codes_and_streams(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main("--cuts", "1") == 2
     assert capsys.readouterr().err.splitlines()[0] == "error: --num_cuts 1: expected integer >= 2"
     assert run_main("--save_dir", "out", "--cuts", "9") == 2
-    assert capsys.readouterr().err == "error: num_cuts 9: the blade breaks\n"
-    with pytest.raises(UserError, match="breaks"):
-        run_main("--save_dir", "out", "--cuts", "9", "--debug")
+    assert capsys.readouterr().err == "error: --num_cuts 9: the blade breaks\n"
+    assert run_main("--save_dir", "out", "--cuts", "9", "--debug", "false") == 2
+    for word in ("--debug", "--debug=true"):
+        with pytest.raises(UserError, match="breaks"):
+            run_main("--save_dir", "out", "--cuts", "9", word)
     with pytest.raises(ValueError, match="a fault of ours"):
         run_main("--save_dir", "out", "--cuts", "8")
     with pytest.raises(RemoteError, match="cut 6"):
@@ -374,7 +405,7 @@ def test_a_reader_that_closes_the_pipe_is_no_error(words: list[str]) -> None:
 
 
 def test_a_mistake_in_the_code_has_its_own_exit_status() -> None:
-    for cuts, status, where in (("8", 1, "Traceback"), ("9", 2, "error: num_cuts 9"), ("4", 0, "")):
+    for cuts, status, where in (("8", 1, "Traceback"), ("9", 2, "error: --num_cuts 9"), ("4", 0, "")):
         words = [sys.executable, "-c", PROGRAM, "--save_dir", "out", "--cuts", cuts]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120)
         assert done.returncode == status and done.stderr.startswith(where)

@@ -14,6 +14,7 @@ from PIL import Image
 from envs.body.mujoco_model import build_humanoid, build_humanoid_xml
 from envs.settings import DeepMimicSettings
 from envs.task.reference import ReferenceMotion
+from jobs.report import character
 from jobs.report.character import (
     RecordedMotion,
     joint_points,
@@ -118,6 +119,11 @@ def test_an_animation_is_made_without_a_screen_and_without_gl(tmp_path: Path, mo
     assert save_video(tmp_path / "drawn.webp", build_humanoid_xml(WALK), takes, 15.0) == "drawing"
     with Image.open(tmp_path / "drawn.webp") as picture:
         assert (picture.width, picture.height, getattr(picture, "n_frames", 1)) == (640, 320, 4)
+
+
+def test_a_gl_library_that_hangs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(character, "RENDER_TIMEOUT_S", 0.01)
+    assert render_offscreen(build_humanoid_xml(WALK), [states(1)]) is None
 
 
 def test_a_video_is_made_at_the_frame_rate_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

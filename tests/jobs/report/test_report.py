@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from playwright.sync_api import Page, sync_playwright
 
 from jobs.report import write_report
-from jobs.report.document import Comparison, ReportDocument, motion_data, render
+from jobs.report.document import Chart, Comparison, ReportDocument, Series, charts_data, motion_data, render
 from jobs.report.from_run import make_charts, read_document
 from motions.base.errors import UserError
 from motions.data.prompts import Prompt, Segment, save_prompts
@@ -60,7 +61,11 @@ def run_directory(tmp_path: Path) -> Path:
     records = []
     for step in range(1, 31):
         record: dict[str, float] = {"step": step, "reward/total": 0.8 + step / 300, "reward/semantic": 0.7 + step / 300}
-        record |= {"policy/kl_reference": step * 1e-5, "policy/ratio_mean": 1.0, "policy/clip_fraction": 0.1}
+        record |= {
+            "policy/kl_reference": step * 1e-5,
+            "policy/ratio_mean": 1.0 + (step % 2) * 2**-52,
+            "policy/clip_fraction": 0.1,
+        }
         record |= {"seconds/rollout": 0.8, "seconds/update": 0.5, "seconds/step": 1.5}
         if step % 10 == 0:
             record |= {"evaluation/total": 0.85, "evaluation/total_low": 0.8, "evaluation/total_high": 0.9}
@@ -168,6 +173,12 @@ def test_a_run_that_has_measured_nothing_yet_has_no_empty_table(run_directory: P
     (run_directory / "evaluation.json").unlink()
     page = write_report(run_directory).read_text(encoding="utf-8")
     assert "<th>Quantity</th>" not in page and "This run has no held-out evaluation yet." in page
+
+
+def test_what_is_not_finite_is_not_drawn() -> None:
+    lost, gone = Series("a", [(0.0, 1.0), (1.0, math.nan), (2.0, 3.0)]), Series("b", [(0.0, math.inf)])
+    [data] = charts_data([Chart("kept", "", [gone, lost]), Chart("empty", "", [gone]), Chart("none", "", [])])
+    assert data["series"] == [{"name": "a", "points": [(0.0, 1.0), (2.0, 3.0)], "dots": False, "colour": "#b2642a"}]
 
 
 def test_seconds_of_a_step_are_stacked_once() -> None:

@@ -153,6 +153,11 @@ def test_several_roots_are_read_and_equal_names_told_apart() -> None:
         ("  }\n}\nMOTION", "  }\nMOTION", "clip.bvh:15: a } is missing before MOTION"),
         ("}\nMOTION", "}\n}\nMOTION", "clip.bvh:16: expected MOTION, found '}'"),
         ("}\nMOTION", "}\nROOT Other\n{\n}\nMOTION", "clip.bvh:18: expected OFFSET"),
+        (
+            "    End Site",
+            "".join(f"JOINT {n}\n{{\nOFFSET 0 1 0\n" for n in range(199)) + "End Site",
+            "clip.bvh:604: more than 200 joints below",
+        ),
         ("JOINT Bip01 L Thigh", "JOINT Hips", "clip.bvh:6: a second joint 'Hips'"),
         ("JOINT Bip01 L Thigh", "JOINT", "a joint without a name"),
         ("    End Site", "    Ende", "clip.bvh:10: expected JOINT, End Site or }"),

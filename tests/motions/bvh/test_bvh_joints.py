@@ -312,6 +312,8 @@ def test_unknown_joints_are_named_with_the_nearest() -> None:
     with pytest.raises(BvhError, match=r"left_knee: no joint 'LeftLeg' \(nearest: 'mixamorig:LeftLeg'\)"):
         joints_of(Rig(MIXAMO), {"left_knee": "LeftLeg"})
     headless = {joint: name for joint, name in MIXAMO.items() if joint not in ("neck", "head")}
+    with pytest.raises(BvhError, match="no joint found for neck, and the head mixamorig:Hips hangs on none"):
+        joints_of(Rig(MIXAMO), {"neck": None, "head": "mixamorig:Hips"})
     with pytest.raises(BvhError, match="no joint found for neck or head"):
         joints_of(Rig(headless))
 
