@@ -158,7 +158,14 @@ class SamplingSettings(DenoisingSettings):
     sde_window: int = Field(default=2, ge=0)
     """Number of consecutive stochastic steps of a rollout; 0 makes all steps stochastic but the noiseless last one."""
     sde_window_start: int = Field(default=4, ge=1)
-    """The window of stochastic steps begins at a random position among this many first ones."""
+    """The window of stochastic steps begins at a position among this many first ones."""
+    sde_window_strategy: Literal["random", "progressive", "decay", "exp_decay", "roll_back"] = "random"
+    """Where the window begins in an update. `random`: drawn anew for each. The others are MixGRPO's, and move it from
+    the noisiest position to the last one in steps of one: `progressive` after every `sde_window_updates` updates;
+    `decay` stays the shorter the further it is, linearly; `exp_decay` from the 14th position on, exponentially;
+    `roll_back` is progressive, and begins again after the last position, where the others stay."""
+    sde_window_updates: int = Field(default=25, ge=1)
+    """Updates for which a moving window stays at its first position."""
     timestep_fraction: float = Field(default=1.0, gt=0.0, le=1.0)
     """Fraction of the stochastic steps that is trained: a random subset for every group, with at least one step."""
     share_initial_noise: bool = Field(
@@ -196,6 +203,15 @@ class SamplingSettings(DenoisingSettings):
             return given
         meant = {name: value for name, value in FLOW_GRPO.items() if not _spellings(cls, name) & given.keys()}
         return {**given, **meant}
+
+    @model_validator(mode="after")
+    def _window_can_move(self) -> Self:
+        if self.sde_window == 0 and self.sde_window_strategy != "random":
+            raise UserError(
+                f"sde_window_strategy is {self.sde_window_strategy} and sde_window 0, where all steps are stochastic; "
+                "give the window a length"
+            )
+        return self
 
     @model_validator(mode="after")
     def _type_has_its_samplers(self) -> Self:

@@ -35,6 +35,7 @@ JOBS = {
     "train_retrieval": "jobs.configs.retrieval:RetrievalConfig",
     "train_critic": "jobs.critic.settings:CriticConfig",
     "critic_score": "jobs.critic.settings:CriticScoreConfig",
+    "prefer": "jobs.critic.settings:PreferConfig",
     "train_mdm": "jobs.actions.settings:TrainMDMConfig",
     "tune_mdm": "jobs.actions.settings:TuneMDMConfig",
     "test_mdm": "jobs.actions.settings:MeasureMDMConfig",

@@ -52,5 +52,5 @@ _FOREIGN: dict[str, ForeignFlag] = {
 
 
 def foreign_beside(own: Collection[str]) -> dict[str, ForeignFlag]:
-    """The guide's options beside those that a job has itself."""
+    """Options of MotionCritic's guide beside those that a job has itself."""
     return {name: flag for name, flag in _FOREIGN.items() if name not in own}

@@ -21,6 +21,7 @@ import numpy as np
 from torch import Tensor
 
 from learners.ema import EMA, copy_named
+from learners.grpo.adaptive_penalty import adapted_penalty
 from learners.grpo.chain_penalty import chain_states
 from learners.grpo.gradients.loss import gradient_kind, require_legal
 from learners.grpo.gradients.objective import GradientObjective, drawn_jitter, in_parts, prompts_of
@@ -99,7 +100,8 @@ class GRPOLearner:
             require_legal(settings, policy.num_steps)
             if reward is None or (clip_loss is None and settings.mdm_loss_weight):
                 raise ValueError(f"policy_loss {settings.policy_loss} needs a reward, mdm_loss_weight a clip loss")
-        self._objective([])  # its options are checked
+        self._kl_penalty = settings.kl_penalty
+        self._objective(settings, [])  # its options are checked
         self._parameters: dict[str, Tensor] = dict(policy.trainable_parameters())
         self._optimizer = Optimizer(
             self._parameters,
@@ -134,8 +136,9 @@ class GRPOLearner:
         Returns:
             Means over the pairs of all inner epochs (`grpo_metrics`, of losses of final motions `motion_metrics`), some
             of them also per denoising position (`kl_reference_position_<k>`), `kl_old`, `first_ratio_error`,
-            `kl_chain` with `kl_chain_penalty`, `grad_norm`, `learning_rate`, counts, and `seconds_<stage>`. If there is
-            no pair (all groups dropped) only counts and seconds.
+            `kl_chain` with `kl_chain_penalty`, the update's `kl_penalty` with `kl_target`, `grad_norm`,
+            `learning_rate`, counts, and `seconds_<stage>`. If there is no pair (all groups dropped) only counts and
+            seconds.
 
         Raises:
             RatioError: the first ratio differs from 1 by more than `ratio_tolerance`. No weight was changed.
@@ -161,10 +164,11 @@ class GRPOLearner:
         elif self.settings.drop_zero_variance_groups:
             kept = [group for group in kept if advantages[group].any()]
         windows = split_groups(kept, size)
+        settings = self.settings.model_copy(update={"kl_penalty": self._kl_penalty})
         update = GRPOUpdate(
             self._trained,
-            self._objective(trajectories),
-            self.settings,
+            self._objective(settings, trajectories),
+            settings,
             self._optimizer,
             self._ema,
             trajectories,
@@ -173,20 +177,24 @@ class GRPOLearner:
             self._beside(),
         )
         metrics = update.run(windows) | {"num_dropped_groups": float(len(trajectories) - len(kept))}
+        if settings.kl_target:
+            metrics["kl_penalty"] = self._kl_penalty
+            if "kl_reference" in metrics:
+                self._kl_penalty = adapted_penalty(self._kl_penalty, metrics["kl_reference"], self.settings)
         if self._average is not None:
             self._average.update()
             self._show_average()
         self.number += 1
         return metrics | {"policy_version": float(self.number)}
 
-    def _objective(self, trajectories: Sequence[Trajectory]) -> Objective:
-        """The objective of an update."""
+    def _objective(self, settings: GRPOSettings, trajectories: Sequence[Trajectory]) -> Objective:
+        """The objective of an update, with its options."""
         if self._kind is None:
             kind = MotionObjective if self._reads_motions else StepObjective
-            return kind(self._loss, self.policy, self.settings)
+            return kind(self._loss, self.policy, settings)
         assert self._reward is not None
         jitter, prompts = drawn_jitter(self._seed, self.number), prompts_of(trajectories)
-        return GradientObjective(self._loss, self.policy, self.settings, self._reward, prompts, jitter)
+        return GradientObjective(self._loss, self.policy, settings, self._reward, prompts, jitter)
 
     def _beside(self) -> Callable[[int], Tensor] | None:
         """The weighted loss on real clips of this update's optimizer steps."""
@@ -217,6 +225,7 @@ class GRPOLearner:
             "parameters": {name: value.detach().cpu().clone() for name, value in self._parameters.items()},
             "optimizer": self._optimizer.state(),
             "ema": None if self._ema is None else self._ema.state(),
+            "kl_penalty": self._kl_penalty,
             "kl_average": None if self._average is None else self._average.state(),
             "reference": self.reference_fingerprint(),
         }
@@ -246,6 +255,8 @@ class GRPOLearner:
         if self._average is not None and average is not None:
             self._average.load(average)
             self._show_average()
+        # Checkpoints of earlier versions do not say it, and knew no other weight.
+        self._kl_penalty = float(state.get("kl_penalty", self.settings.kl_penalty))
         self.number = int(state["number"])
 
     def reference_fingerprint(self) -> str:

@@ -59,7 +59,9 @@ class GRPOInputs:
     noise_drops: Tensor
     """Change of noise level of each step [M] (`noise_level_drops`), for `kl_weighting = dt`."""
     kl_old: Tensor | None = None
-    """Exact KL(old || new) of each step [M], without gradient; None before the first optimizer step, where it is 0."""
+    """Exact KL(old || new) of each step [M], with its gradient; None before the first optimizer step, where it is 0."""
+    mean_std: float | None = None
+    """With `ratio_normalisation` the mean standard deviation of all steps that draw noise, else None."""
 
 
 class PolicyLoss(Protocol):
@@ -111,11 +113,16 @@ def grpo_loss(inputs: GRPOInputs, settings: GRPOSettings, policy_loss: PolicyLos
     policy, reference = inputs.policy, inputs.reference
     log_probs = gaussian_log_prob(inputs.next_states, policy.mean, policy.std, inputs.mask)
     log_ratio = log_probs - inputs.old_log_probs
+    if inputs.mean_std is not None:
+        log_ratio = normalised_log_ratio(log_ratio, policy.std, inputs.kl_old, inputs.mean_std)
     ratio = log_ratio.exp()
     low, high = settings.clip_range
     surrogate = chosen(ratio, inputs, settings)
     kl_ref = gaussian_kl(policy.mean, reference.mean, policy.std, inputs.mask)
-    penalty = weighted_kl(kl_ref, policy, reference, inputs.mask, inputs.noise_drops, settings)
+    if settings.kl_weighting == "k3":
+        penalty = k3(gaussian_log_prob(inputs.next_states, reference.mean, policy.std, inputs.mask) - log_probs)
+    else:
+        penalty = weighted_kl(kl_ref, policy, reference, inputs.mask, inputs.noise_drops, settings)
     return GRPOTerms(
         loss=surrogate + settings.kl_penalty * penalty,
         policy_loss=surrogate.detach(),
@@ -126,6 +133,32 @@ def grpo_loss(inputs: GRPOInputs, settings: GRPOSettings, policy_loss: PolicyLos
         clipped_high=((ratio > high) & (inputs.advantages > 0)).float(),
         left_out=((surrogate == 0) & (inputs.advantages != 0)).float(),
     )
+
+
+def normalised_log_ratio(log_ratio: Tensor, std: Tensor, kl_old: Tensor | None, mean_std: float) -> Tensor:
+    """Log-ratios [M] with mean 0 over the old policy's draws and, for a mean that moved equally far, the same spread in
+    all steps (GRPO-Guard, arXiv 2510.22319).
+
+    A log-ratio is noise . d / std - |d|^2 / (2 std^2), with d how far the mean has moved and noise the standard normal
+    draw. The second term is the KL(old || new), which is added; what is left is multiplied by std / mean_std.
+
+    Args:
+        log_ratio: log-ratios [M].
+        std: of the steps, [M].
+        kl_old: see `GRPOInputs`.
+        mean_std: common to all steps, so that the clip range keeps its meaning.
+    """
+    centred = log_ratio if kl_old is None else log_ratio + kl_old
+    return centred * (std / mean_std)
+
+
+def k3(log_quotient: Tensor) -> Tensor:
+    """Schulman's estimate [M] of KL(policy || reference) from draws of the policy, exp(d) - d - 1, never negative.
+
+    Args:
+        log_quotient: d = log reference - log policy of the drawn states, [M].
+    """
+    return torch.expm1(log_quotient) - log_quotient
 
 
 def weighted_kl(

@@ -37,8 +37,8 @@ _MARK = "_largest_beta"
 
 IGNORED_OPTIONS = (
     "a loss of final motions. Rollouts draw no noise but their initial one, which is each sample's own; sde_window, "
-    "sde_window_start, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have no effect, eta and "
-    "sampler only on the KL"
+    "sde_window_start, sde_window_strategy, timestep_fraction, share_initial_noise, ratio_tolerance and kl_bound have "
+    "no effect, eta, noise_scale and sampler only on the KL"
 )
 """What a run with such a loss says of options."""
 
@@ -147,6 +147,15 @@ def require_legal(settings: GRPOSettings, num_levels: int) -> None:
         raise UserError(
             f"trained_levels is {settings.trained_levels}; the sampler has {num_levels} noise levels (sampling_steps)"
         )
+    needing_steps = {
+        "kl_weighting k3": settings.kl_weighting == "k3",
+        "ratio_normalisation": settings.ratio_normalisation,
+    }
+    for option, given in needing_steps.items():
+        if given:
+            raise UserError(
+                f"{option} needs recorded denoising steps, of which policy_loss {settings.policy_loss} has none"
+            )
     if settings.micro_batch_size < settings.group_size:
         raise UserError(
             f"micro_batch_size is {settings.micro_batch_size}; policy_loss {settings.policy_loss} compares the "

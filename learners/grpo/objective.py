@@ -50,6 +50,8 @@ class Scored:
     """Exact KL to the policy that rolled out, [M]; 0 before the first optimizer step."""
     drift: Tensor | None = None
     """Log-probability that the ratio refers to minus that of the rollout, [M]; None where there are no ratios."""
+    std: Tensor | None = None
+    """Standard deviation of the steps, [M]; None where there are no ratios."""
 
     def detached(self) -> Scored:
         """The same values without the autograd graph."""
@@ -113,6 +115,7 @@ class StepObjective:
         """Whether ratios refer to log-probabilities that the learner computed itself: those of the rollout may differ
         from them by so much rounding that pairs would be clipped by it."""
         self._noise_drops = device_drops(policy)
+        self._mean_std = float(policy.step_stds[:-1].mean()) if settings.ratio_normalisation else None
         self._first_ratio_error = 0.0
 
     @property
@@ -132,7 +135,7 @@ class StepObjective:
         """Ratios and their loss, with the KL to the reference and to the old policy."""
         policy = batch.of_pairs(acted)
         old_mean = None if old is None else old[0].to(policy.mean.device)[batch.rows]
-        kl_old = None if old_mean is None else gaussian_kl(old_mean, policy.mean.detach(), policy.std, batch.mask)
+        kl_old = None if old_mean is None else gaussian_kl(old_mean, policy.mean, policy.std, batch.mask)
         old_log_probs = batch.old_log_probs
         if self._own_log_probs:
             mean = policy.mean.detach() if old_mean is None else old_mean
@@ -146,20 +149,23 @@ class StepObjective:
             mask=batch.mask,
             noise_drops=self._noise_drops[batch.state_positions][batch.rows],
             kl_old=kl_old,
+            mean_std=self._mean_std,
         )
         return Scored(
             origins=batch.origins,
             num_rows=len(batch.states),
             terms=grpo_loss(inputs, self._settings, self._policy_loss),
-            kl_old=torch.zeros_like(batch.advantages) if kl_old is None else kl_old,
+            kl_old=torch.zeros_like(batch.advantages) if kl_old is None else kl_old.detach(),
             drift=old_log_probs - batch.old_log_probs,
+            std=policy.std,
         )
 
     def require_on_policy(self, scored: Scored) -> None:
         """Checks that every first ratio is 1 within the tolerance."""
         terms = cast("GRPOTerms", scored.terms)
-        assert scored.drift is not None
-        self._require_ratio(scored.origins, terms.log_ratio + scored.drift)
+        assert scored.drift is not None and scored.std is not None
+        scale = 1.0 if self._mean_std is None else self._mean_std / scored.std
+        self._require_ratio(scored.origins, terms.log_ratio * scale + scored.drift)
 
     def require_acted(self, batch: DeviceBatch, acted: Transition) -> None:
         """Checks the same from the Gaussians alone."""

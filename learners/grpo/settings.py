@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from learners.grpo.gradients.settings import GradientSettings
 from learners.settings import LearningRateSchedule
@@ -83,6 +83,12 @@ class GRPOSettings(GradientSettings):
     which are common for language models, never clip here. In single precision ratios near 1 differ by 1.2e-7. With one
     optimizer step an update (`num_epochs` 1, `groups_per_optimizer_step` 0) every ratio is 1 and nothing clips."""
 
+    ratio_normalisation: bool = False
+    """GRPO-Guard's: without it the log-ratio of a step has the mean -KL(old || new) and a spread that grows as the
+    step's noise shrinks, so that ratios of good samples hardly reach the clip range. The mean is added back, and the
+    rest multiplied by the step's standard deviation, divided by the mean of all steps'. That also weighs the gradients
+    of the steps alike."""
+
     clip_epsilon_high: float | None = Field(default=None, ge=1e-6)
     """Upper clip range, by default the same as `clip_epsilon`. A larger one lets the probability of good samples rise
     by more than that of bad ones falls."""
@@ -98,12 +104,19 @@ class GRPOSettings(GradientSettings):
     one of its final motions is noised to the level of a step that is drawn from all, and the exact KL of that step is
     punished: one more state per group and optimizer step."""
 
-    kl_weighting: Literal["exact", "dt", "x0"] = "exact"
+    kl_target: float = Field(default=0.0, ge=0)
+    """Adapts the weight of the KL penalty, which begins as `kl_penalty`: after an update whose exact KL to the
+    reference, mean over its pairs, is over 1.5 times this it doubles, after one under this divided by 1.5 it is halved
+    (PPO's rule), up to a factor of 1024 either way. 0: `kl_penalty` stays."""
+
+    kl_weighting: Literal["exact", "dt", "x0", "k3"] = "exact"
     """Quantity that the penalty sums over steps. `exact`: the Gaussian KL of each step, |mean - mean_ref|^2 / (2
     std^2), mean over valid elements. `dt`: each step's KL times its change of noise level, as in Flow-GRPO, so that
     noisy and clean steps count by the change they make. `x0`: |x0 - x0_ref|^2 of the predictions, on the same scale at
-    every noise level. The logged `kl_reference` is always exact. Losses of final motions take the steps at their noised
-    states; the noiseless last one has no KL, only `x0` punishes it."""
+    every noise level. `k3`: Schulman's estimate exp(d) - d - 1 from the drawn state, d = log reference - log policy,
+    for comparisons with code that has no closed form. The logged `kl_reference` is always exact. Losses of final
+    motions take the steps at their noised states, where `k3` does not exist; the noiseless last one has no KL, only
+    `x0` punishes it."""
 
     kl_average_decay: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an average of the trained weights, which moves on after every update, that the KL penalty refers to in
@@ -186,6 +199,12 @@ class GRPOSettings(GradientSettings):
         if value < 2:
             raise UserError(f"group_size is {value}: a group needs at least two samples, advantages compare them")
         return value
+
+    @model_validator(mode="after")
+    def _a_weight_to_adapt(self) -> Self:
+        if self.kl_target and not self.kl_penalty:
+            raise UserError("kl_target is set and kl_penalty 0: there is no weight that could double; give one above 0")
+        return self
 
     @property
     def depends_on_length(self) -> bool:

@@ -24,6 +24,7 @@ from motions.base.safe_files import TensorFileError, read_tensor_file
 from rewards.critic.network import NUM_ROWS
 
 MOTIONS = "motions.pth"
+"""Name of the file of the motions."""
 KIND = "kinetune choices"
 ANSWERS = ("left", "right", "equal", "skip")
 
@@ -85,7 +86,12 @@ class Choices:
 
 
 def save_motions(folder: Path, identity: str, poses: Mapping[str, Tensor]) -> None:
-    """Writes `motions.pth`."""
+    """Writes `motions.pth` into the folder of a page.
+
+    Args:
+        identity: by which page, choices and motions know that they belong together.
+        poses: [T, 25, 3] of each motion by its name.
+    """
     with atomic_write(folder / MOTIONS) as file:
         torch.save({"id": identity, "poses": dict(poses)}, file)
 

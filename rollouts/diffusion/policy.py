@@ -218,6 +218,17 @@ class DiffusionPolicy:
         step = StepCoefficients.of(self.schedule, indices, before)
         return (self._sampler.transition if stochastic else self._sampler.noiseless)(x_t, x0, step)
 
+    @property
+    def step_stds(self) -> np.ndarray:
+        """Standard deviation of every position's stochastic step, [K]; 0 in the last one.
+
+        Raises:
+            UserError: the sampler draws no noise.
+        """
+        steps = StepCoefficients.of(self.schedule, np.arange(self.num_steps)[::-1])
+        nowhere = torch.zeros(self.num_steps, 1, 1)
+        return self._sampler.transition(nowhere, nowhere, steps).std.numpy()
+
     def prediction(self, step: Transition, position: int) -> Prediction:
         """What a deterministic step leaves for the one after it."""
         levels = self.schedule.alphas_cumprod[self._indices(position, len(step.x0))]

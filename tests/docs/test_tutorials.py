@@ -59,6 +59,10 @@ TINY: dict[str, dict[str, Any]] = {
         **{"num_eval_prompts": 2, "num_eval_samples": 2, "sampling_steps": 3, "sde_window": 1, "sde_window_start": 1},
         **{"gpus_per_rollout_actor": 0, "gpus_per_learner": 0, "gpus_per_reward_actor": 0, "max_motion_length": 96},
     },
+    "jobs.evaluate": {
+        **{"runtime": "local", "replication_times": 1, "eval_num_samples": 2, "pool_size": 2, "sampling_steps": 2},
+    },
+    "jobs.composite": {"max_samples": 2},
     "jobs.generate": {"sampling_steps": 2, "no_gif": None},
     "jobs.pretrain": {
         **TRAINING,
@@ -72,6 +76,7 @@ TINY: dict[str, dict[str, Any]] = {
         **{"critic_dim_feat": 8, "critic_dim_rep": 4, "critic_heads": 2, "num_eval_pairs": 2},
     },
     "jobs.critic_score": {},
+    "jobs.prefer": {},
     "jobs.import_motion": {"val_share": 0},  # The pages' two recordings do not fill three splits.
     "jobs.view": {},
     "jobs.parse_scene": {},

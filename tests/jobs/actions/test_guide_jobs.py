@@ -59,7 +59,7 @@ def main(name: str, *words: object) -> int:
 
 
 def tuned(guide: Guide, folder: Path, *words: object) -> int:
-    """The guide's example command with small sizes; both spellings of options are mixed."""
+    """The example command of MotionCritic's documents with small sizes; both spellings of options are mixed."""
     return main(
         "tune_mdm",
         *("--dataset", "humanact12", "--data_dir", guide.data, "--resume_checkpoint", guide.policy),

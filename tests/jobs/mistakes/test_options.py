@@ -212,12 +212,21 @@ jobs.train_retrieval --save_dir run
   --batch_size 1 >> --batch_size 1
   --captions nothing >> --captions nothing
   --text_encoder nothing --dry_run >> nothing
+jobs.prefer
+   >> --inputs is required
+  nowhere.bvh >> nowhere.bvh: no such file or folder
+  nowhere.bvh --num_pairs 0 >> --num_pairs 0
+  nowhere.bvh --repeat_share 2 >> --repeat_share 2
+  nowhere.bvh --seconds 0 >> --seconds 0
 jobs.train_critic --save_dir run
   --critic_dim_feat 1000000 --dry_run >> critic_dim_feat 1000000 >> GB
   --critic_dim_feat 30 >> critic_dim_feat 30 >> critic_heads 8
   --clip_frames 20 >> min_crop_frames 24 is above clip_frames 20
   --clip_frames 300 >> --clip_frames 300 >> <= 243
   --eval_pairs_path empty.jsonl >> eval_pairs_path is given without pairs_path
+  --pairs nowhere.json --dry_run >> pairs_path nowhere.json: no such file
+  --pairs nowhere.json --critic_depth 2 >> critic_depth is of a new critic, and critic_checkpoint_path builtin
+  --critic_inputs places >> --critic_inputs places
   --device cuda:99 --dry_run >> device is 'cuda:99'
 jobs.generate
   --num_samples 2 >> there is no prompt

@@ -43,7 +43,7 @@ def learner_of(name: str, *, policy: DiffusionPolicy | None = None, seed: int = 
 
 
 def roll_out(
-    learner: GRPOLearner, step: int, kept: tuple[int, ...] | None = None
+    learner: GRPOLearner, step: int, kept: tuple[int, ...] | None = None, *, composed: bool = False
 ) -> list[tuple[GroupMotions, Trajectory]]:
     """Two groups of four samples, of 6 and 4 frames, whose rollouts keep what the loss wants."""
     worker, version = RolloutWorker(make_policy_like(learner.policy)), learner.version()
@@ -53,11 +53,13 @@ def roll_out(
         kept = kind.positions(learner.settings, NUM_STEPS, np.random.default_rng(step))
     results = []
     for index, (text, frames) in enumerate((("walks", 6), ("walks back", 4))):
+        texts = np.random.default_rng(index).standard_normal((2, 1, 4), np.float32)
+        boundaries = ((0, frames // 2), (frames // 2, frames))
         request = RolloutRequest(
             step=step,
             prompt_index=index,
             prompt=Prompt(text, (Segment(text, frames),)),
-            condition=TextCondition(np.random.default_rng(index).standard_normal((1, 4), np.float32)),
+            condition=TextCondition(texts, boundaries=boundaries) if composed else TextCondition(texts[0]),
             num_samples=4,
             seed=7,
             stochastic_steps=(),
@@ -151,11 +153,12 @@ def _unused(policy: DiffusionPolicy, found: dict[str, Tensor]) -> int:
     return len(policy.trainable_parameters().keys() - found.keys())
 
 
-def test_denoising_on_gives_the_motions_of_the_rollout() -> None:
+@pytest.mark.parametrize("composed", [False, True])
+def test_denoising_on_gives_the_motions_of_the_rollout(composed: bool) -> None:
     """First-step identity: with the weights of the rollout, the learner sees the rollout's motions and no KL."""
-    for position in range(NUM_STEPS):
+    for position in (0, 2, NUM_STEPS - 1):
         learner = learner_of("draft", draft_steps=NUM_STEPS - position)
-        results = roll_out(learner, 0)
+        results = roll_out(learner, 0, composed=composed)
         rewards = [
             near_one(torch.from_numpy(motions.features), torch.from_numpy(motions.lengths), motions.prompt)
             for motions, _ in results

@@ -119,7 +119,7 @@ def moved(network: nn.Module, by: float, seed: int) -> nn.Module:
     return copy
 
 
-@pytest.mark.parametrize("weighting", ["exact", "dt", "x0"])
+@pytest.mark.parametrize("weighting", ["exact", "dt", "x0", "k3"])
 def test_gradient_equals_finite_differences(weighting: str) -> None:
     """Through network, posterior, log-probability, clipped ratio and KL, in float64; some pairs are clipped."""
     base = tiny_policy()

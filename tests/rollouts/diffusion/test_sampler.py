@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -182,6 +183,39 @@ def test_a_window_never_reaches_the_noiseless_step() -> None:
         window_positions(settings, 3, seed=0, step=0)
     with pytest.raises(ValueError, match="learning needs at least 2"):
         window_positions(settings, 1, seed=0, step=0)
+
+
+def starts(strategy: str, num_steps: int, updates: int = 25, **options: int) -> list[int]:
+    settings = SamplingSettings.model_validate(
+        {"sde_window": 2, "sde_window_start": 100, "sde_window_strategy": strategy, **options}
+    )
+    windows = [window_positions(settings, num_steps, seed=0, step=step) for step in range(40 * updates)]
+    assert all(window == (window[0], window[0] + 1) for window in windows)
+    return [window[0] for window in windows]
+
+
+def test_a_progressive_window_moves_from_noise_to_the_clean_end() -> None:
+    assert starts("progressive", 6, 3, sde_window_updates=3)[:14] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3]
+    assert Counter(starts("progressive", 25))[0] == 25, "for 25 updates, as in MixGRPO"
+    assert max(starts("progressive", 25, sde_window_start=4)) == 3
+
+
+def test_a_window_that_rolls_back_begins_again() -> None:
+    assert starts("roll_back", 5, 2, sde_window_updates=2)[:9] == [0, 0, 1, 1, 2, 2, 0, 0, 1]
+
+
+def test_a_decaying_window_stays_ever_shorter() -> None:
+    linear, exponential = Counter(starts("decay", 6, 8, sde_window_updates=8)), Counter(starts("exp_decay", 25))
+    assert [linear[start] for start in range(3)] == [8, 6, 4]
+    stays = [exponential[start] for start in range(22)]
+    assert stays[:14] == [25] * 14
+    assert stays[14:] == [math.ceil(25 * math.exp(-0.1 * (start - 13))) for start in range(14, 22)]
+    assert sorted(starts("exp_decay", 25)) == starts("exp_decay", 25)
+
+
+def test_all_steps_are_no_window_that_moves() -> None:
+    with pytest.raises(ValueError, match="sde_window_strategy is progressive and sde_window 0"):
+        SamplingSettings.model_validate({"sde_window": 0, "sde_window_strategy": "progressive"})
 
 
 def test_no_window_means_every_step_but_the_last() -> None:
