@@ -57,6 +57,9 @@ TRAININGS = {
     "--reward_model_type mdm --reward_type combined --device cpu",
     "mdm dense physics": f"{OFFICIAL} --save_dir ./save/grpo {SHORT} --num_steps 15000 --learning_rate 1e-6 "
     f"--reward_model_type mdm --reward_type matching {DENSE} 0.5 --beta_s 1.0 {PHYSICS} --device cpu",
+    "flow": f"{OFFICIAL} --save_dir ./save/grpo {SHORT} --num_steps 15000 --learning_rate 1e-6 --grpo_type flow_grpo "
+    "--noise_scale 0.7 --train_timesteps 10 --inference_timesteps 40 --reward_model_type mdm --reward_type matching "
+    "--device cpu",
     "tmr cosine": f"{OFFICIAL} --save_dir ./save/grpo {SHORT} --learning_rate 1e-6 --num_steps 15000 {TMR} "
     "--reward_type cosine --device cpu",
     "tmr matching cosine": f"{OFFICIAL} --save_dir ./save/grpo {SHORT} --num_steps 10000 {TMR} --reward_type matching "
@@ -108,7 +111,7 @@ def layout(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) ->
         folder.mkdir(parents=True)
         shutil.copy(tiny_models.policy_file, folder / f"model{step:09d}.pt")
         # MDM's own args.json names no skeleton, and its statistics lie with the data.
-        (folder / "args.json").write_text(json.dumps({**args, "skeleton": None}))
+        (folder / "args.json").write_text(json.dumps({**args, "skeleton": None, "diffusion_steps": 50}))
     shutil.copytree(tiny_models.dataset, root / "dataset" / "HumanML3D")
     for name in ("mean", "std"):
         shutil.copy(tiny_models.dataset / f"{name.title()}.npy", root / "dataset" / f"t2m_{name}.npy")
