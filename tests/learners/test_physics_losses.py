@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 from learners.physics_losses import FLOAT_TOLERANCE_M, FLOOR_TOLERANCE_M, SCALES, PhysicsLoss, violations
+from learners.supervised.diffusion import SupervisedLearner, diffusion_loss
+from learners.supervised.settings import SupervisedSettings
 from motions.data.dataset import load_dataset
 from motions.skeleton.features import FeatureLayout
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton
+from rollouts.diffusion.schedule import DiffusionSchedule
+from tests.toys.tiny_policy import tiny_policy
 
 FRAMES = 9
 SKELETONS = pytest.mark.parametrize("skeleton", [HUMANML3D, KIT], ids=lambda skeleton: skeleton.name)
@@ -114,3 +118,21 @@ def test_contacts_are_those_of_physical_features(clip: tuple[PhysicsLoss, Normal
     other[..., flags] = -9.0
     assert torch.equal(physics(other, x0, mask)[0], physics(x0, x0, mask)[0])
     assert float(physics(x0, other, mask)[1]["slide_mps"]) == 0.0
+
+
+def test_the_weighted_cost_is_added_to_the_training_s_loss(clip: tuple[PhysicsLoss, Normalizer, Tensor]) -> None:
+    physics, _, x0 = clip
+    mask, noise = torch.ones(x0.shape[:2], dtype=torch.bool), torch.zeros_like(x0)
+    network = tiny_policy().network
+    given = (network, DiffusionSchedule("cosine", 12), x0, torch.tensor([7]), noise, torch.zeros(1, 1, 8), mask)
+    plain, weighed = diffusion_loss(*given), diffusion_loss(*given, physics=physics, lambda_physics=0.25)
+    assert plain.physics == {} and set(weighed.physics) == set(SCALES)
+    indices = torch.tensor([7])
+    steps = torch.from_numpy(given[1].timestep_map[indices.numpy()].copy())
+    x_t = x0 * float(given[1].alphas_cumprod[7]) ** 0.5
+    cost, amounts = physics(network(x_t, steps, given[5], mask), x0, mask)
+    torch.testing.assert_close(weighed.loss, plain.mse + 0.25 * cost)
+    torch.testing.assert_close(weighed.physics["jerk_mps3"], amounts["jerk_mps3"])
+    settings = SupervisedSettings(lambda_physics=0.25)
+    with pytest.raises(ValueError, match=r"lambda_physics is 0\.25, and there are no physics losses"):
+        SupervisedLearner(network, given[1], settings, 10, 0)
