@@ -48,6 +48,7 @@ JOBS = {
     "demo": "jobs.configs.demo:DemoConfig",
     "parse_scene": "jobs.scenes.settings:ParseSceneConfig",
     "plan_scene": "jobs.scenes.settings:PlanSceneConfig",
+    "build_vg_dataset": "jobs.scenes.settings:VisualGenomeConfig",
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",
     "trpo": "jobs.configs.trpo:TRPOJobConfig",

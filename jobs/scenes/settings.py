@@ -92,3 +92,21 @@ class PlanSceneConfig(LayoutSettings):
     """Places for everything in a scene."""
 
     important: ClassVar[tuple[str, ...]] = ("scene", "motion", "save_dir", "seed", "room_m", "overwrite")
+
+
+class VisualGenomeConfig(Settings):
+    """A training set of texts and scenes from Visual Genome."""
+
+    vg_dir: Path = Path("data/visual_genome")
+    """Folder with `scene_graphs.json` and perhaps `attributes.json`."""
+
+    output: Path = Path("data/vg_scenes")
+    """Folder of `train.jsonl`, `val.jsonl` and `test.jsonl`."""
+
+    max_samples: int = Field(default=50_000, ge=1)
+    """Largest number of examples, those of the first graphs that name any object."""
+
+    overwrite: bool = False
+    """Replace these files if they are there."""
+
+    important: ClassVar[tuple[str, ...]] = ("vg_dir", "output", "max_samples", "overwrite")

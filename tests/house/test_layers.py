@@ -48,7 +48,7 @@ UNITS = {
         *("train_retrieval", "train_critic", "critic_score"),
         *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
-        *("deploy", "composite", "prefer", "parse_scene", "plan_scene"),
+        *("deploy", "composite", "prefer", "parse_scene", "plan_scene", "build_vg_dataset"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""
