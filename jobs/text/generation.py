@@ -126,7 +126,7 @@ def recorded_sampler(model_path: str, settings: DenoisingSettings) -> DenoisingS
     source = file.parent / ARGS_FILE
     named_in_file(f"{source}: sampler", str(taken.get("sampler", "")), "sampler")
     try:
-        checked = DenoisingSettings.model_validate(taken)
+        checked = DenoisingSettings.model_validate({"sampler": settings.sampler, **taken})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserError(f"{source}: {problems}; give the option itself") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -31,7 +33,7 @@ def test_the_weight_does_not_run_away() -> None:
 
 
 def test_updates_use_the_adapted_weight_and_a_resumed_learner_goes_on_with_it() -> None:
-    options = {"kl_penalty": 0.1, "kl_target": 1e-9, "learning_rate": 1e-2}
+    options: dict[str, Any] = {"kl_penalty": 0.1, "kl_target": 1e-9, "learning_rate": 1e-2}
     learner, fixed = make_learner(**options), make_learner(**{**options, "kl_target": 0.0})
     weights = [metrics["kl_penalty"] for metrics in train(learner, 4)]
     # The KL is 0 in the first update, where the policy is the reference, and over the target afterwards.
