@@ -8,7 +8,7 @@ windows as long as its clips; the seed is none of its training's.
 Flaws (`motions.data.flaws`), each in as many pairs as `--pairs` says: how often the clean motion scores higher than the
 same motion with the flaw at a strength of .5 to 1, and how often less of the flaw scores higher than more of it.
 
-Cheats, each of 60 windows: what might score well and is not how a person moves.
+Cheats, each of 24 windows: what might score well and is not how a person moves.
 
     still        the first pose throughout
     half_speed   half as fast
@@ -16,7 +16,7 @@ Cheats, each of 60 windows: what might score well and is not how a person moves.
     backwards    the frames in reverse order
     smoothed     every joint's path is a mean over half a second
     t_pose       arms out, legs straight, gliding as the real body does
-    ascent       the still pose after 60 steps along the gradient of its score
+    ascent       the still pose after 40 steps along the gradient of its score
 
 The reward is that of `--critic_weight`, the logarithm of the probability of being preferred to a typical real motion. A
 cheat reaches a window if its reward is at least that of the real one. Target with `--check`, which ends with 1 if it is
@@ -48,8 +48,8 @@ from rewards.critic.scorer import load_critic_of, reference_of, reward_of_scores
 from rewards.critic.scoring import score_windows
 from rewards.declared.critic import CriticModelSettings
 
-WINDOWS = 60
-ASCENT_STEPS = 60
+WINDOWS = 24
+ASCENT_STEPS = 40
 TARGET = 0.9
 
 Table = dict[str, dict[str, float]]

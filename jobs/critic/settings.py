@@ -69,9 +69,9 @@ class CriticStartSettings(Settings):
 
 _SIZES = ("critic_dim_feat", "critic_dim_rep", "critic_depth", "critic_mlp_ratio", "critic_inputs")
 _FOR_CHOICES = {
-    "run": {"num_steps": 200, "save_interval": 100},
+    "run": {"num_steps": 100, "save_interval": 50},
     "critic": {
-        **{"batch_size": 16, "learning_rate": 1e-3, "lr_schedule": "cosine", "warmup_steps": 10, "max_grad_norm": 1.0},
+        **{"batch_size": 16, "learning_rate": 4e-3, "lr_schedule": "cosine", "warmup_steps": 10, "max_grad_norm": 1.0},
         # The built-in critic's.
         **{"clip_frames": 32, "min_crop_frames": 24},
     },

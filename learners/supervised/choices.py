@@ -31,7 +31,7 @@ ANSWERS = ("left", "right", "equal", "skip")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer."""
+    """One answer to the question which of two motions is better."""
 
     left: str
     right: str
