@@ -24,7 +24,7 @@ from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.foreign_files import foreign_kind, read_text
 from motions.base.safe_files import TensorFileError, read_tensor_file
-from rewards.critic.inputs import INPUT_WIDTH
+from rewards.critic.inputs import INPUT_WIDTH, InputKind
 from rewards.critic.network import CLIP_FRAMES, NUM_ROWS, PUBLISHED, CriticConfig, MotionCritic
 from rewards.tmr.components import describe_state
 from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
@@ -196,8 +196,8 @@ def _sizes(state: Mapping[str, Tensor], num_heads: int, file: Path) -> CriticCon
             f"{NUM_ROWS}"
         )
     seen = state["dstran.joints_embed.weight"].shape[1]
-    inputs = next((kind for kind, numbers in INPUT_WIDTH.items() if numbers == seen), None)
-    if inputs is None:
+    kinds: list[InputKind] = [kind for kind, numbers in INPUT_WIDTH.items() if numbers == seen]
+    if not kinds:
         raise CriticCheckpointError(
             f"critic {file}: dstran.joints_embed.weight takes {seen} numbers a row; a critic takes "
             f"{' or '.join(f'{numbers} ({kind})' for kind, numbers in INPUT_WIDTH.items())}"
@@ -214,7 +214,7 @@ def _sizes(state: Mapping[str, Tensor], num_heads: int, file: Path) -> CriticCon
         maxlen=state["dstran.temp_embed"].shape[1],
         qkv_bias="dstran.blocks_st.0.attn_s.qkv.bias" in state,
         att_fuse=any(name.startswith("dstran.ts_attn.") for name in state),
-        inputs=inputs,
+        inputs=kinds[0],
     )
 
 
