@@ -15,9 +15,10 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
+import logging
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -36,6 +37,8 @@ from motions.skeleton.rotations import (
 )
 
 NUM_COLUMNS = 44
+logger = logging.getLogger(__name__)
+
 CLIP_NAMES: tuple[str, ...] = (
     "backflip",
     "cartwheel",
@@ -286,8 +289,7 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
 
     Raises:
         ClipError: no such file, a folder, not JSON, no frames, a row that is not 44 finite numbers, a duration that is
-            positive (that of the last row has no meaning and is not checked), or a quaternion whose norm is far
-            from 1.
+            positive (that of the last row has no meaning and is not checked), or a quaternion of norm zero.
     """
     path = Path(path)
     try:
@@ -315,10 +317,11 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
     for row, body in (norms[..., 0] < _ZERO_NORM).nonzero().tolist():
         raise ClipError(f"{path}: row {row}: the rotation of {BALL_BODIES[body]} is a quaternion of norm zero")
     off = (norms[..., 0] < _LEAST_NORM) | (norms[..., 0] > _MOST_NORM)
-    for row, body in off.nonzero().tolist():
-        raise ClipError(
+    if off.any():
+        row, body = off.nonzero()[0].tolist()
+        _warn(
             f"{path}: row {row}: the rotation of {BALL_BODIES[body]} is a quaternion of norm "
-            f"{float(norms[row, body]):.3g}, not of 1: degrees, or another order of columns?"
+            f"{float(norms[row, body]):.3g}, which is taken for one of norm 1; is it another order of columns?"
         )
     return MocapClip(
         name=name or path.stem,
@@ -328,6 +331,11 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
         ball_rotations=same_side(quaternions / norms),
         hinge_angles=rows[:, list(_HINGE_COLUMNS)],
     )
+
+
+@cache
+def _warn(text: str) -> None:
+    logger.warning("warning: %s", text)
 
 
 def _rows(path: Path, frames: list[object]) -> Tensor:

@@ -62,7 +62,7 @@ COMMANDS = {
 }
 """Option -> a command that reads it, and what it reads."""
 WRITTEN = {"save_dir", "save_path", "output", "weights_dir", "text_cache_dir"}
-OTHERS = {"use_composite_dataset", "reference_start", "sde_window_start"}
+OTHERS = {"use_composite_dataset", "reference_start", "sde_window_start", "critic_inputs"}
 """Options that are called so and read nothing."""
 NAMES = (
     *("Mean.npy", "Std.npy", "train.txt", "config.json", "args.json", "model000000001.pt", "controller.safetensors"),
