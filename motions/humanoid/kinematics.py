@@ -54,9 +54,6 @@ BALL_BODIES: tuple[str, ...] = tuple(body.name for body in BODIES if body.joint 
 HINGE_BODIES: tuple[str, ...] = tuple(body.name for body in BODIES if body.joint == "hinge")
 """Bodies with one angle about their z axis, in file order: right knee, right elbow, left knee, left elbow (4)."""
 
-FOOT_HEIGHT = 0.05
-"""Height of the ankle joint above the sole of a flat foot, metres."""
-
 
 def forward_kinematics(root_positions: Tensor, ball_rotations: Tensor, hinge_angles: Tensor) -> tuple[Tensor, Tensor]:
     """World positions and rotations of all bodies.

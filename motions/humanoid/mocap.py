@@ -36,9 +36,9 @@ from motions.skeleton.rotations import (
     quat_to_rotation_vector,
 )
 
-NUM_COLUMNS = 44
 logger = logging.getLogger(__name__)
 
+NUM_COLUMNS = 44
 CLIP_NAMES: tuple[str, ...] = (
     "backflip",
     "cartwheel",
