@@ -117,7 +117,7 @@ def cheat_table(loaded: LoadedCritic, pairs: SyntheticPairs, seed: int, referenc
     made = {"real": poses_of_joints(joints, HUMANML3D)} | cheats(joints, loaded.critic)
     scores = {name: _means(loaded, list(poses)) for name, poses in made.items()}
     rewards = {
-        name: np.array([reward_of_scores(value[None], reference) for value in values])
+        name: np.array([float(reward_of_scores(value, reference)) for value in torch.from_numpy(values)[:, None]])
         for name, values in scores.items()
     }
     return {
