@@ -116,8 +116,8 @@ def train_and_measure(prepared: Prepared, cpu_seconds: float, measures: Measures
         "cpu_seconds": time.process_time() - started,
         "steps": num_steps,
     }
-    validate = validation(prepared)
-    assert validate is not None, "the built-in data has clips for validation"
+    validate = validation(prepared, "test")
+    assert validate is not None, "the built-in data has held-out clips"
     figures |= validate()
     sampling = SamplingSettings(
         sampling_steps=SAMPLING_STEPS,

@@ -139,14 +139,16 @@ def new_learner(config: PretrainConfig, start: Start, skeleton: Skeleton, num_st
     return SupervisedLearner(start.network, start.schedule, config.supervised, num_steps, config.run.seed, physics)
 
 
-def validation(prepared: Prepared) -> Callable[[], Mapping[str, float]] | None:
+def validation(prepared: Prepared, split: str = "val") -> Callable[[], Mapping[str, float]] | None:
     """Measures the loss of held-out clips; None where there are none, which a line says."""
     config, dataset = prepared.config, prepared.dataset
-    if not config.validation.validation_clips or "val" not in dataset.splits:
-        print(f"dataset {dataset.name}: no validation loss is measured (validation_clips is 0 or there is no val.txt)")
+    if not config.validation.validation_clips or split not in dataset.splits:
+        print(
+            f"dataset {dataset.name}: no validation loss is measured (validation_clips is 0 or there is no {split}.txt)"
+        )
         return None
-    items, size = dataset.items("val"), config.supervised.batch_size
-    if (seen := dataset.seen_in_training("val")) is not None:
+    items, size = dataset.items(split), config.supervised.batch_size
+    if (seen := dataset.seen_in_training(split)) is not None:
         print(f"dataset {dataset.name}: {seen}")
     # Spread over the split, whose neighbours are often of one recording.
     items = items[:: math.ceil(len(items) / config.validation.validation_clips)]

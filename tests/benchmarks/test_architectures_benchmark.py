@@ -46,3 +46,12 @@ def test_every_training_gives_a_row_and_options_of_the_job_hold(
     with pytest.raises(SystemExit):
         architectures.main(["--cpu_seconds=0"])
     assert "must be above 0" in capsys.readouterr().err
+
+
+def test_a_training_is_measured_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    words = ["--cpu_seconds=0.01", "--prompts=2", "--contenders", "mamba", "--batch_size=2", f"--json={path}"]
+    assert architectures.main(words) == 0
+    real, mamba = json.loads(path.read_text())["rows"].values()
+    assert mamba["steps"] == 1 and mamba["validation_loss"] > 0.5, "one step learns nothing"
+    assert mamba["judge_matching"] < 0.3 < real["judge_matching"] and mamba["jerk_mps3"] > real["jerk_mps3"]
