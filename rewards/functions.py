@@ -71,6 +71,8 @@ class RewardFunction:
         """
         features = self._features(motions)
         counts = self._counts(lengths, len(features), features.shape[1])
+        if isinstance(prompts, str):
+            raise UserError(f"prompts are the text {prompts!r}; give a list of them, one for each motion")
         if len(prompts) != len(features):
             raise UserError(f"{len(prompts)} prompts for {len(features)} motions; give one for each")
         scored = [
