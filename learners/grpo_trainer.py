@@ -205,10 +205,10 @@ def create_grpo_trainer(
     if reward_fn is None:
         raise UserError("reward_fn is missing: give one of create_tmr_reward_function, or a function of your own")
     settings = GRPOSettings.of(options, group_size=group_size)
-    if gradient_kind(settings) is not None:
+    if gradient_kind(settings) is not None or settings.mdm_loss_weight:
         raise UserError(
-            f"policy_loss is {settings.policy_loss}, which follows the reward's gradient: jobs.grpo trains by it, and "
-            "this trainer by the others"
+            f"policy_loss is {settings.policy_loss} and mdm_loss_weight {settings.mdm_loss_weight:g}: losses that "
+            "follow the reward's gradient, and their loss on clips, are jobs.grpo's alone"
         )
     parts = {"diffusion": diffusion, "sampling": sampling, "normalizer": normalizer}
     if isinstance(model, DiffusionPolicy):
