@@ -67,6 +67,12 @@ def test_commands_in_help_go_on_in_a_line_of_their_own(path: Path) -> None:
     assert not re.search(r"\S {4}", text), f"{relative(path)}: write two backslashes at the end of a line"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=relative)
+def test_no_page_has_a_word_in_place_of_what_is_still_to_be_written(path: Path) -> None:
+    left = re.findall(r"^[A-Z_]+$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert not left, f"{relative(path)}: {left}"
+
+
 def test_the_checks_see_what_they_look_for() -> None:
     source = 'class A:\n    """D."""\n    def f(self): pass\n    def g(self): ...\n    def _h(self): pass\n'
     assert sorted(poor_docstrings(ast.parse(source))) == ["A", "A.f", "the module"]
