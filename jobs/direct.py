@@ -1,6 +1,6 @@
 r"""Changes motions by the critic's gradient alone, without a policy.
 
-    python -m jobs.direct --input_path save/gt/motion-evalbatch4.pth \
+    python -m jobs.direct --input_path save/gt/motion-evalbatch4.pth \\
         --critic_model_path critic/motioncritic_pre.pth --save_dir save/direct
 
 It shows what the critic asks for, and how it is exploited, because nothing holds the motions near real ones. Each clip

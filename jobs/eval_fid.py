@@ -1,6 +1,6 @@
 r"""Measures FID of blocks of real clips of HumanAct12 by the critic's score, against all clips.
 
-    python -m jobs.eval_fid --data_dir dataset/HumanAct12Poses --critic_model_path critic/motioncritic_pre.pth \
+    python -m jobs.eval_fid --data_dir dataset/HumanAct12Poses --critic_model_path critic/motioncritic_pre.pth \\
         --classifier_path humanact12_gru.tar --save_dir save/fid
 
 Five figures, from the block with the best scores to that with the worst, and in `eval_fid.yaml`.

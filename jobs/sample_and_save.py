@@ -1,6 +1,6 @@
 r"""Makes a motion for the action of every clip of HumanAct12, and saves motions and critic's scores.
 
-    python -m jobs.sample_and_save --resume_checkpoint save/humanact12/model000350000.pt \
+    python -m jobs.sample_and_save --resume_checkpoint save/humanact12/model000350000.pt \\
         --critic_model_path critic/motioncritic_pre.pth --save_dir save/samples
 
 `uncriticed-motions-step{n}.pth` holds motions `[N, 25, 6, T]`, y up, and `uncriticed-critics-step{n}.pth` their scores,

@@ -1,6 +1,6 @@
 r"""Saves the real clips of HumanAct12 in five blocks by the critic's score, and by action.
 
-    python -m jobs.save_gt --data_dir dataset/HumanAct12Poses --critic_model_path critic/motioncritic_pre.pth \
+    python -m jobs.save_gt --data_dir dataset/HumanAct12Poses --critic_model_path critic/motioncritic_pre.pth \\
         --save_dir save/gt
 
 `motion-evalbatch0.pth` holds the clips with the best scores, `motion-evalbatch4.pth` those with the worst, and

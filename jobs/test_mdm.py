@@ -1,6 +1,6 @@
 r"""Measures an MDM of HumanAct12: accuracy, FID with an interval, diversity, multimodality, critic's score.
 
-    python -m jobs.test_mdm --resume_checkpoint save/tuned --critic_model_path critic/motioncritic_pre.pth \
+    python -m jobs.test_mdm --resume_checkpoint save/tuned --critic_model_path critic/motioncritic_pre.pth \\
         --classifier_path humanact12_gru.tar --save_dir save/measured
 
 It makes a motion for the action of every clip and compares all of them, and those of five blocks of clips by the

@@ -1,7 +1,7 @@
 """Trains a critic (MotionCritic, Wang et al. 2025), which scores how natural a motion looks.
 
     python -m jobs.train_critic --preset critic_small --save_dir runs/critic
-    python -m jobs.train_critic --pairs_path mlist_mdmfull_train_corrected.pth \
+    python -m jobs.train_critic --pairs_path mlist_mdmfull_train_corrected.pth \\
         --eval_pairs_path mlist_mdmfull_val_corrected.pth --num_steps 290000 --save_dir runs/motioncritic
     python -m jobs.train_critic --pairs choices.json --save_dir runs/taste
 

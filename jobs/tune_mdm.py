@@ -1,7 +1,7 @@
 r"""Tunes an MDM of HumanAct12 by a critic's gradient (MotionCritic, Wang et al. 2025).
 
-    python -m jobs.tune_mdm --dataset humanact12 --resume_checkpoint save/humanact12/model000350000.pt \
-        --reward_model_path ./reward/motioncritic_pre.pth --save_dir save/tuned --num_steps 1200 --save_interval 100 \
+    python -m jobs.tune_mdm --dataset humanact12 --resume_checkpoint save/humanact12/model000350000.pt \\
+        --reward_model_path ./reward/motioncritic_pre.pth --save_dir save/tuned --num_steps 1200 --save_interval 100 \\
         --denoise_lower 700 --denoise_upper 900 --use_kl_loss --kl_scale 5e-2 --reward_scale 1e-4 --lr 1e-5
 
 Options have the names of MotionCritic's guide, `--critic_*` and `--reward_*` alike. Each step samples motions for

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from learners.grpo.advantages import WeightedTerm, group_advantages
+from learners.grpo.gradients.loss import gradient_kind
 from learners.grpo.learner import GRPOLearner
 from learners.grpo.motion_loss import reads_motions
 from learners.grpo.settings import GRPOSettings
@@ -101,8 +102,8 @@ class GRPOTrainer:
             RewardError: rewards of another shape than [N], or not finite.
             RatioError, DivergenceError: see `GRPOLearner.update`.
         """
-        if not prompts:
-            raise UserError("there is no prompt")
+        if not prompts or isinstance(prompts, str):
+            raise UserError(f"prompts are {prompts!r}; expected a list of at least one text")
         asked = [
             prompt if isinstance(prompt, Prompt) else Prompt(prompt, (Segment(prompt, num_frames),))
             for prompt in prompts
@@ -204,6 +205,11 @@ def create_grpo_trainer(
     if reward_fn is None:
         raise UserError("reward_fn is missing: give one of create_tmr_reward_function, or a function of your own")
     settings = GRPOSettings.of(options, group_size=group_size)
+    if gradient_kind(settings) is not None or settings.mdm_loss_weight:
+        raise UserError(
+            f"policy_loss is {settings.policy_loss} and mdm_loss_weight {settings.mdm_loss_weight:g}: losses that "
+            "follow the reward's gradient, and their loss on clips, are jobs.grpo's alone"
+        )
     parts = {"diffusion": diffusion, "sampling": sampling, "normalizer": normalizer}
     if isinstance(model, DiffusionPolicy):
         given = [name for name, part in parts.items() if part is not None]

@@ -71,6 +71,8 @@ class RewardFunction:
         """
         features = self._features(motions)
         counts = self._counts(lengths, len(features), features.shape[1])
+        if isinstance(prompts, str):
+            raise UserError(f"prompts are the text {prompts!r}; give a list of them, one for each motion")
         if len(prompts) != len(features):
             raise UserError(f"{len(prompts)} prompts for {len(features)} motions; give one for each")
         scored = [
@@ -104,9 +106,11 @@ class RewardFunction:
     def _counts(lengths: Sequence[int] | np.ndarray | Tensor | None, num_motions: int, most: int) -> np.ndarray:
         if lengths is None:
             return np.full(num_motions, most, np.int64)
-        counts = np.asarray(lengths.cpu() if isinstance(lengths, Tensor) else lengths, dtype=np.int64)
-        if counts.shape != (num_motions,) or (num_motions and not 0 < counts.min() <= counts.max() <= most):
-            raise UserError(f"lengths are {counts.tolist()}; expected {num_motions} numbers from 1 to {most}")
+        given = np.asarray(lengths.cpu() if isinstance(lengths, Tensor) else lengths)
+        counts = given.astype(np.int64)
+        is_legal = counts.shape == (num_motions,) and bool(((counts == given) & (counts > 0) & (counts <= most)).all())
+        if not is_legal:
+            raise UserError(f"lengths are {given.tolist()}; expected {num_motions} numbers from 1 to {most}")
         return counts
 
 

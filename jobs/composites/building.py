@@ -61,8 +61,6 @@ def build(config: CompositeConfig) -> tuple[Path, list[CompositeRecord], dict[st
         "dataset_name": config.data.dataset,
         "split": config.data.split,
         "k_segments": own.k_segments,
-        "target_length": own.target_length,
-        "tolerance": own.tolerance,
     }
     if own.from_file is not None:
         fps = (KIT if config.data.dataset == "kit" else HUMANML3D).fps
@@ -77,6 +75,7 @@ def build(config: CompositeConfig) -> tuple[Path, list[CompositeRecord], dict[st
         dataset = load_dataset(config.data.data_source, skip_bad=config.data.skip_bad)
         fps = dataset.skeleton.fps
         records, shorten = drawn(config, dataset.items(config.data.split), fps)
+        metadata |= {"target_length": own.target_length, "tolerance": own.tolerance}
         metadata |= {"seed": own.seed, "shorten": shorten}
         if config.data.data_source != BUILTIN:
             metadata["data_fingerprint"] = dataset.fingerprint if config.data.split == "train" else None

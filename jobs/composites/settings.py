@@ -98,6 +98,10 @@ class CompositeConfig(Settings):
             raise UserError(
                 f"tolerance is {composites.tolerance}; it is below target_length {composites.target_length}"
             )
+        if composites.from_file is not None:
+            for name in ("target_length", "tolerance", "shorten", "seed"):
+                if getattr(composites, name) != CompositeSettings.model_fields[name].default:
+                    raise UserError(f"{name} is given with from_file, whose composites are taken as they are")
         given = [
             name
             for name, field in TextSimilaritySettings.model_fields.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,10 +98,11 @@ def score(config: CriticScoreConfig, motions: Sequence[Motion]) -> list[Scored]:
         poses = [poses_of_motion(motion) for motion in motions]
     windows = score_windows(critic, poses, window_of(loaded, config.critic))
     reference = reference_of(loaded, config.critic)
-    scored = [
-        Scored(motion, float(part.mean()), float(part.min()), 1.0 / (1.0 + math.exp(reference - float(part.mean()))))
-        for motion, part in zip(motions, windows, strict=True)
-    ]
+    scored = []
+    for motion, part in zip(motions, windows, strict=True):
+        mean = float(part.mean())
+        preferred = float(torch.tensor(mean - reference).sigmoid())
+        scored.append(Scored(motion, mean, float(part.min()), preferred))
     return sorted(scored, key=lambda one: -one.score)
 
 

@@ -49,6 +49,8 @@ class CriticDataSettings(DataSettings):
     def _lists(self) -> Self:
         if self.eval_pairs_path is not None and self.pairs_path is None:
             raise UserError("eval_pairs_path is given without pairs_path")
+        if self.eval_pairs_path is not None and str(self.pairs_path).lower().endswith(CHOICES):
+            raise UserError(f"eval_pairs_path is given, and of the choices {self.pairs_path} a ninth is the test")
         return self
 
 
@@ -167,7 +169,7 @@ class PreferConfig(Settings):
     """Share of the pairs that are asked again later, with the sides exchanged: how far do the answers agree with
     themselves?"""
 
-    seconds: float | None = Field(default=None, gt=0.0)
+    seconds: float | None = Field(default=None, gt=0.0, le=86_400)
     """Cut motions to their first seconds, so that those of different lengths can be compared; shorter ones are left
     out. None: whole motions, compared with others of the same length."""
 

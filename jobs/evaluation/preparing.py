@@ -104,6 +104,8 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
         ]
         most = draws.whole_pools(settings.eval_num_samples, settings.pool_size)
         prompts = {number: [window.prompt for window in own[:most]] for number, own in enumerate(windows)}
+    if items and len(prompts[0]) < 2:
+        raise UserError("there is one text to evaluate; FID compares two motions or more (eval_num_samples)")
     _check_texts(network, prompts[0] if windows else composites, [item for own in windows for item in own])
     book = draws.SampleBook()
     replications = draws.replications_of(book, prompts, settings)

@@ -88,8 +88,9 @@ class ProtocolSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.composite_data_path is not None and not self.use_composite_dataset:
-            raise UserError("composite_data_path is given without use_composite_dataset")
+        for name in ("composite_data_path", "composite_k_segments"):
+            if getattr(self, name) is not None and not self.use_composite_dataset:
+                raise UserError(f"{name} is given without use_composite_dataset")
         if self.mm_num_times > self.mm_num_repeats:
             raise UserError(
                 f"mm_num_times is {self.mm_num_times}; it draws from the mm_num_repeats {self.mm_num_repeats} motions "

@@ -124,6 +124,7 @@ def read_run(path: Path, name: str | None = None) -> ComparedRun:
 
 def _evaluated(path: Path, name: str | None) -> ComparedRun:
     files = [path] if path.is_file() else sorted(path.glob("*.json"))
+    found: list[ComparedRun] = []
     for file in files:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
@@ -135,7 +136,12 @@ def _evaluated(path: Path, name: str | None) -> ComparedRun:
                 for row, metrics in content["rows"].items()
             }
             options = {key: content[key] for key in ("model", "data", "network", "sampler", "replications", "seed")}
-            return ComparedRun(name or path.absolute().stem, file, options, figures=rows["model"])
+            found.append(ComparedRun(name or path.absolute().stem, file, options, figures=rows["model"]))
+    if len(found) > 1:
+        paths = ", ".join(str(one.path) for one in found)
+        raise UserError(f"run {path} holds {len(found)} evaluations; give the file of one: {paths}")
+    if found:
+        return found[0]
     raise UserError(
         f"run {path}: there is no metrics.jsonl, so it is no run directory, and no result of jobs.evaluate either"
     )
@@ -216,7 +222,7 @@ def charts(runs: Sequence[ComparedRun], metrics: Sequence[str] = ()) -> list[Cha
     """
     names = dict.fromkeys(name for one in runs for record in one.records for name in record)
     if unknown := [name for name in metrics if name not in names]:
-        raise UserError(f"metrics {unknown[0]}: no run has it; there are {', '.join(sorted(names)[:40])}")
+        raise UserError(f"metrics {unknown[0]}: no run has it; there are {', '.join(sorted(names)[:40]) or 'none'}")
     bounds = ("_low", "_high")
     chosen = metrics or [name for name in names if name.startswith(DRAWN) and not name.endswith(bounds)]
     found = []

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -165,14 +166,15 @@ def _draw(axes: Axes, scene: Scene, layout: Layout, vertical: int) -> None:
     far_first = sorted(layout.places, key=lambda name: layout.places[name][depth] * (-1 if depth == 1 else 1))
     for name in far_first:
         place, size = layout.places[name], layout.bodies[name].size_m
-        colour = scene.entity(name).colour
+        colour = scene.entity(name).colour or ""
+        colour = _COLOURS.get(colour, colour)
         corner = (place[0] - size[0] / 2, place[vertical] - size[vertical] / 2)
         axes.add_patch(
             Rectangle(
                 corner,
                 size[0],
                 size[vertical],
-                facecolor=_COLOURS.get(colour, colour) if colour else "lightgray",
+                facecolor=colour if is_color_like(colour) else "lightgray",
                 edgecolor="black",
                 alpha=0.8,
             )

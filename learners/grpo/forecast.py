@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from learners.grpo.gradients.loss import gradient_kind
+from learners.grpo.gradients.settings import GradientSettings
 from learners.grpo.motion_loss import reads_motions
 from learners.grpo.settings import GRPOSettings
 from learners.optimizer import learning_rate_factor
@@ -69,6 +70,12 @@ def forecast(
         )
     if gradient_kind(settings) is not None:
         return lines
+    fields = GradientSettings.model_fields.items()
+    if idle_options := [name for name, field in fields if getattr(settings, name) != field.default]:
+        lines.append(
+            f"{', '.join(idle_options)} change nothing: policy_loss {settings.policy_loss} does not follow the "
+            "gradient of the reward"
+        )
     if per_update == 1 and reads_motions(settings):
         lines.append(
             "one optimizer step an update: the policy is the one that rolled out, so that kl_threshold and the clip "

@@ -147,6 +147,8 @@ def check_scene(scene: Scene) -> None:
         if entity.name in names:
             mistakes.append(f"entities[{place}].name: {entity.name!r} is the name of an earlier entity")
         names.add(entity.name)
+        if not any(letter.isalpha() for letter in entity.name):
+            mistakes.append(f"entities[{place}].name: {entity.name!r}; expected a noun, or one with a number")
         if entity.size_m is not None and min(entity.size_m) <= 0:
             mistakes.append(
                 f"entities[{place}].size_m: {list(entity.size_m)}; expected three lengths above 0, in metres"

@@ -26,6 +26,7 @@ _HANDS = (
 )
 _SEATS = ("sit", "lie", "kneel", "sleep", "balance", "ride")
 _STRIKES = ("kick", "stomp", "punch", "hit", "knock", "throw")
+_NUM_JOINTS = 22
 _AHEAD_M = 0.3
 """Between an actor who goes to something and that thing."""
 _PATH_STEP_M = 0.15
@@ -91,6 +92,10 @@ def read_tracks(prompts: Path, motions: Sequence[np.ndarray]) -> list[Track]:
             raise UserError(f"{prompts} was not written by jobs.parse_scene: {error} is missing") from error
         if part or any(track.actor == actor for track in tracks):
             raise UserError(f"{prompts}: the motion of {actor!r} is in several parts; plan it without motions")
+        if joints.ndim != 3 or joints.shape[1:] != (_NUM_JOINTS, 3):
+            raise UserError(
+                f"the motion of {actor!r} is {list(joints.shape)}; expected joints [T, {_NUM_JOINTS}, 3] of HumanML3D"
+            )
         if len(joints) < frame:
             raise UserError(f"the motion of {actor!r} has {len(joints)} frames, its prompt {frame}")
         tracks.append(Track(actor, to_scene(joints), tuple(spans)))
@@ -105,7 +110,17 @@ def anchors_of(
     What a hand or a foot acts on stands with its face at that hand or foot, in the moment in which it is fastest
     (kicks, punches) or reaches farthest; a seat is under the pelvis in the last frame of the action; what somebody goes
     to is a step ahead of the last frame. Of several actions on one target the first that touches it decides.
+
+    Raises:
+        UserError: the motions are of another scene, such as of one that was edited afterwards.
     """
+    actors = dict(enumerate(action.actor for action in scene.actions))
+    for track in tracks:
+        if any(actors.get(index) != track.actor for index, _, _ in track.spans):
+            raise UserError(
+                f"the motion of {track.actor!r} is of another scene: its actions are not those of {track.actor!r} in "
+                "this one; make prompts and motions of the scene as it is now"
+            )
     found: dict[str, tuple[int, Anchor]] = {}
     for track in tracks:
         start = track.joints[0, effectors.pelvis, :2]

@@ -46,8 +46,16 @@ class SceneExample:
 def stream_records(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON list, one after the other; memory holds one of them and a megabyte.
 
-    Raises UserError naming the file and the record that is no JSON object, or where the file breaks off.
+    Raises UserError naming the file and the record that is no JSON object, or where the file breaks off, or that it is
+    no text in UTF-8.
     """
+    try:
+        yield from _records(path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8: {error}") from error
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder()
     try:
         file = path.open(encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.source_tree import LAYERS, relative, tracked_files
+from tests.house.source_tree import LAYERS, ROOT, relative, tracked_files
 
 UNSEEN = re.compile(
     r"\bthe guides?\b|\bguides?'s?\s|\bspecs/|\bthe specs?\b|\bspecs? section\b|\bsection [\d.]+ of the spec"
@@ -58,6 +58,19 @@ def test_no_riddles_and_no_references_to_what_the_reader_has_never_seen(path: Pa
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         found = None if path == Path(__file__) else UNSEEN.search(line) or RIDDLES.search(line)
         assert found is None, f"{relative(path)}:{number} says {found.group()!r}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.py")), ids=relative)
+def test_commands_in_help_go_on_in_a_line_of_their_own(path: Path) -> None:
+    """A single backslash at the end of a docstring's line takes the line's end with it."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert not re.search(r"\S {4}", text), f"{relative(path)}: write two backslashes at the end of a line"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=relative)
+def test_no_page_has_a_word_in_place_of_what_is_still_to_be_written(path: Path) -> None:
+    left = re.findall(r"\n\n([A-Z_]+)\n\n", path.read_text(encoding="utf-8"))
+    assert not left, f"{relative(path)}: {left}"
 
 
 def test_the_checks_see_what_they_look_for() -> None:

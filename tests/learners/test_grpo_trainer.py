@@ -16,6 +16,7 @@ from torch import Tensor
 import learners
 import rewards
 from learners.grpo_trainer import GRPOTrainer, create_grpo_trainer
+from motions.base.errors import UserError
 from motions.data.prompts import Prompt, Segment
 from motions.skeleton.skeletons import HUMANML3D
 from rewards.functions import (
@@ -225,6 +226,11 @@ def test_a_network_becomes_a_policy_and_mistakes_are_named(policy: DiffusionPoli
         create_grpo_trainer(policy, text_encoder=text_encoder)
     with pytest.raises(ValueError, match="learning_rat"):
         create_grpo_trainer(policy, learning_rat=1.0, **given)
+    for option in ({"policy_loss": "easytune"}, {"mdm_loss_weight": 0.5}):
+        with pytest.raises(UserError, match="losses that follow the reward's gradient, and their loss on clips"):
+            create_grpo_trainer(policy, **option, **given)
+    with pytest.raises(UserError, match="prompts are 'walks'; expected a list"):
+        trainer.step("walks", 24)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +238,8 @@ def test_a_network_becomes_a_policy_and_mistakes_are_named(policy: DiffusionPoli
     [
         ((motions_of(2)[:, :, :5], ["a"] * 2), r"shape \(2, 24, 5\); skeleton humanml3d takes \[N, T, 263\]"),
         ((motions_of(2), ["a"]), "1 prompts for 2 motions"),
+        ((motions_of(2), "ab"), "prompts are the text 'ab'; give a list of them"),
+        ((motions_of(2), ["a"] * 2, [24, 9.5]), r"lengths are \[24.0, 9.5\]; expected 2 numbers from 1 to 24"),
         ((motions_of(2), ["a"] * 2, [24, 25]), r"lengths are \[24, 25\]; expected 2 numbers from 1 to 24"),
     ],
 )

@@ -42,6 +42,7 @@ NUMBERS = {
 UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
     **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
 }
 PREPOSITIONS: dict[str, str] = {
     **dict.fromkeys(("on", "upon", "on top of", "atop", "on the top of"), "on"),

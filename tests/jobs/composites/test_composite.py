@@ -94,6 +94,10 @@ def test_mistakes_are_named_and_a_dry_run_writes_nothing(tmp_path: Path, capsys:
         (("--tmr_checkpoint_path", "x"), "tmr_checkpoint_path is given without compute_b_matrix"),
         (("--k_segments", 6), "--k_segments 6: expected integer >= 2 and <= 5"),
         (("--split", "dev", "--output_dir", tmp_path / "x"), "split 'dev': dataset builtin has"),
+        (
+            ("--from_file", "no.npy", "--seed", 3),
+            "seed is given with from_file, whose composites are taken as they are",
+        ),
         (("--from_file", tmp_path / "no.npy", "--output_dir", tmp_path / "x"), "no.npy"),
     ):
         assert run(*words) == 2

@@ -105,6 +105,8 @@ def test_table_and_page_may_be_short_or_left_out(
     assert {path.name for path in (tmp_path / "none").iterdir()} == {"scores.csv"}
     lower = [float(row["preferred"]) for row in rows(tmp_path / "none")]
     assert max(lower) < min(float(row["preferred"]) for row in rows(tmp_path / "two"))
+    assert run(*words, "--save_dir", tmp_path / "far", "--max_shown", 0, "--critic_reference", 1e6) == 0
+    assert {float(row["preferred"]) for row in rows(tmp_path / "far")} == {0.0}
     assert run(*words, "--save_dir", tmp_path / "other", "--dry_run") == 0
     assert f"would write {tmp_path / 'other' / 'scores.csv'}" in capsys.readouterr().out
     assert not (tmp_path / "other").exists()

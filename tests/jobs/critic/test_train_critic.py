@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from jobs import train_critic
 from jobs.command_line import main as cli
@@ -100,6 +101,8 @@ def test_too_few_groups_for_a_split_are_one_clear_error(tmp_path: Path) -> None:
     pairs = write_list(tmp_path / "few.pth", questions=3)
     with pytest.raises(UserError, match=r"few\.pth: no pair is left for the validation part"):
         train_critic.plan(config(tmp_path / "run", pairs_path=pairs))
+    with pytest.raises(ValidationError, match=r"given, and of the choices c\.json a ninth is the test"):
+        config(tmp_path / "run", pairs_path="c.json", eval_pairs_path=pairs)
 
 
 def test_the_preset_of_the_critic_that_ships_is_the_job_s_own() -> None:

@@ -147,8 +147,10 @@ def test_a_dry_run_says_what_would_be_made_and_mistakes_are_named(
     assert "--batch_size 32 changes nothing: the pool of R-precision is --pool_size" in out
     assert not (tmp_path / "out").exists()
     assert "pool_size is 32 and the split has 5 motions" in said("--pool_size", "32")
+    assert "there is one text to evaluate;" in said("--pool_size", "1", "--eval_num_samples", "1")
     assert "split 'val': dataset" in said("--eval_split", "val")
     assert "composite_data_path is given without" in said("--composite_data_path", "x.npy")
+    assert "composite_k_segments is given without" in said("--composite_k_segments", "2")
     assert "judge_path is given and eval_network is mdm" in said("--eval_network", "mdm", "--judge_path", "x")
     assert "mm_num_times is 40" in said("--mm_num_times", "40")
 

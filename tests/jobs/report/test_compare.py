@@ -68,11 +68,15 @@ def test_metrics_are_chosen_and_mistakes_are_named(tmp_path: Path, capsys: pytes
     first = write_run(tmp_path / "one", 0.5, 0.0)
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "two").mkdir()
+    for name in ("debug.json", "full.json"):
+        write_evaluation(tmp_path / "two" / name, 0.5, None)
     assert run(first, "--dry_run", "--save_dir", tmp_path / "out") == 0
     assert "one: " in capsys.readouterr().out and not (tmp_path / "out").exists()
     for words, line in (
         ((first, first), "two runs are called one; name one as NAME=PATH"),
         ((tmp_path / "gone",), "there is no such file or folder"),
+        ((tmp_path / "two",), "two holds 2 evaluations; give the file of one: "),
         ((tmp_path / "empty",), "no metrics.jsonl, so it is no run directory"),
         ((tmp_path / "broken.json",), "it is not JSON"),
         ((first, "--metrics", "reward/none"), "metrics reward/none: no run has it; there are "),

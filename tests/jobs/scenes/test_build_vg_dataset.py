@@ -113,3 +113,6 @@ def test_a_folder_without_graphs_is_named(tmp_path: Path, capsys: pytest.Capture
     assert build(tmp_path) == 2 and "has no scene_graphs.json" in capsys.readouterr().err
     with pytest.raises(UserError, match="cannot read"):
         next(stream_records(tmp_path / "nowhere.json"))
+    (tmp_path / "latin.json").write_bytes(b'[{"a": "\xe9"}]')
+    with pytest.raises(UserError, match=r"latin\.json is no text in UTF-8"):
+        next(stream_records(tmp_path / "latin.json"))

@@ -92,6 +92,22 @@ def test_what_is_refused(
     assert message in capsys.readouterr().err and not (scene_path.parent / "layout.json").exists()
 
 
+def test_motions_of_another_scene_or_skeleton_are_refused(
+    scene_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--scene", scene_path, "--motion", tmp_path)
+    np.save(tmp_path / "sample00_rep00.npy", np.zeros((80, 263), np.float32))
+    assert plan(*given) == 2 and "of 'man' is [80, 263]; expected joints [T, 22, 3]" in capsys.readouterr().err
+    np.save(tmp_path / "sample00_rep00.npy", np.zeros((80, 22, 3), np.float32))
+    write_scene(scene_path, parse_text("A woman walks to the table."))
+    assert plan(*given) == 2 and "the motion of 'man' is of another scene" in capsys.readouterr().err
+
+
+def test_a_colour_that_is_no_name_of_one_is_drawn_grey(scene_path: Path) -> None:
+    scene_path.write_text(scene_path.read_text().replace('"red"', '"rather reddish"'))
+    assert plan("--scene", scene_path) == 0 and Image.open(scene_path.parent / "layout.png").size[0] > 500
+
+
 def test_an_entity_without_a_size_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_scene(tmp_path / "scene.json", parse_text("A man kicks the quark."))
     assert plan("--scene", tmp_path / "scene.json") == 2

@@ -42,3 +42,9 @@ def test_a_single_optimizer_step() -> None:
     single = DEMO.model_copy(update={"groups_per_optimizer_step": 0})
     assert "one optimizer step an update: every ratio is 1" in said(single)
     assert "one optimizer step" not in said(single.model_copy(update={"num_epochs": 2}))
+
+
+def test_options_of_another_kind_of_loss() -> None:
+    given = DEMO.model_copy(update={"draft_steps": 2, "reward_shape": "relu"})
+    assert "draft_steps, reward_shape change nothing: policy_loss clipped does not follow" in said(given)
+    assert "change nothing" not in said(given.model_copy(update={"policy_loss": "draft"})) + said(DEMO)

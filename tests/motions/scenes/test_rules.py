@@ -106,6 +106,7 @@ def test_captions_say_one_action_with_its_things() -> None:
         ("A man walks and zorps it.", "unknown verb 'zorps'"),
         ("The cup is on the box. The box is on the cup.", "contradict each other: cup on box, box on cup"),
         ("A man runs for 2 minutes.", "actions[0].seconds: 120 s; expected more than 0 and at most 60 s"),
+        ("A man runs for two hours.", "actions[0].seconds: 7200 s; expected more than 0 and at most 60 s"),
         ("A man waits for 0 seconds.", "actions[0].seconds: 0 s"),
     ],
 )

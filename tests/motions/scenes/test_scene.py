@@ -43,6 +43,7 @@ def test_a_scene_is_read_back_as_it_was(tmp_path: Path) -> None:
         ({"entities": [{"name": "man", "mass_kg": 0}]}, "entities[0].mass_kg: input should be greater than 0, found 0"),
         ({"entities": [{"name": "man", "type": "alien"}]}, "entities[0].type: input should be 'person', 'animal', "),
         ({"entities": [{"type": "object"}]}, "entities[0].name: missing"),
+        ({"entities": [{"name": " _2"}]}, "entities[0].name: ' _2'; expected a noun"),
         ({"actions": [{"actor": "he", "verb": "walk", "text": "x"}]}, "actions[0].actor: no entity is called 'he'"),
         (
             {"actions": [{"actor": "man", "verb": "kik", "text": "x"}]},
