@@ -20,9 +20,10 @@ demo: .venv
 test: .venv
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
-# Format, lint and types (tests/house/test_style.py), and every test that needs neither Ray nor a browser.
+# Format, lint and types (tests/house/test_style.py), and every test that needs neither Ray nor a browser, but those of
+# modules that take more than about four seconds. Three minutes.
 check: .venv
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not ray and not browser"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not ray and not browser and not slow"
 
 # The site, into site/: open site/index.html. The build needs no network and neither do the pages.
 docs: .venv

@@ -13,6 +13,8 @@ import pytest
 from benchmarks import kills
 from benchmarks.kills import Outcome, Run, fill, line_of, negative_times, small_disk, survivors
 
+pytestmark = pytest.mark.slow
+
 TOY = (
     *("tests.toys.running.toy_job", "--num_steps", "100", "--save_interval", "2", "--eval_every", "0"),
     *("--object_store_mb", "100", "--no_dashboard"),

@@ -14,6 +14,8 @@ from jobs.configs.grpo import GRPOConfig
 from learners.grpo.motion_loss import chosen_loss
 from tests.toys.tiny_models import TinyModels, grpo_words
 
+pytestmark = pytest.mark.slow
+
 
 def words(models: TinyModels, folder: Path, *more: str) -> list[str]:
     tiny = grpo_words(

@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks import trpo
 
+pytestmark = pytest.mark.slow
+
 
 def figures(ours: list[float], wall: float) -> dict[str, Any]:
     def lines(values: list[float], wall: float) -> dict[int, dict[str, float]]:

@@ -18,6 +18,8 @@ from learners.workers import ProcessGroup
 from motions.base.errors import is_mendable
 from tests.toys.running.cluster_runs import die_then_complain, two_steps
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.ray
 def test_a_dead_worker_costs_a_restart_and_a_mistake_is_told(ray_cluster: Connection, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from playwright.sync_api import sync_playwright
 from jobs.command_line.flags import flags_of
 from motions.base.public_names import public_names
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = ("motions", "envs", "rollouts", "rewards", "learners", "cluster")
 

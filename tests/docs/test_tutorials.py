@@ -169,7 +169,7 @@ def split_at_dashes(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 # Other tests have imported the jobs before.
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning"), pytest.mark.slow]
 
 
 @pytest.fixture

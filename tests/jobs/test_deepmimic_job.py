@@ -23,6 +23,8 @@ from rollouts.control.actor_critic import load_controller, save_controller
 from rollouts.imitation.experts import labels_nothing
 from tests.toys.characters.cloning_toys import SMALL_RUN
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     **SMALL_RUN,
     "dagger_rounds": 0,

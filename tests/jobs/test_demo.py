@@ -22,6 +22,8 @@ from jobs.text.grpo_prompts import evaluation_prompts
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.tiny_models import TinyModels
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "job": "jobs.grpo",
     "num_steps": 1,

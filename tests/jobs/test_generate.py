@@ -22,6 +22,8 @@ from motions.files.reading import MotionReader
 from rollouts.text.encoders import PromptTooLongError
 from tests.toys.tiny_models import TinyModels
 
+pytestmark = pytest.mark.slow
+
 
 def config_of(models: TinyModels, folder: Path, **changes: object) -> GenerateConfig:
     values = {"model_path": str(models.policy), "text": ("walks",), "save_dir": folder, "seconds": 1.0, "gif": False}

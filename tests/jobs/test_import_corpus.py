@@ -17,6 +17,8 @@ from motions.data.dataset import load_dataset
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.characters.mocap_files import NAMES, Z_UP, Recording
 
+pytestmark = pytest.mark.slow
+
 WALK = Recording(seconds=3.0)
 
 

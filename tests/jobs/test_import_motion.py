@@ -25,6 +25,8 @@ from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.bvh_files import MIXAMO, Rig, animate, write_bvh
 
+pytestmark = pytest.mark.slow
+
 RIG = Rig(MIXAMO)
 
 

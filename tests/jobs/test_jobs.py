@@ -44,6 +44,8 @@ from rollouts.settings import PolicySettings, SamplingSettings
 from tests.toys.small_tmr import CONFIG, prompt_of, small_tmr
 from tests.toys.tiny_models import TinyModels, grpo_words, pretrain_config, retrieval_config
 
+pytestmark = pytest.mark.slow
+
 JOBS: dict[str, type[Settings]] = {
     "jobs.grpo": GRPOConfig,
     "jobs.pretrain": PretrainConfig,

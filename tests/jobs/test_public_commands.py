@@ -28,6 +28,8 @@ from motions.settings import Settings
 from tests.toys.small_evaluator import small_evaluator, states_of, write_vocabulary
 from tests.toys.tiny_models import TinyModels
 
+pytestmark = pytest.mark.slow
+
 OFFICIAL = "--model_path ./save/official_humanml_enc_512_50steps/model000750000.pt"
 PRETRAINED = "--model_path ./save/pretrained_model/model000200000.pt"
 SHORT = "--dataset humanml --batch_size 1 --group_size 4"

@@ -30,6 +30,8 @@ from rollouts.imitation.demonstrations import Demonstrations
 from tests.toys.characters.cloning_toys import SMALL_RUN
 from tests.toys.running.cluster_runs import Terminal
 
+pytestmark = pytest.mark.slow
+
 
 def small(folder: Path, **changes: Any) -> SFTConfig:
     return SFTConfig.of({"save_path": folder / "clone", "runtime": "local", **SMALL_RUN, **changes})

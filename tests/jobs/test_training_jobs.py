@@ -28,6 +28,8 @@ from rollouts.text.encoders import PromptTooLongError
 from tests.toys.running.cluster_runs import Terminal
 from tests.toys.tiny_models import TinyModels, pretrain_config, retrieval_config
 
+pytestmark = pytest.mark.slow
+
 WANDB: dict[str, object] = {"train_platform_type": "WandBPlatform", "wandb_mode": "offline"}
 
 

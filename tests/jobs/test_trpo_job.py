@@ -22,6 +22,8 @@ from jobs.configs.trpo import ActorCriticSettings, TRPOJobConfig
 from rollouts.control.actor_critic import ControllerError, load_controller
 from tests.toys.running.cluster_runs import Terminal
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from cluster.runtime.connect import Connection
 

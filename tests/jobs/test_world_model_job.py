@@ -20,6 +20,8 @@ from jobs.configs.world_model import WorldModelJobConfig
 from motions.base.errors import UserError
 from rollouts.control.actor_critic import load_controller
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from cluster.runtime.connect import Connection
 

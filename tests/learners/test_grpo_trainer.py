@@ -35,6 +35,8 @@ from rollouts.text.encoders import TextEncoder
 from tests.toys.small_evaluator import write_evaluator
 from tests.toys.tiny_models import TinyModels
 
+pytestmark = pytest.mark.slow
+
 SNIPPETS = {
     "basic": """
 reward_fn = create_tmr_reward_function(

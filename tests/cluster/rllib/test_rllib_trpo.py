@@ -24,6 +24,8 @@ from rollouts.control.environments import make_control_env, observation_schema
 from rollouts.control.vector_sampler import VectorSampler
 from tests.toys.characters.control_toys import ReachVectorEnv
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -18,6 +18,8 @@ from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, actor_
 from rollouts.control.vector_sampler import VectorSampler, spaces_of
 from tests.toys.characters.character_rollouts import BLOCKS, character_env
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from cluster.runtime.connect import Connection
 

@@ -23,6 +23,8 @@ from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
 from tests.toys.running import cluster_toys as toys
 from tests.toys.running.cluster_runs import ToyRun, final_state, lines, results_of, toy_algorithm
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_learns_and_records_every_step(tmp_path: Path) -> None:
     with ToyRun(tmp_path / "run", num_steps=8) as controller:

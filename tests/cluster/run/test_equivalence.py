@@ -38,6 +38,8 @@ from tests.toys.tiny_parts import (
 )
 from tests.toys.tiny_policy import TEXT_DIM
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = (prompt_of(("walks", 18), ("kicks", 17)), prompt_of(("jumps", 20)), prompt_of(("turns", 16), ("falls", 24)))
 
 

@@ -21,6 +21,8 @@ from cluster.runtime.stopping import Stopped, handled
 from cluster.settings import SteppedRunSettings
 from motions.settings import redeclared
 
+pytestmark = pytest.mark.slow
+
 TARGET = torch.tensor([1.0, -2.0])
 
 

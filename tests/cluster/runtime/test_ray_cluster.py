@@ -28,6 +28,8 @@ import numpy as np
 import ray
 import cluster.settings  # ours has to be there too
 
+pytestmark = pytest.mark.slow
+
 
 class Maker:
     def make(self):

@@ -27,6 +27,8 @@ from envs.task.imitation_reward import TERMS
 from envs.task.imitation_task import EpisodeStarts, ImitationTask
 from envs.task.reference import ReferenceMotion
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 ALIVE = {"early_termination": False}
 

@@ -30,6 +30,8 @@ from rollouts.control.vector_sampler import VectorSampler, spaces_of
 from rollouts.gaussians import action_kl
 from tests.toys.characters.control_toys import HORIZON, ReachVectorEnv
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -17,6 +17,8 @@ from jobs.actions.settings import TuneMDMConfig
 from jobs.command_line import main as cli
 from tests.toys.humanact12 import write_classifier, write_clips, write_critic, write_policy
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Guide:

@@ -25,6 +25,8 @@ from motions.humanoid.retarget import retarget
 from motions.settings import Settings
 from tests.toys.characters.cloning_toys import SMALL_RUN
 
+pytestmark = pytest.mark.slow
+
 CLONING: dict[str, Any] = {**SMALL_RUN, "dagger_rounds": 0, "epochs": 1}
 TRPO: dict[str, Any] = {"num_timesteps": 64, "num_envs": 4, "steps_per_batch": 64}
 MODEL: dict[str, Any] = {

@@ -19,6 +19,8 @@ from pathlib import Path
 from jobs.command_line import main as cli
 from tests.toys.running.cluster_runs import ToyConfig
 
+pytestmark = pytest.mark.slow
+
 def run(config):
     (config.save_dir / "pid").write_text(str(os.getpid()))
     print("it runs", flush=True)

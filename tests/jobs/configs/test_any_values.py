@@ -30,6 +30,8 @@ from jobs.configs.world_model import WorldModelJobConfig
 from jobs.critic.settings import CriticConfig, CriticScoreConfig
 from motions.settings import Option, Settings, naming_options, options_of
 
+pytestmark = pytest.mark.slow
+
 NEEDED: dict[type[Settings], dict[str, object]] = {
     BalanceConfig: {"output": "gains.json"},
     CriticConfig: {"save_dir": "run"},

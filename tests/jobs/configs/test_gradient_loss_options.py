@@ -19,6 +19,8 @@ from rollouts.messages import RolloutRequest, TextCondition
 from tests.toys.small_critic import small_critic
 from tests.toys.tiny_models import TinyModels, grpo_words
 
+pytestmark = pytest.mark.slow
+
 
 def main(*words: str) -> int:
     return cli.main(GRPOConfig, grpo.run, grpo.__doc__, "jobs.grpo", grpo.dry_run, argv=list(words))

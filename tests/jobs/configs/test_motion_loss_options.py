@@ -17,6 +17,8 @@ from motions.data.prompts import Prompt, Segment
 from rollouts.messages import RolloutRequest, TextCondition
 from tests.toys.tiny_models import TinyModels, grpo_words
 
+pytestmark = pytest.mark.slow
+
 OPTIONS: dict[str, object] = {"micro_batch_size": 6, "noise_draws": 2, "trained_levels": 2, "kl_average_decay": 0.5}
 
 

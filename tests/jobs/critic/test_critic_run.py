@@ -18,6 +18,8 @@ from rewards.critic.network import CriticConfig
 from tests.toys.small_critic import small_critic
 from tests.toys.tiny_models import TinyModels, grpo_words
 
+pytestmark = pytest.mark.slow
+
 SMALL = CriticConfig(dim_feat=8, dim_rep=4, depth=1, num_heads=2, mlp_ratio=1, maxlen=243)
 
 

@@ -25,6 +25,8 @@ from motions.skeleton.skeletons import HUMANML3D, KIT
 from rewards.critic.scoring import poses_of_motion
 from tests.toys.synthetic_motion import walking_joints
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 24
 LOCAL = ("file:", "data:", "blob:")
 

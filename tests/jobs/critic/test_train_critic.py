@@ -19,6 +19,8 @@ from rewards.critic.checkpoints import load_critic, save_critic
 from tests.toys.small_critic import small_critic
 from tests.toys.tiny_models import TinyModels
 
+pytestmark = pytest.mark.slow
+
 
 def config(folder: Path, **changes: object) -> CriticConfig:
     values = {

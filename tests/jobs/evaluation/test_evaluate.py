@@ -22,6 +22,8 @@ from motions.data.text_motion import MDM_CROP
 from tests.toys.small_evaluator import write_evaluator
 from tests.toys.tiny_models import TinyModels
 
+pytestmark = pytest.mark.slow
+
 
 def run(models: TinyModels, folder: Path, *words: str) -> int:
     given = [

@@ -16,6 +16,8 @@ import jobs.critic
 from motions.settings.options import Option, options_of
 from tests.jobs.mistakes.table import HTML, LFS, Case, require_refusal
 
+pytestmark = pytest.mark.slow
+
 GRPO = "jobs.grpo --save_dir run --runtime local --dry_run"
 MDM = f"{GRPO} --reward_model_type mdm"
 WHOLE = " --save_dir run --test_share 0 --val_share 0 --dry_run"

@@ -8,6 +8,8 @@ import pytest
 
 from tests.jobs.mistakes.table import Case, cases, require_refusal
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = """
 jobs.train_retrieval --save_dir run
   --config nothing.yaml >> --config nothing.yaml: no such file

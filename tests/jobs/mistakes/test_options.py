@@ -8,6 +8,8 @@ import pytest
 
 from tests.jobs.mistakes.table import Case, cases, require_refusal
 
+pytestmark = pytest.mark.slow
+
 VALUES = """
 jobs.balance --output out.json
   --root_velocity_weight -inf >> --root_velocity_weight -inf >> expected finite number >= 0.0 or none

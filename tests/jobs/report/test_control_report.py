@@ -26,6 +26,8 @@ from jobs.report.from_control import clone_charts, read_control_document, trpo_c
 from motions.humanoid.mocap import load_clip
 from motions.humanoid.points import POINT_NAMES, humanoid_skeleton, pose_points
 
+pytestmark = pytest.mark.slow
+
 WALK = DeepMimicSettings()
 
 

@@ -21,6 +21,8 @@ from motions.base.errors import UserError
 from motions.data.prompts import Prompt, Segment, save_prompts
 from motions.skeleton.skeletons import HUMANML3D
 
+pytestmark = pytest.mark.slow
+
 NUM_FRAMES = 40
 HOSTILE = "kicks <!--<script> </script><b>"
 """Ends the element that holds the data, or keeps it from ending, unless it is escaped."""

@@ -14,6 +14,8 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.scenes.settings import ParseSceneConfig
 from tests.toys.tiny_models import TinyModels, grpo_words
 
+pytestmark = pytest.mark.slow
+
 TEXT = "A man walks to the table for 2 seconds, then kicks the red ball next to it twice for 1.6 s. A woman waits 1 s."
 
 

@@ -20,6 +20,8 @@ from jobs.sweeps.metrics import reported_metrics
 from jobs.sweeps.trials import Trials, set_by_search
 from tests.toys.tiny_models import TinyModels, grpo_words
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 KL, RATE = "grpo.kl_penalty", "grpo.learning_rate"
 

@@ -19,6 +19,8 @@ from rollouts.networks.mdm import MDM
 from rollouts.networks.mdm_naming import official_shapes
 from tests.toys.tiny_models import TinyModels, grpo_words, pretrain_config
 
+pytestmark = pytest.mark.slow
+
 ADAPTED = {"trans_dec": "all", "gru": "text", "mamba": "attn"}
 """Targets of the adapters, by architecture."""
 

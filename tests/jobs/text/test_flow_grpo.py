@@ -15,6 +15,8 @@ from jobs.text.generation import recorded_sampler
 from rollouts.settings import DenoisingSettings
 from tests.toys.tiny_models import TinyModels, grpo_words
 
+pytestmark = pytest.mark.slow
+
 OPTIONS: dict[str, object] = {
     **{"grpo_type": "flow_grpo", "noise_scale": 0.6, "sampling_steps": None, "train_timesteps": 5},
     **{"inference_timesteps": 4, "eval_sampler": "dpmpp_2m", "sde_window": 2, "sde_window_strategy": "progressive"},

@@ -22,6 +22,8 @@ from rollouts.checkpoints.loading import load_base
 from rollouts.settings import PolicySettings
 from tests.toys.tiny_models import TinyModels
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def dataset(tiny_models: TinyModels, tmp_path: Path) -> Path:

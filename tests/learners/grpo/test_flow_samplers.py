@@ -10,6 +10,8 @@ from learners.grpo.settings import GRPOSettings
 from rollouts.registry import NOISE_SCALES
 from tests.toys.tiny_learners import advantages, make_learner, make_policy, roll_out, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("lora", [True, False])
 @pytest.mark.parametrize("sampler", NOISE_SCALES)

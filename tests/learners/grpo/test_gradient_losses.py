@@ -24,6 +24,8 @@ from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import GroupMotions, RolloutRequest, TextCondition, Trajectory
 from tests.toys.tiny_learners import WIDTH, equal, make_policy, make_policy_like
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("refl", "draft", "align_prop", "easytune", "opsd")
 NUM_STEPS = 6
 

@@ -18,6 +18,8 @@ from rollouts.messages import Trajectory
 from rollouts.settings import PolicySettings
 from tests.toys.tiny_policy import CONFIG, motion_noise, rollout_request, text_features, tiny_policy
 
+pytestmark = pytest.mark.slow
+
 POLICIES: dict[str, dict[str, Any]] = {
     "trans_enc": {},
     "trans_dec": {"arch": "trans_dec"},

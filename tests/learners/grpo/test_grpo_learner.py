@@ -30,6 +30,8 @@ from tests.toys.tiny_learners import (
     train,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def distance(a: Weights, b: Weights) -> float:
     return max(float(np.abs(a[name] - b[name]).max()) for name in a)

@@ -19,6 +19,8 @@ from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import GroupMotions, RolloutRequest, TextCondition, Trajectory
 from tests.toys.tiny_learners import advantages, equal, make_learner, make_policy, make_policy_like
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("nft", "awm", "dgpo")
 
 

@@ -21,6 +21,8 @@ from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.small_critic import small_critic
 from tests.toys.synthetic_motion import walking_joints
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = CriticTrainingSettings(batch_size=4, learning_rate=3e-3)
 
 

@@ -31,6 +31,8 @@ from motions.humanoid.retarget import retarget
 from motions.skeleton.skeletons import HUMANML3D, KIT
 from tests.toys.synthetic_motion import walking_joints
 
+pytestmark = pytest.mark.slow
+
 FPS = 30.0
 
 

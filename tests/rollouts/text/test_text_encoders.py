@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from rollouts.text.cache import MemoryCache
 from rollouts.text.encoders import PromptTooLongError, TextEncoder, UnknownWordsError, load_text_encoder
 
+pytestmark = pytest.mark.slow
+
 # Reading the types of all of its models would take the type checker a minute.
 transformers: Any = importlib.import_module("transformers")
 
