@@ -21,7 +21,7 @@ test: .venv
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 # Format, lint and types (tests/house/test_style.py), and every test that needs neither Ray nor a browser, but those of
-# modules that take more than about four seconds. Three minutes.
+# modules that take more than about three seconds. Three minutes in all.
 check: .venv
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not ray and not browser and not slow"
 

@@ -17,6 +17,8 @@ from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.characters.mocap_files import Recording
 from tests.toys.synthetic_motion import walking_joints
 
+pytestmark = pytest.mark.slow
+
 
 def case(folder: Path, words: str, **files: str) -> Path:
     """A case with a command and files of text."""

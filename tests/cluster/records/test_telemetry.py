@@ -25,6 +25,8 @@ from cluster.records.trackers import make_tracker
 from cluster.runtime.protocol import CallStats
 from tests.toys.running.cluster_runs import Terminal, ToyConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -23,12 +23,12 @@ from cluster.runtime.connect import (
 )
 from cluster.settings import ConnectionSettings
 
+pytestmark = pytest.mark.slow
+
 USER_MODULE = """
 import numpy as np
 import ray
 import cluster.settings  # ours has to be there too
-
-pytestmark = pytest.mark.slow
 
 
 class Maker:

@@ -13,6 +13,8 @@ from envs.settings import DeepMimicSettings, JointModel
 from envs.task.imitation_task import ImitationTask
 from envs.task.reference import ReferenceMotion
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("joints", ["hinge", "ball"])
 @pytest.mark.parametrize("clip", ["walk", "cartwheel"])

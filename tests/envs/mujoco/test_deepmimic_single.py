@@ -15,6 +15,8 @@ from envs.mujoco.vector_environment import DeepMimicVectorEnv, make_vector_env
 from envs.settings import DeepMimicSettings
 from envs.task.imitation_task import WINDOW
 
+pytestmark = pytest.mark.slow
+
 ALIVE = {"early_termination": False, "max_episode_s": 60.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "falls": {},

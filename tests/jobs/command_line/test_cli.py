@@ -24,6 +24,8 @@ from motions.base.errors import RemoteError, UserError
 from motions.settings import Settings
 from tests.house.source_tree import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 class ToolSettings(Settings):
     """How the tool cuts."""

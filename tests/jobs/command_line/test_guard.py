@@ -13,13 +13,13 @@ import pytest
 
 from tests.house.source_tree import ROOT
 
+pytestmark = pytest.mark.slow
+
 JOB = """
 import os, signal, sys, time
 from pathlib import Path
 from jobs.command_line import main as cli
 from tests.toys.running.cluster_runs import ToyConfig
-
-pytestmark = pytest.mark.slow
 
 def run(config):
     (config.save_dir / "pid").write_text(str(os.getpid()))

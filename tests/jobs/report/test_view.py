@@ -18,6 +18,8 @@ from motions.humanoid.mocap import clips_folder
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.synthetic_motion import walking_joints
 
+pytestmark = pytest.mark.slow
+
 CLIP = clips_folder() / "humanoid3d_walk.txt"
 
 

@@ -17,6 +17,8 @@ from motions.scenes.rules import parse_text
 from motions.scenes.scene import write_scene
 from motions.scenes.timing import save_scene_prompts, to_prompts
 
+pytestmark = pytest.mark.slow
+
 TEXT = "A man walks to the table, then kicks the red ball next to it."
 
 

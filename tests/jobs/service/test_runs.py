@@ -19,6 +19,8 @@ from motions.base.errors import UserError
 from motions.base.plain_yaml import plain_yaml
 from tests.toys.tiny_models import TinyModels, pretrain_config
 
+pytestmark = pytest.mark.slow
+
 
 def listed(folder: Path, *words: str) -> int:
     return cli.main(RunsConfig, runs.run, runs.__doc__, "jobs.runs", argv=[str(folder), *words])

@@ -23,6 +23,8 @@ from rollouts.networks.mdm import MDM
 from rollouts.networks.mdm_config import MDMConfig
 from rollouts.settings import PolicySettings, SamplingSettings
 
+pytestmark = pytest.mark.slow
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "decoder": {"arch": "trans_dec"},
     "decoder by token": {"arch": "trans_dec", "text_by_token": True, "emb_trans_dec": True},

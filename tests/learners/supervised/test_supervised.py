@@ -26,6 +26,8 @@ from rollouts.networks.mdm_naming import from_official_state_dict
 from rollouts.text.encoders import load_text_encoder
 from tests.toys.tiny_learners import SCHEDULE, SINES, sine_batch
 
+pytestmark = pytest.mark.slow
+
 
 def learner(seed: int = 0, **changes: Any) -> SupervisedLearner:
     settings = {"learning_rate": 3e-3, "avg_model_beta": 0.9, **changes}

@@ -13,6 +13,8 @@ from learners.world_model.settings import WorldModelSettings
 from rollouts.control.vector_sampler import VectorSampler
 from tests.toys.characters.character_rollouts import character_env, small_controller, state_sampler
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, Any] = {
     **{"rollout_steps": 80, "warmup_iterations": 2, "model_hidden_size": 16, "model_batch_size": 16},
     **{"model_window": 3, "model_warmup_updates": 3, "model_updates": 2, "policy_updates": 2},

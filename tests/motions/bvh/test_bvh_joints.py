@@ -17,6 +17,8 @@ from motions.bvh.rest_pose import motion_range
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.bvh_files import MIXAMO, Rig, animate, bvh_text
 
+pytestmark = pytest.mark.slow
+
 LIMBS = ("hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
 TRUNK = ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
 

@@ -20,6 +20,8 @@ from motions.skeleton.features import extract_features, recover_joints
 from motions.skeleton.skeletons import HUMANML3D, KIT
 from tests.toys.synthetic_motion import foot_skate
 
+pytestmark = pytest.mark.slow
+
 LYING = ("crawl", "getup_facedown", "getup_faceup")
 
 

@@ -22,6 +22,8 @@ from motions.skeleton.mirroring import mirror_caption, mirror_features
 from motions.skeleton.skeletons import HUMANML3D
 from tests.toys.synthetic_motion import foot_skate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def builtin() -> MotionDataset:

@@ -29,6 +29,8 @@ from rewards.settings import RewardSettings
 from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, save_controller
 from rollouts.messages import GroupMotions
 
+pytestmark = pytest.mark.slow
+
 Motion = np.ndarray
 FAST: dict[str, Any] = {"use_tracking_reward": True, "tracking_physics_hz": 120, "tracking_max_s": 2.0}
 

@@ -11,6 +11,8 @@ from rollouts.imitation.refinement import Refinement as RefinementResult
 from rollouts.imitation.refinement import refine
 from rollouts.imitation.settings import DemonstrationSettings, RefineMethod
 
+pytestmark = pytest.mark.slow
+
 WALK = DeepMimicSettings(control_hz=15)
 
 
