@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.runtime.protocol import CallStats, Factory, Shape, restore_arguments
+from cluster.runtime.protocol import CallStats, Factory, Shape, nest
 
 _CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 """Environment variable and value: deterministic matrix products on CUDA require a fixed workspace."""
@@ -66,7 +66,7 @@ class ActorHost:
         self._thread_id = threading.get_ident()
         started, clock = time.time(), time.monotonic()
         with self._numerics():
-            result = getattr(self._object, method)(*restore_arguments(shape, parts))
+            result = getattr(self._object, method)(*nest(shape, parts))
         stats = CallStats(self._name, label, started, time.monotonic() - clock, os.getpid())
         if num_outputs == 1:
             return result, stats

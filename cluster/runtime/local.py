@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.runtime.actor_host import ActorHost
-from cluster.runtime.protocol import Call, CallFailed, CallStats, Counters, Output, Role, StartError, split_arguments
+from cluster.runtime.protocol import Call, CallFailed, CallStats, Counters, Output, Role, StartError, unnest
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class LocalRuntime:
                 return
         call.attempts += 1
         try:
-            shape, parts = split_arguments(call.args)
+            shape, parts = unnest(call.args)
             values = [self.result(part) if isinstance(part, Output) else _Stored.of(part).load() for part in parts]
             outputs = self._hosts[call.role].call(call.method, call.label, call.num_outputs, shape, *values)
             handles = [_Stored.of(value) for value in outputs[:-1]]

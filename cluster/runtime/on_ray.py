@@ -29,17 +29,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from cluster.runtime import liveness
 from cluster.runtime.pool import Member, Pool, describe, describe_resources, raised_by
-from cluster.runtime.protocol import (
-    ActorLost,
-    Call,
-    CallFailed,
-    CallStats,
-    Counters,
-    Output,
-    Role,
-    StartError,
-    split_arguments,
-)
+from cluster.runtime.protocol import ActorLost, Call, CallFailed, CallStats, Counters, Output, Role, StartError, unnest
 from cluster.settings import ActorSettings, PlacementStrategy
 
 logger = logging.getLogger(__name__)
@@ -228,7 +218,7 @@ class RayRuntime:
                 self._send(call, member)
 
     def _send(self, call: Call, member: Member) -> None:
-        shape, parts = split_arguments(call.args)
+        shape, parts = unnest(call.args)
         refs = [_reference(part) if isinstance(part, Output) else part for part in parts]
         call.handles = list(member.actor.call(call.method, call.label, call.num_outputs, shape, refs))
         call.state, call.actor, call.dispatched_at = "dispatched", member, time.monotonic()

@@ -99,9 +99,7 @@ class Call:
     @property
     def producers(self) -> list[Call]:
         """Calls whose outputs are arguments of this one."""
-        calls = [
-            part.call for part in split_arguments(self.args)[1] if isinstance(part, Output) and part.call is not None
-        ]
+        calls = [part.call for part in unnest(self.args)[1] if isinstance(part, Output) and part.call is not None]
         return list(dict.fromkeys(calls))
 
 
@@ -197,7 +195,7 @@ Shape = tuple[int | None, ...]
 """One entry per argument: None for a plain one, n for a list of n parts."""
 
 
-def split_arguments(args: Sequence[Any]) -> tuple[Shape, list[Any]]:
+def unnest(args: Sequence[Any]) -> tuple[Shape, list[Any]]:
     """Arguments as one flat list, so that outputs inside lists are seen (and fetched) too."""
     shape: list[int | None] = []
     parts: list[Any] = []
@@ -211,8 +209,8 @@ def split_arguments(args: Sequence[Any]) -> tuple[Shape, list[Any]]:
     return tuple(shape), parts
 
 
-def restore_arguments(shape: Shape, parts: Sequence[Any]) -> list[Any]:
-    """The inverse of `split_arguments`, with values in place of outputs."""
+def nest(shape: Shape, parts: Sequence[Any]) -> list[Any]:
+    """The inverse of `unnest`, with values in place of outputs."""
     args: list[Any] = []
     position = 0
     for length in shape:

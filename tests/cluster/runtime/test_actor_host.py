@@ -13,7 +13,7 @@ import torch
 
 from cluster.runtime.actor_host import ActorHost, environment
 from cluster.runtime.local import LocalRuntime
-from cluster.runtime.protocol import CallFailed, Output, Role, restore_arguments, split_arguments
+from cluster.runtime.protocol import CallFailed, Output, Role, nest, unnest
 
 
 class Worker:
@@ -99,9 +99,9 @@ def test_the_environment_pins_every_numeric_library() -> None:
 
 def test_lists_with_outputs_are_taken_apart_and_put_together() -> None:
     first, second = Output(None, 0, "a"), Output(None, 0, "b")
-    shape, parts = split_arguments((1, [first, 5, second], [7, 8], []))
+    shape, parts = unnest((1, [first, 5, second], [7, 8], []))
     assert parts == [1, first, 5, second, [7, 8], []]
-    assert restore_arguments(shape, [1, 10, 5, 20, [7, 8], []]) == [1, [10, 5, 20], [7, 8], []]
+    assert nest(shape, [1, 10, 5, 20, [7, 8], []]) == [1, [10, 5, 20], [7, 8], []]
 
 
 @pytest.fixture
