@@ -16,6 +16,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from learners.grpo.device_batch import DeviceBatch
 from learners.grpo.motion_loss import (
@@ -80,6 +81,24 @@ def levels(settings: GRPOSettings, num_steps: int, rng: np.random.Generator) -> 
     return np.sort(np.array(chosen, np.int64))
 
 
+def kept_predictions(acted: Transition) -> Kept:
+    """What `compared_with_old` reads later: predicted motions and means of the policy that rolled out."""
+    return acted.x0.detach(), acted.mean.detach()
+
+
+def compared_with_old(policy: Transition, batch: DeviceBatch, old: Kept | None) -> tuple[Tensor, Tensor]:
+    """Motions [M, T, D] that the policy predicted when it rolled out, and KL(old || new) [M].
+
+    Args:
+        policy: its present transitions.
+        old: `kept_predictions` of all pairs; None where the policy has not moved since, whose own are taken and KL 0.
+    """
+    if old is None:
+        return policy.x0.detach(), torch.zeros_like(batch.advantages)
+    old_x0, old_mean = (part.to(policy.mean.device)[batch.rows] for part in old)
+    return old_x0, step_kl(old_mean, policy.mean.detach(), policy.std, batch.mask)
+
+
 class MotionObjective:
     """Losses of final motions."""
 
@@ -100,16 +119,12 @@ class MotionObjective:
 
     def kept(self, acted: Transition) -> Kept:
         """The predictions, and the means for KL(old || new)."""
-        return acted.x0.detach(), acted.mean.detach()
+        return kept_predictions(acted)
 
     def score(self, batch: DeviceBatch, acted: Transition, reference: Transition, old: Kept | None) -> Scored:
         """Errors of the predicted motions and their loss, with the KL to the reference and to the old policy."""
         policy, frozen = batch.of_pairs(acted), batch.of_pairs(reference)
-        kl_old = torch.zeros_like(batch.advantages)
-        old_x0 = policy.x0.detach()
-        if old is not None:
-            old_x0, old_mean = (part.to(policy.mean.device)[batch.rows] for part in old)
-            kl_old = step_kl(old_mean, policy.mean.detach(), policy.std, batch.mask)
+        old_x0, kl_old = compared_with_old(policy, batch, old)
         inputs = MotionInputs(
             policy=policy.x0,
             old=old_x0,

@@ -25,7 +25,7 @@ from learners.grpo.gradients.loss import (
     gradient_terms,
     shaped,
 )
-from learners.grpo.motion_loss import step_kl
+from learners.grpo.motion_objective import compared_with_old, kept_predictions
 from learners.grpo.objective import Kept, Scored, by_position, device_drops
 from learners.grpo.settings import GRPOSettings
 from motions.data.prompts import Prompt
@@ -106,16 +106,12 @@ class GradientObjective:
 
     def kept(self, acted: Transition) -> Kept:
         """The predictions, and the means for KL(old || new)."""
-        return acted.x0.detach(), acted.mean.detach()
+        return kept_predictions(acted)
 
     def score(self, batch: DeviceBatch, acted: Transition, reference: Transition, old: Kept | None) -> Scored:
         """Rewards of what the kept states become and their loss, with the KL to the reference and to the old policy."""
         policy, frozen = batch.of_pairs(acted), batch.of_pairs(reference)
-        kl_old = torch.zeros_like(batch.advantages)
-        old_x0 = policy.x0.detach()
-        if old is not None:
-            old_x0, old_mean = (part.to(policy.mean.device)[batch.rows] for part in old)
-            kl_old = step_kl(old_mean, policy.mean.detach(), policy.std, batch.mask)
+        old_x0, kl_old = compared_with_old(policy, batch, old)
         found = [torch.zeros_like(batch.advantages)]
 
         def loss_of(motions: Tensor) -> Tensor:
