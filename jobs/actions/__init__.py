@@ -1,1 +1,1 @@
-"""The scripts around MotionCritic's tuning of an MDM on HumanAct12, under the names of its guide."""
+"""The scripts around MotionCritic's tuning of an MDM on HumanAct12, under their names there."""

@@ -319,7 +319,7 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
     off = (norms[..., 0] < _LEAST_NORM) | (norms[..., 0] > _MOST_NORM)
     if off.any():
         row, body = off.nonzero()[0].tolist()
-        _warn(
+        warn_once(
             f"{path}: row {row}: the rotation of {BALL_BODIES[body]} is a quaternion of norm "
             f"{float(norms[row, body]):.3g}, which is taken for one of norm 1; is it another order of columns?"
         )
@@ -334,7 +334,8 @@ def read_clip(path: str | Path, name: str | None = None) -> MocapClip:
 
 
 @cache
-def _warn(text: str) -> None:
+def warn_once(text: str) -> None:
+    """Logs a warning, the same text only once."""
     logger.warning("warning: %s", text)
 
 

@@ -7,18 +7,14 @@ backflip, crawl, getting up, ...) and those of the same clips with such a fault.
 
 from __future__ import annotations
 
-import functools
-import logging
 import math
 
 import torch
 from torch import Tensor
 
 from motions.humanoid.kinematics import BODY_INDEX, HINGE_BODIES, forward_kinematics
-from motions.humanoid.mocap import ClipError, MocapClip
+from motions.humanoid.mocap import ClipError, MocapClip, warn_once
 from motions.skeleton.rotations import quat_inverse, quat_rotate, quat_to_rotation_vector
-
-logger = logging.getLogger(__name__)
 
 FRAME_S = (1 / 2000, 0.5)
 """Median duration of a frame; built-in clips: 1/60 to 1/16 s."""
@@ -65,15 +61,15 @@ def check_clip(clip: MocapClip, source: str) -> None:
         raise ClipError(f"{source}: {'; '.join(found)}")
     seam = math.degrees(float(clip.seam_gaps().max())) if clip.cyclic else 0.0
     if seam > SEAM_DEG:
-        _warn(
+        warn_once(
             f'{source}: Loop is "wrap", but a joint turns by {seam:.0f} degrees from the last frame to the first, over '
             f'which the character would jump in every cycle (built-in clips: up to 58); is Loop "none" meant?'
         )
     if pace := _pace(clip):
-        _warn(f"{source}: {pace}")
+        warn_once(f"{source}: {pace}")
     slide = _slide(clip)
     if slide > SLIDE_MPS:
-        _warn(
+        warn_once(
             f"{source}: the lower foot slides at {slide:.2f} m/s even in the calmest quarter of the frames (built-in "
             "clips: up to 0.47); is the root's translation missing, or of another heading than its rotation?"
         )
@@ -115,11 +111,6 @@ def _pace(clip: MocapClip) -> str | None:
         f"joints accelerate by {lively:.3g} m/s^2 (95 % of joints and frames), people's by {SLOW_MPS2:g} to "
         f"{FAST_MPS2:g}; the durations of frames, {float(clip.times.diff().median()):.4g} s (median), are to be seconds"
     )
-
-
-@functools.cache
-def _warn(text: str) -> None:
-    logger.warning("warning: %s", text)
 
 
 def _times(clip: MocapClip) -> list[str]:
