@@ -281,10 +281,9 @@ class Controller:
             groups = self.collect(batch.groups, _purpose(self.step))
         if not groups:
             raise CallFailed(f"all {len(batch.groups)} groups were dropped, there is nothing to learn from")
-        for group in groups:
-            staleness = self._learner.version_number - group.request.policy_version
-            assert group.request.step == self.step, (group.request.step, self.step)
-            assert 0 <= staleness <= self._algorithm.staleness, staleness
+        behind = [self._learner.version_number - group.request.policy_version for group in groups]
+        assert all(group.request.step == self.step for group in groups), self.step
+        assert 0 <= min(behind) <= max(behind) <= self._algorithm.staleness, behind
         rewards = step_metrics.stacked([group.rewards for group in groups])
         advantages = self._algorithm.advantages(rewards.total, rewards.terms)
         with self._telemetry.phase("update"):
@@ -298,7 +297,7 @@ class Controller:
         metrics |= step_metrics.timings(calls, batch.requested, started, self._roles)
         metrics |= step_metrics.supervision(self.runtime.counters, len(batch.groups) - len(groups))
         if self._algorithm.staleness:
-            metrics["cluster/staleness"] = float(staleness)
+            metrics["cluster/staleness"] = float(max(behind))
         samples = sum(group.request.num_samples for group in groups)
         # The time of the rollout phase is already included, in two parts.
         metrics["seconds/update"] = self._telemetry.seconds["update"]

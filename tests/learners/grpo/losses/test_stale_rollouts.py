@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tests.toys.tiny_learners import advantages, equal, make_learner, make_polic
 pytestmark = pytest.mark.slow
 
 
-def after_one_update(**options: object) -> tuple[GRPOLearner, list[Trajectory]]:
+def after_one_update(**options: Any) -> tuple[GRPOLearner, list[Trajectory]]:
     """A learner at version 1, and trajectories of its version 0 that it has not seen."""
     learner = make_learner(**options)
     _, first = roll_out(learner, 0)
