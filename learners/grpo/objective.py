@@ -16,14 +16,13 @@ from torch import Tensor
 
 from learners.grpo.device_batch import DeviceBatch
 from learners.grpo.gradients.loss import GradientTerms
-from learners.grpo.loss import GRPOInputs, GRPOTerms, PolicyLoss, grpo_loss, grpo_metrics, noise_level_drops
+from learners.grpo.loss import GRPOInputs, GRPOTerms, PolicyLoss, grpo_loss, grpo_metrics
 from learners.grpo.motion_loss import MotionTerms
 from learners.grpo.pair_batches import PairOrigins
 from learners.grpo.settings import GRPOSettings
 from motions.base.errors import UserError
-from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_kl, gaussian_log_prob
+from rollouts.policy import Policy, Transition
 
 RATIO_TOLERANCE = 1e-5
 """Default of `ratio_tolerance`."""
@@ -104,7 +103,7 @@ class Objective(Protocol):
 class StepObjective:
     """Losses of denoising steps."""
 
-    def __init__(self, loss: PolicyLoss, policy: DiffusionPolicy, settings: GRPOSettings) -> None:
+    def __init__(self, loss: PolicyLoss, policy: Policy, settings: GRPOSettings) -> None:
         self._policy_loss = loss
         self._settings = settings
         single = policy.sampling.amp_dtype == "fp32"
@@ -205,9 +204,9 @@ class StepObjective:
 _SILENT_AT_RATIO_ONE = ("clip_fraction", "left_out_fraction")
 
 
-def device_drops(policy: DiffusionPolicy) -> Tensor:
-    """`noise_level_drops` [K] of a policy, float32 on its device."""
-    return torch.from_numpy(noise_level_drops(policy.schedule)).float().to(policy.device)
+def device_drops(policy: Policy) -> Tensor:
+    """`Policy.noise_drops` [K], float32 on its device."""
+    return torch.from_numpy(policy.noise_drops).float().to(policy.device)
 
 
 def by_position(scored: Sequence[Scored]) -> list[tuple[int, np.ndarray]]:
