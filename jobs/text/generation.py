@@ -30,10 +30,10 @@ from rewards.evaluation.text import metre_joints
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
+from rollouts.policy import Policy
 from rollouts.registry import DETERMINISTIC_SAMPLERS, NOISE_SCALES
 from rollouts.settings import DenoisingSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder
@@ -52,7 +52,7 @@ class PreparedGeneration:
 
     config: GenerateConfig
     """With the sampler of the model's args.json."""
-    policy: DiffusionPolicy
+    policy: Policy
     encoder: TextEncoder
     prompts: list[Prompt]
     opening: Literal["new", "overwrite"]

@@ -52,9 +52,9 @@ from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder, with_statistics_of
 from rollouts.checkpoints.mdm_files import LoadedMDM
 from rollouts.devices import require_device
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion, TextCondition
+from rollouts.policy import Policy
 from rollouts.text.encoders import PromptTooLongError, TextEncoder
 
 CHECKED_PROMPTS = 512
@@ -73,7 +73,7 @@ class PreparedRun:
     algorithm: Algorithm
     export: grpo_actors.PolicyExport
     base: PolicyVersion
-    policy: DiffusionPolicy
+    policy: Policy
     """On the CPU, for exports and measurements."""
     instruments: Instruments
     constants: PhysicsConstants
@@ -203,7 +203,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     )
 
 
-def build_idle_policy(config: GRPOConfig, loaded: LoadedMDM) -> DiffusionPolicy:
+def build_idle_policy(config: GRPOConfig, loaded: LoadedMDM) -> Policy:
     """The policy for a process that reads shapes from it and writes exports with it: it takes no GPU.
 
     Raises:
@@ -253,9 +253,7 @@ def load_rewards(config: GRPOConfig, skeleton: Skeleton) -> LoadedRewards:
     return LoadedRewards(rewards, constants, limiting, networks, judge)
 
 
-def read_as_whole_texts(
-    policy: DiffusionPolicy, encoder: TextEncoder, prompts: Sequence[Prompt]
-) -> list[TextCondition] | None:
+def read_as_whole_texts(policy: Policy, encoder: TextEncoder, prompts: Sequence[Prompt]) -> list[TextCondition] | None:
     """Every prompt as one text for all its frames; None where all have one segment, or one is too long for that."""
     if all(len(prompt.segments) == 1 for prompt in prompts):
         return None
@@ -278,7 +276,7 @@ def with_few_drawn_prompts(config: GRPOConfig, most: int) -> GRPOConfig:
     return config.model_copy(update={"prompts": prompts, "evaluation": evaluation})
 
 
-def _forecast(config: GRPOConfig, policy: DiffusionPolicy, resumed: bool) -> list[str]:
+def _forecast(config: GRPOConfig, policy: Policy, resumed: bool) -> list[str]:
     """Sentences about the run's updates: the course of the learning rate, and what has no effect."""
     options = config.policy
     commit = last_commit(config.run.save_dir) if resumed else None
@@ -368,7 +366,7 @@ def finish(prepared: PreparedRun, controller: Controller) -> None:
     measurement.write(prepared.base, final)
 
 
-def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolicy) -> Workload:
+def _workload(config: GRPOConfig, batches: PromptBatches, policy: Policy) -> Workload:
     first = batches.requests(0, 0)
     return Workload(
         num_prompts=config.prompts.batch_size,

@@ -1,4 +1,4 @@
-"""GRPO updates of a diffusion policy: from trajectories and advantages to a new version of the weights.
+"""GRPO updates of a policy: from trajectories and advantages to a new version of the weights.
 
 Memory is that of one micro-batch of (sample, step) pairs: each is scored, back-propagated and dropped, independent of
 the numbers of trained steps and groups. The reference processes the same micro-batch: with adapters it is the same
@@ -35,20 +35,21 @@ from learners.optimizer import Optimizer, OptimizerOptions, undecayed_names
 from motions.base.errors import UserError
 from rewards.gradients import MotionReward
 from rollouts.checkpoints.adapters import has_lora
-from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.policy import require_denoising
 from rollouts.messages import PolicyVersion, Trajectory
+from rollouts.policy import Policy
 
 
 class ClipLoss(Protocol):
     """A loss on clips of the data; `learners.supervised.policy_loss.ClipLoss` is one."""
 
-    def __call__(self, policy: DiffusionPolicy, update: int, optimizer_step: int) -> Tensor:
+    def __call__(self, policy: Policy, update: int, optimizer_step: int) -> Tensor:
         """Mean loss of a drawn batch, a function of the arguments; carries the gradient."""
         ...
 
 
 class GRPOLearner:
-    """Trains a diffusion policy in place.
+    """Trains a policy in place.
 
     Example:
         learner = GRPOLearner(policy, GRPOSettings())
@@ -58,9 +59,9 @@ class GRPOLearner:
 
     def __init__(
         self,
-        policy: DiffusionPolicy,
+        policy: Policy,
         settings: GRPOSettings,
-        reference: DiffusionPolicy | None = None,
+        reference: Policy | None = None,
         total_steps: int = 0,
         seed: int = 0,
         reward: MotionReward | None = None,
@@ -79,12 +80,17 @@ class GRPOLearner:
             clip_loss: training loss on real clips, which `mdm_loss_weight` adds.
 
         Raises:
-            UserError: nothing is trainable, or an option is out of the policy loss's range.
-            ValueError: policy and reference have different numbers of denoising steps, there are two references, or
+            UserError: nothing is trainable, or an option is out of the policy loss's range or needs a policy that
+                denoises.
+            ValueError: policy and reference have different numbers of steps, there are two references, or
                 reward or clip loss are missing.
         """
         if reference is not None and reference.num_steps != policy.num_steps:
-            raise ValueError(f"the reference has {reference.num_steps} denoising steps, the policy {policy.num_steps}")
+            raise ValueError(f"the reference has {reference.num_steps} steps, the policy {policy.num_steps}")
+        if reads_motions(settings):
+            require_denoising(policy, f"policy_loss {settings.policy_loss}")
+        if settings.kl_chain_penalty:
+            require_denoising(policy, "kl_chain_penalty")
         if reference is not None and settings.kl_average_decay:
             raise ValueError("a reference is given, and kl_average_decay makes the average another one")
         self.policy = policy
@@ -151,10 +157,12 @@ class GRPOLearner:
         """
         chain: list[Trajectory] = []
         if self.settings.kl_chain_penalty:
-            chain = chain_states(trajectories, self.policy.schedule, self.settings, self._seed, self.number)
+            schedule = require_denoising(self.policy, "kl_chain_penalty").schedule
+            chain = chain_states(trajectories, schedule, self.settings, self._seed, self.number)
         if self._reads_motions:
+            schedule = require_denoising(self.policy, f"policy_loss {self.settings.policy_loss}").schedule
             trajectories = [
-                noised(trajectory, self.policy.schedule, self.settings, self._seed, self.number, group)
+                noised(trajectory, schedule, self.settings, self._seed, self.number, group)
                 for group, trajectory in enumerate(trajectories)
             ]
         require_trajectories(trajectories, advantages, self.number, self.settings.staleness)

@@ -29,15 +29,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from learners.grpo.settings import POLICY_LOSSES, GRPOSettings
 from motions.base.named import load_named
-from rollouts.diffusion.schedule import DiffusionSchedule, flow_time
-from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_kl, gaussian_log_prob, masked_mean
+from rollouts.policy import Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class GRPOInputs:
     mask: Tensor | None
     """[M, T] bool, True = real frame; None = all are real."""
     noise_drops: Tensor
-    """Change of noise level of each step [M] (`noise_level_drops`), for `kl_weighting = dt`."""
+    """Change of noise level of each step [M] (`Policy.noise_drops`), for `kl_weighting = dt`."""
     kl_old: Tensor | None = None
     """Exact KL(old || new) of each step [M], with its gradient; None before the first optimizer step, where it is 0."""
     mean_std: float | None = None
@@ -181,16 +179,6 @@ def weighted_kl(
     if settings.kl_weighting == "dt":
         return kl_ref * noise_drops
     return masked_mean((policy.x0 - reference.x0).square(), mask)
-
-
-def noise_level_drops(schedule: DiffusionSchedule) -> np.ndarray:
-    """Decrease of the noise level in each position's step, as time of the rectified flow's path (`flow_time`): they are
-    Flow-GRPO's |dt| and sum to the first time.
-
-    Returns:
-        [K] float64, by position (0 = noisiest).
-    """
-    return (flow_time(schedule.alphas_cumprod) - flow_time(schedule.alphas_cumprod_prev))[::-1].copy()
 
 
 def grpo_metrics(terms: Sequence[GRPOTerms]) -> dict[str, float]:

@@ -25,15 +25,13 @@ from learners.grpo.loss import (
     clipped_ratio_metrics,
     grpo_loss,
     grpo_metrics,
-    noise_level_drops,
 )
 from learners.grpo.motion_loss import MotionTerms, reads_motions
 from learners.grpo.pair_batches import PairOrigins
 from learners.grpo.settings import GRPOSettings
 from motions.base.errors import UserError
-from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_kl, gaussian_log_prob
+from rollouts.policy import Policy, Transition
 
 RATIO_TOLERANCE = 1e-5
 """Default of `ratio_tolerance`."""
@@ -149,9 +147,7 @@ def require_legal_staleness(settings: GRPOSettings, amp_dtype: str) -> None:
 class StepObjective:
     """Losses of denoising steps."""
 
-    def __init__(
-        self, loss: PolicyLoss, policy: DiffusionPolicy, settings: GRPOSettings, *, stale: bool = False
-    ) -> None:
+    def __init__(self, loss: PolicyLoss, policy: Policy, settings: GRPOSettings, *, stale: bool = False) -> None:
         """
         Args:
             stale: whether an earlier version than the present one rolled out.
@@ -254,9 +250,9 @@ class StepObjective:
 _SILENT_AT_RATIO_ONE = ("clip_fraction", "left_out_fraction", "ratio_clipped")
 
 
-def device_drops(policy: DiffusionPolicy) -> Tensor:
-    """`noise_level_drops` [K] of a policy, float32 on its device."""
-    return torch.from_numpy(noise_level_drops(policy.schedule)).float().to(policy.device)
+def device_drops(policy: Policy) -> Tensor:
+    """`Policy.noise_drops` [K], float32 on its device."""
+    return torch.from_numpy(policy.noise_drops).float().to(policy.device)
 
 
 def by_position(scored: Sequence[Scored]) -> list[tuple[int, np.ndarray]]:
