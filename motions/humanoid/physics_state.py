@@ -62,7 +62,7 @@ CHANNELS = (*_NAMED, *(f"reserved_{place}" for place in range(len(_NAMED), NUM_C
 UNSCALED = ("gravity", "contact_left", "contact_right", *CHANNELS[len(_NAMED) :])
 """Channels that are never normalised: contacts are 0 or 1, a constant has no spread."""
 
-_SEGMENTS = (
+_SEGMENTS: tuple[tuple[str, str, float, float], ...] = (
     ("pelvis", "neck", 0.497, 0.5),
     ("head", "head", 0.081, 0.0),
     *(
@@ -221,10 +221,10 @@ def _over(numbers: Tensor, values: Tensor) -> Tensor:
 
 def _segments(joints: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
     """Centres [B, T, S, 3] of the body's segments, and their shares [S] of the mass."""
-    upper, lower = ([skeleton.index(segment[end]) for segment in _SEGMENTS] for end in (0, 1))
-    masses, places = (joints.new_tensor([segment[part] for segment in _SEGMENTS]) for part in (2, 3))
-    start = joints[:, :, upper]
-    return start + places[:, None] * (joints[:, :, lower] - start), masses / masses.sum()
+    uppers, lowers, shares, places = zip(*_SEGMENTS, strict=True)
+    start, end = (joints[:, :, [skeleton.index(name) for name in names]] for names in (uppers, lowers))
+    masses = joints.new_tensor(shares)
+    return start + joints.new_tensor(places)[:, None] * (end - start), masses / masses.sum()
 
 
 def _zero_moment_point(com: Tensor, acceleration: Tensor) -> Tensor:
