@@ -19,7 +19,7 @@ from motions.skeleton.skeletons import KIT
 from rollouts.refining.checkpoints import load_refiner
 from rollouts.refining.public_files import load_public_network
 from tests.jobs.state_space.kit_folder import NUM_FRAMES, write_kit
-from tests.rollouts.refining.test_refiner import public_state
+from tests.rollouts.refining.public_refiner import public_state
 
 pytestmark = pytest.mark.slow
 
