@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,13 +18,13 @@ from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.safe_files import read_npy
 from motions.scenes.layout import Layout, plan_layout
+from motions.scenes.layout_file import layout_file, write_layout
 from motions.scenes.objects import ObjectIndex, load_objects
 from motions.scenes.scene import Scene, read_scene
 from motions.scenes.staging import Track, anchors_of, path_of, read_tracks
 from rollouts.text.encoders import load_text_encoder
 
 LAYOUT, PICTURE = "layout.json", "layout.png"
-VERSION = 1
 _COLOURS = {"gold": "goldenrod", "golden": "goldenrod", "grey": "gray"}
 
 
@@ -39,8 +37,7 @@ def run(config: PlanSceneConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"save_dir {folder}: {error.strerror}") from error
-    with atomic_write(folder / LAYOUT) as file:
-        file.write(f"{json.dumps(layout_record(layout, config.seed), indent=1)}\n".encode())
+    write_layout(folder / LAYOUT, layout_file(layout, config.seed))
     with atomic_write(folder / PICTURE) as file:
         file.write(picture(scene, layout, tracks))
     print("\n".join([*summary(layout), str(folder / LAYOUT), str(folder / PICTURE)]))
@@ -95,36 +92,6 @@ def _tracks(config: PlanSceneConfig) -> list[Track]:
             f"motion {config.motion} has no sample*_rep{config.sample:02d}.npy, as jobs.generate writes them"
         )
     return read_tracks(config.scene.parent / PROMPTS, [read_npy(file).astype(np.float64) for file in files])
-
-
-def layout_record(layout: Layout, seed: int) -> dict[str, Any]:
-    """The content of the layout's file."""
-    missed = {one.relation: one.by_m for one in layout.unmet}
-    return {
-        "version": VERSION,
-        "seed": seed,
-        "places": {
-            name: {
-                "center_m": [round(float(value), 6) for value in place],
-                "size_m": list(layout.bodies[name].size_m),
-                "mass_kg": layout.bodies[name].mass_kg,
-                "category": layout.bodies[name].category,
-                "material": layout.bodies[name].material,
-                "source": layout.bodies[name].source,
-            }
-            for name, place in layout.places.items()
-        },
-        "relations": [
-            {
-                "subject": one.subject,
-                "relation": one.relation,
-                "object": one.object,
-                "missed_by_m": round(missed.get(one, 0.0), 4),
-            }
-            for one in layout.relations
-        ],
-        "overlaps": [{"names": [a, b], "depth_m": round(depth, 4)} for a, b, depth in layout.overlaps],
-    }
 
 
 def summary(layout: Layout) -> list[str]:

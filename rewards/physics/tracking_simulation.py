@@ -11,7 +11,7 @@ external wrench, except where options say otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,14 +123,28 @@ class TrackingSimulator:
     def run(self, references: Sequence[TrackingReference]) -> list[Track]:
         """Tracks every motion from its beginning; results are in the order of the motions."""
         if self._settings.tracking_engine == "bullet":
-            return [track for reference in references for track in self._run([reference])]
-        return self._run(references) if references else []
+            return [track for reference in references for track in self.follow([reference], BulletBodies)]
+        return self.follow(references, MujocoBodies) if references else []
 
-    def _run(self, references: Sequence[TrackingReference]) -> list[Track]:
+    def follow(
+        self,
+        references: Sequence[TrackingReference],
+        make_bodies: Callable[[ImitationTask], Bodies],
+        *,
+        watch: Callable[[Bodies, Array | None], None] | None = None,
+    ) -> list[Track]:
+        """Tracks motions with bodies of the caller's.
+
+        Args:
+            make_bodies: the bodies for a task whose rows have just been started.
+            watch: called after every control step with the bodies and the wrench [n, 6] at the roots. With it nobody
+                leaves the simulation before its end: who lost a motion is still driven and helped, and no longer
+                judged; the motions then have one length.
+        """
         task = self._task(references)
         rows = np.arange(len(references))
         task.start_at(rows, rows, np.zeros(len(rows)))
-        bodies: Bodies = BulletBodies(task) if self._settings.tracking_engine == "bullet" else MujocoBodies(task)
+        bodies = make_bodies(task)
         tracks = [Track(reference.num_steps) for reference in references]
         limit = self._settings.tracking_max_deviation
         for step in range(max(reference.num_steps for reference in references)):
@@ -141,6 +155,9 @@ class TrackingSimulator:
             touching, diverged = bodies.step(targets, wrench)
             task.advance(bodies.state, touching, diverged, rows)
             going = _judge((before, bodies.state), touching, diverged, active, step + 1, limit, own, used)
+            if watch is not None:
+                watch(bodies, wrench)
+                continue
             rows = rows[going]
             if not len(rows):
                 break
@@ -199,6 +216,8 @@ def _judge(
     going = np.zeros(len(references), dtype=np.bool_)
     before, after = (state.body_positions for state in states)
     for index, (reference, track) in enumerate(zip(references, tracks, strict=True)):
+        if track.lost:
+            continue
         distances = np.linalg.norm(after[index] - reference.bodies[step], axis=-1)
         # Contact counts over the whole step, so the reference's pose at either end of it may justify the contact.
         near_floor = reference.heights[step - 1 : step + 1].min(axis=0) < CLEARANCE_M
