@@ -6,13 +6,13 @@ to the right, y away from the camera, z up, metres.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 from PIL import ImageColor
 
@@ -21,6 +21,9 @@ from motions.scenes.layout_file import LayoutFile, Place
 from motions.scenes.scene import Scene
 
 Array = NDArray[np.float64]
+
+trimesh: Any = importlib.import_module("trimesh")
+"""Without the annotations of the package, whose functions give one of many kinds of geometry."""
 Shape = Literal["box", "sphere", "cylinder", "mesh"]
 Point = tuple[float, float, float]
 
@@ -213,7 +216,7 @@ def mesh_piece(path: Path, size_m: Point) -> Piece:
 def asset_glb(asset: Asset) -> bytes:
     """The thing as a GLB file: y up, as glTF's files are."""
     mesh = trimesh.util.concatenate([piece.mesh for piece in asset.pieces])
-    mesh.apply_transform(trimesh.geometry.align_vectors((0, 0, 1), (0, 1, 0)))
+    mesh.apply_transform(trimesh.transformations.rotation_matrix(-np.pi / 2, (1, 0, 0)))
     mesh.visual.face_colors = [*(round(255 * value) for value in asset.colour), 255]
     return mesh.export(file_type="glb")
 

@@ -16,7 +16,7 @@ from envs.body.joint_coordinates import local_rotations
 from envs.body.rotations import rotation_matrices
 from envs.body.state import CharacterState
 from envs.bullet.environment import character_states, put_on_reference, start_coordinates
-from envs.bullet.physics import BulletHumanoid, LinkStates, joint_values, open_world, pybullet
+from envs.bullet.physics import BulletHumanoid, joint_values, open_world, pybullet
 from envs.scenes.assets import ROLLING_M, Asset, Piece
 from envs.scenes.contacts import FLOOR, ContactLog, Pair, pair_of
 from envs.settings import BODY_NAMES, DeepMimicSettings

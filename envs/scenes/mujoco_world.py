@@ -16,7 +16,7 @@ from envs.body.mujoco_import import Data, mujoco
 from envs.body.mujoco_model import build_humanoid_xml
 from envs.body.state import CharacterState
 from envs.mujoco.vector_environment import make_reader
-from envs.scenes.assets import ROLLING_M, Asset
+from envs.scenes.assets import ROLLING_M, Asset, Piece
 from envs.scenes.contacts import FLOOR, ContactLog, Pair, pair_of
 from envs.settings import BODY_NAMES, DeepMimicSettings
 from envs.task.imitation_task import ImitationTask
@@ -214,17 +214,21 @@ def _add_thing(world: Element, meshes: Element, name: str, asset: Asset) -> None
         SubElement(body, "freejoint", name=name)
     # Its friction goes before that of floor and humanoids: the contact would take the larger one.
     for number, (piece, mass) in enumerate(zip(asset.pieces, asset.masses, strict=True)):
-        geom = {
-            "mass": f"{mass:.9g}", "pos": _text(piece.centre), "rgba": _text((*asset.colour, 1.0)),
+        geom = geom_shape(piece, f"{name}/{number}", meshes) | {
+            "mass": f"{mass:.9g}", "rgba": _text((*asset.colour, 1.0)),
             "friction": _text((asset.friction, 0.005, ROLLING_M if asset.rolls else 0.0001)),
             "condim": "6" if asset.rolls else "3", "priority": "1", "contype": "1", "conaffinity": "1",
         }  # fmt: skip
-        if piece.points is not None:
-            SubElement(meshes, "mesh", name=f"{name}/{number}", vertex=_text(piece.points.ravel().tolist()))
-            geom |= {"type": "mesh", "mesh": f"{name}/{number}"}
-        else:
-            geom |= {"type": piece.shape, "size": _text(piece.size), "quat": _text(_QUATERNIONS[piece.axis])}
         SubElement(body, "geom", geom)
+
+
+def geom_shape(piece: Piece, name: str, meshes: Element) -> dict[str, str]:
+    """What an MJCF geom says of a piece's shape and place; the points of a mesh of that name go into `meshes`."""
+    place = {"pos": _text(piece.centre)}
+    if piece.points is not None:
+        SubElement(meshes, "mesh", name=name, vertex=_text(piece.points.ravel().tolist()))
+        return place | {"type": "mesh", "mesh": name}
+    return place | {"type": piece.shape, "size": _text(piece.size), "quat": _text(_QUATERNIONS[piece.axis])}
 
 
 def _text(numbers: Sequence[float]) -> str:

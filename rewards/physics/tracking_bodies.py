@@ -22,7 +22,10 @@ Flags = NDArray[np.bool_]
 class Bodies(Protocol):
     """n simulated characters of a task whose rows have just been started."""
 
-    state: CharacterState
+    @property
+    def state(self) -> CharacterState:
+        """The characters now."""
+        ...
 
     def step(self, targets: Array, wrench: Array | None) -> tuple[Flags, Flags]:
         """One control step towards PD targets [n, 28] with a wrench [n, 6] at the root.

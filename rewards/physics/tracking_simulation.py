@@ -81,13 +81,18 @@ class Track:
 class TrackingSimulator:
     """The simulated humanoid, with or without a controller; `task_settings` are the options of its physics.
 
+    Args:
+        settings: options of the reward.
+        help_stiffness: factor on the springs of the wrench at the root, and on its torque's damper.
+
     Raises:
         ControllerError: the controller cannot be read, or does not fit the observations that its file describes.
         UserError: its actions are absolute targets, whose meaning depends on the clips that it was trained on.
     """
 
-    def __init__(self, settings: TrackingSettings) -> None:
+    def __init__(self, settings: TrackingSettings, *, help_stiffness: float = 1.0) -> None:
         self._settings = settings
+        self._help_stiffness = help_stiffness
         self._controller: ActorCritic | None = None
         physics: dict[str, object] = {name: getattr(settings, option) for name, option in _PHYSICS_OPTIONS.items()}
         help_options = ("tracking_root_force", "tracking_root_torque")
@@ -194,9 +199,10 @@ class TrackingSimulator:
         rotation = np.stack([reference.root_rotation[step] for reference in references])
         linear = np.stack([reference.root_linear[step] for reference in references])
         angular = np.stack([reference.root_angular[step] for reference in references])
-        force = _SPRING_N * (place - state.root_position) + _DAMPER_N * (linear - state.root_linear)
+        stiffer = self._help_stiffness
+        force = stiffer * _SPRING_N * (place - state.root_position) + _DAMPER_N * (linear - state.root_linear)
         turn = rotation_vector(quaternion_product(rotation, inverse(state.rotations[:, 0])))
-        torque = _SPRING_NM * turn + _DAMPER_NM * (angular - state.velocities[:, 0])
+        torque = stiffer * (_SPRING_NM * turn + _DAMPER_NM * (angular - state.velocities[:, 0]))
         force, force_share = _limited(force, self._help[0])
         torque, torque_share = _limited(torque, self._help[1])
         return np.concatenate((force, torque), axis=1), (force_share + torque_share) / 2
