@@ -121,7 +121,7 @@ def film_frames(take: Take, config: RenderConfig) -> tuple[list[np.ndarray], str
     shown = shown_bodies(take.bodies.shape[1], take.assets)
     view = _view(take, poses, times, config)
     raw, name = _rendered(moments, view, shown, config)
-    look = config.look.make()
+    look = Look(**config.look.model_dump())
     frames = []
     for index, (picture, depth) in enumerate(raw):
         frame = developed(
@@ -172,7 +172,7 @@ def _view(take: Take, poses: np.ndarray, times: np.ndarray, config: RenderConfig
     places = shown[..., :3]
     things = places[:, places.shape[1] - len(sizes) :]
     points = np.concatenate((places, things - sizes, things + sizes), axis=1)
-    actor = places[:, 0] if take.bodies.shape[1] else np.repeat(places[:, :1].mean(1), 1, axis=0)
+    actor = places[:, 0] if take.bodies.shape[1] else places.mean(axis=1)
     return make_view(config.camera, points, actor, config.fps, config.width / config.height)
 
 
@@ -243,13 +243,12 @@ def _lettered(frame: np.ndarray, take: Take, time: float) -> np.ndarray:
     font = ImageFont.load_default(round(11 * scale))
     limits = take.numbers["help_limits"]
     step = min(int(time * take.fps), len(take.wrench) - 1)
-    lines = [(f"{time:4.1f} s", None)]
+    lines: list[tuple[str, float | None]] = [(f"{time:4.1f} s", None)]
     for place, name in enumerate(take.numbers["actors"]):
         force, torque = np.linalg.norm(take.wrench[step, place].reshape(2, 3), axis=1)
-        text = (
-            f"{name}: held by {force:.0f} of {limits['force_n']:.0f} N, {torque:.0f} of {limits['torque_nm']:.0f} N m"
-        )
-        lines.append((text, force / limits["force_n"] if limits["force_n"] else 0.0))
+        most_n, most_nm = limits["force_n"], limits["torque_nm"]
+        text = f"{name}: held by {force:.0f} of {most_n:.0f} N, {torque:.0f} of {most_nm:.0f} N m"
+        lines.append((text, float(force) / most_n if most_n else 0.0))
     top = picture.height - (8 + 16 * len(lines)) * scale
     draw.rectangle((0, top, picture.width, picture.height), fill=(20, 20, 20, 130))
     for number, (text, share) in enumerate(lines):
@@ -257,8 +256,7 @@ def _lettered(frame: np.ndarray, take: Take, time: float) -> np.ndarray:
         draw.text((8 * scale, y), text, fill=(245, 245, 245, 255), font=font)
         if share is not None:
             left, right = picture.width - 108 * scale, picture.width - 8 * scale
-            draw.rectangle((left, y + 3 * scale, right, y + 11 * scale), outline=(245, 245, 245, 255))
-            draw.rectangle(
-                (left, y + 3 * scale, left + share * (right - left), y + 11 * scale), fill=(225, 120, 60, 255)
-            )
+            high, low, used = y + 3 * scale, y + 11 * scale, left + share * (right - left)
+            draw.rectangle((left, high, right, low), outline=(245, 245, 245, 255))
+            draw.rectangle((left, high, used, low), fill=(225, 120, 60, 255))
     return np.asarray(picture)
