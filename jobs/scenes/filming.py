@@ -26,7 +26,7 @@ from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.safe_files import read_array_file
 from motions.files.mp4 import check_h264, mp4_bytes
-from motions.film import developed, motion_blur
+from motions.film import Look, developed, motion_blur
 from motions.scenes.layout_file import read_layout
 from motions.scenes.scene import Scene, read_scene
 
