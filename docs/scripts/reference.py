@@ -49,6 +49,8 @@ JOBS = {
     "demo": "jobs.configs.demo:DemoConfig",
     "parse_scene": "jobs.scenes.settings:ParseSceneConfig",
     "plan_scene": "jobs.scenes.settings:PlanSceneConfig",
+    "simulate": "jobs.scenes.settings:SimulateConfig",
+    "render": "jobs.scenes.settings:RenderConfig",
     "build_vg_dataset": "jobs.scenes.settings:VisualGenomeConfig",
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",

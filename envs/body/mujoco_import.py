@@ -49,6 +49,7 @@ class Data(Protocol):
 
     time: float
     ncon: int
+    contact: Any
     qpos: Array
     qvel: Array
     qacc_warmstart: Array

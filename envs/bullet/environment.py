@@ -12,6 +12,7 @@ Each instance has an engine client of its own, which `close()` releases.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -156,20 +157,29 @@ class DeepMimicBulletEnv(gymnasium.Env[Float32, Float32]):
         return self._state
 
     def _read(self, near: Array) -> CharacterState:
-        return character_state(self.humanoid.read(), self.task, near)
+        return character_states([self.humanoid.read()], self.task, near)
 
 
 def start_on_reference(humanoid: BulletHumanoid, task: ImitationTask) -> CharacterState:
     """Puts the character on the reference where the only row of `task` starts; raised if it is in the ground."""
-    origin = np.zeros((1, 3))
-    place = task.reference.state(task.clip, task.start_time, origin).tracked
-    lifted, _ = task.start_states(_ROW)
-    root = np.append(place.root_position[0, :2], lifted[0, 2])
-    speeds, velocities = task.start_speeds[0], place.velocities[0].copy()
-    velocities[0] += rotation_matrices(place.rotations[0, 0]) @ speeds[3:]
-    humanoid.reset(root, place.rotations[0], place.root_linear[0] + speeds[:3], velocities)
-    near = task.reference.target(task.clip, task.start_time, origin).coordinates
-    return character_state(humanoid.read(), task, near)
+    put_on_reference([humanoid], task)
+    return character_states([humanoid.read()], task, start_coordinates(task))
+
+
+def put_on_reference(humanoids: Sequence[BulletHumanoid], task: ImitationTask) -> None:
+    """Puts one character on the reference of each row of `task`; raised if it is in the ground."""
+    place = task.reference.state(task.clip, task.start_time, np.zeros((task.num_envs, 3))).tracked
+    lifted, _ = task.start_states(np.arange(task.num_envs))
+    for row, humanoid in enumerate(humanoids):
+        root = np.append(place.root_position[row, :2], lifted[row, 2])
+        speeds, velocities = task.start_speeds[row], place.velocities[row].copy()
+        velocities[0] += rotation_matrices(place.rotations[row, 0]) @ speeds[3:]
+        humanoid.reset(root, place.rotations[row], place.root_linear[row] + speeds[:3], velocities)
+
+
+def start_coordinates(task: ImitationTask) -> Array:
+    """Joint coordinates [n, 28] of the reference where the rows of `task` start."""
+    return task.reference.target(task.clip, task.start_time, np.zeros((task.num_envs, 3))).coordinates
 
 
 def paper_observation(phase: float, links: LinkStates) -> Array:
@@ -185,22 +195,24 @@ def paper_observation(phase: float, links: LinkStates) -> Array:
     )[0]
 
 
-def character_state(links: LinkStates, task: ImitationTask, near: Array) -> CharacterState:
-    """The state of one character [1, ...]; joint angles are the ones nearest to `near` [1, 28]."""
+def character_states(links: Sequence[LinkStates], task: ImitationTask, near: Array) -> CharacterState:
+    """The state of n characters; joint angles are the ones nearest to `near` [n, 28]."""
     kind = task.reference.joints
-    rotations, velocities = links.joints[None], links.spins[None]
+    rotations, velocities = np.stack([one.joints for one in links]), np.stack([one.spins for one in links])
     coordinates = joint_coordinates(rotations, kind, near)
     # The engine gives velocities of centres of mass; the task uses those of the bodies' origins.
-    drift = np.cross(links.angular, links.positions - links.places)
-    com = links.com_velocity if task.reference.recipe.com_velocity else links.com_position
+    linear = [one.linear + np.cross(one.angular, one.positions - one.places) for one in links]
+    angular = [one.angular for one in links]
+    moves = task.reference.recipe.com_velocity
+    com = np.stack([one.com_velocity if moves else one.com_position for one in links])
     return CharacterState.from_parts(
         rotations=rotations,
         velocities=velocities,
-        root_linear=links.root_linear[None],
+        root_linear=np.stack([one.root_linear for one in links]),
         coordinates=coordinates,
         rates=coordinate_rates(coordinates, velocities, kind),
-        body_positions=links.positions[None],
-        body_rotations=links.rotations[None],
-        body_velocities=np.concatenate((links.linear + drift, links.angular), axis=1)[None],
-        com=com[None] if task.reference.recipe.needs_com else None,
+        body_positions=np.stack([one.positions for one in links]),
+        body_rotations=np.stack([one.rotations for one in links]),
+        body_velocities=np.concatenate((np.stack(linear), np.stack(angular)), axis=-1),
+        com=com if task.reference.recipe.needs_com else None,
     )

@@ -95,12 +95,19 @@ class BulletHumanoid:
         humanoid = BulletHumanoid(DeepMimicSettings())
         humanoid.reset(root_position, rotations, root_linear, velocities)
         touching = humanoid.step(target_rotations, push=None)
+
+    Args:
+        settings: options of the task.
+        shared: client and ground of a world in which it is one of several things, which the world steps and closes; by
+            default it has a client of its own.
     """
 
-    def __init__(self, settings: DeepMimicSettings) -> None:
+    def __init__(self, settings: DeepMimicSettings, shared: tuple[int, int] | None = None) -> None:
         self.substeps = settings.physics_hz // settings.control_hz
-        self._client: int | None = pybullet.connect(pybullet.DIRECT)
-        self._ground, self._body = _load_world(self._client, settings)
+        self._owns_client = shared is None
+        client, self._ground = open_world(settings.physics_hz) if shared is None else shared
+        self._client: int | None = client
+        self.body = _load_body(client, settings)
         self._push_link = BODY_NAMES.index(settings.push_body)
         names = [BODIES[index].name for index in _JOINTS]
         self._stiffness = [settings.stiffness_scale * PARTS[name].stiffness for name in names]
@@ -108,23 +115,24 @@ class BulletHumanoid:
         limits = [PARTS[name].torque_limit * settings.torque_scale for name in names]
         self._limits = [[limit] * (1 if hinge else 3) for limit, hinge in zip(limits, _IS_HINGE, strict=True)]
         self._rates = [[0.0] * (1 if hinge else 3) for hinge in _IS_HINGE]
-        self._untouched = pybullet.saveState(physicsClientId=self._client)
+        self._untouched = pybullet.saveState(physicsClientId=client) if self._owns_client else None
 
     def reset(self, root_position: Array, rotations: Array, root_linear: Array, velocities: Array) -> None:
         """Sets root position and velocity [3], rotations [13, 4] and angular velocities [13, 3] of the character."""
         client = self.open_client()
-        pybullet.restoreState(stateId=self._untouched, physicsClientId=client)
+        if self._untouched is not None:
+            pybullet.restoreState(stateId=self._untouched, physicsClientId=client)
         spins = to_y_up(velocities)
         root = _bullet_rotations(rotations[0])
         pybullet.resetBasePositionAndOrientation(
-            self._body, to_y_up(root_position).tolist(), root, physicsClientId=client
+            self.body, to_y_up(root_position).tolist(), root, physicsClientId=client
         )
-        pybullet.resetBaseVelocity(self._body, to_y_up(root_linear).tolist(), spins[0].tolist(), physicsClientId=client)
+        pybullet.resetBaseVelocity(self.body, to_y_up(root_linear).tolist(), spins[0].tolist(), physicsClientId=client)
         rates = [
             [float(spins[row, 2])] if hinge else spins[row].tolist()
             for row, hinge in zip(_TRACKED, _IS_HINGE, strict=True)
         ]
-        pybullet.resetJointStatesMultiDof(self._body, _JOINTS, _joint_values(rotations), rates, physicsClientId=client)
+        pybullet.resetJointStatesMultiDof(self.body, _JOINTS, joint_values(rotations), rates, physicsClientId=client)
 
     def step(self, targets: Array, push: Array | None) -> NDArray[np.bool_]:
         """One control step towards local rotations `targets` [13, 4] (the root's is ignored).
@@ -134,43 +142,47 @@ class BulletHumanoid:
         """
         client = self.open_client()
         touching = np.zeros(len(BODY_NAMES), dtype=np.bool_)
-        values = _joint_values(targets)
+        values = joint_values(targets)
         wrench = None if push is None else to_y_up(push.reshape(-1, 3)).tolist()
         for _ in range(self.substeps):
-            pybullet.setJointMotorControlMultiDofArray(
-                self._body,
-                _JOINTS,
-                pybullet.STABLE_PD_CONTROL,
-                targetPositions=values,
-                targetVelocities=self._rates,
-                forces=self._limits,
-                positionGains=self._stiffness,
-                velocityGains=self._damping,
-                physicsClientId=client,
-            )
+            self.drive(values)
             if wrench is not None:
-                self._push(wrench)
+                self.push(wrench)
             pybullet.stepSimulation(physicsClientId=client)
-            for contact in pybullet.getContactPoints(self._body, self._ground, physicsClientId=client):
+            for contact in pybullet.getContactPoints(self.body, self._ground, physicsClientId=client):
                 touching[contact[3]] = True
         return touching
 
-    def _push(self, wrench: list[list[float]]) -> None:
-        """Applies a force, and a torque if there is one, for the next step of the engine."""
+    def drive(self, values: list[list[float]]) -> None:
+        """Motors towards `joint_values` for the engine's next step."""
+        pybullet.setJointMotorControlMultiDofArray(
+            self.body,
+            _JOINTS,
+            pybullet.STABLE_PD_CONTROL,
+            targetPositions=values,
+            targetVelocities=self._rates,
+            forces=self._limits,
+            positionGains=self._stiffness,
+            velocityGains=self._damping,
+            physicsClientId=self.open_client(),
+        )
+
+    def push(self, wrench: list[list[float]]) -> None:
+        """Applies a force, and a torque if there is one, in y-up axes, for the next step of the engine."""
         client, frame = self.open_client(), pybullet.WORLD_FRAME
-        state = pybullet.getLinkState(self._body, self._push_link, computeForwardKinematics=1, physicsClientId=client)
-        pybullet.applyExternalForce(self._body, self._push_link, wrench[0], state[0], frame, physicsClientId=client)
+        state = pybullet.getLinkState(self.body, self._push_link, computeForwardKinematics=1, physicsClientId=client)
+        pybullet.applyExternalForce(self.body, self._push_link, wrench[0], state[0], frame, physicsClientId=client)
         for torque in wrench[1:]:
-            pybullet.applyExternalTorque(self._body, self._push_link, torque, frame, physicsClientId=client)
+            pybullet.applyExternalTorque(self.body, self._push_link, torque, frame, physicsClientId=client)
 
     def read(self) -> LinkStates:
         """The state after the last step, with updated kinematics."""
-        return LinkStates(self.open_client(), self._body)
+        return LinkStates(self.open_client(), self.body)
 
     def lowest_point(self) -> float:
         """Height of the character's lowest point above the ground. Bounding boxes give it, except for tilted boxes, for
         which the engine is queried."""
-        points = pybullet.getClosestPoints(self._body, self._ground, 100.0, physicsClientId=self.open_client())
+        points = pybullet.getClosestPoints(self.body, self._ground, 100.0, physicsClientId=self.open_client())
         return min(point[8] for point in points)
 
     def save(self) -> bytes:
@@ -190,7 +202,7 @@ class BulletHumanoid:
     def render(self, width: int, height: int) -> NDArray[np.uint8]:
         """An image [height, width, 3] by the engine's software renderer, from the side, following the character."""
         client = self.open_client()
-        (x, y, z), _ = pybullet.getBasePositionAndOrientation(self._body, physicsClientId=client)
+        (x, y, z), _ = pybullet.getBasePositionAndOrientation(self.body, physicsClientId=client)
         target = (x, max(0.8, 0.8 * y), z)
         view = pybullet.computeViewMatrix((x + 1.0, target[1] + 0.5, z + 3.0), target, (0.0, 1.0, 0.0))
         lens = pybullet.computeProjectionMatrixFOV(45.0, width / height, 0.1, 20.0)
@@ -200,10 +212,10 @@ class BulletHumanoid:
         return np.asarray(image[2], dtype=np.uint8).reshape(height, width, 4)[..., :3].copy()
 
     def close(self) -> None:
-        """Releases the client; may be called repeatedly."""
-        if self._client is not None:
+        """Releases the client, unless it is a world's; may be called repeatedly."""
+        if self._client is not None and self._owns_client:
             pybullet.disconnect(physicsClientId=self._client)
-            self._client = None
+        self._client = None
 
     def open_client(self) -> int:
         """PyBullet's number of this simulation.
@@ -216,29 +228,35 @@ class BulletHumanoid:
         return self._client
 
 
-def _load_world(client: int | None, settings: DeepMimicSettings) -> tuple[int, int]:
-    """Loads ground and character; returns their ids."""
+def open_world(physics_hz: int) -> tuple[int, int]:
+    """A client of its own with gravity and ground; returns their ids."""
+    client: int = pybullet.connect(pybullet.DIRECT)
     shape = pybullet.createCollisionShape(pybullet.GEOM_PLANE, planeNormal=(0.0, 1.0, 0.0), physicsClientId=client)
     look = pybullet.createVisualShape(
         pybullet.GEOM_BOX, halfExtents=(50.0, 0.01, 50.0), rgbaColor=(0.8, 0.84, 0.86, 1.0),
         visualFramePosition=(0.0, -0.01, 0.0), physicsClientId=client,
     )  # fmt: skip
-    ground = pybullet.createMultiBody(0.0, shape, look, physicsClientId=client)
+    ground: int = pybullet.createMultiBody(0.0, shape, look, physicsClientId=client)
+    pybullet.setGravity(0.0, -GRAVITY, 0.0, physicsClientId=client)
+    pybullet.setPhysicsEngineParameter(
+        fixedTimeStep=1.0 / physics_hz, numSolverIterations=10, numSubSteps=1,
+        deterministicOverlappingPairs=1, physicsClientId=client,
+    )  # fmt: skip
+    pybullet.changeDynamics(ground, -1, lateralFriction=1.0, physicsClientId=client)
+    return client, ground
+
+
+def _load_body(client: int, settings: DeepMimicSettings) -> int:
+    """Loads the character; returns its id."""
     flags = pybullet.URDF_MAINTAIN_LINK_ORDER
     if settings.self_collision:
         flags |= pybullet.URDF_USE_SELF_COLLISION | pybullet.URDF_USE_SELF_COLLISION_EXCLUDE_ALL_PARENTS
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "humanoid.urdf"
         path.write_text(humanoid_urdf())
-        body = pybullet.loadURDF(
+        body: int = pybullet.loadURDF(
             str(path), (0.0, 3.0, 0.0), globalScaling=SCALE, useFixedBase=False, flags=flags, physicsClientId=client
         )
-    pybullet.setGravity(0.0, -GRAVITY, 0.0, physicsClientId=client)
-    pybullet.setPhysicsEngineParameter(
-        fixedTimeStep=1.0 / settings.physics_hz, numSolverIterations=10, numSubSteps=1,
-        deterministicOverlappingPairs=1, physicsClientId=client,
-    )  # fmt: skip
-    pybullet.changeDynamics(ground, -1, lateralFriction=1.0, physicsClientId=client)
     for link in range(-1, len(BODY_NAMES)):
         pybullet.changeDynamics(
             body, link, lateralFriction=settings.friction, linearDamping=0.0, angularDamping=0.0,
@@ -255,7 +273,7 @@ def _load_world(client: int | None, settings: DeepMimicSettings) -> tuple[int, i
                 body, link, pybullet.POSITION_CONTROL, targetPosition=(0.0, 0.0, 0.0, 1.0), positionGain=0.0,
                 velocityGain=1.0, force=(0.0, 0.0, 0.0), physicsClientId=client,
             )  # fmt: skip
-    return ground, body
+    return body
 
 
 def humanoid_urdf() -> str:
@@ -274,7 +292,7 @@ def humanoid_urdf() -> str:
     return re.sub(r'(<joint name="\w+" type="spherical"\s*>)', r'\1<axis xyz="1 0 0"/>', text)
 
 
-def _joint_values(rotations: Array) -> list[list[float]]:
+def joint_values(rotations: Array) -> list[list[float]]:
     """Positions of the 12 joints in the engine's convention, from local rotations [13, 4]."""
     return [
         [-2.0 * math.atan2(rotations[row, 2], rotations[row, 0])] if hinge else _bullet_rotations(rotations[row])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.safe_files import read_npy
 from motions.scenes.layout import Layout, plan_layout
+from motions.scenes.layout_file import layout_file, write_layout
 from motions.scenes.objects import ObjectIndex, load_objects
 from motions.scenes.scene import Scene, read_scene
-from motions.scenes.staging import Track, anchors_of, path_of, read_tracks
+from motions.scenes.staging import Track, anchors_of, path_of, placed, read_tracks
 from rollouts.text.encoders import load_text_encoder
 
 LAYOUT, PICTURE = "layout.json", "layout.png"
-VERSION = 1
 _COLOURS = {"gold": "goldenrod", "golden": "goldenrod", "grey": "gray"}
 
 
@@ -39,8 +38,7 @@ def run(config: PlanSceneConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"save_dir {folder}: {error.strerror}") from error
-    with atomic_write(folder / LAYOUT) as file:
-        file.write(f"{json.dumps(layout_record(layout, config.seed), indent=1)}\n".encode())
+    write_layout(folder / LAYOUT, layout_file(layout, config.seed))
     with atomic_write(folder / PICTURE) as file:
         file.write(picture(scene, layout, tracks))
     print("\n".join([*summary(layout), str(folder / LAYOUT), str(folder / PICTURE)]))
@@ -64,13 +62,16 @@ def prepare(config: PlanSceneConfig) -> tuple[Scene, Layout, list[Track]]:
     scene = read_scene(config.scene)
     known = (*(load_objects(config.objects) if config.objects is not None else ()), *load_objects())
     bodies = ObjectIndex(known, _encode).bodies(scene)
-    tracks = _tracks(config)
+    tracks = tracks_of(config.scene, config.motion, config.sample)
+    options: dict[str, Any] = {"seed": config.seed, "starts": config.starts, "room_m": config.room_m}
+    if len(tracks) > 1:
+        # Each motion begins where its actor would stand without it, not all of them in one place.
+        alone = plan_layout(scene, bodies, **options)
+        tracks = [placed(track, alone.places[track.actor]) for track in tracks]
     layout = plan_layout(
         scene,
         bodies,
-        seed=config.seed,
-        starts=config.starts,
-        room_m=config.room_m,
+        **options,
         anchors=anchors_of(scene, tracks, bodies),
         path=path_of(tracks) if tracks else None,
     )
@@ -86,45 +87,18 @@ def _folder(config: PlanSceneConfig) -> Path:
     return config.save_dir or config.scene.parent
 
 
-def _tracks(config: PlanSceneConfig) -> list[Track]:
-    if config.motion is None:
+def tracks_of(scene: Path, motion: Path | None, sample: int) -> list[Track]:
+    """The motions of a scene's prompts in a folder of `jobs.generate`; none without a folder.
+
+    Raises:
+        UserError: the folder has no motions of that number, or they do not belong to the scene's prompts.
+    """
+    if motion is None:
         return []
-    files = sorted(config.motion.glob(f"sample*_rep{config.sample:02d}.npy"))
+    files = sorted(motion.glob(f"sample*_rep{sample:02d}.npy"))
     if not files:
-        raise UserError(
-            f"motion {config.motion} has no sample*_rep{config.sample:02d}.npy, as jobs.generate writes them"
-        )
-    return read_tracks(config.scene.parent / PROMPTS, [read_npy(file).astype(np.float64) for file in files])
-
-
-def layout_record(layout: Layout, seed: int) -> dict[str, Any]:
-    """The content of the layout's file."""
-    missed = {one.relation: one.by_m for one in layout.unmet}
-    return {
-        "version": VERSION,
-        "seed": seed,
-        "places": {
-            name: {
-                "center_m": [round(float(value), 6) for value in place],
-                "size_m": list(layout.bodies[name].size_m),
-                "mass_kg": layout.bodies[name].mass_kg,
-                "category": layout.bodies[name].category,
-                "material": layout.bodies[name].material,
-                "source": layout.bodies[name].source,
-            }
-            for name, place in layout.places.items()
-        },
-        "relations": [
-            {
-                "subject": one.subject,
-                "relation": one.relation,
-                "object": one.object,
-                "missed_by_m": round(missed.get(one, 0.0), 4),
-            }
-            for one in layout.relations
-        ],
-        "overlaps": [{"names": [a, b], "depth_m": round(depth, 4)} for a, b, depth in layout.overlaps],
-    }
+        raise UserError(f"motion {motion} has no sample*_rep{sample:02d}.npy, as jobs.generate writes them")
+    return read_tracks(scene.parent / PROMPTS, [read_npy(file).astype(np.float64) for file in files])
 
 
 def summary(layout: Layout) -> list[str]:

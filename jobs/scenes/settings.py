@@ -1,15 +1,16 @@
-"""Configurations of `jobs.parse_scene` and `jobs.plan_scene`; imports neither torch nor ray."""
+"""Configurations of the commands of scenes; imports neither torch nor ray."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from jobs.configs.data import DataSettings
 from motions.base.errors import UserError
-from motions.settings import Settings
+from motions.settings import Settings, redeclared
+from rewards.declared.tracking import TrackingSettings
 
 
 class SceneTextSettings(Settings):
@@ -92,6 +93,175 @@ class PlanSceneConfig(LayoutSettings):
     """Places for everything in a scene."""
 
     important: ClassVar[tuple[str, ...]] = ("scene", "motion", "save_dir", "seed", "room_m", "overwrite")
+
+
+class WorldSettings(Settings):
+    """The simulated world, and how the humanoids follow their motions."""
+
+    engine: Literal["mujoco", "bullet"] = "mujoco"
+    """Physics engine: MuJoCo, or PyBullet with its stable PD control."""
+
+    controller: Path | None = None
+    """Folder of a trained controller (`jobs.trpo`, `jobs.sft`) that drives the humanoids, in the physics that it was
+    trained in and without help; by default PD targets from the motion alone. With a controller the following options
+    but `max_deviation` only take effect at values other than their defaults."""
+
+    root_force: float = redeclared(TrackingSettings, "tracking_root_force", 800.0)
+    """Limit, in newtons, of an external force at the root that helps to follow the motion; what is used is measured
+    and written on the film. Targets alone fall within a second in nearly any motion. The body weighs 441 N. 0 allows
+    none. The default is twice the tracking reward's: a film shows a motion, the reward judges it."""
+
+    root_torque: float = redeclared(TrackingSettings, "tracking_root_torque", 400.0)
+    """Limit, in newton metres, of the external torque at the root."""
+
+    root_stiffness: float = Field(default=2.0, gt=0.0, le=4.0)
+    """Stiffness of the help, as a multiple of the tracking reward's: how much of it is used for the same distance."""
+
+    physics_hz: int = redeclared(TrackingSettings, "tracking_physics_hz")
+    """Physics steps per second, for 30 control steps."""
+
+    torque_scale: float = redeclared(TrackingSettings, "tracking_torque_scale")
+    """Factor on the humanoid's torque limits."""
+
+    max_deviation: float = redeclared(TrackingSettings, "tracking_max_deviation")
+    """Mean distance, in metres, of the bodies from their reference positions at which a motion counts as lost. It is
+    simulated to its end all the same."""
+
+    meshes: Path | None = None
+    """Folder with NAME.glb, .obj, .ply or .stl (z up, watertight) for entities of a shape of their own; by default a
+    few boxes, balls and cylinders by category."""
+
+    @property
+    def tracking(self) -> TrackingSettings:
+        """The same as options of the tracking reward."""
+        usual = type(self).model_fields
+        helped = {
+            name: 0.0 if self.controller is not None and value == usual[name].default else value
+            for name, value in (("root_force", self.root_force), ("root_torque", self.root_torque))
+        }
+        return TrackingSettings(
+            tracking_engine=self.engine,
+            tracking_controller=None if self.controller is None else str(self.controller),
+            tracking_root_force=helped["root_force"],
+            tracking_root_torque=helped["root_torque"],
+            tracking_physics_hz=self.physics_hz,
+            tracking_torque_scale=self.torque_scale,
+            tracking_max_deviation=self.max_deviation,
+        )
+
+
+class SimulationFilesSettings(Settings):
+    """What is simulated, and where the results go."""
+
+    scene: Path = Path("outputs/scene/scene.json")
+    """The scene's file, with `prompts.jsonl` beside it."""
+
+    layout: Path | None = None
+    """The layout's file, of `jobs.plan_scene`; by default the `layout.json` beside the scene."""
+
+    motion: Path | None = None
+    """Folder of `jobs.generate` with the motions of the scene's prompts; without it the things are simulated alone."""
+
+    sample: int = redeclared(LayoutSettings, "sample")
+    """Which of several motions of a prompt is meant."""
+
+    seconds: float | None = Field(default=None, gt=0.0, le=120.0)
+    """How long to simulate; by default until the last motion ends, and a second of things alone."""
+
+    save_dir: Path | None = None
+    """Folder of the results; by default that of the scene."""
+
+    overwrite: bool = False
+    """Replace these files if they are there."""
+
+
+class SimulateConfig(Settings):
+    """A planned scene in a simulated world."""
+
+    files: SimulationFilesSettings = SimulationFilesSettings()
+    world: WorldSettings = WorldSettings()
+
+    important: ClassVar[tuple[str, ...]] = (
+        *("scene", "layout", "motion", "save_dir", "engine", "controller", "root_force", "root_torque", "overwrite"),
+    )
+
+
+class LookSettings(Settings):
+    """How a film looks."""
+
+    saturation: float = Field(default=1.25, ge=0.0, le=4.0)
+    """Strength of colours; 1 leaves them as they are."""
+
+    contrast: float = Field(default=1.15, ge=0.1, le=4.0)
+    """Contrast about the middle grey; 1 leaves it."""
+
+    gamma: float = Field(default=0.95, gt=0.1, le=4.0)
+    """Below 1 the dark parts become lighter."""
+
+    warmth: float = Field(default=1.0, ge=0.0, le=5.0)
+    """Strength of a warm tint; 0 for none."""
+
+    vignette: float = Field(default=0.45, ge=0.0, le=1.0)
+    """How much darker the corners are; 0 for none."""
+
+    grain: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Standard deviation of the film's grain, where white is 1."""
+
+    focus_blur_px: float = Field(default=3.0, ge=0.0, le=20.0)
+    """Largest radius, in pixels of a picture 360 high, of what is out of focus; 0 for depth of field without end."""
+
+
+class RenderConfig(Settings):
+    """A film of a simulated scene."""
+
+    simulation: Path = Path("outputs/simulated")
+    """Folder that `jobs.simulate` wrote."""
+
+    scene: Path | None = None
+    """The scene's file; by default `scene.json` in that folder."""
+
+    layout: Path | None = None
+    """The layout's file; by default `layout.json` beside the scene."""
+
+    meshes: Path | None = None
+    """Folder of meshes, as `jobs.simulate` had it."""
+
+    save_dir: Path | None = None
+    """Folder of `film.mp4` and `film.png`; by default that of the simulation."""
+
+    renderer: Literal["auto", "mujoco", "tiny"] = "auto"
+    """MuJoCo (needs a GL library, no screen) or PyBullet's software renderer; `auto` takes MuJoCo if it works."""
+
+    camera: Literal["front", "follow", "orbit"] = "front"
+    """In front, with all of the scene in the picture, as its relations mean left and right; beside the first actor,
+    following; or going around."""
+
+    width: int = Field(default=640, ge=64, le=3840)
+    """Width of the film in pixels."""
+
+    height: int = Field(default=360, ge=64, le=2160)
+    """Height of the film in pixels."""
+
+    fps: float = Field(default=24.0, ge=1.0, le=120.0)
+    """Frames per second of the film; between recorded states, 30 a second, poses are interpolated."""
+
+    sub_frames: int = Field(default=3, ge=1, le=32)
+    """Pictures whose mean is a frame; 1 for no motion blur."""
+
+    shutter: float = Field(default=0.5, gt=0.0, le=1.0)
+    """Share of a frame's time during which the shutter is open."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the grain."""
+
+    look: LookSettings = LookSettings()
+
+    overwrite: bool = False
+    """Replace these files if they are there."""
+
+    important: ClassVar[tuple[str, ...]] = (
+        *("simulation", "scene", "save_dir", "renderer", "camera", "width", "height", "sub_frames", "overwrite"),
+    )
 
 
 class VisualGenomeConfig(Settings):

@@ -9,8 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
+from motions.base.errors import UserError
+
 _QUALITY = "20"
 """Constant rate factor of x264: lower is better and larger; 18 looks lossless, 23 is x264's default."""
+
+
+def check_h264() -> None:
+    """Raises UserError if the installed PyAV cannot write H.264, the only kind of video that every browser plays."""
+    from av.codec import Codec
+    from av.error import FFmpegError
+
+    try:
+        Codec("libx264", "w")
+    except (ValueError, FFmpegError) as error:
+        raise UserError(
+            "the installed PyAV has no encoder libx264, so no H.264 can be written; pip install --force-reinstall av"
+        ) from error
 
 
 def mp4_bytes(pictures: Iterable[np.ndarray], fps: float) -> bytes:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text
+from motions.humanoid.retarget import leg_scale
 from motions.scenes.layout import Anchor
 from motions.scenes.objects import Body
 from motions.scenes.scene import Scene
@@ -27,8 +29,12 @@ _HANDS = (
 _SEATS = ("sit", "lie", "kneel", "sleep", "balance", "ride")
 _STRIKES = ("kick", "stomp", "punch", "hit", "knock", "throw")
 _NUM_JOINTS = 22
-_AHEAD_M = 0.3
+_AHEAD_M = 0.35
 """Between an actor who goes to something and that thing."""
+_SIDES_DEG = (0, 30, -30, 60, -60, 90, -90, 120, -120)
+"""Directions, from where the actor goes, in which a thing that it goes to is looked for a place."""
+_ROOM_M = 0.2
+"""Around a thing that somebody goes to, for limbs and for what else is touched."""
 _PATH_STEP_M = 0.15
 _WEIGHTS = (10.0, 10.0, 1.0)
 """Of places by how certain they are: an actor's own, what is touched, what somebody goes to."""
@@ -43,6 +49,8 @@ class Track:
     """[T, J, 3] in metres, z up, as the scene has it."""
     spans: tuple[tuple[int, int, int], ...]
     """Action, first frame and frame after the last one, of each segment."""
+    start_frame: int = 0
+    """Frame of the scene at which it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +71,36 @@ def to_scene(joints: np.ndarray) -> np.ndarray:
     return np.stack([joints[..., 0], -joints[..., 2], joints[..., 1]], -1)
 
 
+def read_fps(prompts: Path) -> float:
+    """Frames per second of a file of prompts.
+
+    Raises:
+        UserError: the file was not written by `jobs.parse_scene`.
+    """
+    for record in _records(prompts):
+        fps = record["metadata"].get("fps") if isinstance(record.get("metadata"), dict) else None
+        if isinstance(fps, int | float) and fps > 0:
+            return float(fps)
+    raise UserError(f"{prompts} was not written by jobs.parse_scene: it does not say its fps")
+
+
+def placed(track: Track, place: Sequence[float] | np.ndarray) -> Track:
+    """The motion moved so that it begins with the pelvis at x and y."""
+    offset = np.array([*place[:2], 0.0]) - track.joints[0, 0] * (1.0, 1.0, 0.0)
+    return replace(track, joints=track.joints + offset)
+
+
+def _records(prompts: Path) -> list[dict[str, Any]]:
+    try:
+        records = [json.loads(line) for line in read_text(prompts).splitlines() if line.strip()]
+    except (json.JSONDecodeError, OSError) as error:
+        raise UserError(f"cannot read {prompts}: {error}") from error
+    return [one for one in records if isinstance(one, dict)]
+
+
 def read_tracks(prompts: Path, motions: Sequence[np.ndarray]) -> list[Track]:
-    """The motions of a file of prompts, actor by actor; an actor's parts must be one.
+    """The motions of a file of prompts, actor by actor, at the size of the simulated humanoid; an actor's parts must be
+    one.
 
     Args:
         motions: joints [T, J, 3], y up, for each line of the file.
@@ -73,11 +109,7 @@ def read_tracks(prompts: Path, motions: Sequence[np.ndarray]) -> list[Track]:
         UserError: the file was not written by `jobs.parse_scene`, or there are not as many motions as lines, or a
             motion is shorter than its prompt, or an actor's motion is in several parts.
     """
-    try:
-        records = [json.loads(line) for line in read_text(prompts).splitlines() if line.strip()]
-    except (json.JSONDecodeError, OSError) as error:
-        raise UserError(f"cannot read {prompts}: {error}") from error
-    records = [one for one in records if isinstance(one, dict) and "metadata" not in one]
+    records = [one for one in _records(prompts) if "metadata" not in one]
     if len(records) != len(motions):
         raise UserError(f"{prompts} has {len(records)} prompts, and there are {len(motions)} motions")
     tracks = []
@@ -98,7 +130,7 @@ def read_tracks(prompts: Path, motions: Sequence[np.ndarray]) -> list[Track]:
             )
         if len(joints) < frame:
             raise UserError(f"the motion of {actor!r} has {len(joints)} frames, its prompt {frame}")
-        tracks.append(Track(actor, to_scene(joints), tuple(spans)))
+        tracks.append(Track(actor, to_scene(joints) / leg_scale(), tuple(spans), int(record.get("start_frame", 0))))
     return tracks
 
 
@@ -125,16 +157,27 @@ def anchors_of(
     for track in tracks:
         start = track.joints[0, effectors.pelvis, :2]
         found[track.actor] = (0, Anchor(track.actor, (float(start[0]), float(start[1]))))
+    goals: list[tuple[Track, str, np.ndarray]] = []
     for track in tracks:
         for index, first, last in track.spans:
             action = scene.actions[index]
             if action.target is None or action.target in {one.actor for one in tracks}:
                 continue
-            rank, point = _touch(
-                action.verb, track.joints[first:last], np.array(bodies[action.target].size_m), effectors
-            )
-            if action.target not in found or rank < found[action.target][0]:
-                found[action.target] = (rank, Anchor(action.target, (float(point[0]), float(point[1])), _WEIGHTS[rank]))
+            joints = track.joints[first:last]
+            point = _touch(action.verb, joints, np.array(bodies[action.target].size_m), effectors)
+            if point is None:
+                goals.append((track, action.target, joints))
+            elif action.target not in found:
+                found[action.target] = (1, Anchor(action.target, (float(point[0]), float(point[1])), _WEIGHTS[1]))
+    for track, target, joints in goals:
+        if target not in found:
+            taken = [
+                (np.array(anchor.point), np.array(bodies[anchor.name].size_m[:2]))
+                for rank, anchor in found.values()
+                if rank > 0
+            ]
+            point = _goal(joints, track.joints, np.array(bodies[target].size_m[:2]), taken, effectors)
+            found[target] = (2, Anchor(target, (float(point[0]), float(point[1])), _WEIGHTS[2]))
     return [anchor for _, anchor in found.values()]
 
 
@@ -148,29 +191,61 @@ def path_of(tracks: Sequence[Track], effectors: Effectors = HUMANML3D_EFFECTORS)
     return np.array(places).reshape(-1, 2)
 
 
-def _touch(verb: str, joints: np.ndarray, size: np.ndarray, effectors: Effectors) -> tuple[int, np.ndarray]:
-    """How certain a target's place is (0 most), and its centre [2], from the joints [T, J, 3] of an action."""
+def _touch(verb: str, joints: np.ndarray, size: np.ndarray, effectors: Effectors) -> np.ndarray | None:
+    """The centre [2] of what an action touches, from its joints [T, J, 3]; None for what somebody only goes to."""
     pelvis = joints[:, effectors.pelvis, :2]
     if verb in _SEATS:
-        return 1, pelvis[-1]
-    if verb in _FEET or verb in _HANDS:
-        chosen = joints[:, list(effectors.feet if verb in _FEET else effectors.hands), :2]
-        reach = np.linalg.norm(chosen - pelvis[:, None], axis=-1)
-        score = reach
-        if verb in _STRIKES and len(joints) > 2:
-            # The fastest moment on the way out, not back.
-            score = np.gradient(reach, axis=0) + np.linalg.norm(np.gradient(chosen, axis=0), axis=-1)
-        frame, which = np.unravel_index(int(score.argmax()), score.shape)
-        point, center = chosen[frame, which], pelvis[frame]
-        ahead = point - center
-    else:
-        point = pelvis[-1]
-        ahead = _heading(joints[-1], pelvis, effectors)
-        point = point + ahead * _AHEAD_M
-        direction = ahead
-        return 2, point + direction * _half_extent(size, direction)
+        return pelvis[-1]
+    if verb not in _FEET and verb not in _HANDS:
+        return None
+    chosen = joints[:, list(effectors.feet if verb in _FEET else effectors.hands), :2]
+    reach = np.linalg.norm(chosen - pelvis[:, None], axis=-1)
+    score = reach
+    if verb in _STRIKES and len(joints) > 2:
+        # The fastest moment on the way out, not back.
+        score = np.gradient(reach, axis=0) + np.linalg.norm(np.gradient(chosen, axis=0), axis=-1)
+    # What stands on the floor is met by a foot that is no higher than it is.
+    low = joints[:, list(effectors.feet), 2] < size[2] if verb in _FEET else np.ones(reach.shape, dtype=np.bool_)
+    score = np.where(low, score, -np.inf) if low.any() else score
+    frame, which = np.unravel_index(int(score.argmax()), score.shape)
+    point, ahead = chosen[frame, which], chosen[frame, which] - pelvis[frame]
     direction = ahead / max(float(np.linalg.norm(ahead)), 1e-6)
-    return 1, point + direction * _half_extent(size, direction)
+    return point + direction * _half_extent(size, direction)
+
+
+def _goal(
+    joints: np.ndarray,
+    whole: np.ndarray,
+    size: np.ndarray,
+    taken: Sequence[tuple[np.ndarray, np.ndarray]],
+    effectors: Effectors,
+) -> np.ndarray:
+    """The centre [2] of what an actor goes to: a step ahead, or to a side where it is not in the way.
+
+    Args:
+        joints: [T, J, 3] of the action.
+        whole: [T, J, 3] of all that the actor does, which the thing leaves room for.
+        size: [2] of the thing.
+        taken: centres and sizes [2] of what is touched.
+    """
+    pelvis = joints[:, effectors.pelvis, :2]
+    ahead = _heading(joints[-1], pelvis, effectors)
+    way = whole[..., :2].reshape(-1, 2)
+    best: tuple[float, np.ndarray] | None = None
+    for degrees in _SIDES_DEG:
+        cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        direction = np.array([cosine * ahead[0] - sine * ahead[1], sine * ahead[0] + cosine * ahead[1]])
+        point = pelvis[-1] + direction * (_AHEAD_M + _half_extent(size, direction))
+        inside = size / 2 + _ROOM_M - np.abs(way - point)
+        depths = [float(inside.min(axis=1).max())]
+        depths += [float((size / 2 + other / 2 + _ROOM_M - np.abs(point - place)).min()) for place, other in taken]
+        deepest = max(depths)
+        if deepest <= 0.0:
+            return point
+        if best is None or deepest < best[0]:
+            best = (deepest, point)
+    assert best is not None
+    return best[1]
 
 
 def _heading(pose: np.ndarray, pelvis: np.ndarray, effectors: Effectors) -> np.ndarray:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from envs.body.joint_coordinates import local_rotations
 from envs.body.state import CharacterState
-from envs.bullet.environment import character_state, start_on_reference
+from envs.bullet.environment import character_states, start_on_reference
 from envs.bullet.physics import BulletHumanoid
 from envs.mujoco.physics import make_physics
 from envs.mujoco.vector_environment import make_reader
@@ -22,7 +22,10 @@ Flags = NDArray[np.bool_]
 class Bodies(Protocol):
     """n simulated characters of a task whose rows have just been started."""
 
-    state: CharacterState
+    @property
+    def state(self) -> CharacterState:
+        """The characters now."""
+        ...
 
     def step(self, targets: Array, wrench: Array | None) -> tuple[Flags, Flags]:
         """One control step towards PD targets [n, 28] with a wrench [n, 6] at the root.
@@ -80,7 +83,7 @@ class BulletBodies:
         """One control step: see `Bodies.step`."""
         rotations = local_rotations(targets, self._task.reference.joints)[0]
         touching = self._humanoid.step(rotations, None if wrench is None else wrench[0])
-        self.state = character_state(self._humanoid.read(), self._task, self.state.coordinates)
+        self.state = character_states([self._humanoid.read()], self._task, self.state.coordinates)
         return touching[None], np.array([not np.isfinite(self.state.packed).all()])
 
     def keep(self, going: Flags) -> None:

@@ -11,7 +11,7 @@ external wrench, except where options say otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,13 +81,18 @@ class Track:
 class TrackingSimulator:
     """The simulated humanoid, with or without a controller; `task_settings` are the options of its physics.
 
+    Args:
+        settings: options of the reward.
+        help_stiffness: factor on the springs of the wrench at the root, and on its torque's damper.
+
     Raises:
         ControllerError: the controller cannot be read, or does not fit the observations that its file describes.
         UserError: its actions are absolute targets, whose meaning depends on the clips that it was trained on.
     """
 
-    def __init__(self, settings: TrackingSettings) -> None:
+    def __init__(self, settings: TrackingSettings, *, help_stiffness: float = 1.0) -> None:
         self._settings = settings
+        self._help_stiffness = help_stiffness
         self._controller: ActorCritic | None = None
         physics: dict[str, object] = {name: getattr(settings, option) for name, option in _PHYSICS_OPTIONS.items()}
         help_options = ("tracking_root_force", "tracking_root_torque")
@@ -123,14 +128,28 @@ class TrackingSimulator:
     def run(self, references: Sequence[TrackingReference]) -> list[Track]:
         """Tracks every motion from its beginning; results are in the order of the motions."""
         if self._settings.tracking_engine == "bullet":
-            return [track for reference in references for track in self._run([reference])]
-        return self._run(references) if references else []
+            return [track for reference in references for track in self.follow([reference], BulletBodies)]
+        return self.follow(references, MujocoBodies) if references else []
 
-    def _run(self, references: Sequence[TrackingReference]) -> list[Track]:
+    def follow(
+        self,
+        references: Sequence[TrackingReference],
+        make_bodies: Callable[[ImitationTask], Bodies],
+        *,
+        watch: Callable[[Bodies, Array | None], None] | None = None,
+    ) -> list[Track]:
+        """Tracks motions with bodies of the caller's.
+
+        Args:
+            make_bodies: the bodies for a task whose rows have just been started.
+            watch: called after every control step with the bodies and the wrench [n, 6] at the roots. With it nobody
+                leaves the simulation before its end: who lost a motion is still driven and helped, and no longer
+                judged; the motions then have one length.
+        """
         task = self._task(references)
         rows = np.arange(len(references))
         task.start_at(rows, rows, np.zeros(len(rows)))
-        bodies: Bodies = BulletBodies(task) if self._settings.tracking_engine == "bullet" else MujocoBodies(task)
+        bodies = make_bodies(task)
         tracks = [Track(reference.num_steps) for reference in references]
         limit = self._settings.tracking_max_deviation
         for step in range(max(reference.num_steps for reference in references)):
@@ -141,6 +160,9 @@ class TrackingSimulator:
             touching, diverged = bodies.step(targets, wrench)
             task.advance(bodies.state, touching, diverged, rows)
             going = _judge((before, bodies.state), touching, diverged, active, step + 1, limit, own, used)
+            if watch is not None:
+                watch(bodies, wrench)
+                continue
             rows = rows[going]
             if not len(rows):
                 break
@@ -177,9 +199,10 @@ class TrackingSimulator:
         rotation = np.stack([reference.root_rotation[step] for reference in references])
         linear = np.stack([reference.root_linear[step] for reference in references])
         angular = np.stack([reference.root_angular[step] for reference in references])
-        force = _SPRING_N * (place - state.root_position) + _DAMPER_N * (linear - state.root_linear)
+        stiffer = self._help_stiffness
+        force = stiffer * _SPRING_N * (place - state.root_position) + _DAMPER_N * (linear - state.root_linear)
         turn = rotation_vector(quaternion_product(rotation, inverse(state.rotations[:, 0])))
-        torque = _SPRING_NM * turn + _DAMPER_NM * (angular - state.velocities[:, 0])
+        torque = stiffer * (_SPRING_NM * turn + _DAMPER_NM * (angular - state.velocities[:, 0]))
         force, force_share = _limited(force, self._help[0])
         torque, torque_share = _limited(torque, self._help[1])
         return np.concatenate((force, torque), axis=1), (force_share + torque_share) / 2
@@ -199,6 +222,8 @@ def _judge(
     going = np.zeros(len(references), dtype=np.bool_)
     before, after = (state.body_positions for state in states)
     for index, (reference, track) in enumerate(zip(references, tracks, strict=True)):
+        if track.lost:
+            continue
         distances = np.linalg.norm(after[index] - reference.bodies[step], axis=-1)
         # Contact counts over the whole step, so the reference's pose at either end of it may justify the contact.
         near_floor = reference.heights[step - 1 : step + 1].min(axis=0) < CLEARANCE_M

@@ -81,6 +81,7 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.view": {},
     "jobs.parse_scene": {},
     "jobs.plan_scene": {},
+    "jobs.simulate": {"physics_hz": 120},
     "jobs.deepmimic --learner world_model": MODEL | CHARACTER | {"model_timesteps": 256, "video_s": 0},
     "jobs.sweep": {"dry_run": None},
     "jobs.doctor": {"dry_run": None},  # A machine may lack what is none of the page's business.

@@ -25,8 +25,20 @@ BELOW_CLUSTER = LAYERS[: LAYERS.index("cluster")]
 SERVICES = ("ray", "wandb")
 
 UNITS = {
-    "motions": ("base", "settings", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh", "files", "scenes"),
-    "envs": ("settings", "body", "task", "mujoco", "bullet", "recording"),
+    "motions": (
+        "base",
+        "settings",
+        "skeleton",
+        "humanoid",
+        "drawing",
+        "film",
+        "metrics",
+        "data",
+        "bvh",
+        "files",
+        "scenes",
+    ),
+    "envs": ("settings", "body", "task", "mujoco", "bullet", "scenes", "recording"),
     "rollouts": (
         *("registry", "settings", "messages", "devices", "policy", "gaussians", "linear"),
         *("ssm", "networks", "text", "diffusion", "one_action", "checkpoints", "retrieval", "refining"),
@@ -49,7 +61,7 @@ UNITS = {
         *("train_retrieval", "train_critic", "critic_score", "train_physics_ssm"),
         *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
-        *("deploy", "composite", "prefer", "parse_scene", "plan_scene", "build_vg_dataset"),
+        *("deploy", "composite", "prefer", "parse_scene", "plan_scene", "simulate", "render", "build_vg_dataset"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""
