@@ -51,6 +51,7 @@ JOBS = {
     "plan_scene": "jobs.scenes.settings:PlanSceneConfig",
     "simulate": "jobs.scenes.settings:SimulateConfig",
     "render": "jobs.scenes.settings:RenderConfig",
+    "animate": "jobs.scenes.settings:AnimateConfig",
     "build_vg_dataset": "jobs.scenes.settings:VisualGenomeConfig",
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",

@@ -7,6 +7,7 @@ to the right, y away from the camera, z up, metres.
 from __future__ import annotations
 
 import importlib
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ _COLOURS: Mapping[str, str] = {
     "plant": "#5c8a4a",
 }  # fmt: skip
 _OTHER_COLOUR = "#b5aa98"
+_UNREADABLE = (
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
+    *(NotImplementedError, OSError, struct.error),
+)
+"""What the readers of the formats raise for files that are none of theirs."""
 _HANGS_M = 0.02
 """What begins higher than this, and neither stands on nor lies in anything, hangs where it is."""
 
@@ -61,7 +67,7 @@ class Piece:
 
     @property
     def volume(self) -> float:
-        """Cubic metres."""
+        """Its volume in cubic metres."""
         if self.points is not None:
             return float(trimesh.convex.convex_hull(self.points).volume)
         if self.shape == "box":
@@ -155,7 +161,7 @@ def build_assets(scene: Scene, layout: LayoutFile, actors: frozenset[str], meshe
         place = layout.places[entity.name]
         own = None if meshes is None else mesh_file(meshes, entity.name)
         pieces = (
-            _pieces("container" if entity.name in holders else place.category, place.size_m)
+            pieces_of("container" if entity.name in holders else place.category, place.size_m)
             if own is None
             else (mesh_piece(own, place.size_m),)
         )
@@ -199,7 +205,7 @@ def mesh_piece(path: Path, size_m: Point) -> Piece:
     """
     try:
         mesh = trimesh.load(path, force="mesh")
-    except Exception as error:  # Each format has errors of its own.
+    except _UNREADABLE as error:
         raise UserError(f"{path} is no mesh that can be read: {error}") from error
     if not len(mesh.faces):
         raise UserError(f"{path} has no faces")
@@ -221,7 +227,8 @@ def asset_glb(asset: Asset) -> bytes:
     return mesh.export(file_type="glb")
 
 
-def _pieces(category: str, size: Point) -> tuple[Piece, ...]:
+def pieces_of(category: str, size: Point) -> tuple[Piece, ...]:
+    """The pieces of a thing of a category, which fill a box of that size."""
     return _SHAPES.get(category, _box)(*size)
 
 

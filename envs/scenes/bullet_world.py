@@ -33,7 +33,7 @@ _TURNS = {"x": (0.0, _HALF, 0.0, _HALF), "y": (0.0, 0.0, 0.0, 1.0), "z": (_HALF,
 
 
 class BulletWorld:
-    """See `envs.scenes.world.World`."""
+    """A scene in PyBullet: see `envs.scenes.world.World`."""
 
     def __init__(
         self,

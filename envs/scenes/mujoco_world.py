@@ -34,7 +34,7 @@ _QUATERNIONS = {
 
 
 class MujocoWorld:
-    """See `envs.scenes.world.World`."""
+    """A scene in MuJoCo: see `envs.scenes.world.World`."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ PAGE = """<!doctype html>
 <body>
 <main>
 <h1>{title}</h1>
-{stage}
+{stage}{more}
 </main>
 <script type="application/json" id="data">{data}</script>
 <script>{scripts}</script>
@@ -44,9 +44,12 @@ class GalleryRow:
     motions: Sequence[Motion]
 
 
-def render_gallery(title: str, lead: str, rows: Sequence[GalleryRow]) -> str:
+def render_gallery(title: str, lead: str, rows: Sequence[GalleryRow], more: str = "") -> str:
     """The page as HTML text, with a button for each row. Where every row has one motion, any of them are shown together
     by pressing several buttons; otherwise those of one row are.
+
+    Args:
+        more: HTML below the motions.
 
     Raises:
         ValueError: joints of another shape than [T, J, 3], or positions that are not finite.
@@ -82,5 +85,6 @@ def render_gallery(title: str, lead: str, rows: Sequence[GalleryRow]) -> str:
         style=asset("page.css"),
         stage=stage("", html.escape(lead).replace("\n", "<br>") + hint, "Motions", views),
         data=embedded(data),
+        more=more,
         scripts=asset("viewer.js") + asset("page.js"),
     )

@@ -20,7 +20,7 @@ from envs.scenes.looks import TinyRenderer, film_xml, shown_bodies
 from jobs.scenes.cameras import FIELD_DEG, View, make_view
 from jobs.scenes.parsing import check_free
 from jobs.scenes.planning import LAYOUT
-from jobs.scenes.settings import RenderConfig
+from jobs.scenes.settings import FilmSettings, RenderConfig, RenderFilesSettings
 from jobs.scenes.simulation import NUMBERS, STATES, read_numbers
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
@@ -60,28 +60,30 @@ class Take:
 
 def run(config: RenderConfig) -> None:
     """Writes the film and its sheet of pictures."""
-    folder = config.save_dir or config.simulation
-    check_free(folder, (FILM, POSTER), None, overwrite=config.overwrite)
-    take = prepare(config)
+    folder = config.files.save_dir or config.files.simulation
+    check_free(folder, (FILM, POSTER), None, overwrite=config.files.overwrite)
+    take = prepare(config.files)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"save_dir {folder}: {error.strerror}") from error
-    frames, renderer = film_frames(take, config)
-    write_film(folder, frames, config.fps)
+    frames, renderer = film_frames(take, config.film)
+    write_film(folder, frames, config.film.fps)
     print(f"{len(frames)} frames by {renderer}\n{folder / FILM}\n{folder / POSTER}")
 
 
 def plan(config: RenderConfig) -> None:
     """Checks the recording, and prints what would be filmed."""
-    folder = config.save_dir or config.simulation
-    check_free(folder, (FILM, POSTER), None, overwrite=config.overwrite)
-    take = prepare(config)
-    print(f"{take.seconds:.1f} s, {len(_times(take, config))} frames of {config.width} x {config.height}")
+    folder = config.files.save_dir or config.files.simulation
+    check_free(folder, (FILM, POSTER), None, overwrite=config.files.overwrite)
+    take = prepare(config.files)
+    print(
+        f"{take.seconds:.1f} s, {len(_times(take, config.film))} frames of {config.film.width} x {config.film.height}"
+    )
     print(f"would write {folder / FILM} and {folder / POSTER}")
 
 
-def prepare(config: RenderConfig) -> Take:
+def prepare(files: RenderFilesSettings) -> Take:
     """Reads and checks the recording.
 
     Raises:
@@ -89,17 +91,17 @@ def prepare(config: RenderConfig) -> Take:
             encoder of H.264.
     """
     check_h264()
-    path = config.simulation / STATES
+    path = files.simulation / STATES
     if not path.is_file():
-        raise UserError(f"simulation {config.simulation} has no {STATES}; jobs.simulate writes one")
+        raise UserError(f"simulation {files.simulation} has no {STATES}; jobs.simulate writes one")
     arrays = read_array_file(path)
     if missing := [name for name in _ARRAYS if name not in arrays]:
         raise UserError(f"{path} was not written by jobs.simulate: it has no {missing[0]}")
-    numbers = read_numbers(config.simulation / NUMBERS)
-    scene = read_scene(config.scene or config.simulation / "scene.json")
-    layout = read_layout(config.layout or (config.scene or config.simulation / "scene.json").parent / LAYOUT)
+    numbers = read_numbers(files.simulation / NUMBERS)
+    scene = read_scene(files.scene or files.simulation / "scene.json")
+    layout = read_layout(files.layout or (files.scene or files.simulation / "scene.json").parent / LAYOUT)
     actors = arrays["actors"].tolist()
-    assets = build_assets(scene, layout, frozenset(actors), config.meshes)
+    assets = build_assets(scene, layout, frozenset(actors), files.meshes)
     if [asset.name for asset in assets] != arrays["objects"].tolist():
         raise UserError(f"{path} is of another scene: it has {', '.join(arrays['objects'].tolist()) or 'no things'}")
     bodies, objects = (arrays[name].astype(np.float64) for name in ("bodies", "object_poses"))
@@ -108,20 +110,20 @@ def prepare(config: RenderConfig) -> Take:
     return Take(scene, assets, bodies, objects, arrays["wrench"], float(arrays["fps"]), numbers)
 
 
-def film_frames(take: Take, config: RenderConfig) -> tuple[list[np.ndarray], str]:
+def film_frames(take: Take, film: FilmSettings) -> tuple[list[np.ndarray], str]:
     """The frames [H, W, 3] uint8 of the film, and which renderer made them.
 
     Raises:
         UserError: the renderer that was asked for does not work here.
     """
-    times = _times(take, config)
+    times = _times(take, film)
     poses = np.concatenate((take.bodies.reshape(len(take.bodies), -1, 7), take.objects), axis=1)
-    opened = np.arange(config.sub_frames) / config.sub_frames * config.shutter / config.fps
+    opened = np.arange(film.sub_frames) / film.sub_frames * film.shutter / film.fps
     moments = _between(poses, (times[:, None] + opened) * take.fps)
     shown = shown_bodies(take.bodies.shape[1], take.assets)
-    view = _view(take, poses, times, config)
-    raw, name = _rendered(moments, view, shown, config)
-    look = Look(**config.look.model_dump())
+    view = _view(take, poses, times, film)
+    raw, name = _rendered(moments, view, shown, film)
+    look = Look(**film.look.model_dump())
     frames = []
     for index, (picture, depth) in enumerate(raw):
         frame = developed(
@@ -129,7 +131,7 @@ def film_frames(take: Take, config: RenderConfig) -> tuple[list[np.ndarray], str
             depth.astype(np.float64),
             float(view.distances[index]),
             look,
-            seed=config.seed,
+            seed=film.grain_seed,
             frame=index,
         )
         frames.append(_lettered(frame, take, float(times[index])))
@@ -148,8 +150,8 @@ def write_film(folder: Path, frames: list[np.ndarray], fps: float) -> None:
         file.write(content.getvalue())
 
 
-def _times(take: Take, config: RenderConfig) -> np.ndarray:
-    return np.arange(int(take.seconds * config.fps) + 1) / config.fps
+def _times(take: Take, film: FilmSettings) -> np.ndarray:
+    return np.arange(int(take.seconds * film.fps) + 1) / film.fps
 
 
 def _between(poses: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -166,36 +168,36 @@ def _between(poses: np.ndarray, places: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def _view(take: Take, poses: np.ndarray, times: np.ndarray, config: RenderConfig) -> View:
+def _view(take: Take, poses: np.ndarray, times: np.ndarray, film: FilmSettings) -> View:
     shown = _between(poses, times * take.fps)
     sizes = np.array([asset.size_m for asset in take.assets]).reshape(-1, 3) / 2
     places = shown[..., :3]
     things = places[:, places.shape[1] - len(sizes) :]
     points = np.concatenate((places, things - sizes, things + sizes), axis=1)
     actor = places[:, 0] if take.bodies.shape[1] else places.mean(axis=1)
-    return make_view(config.camera, points, actor, config.fps, config.width / config.height)
+    return make_view(film.camera, points, actor, film.fps, film.width / film.height)
 
 
 def _rendered(
-    moments: np.ndarray, view: View, shown: list[Any], config: RenderConfig
+    moments: np.ndarray, view: View, shown: list[Any], film: FilmSettings
 ) -> tuple[Iterator[tuple[np.ndarray, np.ndarray]], str]:
     """Pictures with depths, and the renderer's name."""
-    if config.renderer in ("auto", "mujoco"):
-        found = _offscreen(moments, view, film_xml(shown, config.width, config.height, FIELD_DEG), config)
+    if film.renderer in ("auto", "mujoco"):
+        found = _offscreen(moments, view, film_xml(shown, film.width, film.height, FIELD_DEG), film)
         if found is not None:
             return iter(zip(*found, strict=True)), "mujoco"
-        if config.renderer == "mujoco":
+        if film.renderer == "mujoco":
             raise UserError(
                 f"renderer mujoco: no GL library works here (tried {', '.join(_backends())}); install libegl1 and "
                 "libgl1-mesa-dri, or give --renderer tiny"
             )
-    return _tiny(moments, view, shown, config), "tiny"
+    return _tiny(moments, view, shown, film), "tiny"
 
 
 def _tiny(
-    moments: np.ndarray, view: View, shown: list[Any], config: RenderConfig
+    moments: np.ndarray, view: View, shown: list[Any], film: FilmSettings
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    renderer = TinyRenderer(shown, config.width, config.height, FIELD_DEG)
+    renderer = TinyRenderer(shown, film.width, film.height, FIELD_DEG)
     for bodies, eye, target in zip(moments, view.eyes, view.targets, strict=True):
         taken = [renderer.render(one, eye, target) for one in bodies]
         yield motion_blur(np.stack([picture for picture, _ in taken])), taken[len(taken) // 2][1]
@@ -206,13 +208,11 @@ def _backends() -> tuple[str, ...]:
     return (os.environ["MUJOCO_GL"],) if "MUJOCO_GL" in os.environ else _BACKENDS
 
 
-def _offscreen(
-    moments: np.ndarray, view: View, model: str, config: RenderConfig
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _offscreen(moments: np.ndarray, view: View, model: str, film: FilmSettings) -> tuple[np.ndarray, np.ndarray] | None:
     """Pictures [T, H, W, 3] and depths [T, H, W] by MuJoCo in a process of its own; None if no GL library works."""
     with tempfile.TemporaryDirectory() as scratch:
         task, pictures = Path(scratch) / "task.npz", Path(scratch) / "pictures.npz"
-        size = np.array((config.width, config.height))
+        size = np.array((film.width, film.height))
         np.savez(
             task,
             allow_pickle=False,

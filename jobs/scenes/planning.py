@@ -33,6 +33,16 @@ def run(config: PlanSceneConfig) -> None:
     """Writes the layout and its picture, and prints what it meets."""
     folder = _folder(config)
     check_free(folder, (LAYOUT, PICTURE), None, overwrite=config.overwrite)
+    print("\n".join([*summary(plan_scene(config)), str(folder / LAYOUT), str(folder / PICTURE)]))
+
+
+def plan_scene(config: PlanSceneConfig) -> Layout:
+    """Writes the layout and its picture; what is there is replaced.
+
+    Raises:
+        UserError: see `prepare`; or the folder cannot be made.
+    """
+    folder = _folder(config)
     scene, layout, tracks = prepare(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +51,7 @@ def run(config: PlanSceneConfig) -> None:
     write_layout(folder / LAYOUT, layout_file(layout, config.seed))
     with atomic_write(folder / PICTURE) as file:
         file.write(picture(scene, layout, tracks))
-    print("\n".join([*summary(layout), str(folder / LAYOUT), str(folder / PICTURE)]))
+    return layout
 
 
 def plan(config: PlanSceneConfig) -> None:

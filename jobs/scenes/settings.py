@@ -8,9 +8,12 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from jobs.configs.data import DataSettings
+from jobs.configs.generate import GenerateDenoisingSettings
 from motions.base.errors import UserError
 from motions.settings import Settings, redeclared
 from rewards.declared.tracking import TrackingSettings
+from rewards.settings import RewardSettings
+from rollouts.settings import CheckpointSettings
 
 
 class SceneTextSettings(Settings):
@@ -211,23 +214,8 @@ class LookSettings(Settings):
     """Largest radius, in pixels of a picture 360 high, of what is out of focus; 0 for depth of field without end."""
 
 
-class RenderConfig(Settings):
-    """A film of a simulated scene."""
-
-    simulation: Path = Path("outputs/simulated")
-    """Folder that `jobs.simulate` wrote."""
-
-    scene: Path | None = None
-    """The scene's file; by default `scene.json` in that folder."""
-
-    layout: Path | None = None
-    """The layout's file; by default `layout.json` beside the scene."""
-
-    meshes: Path | None = None
-    """Folder of meshes, as `jobs.simulate` had it."""
-
-    save_dir: Path | None = None
-    """Folder of `film.mp4` and `film.png`; by default that of the simulation."""
+class FilmSettings(Settings):
+    """How a simulated scene is filmed."""
 
     renderer: Literal["auto", "mujoco", "tiny"] = "auto"
     """MuJoCo (needs a GL library, no screen) or PyBullet's software renderer; `auto` takes MuJoCo if it works."""
@@ -251,16 +239,93 @@ class RenderConfig(Settings):
     shutter: float = Field(default=0.5, gt=0.0, le=1.0)
     """Share of a frame's time during which the shutter is open."""
 
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    grain_seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the grain."""
 
     look: LookSettings = LookSettings()
 
+
+class RenderFilesSettings(Settings):
+    """What is filmed, and where the film goes."""
+
+    simulation: Path = Path("outputs/simulated")
+    """Folder that `jobs.simulate` wrote."""
+
+    scene: Path | None = None
+    """The scene's file; by default `scene.json` in that folder."""
+
+    layout: Path | None = None
+    """The layout's file; by default `layout.json` beside the scene."""
+
+    meshes: Path | None = None
+    """Folder of meshes, as `jobs.simulate` had it."""
+
+    save_dir: Path | None = None
+    """Folder of `film.mp4` and `film.png`; by default that of the simulation."""
+
     overwrite: bool = False
     """Replace these files if they are there."""
 
+
+class RenderConfig(Settings):
+    """A film of a simulated scene."""
+
+    files: RenderFilesSettings = RenderFilesSettings()
+    film: FilmSettings = FilmSettings()
+
     important: ClassVar[tuple[str, ...]] = (
         *("simulation", "scene", "save_dir", "renderer", "camera", "width", "height", "sub_frames", "overwrite"),
+    )
+
+
+Stage = Literal["parse", "generate", "plan", "simulate", "render"]
+
+
+class AnimationSettings(Settings):
+    """A sentence that becomes a film."""
+
+    text: str | None = None
+    """What happens in the scene, in English and in quotes."""
+
+    save_dir: Path = Path("outputs/animation")
+    """Folder of all files: those of each stage, and `index.html`."""
+
+    start_at: Stage = "parse"
+    """The first stage that is done; those before it are taken from `save_dir`, perhaps edited there. What later stages
+    wrote is replaced."""
+
+    num_candidates: int = Field(default=8, ge=1, le=1000)
+    """Motions that are generated for each actor; the one with the highest reward is taken."""
+
+    seed: int = Field(default=10, ge=0, lt=2**31)
+    """Seed of the motions and of the planner's starts."""
+
+    overwrite: bool = False
+    """Replace an animation that is in `save_dir`, from its first stage on."""
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Self:
+        if self.start_at == "parse" and self.text is None:
+            raise UserError("there is no text: give --text 'a man kicks a ball', or --start_at generate with a scene")
+        if self.start_at != "parse" and self.text is not None:
+            raise UserError(f"start_at is {self.start_at!r}, and the scene's file says what happens; leave out --text")
+        return self
+
+
+class AnimateConfig(Settings):
+    """A sentence as a scene, motions, a layout, a simulation and a film."""
+
+    animation: AnimationSettings
+    policy: CheckpointSettings = CheckpointSettings()
+    sampling: GenerateDenoisingSettings = GenerateDenoisingSettings()
+    data: DataSettings = DataSettings()
+    timing: TimingSettings = TimingSettings()
+    rewards: RewardSettings = RewardSettings.of(use_tracking_reward=True)
+    world: WorldSettings = WorldSettings()
+    film: FilmSettings = FilmSettings()
+
+    important: ClassVar[tuple[str, ...]] = (
+        *("text", "save_dir", "start_at", "num_candidates", "model_path", "engine", "camera", "seed", "overwrite"),
     )
 
 

@@ -116,8 +116,7 @@ def prepare(files: SimulationFilesSettings, world: WorldSettings) -> Stage:
             raise UserError(f"there is a motion of {track.actor!r}, who is not in scene and layout")
         if not np.isfinite(track.joints).all():
             raise UserError(f"the motion of {track.actor!r} is not finite")
-    if world.meshes is not None and not world.meshes.is_dir():
-        raise UserError(f"meshes {world.meshes} is no folder")
+    check_meshes(world.meshes)
     assets = build_assets(scene, layout, frozenset(track.actor for track in tracks), world.meshes)
     tracks = [placed(track, layout.places[track.actor].center_m) for track in tracks]
     fps = read_fps(files.scene.parent / PROMPTS) if tracks else float(CONTROL_HZ)
@@ -128,6 +127,12 @@ def prepare(files: SimulationFilesSettings, world: WorldSettings) -> Stage:
     simulator = TrackingSimulator(world.tracking, help_stiffness=world.root_stiffness)
     num_steps = references[0].num_steps if references else max(1, round(seconds * CONTROL_HZ))
     return Stage(scene, layout, tracks, assets, references, simulator, num_steps)
+
+
+def check_meshes(folder: Path | None) -> None:
+    """Raises UserError where `meshes` is given and is no folder."""
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"meshes {folder} is no folder")
 
 
 def _reference(track: Track, fps: float, frames: int) -> TrackingReference:

@@ -13,7 +13,8 @@ from motions.base.errors import UserError
 from motions.scenes.visual_genome import SceneExample, example_of, load_attributes, stream_records
 
 GRAPHS, ATTRIBUTES = "scene_graphs.json", "attributes.json"
-SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
+SPLITS = ("train", "val", "test")
+"""Eight, one and one tenth of the texts."""
 _SEED = 42
 
 
@@ -28,7 +29,8 @@ def run(config: VisualGenomeConfig) -> None:
     for name, own in splits.items():
         with atomic_write(config.output / f"{name}.jsonl") as file:
             file.write("".join(f"{json.dumps(one.record(), ensure_ascii=False)}\n" for one in own).encode())
-        print(f"{config.output / name}.jsonl: {len(own)} examples")
+        empty = "" if own else ": too few texts to divide, so train no parser with it"
+        print(f"{config.output / name}.jsonl: {len(own)} examples{empty}")
 
 
 def plan(config: VisualGenomeConfig) -> None:
@@ -71,12 +73,13 @@ def examples(config: VisualGenomeConfig) -> list[SceneExample]:
 
 
 def divided(found: list[SceneExample]) -> dict[str, list[SceneExample]]:
-    """The splits, shuffled by a fixed seed; equal texts are in the same one."""
+    """The splits, shuffled by a fixed seed; equal texts are in the same one. From three texts on none is empty."""
     groups: dict[str, list[SceneExample]] = {}
     for one in found:
         groups.setdefault(one.text, []).append(one)
     texts = list(groups)
     random.Random(_SEED).shuffle(texts)
-    ends = [round(len(texts) * share) for share in (0.8, 0.9, 1.0)]
-    chosen = (texts[: ends[0]], texts[ends[0] : ends[1]], texts[ends[1] :])
+    held_out = max(round(0.1 * len(texts)), 1) if len(texts) >= len(SPLITS) else 0
+    first = len(texts) - 2 * held_out
+    chosen = (texts[:first], texts[first : first + held_out], texts[first + held_out :])
     return {name: [one for text in own for one in groups[text]] for name, own in zip(SPLITS, chosen, strict=True)}

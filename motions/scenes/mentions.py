@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from motions.base.errors import UserError
 from motions.scenes.grammar.words import NounPhrase
 from motions.scenes.scene import Entity
 from motions.scenes.vocabulary import entity_type, nouns
 
+MOST_ALIKE = 20
+"""Of entities of one kind that a phrase makes ("twenty men")."""
 _MALE, _FEMALE = ("he", "him", "himself"), ("she", "her", "herself")
 _NEUTER = frozenset(
     ["robot", "android", "mannequin", "child", "kid", "baby", "toddler", "zombie", "figure", "character"]
@@ -29,7 +32,11 @@ class Mentions:
     """Who acted, in order."""
 
     def meant(self, phrase: NounPhrase) -> tuple[str, ...]:
-        """Names of the entities that a noun phrase means; new ones are made. None for places and parts of bodies."""
+        """Names of the entities that a noun phrase means; new ones are made. None for places and parts of bodies.
+
+        Raises:
+            UserError: more than `MOST_ALIKE` of one kind.
+        """
         if not phrase.is_entity:
             return ()
         if phrase.noun == "one" and self.groups():
@@ -37,7 +44,10 @@ class Mentions:
             names = (group[1 if phrase.other else 0],)
         else:
             known = self._known(phrase)
-            names = known or tuple(self._new(phrase) for _ in range(min(phrase.number or 2, 20)))
+            if not known and (phrase.number or 2) > MOST_ALIKE:
+                noun = phrase.noun.replace("_", " ")
+                raise UserError(f"{phrase.number} of {noun!r}; a scene has at most {MOST_ALIKE} of a kind")
+            names = known or tuple(self._new(phrase) for _ in range(phrase.number or 2))
         self.order.append(names)
         return names
 

@@ -39,7 +39,7 @@ from motions.scenes.grammar.shapes import (
 from motions.scenes.grammar.state import Clause, Draft
 from motions.scenes.grammar.words import Piece
 from motions.scenes.mentions import Mentions
-from motions.scenes.scene import Action, Relation, Scene, check_scene, unknown_verb
+from motions.scenes.scene import MOST_REPETITIONS, Action, Relation, Scene, check_scene, unknown_verb
 from motions.scenes.vocabulary import verbs
 
 _STYLE = re.compile(
@@ -78,7 +78,14 @@ class _Reader(Placing):
         self.notes: list[str] = []
 
     def scene(self, text: str, style: str | None) -> Scene:
-        """What was read."""
+        """What was read.
+
+        Raises:
+            UserError: an action is repeated more than `MOST_REPETITIONS` times.
+        """
+        for draft in self.drafts:
+            if not 1 <= draft.repeat <= MOST_REPETITIONS:
+                raise UserError(f"{draft.verb!r} {draft.repeat} times; at least 1 and at most {MOST_REPETITIONS}")
         actions = tuple(
             Action(
                 actor=draft.actor,

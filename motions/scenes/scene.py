@@ -27,6 +27,8 @@ VERSION = 1
 """Of the JSON files; another one is refused."""
 MOST_SECONDS = 60.0
 """Longest action."""
+MOST_REPETITIONS = 100
+"""Of one action."""
 
 RelationName = Literal[
     "on", "above", "below", "in_front_of", "behind", "left_of", "right_of", "beside", "near", "inside"
@@ -79,7 +81,7 @@ class Action(_Part):
     """Entity that it is done to or goes to."""
     start: Literal["after", "with"] = "after"
     """After the end of all earlier actions, or together with the action before it in the list."""
-    repeat: int = Field(default=1, ge=1, le=100)
+    repeat: int = Field(default=1, ge=1, le=MOST_REPETITIONS)
     """How many times it is done."""
     seconds: float | None = None
     """How long it takes with all repetitions, above 0 and at most 60, where the text says so."""

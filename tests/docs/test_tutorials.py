@@ -82,6 +82,11 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.parse_scene": {},
     "jobs.plan_scene": {},
     "jobs.simulate": {"physics_hz": 120},
+    "jobs.render": {"width": 96, "height": 64, "fps": 4, "sub_frames": 1, "renderer": "tiny"},
+    "jobs.animate": {
+        **{"num_candidates": 1, "sampling_steps": 2, "tracking_max_s": 0.5, "physics_hz": 120, "renderer": "tiny"},
+        **{"width": 96, "height": 64, "fps": 4, "sub_frames": 1},
+    },
     "jobs.deepmimic --learner world_model": MODEL | CHARACTER | {"model_timesteps": 256, "video_s": 0},
     "jobs.sweep": {"dry_run": None},
     "jobs.doctor": {"dry_run": None},  # A machine may lack what is none of the page's business.

@@ -61,7 +61,17 @@ UNITS = {
         *("train_retrieval", "train_critic", "critic_score", "train_physics_ssm"),
         *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
-        *("deploy", "composite", "prefer", "parse_scene", "plan_scene", "simulate", "render", "build_vg_dataset"),
+        *(
+            "deploy",
+            "composite",
+            "prefer",
+            "parse_scene",
+            "plan_scene",
+            "simulate",
+            "render",
+            "animate",
+            "build_vg_dataset",
+        ),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

@@ -11,6 +11,7 @@ from motions.scenes.grammar.words import (
     ADVERBS,
     DETERMINERS,
     FIXED,
+    MAGNITUDES,
     NUMBERS,
     ORDERS,
     PARTICLES,
@@ -95,17 +96,17 @@ class _Cutter:
         if word in ("a", "an"):
             if self.peek(ahead + 1) == "couple" and self.peek(ahead + 2) == "of":
                 return 2.0, 3
-            if self.peek(ahead + 1) == "dozen":
-                return 12.0, 2
             value = 1.0
         elif word in NUMBERS:
             value = float(NUMBERS[word])
-            if value >= 20 and self.peek(ahead + 1) in NUMBERS and NUMBERS[self.peek(ahead + 1)] < 10:
+            if 20 <= value < 100 and self.peek(ahead + 1) in NUMBERS and NUMBERS[self.peek(ahead + 1)] < 10:
                 value, length = value + NUMBERS[self.peek(ahead + 1)], 2
         elif re.fullmatch(r"\d+(\.\d+)?", word):
             value = float(word)
         else:
             return None
+        while self.peek(ahead + length) in MAGNITUDES:
+            value, length = value * MAGNITUDES[self.peek(ahead + length)], length + 1
         if [self.peek(ahead + length + place) for place in range(3)] == ["and", "a", "half"]:
             return value + 0.5, length + 3
         return value, length

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from envs.scenes.assets import _SHAPES, Asset, asset_glb, build_assets, mesh_piece
+from envs.scenes.assets import Asset, asset_glb, build_assets, mesh_piece, pieces_of
 from motions.base.errors import UserError
 from motions.scenes.layout import plan_layout
 from motions.scenes.layout_file import LayoutFile, layout_file
@@ -27,9 +27,7 @@ def test_every_known_object_fills_its_box_and_has_its_mass() -> None:
     for known in load_objects():
         usual = known.typical_dimensions_m
         size = (usual.width, usual.depth, usual.height)
-        pieces = _SHAPES[known.category](*size) if known.category in _SHAPES else ()
-        if not pieces:
-            continue
+        pieces = pieces_of(known.category, size)
         asset = Asset("x", pieces, (0.0, 0.0, 0.0), size, known.typical_mass_kg, 0.5, (1.0, 0.0, 0.0))
         assert all(min(piece.size) > 0 for piece in pieces), known.canonical_name
         bounds = np.array([piece.mesh.bounds for piece in pieces])

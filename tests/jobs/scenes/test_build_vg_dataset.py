@@ -116,3 +116,18 @@ def test_a_folder_without_graphs_is_named(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "latin.json").write_bytes(b'[{"a": "\xe9"}]')
     with pytest.raises(UserError, match=r"latin\.json is no text in UTF-8"):
         next(stream_records(tmp_path / "latin.json"))
+
+
+def test_few_texts_are_divided_too_and_empty_splits_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graphs = [
+        {"image_id": k, "objects": [{"object_id": k, "names": [name], **BOX}], "relationships": []}
+        for k, name in enumerate(("dog", "cat", "bird", "horse"))
+    ]
+    (tmp_path / "scene_graphs.json").write_text(json.dumps(graphs))
+    assert build(tmp_path) == 0
+    sizes = [len((tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()) for name in ("train", "val", "test")]
+    assert sizes == [2, 1, 1] and "too few" not in capsys.readouterr().out
+    assert build(tmp_path, "--overwrite", "--max-samples", 2) == 0
+    assert "val.jsonl: 0 examples: too few texts to divide" in capsys.readouterr().out

@@ -108,9 +108,17 @@ def test_captions_say_one_action_with_its_things() -> None:
         ("A man runs for 2 minutes.", "actions[0].seconds: 120 s; expected more than 0 and at most 60 s"),
         ("A man runs for two hours.", "actions[0].seconds: 7200 s; expected more than 0 and at most 60 s"),
         ("A man waits for 0 seconds.", "actions[0].seconds: 0 s"),
+        ("A man jumps a thousand times.", "'jump' 1000 times; at least 1 and at most 100"),
+        ("One million men run.", "1000000 of 'man'; a scene has at most 20 of a kind"),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_text(text)
     assert message in str(caught.value)
+
+
+def test_numbers_of_several_words() -> None:
+    for words, number in (("a hundred", 100), ("seventy two", 72), ("a dozen", 12), ("nineteen", 19)):
+        assert parse_text(f"A man jumps {words} times.").actions[0].repeat == number, words
+    assert len(parse_text("A dozen men run.").entities) == 12
