@@ -40,8 +40,8 @@ class PipelineRunSettings(ControlRunSettings):
     finished run again."""
 
     save_dir: Path | None = redeclared(ControlRunSettings, "save_dir")  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Directory of the run, for `train` and `report`, of the video or of the page; `evaluate` also writes its results there if it
-    is given. Inside a submitted Ray job the path must be absolute."""
+    """Directory of the run, for `train` and `report`, of the video or of the page; `evaluate` also writes its results
+    there if it is given. Inside a submitted Ray job the path must be absolute."""
 
     resume: bool = redeclared(ControlRunSettings, "resume")
     """Continue the run in `save_dir`: finished stages are skipped, an interrupted one continues from its last
@@ -55,9 +55,9 @@ class PipelineRunSettings(ControlRunSettings):
     """Iterations of the reinforcement learning between checkpoints."""
 
     controller: Path | None = None
-    """Controller to `evaluate`, for the `video` or the page (`web`); by default the one in `docs/results/` that comes with kinetune for
-    the clip. Its interface and physics are those it was trained with, except where an option says otherwise; the rules
-    are the default ones."""
+    """Controller to `evaluate`, or of the video or page; by default the one in `docs/results/` that comes with kinetune
+    for the clip. Its interface and physics are those it was trained with, except where an option says otherwise; the
+    rules are the default ones."""
 
     mujoco_wasm: Path | None = None
     """With `web`: the npm package `@mujoco/mujoco` as a file, `mujoco-3.14.0.tgz`; by default it is fetched from

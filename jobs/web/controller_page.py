@@ -7,7 +7,6 @@ The page holds MuJoCo's WebAssembly build, the model, the reference motion as ta
 from __future__ import annotations
 
 import base64
-import gzip
 import html
 from string import Template
 from typing import Any
@@ -67,7 +66,7 @@ def render_controller_page(
         configuration=html.escape(yaml.safe_dump(task.model_dump(mode="json"), sort_keys=False)),
         version=metadata_version(),
         data=embedded(page_data(controller, task, clip)),
-        wasm=_base64(gzip.compress(package.binary, mtime=0)),
+        wasm=_base64(package.binary),
         scripts="\n".join((package.script, asset("viewer.js"), *own)),
     )
 

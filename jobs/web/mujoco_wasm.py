@@ -5,6 +5,7 @@ It is kept as the registry serves it, in `cache_file()`, and is no part of the r
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import os
@@ -35,7 +36,7 @@ class MujocoWasm:
     script: str
     """JavaScript module that exports `loadMujoco`."""
     binary: bytes
-    """The WebAssembly module."""
+    """The WebAssembly module, gzipped."""
 
 
 def cache_file() -> Path:
@@ -69,7 +70,7 @@ def load_mujoco_wasm(path: Path | None) -> MujocoWasm:
     content = _checked(_read(file), str(file))
     with tarfile.open(fileobj=BytesIO(content), mode="r:gz") as archive:
         script, binary = (_member(archive, f"package/mujoco.{ending}") for ending in ("js", "wasm"))
-    return MujocoWasm(script.decode("utf-8"), binary)
+    return MujocoWasm(script.decode("utf-8"), gzip.compress(binary, mtime=0))
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
