@@ -7,7 +7,9 @@ const COORDINATES = 28, VECTORS = 9, RATES_AT = VECTORS + COORDINATES;
 const CERTAIN = 1.25;
 
 function bytesOf(text) {
-  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const letters = atob(text), bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
+  return bytes;
 }
 
 function doubles(text) {

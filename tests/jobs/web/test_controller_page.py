@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -112,7 +111,7 @@ def largest_gap(there: list[dict[str, Any]], here: list[dict[str, Any]], name: s
 def test_the_first_hundred_control_steps_are_those_of_python(
     phase: float, degrees: float | None, walking: Page, walk: tuple[ActorCritic, DeepMimicSettings]
 ) -> None:
-    """Measured: qpos within 1e-7 (metres, radians), observations within 2e-6, actions within 4e-7 of torch's."""
+    """Measured: qpos within 1e-6 (metres, radians), observations within 6e-6, actions within 4.1e-7 of torch's."""
     controller, task = walk
     push = None
     if degrees is not None:
