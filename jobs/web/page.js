@@ -212,8 +212,8 @@ class Walkabout {
     const project = (point) => this.camera.project(point, this.place, width, height);
     drawGrid(g, project, this.place);
     g.globalAlpha = 1;
-    if (this.withReference) this.drawReference(g, project);
     this.figure.draw(g, project, this.colours.character);
+    if (this.withReference) this.drawReference(g, project);
     if (simulation.force) this.drawForce(g, project);
     this.describe();
   }
