@@ -203,9 +203,11 @@ def test_the_character_is_started_paused_pushed_and_looked_at(walking: Page) -> 
     assert len(set(shots)) == len(shots)
     assert walking.evaluate(seconds) == paused
     walking.locator("[data-newtons]").fill("500")
+    walking.click("[data-action=speed]")
+    walking.click("[data-action=speed]")
+    assert walking.locator("[data-action=speed]").inner_text() == "¼×"  # no frame is longer than the push
     walking.click("[data-degrees='90']")  # starts again
-    walking.wait_for_function("kinetunePage.simulation.force")
-    force = np.array(walking.evaluate("kinetunePage.simulation.force"))
+    force = np.array(walking.wait_for_function("kinetunePage.simulation.force").json_value())
     assert np.linalg.norm(force) == pytest.approx(500.0)
     assert force[1] > 400.0  # it walks along x, and y is to its left
     walking.wait_for_function("kinetunePage.ended && !kinetunePage.playing")
