@@ -108,8 +108,8 @@ class ReferenceSettings(Settings):
     means one of several motions of a file, `results.npz#best` that in which feet slide least. With several clips, each
     reset draws one."""
 
-    motion_weights: tuple[Annotated[float, Field(gt=0.0)], ...] | None = None
-    """Relative probability of each clip of `motion`; by default all are equal."""
+    motion_weights: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
+    """Relative probability of each clip of `motion`, 0 for one that no episode draws; by default all are equal."""
 
     seam_blend_s: float = Field(default=0.1, ge=0.0)
     """Cyclic clips: seconds on either side of the seam over which the jump between last and first pose is spread."""
@@ -151,6 +151,8 @@ class ReferenceSettings(Settings):
                 f"motion_weights has {len(self.motion_weights)} numbers; legal: one for each of the "
                 f"{len(self.motion)} clips of motion"
             )
+        if self.motion_weights is not None and not sum(self.motion_weights) > 0.0:
+            raise UserError(f"motion_weights is {self.motion_weights}; legal: at least one above 0")
         if self.keep_cycle_height and self.seam_blend_s > 0.0:
             raise UserError(f"keep_cycle_height needs seam_blend_s 0, which is {self.seam_blend_s} and levels cycles")
         return self

@@ -1,22 +1,26 @@
-"""Draws the three pictures of the first page from what runs leave behind.
+"""Draws the pictures of the documentation that show what runs leave behind.
 
     python docs/scripts/pictures.py runs/demo        # the folder that `make demo` wrote
 
 Writes `docs/pictures/motions.png` (one prompt before and after the fine-tuning), `reward.svg` (from
-`docs/results/stochastic_steps.json`) and `character.png` (the controller of `docs/results/deepmimic_walk`; MuJoCo
-renders it by EGL).
+`docs/results/stochastic_steps.json`), `character.png` (the controller of `docs/results/deepmimic_walk`; MuJoCo renders
+it by EGL) and `character_in_browser.png` (its page in Chromium, during a push).
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -27,6 +31,8 @@ from envs.body.mujoco_import import mujoco  # noqa: E402
 from envs.body.mujoco_model import build_humanoid_xml  # noqa: E402
 from envs.settings import DeepMimicSettings  # noqa: E402
 from jobs.report.offscreen import SKY  # noqa: E402
+from jobs.web.controller_page import render_controller_page  # noqa: E402
+from jobs.web.mujoco_wasm import load_mujoco_wasm  # noqa: E402
 from motions.drawing import contact_sheet  # noqa: E402
 from motions.skeleton.skeletons import HUMANML3D  # noqa: E402
 from rewards.evaluation.character import controller_policy, imitation_episodes  # noqa: E402
@@ -118,8 +124,36 @@ def draw_character() -> None:
     renderer.close()
 
 
+def draw_in_browser() -> None:
+    """The page of `jobs.deepmimic --task web`, after two seconds and a push of 0.1 s, beside the reference."""
+    controller, task = load_controller(RESULTS / "deepmimic_walk"), DeepMimicSettings()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        page = Path(folder) / "web.html"
+        package = load_mujoco_wasm(None)
+        page.write_text(render_controller_page(controller.controller, task, "walk", "deepmimic_walk", package), "utf-8")
+        program = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 900, "height": 620})
+        opened.goto(page.as_uri())
+        opened.wait_for_function("window.kinetunePage", timeout=0)
+        opened.click("[data-action=reference]")
+        opened.locator("[data-newtons]").fill("150")
+        opened.evaluate("""() => {
+          const { simulation } = kinetunePage;
+          for (let step = 0; step < 64; step++) {
+            if (step === 60) simulation.push(150, 90, 0.2);
+            simulation.step();
+          }
+          kinetunePage.render();
+        }""")
+        shot = opened.locator("#stage").screenshot()
+        browser.close()
+    Image.open(io.BytesIO(shot)).quantize(128).save(PICTURES / "character_in_browser.png", optimize=True)
+
+
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
     draw_motions(Path(sys.argv[1]))
     draw_reward()
     draw_character()
+    draw_in_browser()

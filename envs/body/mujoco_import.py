@@ -7,14 +7,36 @@ Arrays of `Data` are views of the engine's memory.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from motions.base.errors import UserError
+
 Array = NDArray[np.float64]
 
-mujoco: Any = importlib.import_module("mujoco")
+
+def _engine() -> Any:
+    """The engine, which loads the library that `MUJOCO_GL` names.
+
+    Raises:
+        UserError: it does not know or have that library.
+    """
+    try:
+        return importlib.import_module("mujoco")
+    except (ImportError, AttributeError, RuntimeError) as error:
+        backend = os.environ.get("MUJOCO_GL")
+        if not backend:
+            raise
+        raise UserError(
+            f"MUJOCO_GL is {backend!r}, with which MuJoCo does not start: {error}; unset it, or use egl or osmesa "
+            "where their libraries are installed"
+        ) from error
+
+
+mujoco: Any = _engine()
 rollout: Any = importlib.import_module("mujoco.rollout")
 
 

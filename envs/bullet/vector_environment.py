@@ -35,12 +35,13 @@ class DeepMimicBulletVectorEnv(SyncVectorEnv):
         settings: DeepMimicSettings | None = None,
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
         **options: Any,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; legal: at least 1")
         self.settings = resolve_settings(settings, options)
-        make = partial(DeepMimicBulletEnv, self.settings)
+        make = partial(DeepMimicBulletEnv, self.settings, render_mode=render_mode)
         super().__init__([make] * num_envs, autoreset_mode=autoreset_mode)
 
     @property

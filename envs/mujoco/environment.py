@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from envs.body.joint_coordinates import NUM_COORDINATES
 from envs.body.tracked import heading
 from envs.mujoco.physics import make_physics
-from envs.mujoco.rendering import CharacterRenderer
+from envs.mujoco.rendering import RENDER_MODES, CharacterRenderer, check_render_mode
 from envs.mujoco.vector_environment import (
     action_space,
     make_reader,
@@ -46,13 +46,14 @@ class DeepMimicEnv(gymnasium.Env[Float32, Float32]):
         ValueError: see `envs.task.reference.ReferenceMotion`.
     """
 
+    metadata = {"render_modes": RENDER_MODES, "render_fps": 30}  # noqa: RUF012 (gymnasium's own name and type)
+
     def __init__(
         self, settings: DeepMimicSettings | None = None, *, render_mode: str | None = None, **options: Any
     ) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode is {render_mode!r}; legal: null, rgb_array")
+        check_render_mode(render_mode)
         self.settings = resolve_settings(settings, options)
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.settings.control_hz}
+        self.metadata = {"render_modes": RENDER_MODES, "render_fps": self.settings.control_hz}
         self.render_mode = render_mode
         self._renderer: CharacterRenderer | None = None
         self.task = ImitationTask(self.settings, 1)

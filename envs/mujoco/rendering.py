@@ -22,12 +22,20 @@ Array = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 
 WIDTH, HEIGHT = 480, 360
+RENDER_MODES = ["rgb_array"]
+"""Values of `render_mode`; None draws nothing."""
 _DISTANCE, _AZIMUTH, _ELEVATION, _LOOK_HEIGHT = 3.2, 65.0, 12.0, 0.85
 _FOCAL = 1.2 * HEIGHT
 _NEAR = 0.3
 _SKY, _GRID, _SHADOW = (250, 250, 247), (205, 208, 210), (222, 224, 224)
 _RIGHT, _LEFT, _TRUNK = np.array([205, 120, 90]), np.array([80, 125, 190]), np.array([120, 130, 145])
 _SUPERSAMPLING = 2
+
+
+def check_render_mode(mode: str | None) -> None:
+    """Raises ValueError for a mode that is not among `RENDER_MODES`."""
+    if mode is not None and mode not in RENDER_MODES:
+        raise ValueError(f"render_mode is {mode!r}; legal: null, {', '.join(RENDER_MODES)}")
 
 
 class CharacterRenderer:

@@ -28,6 +28,7 @@ from envs.body.joint_coordinates import NUM_COORDINATES
 from envs.body.state import CharacterState, KinematicsReader
 from envs.body.tracked import heading
 from envs.mujoco.physics import make_physics
+from envs.mujoco.rendering import RENDER_MODES, CharacterRenderer, check_render_mode
 from envs.settings import DeepMimicSettings
 from envs.task.imitation_task import ALL, ANYWHERE, FIGURES, EpisodeStarts, ImitationTask, Outcome, Rows
 
@@ -43,6 +44,7 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         settings: options of the task.
         seed: seed of row 0 at the first reset without one; row i has seed + i. None draws one at random.
         autoreset_mode: NEXT_STEP or SAME_STEP (or their names).
+        render_mode: rgb_array for pictures by `render`.
 
     Raises:
         ValueError: see `ReferenceMotion`.
@@ -55,17 +57,22 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         *,
         seed: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
         **options: Any,
     ) -> None:
         self.closed = True  # until there is something to close: the base class closes on deletion
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; legal: at least 1")
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
+        self._renderer: CharacterRenderer | None = None
         self.settings = resolve_settings(settings, options)
         self._mode = AutoresetMode(autoreset_mode)
         if self._mode == AutoresetMode.DISABLED:
             raise ValueError("autoreset_mode is DISABLED; legal: NEXT_STEP, SAME_STEP")
         self.num_envs = num_envs
-        self.metadata = {"autoreset_mode": self._mode, "render_modes": [], "render_fps": self.settings.control_hz}
+        rendering = {"render_modes": RENDER_MODES, "render_fps": self.settings.control_hz}
+        self.metadata = {"autoreset_mode": self._mode, **rendering}
         self._physics = make_physics(self.settings)
         self.task = ImitationTask(self.settings, num_envs)
         self.single_observation_space = observation_space(self.task)
@@ -193,9 +200,20 @@ class DeepMimicVectorEnv(VectorEnv[Any, Any, Any]):
         """Whether nobody is pushed from now on, though `push_force` says so; not a part of `state()`."""
         self.task.pushes.paused = paused
 
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """An image [360, 480, 3] of every row if `render_mode` is rgb_array, else None."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = CharacterRenderer(self._physics.model)
+        return tuple(map(self._renderer.draw, self._qpos))
+
     def close_extras(self, **kwargs: Any) -> None:
-        """Ends the engine's threads."""
+        """Ends the engine's threads and releases the rendering context."""
         self._physics.close()
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
 
     def _advance(self, actions: NDArray[Any], rows: Rows) -> tuple[CharacterState, Outcome]:
         qpos, qvel = self._qpos[rows], self._qvel[rows]

@@ -117,6 +117,7 @@ class ImitationTask:
         self.action_units = ActionUnits(settings, self.reference)
         self._all_cyclic = bool(self.reference.cyclic.all())
         self._shares: list[float] = np.cumsum(self.reference.chances).tolist()
+        self._last_drawn = int(np.flatnonzero(self.reference.chances)[-1])
         target_steps = self.observation_builder.target_steps
         self.ahead = np.array([0.0, self.lookahead_s, *(step * self.control_s for step in target_steps)])
         self.clip = np.zeros(num_envs, dtype=np.int64)
@@ -159,7 +160,7 @@ class ImitationTask:
             raise ValueError(f"clip is {clips.tolist()}; legal: 0 to {len(reference.clips) - 1}")
         for index, (row, generator) in enumerate(zip(rows, generators, strict=True)):
             chance, share, first_push, direction = generator.random(4)
-            clip = min(bisect_right(self._shares, chance), len(reference.clips) - 1)
+            clip = min(bisect_right(self._shares, chance), self._last_drawn)
             if clips is not None:
                 clip = int(clips[index])
             if phases is not None:

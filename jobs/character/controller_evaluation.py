@@ -16,6 +16,8 @@ from envs.settings import DeepMimicSettings
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.report.character import RecordedMotion, joint_points, save_video
 from jobs.report.from_control import write_control_report
+from jobs.web.controller_page import render_controller_page, require_playable
+from jobs.web.mujoco_wasm import VERSION, load_mujoco_wasm
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from rewards.evaluation.character import (
@@ -87,6 +89,26 @@ def film_controller(config: DeepMimicConfig) -> None:
     renderer = save_video(path, build_humanoid_xml(task), takes, float(task.control_hz), FILMED_FPS)
     fell = ", when it falls" if episodes.fell[0] else ""
     print(f"{path}: {(shown - 1) / task.control_hz:.1f} s{fell}, drawn by {renderer}")
+
+
+def write_web_page(config: DeepMimicConfig) -> None:
+    """The task `web`: writes `web.html`, in which a trained controller moves its character in a browser.
+
+    Raises:
+        UserError: for the reasons of `prepare_evaluation`, of `require_playable` and of `load_mujoco_wasm`.
+    """
+    folder = config.run.save_dir
+    assert folder is not None
+    loaded, task, clips = prepare_evaluation(config)
+    require_playable(task)
+    package = load_mujoco_wasm(config.run.mujoco_wasm)
+    source = loaded.path.parent.name
+    page = render_controller_page(loaded.controller, task, clips[0], source, package).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "web.html"
+    with atomic_write(path) as file:
+        file.write(page)
+    print(f"{path}: {clips[0]}, {len(page) / 1e6:.1f} MB, with MuJoCo {VERSION}")
 
 
 def prepare_evaluation(config: DeepMimicConfig) -> tuple[LoadedController, DeepMimicSettings, tuple[str, ...]]:

@@ -20,6 +20,7 @@ from jobs.character.controller_evaluation import (
     film_controller,
     prepare_evaluation,
     show_evaluation,
+    write_web_page,
 )
 from jobs.character.own_motions import check_motions, show_own_motions
 from jobs.command_line import main as cli
@@ -33,6 +34,8 @@ from jobs.configs.world_model import (
     WorldModelRunSettings,
 )
 from jobs.report.from_control import read_control_document, write_control_report
+from jobs.web.controller_page import require_playable
+from jobs.web.mujoco_wasm import check_mujoco_wasm
 from motions.base.atomic import atomic_write
 from motions.settings import Settings, options_of, spellings_of
 from rewards.evaluation.character import CharacterPolicy, ExpertPolicy, controller_policy
@@ -49,6 +52,8 @@ def run(config: DeepMimicConfig) -> None:
         evaluate_controller(config)
     elif config.run.task == "video":
         film_controller(config)
+    elif config.run.task == "web":
+        write_web_page(config)
     else:
         assert config.run.save_dir is not None
         print(f"report: {write_control_report(config.run.save_dir)}")
@@ -56,10 +61,13 @@ def run(config: DeepMimicConfig) -> None:
 
 def plan(config: DeepMimicConfig) -> None:
     """Prints what would be done, and checks everything that can be checked without starting."""
-    if config.run.task in ("evaluate", "video"):
+    if config.run.task in ("evaluate", "video", "web"):
         print(cli.settings_yaml(config))
-        loaded, _, clips = prepare_evaluation(config)
+        loaded, task, clips = prepare_evaluation(config)
         print(f"\ncontroller: {loaded.path}, {', '.join(clips)}")
+        if config.run.task == "web":
+            require_playable(task)
+            print(f"MuJoCo's WebAssembly build: {check_mujoco_wasm(config.run.mujoco_wasm)}")
         return
     run = config.run
     assert run.save_dir is not None

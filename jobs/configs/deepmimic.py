@@ -33,14 +33,15 @@ class PipelineRunSettings(ControlRunSettings):
 
     affects: ClassVar[Affects] = "records"
 
-    task: Literal["train", "evaluate", "video", "report"] = "train"
+    task: Literal["train", "evaluate", "video", "web", "report"] = "train"
     """`train`: what `learner` says, evaluation and report. `evaluate`: evaluate a trained controller. `video`: write
-    what it does, beside the reference, to `video.mp4`, `video_s` seconds from the clip's beginning. `report`: write the
-    report of a finished run again."""
+    what it does, beside the reference, to `video.mp4`, `video_s` seconds from the clip's beginning. `web`: write
+    `web.html`, a page that simulates it in a browser, where it is started and pushed. `report`: write the report of a
+    finished run again."""
 
     save_dir: Path | None = redeclared(ControlRunSettings, "save_dir")  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Directory of the run, for `train` and `report`, or of the video; `evaluate` also writes its results there if it
-    is given. Inside a submitted Ray job the path must be absolute."""
+    """Directory of the run, for `train` and `report`, of the video or of the page; `evaluate` also writes its results
+    there if it is given. Inside a submitted Ray job the path must be absolute."""
 
     resume: bool = redeclared(ControlRunSettings, "resume")
     """Continue the run in `save_dir`: finished stages are skipped, an interrupted one continues from its last
@@ -54,9 +55,13 @@ class PipelineRunSettings(ControlRunSettings):
     """Iterations of the reinforcement learning between checkpoints."""
 
     controller: Path | None = None
-    """Controller to `evaluate` or for the `video`; by default the one in `docs/results/` that comes with kinetune for
-    the clip. Its interface and physics are those it was trained with, except where an option says otherwise; the rules
-    are the default ones."""
+    """Controller to `evaluate`, or of the video or page; by default the one in `docs/results/` that comes with kinetune
+    for the clip. Its interface and physics are those it was trained with, except where an option says otherwise; the
+    rules are the default ones."""
+
+    mujoco_wasm: Path | None = None
+    """With `web`: the npm package `@mujoco/mujoco` as a file, `mujoco-3.14.0.tgz`; by default it is fetched from
+    registry.npmjs.org the first time, and kept in `~/.cache/kinetune`."""
 
     check: bool = False
     """With `evaluate` of walk over 20 s, including pushes of 100 N from four sides: exit with status 1 if a target is
@@ -162,8 +167,10 @@ class DeepMimicConfig(CloneTaskSettings):
             raise UserError("video_s is 0; legal for task video: above 0")
         if self.run.check and self.run.task != "evaluate":
             raise UserError("check belongs to --task evaluate")
-        if self.run.controller is not None and self.run.task not in ("evaluate", "video"):
-            raise UserError(f"controller is what evaluate and video play; task is {self.run.task}")
+        if self.run.controller is not None and self.run.task not in ("evaluate", "video", "web"):
+            raise UserError(f"controller is what evaluate, video and web play; task is {self.run.task}")
+        if self.run.mujoco_wasm is not None and self.run.task != "web":
+            raise UserError(f"mujoco_wasm is for task web; task is {self.run.task}")
         require_driver_alone(self.cluster, self.processes)
         if not self.run.trpo and self.run.learner != "trpo":
             raise UserError(f"no_trpo stops after the cloning, but learner is {self.run.learner}, which has none")

@@ -240,9 +240,9 @@ def stage(heading: str, text: str, choices: str, players: Sequence[PlayerView]) 
     return _STAGE.format(heading=f"<h2>{heading}</h2>\n" if heading else "", text=text, choices=choices, views=views)
 
 
-def asset(name: str) -> str:
-    """Text of a file of this package."""
-    return resources.files("jobs.report").joinpath(name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "jobs.report") -> str:
+    """Text of a file of a package."""
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def tile_html(tile: Tile) -> str:

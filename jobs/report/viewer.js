@@ -42,10 +42,42 @@ class Camera {
   }
 }
 
+// An empty canvas with a pixel for each of the screen's; null while it is not laid out.
+function clearedCanvas(canvas) {
+  const ratio = window.devicePixelRatio || 1;
+  const width = canvas.clientWidth, height = canvas.clientHeight;
+  if (width === 0) return null;
+  if (canvas.width !== Math.round(width * ratio)) {
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(height * ratio);
+  }
+  const g = canvas.getContext("2d");
+  g.setTransform(ratio, 0, 0, ratio, 0, 0);
+  g.clearRect(0, 0, width, height);
+  return { g, width, height };
+}
+
+// Lines of the ground, a metre apart, around the point that the camera looks at.
+function drawGrid(g, project, target) {
+  const style = getComputedStyle(g.canvas);
+  const grid = style.getPropertyValue("--grid");
+  const [cx, , cz] = target;
+  const x0 = Math.round(cx), z0 = Math.round(cz), reach = 4;
+  g.lineWidth = 1;
+  for (let i = -reach; i <= reach; i++) {
+    for (const [a, b] of [[[x0 + i, 0, z0 - reach], [x0 + i, 0, z0 + reach]], [[x0 - reach, 0, z0 + i], [x0 + reach, 0, z0 + i]]]) {
+      const p = project(a), q = project(b);
+      if (p[2] < 0.3 || q[2] < 0.3) continue;
+      g.strokeStyle = grid;
+      g.globalAlpha = 1 - (0.75 * Math.abs(i)) / reach;
+      g.beginPath(); g.moveTo(p[0], p[1]); g.lineTo(q[0], q[1]); g.stroke();
+    }
+  }
+}
+
 class Player {
   constructor(canvas, skeletons, colours) {
     this.canvas = canvas;
-    this.context = canvas.getContext("2d");
     this.skeletons = skeletons;
     this.colours = colours;
     this.target = [0, 0.85, 0];
@@ -82,16 +114,9 @@ class Player {
   }
 
   draw(seconds, camera, follow) {
-    const ratio = window.devicePixelRatio || 1;
-    const width = this.canvas.clientWidth, height = this.canvas.clientHeight;
-    if (width === 0) return;
-    if (this.canvas.width !== Math.round(width * ratio)) {
-      this.canvas.width = Math.round(width * ratio);
-      this.canvas.height = Math.round(height * ratio);
-    }
-    const g = this.context;
-    g.setTransform(ratio, 0, 0, ratio, 0, 0);
-    g.clearRect(0, 0, width, height);
+    const canvas = clearedCanvas(this.canvas);
+    if (!canvas) return;
+    const { g, width, height } = canvas;
     // What is at rest in the middle of a frame must not slip into its neighbour by rounding.
     const frame = Math.min(this.frames - 1, Math.max(0, Math.floor(seconds * this.motion.fps + 1e-6)));
     this.target = follow ? this.path[frame] : this.path[0];
@@ -101,20 +126,7 @@ class Player {
   }
 
   drawGround(g, project, frame) {
-    const style = getComputedStyle(this.canvas);
-    const grid = style.getPropertyValue("--grid");
-    const [cx, , cz] = this.target;
-    const x0 = Math.round(cx), z0 = Math.round(cz), reach = 4;
-    g.lineWidth = 1;
-    for (let i = -reach; i <= reach; i++) {
-      for (const [a, b] of [[[x0 + i, 0, z0 - reach], [x0 + i, 0, z0 + reach]], [[x0 - reach, 0, z0 + i], [x0 + reach, 0, z0 + i]]]) {
-        const p = project(a), q = project(b);
-        if (p[2] < 0.3 || q[2] < 0.3) continue;
-        g.strokeStyle = grid;
-        g.globalAlpha = 1 - (0.75 * Math.abs(i)) / reach;
-        g.beginPath(); g.moveTo(p[0], p[1]); g.lineTo(q[0], q[1]); g.stroke();
-      }
-    }
+    drawGrid(g, project, this.target);
     g.globalAlpha = 0.5;
     g.strokeStyle = this.colours.path;
     g.lineWidth = 2;
@@ -156,6 +168,47 @@ class Player {
     g.fillStyle = this.colours.middle;
     g.beginPath(); g.arc(head[0], head[1], Math.max(3, 0.105 * head[3]), 0, TWO_PI); g.fill();
   }
+}
+
+// Pointers, wheel and keys turn and zoom the camera of a stage; the space bar plays and pauses.
+function bindPointer(canvas, stage) {
+  const pointers = new Map();
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    pointers.set(event.pointerId, [event.clientX, event.clientY]);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const last = pointers.get(event.pointerId);
+    if (!last) return;
+    if (pointers.size === 2) {
+      const spread = () => { const [p, q] = [...pointers.values()]; return Math.hypot(p[0] - q[0], p[1] - q[1]); };
+      const before = spread();
+      pointers.set(event.pointerId, [event.clientX, event.clientY]);
+      stage.camera.zoom(before / Math.max(spread(), 1));
+    } else {
+      stage.camera.orbit(event.clientX - last[0], event.clientY - last[1]);
+      pointers.set(event.pointerId, [event.clientX, event.clientY]);
+    }
+    stage.render();
+  });
+  const release = (event) => pointers.delete(event.pointerId);
+  canvas.addEventListener("pointerup", release);
+  canvas.addEventListener("pointercancel", release);
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    stage.camera.zoom(Math.exp(event.deltaY * 0.001));
+    stage.render();
+  }, { passive: false });
+  canvas.addEventListener("keydown", (event) => {
+    const turn = { ArrowLeft: [-20, 0], ArrowRight: [20, 0], ArrowUp: [0, 20], ArrowDown: [0, -20] }[event.key];
+    if (turn) stage.camera.orbit(...turn);
+    else if (event.key === "+") stage.camera.zoom(0.9);
+    else if (event.key === "-") stage.camera.zoom(1.1);
+    else if (event.key === " ") stage.toggle();
+    else return;
+    event.preventDefault();
+    stage.render();
+  });
 }
 
 class Stage {
@@ -216,47 +269,7 @@ class Stage {
     this.root.querySelectorAll("[data-action]").forEach((button) =>
       button.addEventListener("click", () => act[button.dataset.action](button)));
     this.slider.addEventListener("input", () => { this.pause(); this.time = Number(this.slider.value); this.render(); });
-    this.players.forEach(({ canvas }) => this.bindPointer(canvas));
-  }
-
-  bindPointer(canvas) {
-    const pointers = new Map();
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      pointers.set(event.pointerId, [event.clientX, event.clientY]);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const last = pointers.get(event.pointerId);
-      if (!last) return;
-      if (pointers.size === 2) {
-        const spread = () => { const [p, q] = [...pointers.values()]; return Math.hypot(p[0] - q[0], p[1] - q[1]); };
-        const before = spread();
-        pointers.set(event.pointerId, [event.clientX, event.clientY]);
-        this.camera.zoom(before / Math.max(spread(), 1));
-      } else {
-        this.camera.orbit(event.clientX - last[0], event.clientY - last[1]);
-        pointers.set(event.pointerId, [event.clientX, event.clientY]);
-      }
-      this.render();
-    });
-    const release = (event) => pointers.delete(event.pointerId);
-    canvas.addEventListener("pointerup", release);
-    canvas.addEventListener("pointercancel", release);
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      this.camera.zoom(Math.exp(event.deltaY * 0.001));
-      this.render();
-    }, { passive: false });
-    canvas.addEventListener("keydown", (event) => {
-      const turn = { ArrowLeft: [-20, 0], ArrowRight: [20, 0], ArrowUp: [0, 20], ArrowDown: [0, -20] }[event.key];
-      if (turn) this.camera.orbit(...turn);
-      else if (event.key === "+") this.camera.zoom(0.9);
-      else if (event.key === "-") this.camera.zoom(1.1);
-      else if (event.key === " ") this.toggle();
-      else return;
-      event.preventDefault();
-      this.render();
-    });
+    this.players.forEach(({ canvas }) => bindPointer(canvas, this));
   }
 
   toggle() { if (this.playing) this.pause(); else this.play(); }

@@ -58,11 +58,19 @@ class ObservationStatistics(nn.Module):
 
     def frozen(self) -> Callable[[Tensor], Tensor]:
         """`forward` with the present statistics, for many calls between two updates."""
+        mean, std, limit = self.scaling()
+        return lambda observations: ((observations.float() - mean) / std).clamp(-limit, limit)
+
+    def scaling(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What observations are normalised with: mean, standard deviation and largest absolute value, [O] float32.
+
+        Of unscaled entries they are 0, 1 and infinity.
+        """
         mean, std = self.mean.float(), self.variance.sqrt().clamp_min(self.min_std).float()
         scaled = self._scaled
         mean, std = torch.where(scaled, mean, 0.0), torch.where(scaled, std, 1.0)
         limit = torch.where(scaled, CLIP, math.inf)
-        return lambda observations: ((observations.float() - mean) / std).clamp(-limit, limit)
+        return mean, std, limit
 
     @torch.no_grad()
     def update(self, observations: Tensor | np.ndarray) -> None:

@@ -98,6 +98,7 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.trpo": ITERATIONS | {"runtime": "local"},
     "jobs.world_model": MODEL | {"num_timesteps": 256, "eval_episodes": 2},
     "jobs.deepmimic --task video": {"video_s": 0.1},
+    "jobs.deepmimic --task web": {"dry_run": None},  # Without a network there is nothing to make the page of.
     "jobs.deepmimic --task evaluate": {"eval_episodes": 2, "eval_steps": 20, "eval_push_forces": (100,)},
     "jobs.trpo --task evaluate": {"num_eval_episodes": 2, "max_episode_steps": 20},
 }

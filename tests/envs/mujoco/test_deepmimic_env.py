@@ -676,6 +676,12 @@ def test_clips_are_drawn_by_weight() -> None:
         assert np.isfinite(env.step(env.expert_action())[0]).all()
 
 
+def test_a_clip_of_weight_0_is_never_drawn() -> None:
+    env = vector(200, motion="walk,punch,run", motion_weights=(0.0, 1.0, 0.0))
+    assert set(env.reset(seed=0)[1]["clip"]) == {1}
+    assert set(env.reset(options={"clip": 2})[1]["clip"]) == {2}
+
+
 def test_pictures_without_gl(monkeypatch: pytest.MonkeyPatch) -> None:
     """Right limbs are reddish, left ones bluish, and a body higher up is higher in the picture."""
     monkeypatch.delenv("MUJOCO_GL", raising=False)

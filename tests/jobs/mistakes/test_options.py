@@ -299,7 +299,8 @@ jobs.sft
 jobs.balance --output out.json
   --motion nothing --dry_run >> unknown clip 'nothing'
   --population 3 >> --population 3
-  --motion walk run --motion_weights 0 1 >> --motion_weights
+  --motion walk run --motion_weights -1 1 >> --motion_weights
+  --motion walk run --motion_weights 0 0 >> motion_weights is (0.0, 0.0); legal: at least one above 0
 jobs.grpo --save_dir run --runtime local --num_prompts 4 --num_eval_prompts 2 --dry_run
   --group_size 1 --batch_size 1 >> group_size
   --sde_window 50 >> sde_window

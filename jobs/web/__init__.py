@@ -1,0 +1,1 @@
+"""Characters that run in a browser, on a page that needs no network."""
