@@ -41,15 +41,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.fixtures.published_lora import build_learner, build_rollouts, small_advantages, small_request
-from benchmarks.fixtures.sleepers import (
-    Death,
-    SleepingBatches,
-    SleepingRollouts,
-    SleepTimes,
-    sleeping_roles,
-    sleeping_run,
-    step_seconds,
-)
+from benchmarks.fixtures.sleepers import Death, SleepingBatches, SleepingRollouts, SleepTimes
+from benchmarks.fixtures.sleeping_runs import sleeping_roles, sleeping_run, step_seconds
 from benchmarks.learning import write_json
 from cluster.records.measured import read_json_lines
 from cluster.records.run_directory import library_versions
