@@ -63,7 +63,7 @@ LOGICAL_CPUS = 8
 JOB = (
     *("jobs.grpo", "--preset", "demo", "--batch_size", "1", "--group_size", "96", "--num_prompts", "4"),
     *("--use_physics_reward", "false", "--num_eval_prompts", "1", "--num_eval_samples", "1", "--eval_every", "0"),
-    *("--save_interval", "1000", "--num_rollout_actors", "1", "--eval_other_steps", "--judge_path", "none"),
+    *("--save_interval", "1000", "--num_rollout_actors", "1", "--eval_other_steps", "none", "--judge_path", "none"),
     *("--second_judge", "false", "--log_interval", "1000"),
 )
 """The run of `tax`."""

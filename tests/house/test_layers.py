@@ -43,7 +43,7 @@ UNITS = {
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
-        *("critic", "actions", "scenes", "sweeps", "service"),
+        *("critic", "actions", "scenes", "trainings", "sweeps", "service"),
         *("import_motion", "balance", "compare", "evaluate", "generate", "pretrain"),
         *("train_retrieval", "train_critic", "critic_score"),
         *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
