@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from jobs.command_line import main as cli
-from jobs.configs.service.deploy import DeployConfig
+from jobs.trainings.deploy import DeployConfig
 
 run = cli.later("jobs.service.deploying:run")
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 
 from jobs.command_line import main as cli
-from jobs.configs.service.doctor import DoctorConfig
+from jobs.trainings.doctor import DoctorConfig
 
 run = cli.later("jobs.service.doctor:run")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 
 from jobs.command_line import main as cli
-from jobs.configs.service.sweep import SweepConfig
+from jobs.trainings.sweep import SweepConfig
 
 run = cli.later("jobs.sweeps.searching:run")
 plan = cli.later("jobs.sweeps.searching:plan")

@@ -99,6 +99,11 @@ class Telemetry:
             self._gauges.log(metrics, step)
         self._shown |= {name: metrics[name] for name in self._names if name in metrics}
 
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Shows numbers that belong to no step at the metrics endpoint, and nowhere else."""
+        if self._gauges is not None:
+            self._gauges.show(metrics)
+
     def finished_step(self, step: int, num_steps: int | None = None) -> None:
         """Advances the bar, or writes a line. `num_steps` is a better estimate of how many there will be."""
         self._num_steps = max(step, self._num_steps if num_steps is None else num_steps)
@@ -140,7 +145,9 @@ class Telemetry:
             self._stream.flush()
 
     def spans(self, spans: Sequence[CallStats]) -> None:
-        """Adds calls to the trace."""
+        """Adds calls to the trace and to the metrics endpoint's histograms."""
+        if self._gauges is not None:
+            self._gauges.observe(spans)
         if self._trace is not None:
             self._events += [trace_event(span) for span in spans]
 

@@ -295,6 +295,7 @@ class Controller:
         metrics |= {f"policy/{name}": value for name, value in report.metrics.items()}
         calls = [call for group in batch.groups for call in (group.rollout, *group.scores)]
         metrics |= step_metrics.timings(calls, batch.requested, started, self._roles)
+        metrics |= step_metrics.queues((group.rollout, group.scores) for group in batch.groups)
         metrics |= step_metrics.supervision(self.runtime.counters, len(batch.groups) - len(groups))
         if self._algorithm.staleness:
             metrics["cluster/staleness"] = float(max(behind))

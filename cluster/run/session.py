@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 from cluster.records.opening import inspect
 from cluster.records.run import open_run
+from cluster.run import step_metrics
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller
 from cluster.run.plan import Plan, Workload
@@ -60,6 +61,7 @@ def training_session(
         opened = stack.enter_context(open_run(run, config, data_fingerprint, run.num_steps, trace=run.trace))
         # Before the run directory is: its actors must not outlive it.
         stack.callback(runtime.close)
+        opened.telemetry.show(step_metrics.at_start(plan))
         controller = Controller(runtime, roles, algorithm, opened, run)
         controller.start()
         yield controller

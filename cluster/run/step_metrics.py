@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.run.roles import ROLLOUT
+from cluster.run.plan import Plan
+from cluster.run.roles import LEARNER, ROLLOUT
 from cluster.runtime.protocol import Call, Counters, Role
 from rewards.messages import Mixed
 
@@ -87,12 +88,44 @@ def timings(calls: Sequence[Call], requested: float, started: float, roles: Mapp
     return metrics
 
 
+def queues(chains: Iterable[tuple[Call, Sequence[Call]]]) -> dict[str, float]:
+    """Mean time that calls of each role waited for an actor, `seconds/queue_ROLE`: from when they could have run, for a
+    reward the end of its rollout, to when they did.
+
+    Args:
+        chains: each group's rollout with the rewards that are chained on it.
+    """
+    waits: dict[str, list[float]] = {}
+    for rollout, scores in chains:
+        for call, ready in ((rollout, rollout.submitted_at), *((call, rollout.finished_at) for call in scores)):
+            if call.stats is not None:
+                name = call.role.rpartition(":")[2]
+                waits.setdefault(name, []).append(max(call.finished_at - call.stats.seconds - ready, 0.0))
+    return {f"seconds/queue_{name}": sum(values) / len(values) for name, values in waits.items()}
+
+
 def supervision(counters: Counters, dropped_groups: int) -> dict[str, float]:
     """Counts of faults that were repaired so far, and of groups of this step that were dropped."""
     return {
         "cluster/retries": float(counters.retries),
         "cluster/restarts": float(counters.restarts),
         "cluster/dropped_groups": float(dropped_groups),
+    }
+
+
+def at_start(plan: Plan) -> dict[str, float]:
+    """Numbers of a run before its first step: sizes of its messages in bytes a step, and 0 for all counts and times."""
+    load = plan.workload
+    roles = [role.name.rpartition(":")[2] for role in plan.roles if role.name != LEARNER]
+    stages = ("rollout", "reward", "update", "step", "evaluation", "checkpoint", *(f"queue_{role}" for role in roles))
+    counts = ("retries", "restarts", "dropped_groups", "dropped_eval_groups", "staleness", "samples_per_s")
+    shares = ("rollout_utilization", "reward_hidden_share")
+    return {
+        "bytes/motions": float(load.num_prompts * load.motion_bytes),
+        "bytes/trajectories": float(load.num_prompts * load.trajectory_bytes),
+        "bytes/policy_version": float(load.version_bytes),
+        **{f"seconds/{stage}": 0.0 for stage in stages},
+        **{f"cluster/{name}": 0.0 for name in (*counts, *shares)},
     }
 
 

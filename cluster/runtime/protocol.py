@@ -9,6 +9,7 @@ own objects over read-only arrays) and give the same bits.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -78,6 +79,7 @@ class Call:
     handles: list[Any] = field(default_factory=list)
     """One per output, then one for the statistics; their type depends on the runtime."""
     actor: Any = None
+    submitted_at: float = field(default_factory=time.monotonic)
     dispatched_at: float = 0.0
     finished_at: float = 0.0
 

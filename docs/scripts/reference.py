@@ -58,11 +58,11 @@ JOBS = {
     "trpo": "jobs.configs.trpo:TRPOJobConfig",
     "world_model": "jobs.configs.world_model:WorldModelJobConfig",
     "balance": "jobs.configs.balance:BalanceConfig",
-    "sweep": "jobs.configs.service.sweep:SweepConfig",
+    "sweep": "jobs.trainings.sweep:SweepConfig",
     "runs": "jobs.configs.service.runs:RunsConfig",
     "resume": "jobs.configs.service.runs:ResumeConfig",
-    "doctor": "jobs.configs.service.doctor:DoctorConfig",
-    "deploy": "jobs.configs.service.deploy:DeployConfig",
+    "doctor": "jobs.trainings.doctor:DoctorConfig",
+    "deploy": "jobs.trainings.deploy:DeployConfig",
 }
 """Job -> its configuration model."""
 LAYERS = ("motions", "envs", "rollouts", "rewards", "learners", "cluster")

@@ -12,11 +12,11 @@ from jobs.command_line import main as cli
 from jobs.command_line.values import read_assignments
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.grpo import GRPOConfig
-from jobs.configs.service.deploy import DeployConfig
-from jobs.configs.service.training_jobs import CONFIGS
 from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import RunnerSettings, SamplingProcessSettings, TRPOJobConfig
 from jobs.configs.world_model import WorldModelJobConfig
+from jobs.trainings.deploy import DeployConfig
+from jobs.trainings.training_jobs import CONFIGS
 from motions.base.plain_yaml import plain_yaml
 from motions.settings import Settings
 from rewards.scorers import rewards_of

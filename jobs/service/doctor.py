@@ -26,10 +26,10 @@ from cluster.runtime.connect import MAX_UPLOAD_MB, ROOT, connect, upload_megabyt
 from cluster.runtime.ray_job import in_ray_job
 from jobs.command_line import main as cli
 from jobs.configs.data import MDM_DATASETS
-from jobs.configs.service.doctor import DoctorConfig
-from jobs.configs.service.training_jobs import CONFIGS, plan_of
 from jobs.service import checks
 from jobs.service.checks import Finding
+from jobs.trainings.doctor import DoctorConfig
+from jobs.trainings.training_jobs import CONFIGS, plan_of
 from motions.base.errors import UserError, is_mendable
 from motions.data.folder_check import check_folder
 

@@ -9,7 +9,7 @@ from cluster.records.opening import CONFIG
 from jobs.command_line import main as cli
 from jobs.command_line.values import read_assignments
 from jobs.configs.service.runs import ResumeConfig
-from jobs.configs.service.training_jobs import CONFIGS, job_of, plan_of, run_of
+from jobs.trainings.training_jobs import CONFIGS, job_of, plan_of, run_of
 from motions.settings import Settings, options_of
 
 

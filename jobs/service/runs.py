@@ -13,7 +13,7 @@ from cluster.records.checkpoints import MANIFEST, RunDirectoryError, last_commit
 from cluster.records.measured import FINAL, last_metrics
 from cluster.records.opening import CONFIG, in_use, read_config
 from jobs.configs.service.runs import RunsConfig
-from jobs.configs.service.training_jobs import CONFIGS, job_of
+from jobs.trainings.training_jobs import CONFIGS, job_of
 from motions.base.errors import UserError
 from motions.settings import flat_values
 

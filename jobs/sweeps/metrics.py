@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Collection
 
 from jobs.configs.grpo import GRPOConfig
-from jobs.configs.service.training_jobs import CONFIGS
+from jobs.trainings.training_jobs import CONFIGS
 from motions.base.errors import UserError
 from motions.settings import Settings
 from rewards.declared.semantic import SemanticSettings
@@ -31,6 +31,15 @@ STEP_METRICS: dict[str, tuple[str, ...]] = {
             for figure in ("R01", "R02", "R03", "R05", "R10", "MedR")
         ),
         *("evaluation/cosine_right", "evaluation/cosine_wrong"),
+    ),
+    "train_critic": (
+        *("loss", "accuracy", "grad_norm", "evaluation/validation/accuracy", "evaluation/validation/log_loss"),
+        *("evaluation/test/accuracy", "evaluation/test/log_loss"),
+    ),
+    "train_mdm": ("loss", "grad_norm", "learning_rate"),
+    "tune_mdm": (
+        *("reward/total", "evaluation/total", "seconds/step", "policy/tuned_reward", "policy/kl_reference"),
+        *("policy/loss", "policy/grad_norm"),
     ),
     "sft": ("loss", "val_loss", "val_rmse", "std"),
     "trpo": (

@@ -20,13 +20,13 @@ from jobs.command_line import main as cli
 from jobs.command_line.flags import UsageError
 from jobs.command_line.settings_files import PRESETS, read_settings_file
 from jobs.command_line.values import read_assignments
-from jobs.configs.service.sweep import SweepConfig
-from jobs.configs.service.training_jobs import CONFIGS
 from jobs.sweeps.confirming import CONFIRMATION, confirmation_space, confirming_trials, read_confirmation
 from jobs.sweeps.metrics import check_comparable, check_metric, metric_of
 from jobs.sweeps.report import write_sweep_report
 from jobs.sweeps.summary import SWEEP, best_trial, write_best
 from jobs.sweeps.trials import OF_THE_SEARCH, Trials, set_by_search
+from jobs.trainings.sweep import SweepConfig
+from jobs.trainings.training_jobs import CONFIGS
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.plain_yaml import plain_yaml

@@ -13,7 +13,7 @@ import yaml
 
 from cluster.sweeps.records import TrialRecord, measured, read_trials
 from cluster.sweeps.space import Domain, read_domain
-from jobs.configs.service.training_jobs import CONFIGS
+from jobs.trainings.training_jobs import CONFIGS
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.plain_yaml import plain_yaml

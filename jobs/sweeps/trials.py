@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jobs.configs.service.training_jobs import CONFIGS, run_of
+from jobs.trainings.training_jobs import CONFIGS, run_of
 from motions.settings import Settings, options_of, spellings_of
 
 OF_THE_SEARCH = ("save_dir", "resume", "overwrite", "allow_changed", "runtime", "save_interval", "eval_every")

@@ -56,7 +56,7 @@ UNITS = {
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "web", "character"),
-        *("critic", "actions", "scenes", "state_space", "sweeps", "service"),
+        *("critic", "actions", "state_space", "scenes", "trainings", "sweeps", "service"),
         *("import_motion", "balance", "compare", "evaluate", "generate", "pretrain"),
         *("train_retrieval", "train_critic", "critic_score", "train_physics_ssm"),
         *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cluster.run import step_metrics
 from cluster.run.plan import Plan, Workload
-from cluster.runtime.protocol import StartError
+from cluster.runtime.protocol import Call, CallStats, StartError
 from cluster.settings import ClusterSettings
 from rollouts.messages import GroupMotions, Trajectory
 from tests.toys.running.cluster_toys import toy_roles
@@ -117,3 +118,29 @@ def test_the_printed_plan_says_it_all() -> None:
 def test_settings_refuse_what_cannot_be(option: str, value: object) -> None:
     with pytest.raises(ValueError, match=option):
         ClusterSettings.model_validate({option: value})
+
+
+def test_rollouts_made_ahead_take_room_in_the_object_store() -> None:
+    ahead = replace(LOAD, staleness=1)
+    groups = LOAD.num_prompts * (LOAD.motion_bytes + LOAD.trajectory_bytes)
+    assert ahead.step_bytes - LOAD.step_bytes == groups + LOAD.version_bytes
+    assert any("staleness 1" in line for line in Plan(plan().roles, ahead).lines())
+
+
+def test_what_is_known_before_the_first_step() -> None:
+    shown = step_metrics.at_start(plan())
+    assert shown["bytes/motions"] == LOAD.num_prompts * LOAD.motion_bytes > 0
+    assert shown["seconds/queue_rollout"] == shown["cluster/restarts"] == shown["cluster/staleness"] == 0
+    assert not any(name.startswith(("reward/", "policy/", "evaluation/")) for name in shown)
+
+
+def test_time_in_the_queue_is_counted_from_when_a_call_could_have_run() -> None:
+    def call(role: str, submitted: float, started: float, seconds: float) -> Call:
+        stats = CallStats(f"{role}-0", role, 0.0, seconds, 1)
+        times = {"submitted_at": submitted, "finished_at": started + seconds}
+        return Call(role, "run", (), role, 1, state="done", stats=stats, **times)
+
+    rollouts = [call("rollout", 0.0, 1.0, 2.0), call("rollout", 0.0, 3.0, 2.0)]
+    scores = [call("reward:tmr", 0.0, 3.5, 1.0), call("reward:tmr", 0.0, 6.0, 1.0)]
+    found = step_metrics.queues((rollout, [score]) for rollout, score in zip(rollouts, scores, strict=True))
+    assert found == {"seconds/queue_rollout": 2.0, "seconds/queue_tmr": 0.75}

@@ -16,8 +16,8 @@ import yaml
 from cluster.deployment.groups import MachineGroup, Reservation, machine_groups
 from cluster.deployment.slurm import slurm_script
 from jobs.command_line import main as cli
-from jobs.configs.service.deploy import DeployConfig
 from jobs.service.deploying import written
+from jobs.trainings.deploy import DeployConfig
 from motions.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,10 +9,10 @@ from packaging.requirements import Requirement
 
 from jobs import doctor
 from jobs.command_line import main as cli
-from jobs.configs.service.doctor import DoctorConfig
 from jobs.service import checks
 from jobs.service.checks import Finding
 from jobs.service.doctor import installed, start_problem
+from jobs.trainings.doctor import DoctorConfig
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,10 +11,10 @@ import yaml
 from jobs import sweep
 from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
-from jobs.configs.service.sweep import DEFAULT_METRICS, SweepConfig
-from jobs.configs.service.training_jobs import CONFIGS, SEARCHABLE, job_of
 from jobs.sweeps import searching
 from jobs.sweeps.metrics import reported_metrics
+from jobs.trainings.sweep import DEFAULT_METRICS, SweepConfig
+from jobs.trainings.training_jobs import CONFIGS, SEARCHABLE, job_of
 from motions.base.errors import UserError
 from motions.base.plain_yaml import plain_yaml
 from motions.settings import options_of
@@ -121,15 +122,22 @@ def test_shipped_spaces_can_be_searched(name: str, tmp_path: Path) -> None:
     assert {path.rpartition(".")[2] for path in prepared.space.domains} >= {"alpha", "beta_p", "kl_penalty"}
 
 
+NEEDED: dict[str, dict[str, Any]] = {
+    **{job: {"motion": ["walk"]} for job in ("sft", "world_model", "deepmimic")},
+    "tune_mdm": {"model_path": "save/humanact12/model000010000.pt"},
+}
+"""Options that a training cannot do without, besides `save_dir`."""
+
+
 def test_every_searchable_training_has_a_metric_of_its_own(tmp_path: Path) -> None:
     for job in SEARCHABLE:
-        config = CONFIGS[job].of(save_dir=tmp_path, **({"motion": ["walk"]} if job in ("sft", "world_model") else {}))
+        config = CONFIGS[job].of(save_dir=tmp_path, **NEEDED.get(job, {}))
         assert DEFAULT_METRICS[job][0] in reported_metrics(job, config)
 
 
 def test_a_run_says_by_its_options_which_training_it_is(tmp_path: Path) -> None:
     for job, config in CONFIGS.items():
-        settings = config.of(save_dir=tmp_path, **({"motion": ["walk"]} if "character" in config.model_fields else {}))
+        settings = config.of(save_dir=tmp_path, **NEEDED.get(job, {}))
         folder = tmp_path / job
         folder.mkdir()
         (folder / "config.yaml").write_text(plain_yaml(settings.model_dump(mode="json")))

@@ -9,7 +9,7 @@ import pytest
 
 from jobs import doctor
 from jobs.command_line import main as cli
-from jobs.configs.service.doctor import DoctorConfig
+from jobs.trainings.doctor import DoctorConfig
 from motions.data.folder_check import check_folder
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobs.configs.service.training_jobs import TrainingJob
+from jobs.trainings.training_jobs import TrainingJob
 from motions.base.errors import UserError
 from motions.settings import Settings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from cluster.settings import AddressSettings
-from jobs.configs.service.training_jobs import TrainingJob
+from jobs.trainings.training_jobs import TrainingJob
 from motions.settings import Settings
 
 

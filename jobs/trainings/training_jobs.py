@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cluster.records.opening import CONFIG, read_config
+from jobs.actions.settings import TrainMDMConfig, TuneMDMConfig
 from jobs.configs.deepmimic import DeepMimicConfig
 from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
@@ -15,15 +16,21 @@ from jobs.configs.retrieval import RetrievalConfig
 from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
 from jobs.configs.world_model import WorldModelJobConfig
+from jobs.critic.settings import CriticConfig
 from motions.base.errors import UserError
 from motions.settings import Settings, groups_of
 
-SearchableJob = Literal["grpo", "pretrain", "train_retrieval", "sft", "trpo", "world_model"]
-TrainingJob = Literal["grpo", "pretrain", "train_retrieval", "sft", "trpo", "world_model", "deepmimic"]
+SearchableJob = Literal[
+    "grpo", "pretrain", "train_retrieval", "train_critic", "train_mdm", "tune_mdm", "sft", "trpo", "world_model"
+]
+TrainingJob = Literal[SearchableJob, "deepmimic"]
 CONFIGS: Mapping[str, type[Settings]] = {
     "grpo": GRPOConfig,
     "pretrain": PretrainConfig,
     "train_retrieval": RetrievalConfig,
+    "train_critic": CriticConfig,
+    "train_mdm": TrainMDMConfig,
+    "tune_mdm": TuneMDMConfig,
     "sft": SFTConfig,
     "trpo": TRPOJobConfig,
     "world_model": WorldModelJobConfig,

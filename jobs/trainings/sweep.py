@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from cluster.settings import AddressSettings
-from jobs.configs.service.training_jobs import SearchableJob
+from jobs.trainings.training_jobs import SearchableJob
 from motions.base.errors import UserError
 from motions.settings import Settings
 
@@ -16,6 +16,9 @@ DEFAULT_METRICS: dict[str, tuple[str, Literal["max", "min"]]] = {
     "grpo": ("evaluation/total", "max"),
     "pretrain": ("loss", "min"),
     "train_retrieval": ("evaluation/t2m/R03", "max"),
+    "train_critic": ("evaluation/validation/accuracy", "max"),
+    "train_mdm": ("loss", "min"),
+    "tune_mdm": ("evaluation/total", "max"),
     "sft": ("val_loss", "min"),
     "trpo": ("rollout/return", "max"),
     "world_model": ("evaluation/score", "max"),
