@@ -85,7 +85,7 @@ class RefinerTrainingSettings(AdamWSettings):
     beyond the data's. With 0 only the error of the features is trained."""
 
     lambda_joints: float = Field(default=0.05, ge=0)
-    """Weight of the distance of the refined motion's joints from the real ones, in units of 0.1 m."""
+    """Weight of e / (e + 0.1 m), with e the mean distance of the refined motion's joints from the real ones."""
 
     corrupted_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the motions of a batch that are sunk or lifted, slid and shaken. The others teach to leave good motions
