@@ -2,14 +2,16 @@
 
     python -m benchmarks.kills [--only ROW ...] [--json PATH] [--folder DIR]
 
-Every row starts a small GRPO run (`JOB`) that starts its own Ray cluster, disturbs it after `DISTURBED_AT` steps, and
-compares: the exit status with what docs/explanation/survival.md says; the hash of the learner's state and of the
-evaluations at the end, after `--resume` where the run ended early, with those of an undisturbed run in one process
-(`--runtime local`); and the processes that are left a minute after its end with none. No output may hold a traceback.
+Every row starts a small GRPO run (`JOB`) that starts its own Ray cluster, and disturbs it after `DISTURBED_AT` steps
+or, in the rows `late_*`, while the policy is measured after the last one. It compares: the exit status with what
+docs/explanation/survival.md says; the hash of the learner's state and of the evaluations at the end, after `--resume`
+where the run ended early, with those of an undisturbed run in one process (`--runtime local`); and the processes that
+are left a minute after its end with none. No output may hold a traceback.
 
-Rows: rollout, reward, learner (SIGKILL to that actor), driver (to the process that runs the job), raylet, gcs, stopped
-(SIGSTOP to the rollout actor), sigterm, disk (a file system that fills up), clock (the clock of all processes is set
-back by an hour). The disk is a tmpfs, which only root may mount: else its row is skipped, and the reason printed.
+Rows: rollout, reward, learner (SIGKILL to that actor), driver (to the process that runs the job), raylet, gcs,
+late_raylet, late_gcs, stopped (SIGSTOP to the rollout actor), sigterm, disk (a file system that fills up), clock (the
+clock of all processes is set back by an hour). The disk is a tmpfs, which only root may mount: else its row is skipped,
+and the reason printed.
 
 Target: every row that can run is right. The exit code is 1 if one is not.
 """
@@ -86,19 +88,19 @@ class Run:
         assert self.process is not None
         return self.process.wait(timeout_s)
 
-    def start_until_step(self, step: int, options: Sequence[str], timeout_s: float) -> None:
-        """Starts it and waits until a step is recorded; again if the machine was too busy for Ray to start.
+    def start_until(self, reached: Callable[[Run], bool], options: Sequence[str], timeout_s: float) -> None:
+        """Starts it and waits for something; starts it again if the machine was too busy for Ray to start.
 
         Raises:
             RuntimeError: the run ended before, or took too long.
         """
         deadline = time.monotonic() + timeout_s
         process = self.start(*options).process
-        while self.step() < step:
+        while not reached(self):
             if process is None or process.poll() is not None or time.monotonic() > deadline:
                 said = self.log.read_text(errors="replace")
                 if TOO_BUSY not in said or time.monotonic() > deadline:
-                    raise RuntimeError(f"step {step} was not reached:\n{said[-3000:]}")
+                    raise RuntimeError(f"the run did not come so far:\n{said[-3000:]}")
                 self.log.unlink()
                 process = self.start(*options).process
             time.sleep(0.1)
@@ -106,6 +108,12 @@ class Run:
     def step(self) -> int:
         """The last step that is recorded."""
         return max((record["step"] for record in read_json_lines(self.save_dir / "metrics.jsonl")), default=-1)
+
+    def is_late(self) -> bool:
+        """Whether its last step is committed."""
+        steps = int(self.words[self.words.index("--num_steps") + 1])
+        manifest = self.save_dir / "manifest.json"
+        return manifest.is_file() and json.loads(manifest.read_text())["step"] >= steps
 
     def driver(self) -> int:
         """Process id of the job itself, the child of the process that guards it."""
@@ -145,6 +153,8 @@ class Row:
     disturb: Callable[[Run], object]
     status: int
     options: tuple[str, ...] = ()
+    after_last_step: bool = False
+    """Whether it comes once the last step is committed, while the policy is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +178,17 @@ def kill(number: int, find: Callable[[Run], int]) -> Callable[[Run], None]:
     return lambda run: os.kill(find(run), number)
 
 
+KILL_RAYLET = kill(signal.SIGKILL, lambda run: run.daemon("/raylet"))
+KILL_GCS = kill(signal.SIGKILL, lambda run: run.daemon("/gcs_server"))
 ROWS: dict[str, Row] = {
     "rollout": Row("SIGKILL to the rollout actor", kill(signal.SIGKILL, lambda run: run.actor("rollout-")), 0),
     "reward": Row("SIGKILL to a reward actor", kill(signal.SIGKILL, lambda run: run.actor("reward:")), 0),
     "learner": Row("SIGKILL to the learner", kill(signal.SIGKILL, lambda run: run.actor("learner-")), 0),
     "driver": Row("SIGKILL to the driver", kill(signal.SIGKILL, Run.driver), 128 + signal.SIGKILL),
-    "raylet": Row("SIGKILL to the raylet", kill(signal.SIGKILL, lambda run: run.daemon("/raylet")), TEMPORARY_FAILURE),
-    "gcs": Row(
-        "SIGKILL to the head (GCS)", kill(signal.SIGKILL, lambda run: run.daemon("/gcs_server")), TEMPORARY_FAILURE
-    ),
+    "raylet": Row("SIGKILL to the raylet", KILL_RAYLET, TEMPORARY_FAILURE),
+    "gcs": Row("SIGKILL to the head (GCS)", KILL_GCS, TEMPORARY_FAILURE),
+    "late_raylet": Row("SIGKILL to the raylet after the last step", KILL_RAYLET, 0, after_last_step=True),
+    "late_gcs": Row("SIGKILL to the head (GCS) after the last step", KILL_GCS, 0, after_last_step=True),
     "stopped": Row(
         "SIGSTOP to the rollout actor",
         kill(signal.SIGSTOP, lambda run: run.actor("rollout-")),
@@ -203,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kills_")))
         folder.mkdir(parents=True, exist_ok=True)
         print(
-            f"{'row':<9} {'exit':>4} {'at':>3} {'resumed':>7} {'bits':>6} {'left':>4} {'s':>5}  last line", flush=True
+            f"{'row':<11} {'exit':>4} {'at':>3} {'resumed':>7} {'bits':>6} {'left':>4} {'s':>5}  last line", flush=True
         )
         whole = undisturbed(JOB, folder / "whole", options.timeout_s)
         outcomes = []
@@ -211,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 outcomes.append(outcome(name, JOB, folder / name, whole, options.timeout_s))
             except SkippedError as reason:
-                print(f"{name:<9} skipped: {reason}", flush=True)
+                print(f"{name:<11} skipped: {reason}", flush=True)
                 continue
             print(line_of(outcomes[-1]), flush=True)
             if options.json is not None:
@@ -224,7 +236,7 @@ def line_of(found: Outcome) -> str:
     bits, resumed = "same" if found.same_bits else "OTHER", "yes" if found.resumed else "no"
     wrong = f"  WRONG: {found.wrong}" if found.wrong else ""
     numbers = f"{found.status:>4} {found.disturbed_at:>3} {resumed:>7} {bits:>6} {found.left:>4} {found.seconds:>5.0f}"
-    return f"{found.row:<9} {numbers}  {found.last_line}{wrong}"
+    return f"{found.row:<11} {numbers}  {found.last_line}{wrong}"
 
 
 def undisturbed(job: Sequence[str], folder: Path, timeout_s: float) -> str:
@@ -258,7 +270,8 @@ def outcome(
             (folder / "python" / "sitecustomize.py").write_text(CLOCK.format(flag=str(folder / "jump")))
             environment["PYTHONPATH"] = str(folder / "python")
         run = Run(job, place / "run", folder / "log.txt", environment)
-        run.start_until_step(DISTURBED_AT, row.options, timeout_s)
+        reached = Run.is_late if row.after_last_step else lambda run: run.step() >= DISTURBED_AT
+        run.start_until(reached, row.options, timeout_s)
         at, session = run.step(), run.session()
         row.disturb(run)
         status = run.wait(timeout_s)

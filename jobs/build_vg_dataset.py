@@ -18,4 +18,4 @@ run = cli.later("jobs.scenes.visual_genome:run")
 plan = cli.later("jobs.scenes.visual_genome:plan")
 
 if __name__ == "__main__":
-    sys.exit(cli.main(VisualGenomeConfig, run, __doc__, "jobs.build_vg_dataset", plan=plan))
+    sys.exit(cli.main(VisualGenomeConfig, run, __doc__, "jobs.build_vg_dataset", plan=plan, outputs=("output",)))

@@ -18,4 +18,4 @@ from jobs.configs.service.deploy import DeployConfig
 run = cli.later("jobs.service.deploying:run")
 
 if __name__ == "__main__":
-    sys.exit(cli.main(DeployConfig, run, __doc__, "jobs.deploy"))
+    sys.exit(cli.main(DeployConfig, run, __doc__, "jobs.deploy", outputs=()))

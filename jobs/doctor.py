@@ -21,4 +21,4 @@ from jobs.configs.service.doctor import DoctorConfig
 run = cli.later("jobs.service.doctor:run")
 
 if __name__ == "__main__":
-    sys.exit(cli.main(DoctorConfig, run, __doc__, "jobs.doctor"))
+    sys.exit(cli.main(DoctorConfig, run, __doc__, "jobs.doctor", outputs=()))

@@ -32,13 +32,14 @@ from motions.skeleton.skeletons import HUMANML3D, Skeleton
 from rewards.functions import RewardFunction
 from rewards.messages import RewardError
 from rewards.scorers import reward_weights
-from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.policy import DiffusionPolicy, require_denoising
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.diffusion.windows import trained_positions, window_positions
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import GroupMotions, RolloutRequest, TextCondition
 from rollouts.networks.denoiser_network import DenoiserNetwork
+from rollouts.policy import Policy
 from rollouts.settings import SamplingSettings
 from rollouts.text.encoders import TextEncoder
 
@@ -67,6 +68,8 @@ class GRPOTrainer:
         sampling: SamplingSettings,
         seed: int = 10,
     ) -> None:
+        if learner.settings.staleness:
+            raise UserError("staleness is 1: here rollouts and updates take turns in one process; give staleness 0")
         self.learner = learner
         self.groups: list[GroupMotions] = []
         """The motions of the last step, a group for each prompt, in physical units."""
@@ -83,7 +86,7 @@ class GRPOTrainer:
         self._window()
 
     @property
-    def policy(self) -> DiffusionPolicy:
+    def policy(self) -> Policy:
         """The policy that is trained."""
         return self.learner.policy
 
@@ -171,8 +174,8 @@ class GRPOTrainer:
 
 
 def create_grpo_trainer(
-    model: DiffusionPolicy | DenoiserNetwork,
-    ref_model: DiffusionPolicy | DenoiserNetwork | None = None,
+    model: Policy | DenoiserNetwork,
+    ref_model: Policy | DenoiserNetwork | None = None,
     diffusion: DiffusionSchedule | None = None,
     reward_fn: RewardFunction | PlainReward | None = None,
     group_size: int = 4,
@@ -211,22 +214,24 @@ def create_grpo_trainer(
             "follow the reward's gradient, and their loss on clips, are jobs.grpo's alone"
         )
     parts = {"diffusion": diffusion, "sampling": sampling, "normalizer": normalizer}
-    if isinstance(model, DiffusionPolicy):
+    policy: Policy
+    if not isinstance(model, DenoiserNetwork):
         given = [name for name, part in parts.items() if part is not None]
-        if given == ["diffusion"] and diffusion is not None and diffusion.num_steps == model.schedule.num_steps:
+        own = model.schedule.num_steps if isinstance(model, DiffusionPolicy) else None
+        if given == ["diffusion"] and diffusion is not None and diffusion.num_steps == own:
             given = []
         if given:
             raise UserError(f"{given[0]} is given, and the model is a policy, which has its own")
         policy = model
     else:
         policy = _policy(model, diffusion, sampling, normalizer, skeleton)
-    reference = None
+    reference: Policy | None = None
     if ref_model is not None and ref_model is not model:
-        reference = (
-            ref_model
-            if isinstance(ref_model, DiffusionPolicy)
-            else _policy(ref_model, diffusion or policy.schedule, sampling, policy.normalizer, policy.skeleton)
-        )
+        if isinstance(ref_model, DenoiserNetwork):
+            schedule = diffusion or require_denoising(policy, "ref_model, a network,").schedule
+            reference = _policy(ref_model, schedule, sampling, policy.normalizer, policy.skeleton)
+        else:
+            reference = ref_model
     chosen = policy.sampling if isinstance(policy.sampling, SamplingSettings) else SamplingSettings()
     learner = GRPOLearner(policy, settings, reference=reference, seed=seed)
     return GRPOTrainer(learner, reward_fn, text_encoder, chosen, seed)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rollouts.networks.denoiser_network import DenoiserNetwork as DenoiserNetwork
     from rollouts.networks.mdm import MDM as MDM
     from rollouts.networks.mdm_config import MDMConfig as MDMConfig
+    from rollouts.policy import Policy as Policy
     from rollouts.settings import PolicySettings as PolicySettings
     from rollouts.settings import SamplingSettings as SamplingSettings
     from rollouts.text.encoders import TextEncoder as TextEncoder

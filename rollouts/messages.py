@@ -1,7 +1,8 @@
 """Messages between controller, rollout actors, reward actors and the learner.
 
 Arrays are NumPy: the object store maps them read-only without a copy, so no state is shared between processes.
-Legend: N samples of one group, S trained denoising steps, T frames (padded), D features, E text embedding width.
+Legend: N samples of one group, S trained steps, T frames (padded), D features, E text embedding width; a state has R
+rows of F numbers, of a policy that denoises T and D.
 """
 
 from __future__ import annotations
@@ -96,15 +97,15 @@ class Trajectory:
     """Recorded transitions of one group: all that the learner needs, and nothing that only rewards need."""
 
     states: np.ndarray
-    """State x_t before the transition, [S, N, T, D] float32."""
+    """State before the transition, [S, N, R, F] float32."""
     next_states: np.ndarray
-    """Sampled state x_{t-1}, [S, N, T, D] float32."""
+    """Sampled state after it, [S, N, R, F] float32."""
     steps: np.ndarray
     """Position of each recorded transition in the denoising sequence, [S] int64."""
     log_probs: np.ndarray
     """Log-probabilities at sampling, mean over valid elements, [S, N] float32."""
     lengths: np.ndarray
-    """Number of valid frames of each sample, [N] int64."""
+    """Number of valid rows of each sample's states, [N] int64: frames, or what a policy has in their place."""
     condition: TextCondition
     policy_version: int
     motions: np.ndarray | None = None

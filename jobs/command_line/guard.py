@@ -86,12 +86,20 @@ class Guard:
         """
         with _passed_on(self.child):
             _, how = os.waitpid(self.child, 0)
-        status, spoken = os.waitstatus_to_exitcode(how), os.read(self.pipe, 1)
+        status, has_spoken = os.waitstatus_to_exitcode(how), self._has_spoken()
         os.close(self.pipe)
-        if not spoken or status < 0:
+        if not has_spoken or status < 0:
             _end_orphans()
             raise Silenced(status)
         return status
+
+    def _has_spoken(self) -> bool:
+        # A process that the child forked may live on and hold the other end, so reading could wait for good.
+        os.set_blocking(self.pipe, False)
+        try:
+            return os.read(self.pipe, 1) != b""
+        except BlockingIOError:
+            return False
 
 
 def _end_orphans() -> None:

@@ -17,7 +17,6 @@ import importlib
 import logging
 import os
 import shlex
-import signal
 import sys
 import time
 import traceback
@@ -30,20 +29,12 @@ from typing import Any, Generic
 from pydantic import ValidationError
 
 from cluster.runtime import stopping
-from jobs.command_line.flags import (
-    Flag,
-    ForeignFlag,
-    UsageError,
-    flags_of,
-    is_none,
-    known_flags,
-    read_flags,
-    without,
-)
+from jobs.command_line.endings import explained, has_made_all_steps, how_to_go_on, resuming
+from jobs.command_line.flags import Flag, ForeignFlag, UsageError, flags_of, is_none, known_flags, read_flags
 from jobs.command_line.guard import Guard, Silenced
 from jobs.command_line.help_text import help_text
 from jobs.command_line.settings_files import given_file, preset_names, preset_path, read_mapping, read_settings_file
-from jobs.command_line.validation import Sources, validate, with_dashes
+from jobs.command_line.validation import Sources, check_outputs, validate, with_dashes
 from motions.base.errors import MistakesError, is_mendable
 from motions.base.plain_yaml import plain_yaml
 from motions.settings import (
@@ -104,6 +95,7 @@ def main(
     plan: Callable[[SettingsT], None] | None = None,
     foreign: Mapping[str, ForeignFlag] | None = None,
     argv: Sequence[str] | None = None,
+    outputs: Sequence[str] = ("save_dir", "output_dir"),
 ) -> int:
     """Runs a job from the command line and returns its exit code: 0, 2 for what the user can mend, 75 if the Ray
     cluster under it is lost, 130 if it was stopped by Ctrl-C, 143 by SIGTERM, 137 by SIGKILL.
@@ -115,6 +107,7 @@ def main(
             `UserError` if the run cannot start. Without it the resolved settings are printed.
         foreign: options of other public tools that are not settings here.
         argv: words after the module's name; by default `sys.argv[1:]`.
+        outputs: options that name a folder in which this machine will write: those that the job has are checked first.
 
     Raises:
         Exception: any bug; with `--debug` also errors that the user can mend.
@@ -133,6 +126,7 @@ def main(
         settings = command.settings
         for note in command.notes:
             print(f"note: {note}", file=sys.stderr)
+        check_outputs(settings, outputs)
         if command.dry_run:
             with _text_that_may_be_cut():
                 if plan is None:
@@ -146,17 +140,20 @@ def main(
                     return guard.wait()
             with stopping.handled():
                 run(settings)
-    except Silenced as silenced:
-        stopped = _explained(silenced)
-        print(_how_to_go_on(stopped, settings, job, words), file=sys.stderr)
-        return stopped.status
     except UsageError as error:
         for line in error.lines:
             print(f"error: {line}", file=sys.stderr)
         print(f"python -m {job} --help lists every option", file=sys.stderr)
         return 2
-    except stopping.Stopped as stopped:
-        print(_how_to_go_on(stopped, settings, job, words), file=sys.stderr)
+    except (Silenced, stopping.Stopped) as ending:
+        assert settings is not None, "only a run is stopped"
+        stopped = explained(ending) if isinstance(ending, Silenced) else ending
+        if isinstance(stopped, stopping.ClusterLost) and has_made_all_steps(settings):
+            print(f"{stopped}, after the last step: what is left is done in this process", file=sys.stderr, flush=True)
+            alone = resuming(settings, words, runtime="local")
+            if (status := main(config, run, doc, job, plan, foreign, alone, outputs)) != 2:
+                return status
+        print(how_to_go_on(stopped, settings, job, words), file=sys.stderr)
         return stopped.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -331,42 +328,6 @@ def _uses_ray(settings: Settings) -> bool:
     """Whether the job runs on Ray if it is not told otherwise."""
     place = spellings_of(type(settings)).get("runtime")
     return place is not None and options_of(type(settings))[place].of(settings) == "ray"
-
-
-def _explained(silenced: Silenced) -> stopping.Stopped:
-    """What ended a process that said nothing."""
-    if silenced.status < 0:
-        name = signal.Signals(-silenced.status).name
-        reason = f"the process of the run was killed by {name}"
-        return stopping.Stopped(
-            f"{reason} (is the memory full?)" if name == "SIGKILL" else reason, 128 - silenced.status
-        )
-    return stopping.ClusterLost(
-        "the Ray cluster is lost: Ray ended the process of the run, as it does when the raylet of its node or the head "
-        "(GCS) has ended"
-    )
-
-
-def _how_to_go_on(stopped: stopping.Stopped, settings: Settings | None, job: str, words: Sequence[str]) -> str:
-    """What was stopped and saved, and the command that continues it, if the job can be continued.
-
-    A job without `--resume` that has saved something, such as `jobs.demo`, goes on by itself when it is called again.
-    """
-    assert settings is not None, "only a run is stopped"
-    config = type(settings)
-    paths = spellings_of(config)
-    if "resume" not in paths:
-        if not stopped.saved:
-            return str(stopped)
-        going_on = list(words)
-    else:
-        overwrite = paths.get("overwrite", "")
-        going_on, found = without(words, flags_of(config), {paths["resume"], overwrite})
-        going_on.append("--resume")
-        if overwrite and overwrite not in found and options_of(config)[overwrite].of(settings):
-            going_on.append("--no_overwrite")  # A file says so.
-    command = shlex.join(["python", "-m", job, *going_on])
-    return f"{stopped}{'; ' if stopped.saved else ''}{stopped.saved}. To go on:\n  {command}"
 
 
 def _write_error_log(settings: Settings | None, job: str, words: Sequence[str]) -> None:

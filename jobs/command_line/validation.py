@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cluster.records.opening import check_place
 from jobs.command_line.flags import UsageError, flags_of, shown
-from motions.settings import OptionGroup, Settings, SettingsT, groups_of, nested_values, spellings_of
+from motions.settings import OptionGroup, Settings, SettingsT, groups_of, nested_values, options_of, spellings_of
 
 
 @dataclass(slots=True)
@@ -33,6 +34,22 @@ def validate(config: type[SettingsT], sources: Sources) -> SettingsT:
     except ValidationError as error:
         lines = [_error_line(dict(detail), sources, config) for detail in error.errors(include_url=False)]
         raise UsageError(list(dict.fromkeys(lines))) from error
+
+
+def check_outputs(settings: Settings, names: Sequence[str]) -> None:
+    """Checks that the folders which options name can be created or written to.
+
+    Args:
+        names: of the options; those that the job does not have, or that are not given, are passed over.
+
+    Raises:
+        RunDirectoryError: one cannot; the message names option, folder and why.
+    """
+    places = spellings_of(type(settings))
+    for name in names:
+        folder = options_of(type(settings))[places[name]].of(settings) if name in places else None
+        if folder is not None:
+            check_place(folder, option=name)
 
 
 def with_dashes(message: str, config: type[OptionGroup]) -> str:

@@ -31,10 +31,10 @@ from rollouts.checkpoints.loading import build_policy, load_base, load_policy_te
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.devices import resolve_device
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
+from rollouts.policy import Policy
 from rollouts.refining.checkpoints import load_refiner
 from rollouts.refining.refiner import Refiner
 from rollouts.registry import DETERMINISTIC_SAMPLERS, NOISE_SCALES
@@ -57,7 +57,7 @@ class PreparedGeneration:
 
     config: GenerateConfig
     """With the sampler of the model's args.json."""
-    policy: DiffusionPolicy
+    policy: Policy
     encoder: TextEncoder
     prompts: list[Prompt]
     opening: Literal["new", "overwrite"]

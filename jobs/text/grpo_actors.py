@@ -27,9 +27,10 @@ from rewards.settings import RewardSettings
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs
-from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.policy import require_denoising
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import PolicyVersion
+from rollouts.policy import Policy
 from rollouts.text.encoders import TextEncoder
 
 
@@ -57,7 +58,7 @@ def build_learner(config: GRPOConfig, rewards: RewardSettings | None = None) -> 
     return GRPOLearner(policy, config.grpo, total_steps=total, seed=config.run.seed, reward=reward, clip_loss=clip_loss)
 
 
-def build_clip_loss(config: GRPOConfig, policy: DiffusionPolicy) -> ClipLoss:
+def build_clip_loss(config: GRPOConfig, policy: Policy) -> ClipLoss:
     """MDM's training loss on the training split of the data.
 
     Raises:
@@ -96,7 +97,7 @@ class PolicyExport:
         policy: policy on the CPU; its weights are replaced.
     """
 
-    def __init__(self, config: GRPOConfig, policy: DiffusionPolicy, encoder: TextEncoder) -> None:
+    def __init__(self, config: GRPOConfig, policy: Policy, encoder: TextEncoder) -> None:
         self._config = config
         self._policy = policy
         self._encoder = encoder
@@ -113,7 +114,7 @@ class PolicyExport:
         # peft takes seconds to import, and the driver needs it at the end only.
         from rollouts.checkpoints.adapters import base_network, has_lora, save_adapter
 
-        policy = self._policy
+        policy = require_denoising(self._policy, "a checkpoint in MDM's layout")
         policy.load_weights(version.weights)
         args = model_args_of(
             policy.network,

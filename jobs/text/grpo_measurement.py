@@ -30,8 +30,8 @@ from rewards.evaluation.text import Evaluation, beside_rewards, embed_clips, mea
 from rewards.scorers import reward_terms
 from rewards.tmr.scorer import Embedder
 from rollouts.diffusion.chain_kl import chain_kl
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import GroupMotions, PolicyVersion
+from rollouts.policy import Policy
 from rollouts.registry import DETERMINISTIC_SAMPLERS, NOISE_SCALES
 from rollouts.settings import Denoising
 
@@ -220,7 +220,7 @@ class Measurement:
         instruments: Instruments,
         batches: PromptBatches,
         controller: Controller,
-        policy: DiffusionPolicy,
+        policy: Policy,
         all_steps: int,
     ) -> None:
         self._config = config

@@ -36,6 +36,7 @@ from learners.grpo.forecast import Trained, forecast
 from learners.grpo.gradients import loss as gradient_losses
 from learners.grpo.gradients.loss import gradient_kind, parts_of_update
 from learners.grpo.motion_loss import IGNORED_OPTIONS, reads_motions
+from learners.grpo.objective import require_legal_staleness
 from motions.base.errors import UserError
 from motions.data.prompts import Prompt
 from motions.settings import BUILTIN
@@ -51,9 +52,9 @@ from rewards.tmr.scorer import Embedder
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder, with_statistics_of
 from rollouts.checkpoints.mdm_files import LoadedMDM
 from rollouts.devices import require_device
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion, TextCondition
+from rollouts.policy import Policy
 from rollouts.text.encoders import PromptTooLongError, TextEncoder
 
 CHECKED_PROMPTS = 512
@@ -72,7 +73,7 @@ class PreparedRun:
     algorithm: Algorithm
     export: grpo_actors.PolicyExport
     base: PolicyVersion
-    policy: DiffusionPolicy
+    policy: Policy
     """On the CPU, for exports and measurements."""
     instruments: Instruments
     constants: PhysicsConstants
@@ -191,6 +192,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
             export=export,
             beside_rewards=instruments.terms,
             after_evaluation=functools.partial(after_evaluation, config, HackingWatch(config, instruments, held_out)),
+            staleness=config.grpo.staleness,
         ),
         export=export,
         base=PolicyVersion(0, policy.weights()),
@@ -201,7 +203,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     )
 
 
-def build_idle_policy(config: GRPOConfig, loaded: LoadedMDM) -> DiffusionPolicy:
+def build_idle_policy(config: GRPOConfig, loaded: LoadedMDM) -> Policy:
     """The policy for a process that reads shapes from it and writes exports with it: it takes no GPU.
 
     Raises:
@@ -251,9 +253,7 @@ def load_rewards(config: GRPOConfig, skeleton: Skeleton) -> LoadedRewards:
     return LoadedRewards(rewards, constants, limiting, networks, judge)
 
 
-def read_as_whole_texts(
-    policy: DiffusionPolicy, encoder: TextEncoder, prompts: Sequence[Prompt]
-) -> list[TextCondition] | None:
+def read_as_whole_texts(policy: Policy, encoder: TextEncoder, prompts: Sequence[Prompt]) -> list[TextCondition] | None:
     """Every prompt as one text for all its frames; None where all have one segment, or one is too long for that."""
     if all(len(prompt.segments) == 1 for prompt in prompts):
         return None
@@ -276,7 +276,7 @@ def with_few_drawn_prompts(config: GRPOConfig, most: int) -> GRPOConfig:
     return config.model_copy(update={"prompts": prompts, "evaluation": evaluation})
 
 
-def _forecast(config: GRPOConfig, policy: DiffusionPolicy, resumed: bool) -> list[str]:
+def _forecast(config: GRPOConfig, policy: Policy, resumed: bool) -> list[str]:
     """Sentences about the run's updates: the course of the learning rate, and what has no effect."""
     options = config.policy
     commit = last_commit(config.run.save_dir) if resumed else None
@@ -309,8 +309,10 @@ def check_policy_loss(config: GRPOConfig) -> None:
     """Checks that the policy loss exists and has what it needs.
 
     Raises:
-        UserError: it follows the gradient of a reward that has none, or an option belongs to such losses only.
+        UserError: it follows the gradient of a reward that has none, an option belongs to such losses only, or it
+            cannot use stale rollouts.
     """
+    require_legal_staleness(config.grpo, config.sampling.amp_dtype)
     if gradient_kind(config.grpo) is not None:
         require_differentiable(config.rewards, f"policy_loss {config.grpo.policy_loss}")
     elif config.grpo.mdm_loss_weight:
@@ -364,7 +366,7 @@ def finish(prepared: PreparedRun, controller: Controller) -> None:
     measurement.write(prepared.base, final)
 
 
-def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolicy) -> Workload:
+def _workload(config: GRPOConfig, batches: PromptBatches, policy: Policy) -> Workload:
     first = batches.requests(0, 0)
     return Workload(
         num_prompts=config.prompts.batch_size,
@@ -383,4 +385,5 @@ def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolic
         num_eval_groups=len(batches.held_out),
         noise_draws=config.grpo.noise_draws if reads_motions(config.grpo) else 0,
         num_parts=parts_of_update(config.grpo, policy.num_steps),
+        staleness=config.grpo.staleness,
     )

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from learners.grpo.pair_batches import PairBatch, PairOrigins
-from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.diffusion.transitions import Transition
 from rollouts.messages import Boundaries
+from rollouts.policy import Policy, Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +19,12 @@ class DeviceBatch:
 
     origins: PairOrigins
     states: Tensor
-    """[U, T, D], as `state_positions`, `text` and the masks: one row for each distinct state."""
+    """[U, R, F], as `state_positions`, `text` and the masks: one entry for each distinct state."""
     state_positions: Tensor
     text: Tensor
     text_mask: Tensor | None
     boundaries: Boundaries
+    num_frames: int
     state_mask: Tensor | None
     rows: Tensor
     """Row of each pair, [M]."""
@@ -34,10 +34,10 @@ class DeviceBatch:
 
     @property
     def mask(self) -> Tensor | None:
-        """Mask of the pairs' frames, [M, T]."""
+        """Mask of the rows of the pairs' states, [M, R]."""
         return None if self.state_mask is None else self.state_mask[self.rows]
 
-    def transition_of(self, policy: DiffusionPolicy) -> Transition:
+    def transition_of(self, policy: Policy) -> Transition:
         """A policy's Gaussians of the U states."""
         return policy.transition(
             self.states,
@@ -46,6 +46,7 @@ class DeviceBatch:
             self.state_mask,
             text_mask=self.text_mask,
             boundaries=self.boundaries,
+            num_frames=self.num_frames,
         )
 
     def of_pairs(self, step: Transition) -> Transition:
@@ -58,11 +59,11 @@ class DeviceBatch:
 
 def on_device(pairs: PairBatch, device: torch.device) -> DeviceBatch:
     """Copies a micro-batch to a device."""
-    num_frames = pairs.states.shape[1]
+    num_rows = pairs.states.shape[1]
     # Without padding no mask, as in the rollout: the masked attention kernel rounds in another way.
     mask = None
-    if bool((pairs.state_lengths < num_frames).any()):
-        mask = torch.from_numpy(np.arange(num_frames) < pairs.state_lengths[:, None]).to(device)
+    if bool((pairs.state_lengths < num_rows).any()):
+        mask = torch.from_numpy(np.arange(num_rows) < pairs.state_lengths[:, None]).to(device)
     return DeviceBatch(
         origins=pairs.origins,
         states=torch.from_numpy(pairs.states).to(device),
@@ -70,6 +71,7 @@ def on_device(pairs: PairBatch, device: torch.device) -> DeviceBatch:
         text=torch.from_numpy(pairs.text).to(device),
         text_mask=None if pairs.text_mask is None else torch.from_numpy(pairs.text_mask).to(device),
         boundaries=pairs.boundaries,
+        num_frames=pairs.num_frames,
         state_mask=mask,
         rows=torch.from_numpy(pairs.rows).to(device),
         next_states=torch.from_numpy(pairs.next_states).to(device),

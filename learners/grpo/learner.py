@@ -1,4 +1,4 @@
-"""GRPO updates of a diffusion policy: from trajectories and advantages to a new version of the weights.
+"""GRPO updates of a policy: from trajectories and advantages to a new version of the weights.
 
 Memory is that of one micro-batch of (sample, step) pairs: each is scored, back-propagated and dropped, independent of
 the numbers of trained steps and groups. The reference processes the same micro-batch: with adapters it is the same
@@ -27,7 +27,7 @@ from learners.grpo.gradients.loss import gradient_kind, require_legal
 from learners.grpo.gradients.objective import GradientObjective, drawn_jitter, in_parts, prompts_of
 from learners.grpo.motion_loss import chosen_loss, reads_motions
 from learners.grpo.motion_objective import MotionObjective, noised
-from learners.grpo.objective import Objective, StepObjective
+from learners.grpo.objective import Objective, StepObjective, require_legal_staleness
 from learners.grpo.pair_batches import require_trajectories, split_groups
 from learners.grpo.settings import GRPOSettings
 from learners.grpo.update import GRPOUpdate, TrainedPolicy
@@ -35,20 +35,21 @@ from learners.optimizer import Optimizer, OptimizerOptions, undecayed_names
 from motions.base.errors import UserError
 from rewards.gradients import MotionReward
 from rollouts.checkpoints.adapters import has_lora
-from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.policy import require_denoising
 from rollouts.messages import PolicyVersion, Trajectory
+from rollouts.policy import Policy
 
 
 class ClipLoss(Protocol):
     """A loss on clips of the data; `learners.supervised.policy_loss.ClipLoss` is one."""
 
-    def __call__(self, policy: DiffusionPolicy, update: int, optimizer_step: int) -> Tensor:
+    def __call__(self, policy: Policy, update: int, optimizer_step: int) -> Tensor:
         """Mean loss of a drawn batch, a function of the arguments; carries the gradient."""
         ...
 
 
 class GRPOLearner:
-    """Trains a diffusion policy in place.
+    """Trains a policy in place.
 
     Example:
         learner = GRPOLearner(policy, GRPOSettings())
@@ -58,9 +59,9 @@ class GRPOLearner:
 
     def __init__(
         self,
-        policy: DiffusionPolicy,
+        policy: Policy,
         settings: GRPOSettings,
-        reference: DiffusionPolicy | None = None,
+        reference: Policy | None = None,
         total_steps: int = 0,
         seed: int = 0,
         reward: MotionReward | None = None,
@@ -79,12 +80,17 @@ class GRPOLearner:
             clip_loss: training loss on real clips, which `mdm_loss_weight` adds.
 
         Raises:
-            UserError: nothing is trainable, or an option is out of the policy loss's range.
-            ValueError: policy and reference have different numbers of denoising steps, there are two references, or
+            UserError: nothing is trainable, or an option is out of the policy loss's range or needs a policy that
+                denoises.
+            ValueError: policy and reference have different numbers of steps, there are two references, or
                 reward or clip loss are missing.
         """
         if reference is not None and reference.num_steps != policy.num_steps:
-            raise ValueError(f"the reference has {reference.num_steps} denoising steps, the policy {policy.num_steps}")
+            raise ValueError(f"the reference has {reference.num_steps} steps, the policy {policy.num_steps}")
+        if reads_motions(settings):
+            require_denoising(policy, f"policy_loss {settings.policy_loss}")
+        if settings.kl_chain_penalty:
+            require_denoising(policy, "kl_chain_penalty")
         if reference is not None and settings.kl_average_decay:
             raise ValueError("a reference is given, and kl_average_decay makes the average another one")
         self.policy = policy
@@ -100,6 +106,7 @@ class GRPOLearner:
             require_legal(settings, policy.num_steps)
             if reward is None or (clip_loss is None and settings.mdm_loss_weight):
                 raise ValueError(f"policy_loss {settings.policy_loss} needs a reward, mdm_loss_weight a clip loss")
+        require_legal_staleness(settings, policy.sampling.amp_dtype)
         self._kl_penalty = settings.kl_penalty
         self._objective(settings, [])  # its options are checked
         self._parameters: dict[str, Tensor] = dict(policy.trainable_parameters())
@@ -130,30 +137,35 @@ class GRPOLearner:
         """Updates the policy from P groups; the version's number increases by one.
 
         Args:
-            trajectories: P groups of N samples, rolled out by this learner's present version.
+            trajectories: P groups of N samples, rolled out by this learner's present version, with `staleness` 1 also
+                by the one before.
             advantages: [P, N].
 
         Returns:
             Means over the pairs of all inner epochs (`grpo_metrics`, of losses of final motions `motion_metrics`), some
-            of them also per denoising position (`kl_reference_position_<k>`), `kl_old`, `first_ratio_error`,
+            of them also per denoising position (`kl_reference_position_<k>`), `kl_old`, `first_ratio_error` (if an
+            earlier version rolled out `off_policy_ratio_error`, the largest |ratio - 1| of the first forward),
             `kl_chain` with `kl_chain_penalty`, the update's `kl_penalty` with `kl_target`, `grad_norm`,
             `learning_rate`, counts, and `seconds_<stage>`. If there is no pair (all groups dropped) only counts and
             seconds.
 
         Raises:
-            RatioError: the first ratio differs from 1 by more than `ratio_tolerance`. No weight was changed.
+            RatioError: the first ratio of a rollout by the present version differs from 1 by more than
+                `ratio_tolerance`. No weight was changed.
             DivergenceError: a loss or gradient is not finite. The step that found it changed no weight.
             ValueError: trajectories that do not fit each other or the learner.
         """
         chain: list[Trajectory] = []
         if self.settings.kl_chain_penalty:
-            chain = chain_states(trajectories, self.policy.schedule, self.settings, self._seed, self.number)
+            schedule = require_denoising(self.policy, "kl_chain_penalty").schedule
+            chain = chain_states(trajectories, schedule, self.settings, self._seed, self.number)
         if self._reads_motions:
+            schedule = require_denoising(self.policy, f"policy_loss {self.settings.policy_loss}").schedule
             trajectories = [
-                noised(trajectory, self.policy.schedule, self.settings, self._seed, self.number, group)
+                noised(trajectory, schedule, self.settings, self._seed, self.number, group)
                 for group, trajectory in enumerate(trajectories)
             ]
-        require_trajectories(trajectories, advantages, self.number)
+        require_trajectories(trajectories, advantages, self.number, self.settings.staleness)
         kept = list(range(len(trajectories)))
         size = self.settings.groups_per_optimizer_step
         if self._kind is not None:
@@ -189,9 +201,11 @@ class GRPOLearner:
 
     def _objective(self, settings: GRPOSettings, trajectories: Sequence[Trajectory]) -> Objective:
         """The objective of an update, with its options."""
+        if self._reads_motions:
+            return MotionObjective(self._loss, self.policy, settings)
         if self._kind is None:
-            kind = MotionObjective if self._reads_motions else StepObjective
-            return kind(self._loss, self.policy, settings)
+            stale = any(trajectory.policy_version < self.number for trajectory in trajectories)
+            return StepObjective(self._loss, self.policy, settings, stale=stale)
         assert self._reward is not None
         jitter, prompts = drawn_jitter(self._seed, self.number), prompts_of(trajectories)
         return GradientObjective(self._loss, self.policy, settings, self._reward, prompts, jitter)

@@ -29,15 +29,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from learners.grpo.settings import POLICY_LOSSES, GRPOSettings
 from motions.base.named import load_named
-from rollouts.diffusion.schedule import DiffusionSchedule, flow_time
-from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_kl, gaussian_log_prob, masked_mean
+from rollouts.policy import Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class GRPOInputs:
     mask: Tensor | None
     """[M, T] bool, True = real frame; None = all are real."""
     noise_drops: Tensor
-    """Change of noise level of each step [M] (`noise_level_drops`), for `kl_weighting = dt`."""
+    """Change of noise level of each step [M] (`Policy.noise_drops`), for `kl_weighting = dt`."""
     kl_old: Tensor | None = None
     """Exact KL(old || new) of each step [M], with its gradient; None before the first optimizer step, where it is 0."""
     mean_std: float | None = None
@@ -183,16 +181,6 @@ def weighted_kl(
     return masked_mean((policy.x0 - reference.x0).square(), mask)
 
 
-def noise_level_drops(schedule: DiffusionSchedule) -> np.ndarray:
-    """Decrease of the noise level in each position's step, as time of the rectified flow's path (`flow_time`): they are
-    Flow-GRPO's |dt| and sum to the first time.
-
-    Returns:
-        [K] float64, by position (0 = noisiest).
-    """
-    return (flow_time(schedule.alphas_cumprod) - flow_time(schedule.alphas_cumprod_prev))[::-1].copy()
-
-
 def grpo_metrics(terms: Sequence[GRPOTerms]) -> dict[str, float]:
     """Means over the pairs of all micro-batches, and statistics of the unclipped ratio.
 
@@ -219,4 +207,16 @@ def grpo_metrics(terms: Sequence[GRPOTerms]) -> dict[str, float]:
         "clip_fraction_low": float(joined("clipped_low").mean()),
         "clip_fraction_high": float(joined("clipped_high").mean()),
         "left_out_fraction": float(joined("left_out").mean()),
+    }
+
+
+def clipped_ratio_metrics(terms: Sequence[GRPOTerms], clip_range: tuple[float, float]) -> dict[str, float]:
+    """Statistics of the ratio after it is clipped, over the pairs of all micro-batches: what of an update's importance
+    weights is left by the clip range, beside those of `grpo_metrics` before."""
+    ratio = torch.cat([term.log_ratio for term in terms]).double().exp().clamp(*clip_range)
+    return {
+        "ratio_clipped_mean": float(ratio.mean()),
+        "ratio_clipped_std": float(ratio.std(correction=0)),
+        "ratio_clipped_min": float(ratio.min()),
+        "ratio_clipped_max": float(ratio.max()),
     }

@@ -30,8 +30,8 @@ from learners.grpo.loss import PolicyLoss, weighted_kl
 from learners.grpo.settings import POLICY_LOSSES, GRPOSettings
 from motions.base.errors import UserError
 from motions.base.named import load_named
-from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import masked_mean
+from rollouts.policy import Transition
 
 _MARK = "_largest_beta"
 

@@ -31,10 +31,10 @@ from learners.grpo.motion_loss import (
 from learners.grpo.objective import Kept, Scored, by_position, device_drops
 from learners.grpo.settings import GRPOSettings
 from rollouts.diffusion.noise import forward_noise, levels_generator
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import Transition, q_sample
+from rollouts.diffusion.transitions import q_sample
 from rollouts.messages import Trajectory
+from rollouts.policy import Policy, Transition
 
 
 def noised(
@@ -102,7 +102,7 @@ def compared_with_old(policy: Transition, batch: DeviceBatch, old: Kept | None) 
 class MotionObjective:
     """Losses of final motions."""
 
-    def __init__(self, loss: MotionLoss, policy: DiffusionPolicy, settings: GRPOSettings) -> None:
+    def __init__(self, loss: MotionLoss, policy: Policy, settings: GRPOSettings) -> None:
         require_legal(settings, policy.num_steps)
         self._motion_loss = loss
         self._settings = settings

@@ -1,6 +1,6 @@
 """Divides the trajectories of an update into micro-batches of (sample, step) pairs.
 
-The order is fixed: groups as given, then denoising steps, then samples. A micro-batch only mixes groups whose motions
+The order is fixed: groups as given, then steps, then samples. A micro-batch only mixes groups whose motions
 are padded to the same number of frames, whose texts have the same number of tokens, and which are cut into the same
 segments, because padding can change the result of a network, and then the ratio would not start at 1.
 
@@ -8,8 +8,8 @@ Samples that share their initial noise are in the same state until the first sto
 sampled next state and in the advantage, not in the Gaussian. Such pairs share one row of the forward, which with a
 window of two steps saves almost half of the work.
 
-Legend: P groups, N samples, S recorded steps, M pairs and U distinct states of a micro-batch, T frames, D features,
-L tokens, E text width.
+Legend: P groups, N samples, S recorded steps, M pairs and U distinct states of a micro-batch, L tokens, E text width;
+a state has R rows of F numbers: frames and features of a noisy motion, or what a policy has in their place.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PairBatch:
     """M pairs as NumPy arrays, and the U distinct states that they are in."""
 
     states: np.ndarray
-    """[U, T, D] float32."""
+    """[U, R, F] float32."""
     state_positions: np.ndarray
     """Place of each state in the denoising sequence [U] int64, 0 = noisiest."""
     state_lengths: np.ndarray
@@ -58,10 +58,12 @@ class PairBatch:
     """[U, L] or [U, K, L] bool, True = real token; None = all are real."""
     boundaries: Boundaries
     """Frames of the segments of every state; empty where one text is for all frames."""
+    num_frames: int
+    """Frames of the motions, where the trajectories say their prompts; else 0."""
     rows: np.ndarray
     """Which state each pair is in [M] int64."""
     next_states: np.ndarray
-    """[M, T, D] float32."""
+    """[M, R, F] float32."""
     old_log_probs: np.ndarray
     """[M] float32."""
     advantages: np.ndarray
@@ -72,8 +74,14 @@ class PairBatch:
         return len(self.rows)
 
 
-def require_trajectories(trajectories: Sequence[Trajectory], advantages: np.ndarray, version: int) -> None:
+def require_trajectories(
+    trajectories: Sequence[Trajectory], advantages: np.ndarray, version: int, staleness: int = 0
+) -> None:
     """Checks that trajectories fit each other, their advantages [P, N] and the learner's version.
+
+    Args:
+        staleness: largest number of updates by which the version that rolled out, the same for all groups, may be
+            behind.
 
     Raises:
         ValueError: naming the group and what is wrong with it; UserError where its numbers are not finite.
@@ -84,10 +92,15 @@ def require_trajectories(trajectories: Sequence[Trajectory], advantages: np.ndar
         raise ValueError(f"advantages have shape {advantages.shape}; expected [{len(trajectories)} groups, samples]")
     for group, trajectory in enumerate(trajectories):
         num_steps, num_samples = trajectory.states.shape[:2]
-        if trajectory.policy_version != version:
+        acted = trajectory.policy_version
+        if not version - staleness <= acted <= version:
             raise ValueError(
-                f"group {group} was rolled out by policy version {trajectory.policy_version}, "
-                f"the learner is at {version}"
+                f"group {group} was rolled out by policy version {acted}, the learner is at {version}"
+                + (f" and may be at most {staleness} ahead" if staleness else "")
+            )
+        if acted != trajectories[0].policy_version:
+            raise ValueError(
+                f"group {group} was rolled out by policy version {acted}, group 0 by {trajectories[0].policy_version}"
             )
         if num_steps == 0:
             raise ValueError(f"group {group} recorded no denoising step: nothing to train (trained_steps is empty)")
@@ -129,14 +142,20 @@ def micro_batches(
 
 
 def _shape(trajectory: Trajectory) -> tuple[object, ...]:
-    """What has to agree within a batch: frames, features, tokens, text width, whether tokens are masked, segments."""
+    """What has to agree within a batch: shape of a state, tokens, text width, whether tokens are masked, segments,
+    frames."""
     condition = trajectory.condition
     return (
         *trajectory.states.shape[2:],
         *condition.values.shape,
         condition.mask is not None,
         condition.boundaries,
+        _num_frames(trajectory),
     )
+
+
+def _num_frames(trajectory: Trajectory) -> int:
+    return 0 if trajectory.prompt is None else trajectory.prompt.num_frames
 
 
 def _places(group: int, trajectory: Trajectory) -> np.ndarray:
@@ -174,6 +193,7 @@ def _gather(trajectories: Sequence[Trajectory], advantages: np.ndarray, places: 
         text=np.concatenate(text),
         text_mask=np.concatenate(masks) if masks else None,
         boundaries=trajectories[groups[0]].condition.boundaries,
+        num_frames=_num_frames(trajectories[groups[0]]),
         rows=joined_rows,
         next_states=np.concatenate(next_states),
         old_log_probs=np.concatenate(old_log_probs),

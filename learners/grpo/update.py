@@ -30,10 +30,9 @@ from learners.grpo.objective import Kept, Objective, Scored
 from learners.grpo.pair_batches import micro_batches, num_pairs
 from learners.grpo.settings import GRPOSettings
 from learners.optimizer import DivergenceError, GradientOverflowError, Optimizer
-from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_kl
 from rollouts.messages import Trajectory
+from rollouts.policy import Policy, Transition
 
 UPDATE_STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimizer")
 """Timed parts of an update: `seconds_<stage>` in its metrics."""
@@ -43,8 +42,8 @@ UPDATE_STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimi
 class TrainedPolicy:
     """A policy and its reference."""
 
-    policy: DiffusionPolicy
-    reference: DiffusionPolicy | None
+    policy: Policy
+    reference: Policy | None
     """None for the policy itself with its adapters off."""
 
     def reference_transition(self, batch: DeviceBatch) -> Transition:

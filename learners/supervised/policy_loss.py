@@ -10,7 +10,8 @@ from torch import Tensor
 
 from learners.supervised.diffusion import diffusion_loss, supervised_batch
 from motions.data.text_motion import TextMotion, sample_batch
-from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.policy import require_denoising
+from rollouts.policy import Policy
 from rollouts.text.encoders import TextEncoder
 
 _DROPPED_TEXTS = 0.1
@@ -38,8 +39,9 @@ class ClipLoss:
         self._max_frames = max_frames
         self._seed = seed
 
-    def __call__(self, policy: DiffusionPolicy, update: int, optimizer_step: int) -> Tensor:
+    def __call__(self, policy: Policy, update: int, optimizer_step: int) -> Tensor:
         """Mean loss of a batch; carries the gradient."""
+        policy = require_denoising(policy, "mdm_loss_weight")
         rng = np.random.default_rng([self._seed, update, optimizer_step])
         drawn = sample_batch(self._clips, rng, self._batch_size, self._max_frames)
         batch = supervised_batch(drawn, policy.normalizer, self._encoder, policy.network.text_form).to(policy.device)

@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -30,7 +31,7 @@ from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text, refuse_foreign
 from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
-from rollouts.networks.denoiser_network import DenoiserNetwork
+from rollouts.policy import PolicyNetwork
 from rollouts.settings import PolicySettings
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -44,6 +45,9 @@ _VARIANTS = (
     *("use_dora", "use_rslora", "use_qalora", "lora_bias", "bias", "modules_to_save", "rank_pattern", "alpha_pattern"),
     *("target_parameters", "layers_to_transform", "layer_replication", "trainable_token_indices"),
 )
+
+
+NetworkT = TypeVar("NetworkT", bound=PolicyNetwork)
 
 
 class AdapterError(UserError):
@@ -67,7 +71,7 @@ class AdapterSummary:
         )
 
 
-def add_lora(network: DenoiserNetwork, settings: PolicySettings) -> AdapterSummary:
+def add_lora(network: PolicyNetwork, settings: PolicySettings) -> AdapterSummary:
     """Freezes the network and adds adapters to the layers of `lora_target_spec`, in place; the output does not change.
 
     A is uniform in +-1/sqrt(inputs), a function of `lora_seed`; B is zero. Global random state is not used.
@@ -87,7 +91,7 @@ def add_lora(network: DenoiserNetwork, settings: PolicySettings) -> AdapterSumma
     return adapter_summary(network)
 
 
-def resolve_targets(network: DenoiserNetwork, spec: str) -> tuple[str, ...]:
+def resolve_targets(network: PolicyNetwork, spec: str) -> tuple[str, ...]:
     """Module names of a target specification: the network's groups (`attn`, `all` ...) and names, separated by commas.
 
     A name is that of a layer (`q_proj`: in every transformer layer) or its complete path.
@@ -113,7 +117,7 @@ def has_lora(network: nn.Module) -> bool:
     return next(_adapted_layers(network), None) is not None
 
 
-def adapter_summary(network: DenoiserNetwork) -> AdapterSummary:
+def adapter_summary(network: PolicyNetwork) -> AdapterSummary:
     """Rank, scale, layers and size of the network's adapters. Raises AdapterError if it has none."""
     layers = list(_adapted_layers(network))
     if not layers:
@@ -129,7 +133,7 @@ def adapter_summary(network: DenoiserNetwork) -> AdapterSummary:
     )
 
 
-def save_adapter(folder: str | Path, network: DenoiserNetwork, base_model: str | None = None) -> Path:
+def save_adapter(folder: str | Path, network: PolicyNetwork, base_model: str | None = None) -> Path:
     """Writes the network's adapters to a folder (created if absent) in peft's format, atomically; returns the folder.
 
     Args:
@@ -163,7 +167,7 @@ def save_adapter(folder: str | Path, network: DenoiserNetwork, base_model: str |
     return target
 
 
-def load_adapter(network: DenoiserNetwork, path: str | Path, *, allow_other_base: bool = False) -> AdapterSummary:
+def load_adapter(network: PolicyNetwork, path: str | Path, *, allow_other_base: bool = False) -> AdapterSummary:
     """Loads a saved adapter strictly; a network without adapters first gets adapters like those of the file.
 
     Keys may have peft's prefix `base_model.model.` and adapter name, or not. Adapters saved by peft itself hold no hash
@@ -197,7 +201,7 @@ def load_adapter(network: DenoiserNetwork, path: str | Path, *, allow_other_base
     return adapter_summary(network)
 
 
-def plain_state_dict(network: DenoiserNetwork, *, merged: bool = True) -> dict[str, Tensor]:
+def plain_state_dict(network: PolicyNetwork, *, merged: bool = True) -> dict[str, Tensor]:
     """Copies of the weights under the names of a network without adapters; `merged` adds the adapters."""
     deltas: dict[str, Tensor] = {}
     if merged:
@@ -212,21 +216,21 @@ def plain_state_dict(network: DenoiserNetwork, *, merged: bool = True) -> dict[s
     return plain
 
 
-def merge_into_base(network: DenoiserNetwork) -> DenoiserNetwork:
+def merge_into_base(network: NetworkT) -> NetworkT:
     """A new network without adapters that computes the same up to rounding."""
     merged = network.like()
     merged.load_state_dict(plain_state_dict(network))
     return merged
 
 
-def base_network(network: DenoiserNetwork) -> DenoiserNetwork:
+def base_network(network: NetworkT) -> NetworkT:
     """A new network with the weights of the base alone."""
     base = network.like()
     base.load_state_dict(plain_state_dict(network, merged=False))
     return base
 
 
-def base_fingerprint(network: DenoiserNetwork) -> str:
+def base_fingerprint(network: PolicyNetwork) -> str:
     """sha256 over names, shapes and float32 values of the base weights; adapters do not change it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(plain_state_dict(network, merged=False).items()):
@@ -259,7 +263,7 @@ def _is_called(path: str, name: str) -> bool:
     return path == name or path.endswith(f".{name}")
 
 
-def _target_names(network: DenoiserNetwork, summary: AdapterSummary) -> list[str]:
+def _target_names(network: PolicyNetwork, summary: AdapterSummary) -> list[str]:
     """Short names if they denote exactly the adapted layers, otherwise complete paths."""
     adapted = [path for path, _ in _adapted_layers(network)]
     meant = [path for path in _linear_layers(network) if any(_is_called(path, name) for name in summary.targets)]
@@ -272,7 +276,7 @@ def _short_name(path: str) -> str:
     return ".".join(parts[-2:]) if parts[-1].isdecimal() else parts[-1]
 
 
-def _inject(network: DenoiserNetwork, config: LoraConfig) -> None:
+def _inject(network: PolicyNetwork, config: LoraConfig) -> None:
     if has_lora(network):
         raise AdapterError("the network has adapters already; merge them first (--merge_adapter)")
     training = network.training
@@ -335,7 +339,7 @@ def _inner_name(key: str) -> str:
 
 
 def _require_same_shape(
-    network: DenoiserNetwork, tensors: Mapping[str, Tensor], config: LoraConfig, folder: Path
+    network: PolicyNetwork, tensors: Mapping[str, Tensor], config: LoraConfig, folder: Path
 ) -> None:
     """Checks that the file's tensors are exactly those that its configuration gives on this network."""
     if has_lora(network):
@@ -359,7 +363,7 @@ def _require_same_shape(
             raise AdapterError(f"{folder}: {name} has shape {tuple(tensors[name].shape)}; expected {shape}")
 
 
-def _shapes_of(network: DenoiserNetwork, config: LoraConfig) -> dict[str, tuple[int, ...]]:
+def _shapes_of(network: PolicyNetwork, config: LoraConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors of an adapter with this configuration, for a network without adapters."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path, layer in _linear_layers(network).items():

@@ -11,15 +11,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.windows import ancestral_positions
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.gaussians import gaussian_kl
 from rollouts.messages import PolicyVersion, RolloutRequest
+from rollouts.policy import Policy
 
 
 def chain_kl(
-    policy: DiffusionPolicy, tuned: PolicyVersion, base: PolicyVersion, requests: Sequence[RolloutRequest]
+    policy: Policy, tuned: PolicyVersion, base: PolicyVersion, requests: Sequence[RolloutRequest]
 ) -> np.ndarray:
     """KL(tuned || base) of every stochastic position, exact, mean over elements and samples: [steps - 1].
 
@@ -46,7 +46,7 @@ def chain_kl(
         for version in (tuned, base):
             policy.load_weights(version.weights)
             with policy.inference():
-                embedded = policy.embed(text.to(policy.device), mask, condition.boundaries)
+                embedded = policy.embed(text.to(policy.device), mask, condition.boundaries, request.prompt.num_frames)
                 taken = [
                     policy.transition(torch.from_numpy(states).to(policy.device), position, embedded, None)
                     for position, states in zip(steps, trajectory.states, strict=True)

@@ -16,13 +16,13 @@ import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from rollouts.diffusion.cuda_graphs import DenoiserWeights, ForwardGraphs
-from rollouts.networks.denoiser_network import DenoiserNetwork
+from rollouts.policy import PolicyNetwork
 
 
 @runtime_checkable
@@ -48,13 +48,19 @@ class AdapterLayer(Protocol):
 
 
 class Denoiser:
-    """`DenoiserNetwork.denoise` in a precision, with or without the network's adapters.
+    """`DenoiserNetwork.denoise`, or another forward of a network, in a precision, with or without its adapters.
 
     Adapters may be injected into the network before or after this object is made.
     """
 
-    def __init__(self, network: DenoiserNetwork, dtype: torch.dtype) -> None:
-        self._module = _DenoiserModule(network)
+    def __init__(self, network: PolicyNetwork, dtype: torch.dtype, module: nn.Module | None = None) -> None:
+        """Wraps a network.
+
+        Args:
+            dtype: of the weights in forwards.
+            module: holds the network as `network`, and whose forward is run; by default `DenoiserNetwork.denoise`.
+        """
+        self._module = _DenoiserModule(network) if module is None else module
         self._dtype = dtype
         self._adapted: _Adapted | None = None
         self._made: DenoiserWeights | None = None
@@ -64,12 +70,16 @@ class Denoiser:
         self, x: Tensor, text: Tensor, time: Tensor, mask: Tensor | None, text_mask: Tensor | None = None
     ) -> Tensor:
         """Clean motion [N, T, D] float32; arguments as those of `DenoiserNetwork.denoise`."""
-        made = self._make() if self._made is None else self._made
         inputs = (x, text, time) if mask is None else (x, text, time, mask)
         if text_mask is not None:
             # Inputs are told apart by their shapes, so None becomes a mask without entries.
             inputs = (x, text, time, x.new_empty(0, dtype=torch.bool) if mask is None else mask, text_mask)
-        replayed = self._made is not None and x.device.type == "cuda" and not torch.is_grad_enabled()
+        return self.run(*inputs)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        """Output of the module's forward, float32."""
+        made = self._make() if self._made is None else self._made
+        replayed = self._made is not None and inputs[0].device.type == "cuda" and not torch.is_grad_enabled()
         return (self._graphs.run(made, *inputs) if replayed else made.run(*inputs)).float()
 
     @contextmanager
@@ -184,7 +194,7 @@ def _is_adapter(module: nn.Module) -> TypeGuard[AdapterLayer]:
 class _DenoiserModule(nn.Module):
     """`DenoiserNetwork.denoise` as a module's forward, which is what `functional_call` can run on other weights."""
 
-    def __init__(self, network: DenoiserNetwork) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
@@ -209,13 +219,13 @@ class _Adapted:
     """Adapted layers by path."""
     base: dict[str, Tensor]
     """Parameters and buffers except the adapters', under the names of `plain`; shared tensors under each name."""
-    plain: _DenoiserModule
+    plain: nn.Module
     """The structure without adapters and without numbers, to run with merged weights."""
     parameters: list[nn.Parameter]
     """All parameters, of adapters and base."""
 
     @staticmethod
-    def of(module: _DenoiserModule, layers: dict[str, AdapterLayer]) -> _Adapted:
+    def of(module: nn.Module, layers: dict[str, AdapterLayer]) -> _Adapted:
         plain = copy.deepcopy(module).to("meta")
         for path in layers:
             layer = plain.get_submodule(path)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from motions.base.errors import UserError
 from motions.data.prompts import MAX_FRAMES
@@ -29,20 +29,18 @@ from rollouts.devices import moved, multiplies, resolve_device
 from rollouts.diffusion.composition import composition
 from rollouts.diffusion.denoiser import Denoiser
 from rollouts.diffusion.samplers import make_sampler
-from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import Prediction, StepCoefficients, Transition
-from rollouts.messages import Boundaries, Weights
+from rollouts.diffusion.schedule import DiffusionSchedule, noise_level_drops
+from rollouts.diffusion.transitions import Prediction, StepCoefficients
+from rollouts.messages import Boundaries
 from rollouts.networks.denoiser_network import DenoiserNetwork
+from rollouts.policy import Policy, TrainableWeights, Transition
 from rollouts.settings import AmpDtype, Denoising, DenoisingSettings
 from rollouts.ssm.layers import set_scan_backend
 
 logger = logging.getLogger(__name__)
 
-_DTYPES: dict[AmpDtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class WeightsError(ValueError):
-    """Weights do not belong to this policy, or hold numbers that are not finite."""
+DTYPES: dict[AmpDtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Types by the names of `amp_dtype`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class EmbeddedCondition:
         return EmbeddedCondition(text, null, self.times, mask, self.boundaries)
 
 
-class DiffusionPolicy:
+class DiffusionPolicy(TrainableWeights):
     """A policy whose actions are the steps of the (respaced) noise schedule, each a Gaussian.
 
     Example:
@@ -134,7 +132,7 @@ class DiffusionPolicy:
         self.skeleton = skeleton
         self.sampling = sampling
         self.trained_frames = trained_frames or network.max_positions - 1
-        dtype = _DTYPES[sampling.amp_dtype]
+        dtype = DTYPES[sampling.amp_dtype]
         if not multiplies(self.device, dtype):
             logger.warning(
                 "amp_dtype is %s, which this CPU has no units for: fp32 will be many times faster", sampling.amp_dtype
@@ -190,6 +188,7 @@ class DiffusionPolicy:
         text_mask: Tensor | None = None,
         boundaries: Boundaries = (),
         before: Prediction | None = None,
+        num_frames: int = 0,
     ) -> Transition:
         """Gaussian of the denoising step from x_t, including guidance.
 
@@ -203,6 +202,7 @@ class DiffusionPolicy:
             text_mask: of a condition that is text encoder output; see `embed`.
             boundaries: of such a condition; see `embed`.
             before: what the step before predicted, if neither of the two is stochastic; see `prediction`.
+            num_frames: not used; the states say it.
 
         Gradients flow to the network's parameters where autograd is on.
         """
@@ -229,6 +229,15 @@ class DiffusionPolicy:
         nowhere = torch.zeros(self.num_steps, 1, 1)
         return self._sampler.transition(nowhere, nowhere, steps).std.numpy()
 
+    @property
+    def noise_drops(self) -> np.ndarray:
+        """Decrease of the noise level in every position's step (`noise_level_drops`), float64 [K]."""
+        return noise_level_drops(self.schedule)
+
+    def state_shape(self, num_frames: int) -> tuple[int, int]:
+        """Shape (T, D) of a noisy motion."""
+        return num_frames, self.skeleton.num_features
+
     def prediction(self, step: Transition, position: int) -> Prediction:
         """What a deterministic step leaves for the one after it."""
         levels = self.schedule.alphas_cumprod[self._indices(position, len(step.x0))]
@@ -240,13 +249,16 @@ class DiffusionPolicy:
         step = StepCoefficients.of(self.schedule, self._indices(position, x_t.shape[0]))
         return self._sampler.noiseless(x_t, x0, step).mean
 
-    def embed(self, text: Tensor, text_mask: Tensor | None = None, boundaries: Boundaries = ()) -> EmbeddedCondition:
+    def embed(
+        self, text: Tensor, text_mask: Tensor | None = None, boundaries: Boundaries = (), num_frames: int = 0
+    ) -> EmbeddedCondition:
         """Embeds text encoder output, the null text and all time steps, for use within one sampling loop.
 
         Args:
             text: [N, L, E]; L is 1 for pooled embeddings. For composed denoising [N, segments, L, E].
             text_mask: [N, L] or [N, segments, L] bool, True = real token; None = all are real.
             boundaries: frames of the segments in composed denoising.
+            num_frames: not used; the states say it.
 
         Raises:
             ValueError: other numbers of texts and segments.
@@ -275,30 +287,6 @@ class DiffusionPolicy:
             ValueError: the network has no adapters, so there is no reference to fall back to.
         """
         return self._denoiser.adapters_disabled()
-
-    def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable parameters by name; with adapters only theirs."""
-        return {name: parameter for name, parameter in self.network.named_parameters() if parameter.requires_grad}
-
-    def weights(self) -> Weights:
-        """Copies of the trainable parameters, float32 NumPy."""
-        return {
-            name: parameter.detach().to("cpu", torch.float32, copy=True).numpy()
-            for name, parameter in self.trainable_parameters().items()
-        }
-
-    def load_weights(self, weights: Weights) -> None:
-        """Replaces all trainable parameters; on an error nothing is changed.
-
-        Raises:
-            WeightsError: names are missing or unexpected, a shape or dtype is wrong, or a number is not finite.
-        """
-        parameters = self.trainable_parameters()
-        _require_matching(weights, parameters)
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                # Copied because arrays from an object store are read-only, which torch does not support.
-                parameter.copy_(torch.from_numpy(np.array(weights[name])))
 
     def _compose(self, x_t: Tensor, indices: np.ndarray, embedded: EmbeddedCondition, mask: Tensor | None) -> Tensor:
         """Clean motion [N, T, D] from predictions of the segments (`rollouts/diffusion/composition.py`)."""
@@ -357,20 +345,15 @@ def _all_of(masks: list[Tensor]) -> Tensor | None:
     return functools.reduce(torch.logical_and, masks) if masks else None
 
 
-def _require_matching(weights: Weights, parameters: dict[str, nn.Parameter]) -> None:
-    missing = sorted(set(parameters) - set(weights))
-    unexpected = sorted(set(weights) - set(parameters))
-    if missing or unexpected:
-        raise WeightsError(
-            f"weights do not belong to this policy: {len(missing)} of {len(parameters)} names missing "
-            f"{missing[:5]}, {len(unexpected)} unexpected {unexpected[:5]}"
-        )
-    for name, parameter in parameters.items():
-        array = weights[name]
-        if array.shape != tuple(parameter.shape) or array.dtype != np.float32:
-            raise WeightsError(
-                f"weights[{name!r}] is {array.dtype} {array.shape}; expected float32 {tuple(parameter.shape)}"
-            )
-        if not np.isfinite(array).all():
-            count = int((~np.isfinite(array)).sum())
-            raise WeightsError(f"weights[{name!r}]: {count} of {array.size} numbers are not finite")
+def require_denoising(policy: Policy, what: str) -> DiffusionPolicy:
+    """The policy, if it denoises.
+
+    Args:
+        what: the option that needs it, with its value.
+
+    Raises:
+        UserError: it is of another kind.
+    """
+    if not isinstance(policy, DiffusionPolicy):
+        raise UserError(f"{what} needs a policy that denoises; this one draws one action and has no noise levels")
+    return policy

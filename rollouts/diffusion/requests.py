@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from motions.base.errors import MistakesError, UserError
 from motions.data.prompts import Prompt, Segment
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import RolloutRequest, TextCondition
+from rollouts.policy import Policy
 from rollouts.settings import Denoising
 from rollouts.text.conditions import composed_conditions, pooled_conditions
 from rollouts.text.encoders import TextEncoder, UnknownWordsError
@@ -16,7 +16,7 @@ from rollouts.text.encoders import TextEncoder, UnknownWordsError
 logger = logging.getLogger(__name__)
 
 
-def prompt_conditions(policy: DiffusionPolicy, encoder: TextEncoder, prompts: Sequence[Prompt]) -> list[TextCondition]:
+def prompt_conditions(policy: Policy, encoder: TextEncoder, prompts: Sequence[Prompt]) -> list[TextCondition]:
     """What the policy reads of each prompt: the whole text, or with `composite_denoising composed` the texts of its
     segments. Warns of prompts with words that the encoder does not know, and of motions that are longer than any the
     policy has seen.
@@ -60,7 +60,7 @@ def _check_words(encoder: TextEncoder, prompts: Sequence[Prompt]) -> None:
         raise MistakesError(unreadable)
 
 
-def _tell_of_long_motions(policy: DiffusionPolicy, prompts: Sequence[Prompt]) -> None:
+def _tell_of_long_motions(policy: Policy, prompts: Sequence[Prompt]) -> None:
     composed = policy.sampling.composite_denoising == "composed"
     parts = [
         (number, segment.num_frames)

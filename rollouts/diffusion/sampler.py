@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rollouts.diffusion.policy import DiffusionPolicy, EmbeddedCondition, Inpainting
-from rollouts.diffusion.transitions import Prediction
+from rollouts.diffusion.policy import Inpainting
 from rollouts.gaussians import gaussian_log_prob
 from rollouts.messages import Boundaries
+from rollouts.policy import Embedded, Policy
 
 StepNoise = Callable[[int], Tensor]
-"""Gives the noise [N, T, D] of a position; called once for every stochastic position, in order."""
+"""Gives the noise [N, R, F] of a position; called once for every stochastic position, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class Samples:
     positions: tuple[int, ...]
     """Recorded positions [S]."""
     states: Tensor
-    """State x_t before each recorded transition, [S, N, T, D]."""
+    """State before each recorded transition, [S, N, R, F]: R rows of F numbers, of a noisy motion [T, D]."""
     next_states: Tensor
-    """Sampled state after it, [S, N, T, D]."""
+    """Sampled state after it, likewise."""
     log_probs: Tensor
     """Log-probabilities [S, N], mean over valid elements."""
 
 
 def sample(
-    policy: DiffusionPolicy,
+    policy: Policy,
     condition: Tensor,
     mask: Tensor | None,
     initial_noise: Tensor,
@@ -52,16 +52,18 @@ def sample(
     text_mask: Tensor | None = None,
     boundaries: Boundaries = (),
     kept: Sequence[int] = (),
+    num_frames: int = 0,
 ) -> Samples:
-    """Denoises `initial_noise` [N / branches, T, D] under text encoder output `condition` [N / branches, L, E].
+    """Takes all steps from `initial_noise` [N / branches, R, F], under text encoder output `condition`
+    [N / branches, L, E].
 
     Args:
-        policy: network, schedule, guidance and the Gaussian of a stochastic step.
+        policy: gives the Gaussian of every step.
         condition: text encoder output, one text per row of `initial_noise`, or the texts of its segments
             [N / branches, segments, L, E].
-        mask: [N / branches, T] bool, True = real frame; None = all are real.
+        mask: [N / branches, R] bool, True = real row; None = all are real.
         initial_noise: x_T.
-        step_noise: gives the standard normal noise [N, T, D] of a position.
+        step_noise: gives the standard normal noise [N, R, F] of a position.
         stochastic: positions that draw noise; the last position of the schedule cannot.
         trained: subset of `stochastic` whose transitions are recorded.
         inpainting: given parts of each motion.
@@ -72,6 +74,7 @@ def sample(
         boundaries: frames of the segments, where there are several texts.
         kept: positions, noisy or not, whose states are recorded in place of those of `trained`, which must be empty.
             They have no density: the states after them are given as the states themselves.
+        num_frames: frames of the motions, where states have other rows.
 
     Raises:
         ValueError: positions out of range, not increasing, trained without being stochastic, or both kept and trained.
@@ -87,8 +90,8 @@ def sample(
     log_probs: list[Tensor] = []
     with policy.inference():
         text_mask = None if text_mask is None else text_mask.to(policy.device)
-        embedded: EmbeddedCondition = policy.embed(condition.to(policy.device), text_mask, boundaries)
-        before: Prediction | None = None
+        embedded: Embedded = policy.embed(condition.to(policy.device), text_mask, boundaries, num_frames)
+        before: object = None
         for position in range(policy.num_steps):
             is_noisy = position in noisy
             if position in kept:
@@ -134,7 +137,7 @@ def sample(
     )
 
 
-def _require_positions(policy: DiffusionPolicy, stochastic: Sequence[int], trained: Sequence[int]) -> None:
+def _require_positions(policy: Policy, stochastic: Sequence[int], trained: Sequence[int]) -> None:
     last = policy.num_steps - 1
     for name, positions in (("stochastic_steps", stochastic), ("trained_steps", trained)):
         if list(positions) != sorted(set(positions)):

@@ -155,3 +155,13 @@ def flow_time(alpha_bar: np.ndarray) -> np.ndarray:
     a^2 = alpha_bar, b^2 = 1 - alpha_bar (`rollouts/diffusion/samplers/rectified_flow.py`)."""
     noise = np.sqrt(1.0 - alpha_bar)
     return noise / (np.sqrt(alpha_bar) + noise)
+
+
+def noise_level_drops(schedule: DiffusionSchedule) -> np.ndarray:
+    """Decrease of the noise level in each position's step, as time of the rectified flow's path (`flow_time`): they are
+    Flow-GRPO's |dt| and sum to the first time.
+
+    Returns:
+        [K] float64, by position (0 = noisiest).
+    """
+    return (flow_time(schedule.alphas_cumprod) - flow_time(schedule.alphas_cumprod_prev))[::-1].copy()

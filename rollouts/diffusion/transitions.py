@@ -28,23 +28,7 @@ from torch import Tensor
 
 from rollouts.devices import moved
 from rollouts.diffusion.schedule import DiffusionSchedule
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """Gaussian of one denoising step for N samples."""
-
-    mean: Tensor
-    """[N, T, D] float32."""
-    std: Tensor
-    """[N] float32; 0 where the step is deterministic."""
-    x0: Tensor
-    """The clean motion the step was computed from, [N, T, D] float32."""
-
-    def repeated(self, times: int) -> Transition:
-        """Repeats each sample `times` times, adjacent to each other."""
-        mean, std, x0 = (part.repeat_interleave(times, dim=0) for part in (self.mean, self.std, self.x0))
-        return Transition(mean, std, x0)
+from rollouts.policy import Transition
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from torch import Tensor
 from motions.base.errors import UserError
 from motions.data.prompts import Prompt
 from rollouts.diffusion.noise import initial_noise, step_noise
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
 from rollouts.diffusion.sampler import sample
 from rollouts.diffusion.windows import ancestral_positions
 from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest, Trajectory
+from rollouts.policy import Policy
 from rollouts.text.encoders import TextEncoder
 
 
@@ -36,7 +36,7 @@ class RolloutWorker:
         motions, trajectory = worker.run(request, PolicyVersion(0, policy.weights()))
     """
 
-    def __init__(self, policy: DiffusionPolicy) -> None:
+    def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
     def run(self, request: RolloutRequest, version: PolicyVersion) -> tuple[GroupMotions, Trajectory]:
@@ -51,14 +51,14 @@ class RolloutWorker:
         policy = self.policy if request.denoising is None else self.policy.denoising(request.denoising)
         policy.load_weights(version.weights)
         num_samples, num_frames = request.num_samples, request.prompt.num_frames
-        num_features = policy.skeleton.num_features
+        shape = policy.state_shape(num_frames)
         keys = (request.seed, request.step, request.prompt_index, num_samples)
 
         def noise_of(position: int) -> Tensor:
-            return torch.from_numpy(step_noise(*keys, position, num_frames, num_features))
+            return torch.from_numpy(step_noise(*keys, position, *shape))
 
         num_starts = 1 if request.share_initial_noise else num_samples
-        x_t = initial_noise(request.seed, request.step, request.prompt_index, num_starts, num_frames, num_features)
+        x_t = initial_noise(request.seed, request.step, request.prompt_index, num_starts, *shape)
         # All samples have the prompt's length, so there is no padding and no mask.
         samples = sample(
             policy,
@@ -72,9 +72,9 @@ class RolloutWorker:
             text_mask=None if request.condition.mask is None else _repeated(request.condition.mask, num_starts),
             boundaries=request.condition.boundaries,
             kept=request.kept_steps,
+            num_frames=num_frames,
         )
         _require_finite(samples.motions, request)
-        lengths = np.full(num_samples, num_frames, dtype=np.int64)
         states = samples.states.cpu().numpy()
         trajectory = Trajectory(
             states=states,
@@ -82,7 +82,7 @@ class RolloutWorker:
             next_states=states if request.kept_steps else samples.next_states.cpu().numpy(),
             steps=np.array(samples.positions, dtype=np.int64),
             log_probs=samples.log_probs.cpu().numpy(),
-            lengths=lengths,
+            lengths=np.full(num_samples, shape[0], dtype=np.int64),
             condition=request.condition,
             policy_version=version.number,
             motions=samples.motions.cpu().numpy() if request.keep_motions else None,
@@ -90,7 +90,7 @@ class RolloutWorker:
         )
         motions = GroupMotions(
             features=policy.normalizer.denormalize(samples.motions).cpu().numpy(),
-            lengths=lengths,
+            lengths=np.full(num_samples, num_frames, dtype=np.int64),
             prompt=request.prompt,
             policy_version=version.number,
             seconds=time.perf_counter() - started,
@@ -99,7 +99,7 @@ class RolloutWorker:
 
 
 def generate(
-    policy: DiffusionPolicy,
+    policy: Policy,
     encoder: TextEncoder,
     prompts: Sequence[Prompt],
     num_samples: int,

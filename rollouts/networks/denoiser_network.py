@@ -20,22 +20,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from motions.base.errors import UserError
 from motions.base.named import load_named
 from rollouts.messages import TextForm
+from rollouts.policy import PolicyNetwork
 from rollouts.registry import DENOISERS
 
 
-class DenoiserNetwork(nn.Module, ABC):
+class DenoiserNetwork(PolicyNetwork, ABC):
     """Base class of denoisers. Weights are a function of (args, seed); global random state is neither read nor
-    changed.
+    changed. See `PolicyNetwork` for what it shares with networks of other policies.
 
     Attributes:
-        adapter_targets: names of Linear layers by group, for `lora_target_spec`; `all` is the default group. A name is
-            a layer's own (`q_proj`: in every block) or its whole path.
-        text_form: whether `encode_text` takes one vector for each text (L = 1, no mask) or one for each token.
         file_kind: what `rollouts.checkpoints.file_kinds` says of its files; None where it cannot tell, and `from_file`
             alone refuses other files.
         derived_names: tensors of files that are recomputed when one is loaded, and may be absent.
@@ -43,16 +41,10 @@ class DenoiserNetwork(nn.Module, ABC):
             it is False, motions of different lengths are not put into one batch.
     """
 
-    adapter_targets: Mapping[str, tuple[str, ...]]
     file_kind: ClassVar[str | None] = None
     derived_names: ClassVar[tuple[str, ...]] = ()
-    text_form: TextForm = "pooled"
     hides_padding: bool = False
 
-    num_features: int
-    """D."""
-    text_dim: int
-    """E."""
     max_positions: int
     """More than the frames of any motion (at most `max_positions - 1`) and than the diffusion steps."""
 

@@ -12,20 +12,22 @@ import pytest
 
 from benchmarks import kills
 from benchmarks.kills import Outcome, Run, fill, line_of, negative_times, small_disk, survivors
+from tests.toys.running.toy_job import MEASURED
 
 pytestmark = pytest.mark.slow
 
 TOY = (
-    *("tests.toys.running.toy_job", "--num_steps", "100", "--save_interval", "2", "--eval_every", "0"),
+    *("tests.toys.running.toy_job", "--save_interval", "2", "--eval_every", "0"),
     *("--object_store_mb", "100", "--no_dashboard"),
 )
+SHORT, LONG_ENOUGH = (*TOY, "--num_steps", "4"), (*TOY, "--num_steps", "100")
 LONG = pytest.mark.skipif("KINETUNE_LONG_TESTS" not in os.environ, reason="takes minutes: set KINETUNE_LONG_TESTS=1")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Hash of the undisturbed toy run."""
-    return kills.undisturbed(TOY, tmp_path_factory.mktemp("kills") / "whole", timeout_s=300)
+    return kills.undisturbed(LONG_ENOUGH, tmp_path_factory.mktemp("kills") / "whole", timeout_s=300)
 
 
 @pytest.mark.ray
@@ -40,13 +42,25 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_cluster_that_dies_ends_the_run_in_one_line_and_costs_no_bit(
     tmp_path: Path, whole: str, row: str, words: str
 ) -> None:
-    found = kills.outcome(row, TOY, tmp_path / row, whole, timeout_s=250)
+    found = kills.outcome(row, LONG_ENOUGH, tmp_path / row, whole, timeout_s=250)
     assert found.wrong == "", (tmp_path / row / "log.txt").read_text()
     assert (found.status, found.resumed, found.same_bits, found.left) == (75, True, True, 0)
     log = (tmp_path / row / "log.txt").read_text().splitlines()
     [said] = [line for line in log if "the Ray cluster is lost" in line]
     assert said.startswith(words) and said.endswith(". To go on:")
     assert log[log.index(said) + 1].endswith("--resume")
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_cluster_that_dies_after_the_last_step_costs_nothing(tmp_path: Path) -> None:
+    whole = kills.undisturbed(SHORT, tmp_path / "whole", timeout_s=300)
+    found = kills.outcome("late_raylet", SHORT, tmp_path / "late", whole, timeout_s=250)
+    log = (tmp_path / "late" / "log.txt").read_text()
+    assert found.wrong == "", log
+    assert (found.status, found.resumed, found.same_bits, found.left) == (0, False, True, 0)
+    assert "after the last step: what is left is done in this process" in log
+    assert (tmp_path / "late" / "run" / MEASURED).read_text() == "local"
 
 
 def test_a_row_that_is_wrong_is_named_and_gives_exit_code_1(

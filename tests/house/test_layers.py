@@ -28,8 +28,9 @@ UNITS = {
     "motions": ("base", "settings", "skeleton", "humanoid", "drawing", "metrics", "data", "bvh", "files", "scenes"),
     "envs": ("settings", "body", "task", "mujoco", "bullet", "recording"),
     "rollouts": (
-        *("registry", "settings", "messages", "devices", "gaussians", "linear"),
-        *("ssm", "networks", "text", "diffusion", "checkpoints", "retrieval", "refining", "control", "imitation"),
+        *("registry", "settings", "messages", "devices", "policy", "gaussians", "linear"),
+        *("ssm", "networks", "text", "diffusion", "one_action", "checkpoints", "retrieval", "refining"),
+        *("control", "imitation"),
     ),
     "rewards": (
         *("declared", "settings", "messages", "validation", "retrieval_files"),

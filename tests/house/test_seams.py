@@ -31,9 +31,10 @@ from rewards.messages import RewardTerms
 from rewards.settings import RewardSettings
 from rollouts.checkpoints.mdm_files import load_mdm, model_args_of, save_mdm
 from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import StepCoefficients, Transition, ddim_transition
+from rollouts.diffusion.transitions import StepCoefficients, ddim_transition
 from rollouts.messages import GroupMotions
 from rollouts.networks.denoiser_network import DenoiserNetwork
+from rollouts.policy import Transition
 from rollouts.settings import Denoising, DenoisingSettings
 from tests.toys.tiny_models import TinyModels, grpo_words
 

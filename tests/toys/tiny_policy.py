@@ -14,6 +14,8 @@ from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.messages import RolloutRequest, TextCondition
 from rollouts.networks.mdm import MDM, MDMConfig
+from rollouts.one_action.motion_ssm import MotionSSM, MotionSSMConfig
+from rollouts.one_action.policy import OneActionPolicy
 from rollouts.settings import SamplingSettings
 
 TEXT_DIM = 8
@@ -42,6 +44,23 @@ def tiny_policy(config: MDMConfig = CONFIG, network_seed: int = 3, **sampling: A
         HUMANML3D,
         SamplingSettings.model_validate(options),
     )
+
+
+ACTION_CONFIG = MotionSSMConfig(
+    text_dim=TEXT_DIM, d_model=16, d_state=4, n_layers=1, latent_dim=3, knot_frames=4, patch_frames=2, max_frames=63
+)
+
+
+def tiny_one_action_policy(config: MotionSSMConfig = ACTION_CONFIG, seed: int = 3, **sampling: Any) -> OneActionPolicy:
+    """A policy of one action with random weights and statistics, whose mean is not zero."""
+    rng = np.random.default_rng(0)
+    network = MotionSSM(config, seed)
+    if network.prior is not None:
+        with torch.no_grad():
+            network.prior.mean.weight.normal_(std=0.3, generator=torch.Generator().manual_seed(seed))
+    normalizer = Normalizer(rng.normal(size=NUM_FEATURES), rng.uniform(0.5, 2.0, NUM_FEATURES))
+    settings = SamplingSettings.model_validate({"device": "cpu", **sampling})
+    return OneActionPolicy(network, normalizer, HUMANML3D, settings, trained_frames=40, max_frames=config.max_frames)
 
 
 def text_features(num_samples: int, seed: int = 0) -> torch.Tensor:

@@ -22,7 +22,7 @@ from learners.grpo.motion_loss import step_kl
 from learners.grpo.settings import POLICY_LOSSES, GRPOSettings
 from motions.base.errors import UserError
 from motions.base.named import load_named
-from rollouts.diffusion.transitions import Transition
+from rollouts.policy import Transition
 
 _MARK = "_gradient_loss"
 

@@ -31,9 +31,8 @@ from learners.grpo.settings import GRPOSettings
 from motions.data.prompts import Prompt
 from rewards.gradients import MotionReward
 from rollouts.diffusion.noise import levels_generator
-from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.diffusion.transitions import Transition
 from rollouts.messages import Trajectory
+from rollouts.policy import Policy, Transition
 
 
 def in_parts(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
@@ -80,7 +79,7 @@ class GradientObjective:
     def __init__(
         self,
         loss: GradientLoss,
-        policy: DiffusionPolicy,
+        policy: Policy,
         settings: GRPOSettings,
         reward: MotionReward,
         prompts: Sequence[Prompt],
@@ -175,7 +174,7 @@ class GradientObjective:
         if len(starts := positions.unique()) > 1:
             raise ValueError(f"the states are those of positions {starts.tolist()}; all must be of one")
         text_mask = None if batch.text_mask is None else batch.text_mask[rows]
-        embedded = policy.embed(batch.text[rows], text_mask, batch.boundaries)
+        embedded = policy.embed(batch.text[rows], text_mask, batch.boundaries, batch.num_frames)
         x_t = policy.noiseless(batch.states[rows], x0, positions)
 
         def step(state: Tensor, position: int) -> Tensor:

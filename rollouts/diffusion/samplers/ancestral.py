@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rollouts.diffusion.transitions import StepCoefficients, Transition, ddim_transition, ddpm_transition
+from rollouts.diffusion.transitions import StepCoefficients, ddim_transition, ddpm_transition
+from rollouts.policy import Transition
 from rollouts.settings import Denoising
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from torch import Tensor
 
 from motions.base.errors import UserError
-from rollouts.diffusion.transitions import StepCoefficients, Transition, ddim_transition, noised_prediction
+from rollouts.diffusion.transitions import StepCoefficients, ddim_transition, noised_prediction
+from rollouts.policy import Transition
 from rollouts.settings import Denoising
 
 

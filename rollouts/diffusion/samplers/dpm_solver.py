@@ -23,7 +23,8 @@ import numpy as np
 from torch import Tensor
 
 from motions.base.errors import UserError
-from rollouts.diffusion.transitions import StepCoefficients, Transition, as_column, ddim_transition
+from rollouts.diffusion.transitions import StepCoefficients, as_column, ddim_transition
+from rollouts.policy import Transition
 from rollouts.registry import NO_DENSITY
 from rollouts.settings import Denoising
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from motions.base.errors import UserError
 from motions.base.named import load_named
-from rollouts.diffusion.transitions import StepCoefficients, Transition
+from rollouts.diffusion.transitions import StepCoefficients
+from rollouts.policy import Transition
 from rollouts.registry import SAMPLERS
 from rollouts.settings import Denoising
 

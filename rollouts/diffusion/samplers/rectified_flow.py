@@ -32,7 +32,8 @@ import numpy as np
 from torch import Tensor
 
 from rollouts.diffusion.schedule import flow_time
-from rollouts.diffusion.transitions import StepCoefficients, Transition, ddim_transition, noised_prediction
+from rollouts.diffusion.transitions import StepCoefficients, ddim_transition, noised_prediction
+from rollouts.policy import Transition
 from rollouts.settings import Denoising
 
 

@@ -67,6 +67,22 @@ def test_a_process_that_is_killed_is_named(tmp_path: Path) -> None:
     assert status == 137 and error.startswith("the process of the run was killed by SIGKILL (is the memory full?). To")
 
 
+def test_a_process_that_outlives_the_child_does_not_hold_up_the_guard(tmp_path: Path) -> None:
+    what = "; ".join(
+        [
+            "pid = os.fork()",
+            "pid or (os.close(1), os.close(2), time.sleep(900))",
+            "(config.save_dir / 'left').write_text(str(pid))",
+            "os._exit(1)",
+        ]
+    )
+    try:
+        status, error = ended(start(tmp_path, what))
+        assert status == 75 and error.startswith("the Ray cluster is lost")
+    finally:
+        os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+
+
 def test_what_a_killed_driver_leaves_of_its_cluster_is_ended(tmp_path: Path) -> None:
     what = "; ".join(
         [

@@ -15,8 +15,10 @@ from rollouts.checkpoints.adapters import add_lora
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import Trajectory
+from rollouts.one_action.policy import train_only
+from rollouts.policy import Policy
 from rollouts.settings import PolicySettings
-from tests.toys.tiny_policy import CONFIG, motion_noise, rollout_request, text_features, tiny_policy
+from tests.toys.tiny_policy import CONFIG, rollout_request, text_features, tiny_one_action_policy, tiny_policy
 
 pytestmark = pytest.mark.slow
 
@@ -27,14 +29,22 @@ POLICIES: dict[str, dict[str, Any]] = {
     "mamba": {"arch": "mamba", "d_state": 6},
     "mamba, rates by channel": {"arch": "mamba", "d_state": 4, "ssm_decay": "channel"},
 }
+"""Denoisers."""
+ONE_ACTION = "motion_ssm"
 FRAMES = (6, 9, 6)
-every_policy = pytest.mark.parametrize("kind", POLICIES)
+every_policy = pytest.mark.parametrize("kind", [*POLICIES, ONE_ACTION])
 
 
-def make_policy(kind: str, lora: bool, **sampling: Any) -> DiffusionPolicy:
-    policy = tiny_policy(replace(CONFIG, **POLICIES[kind]), **sampling)
+def make_policy(kind: str, lora: bool, **sampling: Any) -> Policy:
+    if kind == ONE_ACTION:
+        policy = tiny_one_action_policy(**sampling)
+        if not lora:
+            train_only(policy.network, "prior")
+    else:
+        policy = tiny_policy(replace(CONFIG, **POLICIES[kind]), **sampling)
     if lora:
-        add_lora(policy.network, PolicySettings(lora_r=2))
+        spec = "prior" if kind == ONE_ACTION else "all"
+        add_lora(policy.network, PolicySettings(lora_r=2, lora_target_spec=spec))
     return policy
 
 
@@ -45,10 +55,13 @@ def make_learner(kind: str, lora: bool = True, amp_dtype: str = "fp32", **settin
 
 def roll_out(learner: GRPOLearner, step: int) -> list[Trajectory]:
     """Groups of the learner's present version, by a policy of its own."""
+    steps = (1, 2) if isinstance(learner.policy, DiffusionPolicy) else (0,)
     worker = RolloutWorker(learner.policy)
     made = []
     for index, frames in enumerate(FRAMES):
-        base = rollout_request(step=step, prompt_index=index, num_samples=4, trained_steps=(1, 2))
+        base = rollout_request(
+            step=step, prompt_index=index, num_samples=4, stochastic_steps=steps, trained_steps=steps
+        )
         segment = replace(base.prompt.segments[0], num_frames=frames)
         prompt = replace(base.prompt, segments=(segment,))
         request = replace(base, prompt=prompt, policy_version=learner.number)
@@ -84,7 +97,8 @@ def test_half_precision_scores_what_it_rolled_out(kind: str) -> None:
 def test_only_adapters_learn_and_without_them_the_policy_is_its_base(kind: str) -> None:
     learner, base = make_learner(kind), make_policy(kind, lora=False)
     train(learner, 2)
-    step = (motion_noise(2, 7), 3, text_features(2), None)
+    noise = torch.randn(2, *base.state_shape(7), generator=torch.Generator().manual_seed(0))
+    step = (noise, 0 if kind == ONE_ACTION else 3, text_features(2), None)
     with torch.no_grad():
         tuned, plain = (policy.transition(*step).mean for policy in (learner.policy, base))
         with learner.policy.adapters_disabled():

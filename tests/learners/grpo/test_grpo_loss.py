@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from learners.grpo.loss import GRPOInputs, GRPOTerms, grpo_loss, grpo_metrics, noise_level_drops
+from learners.grpo.loss import GRPOInputs, GRPOTerms, grpo_loss, grpo_metrics
 from learners.grpo.settings import GRPOSettings
-from rollouts.diffusion.schedule import DiffusionSchedule
-from rollouts.diffusion.transitions import StepCoefficients, Transition, ddpm_transition
+from rollouts.diffusion.schedule import DiffusionSchedule, noise_level_drops
+from rollouts.diffusion.transitions import StepCoefficients, ddpm_transition
 from rollouts.gaussians import gaussian_log_prob
+from rollouts.policy import Transition
 
 SCHEDULE = DiffusionSchedule("cosine", 8)
 

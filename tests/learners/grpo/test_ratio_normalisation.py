@@ -10,8 +10,8 @@ from torch import Tensor
 
 from learners.grpo.loss import GRPOInputs, GRPOTerms, grpo_loss
 from learners.grpo.settings import GRPOSettings
-from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_kl, gaussian_log_prob
+from rollouts.policy import Transition
 from tests.toys.gaussian_data import normal
 from tests.toys.tiny_learners import make_learner, make_policy, train
 

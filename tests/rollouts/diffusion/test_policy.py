@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT
 from rollouts.devices import resolve_device
-from rollouts.diffusion.policy import DiffusionPolicy, Inpainting, WeightsError
+from rollouts.diffusion.policy import DiffusionPolicy, Inpainting
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.gaussians import gaussian_log_prob
 from rollouts.networks.mdm import MDM
+from rollouts.policy import WeightsError
 from rollouts.settings import AmpDtype, SamplingSettings
 from tests.toys.tiny_policy import CONFIG, NUM_FEATURES, NUM_STEPS, motion_noise, text_features, tiny_policy
 

@@ -10,11 +10,11 @@ import torch
 
 from motions.data.prompts import Prompt, Segment
 from rollouts.diffusion.noise import initial_noise
-from rollouts.diffusion.policy import WeightsError
 from rollouts.diffusion.sampler import sample
 from rollouts.diffusion.worker import RolloutError, RolloutWorker
 from rollouts.gaussians import gaussian_log_prob
 from rollouts.messages import GroupMotions, PolicyVersion, TextCondition, Trajectory
+from rollouts.policy import WeightsError
 from tests.toys.tiny_policy import NUM_FEATURES, rollout_request, tiny_policy
 
 VERSION = PolicyVersion(0, tiny_policy().weights())

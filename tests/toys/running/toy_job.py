@@ -18,6 +18,12 @@ ROLLOUT_S = 0.2
 """Seconds that a rollout takes on a cluster, so that there is time for something to happen."""
 
 
+LAST_S = 60.0
+"""Seconds that a measurement after the last step takes on a cluster."""
+MEASURED = "measured.txt"
+"""What it leaves in the run directory."""
+
+
 class SlowRollouts(toys.ToyRollouts):
     """Rollouts that take their time."""
 
@@ -27,10 +33,13 @@ class SlowRollouts(toys.ToyRollouts):
 
 
 def run(config: ToyConfig) -> None:
-    """Makes the steps."""
+    """Makes the steps, and a measurement."""
     roles = toys.toy_roles(config, rollout=toys.ToyRollouts if config.runtime == "local" else SlowRollouts)
     with training_session(config, config, config, roles, WORKLOAD, toy_algorithm(), "toy-data") as controller:
         controller.run()
+        if config.runtime == "ray":
+            time.sleep(LAST_S)
+    (config.save_dir / MEASURED).write_text(config.runtime)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from learners.grpo.loss import GRPOInputs
 from learners.grpo.losses.dppo import dppo_loss
 from learners.grpo.settings import GRPOSettings
-from rollouts.diffusion.transitions import Transition
+from rollouts.policy import Transition
 from tests.toys.tiny_learners import make_learner, train
 
 SETTINGS = GRPOSettings(policy_loss="dppo", kl_bound=1e-3)

@@ -14,8 +14,8 @@ from learners.grpo.loss import GRPOInputs, grpo_loss
 from learners.grpo.losses.clipped import clipped_loss
 from learners.grpo.losses.spo import spo_loss
 from learners.grpo.settings import GRPOSettings
-from rollouts.diffusion.transitions import Transition
 from rollouts.gaussians import gaussian_log_prob
+from rollouts.policy import Transition
 
 
 def settings(**changes: Any) -> GRPOSettings:
