@@ -17,9 +17,9 @@ and measured on three sets of motions, before and after:
     samples     motions of the built-in policy for held-out captions
 
     slide_mps       horizontal speed of feet that stand, by the data's contacts (of samples: by the sample's)
-    penetration_mm  depth of the lowest joint below the floor, float_mm its height while a foot stands; beyond tolerances
+    penetration_mm  depth of the lowest joint below the floor; float_mm: its height while a foot stands
     jerk_mps3       of the joints
-    error_mm        distance of the joints from the real ones; of real windows and samples: how far they were moved
+    error_mm        distance of joints from the real ones; of real windows and samples: how far they were moved
     way_back        share of the way from the corrupted value back to the real one that the refined one has gone
     judge           the built-in judge's cosine of caption and sample
 
@@ -149,7 +149,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, measures, prints and writes all rows; returns the exit code."""
     options, words = parse_arguments(arguments)
     torch.set_num_threads(1)
-    held = json.loads(options.json.read_text()) if options.json and options.json.is_file() else {}
+    held = json.loads(options.json.read_text()) if options.json and options.json.is_file() else {"options": words}
+    if held["options"] != words:
+        print(f"{options.json} holds rows of other options: {' '.join(held['options']) or 'none'}", file=sys.stderr)
+        return 2
     measures = make_measures(options.prompts)
     before = measures.before()
     rows: dict[str, dict[str, Figures]] = dict(held.get("rows", {}))
