@@ -27,6 +27,10 @@ Decay = Literal["head", "channel", "shared"]
 one for each channel and state (Mamba-1); `shared`, one for each state, the same for all channels."""
 
 
+TrainedPart = Literal["prior", "decoder", "both"]
+"""What of a policy of one action learns: the mean of its actions, what makes a motion of an action, or both."""
+
+
 class DeviceSettings(Settings):
     """Device of the networks."""
 
@@ -287,6 +291,10 @@ class CheckpointSettings(TextEncoderSettings):
     """Checkpoint of the base policy: `builtin` (weights that come with kinetune), an MDM file such as
     `save/humanml_enc_512_50steps/model000750000.pt` with `args.json` beside it, or its folder (the latest step)."""
 
+    policy_type: Literal["auto", "diffusion", "motion_ssm"] = "auto"
+    """Kind of the policy: `diffusion` (an MDM), `motion_ssm` (a folder of `jobs.train_motion_ssm`, a policy of one
+    action), or `auto`, what the checkpoint is."""
+
     arch: str = "auto"
     """Architecture of the network: `auto` (what args.json says), a name that args.json may hold, or a class of your own
     as `package.module:Class`, which only this option imports, not args.json."""
@@ -336,6 +344,12 @@ class PolicySettings(CheckpointSettings):
 
     merge_adapter: bool = False
     """Merge `adapter_path` into the base first: the merged policy is the reference, and new adapters start at 0."""
+
+    train: TrainedPart = "prior"
+    """policy_type motion_ssm: what learns. `prior`: the mean of the actions, by text and time; with losses of steps
+    (`policy_loss clipped`, `spo`, `dppo`) nothing else can, since the probability of an action does not depend on what
+    is made of it. `decoder`: what makes a motion of an action, and `both`: with losses that follow the gradient of the
+    reward."""
 
     use_lora: bool = True
     """Train low-rank adapters on a frozen base, which is then also the reference. Otherwise train all weights."""

@@ -10,13 +10,67 @@ from motions.base.errors import UserError
 from motions.base.named import named_in_file
 from rollouts.checkpoints.mdm_files import STATISTICS, LoadedMDM, find_checkpoint, load_mdm
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
+from rollouts.checkpoints.motion_ssm_files import LoadedMotionSSM, is_motion_ssm, load_motion_ssm, read_config
 from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.networks.denoiser_network import DenoiserNetwork
+from rollouts.one_action.policy import OneActionPolicy, train_only
+from rollouts.one_action.words import Words
+from rollouts.policy import Policy, PolicyNetwork
 from rollouts.settings import CheckpointSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
 
 logger = logging.getLogger(__name__)
 CheckpointT = TypeVar("CheckpointT", bound=CheckpointSettings)
+NetworkT = TypeVar("NetworkT", bound=PolicyNetwork)
+LoadedBase = LoadedMDM | LoadedMotionSSM
+"""A checkpoint of any kind of policy, without adapters."""
+
+
+def is_one_action(settings: CheckpointSettings) -> bool:
+    """Whether the checkpoint is of a policy of one action, by its files.
+
+    Raises:
+        UserError: `policy_type` says another kind.
+    """
+    found = is_motion_ssm(settings.model_path)
+    if settings.policy_type == "motion_ssm" and not found:
+        raise UserError(f"policy_type is motion_ssm, and model_path {settings.model_path} holds no MotionSSM")
+    if settings.policy_type == "diffusion" and found:
+        raise UserError(f"policy_type is diffusion, and model_path {settings.model_path} holds a MotionSSM")
+    return found
+
+
+def open_base(settings: PolicySettings) -> LoadedBase:
+    """The checkpoint that the settings name, of whatever kind, without adapters.
+
+    Raises:
+        UserError: no such file, another kind than `policy_type` says, or not loadable.
+    """
+    return load_motion_ssm(settings.model_path) if is_one_action(settings) else load_base(settings)
+
+
+def open_policy(loaded: LoadedBase, settings: PolicySettings, sampling: SamplingSettings) -> Policy:
+    """The policy of a result of `open_base`, whose network it takes over; adapters as in `load_policy`.
+
+    Example:
+        policy = open_policy(open_base(config.policy), config.policy, config.sampling)
+
+    Raises:
+        UserError: parts do not fit each other or the device.
+    """
+    if isinstance(loaded, LoadedMDM):
+        return build_policy(loaded, settings, sampling)
+    network = loaded.network
+    train_only(network, settings.train)
+    if settings.use_lora and settings.lora_target_spec == "all" and settings.train != "both":
+        settings = settings.model_copy(update={"lora_target_spec": settings.train})
+    return OneActionPolicy(
+        _with_adapters(network, settings),
+        loaded.normalizer,
+        loaded.skeleton,
+        sampling,
+        trained_frames=loaded.trained_frames,
+        max_frames=network.config.max_frames,
+    )
 
 
 def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
@@ -71,18 +125,14 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
         UserError: it cannot be loaded, is a class of which only args.json speaks, or is not the one that the policy was
             trained with (by width, or by the fingerprint that kinetune's checkpoints hold).
     """
+    if is_one_action(settings):
+        return _text_encoder_of_motion_ssm(settings)
     file = find_checkpoint(settings.model_path)
     args = read_model_args(file)
     name = settings.text_encoder
     if name == "auto":
         name = named_in_file(f"{file.with_name(ARGS_FILE)}: text_encoder_type", args.text_encoder, "text_encoder")
-    encoder = load_text_encoder(
-        name,
-        settings.text_encoder_path,
-        max_tokens=settings.max_text_tokens,
-        truncate=settings.truncate_text,
-        cache_dir=settings.text_cache_dir,
-    )
+    encoder = _text_encoder(name, settings)
     if args.text_width not in (None, encoder.dim) or args.text_encoder_fingerprint not in (None, encoder.fingerprint):
         trained_with = (args.text_encoder_fingerprint or "unknown")[:12]
         raise UserError(
@@ -92,10 +142,41 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
     return encoder
 
 
+def _text_encoder(name: str, settings: CheckpointSettings) -> TextEncoder:
+    return load_text_encoder(
+        name,
+        settings.text_encoder_path,
+        max_tokens=settings.max_text_tokens,
+        truncate=settings.truncate_text,
+        cache_dir=settings.text_cache_dir,
+    )
+
+
+def _text_encoder_of_motion_ssm(settings: CheckpointSettings) -> TextEncoder:
+    """The encoder that `config.json` names; errors as of `load_policy_text_encoder`."""
+    path = Path(settings.model_path)
+    folder = path if path.is_dir() else path.parent
+    config = read_config(folder)
+    if words := config["words"]:
+        if settings.text_encoder not in ("auto", "words"):
+            raise UserError(f"text_encoder is {settings.text_encoder}; {folder} reads words of its own vocabulary")
+        return TextEncoder("words", Words(words), truncate=settings.truncate_text)
+    name = settings.text_encoder
+    if name == "auto":
+        name = named_in_file(f"{folder / 'config.json'}: text_encoder", config["text_encoder"], "text_encoder")
+    encoder = _text_encoder(name, settings)
+    if encoder.fingerprint != config["text_encoder_fingerprint"]:
+        raise UserError(
+            f"text_encoder {name} (fingerprint {encoder.fingerprint[:12]}) is not the one that {folder} was trained "
+            f"with: {config['text_encoder']} (fingerprint {config['text_encoder_fingerprint'][:12]})"
+        )
+    return encoder
+
+
 def with_statistics_of(settings: CheckpointT, data_folder: str | Path) -> CheckpointT:
     """The settings with the statistics of a data set where none are named and none lie beside the checkpoint, as MDM's
     own code reads them; says so. Unchanged where there are none either."""
-    if settings.stats_path is not None:
+    if settings.stats_path is not None or is_motion_ssm(settings.model_path):
         return settings
     beside, folder = find_checkpoint(settings.model_path).parent, Path(data_folder).expanduser()
     if any((beside / name).is_file() for name in STATISTICS) or not all(
@@ -117,7 +198,7 @@ def _tell_of_guidance(loaded: LoadedMDM, sampling: SamplingSettings) -> None:
         )
 
 
-def _with_adapters(network: DenoiserNetwork, settings: PolicySettings) -> DenoiserNetwork:
+def _with_adapters(network: NetworkT, settings: PolicySettings) -> NetworkT:
     if settings.adapter_path is None and not settings.use_lora:
         return network
     # Imported here because peft takes seconds to import and a policy without adapters does not need it.

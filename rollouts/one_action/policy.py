@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -34,11 +34,8 @@ from rollouts.diffusion.denoiser import Denoiser
 from rollouts.diffusion.policy import DTYPES
 from rollouts.messages import Boundaries
 from rollouts.policy import PolicyNetwork, TrainableWeights, Transition
-from rollouts.settings import Denoising, DenoisingSettings
+from rollouts.settings import Denoising, DenoisingSettings, TrainedPart
 from rollouts.ssm.layers import SelectiveScan, set_scan_backend
-
-TrainedPart = Literal["prior", "decoder", "both"]
-"""What of a policy learns: the mean of its actions, what makes a motion of an action, or both."""
 
 STD = 1.0
 """Standard deviation of every number of an action."""
