@@ -27,9 +27,9 @@ from rollouts.checkpoints.motion_ssm_files import save_motion_ssm
 from rollouts.devices import resolve_device
 from rollouts.one_action.motion_ssm import MotionSSM
 from rollouts.one_action.motion_ssm import MotionSSMConfig as Sizes
-from rollouts.one_action.words import Words, vocabulary
 from rollouts.ssm.layers import set_scan_backend
 from rollouts.text.encoders import TextEncoder, load_new_text_encoder
+from rollouts.text.words import Words, vocabulary
 
 CURVES = ("loss", "mse", "kl", "grad_norm")
 
@@ -42,7 +42,6 @@ class Prepared:
     """With the number of steps that the data asks for."""
     dataset: MotionDataset
     encoder: TextEncoder
-    words: tuple[str, ...]
     learner: MotionSSMLearner
 
     def batch(self, step: int) -> SupervisedBatch:
@@ -92,16 +91,15 @@ def prepare(config: MotionSSMConfig) -> Prepared:
     if config.data.captions_per_motion is not None:
         dataset = dataset.with_captions(config.data.captions_per_motion)
     captions = [caption for item in dataset.items("train") for caption in item.captions]
-    words: tuple[str, ...] = ()
     if config.text.text_encoder == "words":
-        words = vocabulary(captions)
+        model = Words(vocabulary(captions))
         limit = config.text.max_text_tokens
-        encoder = TextEncoder("words", Words(words), max_tokens=limit, truncate=config.text.truncate_text)
+        encoder = TextEncoder("words", model, max_tokens=limit, truncate=config.text.truncate_text)
     else:
         encoder = load_new_text_encoder(config.text)
     encoder.check_texts(captions)
     config = with_steps(config, len(dataset.items("train")))
-    network = build_network(config, dataset, encoder, words)
+    network = build_network(config, dataset, encoder)
     physics = PhysicsLoss(dataset.normalizer, dataset.skeleton)
     learner = MotionSSMLearner(
         network,
@@ -112,7 +110,7 @@ def prepare(config: MotionSSMConfig) -> Prepared:
         max_frames=config.data.max_frames,
         physics=physics,
     )
-    return Prepared(config, dataset, encoder, words, learner)
+    return Prepared(config, dataset, encoder, learner)
 
 
 def with_steps(config: MotionSSMConfig, num_clips: int) -> MotionSSMConfig:
@@ -133,14 +131,12 @@ def with_steps(config: MotionSSMConfig, num_clips: int) -> MotionSSMConfig:
     return config.model_copy(update={"run": run.model_copy(update=changes)})
 
 
-def build_network(
-    config: MotionSSMConfig, dataset: MotionDataset, encoder: TextEncoder, words: tuple[str, ...]
-) -> MotionSSM:
+def build_network(config: MotionSSMConfig, dataset: MotionDataset, encoder: TextEncoder) -> MotionSSM:
     """A new network on the configuration's device; weights are a function of the seed."""
     sizes = Sizes(
         num_features=dataset.skeleton.num_features,
         text_dim=encoder.dim,
-        num_words=Words(words).num_embeddings if words else 0,
+        num_words=Words(encoder.vocabulary).num_embeddings if encoder.vocabulary else 0,
         max_frames=config.data.max_frames,
         **config.network.model_dump(),
     )
@@ -172,7 +168,6 @@ def save_model(prepared: Prepared, folder: Path) -> None:
         prepared.dataset.skeleton,
         prepared.encoder,
         trained_frames=config.data.max_frames,
-        words=prepared.words,
         dtype=getattr(torch, config.run.weights_dtype),
         provenance={
             "command": cli.command_of(config, "jobs.train_motion_ssm"),

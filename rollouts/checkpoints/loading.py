@@ -8,15 +8,24 @@ from typing import TypeVar
 
 from motions.base.errors import UserError
 from motions.base.named import named_in_file
+from motions.skeleton.normalization import Normalizer
+from motions.skeleton.skeletons import HUMANML3D, KIT
 from rollouts.checkpoints.mdm_files import STATISTICS, LoadedMDM, find_checkpoint, load_mdm
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
-from rollouts.checkpoints.motion_ssm_files import LoadedMotionSSM, is_motion_ssm, load_motion_ssm, read_config
+from rollouts.checkpoints.motion_ssm_files import (
+    LoadedMotionSSM,
+    MotionSSMReport,
+    is_motion_ssm,
+    load_motion_ssm,
+    read_config,
+)
+from rollouts.checkpoints.public_motion_ssm import is_public_motion_ssm, load_public_motion_ssm
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.one_action.policy import OneActionPolicy, train_only
-from rollouts.one_action.words import Words
 from rollouts.policy import Policy, PolicyNetwork
 from rollouts.settings import CheckpointSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
+from rollouts.text.words import Words
 
 logger = logging.getLogger(__name__)
 CheckpointT = TypeVar("CheckpointT", bound=CheckpointSettings)
@@ -31,7 +40,7 @@ def is_one_action(settings: CheckpointSettings) -> bool:
     Raises:
         UserError: `policy_type` says another kind.
     """
-    found = is_motion_ssm(settings.model_path)
+    found = is_motion_ssm(settings.model_path) or is_public_motion_ssm(settings.model_path)
     if settings.policy_type == "motion_ssm" and not found:
         raise UserError(f"policy_type is motion_ssm, and model_path {settings.model_path} holds no MotionSSM")
     if settings.policy_type == "diffusion" and found:
@@ -45,7 +54,9 @@ def open_base(settings: PolicySettings) -> LoadedBase:
     Raises:
         UserError: no such file, another kind than `policy_type` says, or not loadable.
     """
-    return load_motion_ssm(settings.model_path) if is_one_action(settings) else load_base(settings)
+    if not is_one_action(settings):
+        return load_base(settings)
+    return _open_public(settings) if is_public_motion_ssm(settings.model_path) else load_motion_ssm(settings.model_path)
 
 
 def open_policy(loaded: LoadedBase, settings: PolicySettings, sampling: SamplingSettings) -> Policy:
@@ -69,7 +80,34 @@ def open_policy(loaded: LoadedBase, settings: PolicySettings, sampling: Sampling
         loaded.skeleton,
         sampling,
         trained_frames=loaded.trained_frames,
-        max_frames=network.config.max_frames,
+        max_frames=network.max_frames,
+    )
+
+
+def _open_public(settings: PolicySettings) -> LoadedMotionSSM:
+    """The public regressor, whose file says neither statistics nor skeleton."""
+    path = Path(settings.model_path)
+    network, words = load_public_motion_ssm(path)
+    folder = path.parent if settings.stats_path is None else Path(settings.stats_path)
+    files = [folder / name for name in STATISTICS]
+    if lacking := [str(file) for file in files if not file.is_file()]:
+        raise UserError(
+            f"{', '.join(lacking)}: no such file; --stats_path names the folder of the training's statistics"
+        )
+    normalizer = Normalizer.load(*files, num_features=network.num_features)
+    fitting = [each for each in (KIT, HUMANML3D) if each.num_features == network.num_features]
+    if not fitting:
+        raise UserError(f"{path} makes {network.num_features} features; legal: {KIT.num_features} of KIT-ML")
+    report = MotionSSMReport(path, len(network.state_dict()), 0)
+    return LoadedMotionSSM(
+        network=network,
+        normalizer=normalizer,
+        skeleton=fitting[0],
+        trained_frames=network.max_frames,
+        text_encoder="words",
+        text_encoder_fingerprint=words.fingerprint,
+        words=(),
+        report=report,
     )
 
 
@@ -155,6 +193,8 @@ def _text_encoder(name: str, settings: CheckpointSettings) -> TextEncoder:
 def _text_encoder_of_motion_ssm(settings: CheckpointSettings) -> TextEncoder:
     """The encoder that `config.json` names; errors as of `load_policy_text_encoder`."""
     path = Path(settings.model_path)
+    if is_public_motion_ssm(path):
+        return TextEncoder("words", load_public_motion_ssm(path)[1])
     folder = path if path.is_dir() else path.parent
     config = read_config(folder)
     if words := config["words"]:

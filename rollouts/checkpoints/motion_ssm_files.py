@@ -27,8 +27,9 @@ from motions.skeleton.skeletons import Skeleton, get_skeleton
 from rollouts.checkpoints.mdm_files import STATISTICS
 from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
 from rollouts.one_action.motion_ssm import MotionSSM, MotionSSMConfig
-from rollouts.one_action.words import Words
+from rollouts.one_action.public_regressor import PublicRegressor
 from rollouts.text.encoders import TextEncoder
+from rollouts.text.words import Words
 
 WEIGHTS_FILE = "motion_ssm.safetensors"
 CONFIG_FILE = "config.json"
@@ -56,7 +57,7 @@ class MotionSSMReport:
 class LoadedMotionSSM:
     """A network in eval mode with everything that its checkpoint states about it."""
 
-    network: MotionSSM
+    network: MotionSSM | PublicRegressor
     normalizer: Normalizer
     skeleton: Skeleton
     trained_frames: int
@@ -81,7 +82,6 @@ def save_motion_ssm(
     encoder: TextEncoder,
     *,
     trained_frames: int,
-    words: tuple[str, ...] = (),
     dtype: torch.dtype = torch.float32,
     provenance: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -90,7 +90,6 @@ def save_motion_ssm(
     Args:
         network: without adapters.
         trained_frames: frames of the longest motions that it has seen.
-        words: its own vocabulary.
         dtype: float16 halves the file; loading gives float32 in any case.
         provenance: JSON values that say where it comes from: command, step, seed.
 
@@ -112,7 +111,7 @@ def save_motion_ssm(
         "trained_frames": trained_frames,
         "text_encoder": encoder.name,
         "text_encoder_fingerprint": encoder.fingerprint,
-        "words": list(words),
+        "words": list(encoder.vocabulary),
         "provenance": dict(provenance or {}),
     }
     with atomic_write(target / CONFIG_FILE) as file:

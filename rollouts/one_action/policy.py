@@ -144,6 +144,13 @@ class OneActionPolicy(TrainableWeights):
         """Shape (K, Z) of the action."""
         return self.network.action_shape(num_frames)
 
+    def expected_frames(self, text: Tensor, text_mask: Tensor | None = None) -> list[int]:
+        """Frames of motions of texts [N, L, E] that say no length, at most as many as it was trained on."""
+        with torch.no_grad():
+            seconds = self.network.log_seconds(self.network.encode_text(text.to(self.device), text_mask)).exp()
+        frames = (seconds * self.skeleton.fps).round().clamp(2, min(self.trained_frames, self.most_frames_at_once))
+        return [int(each) for each in frames.tolist()]
+
     def denoising(self, denoising: Denoising) -> OneActionPolicy:
         """Itself: there is one way to sample it."""
         return self

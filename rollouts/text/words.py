@@ -50,18 +50,23 @@ class Words:
         """
         if not words or len(set(words)) < len(words):
             raise UserError(f"a vocabulary of {len(words)} words, {len(set(words))} of them distinct")
-        self.words = tuple(words)
-        self.fingerprint = hashlib.sha256(json.dumps(self.words).encode()).hexdigest()
-        self._numbers = {word: number for number, word in enumerate(self.words, start=FIRST_WORD)}
+        self.known = tuple(words)
+        self.fingerprint = hashlib.sha256(json.dumps(self.known).encode()).hexdigest()
+        self._numbers = {word: number for number, word in enumerate(self.known, start=FIRST_WORD)}
 
     @property
     def num_embeddings(self) -> int:
         """Rows of a table of embeddings."""
-        return FIRST_WORD + len(self.words)
+        return FIRST_WORD + len(self.known)
 
     def tokenize(self, text: str) -> list[int]:
         """Numbers of the words."""
         return [self._numbers.get(word, UNKNOWN) for word in split_words(text)] or [UNKNOWN]
+
+    def words(self, text: str) -> tuple[list[str], list[str]]:
+        """The words of a text that are known, and those that are not; marks count as neither."""
+        found = [word for word in split_words(text) if word[0].isalnum()]
+        return [word for word in found if word in self._numbers], [word for word in found if word not in self._numbers]
 
     def pooled(self, ids: Sequence[int]) -> np.ndarray:
         """Not possible: what words mean together is the network's to learn.
