@@ -43,8 +43,8 @@ import torch
 
 from benchmarks.learning import write_json
 from jobs.command_line import main as cli
-from jobs.state_space.refiner_settings import PhysicsSSMConfig
-from jobs.state_space.refiner_training import prepare
+from jobs.ssm.refiner_settings import PhysicsSSMConfig
+from jobs.ssm.refiner_training import prepare
 from learners.physics_losses import joint_jerks, violations
 from learners.refining.corruption import corrupted
 from motions.data.dataset import load_dataset

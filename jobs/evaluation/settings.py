@@ -146,6 +146,12 @@ class EvaluateConfig(Settings):
     )
 
     @model_validator(mode="after")
+    def _is_a_model(self) -> Self:
+        if self.policy.policy_type == "retrieval":
+            raise UserError("policy_type is retrieval, which is no model; retrieval_row measures it beside a policy")
+        return self
+
+    @model_validator(mode="after")
     def _one_network(self) -> Self:
         unused = ("judge_",) if self.chosen_network == "mdm" else ("evaluator_", "glove_")
         for name, field in NetworkSettings.model_fields.items():

@@ -44,9 +44,9 @@ UNITS = {
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
-        *("critic", "actions", "scenes", "state_space", "sweeps", "service"),
+        *("critic", "actions", "scenes", "ssm", "sweeps", "service"),
         *("import_motion", "balance", "compare", "evaluate", "generate", "pretrain"),
-        *("train_retrieval", "train_critic", "critic_score", "train_physics_ssm"),
+        *("train_retrieval", "train_critic", "critic_score", "train_motion_ssm", "train_physics_ssm"),
         *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
         *("deploy", "composite", "prefer", "parse_scene", "plan_scene", "build_vg_dataset"),
