@@ -1,6 +1,7 @@
 """Whether GRPO learns: the training of the demonstration for several seeds, measured on held-out captions.
 
     python -m benchmarks.learning --seeds 3 [--eval_seed N] [--json PATH] [--save_dir DIR] [--runtime local] [--check]
+    python -m benchmarks.learning --policy motion_ssm --seeds 3 --check      (see benchmarks/one_action.py)
 
 Each seed is one run of `jobs.grpo` with preset `demo`; evaluation prompts and noise are the same for all of them, and
 hence the base policy's results. They are fresh: the evaluation's seed is drawn anew each time, and said, unless it is
@@ -37,6 +38,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import one_action
 from cluster.records.measured import read_json_lines
 from jobs import grpo
 from jobs.command_line import main as cli
@@ -58,6 +60,11 @@ SAMPLER_FIGURES = ("total", "judge_matching", "second_judge", "fid", "low_foot_s
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs all seeds, writes the JSON and returns the exit code."""
     options = parse_arguments(arguments)
+    if options.policy == "motion_ssm":
+        document, missed = one_action.run_seeds(options, FIRST_SEED, train)
+        for result in document["runs"]:
+            print_result(result)
+        return _finished(options, document, missed)
     weights = ensure_weights(options.weights_dir)
     eval_seed = secrets.randbelow(2**31) if options.eval_seed is None else options.eval_seed
     print(f"--eval_seed {eval_seed}", flush=True)
@@ -72,8 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.append(train(options.preset, {**overrides, "seed": seed, "save_dir": folder / f"seed_{seed}"}))
             print_result(results[-1])
     missed = [phrase for result in results for phrase in missed_targets(result)]
+    return _finished(options, {"eval_seed": eval_seed, "runs": results}, missed)
+
+
+def _finished(options: argparse.Namespace, document: Mapping[str, Any], missed: Sequence[str]) -> int:
+    """Writes the JSON, names what was missed, and gives the exit code."""
     if options.json:
-        write_json(options.json, {"missed": missed, "eval_seed": eval_seed, "runs": results})
+        write_json(options.json, {"missed": missed, **document})
     if options.check and missed:
         print(f"missed: {'; '.join(missed)}")
         return 1
@@ -172,6 +184,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.learning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--policy", choices=("diffusion", "motion_ssm"), default="diffusion", help="kind of policy")
     parser.add_argument("--seeds", type=int, default=3, help="number of runs")
     parser.add_argument("--eval_seed", type=int, help="seed of prompts and noise to measure on; by default a fresh one")
     parser.add_argument("--json", type=Path, help="file for all figures")

@@ -19,10 +19,10 @@ from __future__ import annotations
 import sys
 
 from jobs.command_line import main as cli
-from jobs.state_space.refiner_settings import PhysicsSSMConfig
+from jobs.ssm.refiner_settings import PhysicsSSMConfig
 
-run = cli.later("jobs.state_space.refiner_training:run")
-plan = cli.later("jobs.state_space.refiner_training:plan")
+run = cli.later("jobs.ssm.refiner_training:run")
+plan = cli.later("jobs.ssm.refiner_training:plan")
 
 if __name__ == "__main__":
     sys.exit(cli.main(PhysicsSSMConfig, run, __doc__, "jobs.train_physics_ssm", plan=plan))

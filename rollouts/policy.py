@@ -79,7 +79,12 @@ class PolicyNetwork(nn.Module):
     """E, the width of the text encoder's output."""
 
     def args(self) -> dict[str, Any]:
-        """The sizes that a checkpoint records, as plain values; at least `latent_dim`, the width."""
+        """The sizes that a checkpoint records, as plain values."""
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """Numbers of a hidden vector."""
         raise NotImplementedError
 
     def like(self) -> Self:

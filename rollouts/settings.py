@@ -31,6 +31,10 @@ RefinerConstraints = Literal["state", "projected"]
 """Constraints of a refiner: an embedding of the physics state, or of what planting the feet changes."""
 
 
+TrainedPart = Literal["prior", "decoder", "both"]
+"""What of a policy of one action learns: the mean of its actions, what makes a motion of an action, or both."""
+
+
 class DeviceSettings(Settings):
     """Device of the networks."""
 
@@ -265,22 +269,6 @@ def _spellings(model: type[Settings], name: str) -> set[str]:
     return {name, *(map(str, alias.choices) if isinstance(alias, AliasChoices) else ())}
 
 
-class LookupSettings(Settings):
-    """Motions that are looked up by their captions."""
-
-    top_k: int = Field(default=10, ge=1)
-    """Motions nearest to a text, among which one is drawn."""
-
-    temperature: float = Field(default=0.05, ge=0)
-    """A motion is drawn with a probability in proportion to exp(cosine / temperature). 0: always the nearest one."""
-
-    min_score: float = Field(default=-1.0, ge=-1, le=1)
-    """Least cosine of the embeddings of text and caption. A text to which no caption is as near is an error."""
-
-    search_backend: Literal["auto", "numpy", "faiss"] = "auto"
-    """How the nearest captions are found, which is exact in any case. `auto`: by FAISS where it is installed."""
-
-
 class TextEncoderSettings(Settings):
     """Text encoder and limits of its texts."""
 
@@ -306,6 +294,11 @@ class CheckpointSettings(TextEncoderSettings):
     model_path: str = Field(default=BUILTIN, min_length=1)
     """Checkpoint of the base policy: `builtin` (weights that come with kinetune), an MDM file such as
     `save/humanml_enc_512_50steps/model000750000.pt` with `args.json` beside it, or its folder (the latest step)."""
+
+    policy_type: Literal["auto", "diffusion", "motion_ssm", "retrieval"] = "auto"
+    """Kind of the policy: `diffusion` (an MDM), `motion_ssm` (a folder of `jobs.train_motion_ssm`, a policy of one
+    action), or `auto`, what the checkpoint is. `retrieval`, of jobs.generate only, is no model: training motions are
+    looked up by their captions."""
 
     arch: str = "auto"
     """Architecture of the network: `auto` (what args.json says), a name that args.json may hold, or a class of your own
@@ -357,6 +350,12 @@ class PolicySettings(CheckpointSettings):
     merge_adapter: bool = False
     """Merge `adapter_path` into the base first: the merged policy is the reference, and new adapters start at 0."""
 
+    train: TrainedPart = "prior"
+    """policy_type motion_ssm: what learns. `prior`: the mean of the actions, by text and time; with losses of steps
+    (`policy_loss clipped`, `spo`, `dppo`) nothing else can, since the probability of an action does not depend on what
+    is made of it. `decoder`: what makes a motion of an action, and `both`: with losses that follow the gradient of the
+    reward."""
+
     use_lora: bool = True
     """Train low-rank adapters on a frozen base, which is then also the reference. Otherwise train all weights."""
 
@@ -372,6 +371,12 @@ class PolicySettings(CheckpointSettings):
 
     lora_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the adapters' random factor; the other factor is 0, so that the policy starts as the base."""
+
+    @model_validator(mode="after")
+    def _is_a_model(self) -> Self:
+        if self.policy_type == "retrieval":
+            raise UserError("policy_type is retrieval, which is no model to train; jobs.generate looks motions up")
+        return self
 
     @model_validator(mode="after")
     def _adapters_have_a_place(self) -> Self:

@@ -11,7 +11,8 @@ from jobs.configs.data import DataSettings
 from motions.base.errors import UserError
 from motions.files.settings import ExportSettings, Format
 from motions.settings import BUILTIN, Settings, redeclared
-from rollouts.settings import CheckpointSettings, DenoisingSettings, LookupSettings
+from rollouts.retrieval.settings import LookupSettings
+from rollouts.settings import CheckpointSettings, DenoisingSettings
 
 
 class GenerationSettings(ExportSettings):
@@ -103,11 +104,7 @@ class GenerateDenoisingSettings(DenoisingSettings):
 
 
 class SourceSettings(Settings):
-    """Where the motions come from, and what is done to them."""
-
-    policy_type: Literal["model", "retrieval"] = "model"
-    """`model`: the policy of `model_path`. `retrieval`: motions of the data's training split, looked up by their
-    captions, which needs no model; MiniLM compares the texts unless `text_encoder` says otherwise."""
+    """What is kept of motions that are looked up, and what is done to motions."""
 
     index_dir: Path | None = None
     """retrieval: folder in which the embeddings of the captions are kept from one time to the next. An index of other
@@ -115,12 +112,6 @@ class SourceSettings(Settings):
 
     refiner: Path | None = Field(default=None, validation_alias=AliasChoices("refiner", "refiner_path"))
     """Folder of `jobs.train_physics_ssm`, whose network refines the motions."""
-
-    @model_validator(mode="after")
-    def _kept_of_retrieval(self) -> Self:
-        if self.index_dir is not None and self.policy_type != "retrieval":
-            raise UserError(f"index_dir is given and policy_type is {self.policy_type}; it belongs to retrieval")
-        return self
 
 
 class GenerateConfig(Settings):
@@ -140,7 +131,8 @@ class GenerateConfig(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.source.policy_type == "retrieval":
+        kind = self.policy.policy_type
+        if kind == "retrieval":
             for name, given in (
                 ("model_path", self.policy.model_path != BUILTIN),
                 ("adapter_path", self.policy.adapter_path is not None),
@@ -148,6 +140,8 @@ class GenerateConfig(Settings):
             ):
                 if given:
                     raise UserError(f"{name} is given and policy_type is retrieval, which uses no model")
+        elif self.source.index_dir is not None:
+            raise UserError(f"index_dir is given and policy_type is {kind}; it belongs to retrieval")
         elif self.lookup != LookupSettings():
-            raise UserError("an option of looking up is given (top_k, ...) and policy_type is model")
+            raise UserError(f"an option of looking up is given (top_k, ...) and policy_type is {kind}")
         return self

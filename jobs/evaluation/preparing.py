@@ -35,6 +35,8 @@ from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
 from rollouts.diffusion.windows import ancestral_positions
 from rollouts.messages import GroupMotions, RolloutRequest
+from rollouts.retrieval.motions import MotionRetriever
+from rollouts.text.encoders import load_text_encoder
 
 EVALUATIONS = Path("outputs/evaluation")
 
@@ -54,6 +56,8 @@ class PreparedEvaluation:
     real_composites: Mapping[Prompt, GroupMotions]
     """Joined real motions of those composites whose texts are captions of the split."""
     requests: Sequence[RolloutRequest]
+    retriever: MotionRetriever | None
+    """Looks motions up for the texts of the requests; None without that row."""
     replications: Sequence[draws.Replication]
     plan: Plan
     folder: Path
@@ -128,6 +132,7 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
         composites=composites,
         real_composites=real,
         requests=requests,
+        retriever=_retriever(config, dataset),
         replications=replications,
         plan=Plan(tuple(roles), _workload(requests, policy)),
         folder=folder,
@@ -135,6 +140,20 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
         facts=facts_of(config, file, policy, network, replications),
         notes=notes,
     )
+
+
+def _retriever(config: EvaluateConfig, dataset: MotionDataset | None) -> MotionRetriever | None:
+    """What looks motions up in the training split, if that is asked for.
+
+    Raises:
+        UserError: there is no data to look in.
+    """
+    if not config.protocol.retrieval_row:
+        return None
+    if dataset is None:
+        raise UserError("retrieval_row is set, and there is no data to look motions up in")
+    encoder = load_text_encoder("minilm", truncate=True)
+    return MotionRetriever(dataset.items("train"), dataset.skeleton, encoder)
 
 
 def _with_data_of(file: Path, config: EvaluateConfig) -> EvaluateConfig:

@@ -20,9 +20,9 @@ from jobs.evaluation.tables import EvaluationResult, as_json, as_log, as_markdow
 from motions.base.atomic import atomic_write
 from rewards.evaluation.protocol.measuring import MeasuredGroup
 from rewards.evaluation.protocol.replications import Summary, summaries
-from rollouts.messages import PolicyVersion
+from rollouts.messages import GroupMotions, PolicyVersion
 
-GROUND_TRUTH, MODEL = "ground truth", "model"
+GROUND_TRUTH, MODEL, RETRIEVAL = "ground truth", "model", "retrieval"
 
 
 def run(config: EvaluateConfig) -> None:
@@ -77,6 +77,11 @@ def evaluate(ready: PreparedEvaluation) -> EvaluationResult:
         )
         version = runtime.put(PolicyVersion(0, ready.policy.weights()))
         groups = collecting.measure_requests(runtime, ready.requests, version)
+        found = collecting.measure_real(
+            runtime,
+            range(len(ready.requests)) if ready.retriever is not None else (),
+            lambda place: _looked_up(ready, place),
+        )
     single = np.stack([real[window].motions[0] for window in reference]) if reference else None
     if ready.composites:
         own = np.stack([group.motions[0] for group in joined.values()]) if len(joined) > 1 else None
@@ -94,6 +99,15 @@ def evaluate(ready: PreparedEvaluation) -> EvaluationResult:
     rows[MODEL] = _summaries(
         ready, made, references, MODEL, [repeated(replication, groups) for replication in ready.replications]
     )
+    if found:
+        looked_up = list(found.values())
+        rows[RETRIEVAL] = _summaries(
+            ready,
+            [generated(replication, looked_up) for replication in ready.replications],
+            references,
+            RETRIEVAL,
+            [repeated(replication, looked_up) for replication in ready.replications],
+        )
     return EvaluationResult(
         title=f"Evaluation of {config.policy.model_path}, {settings.eval_mode}",
         rows=rows,
@@ -104,6 +118,13 @@ def evaluate(ready: PreparedEvaluation) -> EvaluationResult:
     )
 
 
+def _looked_up(ready: PreparedEvaluation, place: int) -> GroupMotions:
+    """Motions of the training split for the prompt of a request, as many as it asks for."""
+    assert ready.retriever is not None
+    request, seed = ready.requests[place], ready.config.protocol.seed
+    return ready.retriever.generate([request.prompt], request.num_samples, seed + place)[0]
+
+
 def _summaries(
     ready: PreparedEvaluation,
     motions: Sequence[Sequence[Measured]],
@@ -112,7 +133,7 @@ def _summaries(
     repeats: Sequence[Sequence[Sequence[Measured]]] | None = None,
 ) -> dict[str, Summary]:
     settings = ready.config.protocol
-    purpose = (GROUND_TRUTH, MODEL).index(row)
+    purpose = (GROUND_TRUTH, MODEL, RETRIEVAL).index(row)
     found = [
         metrics_of(
             own,

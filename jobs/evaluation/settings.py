@@ -77,6 +77,10 @@ class ProtocolSettings(Settings):
     composite_k_segments: int | None = Field(default=None, ge=2, le=5)
     """Number of segments of every composite prompt; by default any number in a file, and 3 in those of the data."""
 
+    retrieval_row: bool = False
+    """Measure motions that are looked up, too: for every text one of the training motions whose captions are nearest to
+    it by MiniLM's cosine, as `jobs.generate --policy_type retrieval` does. A policy has to be better than that."""
+
     stochastic: bool = True
     """Draw noise in every denoising step, as MDM's evaluation does. Otherwise only the initial noise is random."""
 
@@ -140,6 +144,12 @@ class EvaluateConfig(Settings):
         *("model_path", "eval_mode", "guidance_scale", "dataset", "eval_network", "evaluator_path"),
         *("use_composite_dataset", "composite_data_path", "composite_k_segments", "save_dir", "num_rollout_actors"),
     )
+
+    @model_validator(mode="after")
+    def _is_a_model(self) -> Self:
+        if self.policy.policy_type == "retrieval":
+            raise UserError("policy_type is retrieval, which is no model; retrieval_row measures it beside a policy")
+        return self
 
     @model_validator(mode="after")
     def _one_network(self) -> Self:

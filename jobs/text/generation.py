@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 
 from cluster.records.opening import check_place, move_aside
@@ -27,13 +28,20 @@ from motions.files.settings import Format
 from motions.files.writing import smpl_note, write_motions
 from motions.skeleton.skeletons import Skeleton
 from rewards.evaluation.text import metre_joints
-from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
+from rollouts.checkpoints.loading import (
+    is_one_action,
+    load_policy_text_encoder,
+    open_base,
+    open_policy,
+)
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.devices import resolve_device
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
+from rollouts.one_action.policy import OneActionPolicy
+from rollouts.one_action.requirements import require_no_denoising
 from rollouts.policy import Policy
 from rollouts.refining.checkpoints import load_refiner
 from rollouts.refining.refiner import Refiner
@@ -127,7 +135,7 @@ def plan(config: GenerateConfig) -> None:
 
 def prepare_source(config: GenerateConfig) -> PreparedGeneration | PreparedLookup:
     """Loads what makes the motions. Raises UserError as `prepare`."""
-    return prepare_lookup(config) if config.source.policy_type == "retrieval" else prepare(config)
+    return prepare_lookup(config) if config.policy.policy_type == "retrieval" else prepare(config)
 
 
 def prepare_lookup(config: GenerateConfig) -> PreparedLookup:
@@ -180,18 +188,38 @@ def prepare(config: GenerateConfig) -> PreparedGeneration:
         UserError: whatever is wrong with folder, files, prompts or options; nothing has been written.
     """
     opening = inspect_folder(config.generation.save_dir, overwrite=config.generation.overwrite)
-    config = config.model_copy(update={"sampling": recorded_sampler(config.policy.model_path, config.sampling)})
+    if is_one_action(config.policy):
+        require_no_denoising(config.sampling)
+    else:
+        config = config.model_copy(update={"sampling": recorded_sampler(config.policy.model_path, config.sampling)})
     settings = PolicySettings(**config.policy.model_dump(), use_lora=config.policy.adapter_path is not None)
     sampling = SamplingSettings(**config.sampling.model_dump())
-    loaded = load_base(settings)
+    loaded = open_base(settings)
     print(f"policy: {loaded.report}")
-    policy = build_policy(loaded, settings, sampling)
+    policy = open_policy(loaded, settings, sampling)
     if config.generation.stochastic and sampling.sampler in DETERMINISTIC_SAMPLERS:
         raise UserError(f"stochastic is set, and sampler {sampling.sampler} never draws noise; give one of them")
     prompts = read_prompts(config.generation, config.data, policy.skeleton)
     encoder = load_policy_text_encoder(settings)
+    if isinstance(policy, OneActionPolicy) and "seconds" not in config.generation.model_fields_set:
+        prompts = with_expected_lengths(policy, encoder, prompts, config.generation)
     prompt_conditions(policy, encoder, prompts)  # A prompt that it cannot read is named here.
     return PreparedGeneration(config, policy, encoder, prompts, opening)
+
+
+def with_expected_lengths(
+    policy: OneActionPolicy, encoder: TextEncoder, prompts: list[Prompt], settings: GenerationSettings
+) -> list[Prompt]:
+    """The prompts of `--text` with the lengths that the policy expects of them; others as they are."""
+    if not settings.text or settings.split_text:
+        return prompts
+    rows = encoder.conditions([prompt.text for prompt in prompts], policy.network.text_form)
+    lengths = [policy.expected_frames(torch.from_numpy(np.array(row.values))[None])[0] for row in rows]
+    seconds = ", ".join(f"{frames / policy.skeleton.fps:.1f}" for frames in lengths)
+    print(f"seconds {seconds}: what the policy expects of these texts, which say no length")
+    return [
+        Prompt(prompt.text, (Segment(prompt.text, frames),)) for prompt, frames in zip(prompts, lengths, strict=True)
+    ]
 
 
 def recorded_sampler(model_path: str, settings: DenoisingSettings) -> DenoisingSettings:

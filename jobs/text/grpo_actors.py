@@ -6,6 +6,7 @@ same bits in every process.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,19 +25,22 @@ from rewards.messages import RewardTerms
 from rewards.mixing import MixedRewards, combine
 from rewards.scorers import reward_weights
 from rewards.settings import RewardSettings
-from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
+from rollouts.checkpoints.loading import load_policy_text_encoder, open_base, open_policy
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs
+from rollouts.checkpoints.motion_ssm_files import save_motion_ssm
 from rollouts.diffusion.policy import require_denoising
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import PolicyVersion
+from rollouts.one_action.motion_ssm import MotionSSM
+from rollouts.one_action.policy import OneActionPolicy
 from rollouts.policy import Policy
 from rollouts.text.encoders import TextEncoder
 
 
 def build_rollout_worker(config: GRPOConfig) -> RolloutWorker:
     """The object of a rollout actor."""
-    return RolloutWorker(load_policy(config.policy, config.sampling))
+    return RolloutWorker(open_policy(open_base(config.policy), config.policy, config.sampling))
 
 
 def build_learner(config: GRPOConfig, rewards: RewardSettings | None = None) -> GRPOLearner:
@@ -46,7 +50,7 @@ def build_learner(config: GRPOConfig, rewards: RewardSettings | None = None) -> 
         rewards: those of the options, with the constants of the data; only policy losses that follow the reward's
             gradient load them here too.
     """
-    policy = load_policy(config.policy, config.sampling)
+    policy = open_policy(open_base(config.policy), config.policy, config.sampling)
     steps = config.grpo.optimizer_steps(config.prompts.batch_size, parts_of_update(config.grpo, policy.num_steps))
     total = config.run.num_steps * steps
     reward = clip_loss = None
@@ -114,6 +118,8 @@ class PolicyExport:
         # peft takes seconds to import, and the driver needs it at the end only.
         from rollouts.checkpoints.adapters import base_network, has_lora, save_adapter
 
+        if isinstance(self._policy, OneActionPolicy):
+            return self._write_one_action(self._policy, version, folder)
         policy = require_denoising(self._policy, "a checkpoint in MDM's layout")
         policy.load_weights(version.weights)
         args = model_args_of(
@@ -135,8 +141,32 @@ class PolicyExport:
             save_adapter(folder / "adapter", policy.network, base_model=base_path)
         return save_mdm(folder, version.number, policy.network, args, policy.normalizer)
 
+    def _write_one_action(self, policy: OneActionPolicy, version: PolicyVersion, folder: Path) -> Path:
+        from rollouts.checkpoints.adapters import base_network, has_lora, merge_into_base, save_adapter
+
+        policy.load_weights(version.weights)
+        network: MotionSSM = policy.network
+        save = functools.partial(
+            save_motion_ssm,
+            normalizer=policy.normalizer,
+            skeleton=policy.skeleton,
+            encoder=self._encoder,
+            trained_frames=policy.trained_frames,
+            provenance={"command": cli.command_of(self._config, "jobs.grpo"), "updates": version.number},
+        )
+        if not has_lora(network):
+            return save(folder, network)
+        base_path = self._config.policy.model_path
+        if self._config.policy.merge_adapter:
+            base_path = f"../{MERGED_BASE}"
+            save(folder / MERGED_BASE, base_network(network))
+        save_adapter(folder / "adapter", network, base_model=base_path)
+        return save(folder, merge_into_base(network))
+
     def finish(self, version: PolicyVersion, folder: Path) -> Path:
-        """Writes a run's result: the same files, with the model under the name `model_final.pt`."""
+        """Writes a run's result: the same files, with an MDM under the name `model_final.pt`."""
+        if isinstance(self._policy, OneActionPolicy):
+            return self.write(version, folder)
         final = folder / "model_final.pt"
         os.replace(self.write(version, folder), final)
         return final

@@ -21,7 +21,7 @@ from jobs.configs.grpo import GRPOConfig
 from jobs.report import write_report
 from jobs.report.records import write_rewards
 from jobs.text import grpo_actors
-from jobs.text.early_checks import check_cheaply
+from jobs.text.early_checks import check_cheaply, check_loss_of_one_action, of_one_action
 from jobs.text.grpo_measurement import HackingWatch, Instruments, Measurement, evidence_lines, prepare_instruments
 from jobs.text.grpo_prompts import (
     PromptBatches,
@@ -49,11 +49,19 @@ from rewards.physics.calibration import calibrate, read_constants, write_constan
 from rewards.scorers import LimitsPrompts, build_limiting_scorers, build_scorers, described_rewards, rewards_of
 from rewards.settings import RewardSettings
 from rewards.tmr.scorer import Embedder
-from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder, with_statistics_of
-from rollouts.checkpoints.mdm_files import LoadedMDM
+from rollouts.checkpoints.loading import (
+    LoadedBase,
+    is_one_action,
+    load_policy_text_encoder,
+    open_base,
+    open_policy,
+    with_statistics_of,
+)
+from rollouts.checkpoints.motion_ssm_files import LoadedMotionSSM
 from rollouts.devices import require_device
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion, TextCondition
+from rollouts.one_action.requirements import require_latent
 from rollouts.policy import Policy
 from rollouts.text.encoders import PromptTooLongError, TextEncoder
 
@@ -137,12 +145,19 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     config = as_begun(config.run, config)
     if config.data.dataset in MDM_DATASETS:
         config = config.model_copy(update={"policy": with_statistics_of(config.policy, config.data.data_source)})
+    one_action = is_one_action(config.policy)
+    if one_action:
+        config = of_one_action(config)
     opening = inspect(config.run, config=config)
     check_devices(config)
     check_cheaply(config)
     rewards_of(config.rewards)  # those that can be imported, of which one has a weight
     check_policy_loss(config)
-    loaded = load_base(config.policy)
+    if one_action:
+        check_loss_of_one_action(config)
+    loaded = open_base(config.policy)
+    if isinstance(loaded, LoadedMotionSSM):
+        require_latent(loaded.network)
     policy = build_idle_policy(config, loaded)
     encoder = load_policy_text_encoder(config.policy)
     drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
@@ -199,17 +214,17 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
         policy=policy,
         instruments=instruments,
         constants=rewards.constants,
-        all_steps=loaded.schedule.num_steps,
+        all_steps=policy.num_steps if isinstance(loaded, LoadedMotionSSM) else loaded.schedule.num_steps,
     )
 
 
-def build_idle_policy(config: GRPOConfig, loaded: LoadedMDM) -> Policy:
+def build_idle_policy(config: GRPOConfig, loaded: LoadedBase) -> Policy:
     """The policy for a process that reads shapes from it and writes exports with it: it takes no GPU.
 
     Raises:
         UserError: evaluation or rollouts are to denoise as the policy cannot.
     """
-    policy = build_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
+    policy = open_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
     for prefix, denoising in (("eval", config.sampling.evaluation), ("rollout", config.sampling.rollout)):
         try:
             if denoising is not None:
@@ -281,7 +296,7 @@ def _forecast(config: GRPOConfig, policy: Policy, resumed: bool) -> list[str]:
     options = config.policy
     commit = last_commit(config.run.save_dir) if resumed else None
     trained = Trained(
-        width=policy.network.args()["latent_dim"],
+        width=policy.network.width,
         lora_scale=options.lora_alpha / math.sqrt(options.lora_r) if options.use_lora else None,
     )
     done = 0 if commit is None else commit.step

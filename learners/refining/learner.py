@@ -1,12 +1,12 @@
 """Supervised training of a refiner: it is given corrupted motions and learns what they were.
 
     loss = masked mean square error of normalised features
-           + lambda_joints * mean distance of joints from the real ones / 0.1 m
+           + lambda_joints * e / (e + 0.1 m), e the mean distance of joints from the real ones
            + lambda_physics * physics
 
 with the physics losses of `learners.physics_losses` on the refined motion. Joints are those in the world, so that an
-error of the path counts for as long as it lasts, and distances are not squared, so that the last millimetres of a
-motion that needs no change count as much as the first. What the network reads, the physics state
+error of the path counts for as long as it lasts. The form of the term lets the last millimetres of a motion that needs
+no change count more than those of a path that nobody could guess. What the network reads, the physics state
 too, is computed from the corrupted motion; the real one is in the loss alone. The corruption is a function of (seed,
 step), so a resumed training makes the same updates.
 
@@ -139,7 +139,7 @@ class RefinerLearner(ResumableLearner):
         mse = masked_square_error(refined.motion, target, mask)
         error = self._joint_error(refined.motion, real, mask)
         cost, amounts = self._physics(refined.motion, target, mask)
-        weighed = self.settings.lambda_joints / _JOINT_SCALE_M * error + self.settings.lambda_physics * cost
+        weighed = self.settings.lambda_joints * error / (error + _JOINT_SCALE_M) + self.settings.lambda_physics * cost
         return RefinerTerms(mse + weighed, mse, error, cost, amounts, refined), mask
 
     def _joint_error(self, motion: Tensor, real: Tensor, mask: Tensor) -> Tensor:

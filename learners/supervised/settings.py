@@ -85,7 +85,7 @@ class RefinerTrainingSettings(AdamWSettings):
     beyond the data's. With 0 only the error of the features is trained."""
 
     lambda_joints: float = Field(default=0.05, ge=0)
-    """Weight of the distance of the refined motion's joints from the real ones, in units of 0.1 m."""
+    """Weight of e / (e + 0.1 m), with e the mean distance of the refined motion's joints from the real ones."""
 
     corrupted_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the motions of a batch that are sunk or lifted, slid and shaken. The others teach to leave good motions
@@ -211,3 +211,44 @@ class CriticTrainingSettings(AdamWSettings):
                 f"critic_dim_feat {self.critic_dim_feat} is no multiple of critic_heads {self.critic_heads}"
             )
         return self
+
+
+class MotionSSMSettings(AdamWSettings):
+    """Training of MotionSSM (`rollouts/one_action/motion_ssm.py`), a conditional auto-encoder of motions."""
+
+    batch_size: int = Field(default=16, ge=1)
+    """Clips per optimizer step."""
+
+    learning_rate: float = redeclared(AdamWSettings, "learning_rate", 5e-5)
+
+    weight_decay: float = redeclared(AdamWSettings, "weight_decay", 0.01)
+    """AdamW's decoupled weight decay; of no rate, step size, skip connection or norm of a state-space layer."""
+
+    max_grad_norm: float = redeclared(AdamWSettings, "max_grad_norm", 1.0, spellings=("max_grad_norm", "grad_clip"))
+
+    lr_schedule: LearningRateSchedule = redeclared(AdamWSettings, "lr_schedule", "cosine")
+
+    lambda_vel: float = Field(default=1.0, ge=0)
+    """Weight of the error of frame differences."""
+
+    lambda_kl: float = Field(default=0.08, ge=0)
+    """Weight of the Kullback-Leibler divergence of the posterior from the prior, mean over the numbers of the latent.
+    More: samples of the prior are more like motions, and less various."""
+
+    kl_warmup_steps: int = Field(default=200, ge=0)
+    """Optimizer steps over which that weight rises linearly from 0, so that the decoder learns to use the latent before
+    it is made cheap not to."""
+
+    lambda_length: float = Field(default=0.1, ge=0)
+    """Weight of the squared error of the length, in logarithms of seconds, of clips that are whole."""
+
+    lambda_physics: float = Field(default=0.0, ge=0)
+    """Weight of the physics losses of the reconstruction: sliding feet, depth below the floor, floating, and jerk
+    beyond the data's. They are measured at every step where this is above 0."""
+
+    lambda_prior_physics: float = Field(default=0.0, ge=0)
+    """Weight of the same losses of motions that are decoded from samples of the prior, which nothing else trains."""
+
+    text_noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of Gaussian noise added to the text embeddings in training. With few captions it prevents
+    memorisation: a new caption gives a mixture of the motions of similar ones. Not for `text_encoder words`."""

@@ -8,15 +8,107 @@ from typing import TypeVar
 
 from motions.base.errors import UserError
 from motions.base.named import named_in_file
+from motions.skeleton.normalization import Normalizer
+from motions.skeleton.skeletons import HUMANML3D, KIT
 from rollouts.checkpoints.mdm_files import STATISTICS, LoadedMDM, find_checkpoint, load_mdm
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
+from rollouts.checkpoints.motion_ssm_files import (
+    LoadedMotionSSM,
+    MotionSSMReport,
+    is_motion_ssm,
+    load_motion_ssm,
+    read_config,
+)
+from rollouts.checkpoints.public_motion_ssm import is_public_motion_ssm, load_public_motion_ssm
 from rollouts.diffusion.policy import DiffusionPolicy
-from rollouts.networks.denoiser_network import DenoiserNetwork
+from rollouts.one_action.policy import OneActionPolicy, train_only
+from rollouts.policy import Policy, PolicyNetwork
 from rollouts.settings import CheckpointSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
+from rollouts.text.words import Words
 
 logger = logging.getLogger(__name__)
 CheckpointT = TypeVar("CheckpointT", bound=CheckpointSettings)
+NetworkT = TypeVar("NetworkT", bound=PolicyNetwork)
+LoadedBase = LoadedMDM | LoadedMotionSSM
+"""A checkpoint of any kind of policy, without adapters."""
+
+
+def is_one_action(settings: CheckpointSettings) -> bool:
+    """Whether the checkpoint is of a policy of one action, by its files.
+
+    Raises:
+        UserError: `policy_type` says another kind.
+    """
+    found = is_motion_ssm(settings.model_path) or is_public_motion_ssm(settings.model_path)
+    if settings.policy_type == "motion_ssm" and not found:
+        raise UserError(f"policy_type is motion_ssm, and model_path {settings.model_path} holds no MotionSSM")
+    if settings.policy_type == "diffusion" and found:
+        raise UserError(f"policy_type is diffusion, and model_path {settings.model_path} holds a MotionSSM")
+    return found
+
+
+def open_base(settings: PolicySettings) -> LoadedBase:
+    """The checkpoint that the settings name, of whatever kind, without adapters.
+
+    Raises:
+        UserError: no such file, another kind than `policy_type` says, or not loadable.
+    """
+    if not is_one_action(settings):
+        return load_base(settings)
+    return _open_public(settings) if is_public_motion_ssm(settings.model_path) else load_motion_ssm(settings.model_path)
+
+
+def open_policy(loaded: LoadedBase, settings: PolicySettings, sampling: SamplingSettings) -> Policy:
+    """The policy of a result of `open_base`, whose network it takes over; adapters as in `load_policy`.
+
+    Example:
+        policy = open_policy(open_base(config.policy), config.policy, config.sampling)
+
+    Raises:
+        UserError: parts do not fit each other or the device.
+    """
+    if isinstance(loaded, LoadedMDM):
+        return build_policy(loaded, settings, sampling)
+    network = loaded.network
+    train_only(network, settings.train)
+    if settings.use_lora and settings.lora_target_spec == "all" and settings.train != "both":
+        settings = settings.model_copy(update={"lora_target_spec": settings.train})
+    return OneActionPolicy(
+        _with_adapters(network, settings),
+        loaded.normalizer,
+        loaded.skeleton,
+        sampling,
+        trained_frames=loaded.trained_frames,
+        max_frames=network.max_frames,
+    )
+
+
+def _open_public(settings: PolicySettings) -> LoadedMotionSSM:
+    """The public regressor, whose file says neither statistics nor skeleton."""
+    path = Path(settings.model_path)
+    network, words = load_public_motion_ssm(path)
+    folder = path.parent if settings.stats_path is None else Path(settings.stats_path)
+    files = [folder / name for name in STATISTICS]
+    if lacking := [str(file) for file in files if not file.is_file()]:
+        raise UserError(
+            f"{', '.join(lacking)}: no such file; --stats_path names the folder of the training's statistics"
+        )
+    normalizer = Normalizer.load(*files, num_features=network.num_features)
+    fitting = [each for each in (KIT, HUMANML3D) if each.num_features == network.num_features]
+    if not fitting:
+        raise UserError(f"{path} makes {network.num_features} features; legal: {KIT.num_features} of KIT-ML")
+    report = MotionSSMReport(path, len(network.state_dict()), 0)
+    return LoadedMotionSSM(
+        network=network,
+        normalizer=normalizer,
+        skeleton=fitting[0],
+        trained_frames=network.max_frames,
+        text_encoder="words",
+        text_encoder_fingerprint=words.fingerprint,
+        words=(),
+        report=report,
+    )
 
 
 def load_policy(settings: PolicySettings, sampling: SamplingSettings) -> DiffusionPolicy:
@@ -71,18 +163,14 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
         UserError: it cannot be loaded, is a class of which only args.json speaks, or is not the one that the policy was
             trained with (by width, or by the fingerprint that kinetune's checkpoints hold).
     """
+    if is_one_action(settings):
+        return _text_encoder_of_motion_ssm(settings)
     file = find_checkpoint(settings.model_path)
     args = read_model_args(file)
     name = settings.text_encoder
     if name == "auto":
         name = named_in_file(f"{file.with_name(ARGS_FILE)}: text_encoder_type", args.text_encoder, "text_encoder")
-    encoder = load_text_encoder(
-        name,
-        settings.text_encoder_path,
-        max_tokens=settings.max_text_tokens,
-        truncate=settings.truncate_text,
-        cache_dir=settings.text_cache_dir,
-    )
+    encoder = _text_encoder(name, settings)
     if args.text_width not in (None, encoder.dim) or args.text_encoder_fingerprint not in (None, encoder.fingerprint):
         trained_with = (args.text_encoder_fingerprint or "unknown")[:12]
         raise UserError(
@@ -92,10 +180,43 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
     return encoder
 
 
+def _text_encoder(name: str, settings: CheckpointSettings) -> TextEncoder:
+    return load_text_encoder(
+        name,
+        settings.text_encoder_path,
+        max_tokens=settings.max_text_tokens,
+        truncate=settings.truncate_text,
+        cache_dir=settings.text_cache_dir,
+    )
+
+
+def _text_encoder_of_motion_ssm(settings: CheckpointSettings) -> TextEncoder:
+    """The encoder that `config.json` names; errors as of `load_policy_text_encoder`."""
+    path = Path(settings.model_path)
+    if is_public_motion_ssm(path):
+        return TextEncoder("words", load_public_motion_ssm(path)[1])
+    folder = path if path.is_dir() else path.parent
+    config = read_config(folder)
+    if words := config["words"]:
+        if settings.text_encoder not in ("auto", "words"):
+            raise UserError(f"text_encoder is {settings.text_encoder}; {folder} reads words of its own vocabulary")
+        return TextEncoder("words", Words(words), truncate=settings.truncate_text)
+    name = settings.text_encoder
+    if name == "auto":
+        name = named_in_file(f"{folder / 'config.json'}: text_encoder", config["text_encoder"], "text_encoder")
+    encoder = _text_encoder(name, settings)
+    if encoder.fingerprint != config["text_encoder_fingerprint"]:
+        raise UserError(
+            f"text_encoder {name} (fingerprint {encoder.fingerprint[:12]}) is not the one that {folder} was trained "
+            f"with: {config['text_encoder']} (fingerprint {config['text_encoder_fingerprint'][:12]})"
+        )
+    return encoder
+
+
 def with_statistics_of(settings: CheckpointT, data_folder: str | Path) -> CheckpointT:
     """The settings with the statistics of a data set where none are named and none lie beside the checkpoint, as MDM's
     own code reads them; says so. Unchanged where there are none either."""
-    if settings.stats_path is not None:
+    if settings.stats_path is not None or is_motion_ssm(settings.model_path):
         return settings
     beside, folder = find_checkpoint(settings.model_path).parent, Path(data_folder).expanduser()
     if any((beside / name).is_file() for name in STATISTICS) or not all(
@@ -117,7 +238,7 @@ def _tell_of_guidance(loaded: LoadedMDM, sampling: SamplingSettings) -> None:
         )
 
 
-def _with_adapters(network: DenoiserNetwork, settings: PolicySettings) -> DenoiserNetwork:
+def _with_adapters(network: NetworkT, settings: PolicySettings) -> NetworkT:
     if settings.adapter_path is None and not settings.use_lora:
         return network
     # Imported here because peft takes seconds to import and a policy without adapters does not need it.

@@ -94,6 +94,11 @@ class DenoiserNetwork(PolicyNetwork, ABC):
         """Entries of args.json that describe it, resolved: at least `arch`, `layers`, `latent_dim`, `text_dim` and
         `pos_embed_max_len`."""
 
+    @property
+    def width(self) -> int:
+        """Numbers of a hidden vector: `latent_dim` of args.json."""
+        return int(self.args()["latent_dim"])
+
     def like(self) -> Self:
         """A new network of the same sizes, without adapters."""
         return self.build(self.args(), self.num_features, self.text_dim)

@@ -17,25 +17,26 @@ def num_knots(num_frames: int, spacing: int) -> int:
     return 1 + -(-(num_frames - 1) // spacing)
 
 
-def hat_weights(num_places: int, first: float, step: float, count: int, spacing: int, like: Tensor) -> Tensor:
-    """How much each knot counts at each place, [T, K]: 1 at the knot, 0 from its neighbours on. Rows sum to 1.
+def hat_weights(
+    num_places: int, first: float, step: float, count: int, spacing: int, lengths: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """How much each knot counts at each place, [N, T, K]: 1 at the knot, 0 from its neighbours on. Sums over K are 1.
 
     Args:
         num_places: T.
         first: frame of the first place, which may lie between two frames.
         step: frames from one place to the next.
         count: K.
-        like: gives device and type.
+        lengths: frames of each motion [N]; places beyond the last one are as that is, so that no knot behind it counts.
     """
-    frames = first + step * torch.arange(num_places, device=like.device, dtype=torch.float32)
-    knots = spacing * torch.arange(count, device=like.device, dtype=torch.float32)
-    # Places beyond the last knot are as that is.
-    frames = frames.clamp(0.0, spacing * (count - 1.0))
-    return (1.0 - (frames[:, None] - knots).abs() / spacing).clamp(min=0.0).to(like.dtype)
+    frames = first + step * torch.arange(num_places, device=lengths.device, dtype=torch.float32)
+    knots = spacing * torch.arange(count, device=lengths.device, dtype=torch.float32)
+    places = torch.minimum(frames, lengths.unsqueeze(1).float() - 1.0)
+    return (1.0 - (places.unsqueeze(2) - knots).abs() / spacing).clamp(min=0.0).to(dtype)
 
 
 def spread(values: Tensor, weights: Tensor) -> Tensor:
-    """Values of knots [N, K, Z] at places [N, T, Z], by `hat_weights` [T, K]."""
+    """Values of knots [N, K, Z] at places [N, T, Z], by `hat_weights` [N, T, K]."""
     return torch.matmul(weights, values)
 
 
@@ -43,8 +44,8 @@ def gathered(values: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
     """Weighted means [N, K, Z] of values [N, T, Z] around each knot; 0 where no place is real.
 
     Args:
-        weights: `hat_weights` [T, K].
+        weights: `hat_weights` [N, T, K].
         mask: [N, T] bool, True = real place.
     """
-    shares = weights.t().unsqueeze(0) * mask.unsqueeze(1).to(values.dtype)
+    shares = weights.transpose(1, 2) * mask.unsqueeze(1).to(values.dtype)
     return torch.matmul(shares, values) / shares.sum(dim=2, keepdim=True).clamp(min=1e-6)

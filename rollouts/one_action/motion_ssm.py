@@ -141,6 +141,11 @@ class MotionSSM(PolicyNetwork):
         """The sizes, as plain values; `latent_dim` is the number of a knot's numbers."""
         return dataclasses.asdict(self.config)
 
+    @property
+    def width(self) -> int:
+        """Numbers of a hidden vector, d."""
+        return self.config.d_model
+
     def like(self) -> MotionSSM:
         """A new network of the same sizes, without adapters."""
         return MotionSSM(self.config)
@@ -148,6 +153,16 @@ class MotionSSM(PolicyNetwork):
     def action_shape(self, num_frames: int) -> tuple[int, int]:
         """Shape (K, Z) of the action of a motion."""
         return num_knots(num_frames, self.config.knot_frames), self.config.latent_dim
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers of a knot, Z; 0 of a regressor."""
+        return self.config.latent_dim
+
+    @property
+    def max_frames(self) -> int:
+        """Most frames of a motion."""
+        return self.config.max_frames
 
     def encode_text(self, text: Tensor, text_mask: Tensor | None = None) -> Tensor:
         """Texts [N, L, E] as vectors [N, d]; `text_mask` [N, L] is True for real words."""
@@ -223,7 +238,7 @@ class _Posterior(nn.Module):
         for block in self.blocks:
             h = block(h, mask, text)
         knots = num_knots(frame_mask.shape[1], self.config.knot_frames)
-        weights = _weights(self.config, places, knots, h)
+        weights = _weights(self.config, places, knots, frame_mask.sum(dim=1), h.dtype)
         mean, log_variance = self.latent_proj(gathered(self.norm(h), weights, mask)).chunk(2, dim=2)
         return Gaussian(mean, log_variance.clamp(*_LOG_VARIANCES))
 
@@ -250,13 +265,15 @@ class _Decoder(nn.Module):
         mask = None if frame_mask is None else _place_mask(frame_mask, places, size)
         h = self.text_proj(text).unsqueeze(1) + self.clock_proj(clock(places, size, text, _CLOCK))
         if self.latent_proj is not None:
-            h = h + self.latent_proj(spread(action, _weights(config, places, action.shape[1], action)))
+            lengths = action.new_full((len(action),), num_frames) if frame_mask is None else frame_mask.sum(dim=1)
+            weights = _weights(config, places, action.shape[1], lengths, dtype)
+            h = h + self.latent_proj(spread(action, weights))
         for block in self.blocks:
             h = block(h, mask, text)
         out = self.output_proj(self.norm(h))
         if size == 1:
             return out
-        return faded(out.unflatten(2, (2 * size, -1)))[:, :num_frames]
+        return faded(out.unflatten(2, (2 * size, -1)), mask)[:, :num_frames]
 
 
 class _Prior(nn.Module):
@@ -290,27 +307,30 @@ def clock(num_places: int, step: float, like: Tensor, waves: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1).to(like.dtype)
 
 
-def faded(patches: Tensor) -> Tensor:
+def faded(patches: Tensor, mask: Tensor | None = None) -> Tensor:
     """Patches [N, n, 2 P, D], each of which begins P / 2 frames before its own P and ends P / 2 behind them, faded
-    linearly into their neighbours: [N, n P, D]."""
-    count, size = patches.shape[1], patches.shape[2] // 2
-    half = size // 2
+    linearly into their neighbours: [N, n P, D].
+
+    Args:
+        mask: [N, n] bool, True = real patch, the first ones; others fade into none. None = all are real.
+    """
+    size = patches.shape[2] // 2
     places = torch.arange(2 * size, device=patches.device, dtype=torch.float32) + 0.5
-    weights = (1.0 - (places - size).abs() / size).to(patches.dtype).view(-1, 1)
-    before, first, second, behind = (patches * weights).split([half, size - half, half, size - half], dim=2)
-    # Half patches of the motion: the own one, and what the neighbour on that side says of it.
+    weights = (1.0 - (places - size).abs() / size).view(1, 1, -1, 1).expand(*patches.shape[:2], -1, 1)
+    if mask is not None:
+        weights = weights * mask.unsqueeze(2).unsqueeze(3)
+    shares = _overlapped(weights).clamp(min=0.5 / size)
+    return _overlapped(patches * weights.to(patches.dtype)) / shares.to(patches.dtype)
+
+
+def _overlapped(patches: Tensor) -> Tensor:
+    """Sum [N, n P, D] of patches [N, n, 2 P, D] where they lie over each other."""
+    size = patches.shape[2] // 2
+    half = size // 2
+    before, first, second, behind = patches.split([half, size - half, half, size - half], dim=2)
     first = first + F.pad(behind[:, :-1], (0, 0, 0, 0, 1, 0))
     second = second + F.pad(before[:, 1:], (0, 0, 0, 0, 0, 1))
-    whole = torch.cat([first, second], dim=2).flatten(1, 2)
-    return whole / _edge_weights(count, size, half, weights).to(patches.dtype)
-
-
-def _edge_weights(count: int, size: int, half: int, weights: Tensor) -> Tensor:
-    """What the weights of a motion's frames sum to, [n P, 1]: 1 but at both ends, where there is one patch only."""
-    sums = torch.ones(count * size, 1, device=weights.device, dtype=torch.float32)
-    sums[:half] = weights[half:size].float()
-    sums[count * size - half :] = weights[size : size + half].float()
-    return sums
+    return torch.cat([first, second], dim=2).flatten(1, 2)
 
 
 def _block(config: MotionSSMConfig) -> StateSpaceBlock:
@@ -328,10 +348,10 @@ def _num_places(config: MotionSSMConfig, num_frames: int) -> int:
     return -(-num_frames // config.patch_frames)
 
 
-def _weights(config: MotionSSMConfig, places: int, knots: int, like: Tensor) -> Tensor:
+def _weights(config: MotionSSMConfig, places: int, knots: int, lengths: Tensor, dtype: torch.dtype) -> Tensor:
     """Weights of the knots at the middle of every patch."""
     size = config.patch_frames
-    return hat_weights(places, (size - 1) / 2, size, knots, config.knot_frames, like)
+    return hat_weights(places, (size - 1) / 2, size, knots, config.knot_frames, lengths, dtype)
 
 
 def _place_mask(frame_mask: Tensor, places: int, size: int) -> Tensor:

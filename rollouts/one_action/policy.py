@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -34,11 +34,8 @@ from rollouts.diffusion.denoiser import Denoiser
 from rollouts.diffusion.policy import DTYPES
 from rollouts.messages import Boundaries
 from rollouts.policy import PolicyNetwork, TrainableWeights, Transition
-from rollouts.settings import Denoising, DenoisingSettings
+from rollouts.settings import Denoising, DenoisingSettings, TrainedPart
 from rollouts.ssm.layers import SelectiveScan, set_scan_backend
-
-TrainedPart = Literal["prior", "decoder", "both"]
-"""What of a policy learns: the mean of its actions, what makes a motion of an action, or both."""
 
 STD = 1.0
 """Standard deviation of every number of an action."""
@@ -146,6 +143,13 @@ class OneActionPolicy(TrainableWeights):
     def state_shape(self, num_frames: int) -> tuple[int, int]:
         """Shape (K, Z) of the action."""
         return self.network.action_shape(num_frames)
+
+    def expected_frames(self, text: Tensor, text_mask: Tensor | None = None) -> list[int]:
+        """Frames of motions of texts [N, L, E] that say no length, at most as many as it was trained on."""
+        with torch.no_grad():
+            seconds = self.network.log_seconds(self.network.encode_text(text.to(self.device), text_mask)).exp()
+        frames = (seconds * self.skeleton.fps).round().clamp(2, min(self.trained_frames, self.most_frames_at_once))
+        return [int(each) for each in frames.tolist()]
 
     def denoising(self, denoising: Denoising) -> OneActionPolicy:
         """Itself: there is one way to sample it."""

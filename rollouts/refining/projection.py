@@ -1,15 +1,16 @@
-"""A motion whose feet are planted on the floor, as constraints for a refiner.
+"""A motion as a hand-written rule would mend it, as constraints for a refiner.
 
-The floor is found first: a motion that is sunk or lifted as a whole is put on it. Then feet that stand keep their place
-and nothing is below the floor (`motions.humanoid.ground.plant_feet`, which knows HumanML3D's joints only). It is a
-hand-written rule: it cannot tell a foot that slides from one that is meant to, and moves real motions by centimetres,
-too, which is what the gate is for.
+Tremor is filtered away first. Then the floor is found: a motion that is sunk or lifted as a whole is put on it. Then
+feet that stand keep their place and nothing is below the floor (`motions.humanoid.ground.plant_feet`, which knows
+HumanML3D's joints only). The rule cannot tell a foot that slides from one that is meant to, nor tremor from a kick, and
+it moves real motions by centimetres, too: that is what the gate is for.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from motions.base.errors import UserError
@@ -17,6 +18,8 @@ from motions.humanoid.ground import plant_feet
 from motions.skeleton.features import recover_joints, replace_joints
 from motions.skeleton.skeletons import HUMANML3D, Skeleton
 
+_SIGMA_S = 0.035
+"""Standard deviation of the filter on the joints, seconds: it takes tremor to about the jerk of real motions."""
 _FLOOR_QUANTILE = 0.05
 """The floor is at this quantile of the heights of the lowest foot joint."""
 
@@ -41,6 +44,7 @@ def planted_features(features: Tensor, skeleton: Skeleton, mask: Tensor) -> Tens
     feet = list(skeleton.foot_joints)
     for row, length in enumerate(mask.sum(dim=1).tolist()):
         own = joints[row, :length].double().cpu().numpy()
+        own = gaussian_filter1d(own, _SIGMA_S * skeleton.fps, axis=0, mode="nearest")
         own[..., 1] -= np.quantile(own[:, feet, 1].min(axis=1), _FLOOR_QUANTILE)
         planted[row, :length] = torch.from_numpy(plant_feet(own, skeleton.fps)).to(planted)
     return replace_joints(features, planted, skeleton, mask)

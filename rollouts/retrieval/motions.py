@@ -25,7 +25,7 @@ from motions.data.text_motion import TextMotion
 from motions.skeleton.skeletons import Skeleton
 from rollouts.messages import GroupMotions
 from rollouts.retrieval.index import Entry, TextIndex
-from rollouts.settings import LookupSettings
+from rollouts.retrieval.settings import LookupSettings
 from rollouts.text.encoders import TextEncoder
 
 _MIRRORED = "M"

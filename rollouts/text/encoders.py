@@ -24,6 +24,7 @@ from rollouts.messages import TextCondition, TextForm
 from rollouts.settings import TextEncoderSettings
 from rollouts.text.cache import DiskCache, MemoryCache, entry_key
 from rollouts.text.models import PretrainedTextModel, TextModel, load_clip_text_model, load_distilbert, load_minilm
+from rollouts.text.words import Words
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,11 @@ class TextEncoder:
         self._model = model
         self._memory = MemoryCache()
         self._disk = DiskCache(cache_dir, model.fingerprint) if cache_dir is not None else None
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words of a network that learns its own (`rollouts/text/words.py`); empty for other encoders."""
+        return self._model.known if isinstance(self._model, Words) else ()
 
     def encode_pooled(self, texts: Sequence[str]) -> np.ndarray:
         """One embedding per text: [N, dim] float32, in the order of the texts.
@@ -128,7 +134,7 @@ class TextEncoder:
         """Raises UnknownWordsError for a text that is empty or has no word that the encoder knows."""
         if not text.strip():
             raise UnknownWordsError("a prompt is empty: there is nothing to read in it")
-        if isinstance(self._model, PretrainedTextModel) and not self._model.words(text)[0]:
+        if isinstance(self._model, (PretrainedTextModel, Words)) and not self._model.words(text)[0]:
             raise UnknownWordsError(
                 f"prompt {_shortened(text)!r} has no word that text_encoder {self.name} knows, so it is like any other "
                 "such prompt; write it in the language of the encoder (English), or choose another --text_encoder when "
@@ -141,7 +147,7 @@ class TextEncoder:
 
     def unknown_words(self, text: str) -> list[str]:
         """Words of a text that the encoder has no token for, and so takes for one and the same."""
-        return self._model.words(text)[1] if isinstance(self._model, PretrainedTextModel) else []
+        return self._model.words(text)[1] if isinstance(self._model, (PretrainedTextModel, Words)) else []
 
     def _encode(self, kind: TextForm, texts: Sequence[str]) -> list[np.ndarray]:
         if isinstance(texts, str):

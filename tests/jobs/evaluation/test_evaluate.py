@@ -193,3 +193,15 @@ def test_replications_differ_in_order_caption_and_crop(tiny_models: TinyModels) 
     assert draws[0] != draws[1] == windows_of(items, MDM_CROP, 0, 1)
     motion = draws[0][0].motion(items)
     assert motion.features.shape[1] == motion.lengths[0] == draws[0][0].length
+
+
+def test_a_row_of_motions_that_are_looked_up(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--judge_path", str(tiny_models.judge), "--replication_times", "1")
+    assert run(tiny_models, tmp_path / "without", *words) == 0
+    assert run(tiny_models, tmp_path / "with", *words, "--retrieval_row") == 0
+    without, found = result(tmp_path / "without")["rows"], result(tmp_path / "with")["rows"]
+    assert "retrieval" not in without and list(found) == ["ground truth", "model", "retrieval"]
+    assert found["retrieval"].keys() == found["model"].keys() and found["model"] == without["model"]
+    assert found["retrieval"]["float_mm"]["mean"] < found["model"]["float_mm"]["mean"], "its motions are real"

@@ -113,7 +113,7 @@ def test_it_learns_and_its_gate_is_measured(batch: MotionBatch) -> None:
     first = trained.validate([batch])
     metrics = [trained.update(batch) for _ in range(25)]
     last = trained.validate([batch])
-    assert last["validation_loss"] < 0.8 * first["validation_loss"]
+    assert last["validation_loss"] < 0.9 * first["validation_loss"]
     assert 0.0 < metrics[-1]["gate_mean"] < 1.0 and metrics[-1]["gate_std"] > 0.0
     assert metrics[-1]["gate_std"] != metrics[0]["gate_std"], "the gate moves"
     assert trained.validate([batch]) == last

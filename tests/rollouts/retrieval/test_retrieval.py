@@ -17,7 +17,7 @@ from motions.data.text_motion import TextMotion
 from motions.skeleton.skeletons import HUMANML3D
 from rollouts.retrieval.index import Entry, TextIndex, choose_backend
 from rollouts.retrieval.motions import MotionRetriever, caption_entries
-from rollouts.settings import LookupSettings
+from rollouts.retrieval.settings import LookupSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
 
 WALK, KICK = "a person walks forward", "somebody kicks with the left leg"

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 from jobs import train_physics_ssm
 from jobs.command_line import main as cli
-from jobs.state_space.epochs import EpochBatches
-from jobs.state_space.refiner_settings import PhysicsSSMConfig
+from jobs.ssm.epochs import EpochBatches
+from jobs.ssm.refiner_settings import PhysicsSSMConfig
 from motions.data.dataset import load_dataset
 from motions.skeleton.skeletons import KIT
 from rollouts.refining.checkpoints import load_refiner
 from rollouts.refining.public_files import load_public_network
-from tests.jobs.state_space.kit_folder import NUM_FRAMES, write_kit
+from tests.jobs.ssm.kit_folder import NUM_FRAMES, write_kit
 from tests.rollouts.refining.public_refiner import public_state
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from cluster.settings import RunSettings
 from jobs.configs.pretrain import ValidationSettings
-from jobs.state_space.epochs import EpochDataSettings, EpochRunSettings
+from jobs.ssm.epochs import EpochDataSettings, EpochRunSettings
 from learners.supervised.settings import RefinerTrainingSettings
 from motions.base.errors import UserError
 from motions.settings import Settings, redeclared

@@ -12,8 +12,8 @@ from cluster.records.run import joined_cluster, open_run
 from cluster.run.training_loop import BatchTraining, train
 from jobs.command_line import main as cli
 from jobs.report import write_training_report
-from jobs.state_space.epochs import EpochBatches
-from jobs.state_space.refiner_settings import PhysicsSSMConfig
+from jobs.ssm.epochs import EpochBatches
+from jobs.ssm.refiner_settings import PhysicsSSMConfig
 from jobs.text.training_folder import describe_training
 from learners.refining.learner import RefinerLearner
 from motions.base.errors import UserError

@@ -1,0 +1,1 @@
+"""Trainings of state-space policies and refiners."""

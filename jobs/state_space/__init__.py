@@ -1,1 +1,0 @@
-"""Commands of state-space models: their options, and what they do."""
