@@ -2,6 +2,7 @@
 
     python -m benchmarks.losses --seeds 3 [--cpu_seconds 300] [--save_dir runs/losses] [--output docs/results]
     python -m benchmarks.losses --levels --seeds 3      # what happens at low noise, and what was tried against it
+    python -m benchmarks.losses --gradients --seeds 3   # GRPO against losses that follow the critic's gradient
     python -m benchmarks.losses --only grpo awm --seeds 1 --cpu_seconds 60
 
 Each variant and seed is one run of `jobs.grpo` with preset `demo`, changed as `VARIANTS` says; further options are
@@ -12,7 +13,8 @@ was chosen.
 
 What is finished in `--save_dir` is not repeated, and a run that was stopped goes on from its last checkpoint. So calls
 with other variants may run beside each other, and a last one with all of them makes the table. After every run the
-table is printed, and `losses.json` (with `--levels` `losses_levels.json`) and the curves beside it are written anew.
+table is printed, and `losses.json` (with `--levels` `losses_levels.json`, with `--gradients` `gradients.json`) and the
+curves beside it are written anew.
 Intervals are 95 % bootstrap intervals of the paired change, over prompts with the same text together; of several seeds
 the changes are averaged first.
 """
@@ -87,8 +89,35 @@ LEVELS: dict[str, dict[str, object]] = {
 """With `--levels`: the noisiest level with noise of each sample's own and with cheaper rollouts; all noise levels, and
 what may help there: motions of 50 denoising steps, a penalty on leaving the base's predictions, preferences."""
 
+_CRITIC: dict[str, object] = {
+    **{"reward_model_type": "critic", "use_dense_reward": False, "use_physics_reward": False},
+    **{"composite_fraction": 0.0, "max_motion_length": 48},
+    **{"eval_sampling_steps": 3, "num_eval_prompts": 64, "num_eval_samples": 2},
+}
+"""The critic alone is the reward. It hears no text, so that prompts are single, and it is slow: motions are two of its
+windows long."""
+_GRADIENT: dict[str, object] = {
+    **_CRITIC,
+    **{"batch_size": 4, "group_size": 4, "lr_schedule": "constant", "learning_rate": 2e-3},
+    **{"kl_weighting": "x0", "kl_penalty": 1e4},
+}
+"""What losses have in common that follow the gradient. Rewards are as large as the critic's scores, tens, and so the
+weight of the penalty is large, too."""
+
+GRADIENTS: dict[str, dict[str, object]] = {
+    "grpo": {**_CRITIC, "batch_size": 8, "group_size": 12},
+    "awm": {**_CRITIC, **MOTION, "sampling_steps": 3, "batch_size": 8, "group_size": 12},
+    "refl": {**_GRADIENT, "policy_loss": "refl"},
+    "draft": {**_GRADIENT, "policy_loss": "draft", "draft_steps": 3},
+    "easytune": {**_GRADIENT, "policy_loss": "easytune", "learning_rate": 1e-3},
+    "opsd": {**_GRADIENT, "policy_loss": "opsd"},
+    "easytune_free": {**_GRADIENT, "policy_loss": "easytune", "learning_rate": 1e-3, "kl_penalty": 0.0},
+}
+"""With `--gradients`: GRPO, a loss of final motions, and losses that follow the critic's gradient, held by a penalty on
+leaving the base's predictions; the last is not held, and shows what a policy does that nothing holds."""
+
 SHOWN = (
-    *("total", "judge_matching", "second_judge", "logic_accuracy", "skate", "low_foot_skate"),
+    *("total", "critic_score", "judge_matching", "second_judge", "logic_accuracy", "skate", "low_foot_skate"),
     *("jerk", "jerk_mps3", "joint_speed_mps"),
 )
 """Quantities of the table, as far as an evaluation has them."""
@@ -101,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Makes what is missing of all runs, writes JSON and PNG, and returns the exit code."""
     options, own = parse_arguments(arguments)
     weights = ensure_weights(options.weights_dir)
-    variants = LEVELS if options.levels else VARIANTS
+    variants = _variants(options)
     chosen = {name: variants[name] for name in options.only or variants}
     results: dict[str, dict[str, Any]] = {}
     done: dict[str, list[GRPOConfig]] = {name: [] for name in chosen}
@@ -253,12 +282,16 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def write_results(options: argparse.Namespace, results: Mapping[str, Any]) -> None:
     """Writes JSON and PNG of what is finished so far."""
-    name = "losses_levels" if options.levels else "losses"
+    name = "gradients" if options.gradients else "losses_levels" if options.levels else "losses"
     options.output.mkdir(parents=True, exist_ok=True)
     document = {"cpu_seconds": options.cpu_seconds, "seeds": options.seeds, "eval_seed": EVAL_SEED}
     write_json(options.output / f"{name}.json", {**document, "variants": results})
     curves = {label: result["held_out_curve"] for label, result in results.items()}
     draw_comparison(options.output / f"{name}.png", "held-out total reward by CPU seconds of training", curves)
+
+
+def _variants(options: argparse.Namespace) -> Mapping[str, dict[str, object]]:
+    return GRADIENTS if options.gradients else LEVELS if options.levels else VARIANTS
 
 
 def _terms(path: Path) -> dict[str, np.ndarray]:
@@ -279,14 +312,16 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
     parser.add_argument("--cpu_seconds", type=float, default=300.0, help="of training, for every run")
-    parser.add_argument("--levels", action="store_true", help="compare noise levels in place of losses")
+    sets = parser.add_mutually_exclusive_group()
+    sets.add_argument("--levels", action="store_true", help="compare noise levels in place of losses")
+    sets.add_argument("--gradients", action="store_true", help="compare losses that follow the critic's gradient")
     parser.add_argument("--only", nargs="+", help="these variants alone")
     parser.add_argument("--runtime", choices=("ray", "local"), default="local")
     parser.add_argument("--save_dir", type=Path, default=Path("runs/losses"), help="for the runs")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder for JSON and PNG")
     parser.add_argument("--weights_dir", type=Path, default=Path("runs/weights"), help="for weights that do not ship")
     options, words = parser.parse_known_args(arguments)
-    known = LEVELS if options.levels else VARIANTS
+    known = _variants(options)
     if options.seeds < 1 or not options.cpu_seconds > 0:
         parser.error(f"--seeds is {options.seeds} and --cpu_seconds {options.cpu_seconds:g}; both are above 0")
     if unknown := [name for name in options.only or () if name not in known]:

@@ -143,6 +143,8 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     check_policy_loss(config)
     loaded = load_base(config.policy)
     policy = build_idle_policy(config, loaded)
+    if gradient_kind(config.grpo) is not None:
+        gradient_losses.require_legal(config.grpo, policy.num_steps)
     encoder = load_policy_text_encoder(config.policy)
     drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
     prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)
