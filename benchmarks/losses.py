@@ -99,20 +99,20 @@ _CRITIC: dict[str, object] = {
 windows long."""
 _GRADIENT: dict[str, object] = {
     **_CRITIC,
-    **{"batch_size": 4, "group_size": 4, "lr_schedule": "constant", "learning_rate": 2e-3},
+    **{"batch_size": 4, "group_size": 4, "learning_rate": 3e-3},
     **{"kl_weighting": "x0", "kl_penalty": 1e4},
 }
 """What losses have in common that follow the gradient. Rewards are as large as the critic's scores, tens, and so the
-weight of the penalty is large, too."""
+weight of the penalty is large, too; that of `opsd`, which takes the gradient's direction alone, is not."""
 
 GRADIENTS: dict[str, dict[str, object]] = {
     "grpo": {**_CRITIC, "batch_size": 8, "group_size": 12},
     "awm": {**_CRITIC, **MOTION, "sampling_steps": 3, "batch_size": 8, "group_size": 12},
     "refl": {**_GRADIENT, "policy_loss": "refl"},
     "draft": {**_GRADIENT, "policy_loss": "draft", "draft_steps": 3},
-    "easytune": {**_GRADIENT, "policy_loss": "easytune", "learning_rate": 1e-3},
-    "opsd": {**_GRADIENT, "policy_loss": "opsd"},
-    "easytune_free": {**_GRADIENT, "policy_loss": "easytune", "learning_rate": 1e-3, "kl_penalty": 0.0},
+    "easytune": {**_GRADIENT, "policy_loss": "easytune", "learning_rate": 2e-3},
+    "opsd": {**_GRADIENT, "policy_loss": "opsd", "kl_penalty": 0.3},
+    "easytune_free": {**_GRADIENT, "policy_loss": "easytune", "learning_rate": 2e-3, "kl_penalty": 0.0},
 }
 """With `--gradients`: GRPO, a loss of final motions, and losses that follow the critic's gradient, held by a penalty on
 leaving the base's predictions; the last is not held, and shows what a policy does that nothing holds."""
