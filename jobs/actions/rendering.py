@@ -56,7 +56,9 @@ def write_real_clips(save_dir: Path, clips: ActionClips, num_motions: int, frame
 
 def motion_of(features: np.ndarray, text: str) -> Motion:
     """The motion of features [T, 150], upright."""
-    joints = joints_of_mdm(upright(mdm_of_features(torch.from_numpy(features)[None])))[0].permute(2, 0, 1).numpy()
+    joints = (
+        joints_of_mdm(upright(mdm_of_features(torch.from_numpy(np.array(features))[None])))[0].permute(2, 0, 1).numpy()
+    )
     floor = joints[..., 1].min() * np.array([0.0, 1.0, 0.0], np.float32)
     return Motion("motion", joints - floor, HUMANACT12, HUMANACT12.fps, ((text, 0, len(joints)),))
 

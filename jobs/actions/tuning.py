@@ -73,16 +73,8 @@ def run(config: TuneMDMConfig) -> None:
     """Tunes; `save_dir` is a run directory with checkpoints, metrics and report, and the tuned model on top."""
     prepared = prepare(config)
     config = prepared.config
-    session = training_session(
-        config.cluster,
-        config.run,
-        config,
-        prepared.roles,
-        prepared.workload,
-        prepared.algorithm,
-        prepared.batches.fingerprint,
-    )
-    with session as controller:
+    parts = (prepared.roles, prepared.workload, prepared.algorithm, prepared.batches.fingerprint)
+    with training_session(config.cluster, config.run, config, *parts) as controller:
         write_rewards(config.run.save_dir, [_REWARD])
         if config.render_gt:
             clips = read_clips(config.data)

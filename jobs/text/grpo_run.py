@@ -85,16 +85,8 @@ def run(config: GRPOConfig) -> None:
     """Trains, evaluates, exports and reports."""
     prepared = prepare(config)
     config = prepared.config
-    session = training_session(
-        config.cluster,
-        config.run,
-        config,
-        prepared.roles,
-        prepared.workload,
-        prepared.algorithm,
-        prepared.batches.fingerprint,
-    )
-    with session as controller:
+    parts = (prepared.roles, prepared.workload, prepared.algorithm, prepared.batches.fingerprint)
+    with training_session(config.cluster, config.run, config, *parts) as controller:
         write_rewards(config.run.save_dir, described_rewards(config.rewards))
         write_constants(config.run.save_dir, prepared.constants)
         controller.run()
