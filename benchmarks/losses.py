@@ -100,7 +100,7 @@ windows long."""
 _GRADIENT: dict[str, object] = {
     **_CRITIC,
     **{"batch_size": 4, "group_size": 4, "learning_rate": 3e-3},
-    **{"kl_weighting": "x0", "kl_penalty": 1e4},
+    **{"kl_weighting": "x0", "kl_penalty": 1e3},
 }
 """What losses have in common that follow the gradient. Rewards are as large as the critic's scores, tens, and so the
 weight of the penalty is large, too; that of `opsd`, which takes the gradient's direction alone, is not."""
