@@ -2,17 +2,20 @@
 
     python -m benchmarks.losses --seeds 3 [--cpu_seconds 300] [--save_dir runs/losses] [--output docs/results]
     python -m benchmarks.losses --levels --seeds 3      # what happens at low noise, and what was tried against it
+    python -m benchmarks.losses --gradients --seeds 3   # GRPO against losses that follow the critic's gradient
     python -m benchmarks.losses --only grpo awm --seeds 1 --cpu_seconds 60
 
 Each variant and seed is one run of `jobs.grpo` with preset `demo`, changed as `VARIANTS` says; further options are
 those of `jobs.grpo` and apply to all variants. How many updates `--cpu_seconds` pay for is measured first, by making a
-few in this process: rollouts, rewards and update count, evaluations do not. The learning rate falls over the run. All
+few in this process: rollouts, rewards and update count, evaluations do not. They are made twice, and each counts with
+its faster time: what else runs on the machine slows them. The learning rate falls over the run. All
 policies are evaluated by the same deterministic sampler of ten steps, on prompts and noise of a seed on which no preset
 was chosen.
 
 What is finished in `--save_dir` is not repeated, and a run that was stopped goes on from its last checkpoint. So calls
 with other variants may run beside each other, and a last one with all of them makes the table. After every run the
-table is printed, and `losses.json` (with `--levels` `losses_levels.json`) and the curves beside it are written anew.
+table is printed, and `losses.json` (with `--levels` `losses_levels.json`, with `--gradients` `gradients.json`) and the
+curves beside it are written anew.
 Intervals are 95 % bootstrap intervals of the paired change, over prompts with the same text together; of several seeds
 the changes are averaged first.
 """
@@ -40,7 +43,7 @@ from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
 from jobs.text.demonstration import ensure_weights
 from jobs.text.demonstration import finished as finished_run
-from jobs.text.grpo_run import prepare
+from jobs.text.grpo_run import PreparedRun, prepare
 from motions.base.atomic import atomic_write
 from motions.base.safe_files import read_array_file
 from motions.data.prompts import load_prompts
@@ -50,9 +53,9 @@ FIRST_SEED = 40
 EVAL_SEED = 20_731
 """Of prompts and noise; no preset and no option below was chosen on it."""
 NUM_RESAMPLES = 10_000
-TIMED_UPDATES = 3
-NUM_POINTS = 6
-"""Evaluations of a run, for the curves."""
+TIMED_UPDATES, TIMED_REPEATS = 3, 2
+NUM_CHECKPOINTS = 12
+"""Of a run; the last ones are kept."""
 
 MOTION: dict[str, object] = {
     **{"sampling_steps": 10, "learning_rate": 2e-3, "kl_penalty": 0.0, "group_size": 16, "advantage_clip": 3.0},
@@ -87,8 +90,35 @@ LEVELS: dict[str, dict[str, object]] = {
 """With `--levels`: the noisiest level with noise of each sample's own and with cheaper rollouts; all noise levels, and
 what may help there: motions of 50 denoising steps, a penalty on leaving the base's predictions, preferences."""
 
+_CRITIC: dict[str, object] = {
+    **{"reward_model_type": "critic", "use_dense_reward": False, "use_physics_reward": False},
+    **{"composite_fraction": 0.0, "max_motion_length": 48},
+    **{"eval_sampling_steps": 3, "num_eval_prompts": 64, "num_eval_samples": 2},
+}
+"""The critic alone is the reward. It hears no text, so that prompts are single, and it is slow: motions are two of its
+windows long."""
+_GRADIENT: dict[str, object] = {
+    **_CRITIC,
+    **{"batch_size": 4, "group_size": 4, "learning_rate": 3e-3},
+    **{"kl_weighting": "x0", "kl_penalty": 1e3},
+}
+"""What losses have in common that follow the gradient. Rewards are as large as the critic's scores, tens, and so the
+weight of the penalty is large, too; that of `opsd`, which takes the gradient's direction alone, is not."""
+
+GRADIENTS: dict[str, dict[str, object]] = {
+    "grpo": {**_CRITIC, "batch_size": 8, "group_size": 12},
+    "awm": {**_CRITIC, **MOTION, "sampling_steps": 3, "batch_size": 8, "group_size": 12},
+    "refl": {**_GRADIENT, "policy_loss": "refl"},
+    "draft": {**_GRADIENT, "policy_loss": "draft", "draft_steps": 3},
+    "easytune": {**_GRADIENT, "policy_loss": "easytune", "learning_rate": 2e-3},
+    "opsd": {**_GRADIENT, "policy_loss": "opsd", "kl_penalty": 0.3},
+    "easytune_free": {**_GRADIENT, "policy_loss": "easytune", "learning_rate": 2e-3, "kl_penalty": 0.0},
+}
+"""With `--gradients`: GRPO, a loss of final motions, and losses that follow the critic's gradient, held by a penalty on
+leaving the base's predictions; the last is not held, and shows what a policy does that nothing holds."""
+
 SHOWN = (
-    *("total", "judge_matching", "second_judge", "logic_accuracy", "skate", "low_foot_skate"),
+    *("total", "critic_score", "judge_matching", "second_judge", "logic_accuracy", "skate", "low_foot_skate"),
     *("jerk", "jerk_mps3", "joint_speed_mps"),
 )
 """Quantities of the table, as far as an evaluation has them."""
@@ -101,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Makes what is missing of all runs, writes JSON and PNG, and returns the exit code."""
     options, own = parse_arguments(arguments)
     weights = ensure_weights(options.weights_dir)
-    variants = LEVELS if options.levels else VARIANTS
+    variants = _variants(options)
     chosen = {name: variants[name] for name in options.only or variants}
     results: dict[str, dict[str, Any]] = {}
     done: dict[str, list[GRPOConfig]] = {name: [] for name in chosen}
@@ -109,7 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.save_dir / f"{name}_{options.cpu_seconds:g}s_seed_{seed}"
         values = {**common(), **weights, **changes, **own, "runtime": options.runtime, "ray_address": "local"}
         cost = known_cost(options.save_dir / f"{name}_cpu_seconds.json", values)
-        config = plan(folder, {**values, "seed": seed}, max(1, round(options.cpu_seconds / cost)))
+        num_updates = max(1, round(options.cpu_seconds / cost))
+        config = plan(folder, {**values, "seed": seed}, num_updates, options.points)
         if not finished_run(config):
             grpo.run(config)
         done[name].append(config)
@@ -126,14 +157,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def common() -> dict[str, object]:
-    """What all variants share."""
-    return {"lr_schedule": "cosine", "lr_anneal_steps": 0, "eval_seed": EVAL_SEED, "eval_sampling_steps": 10}
+    """What all variants share. Other samplers than the evaluation's are not measured, which would cost minutes."""
+    return {
+        **{"lr_schedule": "cosine", "lr_anneal_steps": 0},
+        **{"eval_seed": EVAL_SEED, "eval_sampling_steps": 10, "eval_other_steps": ()},
+    }
 
 
-def plan(folder: Path, values: Mapping[str, object], num_updates: int) -> GRPOConfig:
-    """A run, which goes on where it was stopped."""
-    every = -(-num_updates // NUM_POINTS)
-    length = {"num_steps": num_updates, "eval_every": every, "save_interval": every}
+def plan(folder: Path, values: Mapping[str, object], num_updates: int, num_points: int) -> GRPOConfig:
+    """A run with so many evaluations after the first, which goes on where it was stopped."""
+    every = -(-num_updates // num_points)
+    length = {"num_steps": num_updates, "eval_every": every, "save_interval": -(-num_updates // NUM_CHECKPOINTS)}
     begun = (folder / "config.yaml").is_file()
     return cli.load_preset(GRPOConfig, "demo", "jobs.grpo", **{**values, **length, "save_dir": folder, "resume": begun})
 
@@ -156,13 +190,17 @@ def cpu_seconds_per_update(config: GRPOConfig) -> float:
     count."""
     prepared = prepare(config)
     torch.set_num_threads(config.cluster.threads_per_actor)
+    return float(np.min([timed_updates(prepared) for _ in range(TIMED_REPEATS)], axis=0).mean())
+
+
+def timed_updates(prepared: PreparedRun) -> list[float]:
+    """CPU seconds of each of the first steps of a run but the very first."""
     actors: dict[str, Any] = {role.name: role.factory() for role in prepared.roles}
     scorers = [actor for name, actor in actors.items() if name not in (ROLLOUT, LEARNER)]
     _, version = actors[LEARNER].publish()
-    started = time.process_time()
+    seconds = []
     for step in range(1 + TIMED_UPDATES):
-        if step == 1:
-            started = time.process_time()
+        started = time.process_time()
         requests = prepared.algorithm.batches.requests(step, version.number)
         groups = [actors[ROLLOUT].run(request, version) for request in requests]
         mixed = [
@@ -173,7 +211,8 @@ def cpu_seconds_per_update(config: GRPOConfig) -> float:
         terms = {name: np.stack([rewards.terms[name] for rewards in mixed]) for name in shared}
         advantages = prepared.algorithm.advantages(np.stack([rewards.total for rewards in mixed]), terms)
         _, version = actors[LEARNER].update(advantages.values, [trajectory for _, trajectory in groups])
-    return (time.process_time() - started) / TIMED_UPDATES
+        seconds.append(time.process_time() - started)
+    return seconds[1:]
 
 
 def measured(runs: Sequence[GRPOConfig], cost: float) -> dict[str, Any]:
@@ -253,12 +292,16 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def write_results(options: argparse.Namespace, results: Mapping[str, Any]) -> None:
     """Writes JSON and PNG of what is finished so far."""
-    name = "losses_levels" if options.levels else "losses"
+    name = "gradients" if options.gradients else "losses_levels" if options.levels else "losses"
     options.output.mkdir(parents=True, exist_ok=True)
     document = {"cpu_seconds": options.cpu_seconds, "seeds": options.seeds, "eval_seed": EVAL_SEED}
     write_json(options.output / f"{name}.json", {**document, "variants": results})
     curves = {label: result["held_out_curve"] for label, result in results.items()}
     draw_comparison(options.output / f"{name}.png", "held-out total reward by CPU seconds of training", curves)
+
+
+def _variants(options: argparse.Namespace) -> Mapping[str, dict[str, object]]:
+    return GRADIENTS if options.gradients else LEVELS if options.levels else VARIANTS
 
 
 def _terms(path: Path) -> dict[str, np.ndarray]:
@@ -279,16 +322,20 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
     parser.add_argument("--cpu_seconds", type=float, default=300.0, help="of training, for every run")
-    parser.add_argument("--levels", action="store_true", help="compare noise levels in place of losses")
+    parser.add_argument("--points", type=int, default=6, help="evaluations of a run after the first, for the curves")
+    sets = parser.add_mutually_exclusive_group()
+    sets.add_argument("--levels", action="store_true", help="compare noise levels in place of losses")
+    sets.add_argument("--gradients", action="store_true", help="compare losses that follow the critic's gradient")
     parser.add_argument("--only", nargs="+", help="these variants alone")
     parser.add_argument("--runtime", choices=("ray", "local"), default="local")
     parser.add_argument("--save_dir", type=Path, default=Path("runs/losses"), help="for the runs")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder for JSON and PNG")
     parser.add_argument("--weights_dir", type=Path, default=Path("runs/weights"), help="for weights that do not ship")
     options, words = parser.parse_known_args(arguments)
-    known = LEVELS if options.levels else VARIANTS
-    if options.seeds < 1 or not options.cpu_seconds > 0:
-        parser.error(f"--seeds is {options.seeds} and --cpu_seconds {options.cpu_seconds:g}; both are above 0")
+    known = _variants(options)
+    if min(options.seeds, options.points) < 1 or not options.cpu_seconds > 0:
+        given = f"--seeds is {options.seeds}, --points {options.points}, --cpu_seconds {options.cpu_seconds:g}"
+        parser.error(f"{given}; all are above 0")
     if unknown := [name for name in options.only or () if name not in known]:
         parser.error(f"--only {' '.join(unknown)}: there are {', '.join(known)}")
     own = ["--preset", "demo", "--save_dir", "unused"]

@@ -9,6 +9,7 @@ unguided, with the built-in TMR as the reward; rollouts included. Contenders:
     draft-50                  the gradient through all of 50 steps
     draft-50-again            the same, with steps computed again for the gradient
     draft-1, refl-50, opsd-50 the gradient through one of 50 steps
+    grpo-50, awm-50           without a gradient of the reward: GRPO of the first of 50 steps, matching at the noisiest
 
 Memory is the resident set of the process: its peak in the update, and `extra`, the peak less what was there before it.
 Speed is optimizer steps per second of process time (on a shared machine that repeats, wall time does not), the fastest
@@ -35,6 +36,7 @@ import torch
 
 from learners.grpo.gradients.loss import gradient_kind
 from learners.grpo.learner import GRPOLearner
+from learners.grpo.motion_loss import reads_motions
 from learners.grpo.settings import GRPOSettings
 from motions.data.prompts import Prompt, Segment
 from motions.skeleton.normalization import Normalizer
@@ -60,6 +62,8 @@ CONTENDERS: dict[str, tuple[int, dict[str, Any]]] = {
     "draft-1": (50, {"policy_loss": "draft", "draft_steps": 1}),
     "refl-50": (50, {"policy_loss": "refl"}),
     "opsd-50": (50, {"policy_loss": "opsd"}),
+    "grpo-50": (50, {"policy_loss": "clipped"}),
+    "awm-50": (50, {"policy_loss": "awm"}),
 }
 """Denoising steps and options of each."""
 
@@ -84,9 +88,9 @@ def measure(name: str, width: int, frames: int, repeats: int) -> dict[str, float
     settings = GRPOSettings.model_validate({"group_size": NUM_MOTIONS, "learning_rate": 1e-6, **options})
     reward = build_rewards(RewardSettings(), HUMANML3D)
     reference = DiffusionPolicy(policy.network, policy.schedule, policy.normalizer, HUMANML3D, sampling)
-    learner = GRPOLearner(policy, settings, reference=reference, reward=reward)
     worker, kind = RolloutWorker(policy), gradient_kind(settings)
-    assert kind is not None
+    learner = GRPOLearner(policy, settings, reference=reference, reward=None if kind is None else reward)
+    trained = (0,) if kind is None and not reads_motions(settings) else ()
     seconds, peaks, extras, metrics = [], [], [], {}
     for step in range(repeats):
         request = RolloutRequest(
@@ -96,16 +100,20 @@ def measure(name: str, width: int, frames: int, repeats: int) -> dict[str, float
             condition=TextCondition(np.ones((1, 8), np.float32)),
             num_samples=NUM_MOTIONS,
             seed=0,
-            stochastic_steps=(),
-            trained_steps=(),
+            stochastic_steps=trained,
+            trained_steps=trained,
             share_initial_noise=False,
             policy_version=step,
-            kept_steps=kind.positions(settings, num_steps, np.random.default_rng(step)),
+            keep_motions=kind is None,
+            kept_steps=() if kind is None else kind.positions(settings, num_steps, np.random.default_rng(step)),
         )
         before = _reset_peak()
         started = time.process_time()
-        _, trajectory = worker.run(request, learner.version())
-        metrics = learner.update([trajectory], np.zeros((1, NUM_MOTIONS), np.float32))
+        motions, trajectory = worker.run(request, learner.version())
+        if kind is None:
+            with torch.no_grad():
+                reward(torch.from_numpy(np.array(motions.features)), torch.from_numpy(motions.lengths), request.prompt)
+        metrics = learner.update([trajectory], np.linspace(-1.0, 1.0, NUM_MOTIONS, dtype=np.float32)[None])
         seconds.append(time.process_time() - started)
         peaks.append(_status("VmHWM"))
         extras.append(peaks[-1] - before)

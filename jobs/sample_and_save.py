@@ -1,4 +1,4 @@
-r"""Makes a motion for the action of every clip of HumanAct12, and saves motions and critic's scores.
+r"""Makes a motion for the action of every clip of HumanAct12 or UESTC, and saves motions and critic's scores.
 
     python -m jobs.sample_and_save --resume_checkpoint save/humanact12/model000350000.pt \\
         --critic_model_path critic/motioncritic_pre.pth --save_dir save/samples

@@ -1,10 +1,11 @@
-r"""Saves the real clips of HumanAct12 in five blocks by the critic's score, and by action.
+r"""Saves the real clips of HumanAct12 or UESTC in five blocks by the critic's score, and by action.
 
     python -m jobs.save_gt --data_dir dataset/HumanAct12Poses --critic_model_path critic/motioncritic_pre.pth \\
         --save_dir save/gt
 
 `motion-evalbatch0.pth` holds the clips with the best scores, `motion-evalbatch4.pth` those with the worst, and
-`motion-gt{0..11}.pth` those of an action; `jobs.direct` reads them. Motions are `[N, 25, 6, T]`, y up.
+`motion-gt{0..11}.pth`, of UESTC `motion-gtuestc{0..39}.pth`, those of an action; `jobs.direct` reads them. Motions are
+`[N, 25, 6, T]`, y up.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Trains an MDM that makes motions for the actions of HumanAct12.
+"""Trains an MDM that makes motions for the actions of HumanAct12 or UESTC.
 
     python -m jobs.train_mdm --dataset humanact12 --save_dir save/humanact12
 
 MotionCritic's guide begins with such a model. `--save_dir` gets `model#########.pt` and `args.json`, which MDM's own
-programs read, and can be given as `--resume_checkpoint` to the other jobs on HumanAct12. `--resume` continues a
+programs read, and can be given as `--resume_checkpoint` to the other jobs on these data. `--resume` continues a
 training that was stopped, bit for bit. The data is not part of kinetune: `--data_dir` names the folder with
-`humanact12poses.pkl`.
+`humanact12poses.pkl`, or with `--dataset uestc` that of UESTC.
 """
 
 from __future__ import annotations

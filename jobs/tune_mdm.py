@@ -1,4 +1,4 @@
-r"""Tunes an MDM of HumanAct12 by a critic's gradient (MotionCritic, Wang et al. 2025).
+r"""Tunes an MDM of HumanAct12 or UESTC by a critic's gradient (MotionCritic, Wang et al. 2025).
 
     python -m jobs.tune_mdm --dataset humanact12 --resume_checkpoint save/humanact12/model000350000.pt \\
         --reward_model_path ./reward/motioncritic_pre.pth --save_dir save/tuned --num_steps 1200 --save_interval 100 \\
@@ -7,8 +7,8 @@ r"""Tunes an MDM of HumanAct12 by a critic's gradient (MotionCritic, Wang et al.
 Options have the names of MotionCritic's guide, `--critic_*` and `--reward_*` alike. Each step samples motions for
 actions, takes the critic's gradient through one late denoising step (or as `--policy_loss` says), and adds the plain
 loss on real clips and the KL divergence to the policy as it was. It runs on the actors of `jobs.grpo`, with its run
-directory and report; `--resume` continues a run that was stopped, bit for bit. Text-to-motion policies are tuned by
-`jobs.grpo --policy_loss refl`.
+directory and report; `--render_video` adds pages that play motions of the evaluations. `--resume` continues a run that
+was stopped, bit for bit. Text-to-motion policies are tuned by `jobs.grpo --policy_loss refl`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from jobs.command_line.foreign_flags import ANY, OFF
 _CHECKPOINT = "the network's shape is read from args.json beside the checkpoint"
 _EVALUATION = "jobs.test_mdm measures accuracy, FID and diversity"
 _OTHER = "it belongs to another of MotionCritic's scripts"
-_RENDERING = "jobs.view shows motions; MotionCritic's scripts store this option and do nothing with it"
+_RENDERING = "jobs.tune_mdm writes pages of its evaluations, and jobs.view shows motions of any file"
 _NONE = ("0", "0.0")
 
 _FOREIGN: dict[str, ForeignFlag] = {

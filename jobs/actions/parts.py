@@ -1,4 +1,4 @@
-"""What the jobs on HumanAct12 share: clips, policies, motions for actions, and folders of results."""
+"""What the jobs on HumanAct12 and UESTC share: clips, policies, motions for actions, and folders of results."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.actions.settings import ActionCriticSettings, OutputSettings
+from jobs.actions.settings import ActionCriticSettings, ActionDataSettings, OutputSettings
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.skeleton.normalization import Normalizer
-from rewards.actions.humanact12 import HUMANACT12, NUM_FEATURES, mdm_of_features
+from rewards.actions.humanact12 import HUMANACT12, NUM_FEATURES, ActionClips, mdm_of_features, read_humanact12
 from rewards.actions.rotation_critic import scores_of_mdm
+from rewards.actions.uestc import read_uestc
 from rewards.critic.checkpoints import load_critic
 from rewards.critic.network import MotionCritic
 from rollouts.checkpoints.file_kinds import CheckpointError, read_torch_file
@@ -51,8 +52,19 @@ class ActionTexts:
         return np.eye(self.dim, dtype=np.float32)[rows]
 
 
+def read_clips(data: ActionDataSettings) -> ActionClips:
+    """The clips that the settings name.
+
+    Raises:
+        UserError: a file is missing or wrong.
+    """
+    if data.dataset == "uestc":
+        return read_uestc(data.folder, data.split, data.num_frames)
+    return read_humanact12(data.folder)
+
+
 def load_action_policy(path: str, sampling_steps: int | None, device: str = "cpu") -> DiffusionPolicy:
-    """The policy of a checkpoint of MDM on HumanAct12, without guidance.
+    """The policy of a checkpoint of MDM on actions, without guidance.
 
     Raises:
         CheckpointError: no such file, or it is no such policy.
@@ -69,7 +81,9 @@ def load_action_policy(path: str, sampling_steps: int | None, device: str = "cpu
     except ValueError as error:
         raise CheckpointError(f"{file}: {error}") from error
     if network.num_features != NUM_FEATURES:
-        raise CheckpointError(f"{file} makes {network.num_features} features; HumanAct12 has {NUM_FEATURES}")
+        raise CheckpointError(
+            f"{file} makes {network.num_features} features; rotations and translation are {NUM_FEATURES}"
+        )
     schedule = DiffusionSchedule(args.noise_schedule, args.diffusion_steps)
     return action_policy(network, schedule, sampling_steps, device)
 

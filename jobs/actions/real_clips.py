@@ -1,17 +1,18 @@
-"""`jobs.eval_fid` and `jobs.save_gt`: real clips of HumanAct12, sorted by the critic's score."""
+"""`jobs.eval_fid` and `jobs.save_gt`: real clips, sorted by the critic's score."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
 
-from jobs.actions.parts import load_action_critic, open_output, scores_in_batches, write_tensors
+from jobs.actions.parts import load_action_critic, open_output, read_clips, scores_in_batches, write_tensors
 from jobs.actions.settings import EvalFidConfig, SaveGtConfig
-from rewards.actions.classifier import ACTIONS, load_action_classifier
-from rewards.actions.humanact12 import joints_of_mdm, mdm_of_features, read_humanact12
+from rewards.actions.classifier import load_action_classifier
+from rewards.actions.humanact12 import joints_of_mdm, mdm_of_features
 from rewards.actions.measures import action_features, block_fids, score_blocks
 from rewards.critic.poses import upright
 
@@ -24,7 +25,7 @@ NOT_COMPARABLE = (
 
 def eval_fid(config: EvalFidConfig) -> None:
     """FID of each block of real clips, from the best scores to the worst, against all."""
-    clips = read_humanact12(config.data.data_dir)
+    clips = read_clips(config.data)
     critic = load_action_critic(config.critic, config.data.num_frames)
     classifier = load_action_classifier(config.classifier.classifier_path)
     folder = open_output(config.output)
@@ -46,28 +47,31 @@ def eval_fid(config: EvalFidConfig) -> None:
 
 
 def save_gt(config: SaveGtConfig) -> None:
-    """Real clips in blocks by score (`motion-evalbatch{0..4}.pth`, 0 the best) and by action (`motion-gt{0..11}.pth`),
-    y up."""
-    clips = read_humanact12(config.data.data_dir)
+    """Real clips in blocks by score (`motion-evalbatch{0..4}.pth`, 0 the best) and by action (`motion-gt{0..11}.pth`,
+    those of UESTC `motion-gtuestc{0..39}.pth`), y up."""
+    clips = read_clips(config.data)
     critic = load_action_critic(config.critic, config.data.num_frames)
     folder = open_output(config.output)
     features = clips.windows(config.output.seed, frames=config.data.num_frames)
     scores = scores_in_batches(critic, features, config.output.batch_size)
     motion = upright(mdm_of_features(torch.from_numpy(features)))
     groups = {f"motion-evalbatch{number}": block for number, block in enumerate(score_blocks(scores, NUM_BLOCKS))}
+    prefix = "motion-gtuestc" if config.data.dataset == "uestc" else "motion-gt"
     groups |= {
-        f"motion-gt{action}": rows
-        for action in range(len(ACTIONS))
+        f"{prefix}{action}": rows
+        for action in range(len(clips.names))
         if len(rows := np.flatnonzero(clips.actions == action))
     }
     for name, rows in groups.items():
-        save_group(folder / f"{name}.pth", motion[rows], clips.actions[rows], scores[rows])
+        save_group(folder / f"{name}.pth", motion[rows], clips.actions[rows], scores[rows], clips.names)
     print(f"{len(groups)} files of {len(features)} clips in {folder}; scores {scores.min():.2f} to {scores.max():.2f}")
 
 
-def save_group(path: Path, motion: torch.Tensor, actions: np.ndarray, scores: np.ndarray) -> None:
+def save_group(
+    path: Path, motion: torch.Tensor, actions: np.ndarray, scores: np.ndarray, action_names: Sequence[str]
+) -> None:
     """Motions [n, 25, 6, T], y up, in the form that `jobs.direct` and MotionCritic's own programs read."""
-    names = [ACTIONS[int(action)] for action in actions]
+    names = [action_names[int(action)] for action in actions]
     content = {
         "motion": motion.clone(),
         "comment": [f"{name}, score {score:.3f}" for name, score in zip(names, scores, strict=True)],

@@ -12,6 +12,7 @@ from jobs.actions.parts import (
     load_action_critic,
     load_action_policy,
     open_output,
+    read_clips,
     sample_actions,
     scores_in_batches,
     write_tensors,
@@ -19,7 +20,7 @@ from jobs.actions.parts import (
 from jobs.actions.real_clips import NOT_COMPARABLE, NUM_BLOCKS
 from jobs.actions.settings import MeasureMDMConfig, SampleAndSaveConfig
 from rewards.actions.classifier import load_action_classifier
-from rewards.actions.humanact12 import joints_of_mdm, mdm_of_features, read_humanact12
+from rewards.actions.humanact12 import joints_of_mdm, mdm_of_features
 from rewards.actions.measures import ActionFeatures, action_features, measure_actions, score_blocks
 from rewards.critic.network import MotionCritic
 from rewards.critic.poses import upright
@@ -30,7 +31,7 @@ from rollouts.diffusion.policy import DiffusionPolicy
 def sample_and_save(config: SampleAndSaveConfig) -> None:
     """One motion for the action of every clip: `uncriticed-motions-step{n}.pth` and `uncriticed-critics-step{n}.pth`,
     where n is the step of the checkpoint."""
-    clips = read_humanact12(config.data.data_dir)
+    clips = read_clips(config.data)
     critic = load_action_critic(config.critic, config.data.num_frames)
     policy = load_action_policy(config.policy.model_path, config.policy.sampling_steps, config.output.device)
     folder = open_output(config.output)
@@ -47,7 +48,7 @@ def sample_and_save(config: SampleAndSaveConfig) -> None:
 def measure_mdm(config: MeasureMDMConfig) -> None:
     """Accuracy, FID, diversity, multimodality and score of motions for the actions of each block of real clips, against
     all real clips, in `test_mdm.yaml`."""
-    clips = read_humanact12(config.data.data_dir)
+    clips = read_clips(config.data)
     critic = load_action_critic(config.critic, config.data.num_frames)
     classifier = load_action_classifier(config.classifier.classifier_path)
     policy = load_action_policy(config.policy.model_path, config.policy.sampling_steps, config.output.device)

@@ -1,11 +1,11 @@
-"""Options of the jobs on HumanAct12, named as in MotionCritic's guide; imports neither torch nor ray."""
+"""Options of the jobs on HumanAct12 and UESTC, named as in MotionCritic's guide; imports neither torch nor ray."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from cluster.settings import ClusterSettings, RolloutRunSettings, RunSettings, SteppedRunSettings, TrainingRunSettings
 from learners.grpo.gradients.settings import GradientSettings
@@ -15,33 +15,46 @@ from motions.base.errors import UserError
 from motions.settings import Effect, Settings, redeclared
 from rollouts.settings import DeviceSettings
 
-_FOLDER = Path("dataset/HumanAct12Poses")
+_FOLDERS = {"humanact12": Path("dataset/HumanAct12Poses"), "uestc": Path("dataset/uestc")}
 
 
 class ActionDataSettings(Settings):
-    """Clips of HumanAct12."""
+    """Clips with an action each."""
 
-    dataset: str = "humanact12"
-    """`humanact12`."""
+    dataset: Literal["humanact12", "uestc"] = "humanact12"
+    """`humanact12`, or `uestc`."""
 
-    data_dir: Path = _FOLDER
-    """Folder with `humanact12poses.pkl`, or that file."""
+    data_dir: Path | None = None
+    """Folder with `humanact12poses.pkl`, or that file; of UESTC the folder with `vibe_cache_refined.pkl` and `info`. By
+    default where MDM has them, `dataset/HumanAct12Poses` and `dataset/uestc`."""
+
+    split: Literal["train", "test"] = "train"
+    """Clips of UESTC: those of its 51 persons for training, or those of the others. HumanAct12 is one set."""
 
     num_frames: int = Field(default=60, ge=4, le=243)
     """Frames of every motion: longer clips are cut at a random place, shorter ones repeat their last frame."""
-
-    @field_validator("dataset")
-    @classmethod
-    def _read(cls, value: str) -> str:
-        if value != "humanact12":
-            raise UserError(f"dataset is {value}; this job reads humanact12 only")
-        return value
 
     @field_validator("data_dir", mode="before")
     @classmethod
     def _empty_is_default(cls, value: object) -> object:
         """On MDM's command line '' means the default."""
-        return _FOLDER if value == "" else value
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _split_of_uestc(self) -> Self:
+        if self.split == "test" and self.dataset != "uestc":
+            raise UserError(f"split is test; {self.dataset} is one set, without a test part")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the clips are."""
+        return self.data_dir or _FOLDERS[self.dataset]
+
+
+def _require_classified(data: ActionDataSettings) -> None:
+    if data.dataset != "humanact12":
+        raise UserError(f"dataset is {data.dataset}; the classifier knows the actions of humanact12 only")
 
 
 class ActionCriticSettings(Settings):
@@ -68,7 +81,7 @@ class ActionPolicySettings(Settings):
     """The policy whose condition is an action."""
 
     model_path: str = Field(min_length=1, validation_alias=AliasChoices("model_path", "resume_checkpoint"))
-    """Checkpoint of an MDM that was trained on HumanAct12, with `args.json` beside it, or its folder."""
+    """Checkpoint of an MDM that was trained on these actions, with `args.json` beside it, or its folder."""
 
     sampling_steps: int | None = Field(
         default=None, ge=1, validation_alias=AliasChoices("sampling_steps", "refl_steps")
@@ -102,6 +115,11 @@ class EvalFidConfig(Settings):
 
     important: ClassVar[tuple[str, ...]] = ("save_dir", "data_dir", "critic_model_path", "classifier_path")
 
+    @model_validator(mode="after")
+    def _classified(self) -> Self:
+        _require_classified(self.data)
+        return self
+
 
 class SaveGtConfig(Settings):
     """Real clips by the critic's score and by action."""
@@ -134,6 +152,11 @@ class MeasureMDMConfig(SampleAndSaveConfig):
     important: ClassVar[tuple[str, ...]] = (
         *("save_dir", "model_path", "data_dir", "critic_model_path", "classifier_path"),
     )
+
+    @model_validator(mode="after")
+    def _classified(self) -> Self:
+        _require_classified(self.data)
+        return self
 
 
 class DirectConfig(Settings):
@@ -242,8 +265,12 @@ class TuneSettings(GRPOSettings):
     reward_shape: Literal["linear", "sigmoid", "relu"] = redeclared(GradientSettings, "reward_shape", "sigmoid")
 
 
+_ALMOST_NONE = 1e-12
+"""Decay of an average that is the weights after the last update."""
+
+
 class TuneMDMConfig(Settings):
-    """Tuning of an MDM of HumanAct12 by a critic's gradient."""
+    """Tuning of an MDM of actions by a critic's gradient."""
 
     run: TuneMDMRunSettings
     policy: ActionPolicySettings
@@ -264,6 +291,19 @@ class TuneMDMConfig(Settings):
     no_critic_loss: bool = Field(default=False, validation_alias=AliasChoices("no_critic_loss", "no_reward_loss"))
     """Leave the critic's loss out: only the loss on real clips, and the KL, are left."""
 
+    kl_reference: Literal["frozen", "previous"] = "frozen"
+    """Policy that the KL divergence refers to: the one before the tuning, or, by `previous`, the one before the update,
+    which bounds how far an update of several optimizer steps goes (`policy_loss easytune`, `num_epochs`)."""
+
+    render_video: Annotated[bool, Effect("records")] = False
+    """After each evaluation write a page, `rendered/step#########.html`, that plays motions and needs no network."""
+
+    render_batch_size: Annotated[int, Effect("records")] = Field(default=1, ge=1)
+    """Motions on such a page, one for each of the first actions."""
+
+    render_gt: Annotated[bool, Effect("records")] = False
+    """Write such a page of real clips, `rendered/gt.html`, when the tuning begins."""
+
     important: ClassVar[tuple[str, ...]] = (
         *("save_dir", "model_path", "critic_model_path", "num_steps", "batch_size"),
         *("reward_scale", "kl_penalty", "use_kl_loss", "resume"),
@@ -279,4 +319,6 @@ class TuneMDMConfig(Settings):
             changes["reward_scale"] = 0.0
         if not self.use_kl_loss:
             changes["kl_penalty"] = 0.0
+        elif self.kl_reference == "previous":
+            changes["kl_average_decay"] = _ALMOST_NONE
         return self.grpo.model_copy(update=changes)

@@ -1,4 +1,4 @@
-"""`jobs.train_mdm`: trains an MDM whose condition is an action of HumanAct12."""
+"""`jobs.train_mdm`: trains an MDM whose condition is an action."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ import torch
 from cluster.records.opening import inspect
 from cluster.records.run import joined_cluster, open_run
 from cluster.run.training_loop import BatchTraining, train
-from jobs.actions.parts import ActionTexts
+from jobs.actions.parts import ActionTexts, read_clips
 from jobs.actions.settings import TrainMDMConfig
 from jobs.command_line.main import settings_yaml
 from jobs.report import write_training_report
 from learners.supervised.diffusion import SupervisedBatch, SupervisedLearner
 from motions.base.atomic import atomic_write
 from motions.data.text_motion import TextMotion, sample_batch
-from rewards.actions.classifier import ACTIONS
-from rewards.actions.humanact12 import NUM_FEATURES, ActionClips, read_humanact12
+from rewards.actions.humanact12 import NUM_FEATURES, ActionClips
 from rollouts.devices import resolve_device
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.networks.action_mdm import ActionMDM
@@ -39,13 +38,20 @@ def run(config: TrainMDMConfig) -> None:
         training = BatchTraining(
             learner,
             run.num_steps,
-            make_batch=functools.partial(batch_of, config, clips.items(config.data.num_frames)),
+            make_batch=functools.partial(batch_of, config, clips.items(config.data.num_frames), len(clips.names)),
             export=lambda folder: save_action_mdm(
-                folder, learner.num_steps, network_of(learner), learner.schedule, average=averaged(learner)
+                folder,
+                learner.num_steps,
+                network_of(learner),
+                learner.schedule,
+                config.data.dataset,
+                average=averaged(learner),
             ),
         )
         train(opened, training, run.save_interval, curves=CURVES)
-        report = write_training_report(opened.path, "An action-to-motion policy, trained on HumanAct12", CURVES)
+        report = write_training_report(
+            opened.path, f"An action-to-motion policy, trained on {config.data.dataset}", CURVES
+        )
     print(f"report: {report}")
     print(f"policy in {run.save_dir}: python -m jobs.tune_mdm --resume_checkpoint {run.save_dir} tunes it")
 
@@ -66,12 +72,12 @@ def prepare(config: TrainMDMConfig) -> tuple[ActionClips, SupervisedLearner]:
         UserError: data or run directory are wrong.
     """
     inspect(config.run, config=config)
-    clips = read_humanact12(config.data.data_dir)
+    clips = read_clips(config.data)
     sizes = MDMConfig(
         num_features=NUM_FEATURES,
         latent_dim=config.network.latent_dim,
         num_layers=config.network.layers,
-        text_dim=len(ACTIONS),
+        text_dim=len(clips.names),
         cond_mask_prob=config.supervised.cond_mask_prob,
     )
     schedule = DiffusionSchedule(config.network.noise_schedule, config.network.diffusion_steps)
@@ -79,11 +85,11 @@ def prepare(config: TrainMDMConfig) -> tuple[ActionClips, SupervisedLearner]:
     return clips, SupervisedLearner(network, schedule, config.supervised, config.run.num_steps, config.run.seed)
 
 
-def batch_of(config: TrainMDMConfig, items: Sequence[TextMotion], step: int) -> SupervisedBatch:
+def batch_of(config: TrainMDMConfig, items: Sequence[TextMotion], num_actions: int, step: int) -> SupervisedBatch:
     """The batch of a step: windows of drawn clips with their actions."""
     rng = np.random.default_rng([config.run.seed, step])
     drawn = sample_batch(items, rng, config.supervised.batch_size, config.data.num_frames)
-    actions = torch.from_numpy(ActionTexts(len(ACTIONS)).encode_pooled(drawn.texts))[:, None]
+    actions = torch.from_numpy(ActionTexts(num_actions).encode_pooled(drawn.texts))[:, None]
     return SupervisedBatch(torch.from_numpy(drawn.features), torch.from_numpy(drawn.lengths), actions)
 
 
@@ -106,12 +112,13 @@ def save_action_mdm(
     step: int,
     network: ActionMDM,
     schedule: DiffusionSchedule,
+    dataset: str,
     average: dict[str, torch.Tensor] | None = None,
 ) -> Path:
     """Writes `model{step:09d}.pt` and args.json as MDM does."""
     folder.mkdir(parents=True, exist_ok=True)
     args = network.args() | {
-        "dataset": "humanact12",
+        "dataset": dataset,
         "noise_schedule": schedule.name,
         "diffusion_steps": schedule.base_steps,
         "use_ema": average is not None,

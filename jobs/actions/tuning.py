@@ -1,4 +1,4 @@
-"""`jobs.tune_mdm`: tunes an MDM of HumanAct12 by a critic's gradient, with the actors of `jobs.grpo`.
+"""`jobs.tune_mdm`: tunes an MDM of actions by a critic's gradient, with the actors of `jobs.grpo`.
 
 Rollouts, learner, controller, run directory and report are those of every other tuning; what is special is the policy
 (its condition is an action) and the reward (the critic's raw score of its rotations).
@@ -20,7 +20,8 @@ from cluster.run.plan import Plan, Workload, cluster_resources
 from cluster.run.roles import training_roles
 from cluster.run.session import training_session
 from cluster.runtime.protocol import Role
-from jobs.actions.parts import ActionTexts, load_action_critic, load_action_policy
+from jobs.actions.parts import ActionTexts, load_action_critic, load_action_policy, read_clips
+from jobs.actions.rendering import EvaluationPages, write_real_clips
 from jobs.actions.settings import TuneMDMConfig
 from jobs.actions.training import fingerprint_of, save_action_mdm
 from jobs.command_line import main as cli
@@ -33,8 +34,7 @@ from learners.grpo.learner import GRPOLearner
 from learners.supervised.policy_loss import ClipLoss
 from motions.base.errors import UserError
 from motions.data.prompts import Prompt, Segment
-from rewards.actions.classifier import ACTIONS
-from rewards.actions.humanact12 import NUM_FEATURES, read_humanact12
+from rewards.actions.humanact12 import NUM_FEATURES
 from rewards.actions.rotation_critic import RotationCritic
 from rewards.messages import RewardTerms
 from rewards.mixing import MixedRewards
@@ -73,19 +73,14 @@ def run(config: TuneMDMConfig) -> None:
     """Tunes; `save_dir` is a run directory with checkpoints, metrics and report, and the tuned model on top."""
     prepared = prepare(config)
     config = prepared.config
-    session = training_session(
-        config.cluster,
-        config.run,
-        config,
-        prepared.roles,
-        prepared.workload,
-        prepared.algorithm,
-        prepared.batches.fingerprint,
-    )
-    with session as controller:
+    parts = (prepared.roles, prepared.workload, prepared.algorithm, prepared.batches.fingerprint)
+    with training_session(config.cluster, config.run, config, *parts) as controller:
         write_rewards(config.run.save_dir, [_REWARD])
+        if config.render_gt:
+            clips = read_clips(config.data)
+            write_real_clips(config.run.save_dir, clips, config.render_batch_size, config.data.num_frames)
         controller.run()
-        export_policy(prepared.policy, controller.final_policy(), config.run.save_dir)
+        export_policy(config, prepared.policy, controller.final_policy(), config.run.save_dir)
     print(f"report: {write_report(config.run.save_dir)}")
 
 
@@ -113,10 +108,16 @@ def prepare(config: TuneMDMConfig) -> PreparedTuning:
             f"policy_loss is {settings.policy_loss}; this job follows the critic's gradient: refl, draft, align_prop, "
             "easytune or opsd"
         )
-    if config.grpo.kl_penalty and not config.use_kl_loss:
-        print(f"kl_scale {config.grpo.kl_penalty:g} has no effect without --use_kl_loss")
     policy = load_action_policy(config.policy.model_path, config.policy.sampling_steps)
     gradient_losses.require_legal(settings, policy.num_steps)
+    steps = settings.optimizer_steps(config.batch_size, parts_of_update(settings, policy.num_steps))
+    if config.kl_reference == "previous" and not (config.use_kl_loss and steps > 1):
+        raise UserError(
+            "kl_reference previous needs use_kl_loss, and updates of several optimizer steps, as policy_loss easytune "
+            f"or num_epochs 2 make them; use_kl_loss is {config.use_kl_loss}, an update has {steps}"
+        )
+    if config.grpo.kl_penalty and not config.use_kl_loss:
+        print(f"kl_scale {config.grpo.kl_penalty:g} has no effect without --use_kl_loss")
     load_action_critic(config.critic, config.data.num_frames)
     batches = ActionBatches(config, policy)
     roles = training_roles(
@@ -125,13 +126,15 @@ def prepare(config: TuneMDMConfig) -> PreparedTuning:
         {"critic": functools.partial(build_critic, config)},
         functools.partial(build_learner, config),
     )
+    pages = EvaluationPages(config.run.save_dir, config.render_batch_size) if config.render_video else None
     algorithm = Algorithm(
         batches=batches,
         scorers=("critic",),
         combine=combine,
         advantages=functools.partial(advantages_of, config),
-        export=functools.partial(export_policy, policy),
-        after_evaluation=functools.partial(report_of, config),
+        export=functools.partial(export_policy, config, policy),
+        beside_rewards=None if pages is None else pages.see,
+        after_evaluation=functools.partial(report_of, config, pages),
         staleness=settings.staleness,
     )
     first = batches.requests(0, 0)
@@ -144,13 +147,13 @@ def prepare(config: TuneMDMConfig) -> PreparedTuning:
         guided=False,
         max_frames=config.data.num_frames,
         num_features=NUM_FEATURES,
-        text_elements=len(ACTIONS),
+        text_elements=policy.network.text_dim,
         model_parameters=parameters,
         trainable_parameters=parameters,
         num_epochs=settings.num_epochs,
         groups_per_optimizer_step=settings.groups_per_optimizer_step,
         micro_batch_size=settings.micro_batch_size,
-        num_eval_groups=len(ACTIONS),
+        num_eval_groups=len(batches.evaluation(0)),
         num_parts=parts_of_update(settings, policy.num_steps),
         staleness=settings.staleness,
     )
@@ -161,12 +164,13 @@ class ActionBatches:
     """Requests of every step: drawn actions as often as the data has them; evaluations have each action once."""
 
     def __init__(self, config: TuneMDMConfig, policy: DiffusionPolicy) -> None:
-        clips = read_humanact12(config.data.data_dir)
+        clips = read_clips(config.data)
         self.fingerprint = fingerprint_of(clips)
         self._config = config
         self._settings = config.effective
         self._num_steps = policy.num_steps
         self._actions = clips.actions
+        self._names = clips.names
         self._texts = ActionTexts(policy.network.text_dim)
         self._texts.encode_pooled([str(int(action)) for action in np.unique(clips.actions)])  # the policy knows them
 
@@ -206,7 +210,7 @@ class ActionBatches:
         )
 
     def _prompt(self, action: int) -> Prompt:
-        name = ACTIONS[action]
+        name = self._names[action]
         return Prompt(name, (Segment(name, self._config.data.num_frames),))
 
     def _condition(self, action: int) -> TextCondition:
@@ -230,7 +234,7 @@ def build_learner(config: TuneMDMConfig) -> GRPOLearner:
     steps = settings.optimizer_steps(config.batch_size, parts_of_update(settings, policy.num_steps))
     if settings.mdm_loss_weight:
         clip_loss = ClipLoss(
-            read_humanact12(config.data.data_dir).items(config.data.num_frames),
+            read_clips(config.data).items(config.data.num_frames),
             cast("TextEncoder", ActionTexts(policy.network.text_dim)),  # of which pooled embeddings are read
             batch_size=settings.mdm_batch_size,
             max_frames=config.data.num_frames,
@@ -257,13 +261,15 @@ def advantages_of(config: TuneMDMConfig, total: np.ndarray, terms: dict[str, np.
     return group_advantages(total, config.effective)
 
 
-def export_policy(policy: DiffusionPolicy, version: PolicyVersion, folder: Path) -> None:
+def export_policy(config: TuneMDMConfig, policy: DiffusionPolicy, version: PolicyVersion, folder: Path) -> None:
     """Writes a version's `model#########.pt` and args.json."""
     policy.load_weights(version.weights)
     assert isinstance(policy.network, ActionMDM)
-    save_action_mdm(folder, version.number, policy.network, policy.schedule)
+    save_action_mdm(folder, version.number, policy.network, policy.schedule, config.data.dataset)
 
 
-def report_of(config: TuneMDMConfig, step: int) -> None:
-    """Writes `report.html` of a run that goes on."""
+def report_of(config: TuneMDMConfig, pages: EvaluationPages | None, step: int) -> None:
+    """Writes the page of the evaluation, if there are pages, and `report.html` of a run that goes on."""
+    if pages is not None:
+        pages.write(step)
     write_report(config.run.save_dir)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from jobs.configs.grpo import GRPOConfig
-from learners.grpo.gradients import loss as gradient_losses
 from learners.grpo.gradients.loss import gradient_kind
 from learners.grpo.motion_loss import reads_motions, require_legal
 from motions.base.errors import UserError
@@ -141,8 +140,6 @@ class PromptBatches:
         if self._reads_motions:
             require_legal(config.grpo, num_denoising_steps)
             return
-        if self._kind is not None:
-            gradient_losses.require_legal(config.grpo, num_denoising_steps)
         for option, own in (("rollout_sampling_steps", "sampling_steps"), ("rollout_sampler", "sampler")):
             if (value := getattr(config.sampling, option)) is not None:
                 raise UserError(

@@ -94,16 +94,8 @@ def run(config: GRPOConfig) -> None:
     """Trains, evaluates, exports and reports."""
     prepared = prepare(config)
     config = prepared.config
-    session = training_session(
-        config.cluster,
-        config.run,
-        config,
-        prepared.roles,
-        prepared.workload,
-        prepared.algorithm,
-        prepared.batches.fingerprint,
-    )
-    with session as controller:
+    parts = (prepared.roles, prepared.workload, prepared.algorithm, prepared.batches.fingerprint)
+    with training_session(config.cluster, config.run, config, *parts) as controller:
         write_rewards(config.run.save_dir, described_rewards(config.rewards))
         write_constants(config.run.save_dir, prepared.constants)
         controller.run()
@@ -159,6 +151,8 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     if isinstance(loaded, LoadedMotionSSM):
         require_latent(loaded.network)
     policy = build_idle_policy(config, loaded)
+    if gradient_kind(config.grpo) is not None:
+        gradient_losses.require_legal(config.grpo, policy.num_steps)
     encoder = load_policy_text_encoder(config.policy)
     drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
     prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)

@@ -72,6 +72,8 @@ class ActionClips:
     """[T_i, 150] float32 each."""
     actions: np.ndarray
     """[N] int64."""
+    names: tuple[str, ...] = ACTIONS
+    """Of all actions of the data, by their numbers."""
 
     def windows(self, seed: int, rows: Sequence[int] | None = None, frames: int = CLIP_FRAMES) -> np.ndarray:
         """Windows [n, frames, 150] of the clips `rows`, by default of all: from a random start, as MDM draws it, or

@@ -76,8 +76,13 @@ def joint_scores(
     critic: MotionCritic, motions: Sequence[Tensor], skeleton: Skeleton, fps: float, window: int = CLIP_FRAMES
 ) -> list[Tensor]:
     """`score_joints` of tensors; gradients flow to the joints."""
-    poses = [poses_of_joints(resampled(joints, fps, CRITIC_FPS)[None], skeleton)[0] for joints in motions]
-    return window_scores(critic, poses, window)
+    placed = [resampled(joints, fps, CRITIC_FPS) for joints in motions]
+    poses: dict[int, Tensor] = {}
+    # Inverse kinematics is many small operations, which cost as much for one motion as for several of a length.
+    for length in dict.fromkeys(map(len, placed)):
+        rows = [row for row, joints in enumerate(placed) if len(joints) == length]
+        poses |= zip(rows, poses_of_joints(torch.stack([placed[row] for row in rows]), skeleton), strict=True)
+    return window_scores(critic, [poses[row] for row in range(len(placed))], window)
 
 
 def poses_of_motion(motion: Motion) -> Tensor:

@@ -57,19 +57,22 @@ def test_a_comparison_is_made_once(
         losses.main([*own, "--noise_draws=1"])  # another run, which `jobs.grpo` would refuse to put into this folder
 
 
-@pytest.mark.parametrize("name", [*losses.VARIANTS, *losses.LEVELS])
-def test_variants_are_legal(name: str, tmp_path: Path) -> None:
-    changes = (losses.VARIANTS | losses.LEVELS)[name]
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param(changes, id=name) for name, changes in (losses.VARIANTS | losses.LEVELS).items()]
+    + [pytest.param(changes, id=f"gradients-{name}") for name, changes in losses.GRADIENTS.items()],
+)
+def test_variants_are_legal(changes: dict[str, object], tmp_path: Path) -> None:
     config = cli.load_preset(GRPOConfig, "demo", "jobs.grpo", **{**losses.common(), **changes, "save_dir": tmp_path})
     assert config.grpo.decay_steps(7 * config.grpo.optimizer_steps(16)) == 7 * config.grpo.optimizer_steps(16)
     assert config.grpo.micro_batch_size >= config.grpo.group_size and callable(chosen_loss(config.grpo))
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
-    new = losses.plan(tmp_path, {}, 13).run
-    assert (new.resume, new.num_steps, new.save_interval) == (False, 13, 3)
+    new = losses.plan(tmp_path, {}, 13, 6).run
+    assert (new.resume, new.num_steps, new.eval_every, new.save_interval) == (False, 13, 3, 2)
     (tmp_path / "config.yaml").touch()
-    assert losses.plan(tmp_path, {}, 13).run.resume
+    assert losses.plan(tmp_path, {}, 13, 6).run.resume
 
 
 def test_prompts_of_a_text_are_resampled_together() -> None:
@@ -81,7 +84,10 @@ def test_prompts_of_a_text_are_resampled_together() -> None:
     assert doubled == pytest.approx(alone), "the same prompts twice say nothing more"
 
 
-@pytest.mark.parametrize("wrong", [["--seeds", "0"], ["--cpu_seconds", "0"], ["--only", "unknown"], ["--groop_size=3"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [["--seeds", "0"], ["--points", "0"], ["--cpu_seconds", "0"], ["--only", "unknown"], ["--groop_size=3"]],
+)
 def test_mistakes_in_options_are_told(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         losses.main(wrong)

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import tuning
 
 
-@pytest.mark.parametrize(("name", "steps"), [("easytune-5", 5), ("opsd-50", 1)])
+@pytest.mark.parametrize(("name", "steps"), [("easytune-5", 5), ("opsd-50", 1), ("grpo-50", 1), ("awm-50", 1)])
 def test_a_contender_is_measured(name: str, steps: int, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--contender", name, "--width", "16", "--frames", "8", "--repeats", "1"]
     assert tuning.main(arguments) == 0

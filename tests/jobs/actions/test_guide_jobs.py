@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import torch
 import yaml
 
 from jobs.actions.direct import rising_loss
+from jobs.actions.parts import load_action_policy, sample_actions
 from jobs.actions.settings import TuneMDMConfig
 from jobs.command_line import main as cli
-from tests.toys.humanact12 import write_classifier, write_clips, write_critic, write_policy
+from tests.toys.humanact12 import write_classifier, write_clips, write_critic, write_policy, write_uestc
 
 pytestmark = pytest.mark.slow
 
@@ -155,6 +157,66 @@ def test_real_clips_are_sorted_and_read_by_direct(
     assert (tmp_path / "direct.old-1").is_dir()
 
 
+def test_uestc_is_trained_on_tuned_and_saved(guide: Guide, tmp_path: Path) -> None:
+    data = ("--dataset", "uestc", "--data_dir", write_uestc(tmp_path / "uestc"), "--num_frames", 12)
+    sizes = ("--layers", 1, "--latent_dim", 16, "--diffusion_steps", 10, "--batch_size", 4)
+    assert main("train_mdm", *data, *sizes, "--save_dir", tmp_path / "policy", "--num_steps", 1) == 0
+    state = torch.load(tmp_path / "policy" / "model000000001.pt", weights_only=True)["model_avg"]
+    assert state["embed_action.action_embedding"].shape[0] == 40
+    policy = ("--resume_checkpoint", tmp_path / "policy", "--reward_model_path", guide.critic)
+    for split, number in (("train", 15), ("test", 7)):
+        words = (*data, *policy, "--split", split, "--save_dir", tmp_path / split)
+        assert main("sample_and_save", *words, "--ddim_sampling") == 0
+        made = torch.load(tmp_path / split / "uncriticed-motions-step1.pth", weights_only=True)
+        assert len(made["motion"]) == number
+    assert main("save_gt", *data, "--critic_model_path", guide.critic, "--save_dir", tmp_path / "gt") == 0
+    saved = torch.load(tmp_path / "gt" / "motion-gtuestc3.pth", weights_only=True)
+    assert len(saved["motion"]) == 1 and saved["comment"][0].startswith("action 3, score")
+    words = (
+        *data,
+        *policy,
+        "--save_dir",
+        tmp_path / "tuned",
+        "--num_steps",
+        1,
+        "--batch_size",
+        2,
+        "--runtime",
+        "local",
+    )
+    words = (*words, "--mdm_batch_size", 2, "--eval_every", 0, "--sampling_steps", 4)
+    shown = ("--render_video", "--render_batch_size", 2, "--render_gt")
+    assert main("tune_mdm", *words, *shown) == 0
+    pages = {path.name: path.read_text() for path in (tmp_path / "tuned" / "rendered").iterdir()}
+    assert pages.keys() == {"step000000000.html", "step000000001.html", "gt.html"}
+    for page in pages.values():
+        assert "action 0" in page and "action 2" in page and "action 3" not in page
+    args = json.loads((tmp_path / "tuned" / "args.json").read_text())
+    assert args["dataset"] == "uestc"
+
+
+def test_dropout_is_off_where_motions_are_made(guide: Guide) -> None:
+    policy = load_action_policy(str(guide.policy), 4)
+    assert any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in policy.network.modules())
+    assert not policy.network.training
+    made = [sample_actions(policy, np.array([0, 5]), 8, 3, 2, noisy=False) for _ in range(2)]
+    assert np.array_equal(*made)
+
+
+def test_the_kl_may_refer_to_the_policy_before_the_update(guide: Guide, tmp_path: Path) -> None:
+    options = ("--policy_loss", "easytune", "--num_steps", 2, "--eval_every", 0, "--kl_weighting", "x0")
+    options = (*options, "--mdm_loss_weight", 0)
+    drifts = {}
+    for reference in ("frozen", "previous"):
+        folder = tmp_path / reference
+        assert tuned(guide, folder, *options, "--kl_reference", reference) == 0
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        drifts[reference] = [line["policy/kl_loss"] for line in lines if "policy/kl_loss" in line]
+    assert drifts["frozen"][0] == pytest.approx(drifts["previous"][0], rel=1e-4) and len(drifts["frozen"]) == 2
+    assert drifts["previous"][1] < drifts["frozen"][1], "it begins anew at every update"
+    assert not (tmp_path / "frozen" / "rendered").exists()
+
+
 def test_each_clip_has_a_loss_of_its_own_that_rises_with_a_bad_score() -> None:
     scores = torch.tensor([-30.0, 0.0, 13.0], requires_grad=True)
     rising_loss(scores).sum().backward()
@@ -164,7 +226,11 @@ def test_each_clip_has_a_loss_of_its_own_that_rises_with_a_bad_score() -> None:
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        ("save_gt", ("--dataset", "uestc"), "dataset is uestc; this job reads humanact12 only"),
+        ("save_gt", ("--dataset", "humanml"), "dataset"),
+        ("save_gt", ("--dataset", "uestc"), "names.txt: no such file; UESTC's folder has info/"),
+        ("save_gt", ("--split", "test"), "split is test; humanact12 is one set"),
+        ("eval_fid", ("--dataset", "uestc"), "dataset is uestc; the classifier knows the actions of humanact12 only"),
+        ("tune_mdm", ("--kl_reference", "previous"), "kl_reference previous needs use_kl_loss"),
         ("save_gt", ("--data_dir", "nowhere"), "nowhere"),
         ("save_gt", ("--critic_model_path", "{policy}"), "a critic has tensors mlp.* and dstran.*"),
         ("save_gt", ("--num_frames", "100"), "num_frames is 100; the critic"),

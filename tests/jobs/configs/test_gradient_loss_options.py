@@ -104,3 +104,12 @@ def test_options_that_do_not_fit_are_said_before_anything_starts(
     printed = capsys.readouterr()
     assert message in printed.err and len(printed.err.strip().splitlines()) <= 2
     assert not (tmp_path / "run").exists()
+
+
+def test_too_many_steps_with_a_gradient_are_refused_before_rewards_are_loaded(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = {"critic_weight": 1.0, "critic_checkpoint_path": tmp_path / "nowhere.pth"}
+    words = grpo_words(tiny_models, tmp_path / "run", policy_loss="easytune", tuned_steps=5, **missing)
+    assert main(*words, "--dry_run") == 2
+    assert "tuned_steps is 5; the policy denoises in 4 steps" in capsys.readouterr().err

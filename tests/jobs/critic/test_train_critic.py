@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from cluster.records.checkpoints import RunDirectoryError
 from jobs import train_critic
 from jobs.command_line import main as cli
 from jobs.critic.settings import CriticConfig
@@ -85,6 +86,13 @@ def test_lists_of_pairs_are_learned_from(tmp_path: Path) -> None:
     }
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["loss"] < 0.2 * records[0]["loss"]
+
+
+def test_another_length_is_refused_where_the_rate_falls_over_it(tmp_path: Path) -> None:
+    options = {"pairs_path": write_list(tmp_path / "pairs.pth", questions=9), "lr_schedule": "cosine"}
+    train_critic.run(config(tmp_path / "run", **options, num_steps=1))
+    with pytest.raises(RunDirectoryError, match="num_steps was 1, is 2"):
+        train_critic.plan(config(tmp_path / "run", **options, num_steps=2, resume=True))
 
 
 def test_a_dry_run_says_which_recordings_are_held_out(

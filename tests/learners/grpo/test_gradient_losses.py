@@ -301,6 +301,9 @@ def test_the_loss_on_real_clips_is_kept() -> None:
     learner = GRPOLearner(make_policy(), settings, reward=near_one, clip_loss=clip_loss)
     losses = [update(learner, step)["mdm_loss"] for step in range(15)]
     assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+    both = settings.model_copy(update={"reward_scale": 1.0, "max_grad_norm": 1e-3})
+    summed = update(GRPOLearner(make_policy(), both, reward=near_one, clip_loss=clip_loss), 0)
+    assert summed["num_optimizer_steps"] == 1 and summed["mdm_loss"] > 0 and summed["tuned_reward"] != 0
     first = (clip_loss(make_policy(), 3, 0), clip_loss(make_policy(), 3, 0), clip_loss(make_policy(), 3, 1))
     assert torch.equal(first[0], first[1]) and not torch.equal(first[0], first[2])
     with pytest.raises(ValueError, match="mdm_loss_weight a clip loss"):
