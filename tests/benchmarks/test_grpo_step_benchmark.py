@@ -1,0 +1,68 @@
+"""The guide's loop beside ours on a tiny network: both learn something, figures are drawn out, targets are judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import grpo_step
+from rollouts.diffusion.schedule import DiffusionSchedule
+from rollouts.networks.mdm import MDMConfig
+
+CONFIG = MDMConfig(latent_dim=16, ff_size=32, num_layers=1, num_heads=2, text_dim=8, max_positions=64)
+
+
+def test_both_make_a_step_of_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = []
+    for name, options in grpo_step.CONTENDERS.items():
+        built: list[torch.nn.Module] = []
+        for kind in ("PlainMDM", "MDM"):
+            original = getattr(grpo_step, kind)
+            keep = lambda *given, _make=original, **more: built.append(_make(*given, **more)) or built[-1]  # noqa: E731
+            monkeypatch.setattr(grpo_step, kind, keep)
+        schedule = DiffusionSchedule("cosine", 20)
+        if options is None:
+            step = grpo_step.guide_step(CONFIG, schedule, 8)
+        else:
+            step = grpo_step.our_step(CONFIG, schedule, 8, options)
+        trained = built[0]
+        before = torch.cat([weight.detach().flatten().clone() for weight in trained.parameters()])
+        step()
+        after = torch.cat([weight.detach().flatten() for weight in trained.parameters()])
+        changes.append((name, float((after - before).abs().max())))
+        monkeypatch.undo()
+    assert all(0.0 < change < 1e-4 for _, change in changes), changes
+
+
+def test_costs_are_drawn_out_along_a_line() -> None:
+    few, many = {"seconds": 3.0, "peak_bytes": 10.0}, {"seconds": 5.0, "peak_bytes": 14.0}
+    assert grpo_step.drawn_out(few, many, (4, 8)) == {"seconds": 26.0, "peak_bytes": 56.0}
+
+
+def test_targets_are_judged() -> None:
+    figures = {
+        "guide": {"seconds": 80.0, "peak_bytes": 80.0 * grpo_step.GIGABYTE},
+        "ours": {"seconds": 10.0, "peak_bytes": 10.0 * grpo_step.GIGABYTE},
+    }
+    assert grpo_step.missed_targets(figures) == []
+    assert "| ours | 10.0 | 0.400 | 8.0x | 10.00 | 1/8.0 |" in grpo_step.lines(figures)
+    figures["ours"] = {"seconds": 11.0, "peak_bytes": 11.0 * grpo_step.GIGABYTE}
+    assert grpo_step.missed_targets(figures) == [
+        "7.27 times the samples per second (at least 8)",
+        "0.138 of the memory (at most 0.125)",
+    ]
+
+
+@pytest.mark.slow
+def test_a_small_table_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--measured_steps=4", "--width=16", "--layers=1", "--frames=8"]
+    assert grpo_step.main([*sizes, f"--json={tmp_path / 'figures.json'}"]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert figures.keys() == grpo_step.CONTENDERS.keys()
+    assert all(own["seconds"] > 0.0 for own in figures.values())
+    assert "| guide | " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        grpo_step.main(["--measured_steps=2"])
