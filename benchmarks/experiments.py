@@ -3,16 +3,16 @@
     python -m benchmarks.experiments [--seeds 3] [--save_dir runs/experiments] [--check] [OPTIONS]
 
 Composites of three segments are made of the built-in data by `jobs.composite`, those of split train to learn on, those
-of split test to measure with. Each preset is trained on them by `jobs.grpo` for every seed, and `jobs.evaluate` measures
+of split test to measure with. Each preset is trained on them by `jobs.grpo` for every seed. `jobs.evaluate` measures
 the base policy and every trained one: the same prompts, the same initial noise, the sampler of the training, and the
 judge that never is a reward. `jobs.compare` draws all runs in one page. OPTIONS of `jobs.grpo` change all experiments.
 
-A run that was stopped goes on where it was: what is finished is not done again, a training is resumed. In --save_dir are
-the composites, a folder for every training and evaluation, `compare/compare.html`, and `experiments.json`,
+A run that was stopped goes on where it was: what is finished is not done again, a training is resumed. In --save_dir
+are the composites, a folder for every training and evaluation, `compare/compare.html`, and `experiments.json`,
 `experiments.md` (the table, with the commands) and `experiments.png` (curves).
 
-Intervals are of the mean over prompts and seeds of a paired difference, 95 %, by a bootstrap that draws both prompts and
-seeds. Targets; --check gives exit code 1 where one is missed, and the last lines name it:
+Intervals are of the mean over prompts and seeds of a paired difference, 95 %, by a bootstrap that draws both prompts
+and seeds. Targets; --check gives exit code 1 where one is missed, and the last lines name it:
 
     exp5             raises logic_accuracy and segment_cosine over the base: the interval lies above 0
     exp3 and exp5    lower skating_ratio against exp1: the interval lies below 0
@@ -58,8 +58,8 @@ LOWERING, LOWERED = ("exp3", "exp5"), "skating_ratio"
 SPEED, MAX_SPEED_CHANGE = "joint_speed_mps", 0.2
 FIRST_SEED = 10
 COMPOSITE_SEED, TEST_SEED, EVAL_SEED = 10, 40_417, 52_631
-"""Of the composites to learn on, of those to measure with, and of the evaluation's noise. Nothing was chosen on the last
-two."""
+"""Of the composites to learn on, of those to measure with, and of the evaluation's noise. Nothing was chosen on the
+last two."""
 POOL = 32
 """Texts among which R-precision searches, as in published figures."""
 SHOWN = {
@@ -99,7 +99,7 @@ class Chain:
     samples: int
 
     def composites(self, split: str) -> Words:
-        """Words of `jobs.composite`. Parts of the built-in data have 21 frames or more; three rarely fill their room."""
+        """Words of `jobs.composite`. Three parts of the built-in data rarely fill all frames."""
         most = self._config(REFERENCE, self.seeds[0], []).rewards.max_motion_length
         train = split == "train"
         seed, count = (COMPOSITE_SEED, 256) if train else (TEST_SEED, self.prompts)
@@ -145,8 +145,8 @@ class Chain:
     def comparison(self) -> Words:
         """Words of `jobs.compare`: evaluations of the base and of every training."""
         names = [BASE, *(f"{experiment}_seed{seed}" for experiment in EXPERIMENTS for seed in self.seeds)]
-        runs = ",".join(f"{name}={self.evaluation_of(name)}" for name in names)
-        return ["--runs", runs, "--save_dir", str(self.folder / "compare")]
+        runs = [f"{name}={self.evaluation_of(name)}" for name in names]
+        return [*runs, "--save_dir", str(self.folder / "compare")]
 
     def run(self) -> None:
         """Does what is left to do, and prints the command of each part."""
@@ -343,7 +343,7 @@ def commands(chain: Chain) -> list[str]:
         ("jobs.composite", chain.composites("test")),
         ("jobs.grpo", chain.training(RAISING, seed)),
         ("jobs.evaluate", chain.evaluation(last, str(chain.run_of(RAISING, seed)))),
-        ("jobs.compare", ["--runs", f"{BASE}={chain.evaluation_of(BASE)},{last}={chain.evaluation_of(last)}"]),
+        ("jobs.compare", [f"{BASE}={chain.evaluation_of(BASE)}", f"{last}={chain.evaluation_of(last)}"]),
     ]
     return [f"python -m {job} {shlex.join(words)}" for job, words in parts]
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.grpo_step [--measured_steps 8] [--json PATH] [--check]
 
-Work: rollout, scoring and one optimizer step for 4 motions of 196 frames of one prompt, by MDM's published size (512 x 8
-layers, 17.9 M random weights, all of them trained) with its 50 denoising steps, unguided. Rewards are left out of all.
-Contenders:
+Work: rollout, scoring and one optimizer step for 4 motions of 196 frames of one prompt, by a network of MDM's
+published size (512 x 8 layers, 17.9 M random weights, all of them trained) with its 50 denoising steps, unguided.
+Rewards are left out of all. Contenders:
 
     guide    a plain loop, as MDM-GRPO's guide has it: torch's own modules in training mode, an ancestral rollout of all
              50 steps that keeps its graph, the log-probability of the whole trajectory once more by the policy and by a
@@ -14,9 +14,9 @@ Contenders:
     ours     what preset mdm_50steps has for such a model: 20 of the 50 steps, of which three are stochastic and trained
 
 Memory is the peak of the process's resident set, less what it was after the imports; seconds are process times of the
-second of two steps on one thread. A hundred graphs of this size take tens of gigabytes: `guide` and `every`, whose costs
-are linear in the number of steps, are measured with schedules of half of --measured_steps and of --measured_steps, and
-drawn out to 50 along that line; --measured_steps 50 measures them as they are.
+second of two steps on one thread. A hundred graphs of this size take tens of gigabytes: `guide` and `every`, whose
+costs are linear in the number of steps, are measured with schedules of half of --measured_steps and of
+--measured_steps, and drawn out to 50 along that line; --measured_steps 50 measures them as they are.
 
 Targets: `ours` has at least 8 times the guide's samples per second, and at most an eighth of its memory. With --check a
 missed target gives exit code 1 and is named on the last line.

@@ -14,26 +14,30 @@ from pydantic import ValidationError
 from cluster.records.opening import check_place, move_aside
 from jobs.command_line import main as cli
 from jobs.configs.data import DataSettings
-from jobs.configs.generate import GenerateConfig, GenerationSettings
+from jobs.configs.generate import CompletionSettings, GenerateConfig, GenerationSettings
 from jobs.report.gallery import GalleryRow, render_gallery
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.named import named_in_file
+from motions.base.safe_files import read_npy
 from motions.data.composites import split_prompt
 from motions.data.dataset import load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts
 from motions.files.motion import Motion
+from motions.files.reading import MotionReader
 from motions.files.settings import Format
 from motions.files.writing import smpl_note, write_motions
+from motions.skeleton.features import extract_features
 from motions.skeleton.skeletons import Skeleton
 from rewards.evaluation.text import metre_joints
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
+from rollouts.completion import Windows, generate_onward, keep_ends
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.diffusion.worker import generate
-from rollouts.messages import GroupMotions
+from rollouts.messages import GivenFrames, GroupMotions
 from rollouts.registry import DETERMINISTIC_SAMPLERS, NOISE_SCALES
 from rollouts.settings import DenoisingSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder
@@ -56,6 +60,8 @@ class PreparedGeneration:
     encoder: TextEncoder
     prompts: list[Prompt]
     opening: Literal["new", "overwrite"]
+    given: list[GivenFrames] | None = None
+    """The frames of each prompt's motions that are kept."""
 
 
 def run(config: GenerateConfig) -> None:
@@ -63,7 +69,7 @@ def run(config: GenerateConfig) -> None:
     ready, settings = prepare(config), config.generation
     folder, count = settings.save_dir, settings.motions_per_prompt
     try_writing(folder, ready.opening)
-    groups = generate(ready.policy, ready.encoder, ready.prompts, count, settings.seed, stochastic=settings.stochastic)
+    groups = generated(ready, count)
     if ready.opening == "overwrite":
         move_aside(folder.absolute())
         folder.mkdir()
@@ -72,6 +78,17 @@ def run(config: GenerateConfig) -> None:
     print(
         f"{len(ready.prompts)} prompts x {count} motions: open {folder / 'index.html' if 'html' in formats else folder}"
     )
+
+
+def generated(ready: PreparedGeneration, count: int) -> list[GroupMotions]:
+    """`count` motions of each prompt."""
+    settings, completion = ready.config.generation, ready.config.completion
+    common = (ready.policy, ready.encoder, ready.prompts, count, settings.seed)
+    if not completion.autoregressive:
+        return generate(*common, stochastic=settings.stochastic, given=ready.given)
+    beginning = None if ready.given is None else ready.given[0].motions[0, ready.given[0].keep]
+    windows = Windows(completion.context_len, completion.pred_len)
+    return generate_onward(*common, windows, beginning=beginning, stochastic=settings.stochastic)
 
 
 def plan(config: GenerateConfig) -> None:
@@ -99,9 +116,53 @@ def prepare(config: GenerateConfig) -> PreparedGeneration:
     if config.generation.stochastic and sampling.sampler in DETERMINISTIC_SAMPLERS:
         raise UserError(f"stochastic is set, and sampler {sampling.sampler} never draws noise; give one of them")
     prompts = read_prompts(config.generation, config.data, policy.skeleton)
+    given = given_frames(config.completion, prompts, policy.skeleton)
     encoder = load_policy_text_encoder(settings)
     prompt_conditions(policy, encoder, prompts)  # A prompt that it cannot read is named here.
-    return PreparedGeneration(config, policy, encoder, prompts, opening)
+    if config.completion.autoregressive:
+        Windows(config.completion.context_len, config.completion.pred_len).check(policy)
+    return PreparedGeneration(config, policy, encoder, prompts, opening, given)
+
+
+def given_frames(
+    settings: CompletionSettings, prompts: Sequence[Prompt], skeleton: Skeleton
+) -> list[GivenFrames] | None:
+    """The frames of `--given_motion` that the motions of each prompt keep; None without it.
+
+    Raises:
+        UserError: the file, a motion of another skeleton or frame rate, or one that is shorter than what is kept, or a
+            prompt that is not longer.
+    """
+    path = settings.given_motion
+    if path is None:
+        return None
+    try:
+        features = read_features(path, skeleton)
+        first, last = (round(seconds * skeleton.fps) for seconds in (settings.keep_first, settings.keep_last))
+        return [keep_ends(features, prompt.num_frames, first, last) for prompt in prompts]
+    except UserError as error:
+        raise UserError(f"given_motion: {error}") from error
+
+
+def read_features(path: Path, skeleton: Skeleton) -> np.ndarray:
+    """Features [T, D] of the motion in a file, in physical units.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
+    """
+    if path.suffix == ".npy" and (array := read_npy(path)).ndim == 2:
+        if array.shape[1] != skeleton.num_features or not np.isfinite(array).all():
+            raise UserError(f"{path} is {list(array.shape)}; expected finite features [T, {skeleton.num_features}]")
+        return array.astype(np.float32)
+    [motion, *others] = MotionReader().read(path)
+    if others:
+        raise UserError(f"{path} holds {1 + len(others)} motions; give a file of one")
+    if motion.skeleton != skeleton or motion.fps != skeleton.fps:
+        raise UserError(
+            f"{path} is a motion of {motion.skeleton.name} at {motion.fps:g} frames per second; the policy's are of "
+            f"{skeleton.name} at {skeleton.fps:g}"
+        )
+    return extract_features(motion.joints / skeleton.metres_per_unit, skeleton, floor=0.0, continuous_heading=True)
 
 
 def recorded_sampler(model_path: str, settings: DenoisingSettings) -> DenoisingSettings:

@@ -22,8 +22,8 @@ def test_the_chain_is_run_once_and_writes_table_and_curves(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("exp2", "exp4"):
-        monkeypatch.delitem(experiments.EXPERIMENTS, name)
+    chosen = {name: EXPERIMENTS[name] for name in ("exp1", "exp3", "exp5")}
+    monkeypatch.setattr(experiments, "EXPERIMENTS", chosen)
     own = grpo_words(
         *(tiny_models, tmp_path),
         **{"save_dir": None, "max_motion_length": 128, "use_dense_reward": None, "use_physics_reward": None},
@@ -32,14 +32,14 @@ def test_the_chain_is_run_once_and_writes_table_and_curves(
     words = ["--seeds=1", "--prompts=4", "--samples=1", f"--save_dir={tmp_path}", *own]
     assert experiments.main(words) == 0
     printed = capsys.readouterr().out
-    assert printed.count("$ python -m jobs.grpo --preset") == len(EXPERIMENTS)
-    assert printed.count("$ python -m jobs.evaluate") == 1 + len(EXPERIMENTS)
+    assert printed.count("$ python -m jobs.grpo --preset") == len(chosen)
+    assert printed.count("$ python -m jobs.evaluate") == 1 + len(chosen)
     document = json.loads((tmp_path / "experiments.json").read_text())
-    assert document["figures"].keys() == {BASE, *EXPERIMENTS, "real"}
+    assert document["figures"].keys() == {BASE, *chosen, "real"}
     assert "| Logic-Acc ↑ | " in (tmp_path / "experiments.md").read_text()
     for name in ("experiments.png", "compare/compare.html"):
         assert (tmp_path / name).stat().st_size > 0
-    changes = [document["figures"][name]["segment_cosine"]["minus_base"]["mean"] for name in EXPERIMENTS]
+    changes = [document["figures"][name]["segment_cosine"]["minus_base"]["mean"] for name in chosen]
     assert all(changes) and len(set(changes)) > 1, "policies were trained, by different rewards"
 
     assert experiments.main(words) == 0
@@ -87,7 +87,7 @@ def test_differences_are_paired_by_prompt_and_targets_are_met() -> None:
     [
         ("exp5", "logic_accuracy", 0.0, "exp5 changes logic_accuracy by"),
         ("exp3", "skating_ratio", 0.0, "exp3 has skating_ratio"),
-        ("exp5", "joint_speed_mps", -0.4, "exp5 has 0.59 times the joint_speed_mps of exp1"),
+        ("exp5", "joint_speed_mps", -0.4, "exp5 has 0.60 times the joint_speed_mps of exp1"),
     ],
 )
 def test_a_missed_target_is_named(name: str, figure: str, shift: float, words: str) -> None:

@@ -29,7 +29,7 @@ UNITS = {
     "envs": ("settings", "body", "task", "mujoco", "bullet", "recording"),
     "rollouts": (
         *("registry", "settings", "messages", "devices", "gaussians", "linear"),
-        *("ssm", "networks", "text", "diffusion", "checkpoints", "control", "imitation"),
+        *("ssm", "networks", "text", "diffusion", "completion", "checkpoints", "control", "imitation"),
     ),
     "rewards": (
         *("declared", "settings", "messages", "validation", "retrieval_files"),
