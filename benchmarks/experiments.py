@@ -60,6 +60,11 @@ FIRST_SEED = 10
 COMPOSITE_SEED, TEST_SEED, EVAL_SEED = 10, 40_417, 52_631
 """Of the composites to learn on, of those to measure with, and of the evaluation's noise. Nothing was chosen on the
 last two."""
+SPARING = (
+    *("--eval_every", "0", "--num_eval_prompts", "4", "--num_eval_samples", "1"),
+    *("--eval_other_steps", "none", "--no_second_judge"),
+)
+"""A training measures as little as it can, because `jobs.evaluate` measures its policy."""
 POOL = 32
 """Texts among which R-precision searches, as in published figures."""
 SHOWN = {
@@ -117,7 +122,7 @@ class Chain:
         """Words of `jobs.grpo`."""
         return [
             *("--preset", experiment, "--composite_data_path", str(self.file("train")), "--seed", str(seed)),
-            *("--save_dir", str(self.run_of(experiment, seed)), *self.options),
+            *(*SPARING, "--save_dir", str(self.run_of(experiment, seed)), *self.options),
         ]
 
     def run_of(self, experiment: str, seed: int) -> Path:
