@@ -26,9 +26,6 @@ ANY = ("*",)
 OFF, ON = ("false", "0"), ("true", "1")
 
 FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
-    "ref_model_path": ForeignFlag(
-        "the reference is the policy before training (its network with adapters off)", same_as="model_path"
-    ),
     "k_segments": ForeignFlag(
         f"{_PROMPTS}; --composite_k_segments requires a number of them", ANY, same_number_as="composite_k_segments"
     ),

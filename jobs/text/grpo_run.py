@@ -48,7 +48,13 @@ from rewards.physics.calibration import calibrate, read_constants, write_constan
 from rewards.scorers import LimitsPrompts, build_limiting_scorers, build_scorers, described_rewards, rewards_of
 from rewards.settings import RewardSettings
 from rewards.tmr.scorer import Embedder
-from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder, with_statistics_of
+from rollouts.checkpoints.loading import (
+    build_policy,
+    load_base,
+    load_policy_text_encoder,
+    load_reference,
+    with_statistics_of,
+)
 from rollouts.checkpoints.mdm_files import LoadedMDM
 from rollouts.devices import require_device
 from rollouts.diffusion.policy import DiffusionPolicy
@@ -143,6 +149,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     check_policy_loss(config)
     loaded = load_base(config.policy)
     policy = build_idle_policy(config, loaded)
+    load_reference(config.policy, policy, policy.sampling)  # one that does not fit is found here
     encoder = load_policy_text_encoder(config.policy)
     drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
     prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)

@@ -24,7 +24,6 @@ from rollouts.diffusion.windows import ancestral_positions
 from rollouts.messages import GivenFrames, GroupMotions, PolicyVersion, RolloutRequest, Trajectory
 from rollouts.text.encoders import TextEncoder
 
-
 BORDER_FRAMES = 6
 """Frames beside given ones that follow what these change, .3 s of HumanML3D's motions."""
 
