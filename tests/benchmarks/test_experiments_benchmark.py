@@ -27,7 +27,7 @@ def test_the_chain_is_run_once_and_writes_table_and_curves(
     own = grpo_words(
         *(tiny_models, tmp_path),
         **{"save_dir": None, "max_motion_length": 128, "use_dense_reward": None, "use_physics_reward": None},
-        **{"num_steps": 1, "sampling_steps": 3},
+        **{"num_steps": 1, "sampling_steps": 3, "num_eval_prompts": None, "num_eval_samples": None},
     )
     words = ["--seeds=1", "--prompts=4", "--samples=1", f"--save_dir={tmp_path}", *own]
     assert experiments.main(words) == 0
