@@ -1,4 +1,4 @@
-"""One GRPO step of the public guide's kind beside ours: samples per second and peak memory, a process for each figure.
+"""One GRPO step of MDM-GRPO's kind beside ours: samples per second and peak memory, a process for each figure.
 
     python -m benchmarks.grpo_step [--measured_steps 8] [--json PATH] [--check]
 
@@ -6,7 +6,7 @@ Work: rollout, scoring and one optimizer step for 4 motions of 196 frames of one
 published size (512 x 8 layers, 17.9 M random weights, all of them trained) with its 50 denoising steps, unguided.
 Rewards are left out of all. Contenders:
 
-    guide    a plain loop, as MDM-GRPO's guide has it: torch's own modules in training mode, an ancestral rollout of all
+    plain    a plain loop, as MDM-GRPO has it: torch's own modules in training mode, an ancestral rollout of all
              50 steps that keeps its graph, the log-probability of the whole trajectory once more by the policy and by a
              second network, one backward through the 100 graphs
     every    ours, with all 50 steps rolled out and every one of them trained that draws noise
@@ -14,11 +14,11 @@ Rewards are left out of all. Contenders:
     ours     what preset mdm_50steps has for such a model: 20 of the 50 steps, of which three are stochastic and trained
 
 Memory is the peak of the process's resident set, less what it was after the imports; seconds are process times of the
-second of two steps on one thread. A hundred graphs of this size take tens of gigabytes: `guide` and `every`, whose
+second of two steps on one thread. A hundred graphs of this size take tens of gigabytes: `plain` and `every`, whose
 costs are linear in the number of steps, are measured with schedules of half of --measured_steps and of
 --measured_steps, and drawn out to 50 along that line; --measured_steps 50 measures them as they are.
 
-Targets: `ours` has at least 8 times the guide's samples per second, and at most an eighth of its memory. With --check a
+Targets: `ours` has at least 8 times the plain loop's samples per second, and at most an eighth of its memory. With --check a
 missed target gives exit code 1 and is named on the last line.
 """
 
@@ -56,20 +56,20 @@ from rollouts.settings import SamplingSettings
 
 NUM_MOTIONS, NUM_STEPS = 4, 50
 CONTENDERS: dict[str, dict[str, Any] | None] = {
-    "guide": None,
+    "plain": None,
     "every": {"sde_window": 0, "share_initial_noise": False},
     "window": {},
     "ours": {"sampling_steps": 20, "sde_window": 3, "sde_window_start": 8},
 }
 """Options of the sampling; None: the plain loop."""
-LINEAR = ("guide", "every")
+LINEAR = ("plain", "every")
 """Contenders whose costs are linear in the number of denoising steps."""
 MIN_SPEED, MAX_MEMORY = 8.0, 1.0 / 8.0
 GIGABYTE = 2**30
 SEED = 0
 
 
-def guide_step(config: MDMConfig, schedule: DiffusionSchedule, frames: int) -> Callable[[], None]:
+def plain_step(config: MDMConfig, schedule: DiffusionSchedule, frames: int) -> Callable[[], None]:
     """The plain loop, ready to make steps."""
     network = PlainMDM(config)
     network.load_official(MDM(config, seed=SEED).to_file())
@@ -158,7 +158,7 @@ def measure(name: str, num_steps: int, config: MDMConfig, frames: int) -> dict[s
     schedule = DiffusionSchedule("cosine", num_steps)
     options = CONTENDERS[name]
     before = _reset_peak()
-    step = guide_step(config, schedule, frames) if options is None else our_step(config, schedule, frames, options)
+    step = plain_step(config, schedule, frames) if options is None else our_step(config, schedule, frames, options)
     step()  # makes the optimizer's state
     started = time.process_time()
     step()
@@ -185,21 +185,21 @@ def drawn_out(few: dict[str, float], many: dict[str, float], steps: tuple[int, i
 
 def missed_targets(figures: dict[str, dict[str, float]]) -> list[str]:
     """A phrase for each target that was missed."""
-    guide, ours = figures["guide"], figures["ours"]
+    plain, ours = figures["plain"], figures["ours"]
     missed = []
-    if (speed := guide["seconds"] / ours["seconds"]) < MIN_SPEED:
+    if (speed := plain["seconds"] / ours["seconds"]) < MIN_SPEED:
         missed.append(f"{speed:.2f} times the samples per second (at least {MIN_SPEED:g})")
-    if (share := ours["peak_bytes"] / guide["peak_bytes"]) > MAX_MEMORY:
+    if (share := ours["peak_bytes"] / plain["peak_bytes"]) > MAX_MEMORY:
         missed.append(f"{share:.3f} of the memory (at most {MAX_MEMORY:.3f})")
     return missed
 
 
 def lines(figures: dict[str, dict[str, float]]) -> list[str]:
     """The table in Markdown."""
-    guide = figures["guide"]
+    plain = figures["plain"]
     found = ["| | s a step | samples a second | | peak, GB | |", "|---|---|---|---|---|---|"]
     for name, own in figures.items():
-        speed, memory = guide["seconds"] / own["seconds"], own["peak_bytes"] / guide["peak_bytes"]
+        speed, memory = plain["seconds"] / own["seconds"], own["peak_bytes"] / plain["peak_bytes"]
         found.append(
             f"| {name} | {own['seconds']:.1f} | {NUM_MOTIONS / own['seconds']:.3f} | {speed:.1f}x | "
             f"{own['peak_bytes'] / GIGABYTE:.2f} | 1/{1 / memory:.1f} |"

@@ -1,4 +1,4 @@
-"""Every option that the guides of MDM-GRPO document is an option of `jobs.grpo`, or is answered by name.
+"""Every option that MDM-GRPO documents is an option of `jobs.grpo`, or is answered by name.
 
 That each of them has an effect, and which values are refused, is tested where its part is tested.
 """
