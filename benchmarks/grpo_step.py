@@ -18,8 +18,8 @@ second of two steps on one thread. A hundred graphs of this size take tens of gi
 costs are linear in the number of steps, are measured with schedules of half of --measured_steps and of
 --measured_steps, and drawn out to 50 along that line; --measured_steps 50 measures them as they are.
 
-Targets: `ours` has at least 8 times the plain loop's samples per second, and at most an eighth of its memory. With --check a
-missed target gives exit code 1 and is named on the last line.
+Targets: `ours` has at least 8 times the samples per second of `plain`, and at most an eighth of its memory. With
+--check a missed target gives exit code 1 and is named on the last line.
 """
 
 from __future__ import annotations
