@@ -238,7 +238,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in CONTENDERS:
         if name in LINEAR and options.measured_steps < NUM_STEPS:
             steps = (options.measured_steps // 2, options.measured_steps)
-            figures[name] = drawn_out(*(measured(name, count) for count in steps), steps)
+            few, many = (measured(name, count) for count in steps)
+            figures[name] = drawn_out(few, many, steps)
         else:
             figures[name] = measured(name, NUM_STEPS)
     print("\n".join(lines(figures)))
