@@ -46,6 +46,17 @@ class TextCondition:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenFrames:
+    """Frames of a motion that are given; the policy makes the others."""
+
+    motions: np.ndarray
+    """Features [1, T, D] for all samples or [N, T, D] for each, float32, in physical units; what stands in frames that
+    are not given is ignored."""
+    keep: np.ndarray
+    """[T] bool, True = given."""
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutRequest:
     """One group to roll out. The rollout is a pure function of this and the weights, with the same bits on every actor.
 
@@ -76,6 +87,8 @@ class RolloutRequest:
     kept_steps: tuple[int, ...] = ()
     """Positions, noisy or not, whose states the trajectory holds instead of those of `trained_steps`, for losses that
     denoise on from there themselves."""
+    given: GivenFrames | None = None
+    """Frames that every sample has; no step of such a rollout can be trained, and its samples start apart."""
 
 
 @dataclass(frozen=True, slots=True)

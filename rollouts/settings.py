@@ -347,6 +347,10 @@ class PolicySettings(CheckpointSettings):
         )
     }
 
+    ref_model_path: str | None = Field(default=None, min_length=1)
+    """Checkpoint of another policy that the KL penalty refers to, with the denoising steps, statistics and text encoder
+    of `model_path`; by default the policy as it is before the training."""
+
     merge_adapter: bool = False
     """Merge `adapter_path` into the base first: the merged policy is the reference, and new adapters start at 0."""
 

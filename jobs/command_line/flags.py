@@ -73,8 +73,6 @@ class ForeignFlag:
     reason: str
     accepted: tuple[str, ...] = ()
     """Values that ask for the existing behaviour, `*` for all; any other value is an error."""
-    same_as: str | None = None
-    """Name of a setting whose value is accepted too."""
     same_number_as: str | None = None
     """Name of a setting that must be the same number where the command line gives it; `accepted` is then not asked."""
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -92,8 +90,7 @@ class ForeignFlag:
             with suppress(ValueError):
                 return float(value) == float(str(wanted))
             return False
-        same = self.same_as is not None and given.get(self.same_as) == value
-        return same or "*" in self.accepted or value.lower() in self.accepted
+        return "*" in self.accepted or value.lower() in self.accepted
 
 
 @functools.cache

@@ -14,19 +14,18 @@ _PROMPTS = "segments come with the prompts"
 _LOADER = "GRPO reads prompts, it crops no clips"
 _EVALUATION = "held-out evaluation is set by --eval_every, --num_eval_prompts and --eval_prompts_path"
 _GENERATION = "jobs.generate makes motions"
-_AUTOREGRESSIVE = "autoregressive models are not supported"
+_AUTOREGRESSIVE = "jobs.generate alone makes motions window by window"
 _PRETRAINED = "jobs.pretrain measures nothing; jobs.grpo measures a policy before it trains"
 _SAMPLES = "--num_samples motions are generated when the training ends"
 _ACTIONS = "only models that read text are supported"
 _LOSS = "it weighs a term of supervised training, of which jobs.pretrain has --lambda_vel"
 
+_COMPLETION = ("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init")
+
 ANY = ("*",)
-OFF = ("false", "0")
+OFF, ON = ("false", "0"), ("true", "1")
 
 FOREIGN_TO_GRPO: dict[str, ForeignFlag] = {
-    "ref_model_path": ForeignFlag(
-        "the reference is the policy before training (its network with adapters off)", same_as="model_path"
-    ),
     "k_segments": ForeignFlag(
         f"{_PROMPTS}; --composite_k_segments requires a number of them", ANY, same_number_as="composite_k_segments"
     ),
@@ -72,7 +71,7 @@ FOREIGN_TO_PRETRAIN: dict[str, ForeignFlag] = {
     for name in (
         *("cuda", "external_mode", "unconstrained", "lambda_rcxyz", "lambda_fc"),
         *("lambda_target_loc", "multi_target_cond", "multi_encoder_type", "target_enc_layers", "target_joint_names"),
-        *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
+        *_COMPLETION,
         *("sigma_small",),
     )
 } | {
@@ -95,9 +94,10 @@ FOREIGN_TO_GENERATE: dict[str, ForeignFlag] = {
     for name in (
         *("cuda", "external_mode", "emb_trans_dec", "layers", "latent_dim", "mask_frames", "cond_mask_prob"),
         *("pos_embed_max_len", "unconstrained", "noise_schedule", "diffusion_steps", "sigma_small"),
-        *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
     )
 } | {
+    "autoregressive_include_prefix": ForeignFlag("the frames of --given_motion are part of the motion", ON),
+    "autoregressive_init": ForeignFlag("--given_motion and --keep_first say with which frames a motion begins"),
     "batch_size": ForeignFlag("the motions of a prompt are one batch", ANY),
     **dict.fromkeys(("action_file", "action_name"), ForeignFlag(_ACTIONS, ("",))),
 }
@@ -107,9 +107,9 @@ FOREIGN_TO_EVALUATE: dict[str, ForeignFlag] = {
     for name in (
         *("cuda", "external_mode", "emb_trans_dec", "layers", "latent_dim", "mask_frames", "cond_mask_prob"),
         *("pos_embed_max_len", "unconstrained", "noise_schedule", "diffusion_steps", "sigma_small"),
-        *("context_len", "pred_len", "autoregressive", "autoregressive_include_prefix", "autoregressive_init"),
     )
 } | {
+    **{name: FOREIGN_TO_GRPO[name] for name in _COMPLETION},
     "batch_size": ForeignFlag("the pool of R-precision is --pool_size", ("32",)),
     "train_platform_type": ForeignFlag("an evaluation writes files and tells no tracker", ("noplatform",)),
 }

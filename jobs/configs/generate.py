@@ -82,6 +82,46 @@ class GenerationSettings(ExportSettings):
         return None if self.num_repetitions is None else self.num_samples
 
 
+class CompletionSettings(Settings):
+    """Motions that go on from given frames, or lie between them."""
+
+    given_motion: Path | None = None
+    """Motion of which frames are kept, in a file that `jobs.view` reads: `.npy` features of the policy's skeleton are
+    taken as they are, joints at its frame rate are converted."""
+
+    keep_first: float = Field(default=0.0, ge=0)
+    """Seconds of the beginning of `given_motion` with which every motion begins; the policy goes on from there."""
+
+    keep_last: float = Field(default=0.0, ge=0)
+    """Seconds of the end of `given_motion` with which every motion ends, and to which the policy leads."""
+
+    autoregressive: bool = False
+    """Make each motion window by window, of which each goes on from the last frames of the one before, under the text
+    of the segment in which it begins. By default a motion is made as a whole."""
+
+    context_len: int = Field(default=20, ge=1)
+    """`autoregressive`: frames that a window goes on from."""
+
+    pred_len: int = Field(default=40, ge=4)
+    """`autoregressive`: frames that a window adds."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        kept = self.keep_first or self.keep_last
+        if self.given_motion is None and kept:
+            raise UserError(
+                "keep_first or keep_last is given without given_motion, the file of the motion that is kept in part"
+            )
+        if self.given_motion is not None and not kept:
+            raise UserError("given_motion is given, and nothing of it is kept: give keep_first, keep_last or both")
+        if self.autoregressive and self.keep_last:
+            raise UserError("keep_last is given with autoregressive, whose windows only go on from earlier frames")
+        for name in ("context_len", "pred_len"):
+            if not self.autoregressive and getattr(self, name) != type(self).model_fields[name].default:
+                raise UserError(f"{name} is given without autoregressive")
+        return self
+
+
 class GenerateDenoisingSettings(DenoisingSettings):
     """How motions are generated; by default as the model's run did."""
 
@@ -120,6 +160,7 @@ class GenerateConfig(Settings):
     source: SourceSettings = SourceSettings()
     policy: CheckpointSettings = CheckpointSettings()
     generation: GenerationSettings
+    completion: CompletionSettings = CompletionSettings()
     sampling: GenerateDenoisingSettings = GenerateDenoisingSettings()
     data: DataSettings = DataSettings()
     lookup: LookupSettings = LookupSettings()

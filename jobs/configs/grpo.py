@@ -116,6 +116,12 @@ class GRPOConfig(Settings):
             raise UserError(f"sampler is {name!r}: {NO_DENSITY}")
         return self
 
+    @model_validator(mode="after")
+    def _one_reference(self) -> Self:
+        if self.policy.ref_model_path is not None and self.grpo.kl_average_decay:
+            raise UserError("ref_model_path and kl_average_decay are both given; the KL refers to one policy")
+        return self
+
     important: ClassVar[tuple[str, ...]] = (
         *("save_dir", "model_path", "dataset", "num_steps", "batch_size", "group_size"),
         *("learning_rate", "kl_penalty", "use_dense_reward", "resume"),

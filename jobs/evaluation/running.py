@@ -167,7 +167,7 @@ def _small_sample(rows: Mapping[str, Mapping[str, Summary]], count: int, real: n
 
 
 def _by_prompt(ready: PreparedEvaluation, groups: Sequence[MeasuredGroup]) -> list[dict[str, Any]]:
-    """Figures of every composite prompt; other evaluations have none by prompt."""
+    """Figures of the motions of every composite prompt; other evaluations have none by prompt."""
     if not ready.composites:
         return []
     pairs = zip(ready.requests, groups, strict=True)
@@ -175,8 +175,7 @@ def _by_prompt(ready: PreparedEvaluation, groups: Sequence[MeasuredGroup]) -> li
         {
             "text": request.prompt.text,
             "segments": [segment.text for segment in request.prompt.segments],
-            "logic_accuracy": group.figures.get("logic_accuracy", np.ones(request.num_samples)).tolist(),
-            "segment_cosine": group.figures.get("segment_cosine", np.zeros(0)).tolist(),
+            **{name: values.tolist() for name, values in group.figures.items()},
         }
         for request, group in pairs
     ]

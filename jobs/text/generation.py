@@ -15,17 +15,20 @@ from pydantic import ValidationError
 from cluster.records.opening import check_place, move_aside
 from jobs.command_line import main as cli
 from jobs.configs.data import DataSettings
-from jobs.configs.generate import GenerateConfig, GenerationSettings
+from jobs.configs.generate import CompletionSettings, GenerateConfig, GenerationSettings
 from jobs.report.gallery import GalleryRow, render_gallery
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.named import named_in_file
+from motions.base.safe_files import read_npy
 from motions.data.composites import split_prompt
 from motions.data.dataset import load_dataset
 from motions.data.prompts import Prompt, Segment, load_prompts
 from motions.files.motion import Motion
+from motions.files.reading import MotionReader
 from motions.files.settings import Format
 from motions.files.writing import smpl_note, write_motions
+from motions.skeleton.features import extract_features
 from motions.skeleton.skeletons import Skeleton
 from rewards.evaluation.text import metre_joints
 from rollouts.checkpoints.loading import (
@@ -36,10 +39,12 @@ from rollouts.checkpoints.loading import (
 )
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
+from rollouts.completion import Windows, generate_onward, keep_ends
 from rollouts.devices import resolve_device
+from rollouts.diffusion.policy import require_denoising
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.diffusion.worker import generate
-from rollouts.messages import GroupMotions
+from rollouts.messages import GivenFrames, GroupMotions
 from rollouts.one_action.policy import OneActionPolicy
 from rollouts.one_action.requirements import require_no_denoising
 from rollouts.policy import Policy
@@ -69,6 +74,8 @@ class PreparedGeneration:
     encoder: TextEncoder
     prompts: list[Prompt]
     opening: Literal["new", "overwrite"]
+    given: list[GivenFrames] | None = None
+    """The frames of each prompt's motions that are kept."""
 
     @property
     def skeleton(self) -> Skeleton:
@@ -77,9 +84,14 @@ class PreparedGeneration:
 
     def motions(self) -> list[GroupMotions]:
         """The motions of all prompts."""
-        own = self.config.generation
-        count = own.motions_per_prompt
-        return generate(self.policy, self.encoder, self.prompts, count, own.seed, stochastic=own.stochastic)
+        own, completion = self.config.generation, self.config.completion
+        common = (self.encoder, self.prompts, own.motions_per_prompt, own.seed)
+        if not completion.autoregressive:
+            return generate(self.policy, *common, stochastic=own.stochastic, given=self.given)
+        beginning = None if self.given is None else self.given[0].motions[0, self.given[0].keep]
+        windows = Windows(completion.context_len, completion.pred_len)
+        policy = require_denoising(self.policy, "autoregressive")
+        return generate_onward(policy, *common, windows, beginning=beginning, stochastic=own.stochastic)
 
 
 @dataclass(frozen=True)
@@ -200,11 +212,58 @@ def prepare(config: GenerateConfig) -> PreparedGeneration:
     if config.generation.stochastic and sampling.sampler in DETERMINISTIC_SAMPLERS:
         raise UserError(f"stochastic is set, and sampler {sampling.sampler} never draws noise; give one of them")
     prompts = read_prompts(config.generation, config.data, policy.skeleton)
+    given = given_frames(config.completion, prompts, policy.skeleton)
     encoder = load_policy_text_encoder(settings)
     if isinstance(policy, OneActionPolicy) and "seconds" not in config.generation.model_fields_set:
         prompts = with_expected_lengths(policy, encoder, prompts, config.generation)
     prompt_conditions(policy, encoder, prompts)  # A prompt that it cannot read is named here.
-    return PreparedGeneration(config, policy, encoder, prompts, opening)
+    if given is not None:
+        require_denoising(policy, f"given_motion {config.completion.given_motion}")
+    if config.completion.autoregressive:
+        windows = Windows(config.completion.context_len, config.completion.pred_len)
+        windows.check(require_denoising(policy, "autoregressive"))
+    return PreparedGeneration(config, policy, encoder, prompts, opening, given)
+
+
+def given_frames(
+    settings: CompletionSettings, prompts: Sequence[Prompt], skeleton: Skeleton
+) -> list[GivenFrames] | None:
+    """The frames of `--given_motion` that the motions of each prompt keep; None without it.
+
+    Raises:
+        UserError: the file, a motion of another skeleton or frame rate, or one that is shorter than what is kept, or a
+            prompt that is not longer.
+    """
+    path = settings.given_motion
+    if path is None:
+        return None
+    try:
+        features = read_features(path, skeleton)
+        first, last = (round(seconds * skeleton.fps) for seconds in (settings.keep_first, settings.keep_last))
+        return [keep_ends(features, prompt.num_frames, first, last) for prompt in prompts]
+    except UserError as error:
+        raise UserError(f"given_motion: {error}") from error
+
+
+def read_features(path: Path, skeleton: Skeleton) -> np.ndarray:
+    """Features [T, D] of the motion in a file, in physical units.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
+    """
+    if path.suffix == ".npy" and (array := read_npy(path)).ndim == 2:
+        if array.shape[1] != skeleton.num_features or not np.isfinite(array).all():
+            raise UserError(f"{path} is {list(array.shape)}; expected finite features [T, {skeleton.num_features}]")
+        return array.astype(np.float32)
+    [motion, *others] = MotionReader().read(path)
+    if others:
+        raise UserError(f"{path} holds {1 + len(others)} motions; give a file of one")
+    if motion.skeleton != skeleton or motion.fps != skeleton.fps:
+        raise UserError(
+            f"{path} is a motion of {motion.skeleton.name} at {motion.fps:g} frames per second; the policy's are of "
+            f"{skeleton.name} at {skeleton.fps:g}"
+        )
+    return extract_features(motion.joints / skeleton.metres_per_unit, skeleton, floor=0.0, continuous_heading=True)
 
 
 def with_expected_lengths(

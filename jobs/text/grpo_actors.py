@@ -25,7 +25,7 @@ from rewards.messages import RewardTerms
 from rewards.mixing import MixedRewards, combine
 from rewards.scorers import reward_weights
 from rewards.settings import RewardSettings
-from rollouts.checkpoints.loading import load_policy_text_encoder, open_base, open_policy
+from rollouts.checkpoints.loading import load_policy_text_encoder, load_reference, open_base, open_policy
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs
 from rollouts.checkpoints.motion_ssm_files import save_motion_ssm
@@ -59,7 +59,15 @@ def build_learner(config: GRPOConfig, rewards: RewardSettings | None = None) -> 
         reward = build_rewards(here, policy.skeleton, config.policy)
         if config.grpo.mdm_loss_weight:
             clip_loss = build_clip_loss(config, policy)
-    return GRPOLearner(policy, config.grpo, total_steps=total, seed=config.run.seed, reward=reward, clip_loss=clip_loss)
+    return GRPOLearner(
+        policy,
+        config.grpo,
+        reference=load_reference(config.policy, policy, config.sampling),
+        total_steps=total,
+        seed=config.run.seed,
+        reward=reward,
+        clip_loss=clip_loss,
+    )
 
 
 def build_clip_loss(config: GRPOConfig, policy: Policy) -> ClipLoss:

@@ -53,6 +53,7 @@ from rollouts.checkpoints.loading import (
     LoadedBase,
     is_one_action,
     load_policy_text_encoder,
+    load_reference,
     open_base,
     open_policy,
     with_statistics_of,
@@ -153,6 +154,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     policy = build_idle_policy(config, loaded)
     if gradient_kind(config.grpo) is not None:
         gradient_losses.require_legal(config.grpo, policy.num_steps)
+    load_reference(config.policy, policy, policy.sampling)  # one that does not fit is found here
     encoder = load_policy_text_encoder(config.policy)
     drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
     prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)

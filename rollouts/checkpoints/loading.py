@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from motions.base.errors import UserError
 from motions.base.named import named_in_file
 from motions.skeleton.normalization import Normalizer
@@ -20,7 +22,7 @@ from rollouts.checkpoints.motion_ssm_files import (
     read_config,
 )
 from rollouts.checkpoints.public_motion_ssm import is_public_motion_ssm, load_public_motion_ssm
-from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.policy import DiffusionPolicy, require_denoising
 from rollouts.one_action.policy import OneActionPolicy, train_only
 from rollouts.policy import Policy, PolicyNetwork
 from rollouts.settings import CheckpointSettings, PolicySettings, SamplingSettings
@@ -143,6 +145,46 @@ def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: Sampling
         sampling,
         trained_frames=loaded.args.trained_frames,
     )
+
+
+def load_reference(settings: PolicySettings, policy: Policy, sampling: SamplingSettings) -> DiffusionPolicy | None:
+    """The frozen policy of `ref_model_path`; None without it, and where it is the start of the policy anyway.
+
+    Raises:
+        CheckpointError, ModelArgsError: see `load_mdm`.
+        UserError: its denoising steps, statistics, skeleton or text encoder are not those of the policy, or the policy
+            does not denoise.
+    """
+    path = settings.ref_model_path
+    if path is None or (path == settings.model_path and not settings.merge_adapter):
+        return None
+    require_denoising(policy, f"ref_model_path {path}")
+    alone = {
+        "model_path": path,
+        "ref_model_path": None,
+        "use_lora": False,
+        "adapter_path": None,
+        "merge_adapter": False,
+    }
+    loaded, own = load_base(settings.model_copy(update=alone)), load_base(settings)
+    reference = build_policy(loaded, settings.model_copy(update=alone), sampling)
+    same = {
+        "skeleton": loaded.skeleton == own.skeleton,
+        "denoising steps": loaded.schedule.alphas_cumprod.tolist() == own.schedule.alphas_cumprod.tolist(),
+        "statistics (Mean.npy, Std.npy)": all(
+            np.array_equal(getattr(reference.normalizer, name), getattr(policy.normalizer, name))
+            for name in ("mean", "std")
+        ),
+        "text encoder": (loaded.args.text_encoder, loaded.network.text_dim, loaded.network.text_form)
+        == (own.args.text_encoder, own.network.text_dim, own.network.text_form),
+    }
+    if other := [name for name, equal in same.items() if not equal]:
+        raise UserError(
+            f"ref_model_path {loaded.report.path} has other {', '.join(other)} than model_path {own.report.path}: the "
+            "KL between them is not defined"
+        )
+    reference.network.requires_grad_(False)
+    return reference
 
 
 def load_base(settings: PolicySettings) -> LoadedMDM:

@@ -51,10 +51,20 @@ class Inpainting:
     """[N, T, D] normalised features."""
     keep: Tensor
     """[N, T, D] bool, True = keep the given motion."""
+    spread: Tensor | None = None
+    """[T, T]: how much of the change that a given frame (column) makes its neighbours (rows) take part in, so that no
+    pose jumps where given frames begin or end; None = they take none."""
 
     def repeated(self, times: int) -> Inpainting:
         """Repeats each sample `times` times, adjacent to each other."""
-        return Inpainting(self.motion.repeat_interleave(times, dim=0), self.keep.repeat_interleave(times, dim=0))
+        motion, keep = (part.repeat_interleave(times, dim=0) for part in (self.motion, self.keep))
+        return Inpainting(motion, keep, self.spread)
+
+    def fill(self, x0: Tensor) -> Tensor:
+        """The predicted clean motion [N, T, D] with the given parts in it."""
+        if self.spread is not None:
+            x0 = x0 + self.spread @ torch.where(self.keep, self.motion - x0, 0.0)
+        return torch.where(self.keep, self.motion, x0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +224,7 @@ class DiffusionPolicy(TrainableWeights):
         )
         x0 = (self._compose if embedded.boundaries else self._predict)(x_t, indices, embedded, mask)
         if inpainting is not None:
-            x0 = torch.where(inpainting.keep, inpainting.motion, x0)
+            x0 = inpainting.fill(x0)
         step = StepCoefficients.of(self.schedule, indices, before)
         return (self._sampler.transition if stochastic else self._sampler.noiseless)(x_t, x0, step)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,12 +17,16 @@ from torch import Tensor
 from motions.base.errors import UserError
 from motions.data.prompts import Prompt
 from rollouts.diffusion.noise import initial_noise, step_noise
+from rollouts.diffusion.policy import Inpainting
 from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
 from rollouts.diffusion.sampler import sample
 from rollouts.diffusion.windows import ancestral_positions
-from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest, Trajectory
+from rollouts.messages import GivenFrames, GroupMotions, PolicyVersion, RolloutRequest, Trajectory
 from rollouts.policy import Policy
 from rollouts.text.encoders import TextEncoder
+
+BORDER_FRAMES = 6
+"""Frames beside given ones that follow what these change, .3 s of HumanML3D's motions."""
 
 
 class RolloutError(UserError):
@@ -73,6 +78,7 @@ class RolloutWorker:
             boundaries=request.condition.boundaries,
             kept=request.kept_steps,
             num_frames=num_frames,
+            inpainting=None if request.given is None else _inpainting(policy, request.given, request),
         )
         _require_finite(samples.motions, request)
         states = samples.states.cpu().numpy()
@@ -106,11 +112,13 @@ def generate(
     seed: int,
     *,
     stochastic: bool = False,
+    given: Sequence[GivenFrames] | None = None,
 ) -> list[GroupMotions]:
     """`num_samples` motions of each prompt, as a function of policy, prompts and seed.
 
     Args:
         stochastic: draw noise in every step; otherwise only the initial noise.
+        given: frames of each prompt's motions that the policy does not make but completes.
 
     Raises:
         ValueError: there is no prompt.
@@ -124,6 +132,8 @@ def generate(
     steps = ancestral_positions(policy.num_steps) if stochastic else ()
     conditions = prompt_conditions(policy, encoder, prompts)
     requests = evaluation_requests(prompts, conditions, num_samples, seed, policy_version=0, stochastic_steps=steps)
+    if given is not None:
+        requests = [replace(request, given=frames) for request, frames in zip(requests, given, strict=True)]
     return [worker.run(request, version)[0] for request in requests]
 
 
@@ -132,11 +142,44 @@ def _repeated(array: np.ndarray, times: int) -> Tensor:
     return torch.from_numpy(np.array(array)).expand(times, *(-1 for _ in array.shape))
 
 
+def _inpainting(policy: Policy, given: GivenFrames, request: RolloutRequest) -> Inpainting:
+    """The given frames of every sample, normalised."""
+    shape = (request.num_samples, request.prompt.num_frames, policy.skeleton.num_features)
+    motions = torch.from_numpy(np.array(given.motions, np.float32))
+    if motions.shape[1:] != shape[1:] or len(motions) not in (1, shape[0]) or given.keep.shape != shape[1:2]:
+        raise ValueError(
+            f"given frames are {list(motions.shape)} and {list(given.keep.shape)} for {_described(request)}; expected "
+            f"[1 or {shape[0]}, {shape[1]}, {shape[2]}] and [{shape[1]}]"
+        )
+    keep = torch.from_numpy(np.array(given.keep, bool))[None, :, None]
+    # What is not given may hold anything, and is never read.
+    known = policy.normalizer.normalize(torch.where(keep, motions, 0.0)).to(policy.device)
+    spread = torch.from_numpy(_spread(given.keep)).to(policy.device)
+    return Inpainting(known.expand(*shape), keep.to(policy.device).expand(*shape), spread)
+
+
+def _spread(keep: np.ndarray) -> np.ndarray:
+    """Weights [T, T] by which frames that are made follow the nearest given ones before and after them: falling along
+    a line over `BORDER_FRAMES`, together at most 1."""
+    frames = np.arange(len(keep))
+    weights = np.zeros((len(keep), len(keep)), np.float32)
+    for order in (frames, frames[::-1]):
+        nearest = None
+        for frame in order:
+            if keep[frame]:
+                nearest = frame
+            elif nearest is not None:
+                weights[frame, nearest] = max(0.0, 1.0 - abs(frame - nearest) / (BORDER_FRAMES + 1))
+    return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
+
+
 def _require_runnable(request: RolloutRequest, version: PolicyVersion) -> None:
     if request.num_samples < 1:
         raise ValueError(f"num_samples is {request.num_samples} for {_described(request)}; at least 1 is needed")
     if request.prompt.num_frames < 1:
         raise ValueError(f"{_described(request)} has {request.prompt.num_frames} frames; at least 1 is needed")
+    if request.given is not None and (request.trained_steps or request.share_initial_noise):
+        raise ValueError(f"{_described(request)} has given frames: it trains no step, and its samples start apart")
     if request.policy_version != version.number:
         raise ValueError(
             f"{_described(request)} asks for policy version {request.policy_version}, the weights are {version.number}"

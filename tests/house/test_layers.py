@@ -26,22 +26,12 @@ SERVICES = ("ray", "wandb")
 
 UNITS = {
     "motions": (
-        "base",
-        "settings",
-        "skeleton",
-        "humanoid",
-        "drawing",
-        "film",
-        "metrics",
-        "data",
-        "bvh",
-        "files",
-        "scenes",
+        *("base", "settings", "skeleton", "humanoid", "drawing", "film", "metrics", "data", "bvh", "files", "scenes"),
     ),
     "envs": ("settings", "body", "task", "mujoco", "bullet", "scenes", "recording"),
     "rollouts": (
         *("registry", "settings", "messages", "devices", "policy", "gaussians", "linear"),
-        *("ssm", "networks", "text", "diffusion", "one_action", "checkpoints", "retrieval", "refining"),
+        *("ssm", "networks", "text", "diffusion", "completion", "one_action", "checkpoints", "retrieval", "refining"),
         *("control", "imitation"),
     ),
     "rewards": (

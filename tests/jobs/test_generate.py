@@ -235,3 +235,54 @@ def test_the_page_opens_and_plays_without_complaint(tiny_models: TinyModels, tmp
         assert page.locator("[data-segments] span").all_inner_texts() == ["runs"]
         browser.close()
     assert complaints == []
+
+
+def test_frames_of_a_file_are_kept_and_completed(tiny_models: TinyModels, tmp_path: Path) -> None:
+    first = config_of(tiny_models, tmp_path / "first", seconds=2.0)
+    generate.run(first)
+    features = np.load(tmp_path / "first" / "sample00_rep00_features.npy")
+    kept = {"given_motion": tmp_path / "first" / "sample00_rep00_features.npy", "keep_first": 0.5}
+    generate.run(config_of(tiny_models, tmp_path / "on", seconds=3.0, **kept))
+    made = np.load(tmp_path / "on" / "sample00_rep00_features.npy")
+    assert made.shape == (60, 263)
+    np.testing.assert_allclose(made[:10], features[:10], atol=1e-4)
+    assert np.abs(made[10:40] - features[10:]).max() > 1e-3
+
+    generate.run(config_of(tiny_models, tmp_path / "between", seconds=3.0, **kept, keep_last=0.25, seed=3))
+    between = np.load(tmp_path / "between" / "sample00_rep00_features.npy")
+    np.testing.assert_allclose(between[-5:], features[-5:], atol=1e-4)
+    assert np.abs(between[10:-5] - made[10:-5]).max() > 1e-3
+
+    # Joints are converted, and lose the last frame.
+    joints = kept | {"given_motion": tmp_path / "first" / "sample00_rep00.npy"}
+    generate.run(config_of(tiny_models, tmp_path / "joints", seconds=3.0, **joints))
+    assert np.load(tmp_path / "joints" / "sample00_rep00.npy").shape == (60, 22, 3)
+
+    windows = {"autoregressive": True, "context_len": 8, "pred_len": 12}
+    generate.run(config_of(tiny_models, tmp_path / "windows", seconds=3.0, **kept, **windows))
+    parts = np.load(tmp_path / "windows" / "sample00_rep00_features.npy")
+    np.testing.assert_allclose(parts[:10], features[:10], atol=1e-4)
+    assert parts.shape == (60, 263) and np.abs(parts[10:] - made[10:]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--keep_first", "1"), "without given_motion"),
+        (("--given_motion", "{motion}"), "nothing of it is kept"),
+        (("--given_motion", "{motion}", "--keep_first", "1"), "expected finite features [T, 263]"),
+        (("--given_motion", "gone.npy", "--keep_first", "1"), "given_motion: gone.npy: no such file"),
+        (("--given_motion", "{motion}", "--keep_last", "1", "--autoregressive"), "only go on from earlier frames"),
+        (("--context_len", "8"), "context_len is given without autoregressive"),
+        (("--autoregressive", "--pred_len", "300"), "context_len is 20 and pred_len 300"),
+        (("--autoregressive_include_prefix", "false"), "are part of the motion"),
+    ],
+)
+def test_completions_that_cannot_be(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    path = tmp_path / "motion.npy"
+    np.save(path, np.zeros((40, 12), np.float32))
+    given = [word.format(motion=path) for word in words]
+    assert run_generate(tiny_models, "--text", "walks", "--dry_run", "--save_dir", str(tmp_path / "out"), *given) == 2
+    assert message in capsys.readouterr().err

@@ -265,11 +265,6 @@ def test_options_of_other_guides() -> None:
     assert errors("--save_dir", "o", "--uncropped", "false", uncropped=uncropped) == [
         "--uncropped false is not supported: prompts are never cropped"
     ]
-    reference = ForeignFlag("the reference is the start", same_as="save_dir")
-    assert parse("--reference", "out", "--save_dir", "out", reference=reference).save_dir == Path("out")
-    assert errors("--reference", "in", "--save_dir", "out", reference=reference) == [
-        "--reference in is not supported: the reference is the start"
-    ]
 
 
 def run_main(*argv: str) -> int:
