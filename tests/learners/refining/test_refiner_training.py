@@ -121,11 +121,16 @@ def test_it_learns_and_its_gate_is_measured(batch: MotionBatch) -> None:
         trained.validate([])
 
 
-def test_lambda_physics_weighs_the_physics_losses(batch: MotionBatch) -> None:
-    terms = {weight: learner(lambda_physics=weight).update(batch) for weight in (0.0, 0.5)}
-    assert terms[0.0]["loss"] == terms[0.0]["mse"]
-    assert terms[0.5]["loss"] == pytest.approx(terms[0.5]["mse"] + 0.5 * terms[0.5]["physics"], rel=1e-5)
-    assert {"slide_mps", "penetration_m", "float_m", "jerk_mps3"} <= terms[0.0].keys()
+def test_weights_of_the_loss(batch: MotionBatch) -> None:
+    terms = {
+        (joints, physics): learner(lambda_joints=joints, lambda_physics=physics).update(batch)
+        for joints, physics in ((0.0, 0.0), (0.0, 0.5), (0.2, 0.0))
+    }
+    plain = terms[0.0, 0.0]
+    assert plain["loss"] == plain["mse"]
+    assert terms[0.0, 0.5]["loss"] == pytest.approx(plain["mse"] + 0.5 * plain["physics"], rel=1e-5)
+    assert plain["mse"] < terms[0.2, 0.0]["loss"] < plain["mse"] + 0.2, "the term of the joints is below its weight"
+    assert {"slide_mps", "penetration_m", "float_m", "jerk_mps3"} <= plain.keys()
     assert "gate_mean" not in learner("concat").update(batch)
 
 
