@@ -72,7 +72,7 @@ def violations(
     """
     stands = contacts & mask.unsqueeze(2)
     lowest = joints[..., 1].amin(dim=2)
-    jerks = _jerk(joints, skeleton), _jerk(real, skeleton)
+    jerks = joint_jerks(joints, skeleton), joint_jerks(real, skeleton)
     # The whole window is real where its last frame is.
     windows = mask[:, 3:].unsqueeze(2).expand_as(jerks[0])
     return {
@@ -83,7 +83,7 @@ def violations(
     }
 
 
-def _jerk(joints: Tensor, skeleton: Skeleton) -> Tensor:
+def joint_jerks(joints: Tensor, skeleton: Skeleton) -> Tensor:
     """Norm of the third difference in time, [B, T - 3, J], m/s^3."""
     return joints.diff(n=3, dim=1).norm(dim=-1) * skeleton.fps**3
 

@@ -25,6 +25,10 @@ ScanBackend = Literal["auto", "ssd", "loop", "mamba_ssm"]
 Decay = Literal["head", "channel", "shared"]
 """Where the rates of a state-space layer differ: `head`, one for each head of up to 64 channels (Mamba-2); `channel`,
 one for each channel and state (Mamba-1); `shared`, one for each state, the same for all channels."""
+RefinerGate = Literal["sigmoid", "concat", "none"]
+"""How a refiner mixes what its scan says with constraints: by a gate, by a matrix, or without constraints."""
+RefinerConstraints = Literal["state", "projected"]
+"""Constraints of a refiner: an embedding of the physics state, or of what planting the feet changes."""
 
 
 class DeviceSettings(Settings):
@@ -259,6 +263,22 @@ def _spellings(model: type[Settings], name: str) -> set[str]:
     """All names of a field."""
     alias = model.model_fields[name].validation_alias
     return {name, *(map(str, alias.choices) if isinstance(alias, AliasChoices) else ())}
+
+
+class LookupSettings(Settings):
+    """Motions that are looked up by their captions."""
+
+    top_k: int = Field(default=10, ge=1)
+    """Motions nearest to a text, among which one is drawn."""
+
+    temperature: float = Field(default=0.05, ge=0)
+    """A motion is drawn with a probability in proportion to exp(cosine / temperature). 0: always the nearest one."""
+
+    min_score: float = Field(default=-1.0, ge=-1, le=1)
+    """Least cosine of the embeddings of text and caption. A text to which no caption is as near is an error."""
+
+    search_backend: Literal["auto", "numpy", "faiss"] = "auto"
+    """How the nearest captions are found, which is exact in any case. `auto`: by FAISS where it is installed."""
 
 
 class TextEncoderSettings(Settings):

@@ -34,6 +34,7 @@ JOBS = {
     "pretrain": "jobs.configs.pretrain:PretrainConfig",
     "train_retrieval": "jobs.configs.retrieval:RetrievalConfig",
     "train_critic": "jobs.critic.settings:CriticConfig",
+    "train_physics_ssm": "jobs.state_space.refiner_settings:PhysicsSSMConfig",
     "critic_score": "jobs.critic.settings:CriticScoreConfig",
     "prefer": "jobs.critic.settings:PreferConfig",
     "train_mdm": "jobs.actions.settings:TrainMDMConfig",

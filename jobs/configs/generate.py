@@ -10,8 +10,8 @@ from pydantic import AliasChoices, Field, model_validator
 from jobs.configs.data import DataSettings
 from motions.base.errors import UserError
 from motions.files.settings import ExportSettings, Format
-from motions.settings import Settings, redeclared
-from rollouts.settings import CheckpointSettings, DenoisingSettings
+from motions.settings import BUILTIN, Settings, redeclared
+from rollouts.settings import CheckpointSettings, DenoisingSettings, LookupSettings
 
 
 class GenerationSettings(ExportSettings):
@@ -102,15 +102,52 @@ class GenerateDenoisingSettings(DenoisingSettings):
     )
 
 
+class SourceSettings(Settings):
+    """Where the motions come from, and what is done to them."""
+
+    policy_type: Literal["model", "retrieval"] = "model"
+    """`model`: the policy of `model_path`. `retrieval`: motions of the data's training split, looked up by their
+    captions, which needs no model; MiniLM compares the texts unless `text_encoder` says otherwise."""
+
+    index_dir: Path | None = None
+    """retrieval: folder in which the embeddings of the captions are kept from one time to the next. An index of other
+    captions is an error."""
+
+    refiner: Path | None = Field(default=None, validation_alias=AliasChoices("refiner", "refiner_path"))
+    """Folder of `jobs.train_physics_ssm`, whose network refines the motions."""
+
+    @model_validator(mode="after")
+    def _kept_of_retrieval(self) -> Self:
+        if self.index_dir is not None and self.policy_type != "retrieval":
+            raise UserError(f"index_dir is given and policy_type is {self.policy_type}; it belongs to retrieval")
+        return self
+
+
 class GenerateConfig(Settings):
     """Generation of motions from text."""
 
+    source: SourceSettings = SourceSettings()
     policy: CheckpointSettings = CheckpointSettings()
     generation: GenerationSettings
     sampling: GenerateDenoisingSettings = GenerateDenoisingSettings()
     data: DataSettings = DataSettings()
+    lookup: LookupSettings = LookupSettings()
 
     important: ClassVar[tuple[str, ...]] = (
         *("text", "text_file", "split_text", "model_path", "save_dir", "num_samples", "num_repetitions", "seconds"),
         *("seed", "guidance_scale"),
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.source.policy_type == "retrieval":
+            for name, given in (
+                ("model_path", self.policy.model_path != BUILTIN),
+                ("adapter_path", self.policy.adapter_path is not None),
+                ("stochastic", self.generation.stochastic),
+            ):
+                if given:
+                    raise UserError(f"{name} is given and policy_type is retrieval, which uses no model")
+        elif self.lookup != LookupSettings():
+            raise UserError("an option of looking up is given (top_k, ...) and policy_type is model")
+        return self

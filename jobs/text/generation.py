@@ -30,13 +30,18 @@ from rewards.evaluation.text import metre_joints
 from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
+from rollouts.devices import resolve_device
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import prompt_conditions
 from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
+from rollouts.refining.checkpoints import load_refiner
+from rollouts.refining.refiner import Refiner
 from rollouts.registry import DETERMINISTIC_SAMPLERS, NOISE_SCALES
+from rollouts.retrieval.index import ENTRIES, TextIndex
+from rollouts.retrieval.motions import MotionRetriever, caption_entries
 from rollouts.settings import DenoisingSettings, PolicySettings, SamplingSettings
-from rollouts.text.encoders import TextEncoder
+from rollouts.text.encoders import TextEncoder, load_text_encoder
 
 SAMPLER = (
     *("sampler", "sampling_steps", "eta", "noise_scale", "guidance_scale"),
@@ -57,18 +62,54 @@ class PreparedGeneration:
     prompts: list[Prompt]
     opening: Literal["new", "overwrite"]
 
+    @property
+    def skeleton(self) -> Skeleton:
+        """Of the motions."""
+        return self.policy.skeleton
+
+    def motions(self) -> list[GroupMotions]:
+        """The motions of all prompts."""
+        own = self.config.generation
+        count = own.motions_per_prompt
+        return generate(self.policy, self.encoder, self.prompts, count, own.seed, stochastic=own.stochastic)
+
+
+@dataclass(frozen=True)
+class PreparedLookup:
+    """Motions that could be looked up in the data."""
+
+    config: GenerateConfig
+    retriever: MotionRetriever
+    prompts: list[Prompt]
+    opening: Literal["new", "overwrite"]
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Of the motions."""
+        return self.retriever.skeleton
+
+    def motions(self) -> list[GroupMotions]:
+        """The motions of all prompts."""
+        own, kept = self.config.generation, self.config.source.index_dir
+        if kept is not None and not (kept / ENTRIES).is_file():
+            self.retriever.index.save(kept)
+        return self.retriever.generate(self.prompts, own.motions_per_prompt, own.seed)
+
 
 def run(config: GenerateConfig) -> None:
     """Generates and writes the motions of a configuration."""
-    ready, settings = prepare(config), config.generation
+    ready, settings = prepare_source(config), config.generation
+    refiner = load_own_refiner(config, ready.skeleton)
     folder, count = settings.save_dir, settings.motions_per_prompt
     try_writing(folder, ready.opening)
-    groups = generate(ready.policy, ready.encoder, ready.prompts, count, settings.seed, stochastic=settings.stochastic)
+    groups = ready.motions()
+    if refiner is not None:
+        groups = refiner.refine_groups(groups)
     if ready.opening == "overwrite":
         move_aside(folder.absolute())
         folder.mkdir()
     formats = settings.written_formats
-    write_results(folder, groups, ready.policy.skeleton, formats)
+    write_results(folder, groups, ready.skeleton, formats)
     print(
         f"{len(ready.prompts)} prompts x {count} motions: open {folder / 'index.html' if 'html' in formats else folder}"
     )
@@ -76,11 +117,60 @@ def run(config: GenerateConfig) -> None:
 
 def plan(config: GenerateConfig) -> None:
     """Loads and checks everything, and prints what would be generated; writes nothing."""
-    ready = prepare(config)
+    ready = prepare_source(config)
+    load_own_refiner(config, ready.skeleton)
     longest = max(prompt.num_frames for prompt in ready.prompts)
     print(cli.settings_yaml(ready.config))
     print(f"\nsave_dir {config.generation.save_dir}: {ready.opening}")
     print(f"{len(ready.prompts)} prompts x {config.generation.motions_per_prompt} motions of up to {longest} frames")
+
+
+def prepare_source(config: GenerateConfig) -> PreparedGeneration | PreparedLookup:
+    """Loads what makes the motions. Raises UserError as `prepare`."""
+    return prepare_lookup(config) if config.source.policy_type == "retrieval" else prepare(config)
+
+
+def prepare_lookup(config: GenerateConfig) -> PreparedLookup:
+    """Reads data and prompts, and looks every prompt up, so that one to which nothing is near is named here.
+
+    Raises:
+        UserError: whatever is wrong with folder, data, index, prompts or options.
+    """
+    opening = inspect_folder(config.generation.save_dir, overwrite=config.generation.overwrite)
+    text = config.policy
+    encoder = load_text_encoder(
+        "minilm" if text.text_encoder == "auto" else text.text_encoder,
+        text.text_encoder_path,
+        max_tokens=text.max_text_tokens,
+        truncate=text.truncate_text,
+        cache_dir=text.text_cache_dir,
+    )
+    dataset = load_dataset(config.data.data_source, skip_bad=config.data.skip_bad)
+    prompts = read_prompts(config.generation, config.data, dataset.skeleton)
+    items, kept = dataset.items("train"), config.source.index_dir
+    encoder.check_texts([segment.text for prompt in prompts for segment in prompt.segments])
+    index = None
+    if kept is not None and (kept / ENTRIES).is_file():
+        index = TextIndex.load(kept, caption_entries(items), encoder)
+    retriever = MotionRetriever(items, dataset.skeleton, encoder, config.lookup, index)
+    for prompt in prompts:
+        for segment in prompt.segments:
+            retriever.matches(segment.text)
+    return PreparedLookup(config, retriever, prompts, opening)
+
+
+def load_own_refiner(config: GenerateConfig, skeleton: Skeleton) -> Refiner | None:
+    """The refiner of the configuration on its device, if it names one.
+
+    Raises:
+        UserError: its files, or it is of another skeleton than the motions.
+    """
+    if config.source.refiner is None:
+        return None
+    refiner = load_refiner(config.source.refiner)
+    refiner.require_skeleton(skeleton, "the motions are")
+    refiner.network.to(resolve_device(config.sampling.device))
+    return refiner
 
 
 def prepare(config: GenerateConfig) -> PreparedGeneration:

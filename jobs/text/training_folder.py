@@ -11,13 +11,13 @@ from __future__ import annotations
 from torch import nn
 
 from cluster.records.opening import inspect
-from cluster.settings import TrainingRunSettings
+from cluster.settings import RunSettings
 from jobs.command_line.main import settings_yaml
 from motions.data.dataset import MotionDataset
 from motions.settings import Settings
 
 
-def describe_training(config: Settings, run: TrainingRunSettings, dataset: MotionDataset, network: nn.Module) -> str:
+def describe_training(config: Settings, run: RunSettings, dataset: MotionDataset, network: nn.Module) -> str:
     """What a training would do, for `--dry_run`.
 
     Raises:

@@ -68,6 +68,30 @@ class SupervisedSettings(AdamWSettings):
     memorisation: a new caption gives a mixture of the motions of similar ones."""
 
 
+class RefinerTrainingSettings(AdamWSettings):
+    """Training of a PhysicsSSM, which refines motions."""
+
+    batch_size: int = Field(default=16, ge=1)
+    """Motions per optimizer step."""
+
+    learning_rate: float = redeclared(AdamWSettings, "learning_rate", 5e-5)
+    lr_schedule: LearningRateSchedule = redeclared(AdamWSettings, "lr_schedule", "cosine")
+    warmup_steps: int = redeclared(AdamWSettings, "warmup_steps", 500)
+    weight_decay: float = redeclared(AdamWSettings, "weight_decay", 0.01)
+    max_grad_norm: float = redeclared(AdamWSettings, "max_grad_norm", 1.0, spellings=("max_grad_norm", "grad_clip"))
+
+    lambda_physics: float = Field(default=0.1, ge=0)
+    """Weight of the physics losses of the refined motion: sliding feet, depth below the floor, floating, and jerk
+    beyond the data's. With 0 only the error of the features is trained."""
+
+    lambda_joints: float = Field(default=0.05, ge=0)
+    """Weight of the distance of the refined motion's joints from the real ones, in units of 0.1 m."""
+
+    corrupted_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the motions of a batch that are sunk or lifted, slid and shaken. The others teach to leave good motions
+    alone."""
+
+
 class RetrievalSettings(AdamWSettings):
     """Training of TMR (Petrovich et al. 2023), which compares text and motion; its defaults hold unless noted."""
 

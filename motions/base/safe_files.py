@@ -14,6 +14,7 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,8 +48,15 @@ class TensorFileError(UserError):
         self.holds_objects = holds_objects
 
 
-def read_tensor_file(path: Path) -> Any:
+class PlainObject:
+    """What an object of a class was pickled with, as attributes; none of its class's code."""
+
+
+def read_tensor_file(path: Path, plain_classes: Collection[str] = ()) -> Any:
     """Contents of a torch file, on the CPU: tensors and plain values in dictionaries and lists.
+
+    Args:
+        plain_classes: names of classes, without their modules, whose objects are read as `PlainObject`.
 
     Raises:
         TensorFileError: it is no torch file (a pointer of Git LFS, a web page, an archive, ...), damaged, or holds
@@ -66,7 +74,10 @@ def read_tensor_file(path: Path) -> Any:
         with warnings.catch_warnings():
             # About pickles that are not torch's; the error below says what they are.
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            named = torch.serialization.get_unsafe_globals_in_checkpoint(path) if plain_classes else ()
+            plain: list[Any] = [(PlainObject, name) for name in named if name.rpartition(".")[2] in plain_classes]
+            with torch.serialization.safe_globals(plain):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except _TORCH_LOAD_ERRORS as error:
         text = str(error)
     if found := _OBJECT.search(text):

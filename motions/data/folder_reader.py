@@ -132,6 +132,7 @@ class MotionFolder:
                 continue
             try:
                 features, captions = read_features(features_path, self.skeleton), read_captions(texts_path)
+                check_spans(captions, len(features) / self.skeleton.fps, texts_path)
             except UserError as error:
                 bad.append(str(error))
                 continue
@@ -264,6 +265,19 @@ def read_features(path: Path, skeleton: Skeleton) -> np.ndarray:
         frame = int(np.argwhere(~np.isfinite(features))[0, 0])
         raise UserError(f"{path}: frame {frame} is not finite; mend the clip, or leave out such clips with --skip_bad")
     return features.astype(np.float32, copy=False)
+
+
+def check_spans(captions: list[Caption], seconds: float, path: Path) -> None:
+    """Raises UserError, naming the file, where a caption is of times after the end of a clip of so many seconds.
+
+    One that begins within the clip and ends after it is of the clip's rest, as in MDM's data loader.
+    """
+    for number, caption in enumerate(captions, start=1):
+        if caption.start >= seconds and not caption.is_whole:
+            raise UserError(
+                f"{path}: caption {number} is of {caption.start:g} to {caption.end:g} s, and the clip lasts "
+                f"{seconds:g} s"
+            )
 
 
 def _are_contacts(contacts: np.ndarray) -> bool:

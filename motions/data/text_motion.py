@@ -123,7 +123,7 @@ def thinned(items: Sequence[ItemT], most: int) -> list[ItemT]:
 def whole_batch(items: Sequence[TextMotion], max_frames: int) -> MotionBatch:
     """Every motion once, from its first frame on and at most `max_frames` long, with its first caption."""
     windows = [item.features[:max_frames] for item in items]
-    return _padded(windows, [item.captions[0] for item in items])
+    return padded_batch(windows, [item.captions[0] for item in items])
 
 
 def sample_batch(
@@ -162,10 +162,11 @@ def sample_batch(
             start, length = 0, item.num_frames
         windows.append(item.features[start : start + length])
         texts.append(item.captions[int(rng.integers(len(item.captions)))])
-    return _padded(windows, texts)
+    return padded_batch(windows, texts)
 
 
-def _padded(windows: Sequence[np.ndarray], texts: Sequence[str]) -> MotionBatch:
+def padded_batch(windows: Sequence[np.ndarray], texts: Sequence[str]) -> MotionBatch:
+    """The batch of windows [T, D] and a text of each."""
     lengths = np.array([len(window) for window in windows], dtype=np.int64)
     features = np.zeros((len(windows), int(lengths.max()), windows[0].shape[1]), dtype=np.float32)
     for row, window in enumerate(windows):

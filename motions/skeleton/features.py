@@ -244,6 +244,45 @@ def recover_joints(features: Tensor, skeleton: Skeleton) -> Tensor:
     return torch.cat((root.unsqueeze(-2), joints), dim=-2)
 
 
+def replace_joints(features: Tensor, joints: Tensor, skeleton: Skeleton, mask: Tensor | None = None) -> Tensor:
+    """Features of which `recover_joints` makes other joints: the inverse of it, at the headings that the features have.
+
+    Positions, path of the root, velocities and contacts are those of the joints; rotations and headings stay. What a
+    frame says of the next one stays where there is no next one, and so do frames outside the mask. The path begins
+    above the origin, whatever the joints' does.
+
+    Args:
+        features: physical, [..., T, D].
+        joints: [..., T, J, 3] in units of the data.
+        mask: [..., T] bool, True = real frame; they come first. None: all are.
+
+    Raises ValueError where D is not the skeleton's.
+    """
+    _check_width(features, skeleton)
+    layout = FeatureLayout(skeleton.num_joints)
+    half_angles, _ = recover_root(features)
+    root = joints[..., 0, :]
+    local = _turn_to(half_angles.unsqueeze(-1), joints[..., 1:, :] - root.unsqueeze(-2) * joints.new_tensor((1, 0, 1)))
+    moved = joints.diff(dim=-3)
+    path = _turn_to(half_angles[..., 1:], moved[..., 0, :])[..., (0, 2)]
+    steps = _turn_to(half_angles[..., :-1, None], moved).flatten(-2)
+    still = moved[..., list(skeleton.foot_joints), :].square().sum(-1) < skeleton.contact_threshold
+    poses = torch.cat((root[..., 1:2], local.flatten(-2)), dim=-1)
+    real = torch.ones_like(features[..., 0], dtype=torch.bool) if mask is None else mask
+    followed = real[..., 1:, None]
+    result = features.clone()
+    result[..., layout.root_height.start : layout.positions.stop] = torch.where(
+        real.unsqueeze(-1), poses, features[..., layout.root_height.start : layout.positions.stop]
+    )
+    for part, values in (
+        (layout.root_velocity, path),
+        (layout.velocities, steps),
+        (layout.contacts, still.to(features.dtype)),
+    ):
+        result[..., :-1, part] = torch.where(followed, values, features[..., :-1, part])
+    return result
+
+
 def recover_joints_from_rotations(
     features: Tensor, skeleton: Skeleton, target_offsets: np.ndarray | None = None
 ) -> Tensor:
@@ -316,6 +355,12 @@ def _turn_back(half_angles: Tensor, x: Tensor, z: Tensor) -> tuple[Tensor, Tenso
     """Rotates (x, z) from the heading of the body to the world: about y by minus twice the half angle."""
     cos, sin = torch.cos(2.0 * half_angles), torch.sin(2.0 * half_angles)
     return cos * x - sin * z, sin * x + cos * z
+
+
+def _turn_to(half_angles: Tensor, vectors: Tensor) -> Tensor:
+    """Rotates vectors [..., 3] from the world to the heading of the body: the inverse of `_turn_back`."""
+    x, z = _turn_back(-half_angles, vectors[..., 0], vectors[..., 2])
+    return torch.stack((x, vectors[..., 1], z), dim=-1)
 
 
 def _checked_joints(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:

@@ -29,7 +29,7 @@ UNITS = {
     "envs": ("settings", "body", "task", "mujoco", "bullet", "recording"),
     "rollouts": (
         *("registry", "settings", "messages", "devices", "gaussians", "linear"),
-        *("ssm", "networks", "text", "diffusion", "checkpoints", "control", "imitation"),
+        *("ssm", "networks", "text", "diffusion", "checkpoints", "retrieval", "refining", "control", "imitation"),
     ),
     "rewards": (
         *("declared", "settings", "messages", "validation", "retrieval_files"),
@@ -38,14 +38,14 @@ UNITS = {
     ),
     "learners": (
         *("settings", "optimizer", "ema", "workers", "rollout_training", "physics_losses"),
-        *("grpo", "grpo_trainer", "supervised", "trpo", "world_model", "cloning"),
+        *("grpo", "grpo_trainer", "supervised", "refining", "trpo", "world_model", "cloning"),
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
-        *("critic", "actions", "scenes", "sweeps", "service"),
+        *("critic", "actions", "scenes", "state_space", "sweeps", "service"),
         *("import_motion", "balance", "compare", "evaluate", "generate", "pretrain"),
-        *("train_retrieval", "train_critic", "critic_score"),
+        *("train_retrieval", "train_critic", "critic_score", "train_physics_ssm"),
         *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
         *("deploy", "composite", "prefer", "parse_scene", "plan_scene", "build_vg_dataset"),

@@ -26,6 +26,7 @@ from jobs.configs.retrieval import RetrievalConfig
 from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
 from jobs.critic.settings import CriticConfig
+from jobs.state_space.refiner_settings import PhysicsSSMConfig
 from jobs.text import pretraining
 from jobs.text.grpo_prompts import evaluation_prompts, training_prompts
 from motions.base.errors import UserError
@@ -51,6 +52,7 @@ JOBS: dict[str, type[Settings]] = {
     "jobs.pretrain": PretrainConfig,
     "jobs.train_retrieval": RetrievalConfig,
     "jobs.train_critic": CriticConfig,
+    "jobs.train_physics_ssm": PhysicsSSMConfig,
     "jobs.sft": SFTConfig,
     "jobs.trpo": TRPOJobConfig,
     "jobs.deepmimic": DeepMimicConfig,

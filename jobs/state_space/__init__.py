@@ -1,0 +1,1 @@
+"""Commands of state-space models: their options, and what they do."""

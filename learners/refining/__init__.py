@@ -1,0 +1,1 @@
+"""Training of refiners: corrupted motions, and the learner that restores them."""

@@ -1,0 +1,1 @@
+"""PhysicsSSM: a network that refines motions of any origin, and its files."""
