@@ -67,6 +67,8 @@ class GRPOTrainer:
         sampling: SamplingSettings,
         seed: int = 10,
     ) -> None:
+        if learner.settings.staleness:
+            raise UserError("staleness is 1: here rollouts and updates take turns in one process; give staleness 0")
         self.learner = learner
         self.groups: list[GroupMotions] = []
         """The motions of the last step, a group for each prompt, in physical units."""

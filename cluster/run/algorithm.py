@@ -65,3 +65,6 @@ class Algorithm:
     """Further terms [N] of a group's motions in evaluations, which nothing is trained on."""
     after_evaluation: Callable[[int], bool | None] | None = None
     """Called with the step after an evaluation has been recorded; whether the training ends there."""
+    staleness: int = 0
+    """Updates by which the version that rolls out may be behind the learner's: 1 lets the rollouts of the next step be
+    made while this step is updated."""

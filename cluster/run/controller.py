@@ -12,9 +12,11 @@ the others wait in the runtime's queue. No motion, trajectory or weight passes t
 Choices:
 1. Everything in a step is a function of (configuration, step, policy version): prompts come from `BatchSource`, noise
    from the request. So a call may be repeated anywhere, and a run that starts from a checkpoint repeats the bits.
-2. Requests state the step that will use them and the version they act with; the controller checks on use that they
-   differ by at most the allowed staleness, 0. Dispatch and collection are separate methods, so a pipelined loop only
-   reorders the same calls.
+2. Requests state the step that will use them and the version they act with; the controller checks on use that this is
+   the present step, and that the version is behind by no more than the algorithm's staleness. With staleness 1 the
+   groups of the next step are requested with those of this one, so that they are made while this one is updated: the
+   same calls in another order. What is in flight when a run ends is requested again when it continues, with the same
+   version, which the checkpoint holds.
 3. The order after an update: metrics line, evaluation (if due), checkpoint (if due). So a commit covers every line up
    to its step, and rewinding to it neither repeats nor loses one. Only a checkpoint's own duration comes after it.
 4. The controller is independent of the algorithm: GRPO is defined by `Algorithm` (cluster/run/algorithm.py) and the
@@ -54,6 +56,15 @@ class PendingGroup:
     request: RolloutRequest
     rollout: Call
     scores: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBatch:
+    """The groups of a training step, which have been requested."""
+
+    groups: list[PendingGroup]
+    requested: float
+    """When, by `time.monotonic`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,9 @@ class Controller:
         self._directory = run.directory
         self._telemetry = run.telemetry
         self._settings = settings
-        self._learner = LearnerHandle(runtime, self._roles[LEARNER], run)
+        self._learner = LearnerHandle(runtime, self._roles[LEARNER], run, algorithm.staleness)
+        self._in_flight: dict[int, PendingBatch] = {}
+        """By the step that will use them."""
         self._ended = False
         """Whether an evaluation ended the training before its last step."""
 
@@ -170,6 +183,7 @@ class Controller:
                 raise RunFailed(f"after {self.step} steps: {failed}", failed.cause) from failed
 
     def _recover(self, lost: ActorLost) -> None:
+        self._in_flight.clear()
         self._learner.recover(lost, self.step)
         self.step = self._directory.step
 
@@ -262,15 +276,14 @@ class Controller:
     def _train(self) -> None:
         started = time.monotonic()
         with self._telemetry.phase("rollout"):
-            requests = self._algorithm.batches.requests(self.step, self._learner.version_number)
-            purpose = f"step {self.step + 1}"
-            pending = self.dispatch(requests, self._learner.version, purpose)
-            groups = self.collect(pending, purpose)
+            self._request_batches()
+            batch = self._in_flight.pop(self.step)
+            groups = self.collect(batch.groups, _purpose(self.step))
         if not groups:
-            raise CallFailed(f"all {len(requests)} groups were dropped, there is nothing to learn from")
-        for group in groups:
-            staleness = self._learner.version_number - group.request.policy_version
-            assert group.request.step == self.step and staleness == 0, (group.request.step, staleness)
+            raise CallFailed(f"all {len(batch.groups)} groups were dropped, there is nothing to learn from")
+        behind = [self._learner.version_number - group.request.policy_version for group in groups]
+        assert all(group.request.step == self.step for group in groups), self.step
+        assert 0 <= min(behind) <= max(behind) <= self._algorithm.staleness, behind
         rewards = step_metrics.stacked([group.rewards for group in groups])
         advantages = self._algorithm.advantages(rewards.total, rewards.terms)
         with self._telemetry.phase("update"):
@@ -280,15 +293,28 @@ class Controller:
         metrics = step_metrics.rewards([group.rewards for group in groups])
         metrics |= {f"advantage/{name}": value for name, value in advantages.metrics.items()}
         metrics |= {f"policy/{name}": value for name, value in report.metrics.items()}
-        calls = [call for group in pending for call in (group.rollout, *group.scores)]
-        metrics |= step_metrics.timings(calls, started, self._roles)
-        metrics |= step_metrics.supervision(self.runtime.counters, len(requests) - len(groups))
+        calls = [call for group in batch.groups for call in (group.rollout, *group.scores)]
+        metrics |= step_metrics.timings(calls, batch.requested, started, self._roles)
+        metrics |= step_metrics.supervision(self.runtime.counters, len(batch.groups) - len(groups))
+        if self._algorithm.staleness:
+            metrics["cluster/staleness"] = float(max(behind))
         samples = sum(group.request.num_samples for group in groups)
         # The time of the rollout phase is already included, in two parts.
         metrics["seconds/update"] = self._telemetry.seconds["update"]
         metrics |= {"seconds/step": seconds, "cluster/samples_per_s": samples / seconds}
         self._record(metrics)
         self._telemetry.spans(self.runtime.spans())
+
+    def _request_batches(self) -> None:
+        """Requests the groups of this step, and of as many later ones as may be made meanwhile, as far as they are not
+        in flight. The version depends on nothing but the step that uses them, so that a resumed run has the same."""
+        staleness = self._algorithm.staleness
+        for step in range(self.step, min(self.step + staleness + 1, self._settings.num_steps)):
+            if step not in self._in_flight:
+                number, version = self._learner.acting_version(behind=self.step + staleness - step)
+                requested, requests = time.monotonic(), self._algorithm.batches.requests(step, number)
+                groups = self.dispatch(requests, version, _purpose(step))
+                self._in_flight[step] = PendingBatch(groups, requested)
 
     def _record(self, metrics: dict[str, float]) -> None:
         """Writes a metrics line about the last update: the update itself, its evaluation or its checkpoint."""
@@ -367,3 +393,7 @@ class Controller:
                 raise RewardError(str(call.failure)) from call.failure
             results.append(self.runtime.result(call.output))
         return self._algorithm.combine(results, prompt_text)
+
+
+def _purpose(step: int) -> str:
+    return f"step {step + 1}"

@@ -1,4 +1,9 @@
-"""The learner's actor as the controller sees it: its calls, its policy versions, and its return after a death."""
+"""The learner's actor as the controller sees it: its calls, its policy versions, and its return after a death.
+
+A version is stored once, by the call that made it; whoever acts with it fetches it from there. Only the present version
+is kept, and where rollouts may be one update behind the one before it, which a checkpoint holds as well: the rollouts
+that were in flight are requested again with it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,13 @@ import numpy as np
 from cluster.records.run import Run
 from cluster.run.learner_service import LearnerState, UpdateReport
 from cluster.run.roles import LEARNER
+from cluster.run.training_loop import to_arrays, to_tensors
 from cluster.runtime.protocol import ActorLost, CallFailed, Output, Role, Runtime
 from motions.base.errors import RemoteError
+from rollouts.messages import PolicyVersion
+
+PREVIOUS = "previous_version"
+"""Key of a checkpoint's state for the version before the present one."""
 
 
 class RunFailed(RemoteError):  # noqa: N818 - names what happened
@@ -26,15 +36,19 @@ class LearnerHandle:
         runtime: in which its actor lives.
         role: of the learner.
         run: the opened run.
+        staleness: updates by which those that act may be behind, 0 or 1.
     """
 
-    def __init__(self, runtime: Runtime, role: Role, run: Run) -> None:
+    def __init__(self, runtime: Runtime, role: Role, run: Run, staleness: int = 0) -> None:
         self._runtime = runtime
         self._role = role
         self._directory = run.directory
         self._telemetry = run.telemetry
         self._number = -1
         self._version: Output | None = None
+        self._staleness = staleness
+        self._previous: tuple[int, Output] | None = None
+        """Number and weights of the version before; None before the first update, and where none may act with it."""
         self._deaths: Counter[int] = Counter()
 
     @property
@@ -48,6 +62,10 @@ class LearnerHandle:
         assert self._version is not None, "not restored yet"
         return self._version
 
+    def acting_version(self, behind: int) -> tuple[int, Output]:
+        """Number and weights of the version that is `behind` updates old, or of the oldest since the start."""
+        return self._previous if behind and self._previous is not None else (self._number, self.version)
+
     def update(self, advantages: np.ndarray, trajectories: Sequence[Output], step: int) -> UpdateReport:
         """Makes update number `step` of trajectories with advantages [P, N]; the new version is the present one.
 
@@ -58,6 +76,8 @@ class LearnerHandle:
             LEARNER, "update", advantages, list(trajectories), num_outputs=2, label=f"update of step {step}"
         )
         report: UpdateReport = self._runtime.result(call.outputs[0])
+        if self._staleness:
+            self._previous = self._number, self.version
         self._number, self._version = report.version_number, call.outputs[1]
         return report
 
@@ -67,9 +87,14 @@ class LearnerHandle:
         return self._runtime.result(call.outputs[0]), call.outputs[1]
 
     def state(self, step: int) -> LearnerState:
-        """The learner's state after a step."""
+        """The learner's state after a step, and the version before where it may act."""
         call = self._runtime.submit(LEARNER, "state", label=f"state of the learner after step {step}")
-        return self._runtime.result(call.output)
+        state: LearnerState = self._runtime.result(call.output)
+        if self._previous is None:
+            return state
+        number, version = self._previous
+        weights = to_tensors(self._runtime.result(version).weights)
+        return {**state, PREVIOUS: {"number": number, "weights": weights}}
 
     def restore(self) -> None:
         """Restores the learner and its version at the last commit, or at the start if there is none.
@@ -79,11 +104,16 @@ class LearnerHandle:
             RunFailed: the checkpoint does not fit.
         """
         manifest = self._directory.manifest
+        self._previous = None
         try:
             if manifest is None:
                 call = self._runtime.submit(LEARNER, "publish", num_outputs=2, label="learner: weights")
             else:
                 state = self._directory.load_state()
+                previous = state.pop(PREVIOUS, None)
+                if self._staleness and previous is not None:
+                    version = PolicyVersion(previous["number"], to_arrays(previous["weights"]))
+                    self._previous = version.number, self._runtime.put(version)
                 call = self._runtime.submit(
                     LEARNER, "load", state, num_outputs=2, label=f"learner: checkpoint of step {manifest.step}"
                 )

@@ -54,6 +54,8 @@ class Workload:
     """Noised states of each final motion, where an update trains those and no recorded steps."""
     num_parts: int = 1
     """Parts of an update that have optimizer steps of their own: recorded steps, where each is trained by itself."""
+    staleness: int = 0
+    """Steps whose groups are made while those of an earlier one are used."""
 
     @property
     def samples(self) -> int:
@@ -108,8 +110,10 @@ class Workload:
 
     @property
     def step_bytes(self) -> int:
-        """Use of the object store at the end of a step's rollouts, with the old and the new weights."""
-        return self.num_prompts * (self.motion_bytes + self.trajectory_bytes) + 2 * self.version_bytes
+        """Use of the object store at the end of a step's rollouts, with the old and the new weights, and with those
+        that are made meanwhile."""
+        groups = (1 + self.staleness) * self.num_prompts
+        return groups * (self.motion_bytes + self.trajectory_bytes) + (2 + self.staleness) * self.version_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +206,7 @@ class Plan:
             f"{load.optimizer_steps} optimizer step(s) of up to {load.micro_batches} micro-batches of "
             f"{load.micro_batch_size} pairs",
             f"  evaluation: {load.num_eval_groups} groups",
+            *(["  rollouts of the next step are made during the update (staleness 1)"] if load.staleness else []),
         ]
 
     def _message_lines(self) -> Sequence[str]:

@@ -59,20 +59,27 @@ def means(prefix: str, groups: Sequence[Mapping[str, np.ndarray]]) -> dict[str, 
     return {f"{prefix}/{name}": _mean(group[name] for group in groups if name in group) for name in names}
 
 
-def timings(calls: Sequence[Call], started: float, roles: Mapping[str, Role]) -> dict[str, float]:
+def timings(calls: Sequence[Call], requested: float, started: float, roles: Mapping[str, Role]) -> dict[str, float]:
     """How the time of the rollout phase was spent.
 
-    `seconds/rollout` ends with the last rollout; `seconds/reward` is the time that rewards took after that;
-    `hidden_share` is the fraction of all reward work that ran during rollouts; `utilization` is the busy fraction of
-    the rollout actors.
+    `seconds/rollout` ends with the last rollout; `seconds/reward` is the time that rewards took after that; both count
+    from the start of the step, so that what was made before it takes none of it. `hidden_share` is the fraction of all
+    reward work that ran during rollouts; `utilization` is the busy fraction of the rollout actors since the request.
+
+    Args:
+        requested: when the calls were submitted.
+        started: when the step began that uses them.
     """
     rollouts = [call for call in calls if call.role == ROLLOUT]
     scores = [call for call in calls if call.role != ROLLOUT and call.stats is not None]
     rollouts_end = max(call.finished_at for call in rollouts)
     end = max([rollouts_end, *(call.finished_at for call in scores)])
-    metrics = {"seconds/rollout": rollouts_end - started, "seconds/reward": end - rollouts_end}
+    metrics = {
+        "seconds/rollout": max(rollouts_end - started, 0.0),
+        "seconds/reward": max(end - max(rollouts_end, started), 0.0),
+    }
     busy = sum(call.stats.seconds for call in rollouts if call.stats)
-    capacity = roles[ROLLOUT].count * max(rollouts_end - started, 1e-9)
+    capacity = roles[ROLLOUT].count * max(rollouts_end - requested, 1e-9)
     metrics["cluster/rollout_utilization"] = min(busy / capacity, 1.0)
     work = sum(call.stats.seconds for call in scores if call.stats)
     hidden = sum(call.stats.seconds for call in scores if call.stats and call.finished_at <= rollouts_end)

@@ -132,6 +132,7 @@ def prepare(config: TuneMDMConfig) -> PreparedTuning:
         advantages=functools.partial(advantages_of, config),
         export=functools.partial(export_policy, policy),
         after_evaluation=functools.partial(report_of, config),
+        staleness=settings.staleness,
     )
     first = batches.requests(0, 0)
     parameters = sum(parameter.numel() for parameter in policy.network.parameters())
@@ -151,6 +152,7 @@ def prepare(config: TuneMDMConfig) -> PreparedTuning:
         micro_batch_size=settings.micro_batch_size,
         num_eval_groups=len(ACTIONS),
         num_parts=parts_of_update(settings, policy.num_steps),
+        staleness=settings.staleness,
     )
     return PreparedTuning(config, batches, policy, roles, workload, algorithm)
 

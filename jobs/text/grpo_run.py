@@ -36,6 +36,7 @@ from learners.grpo.forecast import Trained, forecast
 from learners.grpo.gradients import loss as gradient_losses
 from learners.grpo.gradients.loss import gradient_kind, parts_of_update
 from learners.grpo.motion_loss import IGNORED_OPTIONS, reads_motions
+from learners.grpo.objective import require_legal_staleness
 from motions.base.errors import UserError
 from motions.data.prompts import Prompt
 from motions.settings import BUILTIN
@@ -191,6 +192,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
             export=export,
             beside_rewards=instruments.terms,
             after_evaluation=functools.partial(after_evaluation, config, HackingWatch(config, instruments, held_out)),
+            staleness=config.grpo.staleness,
         ),
         export=export,
         base=PolicyVersion(0, policy.weights()),
@@ -309,8 +311,10 @@ def check_policy_loss(config: GRPOConfig) -> None:
     """Checks that the policy loss exists and has what it needs.
 
     Raises:
-        UserError: it follows the gradient of a reward that has none, or an option belongs to such losses only.
+        UserError: it follows the gradient of a reward that has none, an option belongs to such losses only, or it
+            cannot use stale rollouts.
     """
+    require_legal_staleness(config.grpo, config.sampling.amp_dtype)
     if gradient_kind(config.grpo) is not None:
         require_differentiable(config.rewards, f"policy_loss {config.grpo.policy_loss}")
     elif config.grpo.mdm_loss_weight:
@@ -383,4 +387,5 @@ def _workload(config: GRPOConfig, batches: PromptBatches, policy: DiffusionPolic
         num_eval_groups=len(batches.held_out),
         noise_draws=config.grpo.noise_draws if reads_motions(config.grpo) else 0,
         num_parts=parts_of_update(config.grpo, policy.num_steps),
+        staleness=config.grpo.staleness,
     )

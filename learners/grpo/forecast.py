@@ -81,7 +81,7 @@ def forecast(
             "one optimizer step an update: the policy is the one that rolled out, so that kl_threshold and the clip "
             "range never act"
         )
-    elif per_update == 1:
+    elif per_update == 1 and not settings.staleness:
         lines.append(
             "one optimizer step an update: every ratio is 1, so that clip_epsilon, clip_epsilon_high, kl_bound and "
             "kl_threshold never act and all losses of denoising steps are the same; --num_epochs 2 or "

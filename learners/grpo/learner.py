@@ -27,7 +27,7 @@ from learners.grpo.gradients.loss import gradient_kind, require_legal
 from learners.grpo.gradients.objective import GradientObjective, drawn_jitter, in_parts, prompts_of
 from learners.grpo.motion_loss import chosen_loss, reads_motions
 from learners.grpo.motion_objective import MotionObjective, noised
-from learners.grpo.objective import Objective, StepObjective
+from learners.grpo.objective import Objective, StepObjective, require_legal_staleness
 from learners.grpo.pair_batches import require_trajectories, split_groups
 from learners.grpo.settings import GRPOSettings
 from learners.grpo.update import GRPOUpdate, TrainedPolicy
@@ -100,6 +100,7 @@ class GRPOLearner:
             require_legal(settings, policy.num_steps)
             if reward is None or (clip_loss is None and settings.mdm_loss_weight):
                 raise ValueError(f"policy_loss {settings.policy_loss} needs a reward, mdm_loss_weight a clip loss")
+        require_legal_staleness(settings, policy.sampling.amp_dtype)
         self._kl_penalty = settings.kl_penalty
         self._objective(settings, [])  # its options are checked
         self._parameters: dict[str, Tensor] = dict(policy.trainable_parameters())
@@ -130,18 +131,21 @@ class GRPOLearner:
         """Updates the policy from P groups; the version's number increases by one.
 
         Args:
-            trajectories: P groups of N samples, rolled out by this learner's present version.
+            trajectories: P groups of N samples, rolled out by this learner's present version, with `staleness` 1 also
+                by the one before.
             advantages: [P, N].
 
         Returns:
             Means over the pairs of all inner epochs (`grpo_metrics`, of losses of final motions `motion_metrics`), some
-            of them also per denoising position (`kl_reference_position_<k>`), `kl_old`, `first_ratio_error`,
+            of them also per denoising position (`kl_reference_position_<k>`), `kl_old`, `first_ratio_error` (if an
+            earlier version rolled out `off_policy_ratio_error`, the largest |ratio - 1| of the first forward),
             `kl_chain` with `kl_chain_penalty`, the update's `kl_penalty` with `kl_target`, `grad_norm`,
             `learning_rate`, counts, and `seconds_<stage>`. If there is no pair (all groups dropped) only counts and
             seconds.
 
         Raises:
-            RatioError: the first ratio differs from 1 by more than `ratio_tolerance`. No weight was changed.
+            RatioError: the first ratio of a rollout by the present version differs from 1 by more than
+                `ratio_tolerance`. No weight was changed.
             DivergenceError: a loss or gradient is not finite. The step that found it changed no weight.
             ValueError: trajectories that do not fit each other or the learner.
         """
@@ -153,7 +157,7 @@ class GRPOLearner:
                 noised(trajectory, self.policy.schedule, self.settings, self._seed, self.number, group)
                 for group, trajectory in enumerate(trajectories)
             ]
-        require_trajectories(trajectories, advantages, self.number)
+        require_trajectories(trajectories, advantages, self.number, self.settings.staleness)
         kept = list(range(len(trajectories)))
         size = self.settings.groups_per_optimizer_step
         if self._kind is not None:
@@ -189,9 +193,11 @@ class GRPOLearner:
 
     def _objective(self, settings: GRPOSettings, trajectories: Sequence[Trajectory]) -> Objective:
         """The objective of an update, with its options."""
+        if self._reads_motions:
+            return MotionObjective(self._loss, self.policy, settings)
         if self._kind is None:
-            kind = MotionObjective if self._reads_motions else StepObjective
-            return kind(self._loss, self.policy, settings)
+            stale = any(trajectory.policy_version < self.number for trajectory in trajectories)
+            return StepObjective(self._loss, self.policy, settings, stale=stale)
         assert self._reward is not None
         jitter, prompts = drawn_jitter(self._seed, self.number), prompts_of(trajectories)
         return GradientObjective(self._loss, self.policy, settings, self._reward, prompts, jitter)

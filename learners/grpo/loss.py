@@ -220,3 +220,15 @@ def grpo_metrics(terms: Sequence[GRPOTerms]) -> dict[str, float]:
         "clip_fraction_high": float(joined("clipped_high").mean()),
         "left_out_fraction": float(joined("left_out").mean()),
     }
+
+
+def clipped_ratio_metrics(terms: Sequence[GRPOTerms], clip_range: tuple[float, float]) -> dict[str, float]:
+    """Statistics of the ratio after it is clipped, over the pairs of all micro-batches: what of an update's importance
+    weights is left by the clip range, beside those of `grpo_metrics` before."""
+    ratio = torch.cat([term.log_ratio for term in terms]).double().exp().clamp(*clip_range)
+    return {
+        "ratio_clipped_mean": float(ratio.mean()),
+        "ratio_clipped_std": float(ratio.std(correction=0)),
+        "ratio_clipped_min": float(ratio.min()),
+        "ratio_clipped_max": float(ratio.max()),
+    }

@@ -1,7 +1,9 @@
 """What pairs lose: the part of an update that depends on the kind of policy loss.
 
 `StepObjective` is that of losses of denoising steps, whose ratios must be 1 before the first optimizer step of an
-update. That of losses of final motions is in `learners/grpo/motion_objective.py`.
+update. Rollouts of an earlier version (`staleness`) are another policy's: their ratios are what they are, always refer
+to the recorded log-probabilities, and are reported before and after clipping. That of losses of final motions is in
+`learners/grpo/motion_objective.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +17,17 @@ import torch
 from torch import Tensor
 
 from learners.grpo.device_batch import DeviceBatch
-from learners.grpo.gradients.loss import GradientTerms
-from learners.grpo.loss import GRPOInputs, GRPOTerms, PolicyLoss, grpo_loss, grpo_metrics, noise_level_drops
-from learners.grpo.motion_loss import MotionTerms
+from learners.grpo.gradients.loss import GradientTerms, gradient_kind
+from learners.grpo.loss import (
+    GRPOInputs,
+    GRPOTerms,
+    PolicyLoss,
+    clipped_ratio_metrics,
+    grpo_loss,
+    grpo_metrics,
+    noise_level_drops,
+)
+from learners.grpo.motion_loss import MotionTerms, reads_motions
 from learners.grpo.pair_batches import PairOrigins
 from learners.grpo.settings import GRPOSettings
 from motions.base.errors import UserError
@@ -101,17 +111,56 @@ class Objective(Protocol):
         ...
 
 
+def ratio_tolerance(settings: GRPOSettings, amp_dtype: str) -> float:
+    """Largest |ratio - 1| that is rounding, where rollout and learner have the same weights."""
+    default = RATIO_TOLERANCE if amp_dtype == "fp32" else HALF_PRECISION_RATIO_TOLERANCE
+    return settings.ratio_tolerance or default
+
+
+def rounding_clips(settings: GRPOSettings, amp_dtype: str) -> bool:
+    """Whether rounding alone could push ratios out of the clip range."""
+    low, high = settings.clip_range
+    return ratio_tolerance(settings, amp_dtype) > 0.5 * min(1.0 - low, high - 1.0)
+
+
+def require_legal_staleness(settings: GRPOSettings, amp_dtype: str) -> None:
+    """Checks that an update could use rollouts of the version before, if `staleness` asks for it.
+
+    Raises:
+        UserError: their recorded log-probabilities are not all that the loss compares with, or are too inexact.
+    """
+    if not settings.staleness:
+        return
+    if reads_motions(settings):
+        raise UserError(
+            f"staleness is {settings.staleness}, but policy_loss {settings.policy_loss} is a loss of final motions, "
+            "which compares with predictions of the policy that rolled out: give staleness 0"
+        )
+    if gradient_kind(settings) is None and rounding_clips(settings, amp_dtype):
+        low, high = settings.clip_range
+        raise UserError(
+            f"staleness is {settings.staleness}, but ratios of amp_dtype {amp_dtype} may be off by "
+            f"{ratio_tolerance(settings, amp_dtype):g} (ratio_tolerance) and are clipped to [{low:g}, {high:g}]: "
+            "rounding alone would clip them. Give a clip_epsilon of twice ratio_tolerance or more, amp_dtype fp32, or "
+            "staleness 0"
+        )
+
+
 class StepObjective:
     """Losses of denoising steps."""
 
-    def __init__(self, loss: PolicyLoss, policy: DiffusionPolicy, settings: GRPOSettings) -> None:
+    def __init__(
+        self, loss: PolicyLoss, policy: DiffusionPolicy, settings: GRPOSettings, *, stale: bool = False
+    ) -> None:
+        """
+        Args:
+            stale: whether an earlier version than the present one rolled out.
+        """
         self._policy_loss = loss
+        self._stale = stale
         self._settings = settings
-        single = policy.sampling.amp_dtype == "fp32"
-        default = RATIO_TOLERANCE if single else HALF_PRECISION_RATIO_TOLERANCE
-        self._ratio_tolerance = settings.ratio_tolerance or default
-        low, high = settings.clip_range
-        self._own_log_probs = self._ratio_tolerance > 0.5 * min(1.0 - low, high - 1.0)
+        self._ratio_tolerance = ratio_tolerance(settings, policy.sampling.amp_dtype)
+        self._own_log_probs = not stale and rounding_clips(settings, policy.sampling.amp_dtype)
         """Whether ratios refer to log-probabilities that the learner computed itself: those of the rollout may differ
         from them by so much rounding that pairs would be clipped by it."""
         self._noise_drops = device_drops(policy)
@@ -174,13 +223,13 @@ class StepObjective:
         self._require_ratio(batch.origins, log_probs - batch.old_log_probs)
 
     def metrics(self, scored: Sequence[Scored], single: bool) -> dict[str, float]:
-        """`grpo_metrics`, the first ratio, and KL and ratio by denoising position."""
+        """`grpo_metrics`, the first ratio, the clipped ratio, and KL and ratio by denoising position."""
         terms = [cast("GRPOTerms", batch.terms) for batch in scored]
-        metrics = grpo_metrics(terms)
-        if single:
+        metrics = grpo_metrics(terms) | clipped_ratio_metrics(terms, self._settings.clip_range)
+        if single and not self._stale:
             # Nothing clips where every ratio is 1: a figure would look like a measurement.
             metrics = {name: value for name, value in metrics.items() if not name.startswith(_SILENT_AT_RATIO_ONE)}
-        metrics["first_ratio_error"] = self._first_ratio_error
+        metrics["off_policy_ratio_error" if self._stale else "first_ratio_error"] = self._first_ratio_error
         kl_ref = torch.cat([term.kl_ref for term in terms]).cpu().numpy()
         ratio = torch.cat([term.log_ratio for term in terms]).double().exp().cpu().numpy()
         for position, here in by_position(scored):
@@ -193,7 +242,7 @@ class StepObjective:
         error = log_ratio.expm1().abs()
         worst = int(error.argmax())
         self._first_ratio_error = max(self._first_ratio_error, float(error[worst]))
-        if not float(error[worst]) <= self._ratio_tolerance:
+        if not self._stale and not float(error[worst]) <= self._ratio_tolerance:
             raise RatioError(
                 f"the first ratio is {float(log_ratio[worst].exp()):.8g} for {origins.described(worst)}; it must be 1 "
                 f"within ratio_tolerance {self._ratio_tolerance:g}. Rollout and learner do not compute the "
@@ -202,7 +251,7 @@ class StepObjective:
             )
 
 
-_SILENT_AT_RATIO_ONE = ("clip_fraction", "left_out_fraction")
+_SILENT_AT_RATIO_ONE = ("clip_fraction", "left_out_fraction", "ratio_clipped")
 
 
 def device_drops(policy: DiffusionPolicy) -> Tensor:

@@ -72,8 +72,14 @@ class PairBatch:
         return len(self.rows)
 
 
-def require_trajectories(trajectories: Sequence[Trajectory], advantages: np.ndarray, version: int) -> None:
+def require_trajectories(
+    trajectories: Sequence[Trajectory], advantages: np.ndarray, version: int, staleness: int = 0
+) -> None:
     """Checks that trajectories fit each other, their advantages [P, N] and the learner's version.
+
+    Args:
+        staleness: largest number of updates by which the version that rolled out, the same for all groups, may be
+            behind.
 
     Raises:
         ValueError: naming the group and what is wrong with it; UserError where its numbers are not finite.
@@ -84,10 +90,15 @@ def require_trajectories(trajectories: Sequence[Trajectory], advantages: np.ndar
         raise ValueError(f"advantages have shape {advantages.shape}; expected [{len(trajectories)} groups, samples]")
     for group, trajectory in enumerate(trajectories):
         num_steps, num_samples = trajectory.states.shape[:2]
-        if trajectory.policy_version != version:
+        acted = trajectory.policy_version
+        if not version - staleness <= acted <= version:
             raise ValueError(
-                f"group {group} was rolled out by policy version {trajectory.policy_version}, "
-                f"the learner is at {version}"
+                f"group {group} was rolled out by policy version {acted}, the learner is at {version}"
+                + (f" and may be at most {staleness} ahead" if staleness else "")
+            )
+        if acted != trajectories[0].policy_version:
+            raise ValueError(
+                f"group {group} was rolled out by policy version {acted}, group 0 by {trajectories[0].policy_version}"
             )
         if num_steps == 0:
             raise ValueError(f"group {group} recorded no denoising step: nothing to train (trained_steps is empty)")

@@ -29,6 +29,11 @@ POLICY_LOSSES = {
 of the reward (`learners.grpo.gradients.loss.GradientLoss`)."""
 
 
+NOT_STALE = ("dppo", "nft", "awm", "dgpo")
+"""Policy losses by name that compare with predictions of the policy that rolled out, of which a stale rollout records
+probabilities alone."""
+
+
 class GRPOSettings(GradientSettings):
     """Group-relative policy optimisation (GRPO) of a diffusion policy.
 
@@ -142,12 +147,18 @@ class GRPOSettings(GradientSettings):
     """Leave groups whose rewards are all equal out of the loss and its denominator. Otherwise they have advantage 0,
     count in the mean, and their KL term still applies."""
 
+    staleness: int = Field(default=0, ge=0, le=1)
+    """Updates by which the policy that rolled out may be behind the one that is updated. 0: a step's rollouts wait for
+    the update before them. 1: the rollouts of the next step are made while this step is updated, by the policy before
+    that update; ratios then refer to the log-probabilities that the rollout recorded, and the clip range acts. Not for
+    losses of final motions and `dppo`, which compare with predictions of the policy that rolled out."""
+
     num_epochs: int = Field(default=1, ge=1)
     """Passes over the trajectories of one update."""
 
     kl_threshold: float = Field(default=0.0, ge=0)
     """Stop the inner epochs of an update once the exact KL(old || new) of an epoch, mean over valid elements, exceeds
-    this; 0 means never. Old is the policy that made the rollouts, not the reference. It can only act from the second
+    this; 0 means never. Old is the policy before the update, not the reference. It can only act from the second
     optimizer step of an update on."""
 
     micro_batch_size: int = Field(default=32, ge=1)
@@ -184,9 +195,10 @@ class GRPOSettings(GradientSettings):
 
     ratio_tolerance: float | None = Field(default=None, gt=0)
     """Largest |ratio - 1| accepted before the first optimizer step of an update, while the learner's weights are those
-    of the rollouts. A larger one means that rollout and learner compute different things. By default 1e-5, in half
-    precision 1e-3, because a GPU's rounding depends on the size of the batch. Where it is over half the clip range,
-    ratios refer to the learner's own first log-probabilities, so that rounding clips nothing."""
+    of the rollouts (with `staleness` in the first update alone). A larger one means that rollout and learner compute
+    different things. By default 1e-5, in half precision 1e-3, because a GPU's rounding depends on the size of the
+    batch. Where it is over half the clip range, ratios refer to the learner's own first log-probabilities, so that
+    rounding clips nothing."""
 
     @field_validator("policy_loss")
     @classmethod
@@ -204,6 +216,21 @@ class GRPOSettings(GradientSettings):
     def _a_weight_to_adapt(self) -> Self:
         if self.kl_target and not self.kl_penalty:
             raise UserError("kl_target is set and kl_penalty 0: there is no weight that could double; give one above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _ratios_that_may_be_stale(self) -> Self:
+        if self.staleness and self.policy_loss in NOT_STALE:
+            raise UserError(
+                f"staleness is {self.staleness}, but policy_loss {self.policy_loss} compares with predictions of the "
+                "policy that rolled out, which is another one by then: legal are losses with ratios (clipped, spo) or "
+                "those that follow the reward's gradient, or staleness 0"
+            )
+        if self.staleness and self.ratio_normalisation:
+            raise UserError(
+                f"staleness is {self.staleness}, but ratio_normalisation needs the exact KL to the policy that rolled "
+                "out, which is another one by then: give staleness 0, or leave it out"
+            )
         return self
 
     @property

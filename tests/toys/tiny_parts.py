@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rollouts.messages import Trajectory
 
 GRPO = GRPOSettings(group_size=4, learning_rate=1e-3, num_epochs=2, groups_per_optimizer_step=2, micro_batch_size=3)
+STALE = GRPO.model_copy(update={"staleness": 1})
 FOLLOWING = GRPO.model_copy(update={"policy_loss": "easytune", "kl_penalty": 0.1, "kl_threshold": 10.0})
 """Follows the reward's gradient, with an optimizer step for each kept denoising step."""
 REWARDS = RewardSettings.of(use_dense_reward=True)
@@ -47,6 +48,13 @@ def build_learner() -> GRPOLearner:
     from learners.grpo.learner import GRPOLearner
 
     return GRPOLearner(build_policy(), GRPO)
+
+
+def build_stale_learner(flag: Path | None = None) -> GRPOLearner:
+    """A learner whose rollouts may be one update behind; with `flag` its process ends once."""
+    from learners.grpo.learner import GRPOLearner
+
+    return GRPOLearner(build_policy(), STALE) if flag is None else build_dying_learner(flag, STALE)
 
 
 def build_following_learner(flag: Path | None = None) -> GRPOLearner:

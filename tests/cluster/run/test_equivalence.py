@@ -35,6 +35,7 @@ from tests.toys.tiny_parts import (
     build_learner,
     build_rollouts,
     build_semantic,
+    build_stale_learner,
 )
 from tests.toys.tiny_policy import TEXT_DIM
 
@@ -95,6 +96,7 @@ def advantages(total: np.ndarray, terms: dict[str, np.ndarray]) -> Advantages:
 
 ALGORITHM = Algorithm(Batches(), ("semantic",), mix, advantages)
 FOLLOWING = Algorithm(KeepingBatches(), ("semantic",), mix, advantages)
+STALE = Algorithm(Batches(), ("semantic",), mix, advantages, staleness=1)
 
 
 def run(
@@ -175,3 +177,20 @@ def test_following_the_rewards_gradient_on_ray_with_a_killed_learner_equals_one_
     assert_same(tmp_path / "run", tmp_path / "local")
     updates = [line for line in results_of(tmp_path / "local") if "policy/tuned_reward" in line]
     assert len(updates) == 5 and updates[-1]["policy/kl_reference"] > 0
+
+
+@pytest.mark.ray
+def test_overlapped_on_ray_with_a_killed_learner_equals_one_process_that_stopped_and_went_on(
+    tmp_path: Path, ray_cluster: object
+) -> None:
+    """With the rollouts of the next step in flight at every kill and end."""
+    run(tmp_path / "local", LocalRuntime, 1, build_stale_learner, STALE, num_steps=3)
+    run(tmp_path / "local", LocalRuntime, 1, build_stale_learner, STALE, num_steps=5, resume=True)
+    run(tmp_path / "run", RayRuntime, 2, functools.partial(build_stale_learner, tmp_path / "flag"), STALE)
+    assert (tmp_path / "flag").exists()
+    assert flat(final_state(tmp_path / "run")) == flat(final_state(tmp_path / "local"))
+    updates = [line for line in results_of(tmp_path / "run") if "reward/total" in line]
+    # The first rollouts are those of the policy that they update: there the ratio is checked.
+    assert updates[0]["policy/first_ratio_error"] <= 1e-5
+    assert all(line["policy/off_policy_ratio_error"] > 1e-5 for line in updates[1:])
+    assert all(line["policy/ratio_std"] > line["policy/ratio_clipped_std"] for line in updates[1:])

@@ -99,14 +99,16 @@ class SmallScorer:
 
 
 class ToyLearner:
-    def __init__(self, learning_rate: float = 2.0) -> None:
+    def __init__(self, learning_rate: float = 2.0, staleness: int = 0) -> None:
         self._rate = learning_rate
+        self._staleness = staleness
         self._centre = np.zeros(NUM_FEATURES)
         self._momentum = np.zeros(NUM_FEATURES)
         self._number = 0
 
     def update(self, trajectories: list[Trajectory], advantages: np.ndarray) -> dict[str, float]:
-        assert all(trajectory.policy_version == self._number for trajectory in trajectories)
+        acted = max(self._number - self._staleness, 0)
+        assert all(trajectory.policy_version == acted for trajectory in trajectories)
         gradient = np.zeros(NUM_FEATURES)
         for trajectory, values in zip(trajectories, advantages, strict=True):
             drawn = trajectory.states[0].astype(np.float64).mean(axis=1) - self._centre
@@ -189,8 +191,8 @@ class DyingScorer(NearScorer):
 class DyingLearner(ToyLearner):
     """Its process ends when the parameters have changed and before anybody knows, once at each of some versions."""
 
-    def __init__(self, folder: Path, at_versions: tuple[int, ...], always: bool = False) -> None:
-        super().__init__()
+    def __init__(self, folder: Path, at_versions: tuple[int, ...], always: bool = False, staleness: int = 0) -> None:
+        super().__init__(staleness=staleness)
         self._folder, self._at_versions, self._always = folder, at_versions, always
 
     def update(self, trajectories: list[Trajectory], advantages: np.ndarray) -> dict[str, float]:
