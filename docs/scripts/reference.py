@@ -50,6 +50,8 @@ JOBS = {
     "parse_scene": "jobs.scenes.settings:ParseSceneConfig",
     "plan_scene": "jobs.scenes.settings:PlanSceneConfig",
     "build_vg_dataset": "jobs.scenes.settings:VisualGenomeConfig",
+    "build_scene_dataset": "jobs.scenes.parser_settings:SceneDatasetConfig",
+    "train_m1_t5": "jobs.scenes.parser_settings:TrainParserConfig",
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",
     "trpo": "jobs.configs.trpo:TRPOJobConfig",

@@ -93,7 +93,6 @@ class Guard:
             raise Silenced(status)
         return status
 
-
     def _has_spoken(self) -> bool:
         # A process that the child forked may live on and hold the other end, so reading could wait for good.
         os.set_blocking(self.pipe, False)

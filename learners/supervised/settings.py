@@ -211,3 +211,14 @@ class CriticTrainingSettings(AdamWSettings):
                 f"critic_dim_feat {self.critic_dim_feat} is no multiple of critic_heads {self.critic_heads}"
             )
         return self
+
+
+class SceneParsingSettings(AdamWSettings):
+    """Training of a T5 that writes the scene of a text."""
+
+    batch_size: int = Field(default=4, ge=1)
+    """Examples per optimizer step."""
+
+    learning_rate: float = redeclared(AdamWSettings, "learning_rate", 5e-5, spellings=("learning_rate", "lr"))
+    weight_decay: float = redeclared(AdamWSettings, "weight_decay", 0.01)
+    max_grad_norm: float = redeclared(AdamWSettings, "max_grad_norm", 1.0)

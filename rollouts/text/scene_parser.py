@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
@@ -24,6 +25,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5For
 from motions.base.errors import UserError
 from motions.scenes.examples.targets import PREFIX
 from rollouts.devices import seeded
+from rollouts.text.models import quiet_transformers
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 BRACES = {"{": "<extra_id_0>", "}": "<extra_id_1>"}
@@ -87,7 +89,8 @@ class SceneParser:
 
     def save(self, folder: Path) -> None:
         """Writes weights (safetensors), configuration and tokenizer."""
-        self.model.save_pretrained(folder)
+        with quiet_transformers():
+            self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / CONFIG).write_text(json.dumps({"words_apart": self.words_apart}) + "\n")
 
@@ -112,7 +115,9 @@ def new_tokenizer(lines: Iterable[str], vocabulary: int) -> PreTrainedTokenizerF
         continuing_subword_prefix=_PIECE,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(lines, trainer)
+    # So that no word is unknown: each character as a word and as a piece behind another one.
+    pieces = " ".join(f"a{one}" for one in alphabet if one.isalnum())
+    tokenizer.train_from_iterator([*lines, pieces], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
 
 
@@ -146,10 +151,11 @@ def load_parser(place: str | Path) -> SceneParser:
     """
     path = Path(place)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(place))
-        model = T5ForConditionalGeneration.from_pretrained(str(place), use_safetensors=True)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(str(place))
+            model = T5ForConditionalGeneration.from_pretrained(str(place), use_safetensors=True)
         words_apart = (path / CONFIG).is_file() and json.loads((path / CONFIG).read_text())["words_apart"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{place} is no T5 that can be loaded: {reason}. Give the folder of one, or the name of one on the hub "

@@ -43,12 +43,21 @@ UNITS = {
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "character"),
-        *("critic", "actions", "scenes", "state_space", "sweeps", "service"),
+        *("critic", "actions", "state_space", "scenes", "sweeps", "service"),
         *("import_motion", "balance", "compare", "evaluate", "generate", "pretrain"),
         *("train_retrieval", "train_critic", "critic_score", "train_physics_ssm"),
         *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
-        *("deploy", "composite", "prefer", "parse_scene", "plan_scene", "build_vg_dataset"),
+        *(
+            "deploy",
+            "composite",
+            "prefer",
+            "parse_scene",
+            "plan_scene",
+            "build_vg_dataset",
+            "build_scene_dataset",
+            "train_m1_t5",
+        ),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

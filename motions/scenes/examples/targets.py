@@ -12,6 +12,7 @@ text itself tells. An entity's name has its colour or material before it, once, 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from motions.base.errors import MistakesError, UserError
 from motions.scenes.scene import Action, Entity, Relation, RelationName, Scene, check_scene
-from motions.scenes.vocabulary import entity_type, nouns, verbs
+from motions.scenes.vocabulary import entity_type, nouns
 
 PREFIX = "extract scene: "
 """Before every text that a T5 reads."""
@@ -29,12 +30,7 @@ _ACTION_DEFAULTS: Mapping[str, Any] = {"target": None, "start": "after", "repeat
 
 def target_of(scene: Scene) -> str:
     """The line of a scene."""
-    actions = [
-        {"actor": one.actor, "verb": one.verb}
-        | _changed(one)
-        | {"text": one.text}
-        for one in scene.actions
-    ]
+    actions = [{"actor": one.actor, "verb": one.verb} | _changed(one) | {"text": one.text} for one in scene.actions]
     entities = [{"name": _described(one), "type": one.type} for one in scene.entities]
     relations = [{"subject": r.subject, "predicate": r.relation, "object": r.object} for r in scene.relations]
     return json.dumps(
@@ -130,6 +126,44 @@ def _entity(described: str, kind: str | None) -> Entity:
     )
 
 
-def known_verbs(lines: Sequence[str]) -> bool:
-    """Whether every action of some lines has a verb of the vocabulary."""
-    return all(one["verb"] in verbs().names for line in lines for one in json.loads(line)["actions"])
+def target_figures(wanted: Sequence[str], written: Sequence[str]) -> dict[str, float]:
+    """How well written lines agree with those that are right.
+
+    Returns:
+        `json`, the share that is JSON; `scene`, that is exact; `actions`, whose actions are exact: who does what, in
+        the right order; and F1 over all lines of `entities` (with colours and types) and of `relations`.
+    """
+    number = len(wanted)
+    found = [_content(line) for line in written]
+    right = [json.loads(line) for line in wanted]
+    figures = {
+        "json": sum(one is not None for one in found) / number,
+        "scene": sum(a == b for a, b in zip(found, right, strict=True)) / number,
+        "actions": sum(_order(a) == _order(b) for a, b in zip(found, right, strict=True)) / number,
+    }
+    for name in ("entities", "relations"):
+        pairs = [(_counted(a, name), _counted(b, name)) for a, b in zip(found, right, strict=True)]
+        total = sum(a.total() + b.total() for a, b in pairs)
+        figures[name] = 2 * sum((a & b).total() for a, b in pairs) / total if total else 1.0
+    return figures
+
+
+def _content(line: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return content if isinstance(content, dict) else {}
+
+
+def _parts(content: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
+    parts = (content or {}).get(name)
+    return [one for one in parts if isinstance(one, dict)] if isinstance(parts, list) else []
+
+
+def _order(content: Mapping[str, Any] | None) -> list[tuple[Any, Any]]:
+    return [(one.get("actor"), one.get("verb")) for one in _parts(content, "actions")]
+
+
+def _counted(content: Mapping[str, Any] | None, name: str) -> Counter[str]:
+    return Counter(json.dumps(one, sort_keys=True) for one in _parts(content, name))
