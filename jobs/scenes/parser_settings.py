@@ -93,9 +93,9 @@ class ParserNetworkSettings(Settings):
     vocabulary: int = Field(default=4000, ge=300)
     """Largest number of its tokens."""
 
-    copy_share: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the training, at its beginning, in which it writes down sentences of random words: it has to learn that
-    words are copied, and from few captions it would learn them by heart."""
+    copy_steps: int = Field(default=200, ge=0)
+    """Updates at its beginning, before the first epoch, in which it writes down sentences of random words: it has to
+    learn that words are copied, and from few captions it would learn them by heart."""
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:

@@ -53,7 +53,7 @@ class Course:
 
     steps_per_epoch: int
     copy_steps: int
-    """At the beginning, in which sentences of random words are copied; they come on top of the passes."""
+    """At the beginning, in which sentences of random words are copied."""
     epochs: int
 
     @property
@@ -116,8 +116,8 @@ def prepare(config: TrainParserConfig) -> Prepared:
     parser.model.to(device)
     examples = {split: fitting(config, parser, own, split) for split, own in records.items()}
     per_epoch = math.ceil(len(examples["train"].texts) / config.parsing.batch_size)
-    share = config.network.copy_share if config.network.model == SCRATCH else 0.0
-    course = Course(per_epoch, round(config.run.epochs * per_epoch * share / (1.0 - share)), config.run.epochs)
+    copy_steps = config.network.copy_steps if config.network.model == SCRATCH else 0
+    course = Course(per_epoch, copy_steps, config.run.epochs)
     learner = SceneParsingLearner(parser, config.parsing, course.num_steps, config.run.seed)
     return Prepared(config, learner, examples, course)
 

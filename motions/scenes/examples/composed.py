@@ -71,7 +71,7 @@ def clauses_of(captions: Iterable[str]) -> list[Clause]:
     Captions of several actions give a clause for each that the rule parser reads as it stands.
     """
     found: dict[str, Clause] = {}
-    for caption in captions:
+    for caption in dict.fromkeys(captions):
         for text in _single(caption):
             [action] = parse_text(text).actions
             words = text.partition(" ")[2].partition(" ")[2]
