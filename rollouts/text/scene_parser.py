@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
@@ -103,21 +104,19 @@ def padded(ids: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
 
 
 def new_tokenizer(lines: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of words and runs of punctuation, with pieces of the words that are not frequent enough."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN, continuing_subword_prefix=_PIECE))
+    """A tokenizer of the most frequent words and runs of punctuation; others are cut into characters.
+
+    The vocabulary is counted here: the trainers of the tokenizers library break ties differently each time.
+    """
+    counts = Counter(piece for line in lines for piece in re.findall(_TOKEN, line))
+    characters = [*map(chr, range(33, 127))]
+    words = [PAD, END, UNKNOWN, *characters, *(_PIECE + one for one in characters)]
+    frequent = sorted(set(counts).difference(words), key=lambda word: (-counts[word], word))
+    words += frequent[: max(0, vocabulary - len(words))]
+    ids = {word: place for place, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN, continuing_subword_prefix=_PIECE))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_TOKEN), "removed", invert=True)
-    alphabet = [*map(chr, range(33, 127))]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[PAD, END, UNKNOWN],
-        initial_alphabet=alphabet,
-        continuing_subword_prefix=_PIECE,
-        show_progress=False,
-    )
-    # So that no word is unknown: each character as a word and as a piece behind another one.
-    pieces = " ".join(f"a{one}" for one in alphabet if one.isalnum())
-    tokenizer.train_from_iterator([*lines, pieces], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
 
 

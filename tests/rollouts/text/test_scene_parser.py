@@ -52,6 +52,7 @@ def test_padding_is_masked() -> None:
 
 def test_weights_are_a_function_of_the_seed_and_files_give_the_same_lines(tmp_path: Path) -> None:
     parser, same, other = small(), small(), small(1)
+    assert parser.tokenizer.get_vocab() == same.tokenizer.get_vocab()
     states = [one.model.state_dict() for one in (parser, same, other)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert not all(torch.equal(value, states[2][name]) for name, value in states[0].items())
