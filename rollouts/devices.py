@@ -25,7 +25,9 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device is {name!r}; this machine has {torch.cuda.device_count()} CUDA devices")
+        number = torch.cuda.device_count()
+        remedy = "" if number else ": give --device cpu"
+        raise UserError(f"device is {name!r}; this machine has {number} CUDA devices{remedy}")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"device is {name!r}; this machine has no MPS device")
     return device

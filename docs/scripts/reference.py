@@ -54,6 +54,8 @@ JOBS = {
     "render": "jobs.scenes.settings:RenderConfig",
     "animate": "jobs.scenes.settings:AnimateConfig",
     "build_vg_dataset": "jobs.scenes.settings:VisualGenomeConfig",
+    "build_scene_dataset": "jobs.scenes.parser_settings:SceneDatasetConfig",
+    "train_m1_t5": "jobs.scenes.parser_settings:TrainParserConfig",
     "deepmimic": "jobs.configs.deepmimic:DeepMimicConfig",
     "sft": "jobs.configs.sft:SFTConfig",
     "trpo": "jobs.configs.trpo:TRPOJobConfig",

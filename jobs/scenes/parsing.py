@@ -8,12 +8,14 @@ from pathlib import Path
 from jobs.scenes.settings import ParseSceneConfig
 from motions.base.errors import UserError
 from motions.data.dataset import load_dataset
+from motions.scenes.examples.targets import scene_of_target
 from motions.scenes.rules import parse_text
-from motions.scenes.scene import Scene, read_scene, write_scene
+from motions.scenes.scene import Scene, check_scene, read_scene, write_scene
 from motions.scenes.timing import ActorPrompt, CaptionTimes, save_scene_prompts, to_prompts
 from rollouts.text.encoders import load_text_encoder
 
 SCENE, PROMPTS = "scene.json", "prompts.jsonl"
+RULES = "rules"
 
 
 def run(config: ParseSceneConfig) -> None:
@@ -48,7 +50,38 @@ def prepare(config: ParseSceneConfig) -> Scene:
     check_free(config.scene.save_dir, (SCENE, PROMPTS), config.scene.scene, overwrite=config.scene.overwrite)
     if config.scene.scene is not None:
         return read_scene(config.scene.scene)
-    return parse_text(config.scene.text or "")
+    text = config.scene.text or ""
+    return (
+        parse_text(text) if config.scene.parser == RULES else read_by(config.scene.parser, text, config.scene.num_beams)
+    )
+
+
+def read_by(place: str, text: str, num_beams: int) -> Scene:
+    """The scene of a text as a trained parser reads it, or the rules where it cannot; the scene's notes say so.
+
+    Raises:
+        UserError: there is no such parser, or the text describes no scene to the rules either.
+    """
+    # A T5 takes seconds to import.
+    from rollouts.text.scene_parser import load_parser
+
+    if not text.strip():
+        return parse_text(text)
+    [line] = load_parser(place).write([text], num_beams=num_beams)
+    try:
+        scene = scene_of_target(line, text, "t5")
+    except UserError as error:
+        scene = parse_text(text)
+        return scene.model_copy(update={"notes": (*scene.notes, f"read by the rules: {error}")})
+    if scene.actions:
+        return scene
+    rules = parse_text(text)
+    known = {one.name for one in scene.entities}
+    entities = (*scene.entities, *(one for one in rules.entities if one.name not in known))
+    notes = (*scene.notes, "the actions are read by the rules: the parser wrote none")
+    scene = scene.model_copy(update={"actions": rules.actions, "entities": entities, "notes": notes})
+    check_scene(scene)
+    return scene
 
 
 def check_free(folder: Path, names: Sequence[str], read: Path | None, *, overwrite: bool) -> None:

@@ -25,6 +25,13 @@ class SceneTextSettings(Settings):
     scene: Path | None = None
     """A scene's file instead, such as an edited `scene.json`: its prompts are made anew."""
 
+    parser: str = "rules"
+    """Who reads the text: `rules`, or a parser that was trained by `jobs.train_m1_t5`, by its folder. Where a trained
+    one writes no scene, or one without actions, the rules read it, and `scene.json` says so."""
+
+    num_beams: int = Field(default=4, ge=1, le=64)
+    """Beams of the search by which a trained parser writes."""
+
     save_dir: Path = Path("outputs/scene")
     """Folder of `scene.json` and `prompts.jsonl`."""
 

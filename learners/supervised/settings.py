@@ -252,3 +252,14 @@ class MotionSSMSettings(AdamWSettings):
     text_noise: float = Field(default=0.0, ge=0)
     """Standard deviation of Gaussian noise added to the text embeddings in training. With few captions it prevents
     memorisation: a new caption gives a mixture of the motions of similar ones. Not for `text_encoder words`."""
+
+
+class SceneParsingSettings(AdamWSettings):
+    """Training of a T5 that writes the scene of a text."""
+
+    batch_size: int = Field(default=4, ge=1)
+    """Examples per optimizer step."""
+
+    learning_rate: float = redeclared(AdamWSettings, "learning_rate", 5e-5, spellings=("learning_rate", "lr"))
+    weight_decay: float = redeclared(AdamWSettings, "weight_decay", 0.01)
+    max_grad_norm: float = redeclared(AdamWSettings, "max_grad_norm", 1.0)

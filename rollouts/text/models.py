@@ -216,7 +216,7 @@ def load_distilbert(path: str | None) -> DistilBERT:
 def _load(name: str, network_class: Any, source: Path | str, **options: object) -> tuple[Any, Any]:
     """Network in float32 and tokenizer, from the local disk only; every tensor of the network must be present."""
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
             network, info = network_class.from_pretrained(
                 source,
@@ -344,7 +344,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Suppresses the library's progress bars and load reports; a mismatch of weights raises an error of its own."""
     verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()

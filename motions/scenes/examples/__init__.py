@@ -1,0 +1,1 @@
+"""Texts with the scenes that they tell, for training parsers of scenes."""
