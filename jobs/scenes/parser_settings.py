@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,8 @@ from jobs.configs.data import DataSettings
 from jobs.ssm.epochs import EpochRunSettings
 from learners.supervised.settings import SceneParsingSettings
 from motions.base.errors import UserError
-from motions.settings import BUILTIN, Settings, redeclared
+from motions.settings import BUILTIN, Effect, Settings, redeclared
+from rollouts.settings import DeviceSettings
 
 SCRATCH = "scratch"
 """Value of `model` for a T5 that is made here."""
@@ -46,14 +47,23 @@ class SceneDatasetConfig(Settings):
     important: ClassVar[tuple[str, ...]] = ("output", "dataset", "num_examples", "seed", "overwrite")
 
 
-class ParserRunSettings(EpochRunSettings):
+class ParserRunSettings(RunSettings, DeviceSettings):
     """Run directory, length and device of a parser's training."""
 
     save_dir: Path = redeclared(
-        RunSettings, "save_dir", Path("checkpoints/m1_t5"), spellings=("save_dir", "output_dir", "checkpoint_dir")
+        RunSettings, "save_dir", Path("checkpoints/m1_t5"), spellings=("save_dir", "output_dir")
     )
-    epochs: int = redeclared(EpochRunSettings, "epochs", 15)
-    save_every: int = redeclared(EpochRunSettings, "save_every", 1)
+
+    epochs: Annotated[int, Effect("length")] = Field(default=15, ge=1)
+    """Passes over the training examples."""
+
+    save_every: Annotated[int, Effect("records")] = Field(default=1, ge=1)
+    """Epochs between checkpoints; there is always one after the last epoch."""
+
+    best_metric: str | None = redeclared(EpochRunSettings, "best_metric")
+    best_mode: Literal["max", "min"] = redeclared(EpochRunSettings, "best_mode")
+    keep_checkpoints: int = redeclared(EpochRunSettings, "keep_checkpoints")
+    log_interval: int = redeclared(EpochRunSettings, "log_interval")
 
 
 class ParserDataSettings(Settings):

@@ -17,13 +17,16 @@ from jobs.configs.sft import SFTConfig
 from jobs.configs.trpo import TRPOJobConfig
 from jobs.configs.world_model import WorldModelJobConfig
 from jobs.critic.settings import CriticConfig
+from jobs.scenes.parser_settings import TrainParserConfig
+from jobs.ssm.refiner_settings import PhysicsSSMConfig
+from jobs.ssm.settings import MotionSSMConfig
 from motions.base.errors import UserError
 from motions.settings import Settings, groups_of
 
 SearchableJob = Literal[
     "grpo", "pretrain", "train_retrieval", "train_critic", "train_mdm", "tune_mdm", "sft", "trpo", "world_model"
 ]
-TrainingJob = Literal[SearchableJob, "deepmimic"]
+TrainingJob = Literal[SearchableJob, "train_motion_ssm", "train_physics_ssm", "train_m1_t5", "deepmimic"]
 CONFIGS: Mapping[str, type[Settings]] = {
     "grpo": GRPOConfig,
     "pretrain": PretrainConfig,
@@ -31,6 +34,9 @@ CONFIGS: Mapping[str, type[Settings]] = {
     "train_critic": CriticConfig,
     "train_mdm": TrainMDMConfig,
     "tune_mdm": TuneMDMConfig,
+    "train_motion_ssm": MotionSSMConfig,
+    "train_physics_ssm": PhysicsSSMConfig,
+    "train_m1_t5": TrainParserConfig,
     "sft": SFTConfig,
     "trpo": TRPOJobConfig,
     "world_model": WorldModelJobConfig,
