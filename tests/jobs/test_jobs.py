@@ -477,7 +477,7 @@ def test_commands_of_the_public_project_run_with_our_module_name(
         ("--noise_scale 0.7", "--noise_scale is 0.7, which sampler ddpm does not have; it belongs to flow_sde"),
         ("--reward_model_type mdm --reward_type cosine", "--reward_type 'cosine' belongs to reward_model_type tmr"),
         ("--reward_type combined", "--reward_type 'combined' belongs to reward_model_type mdm"),
-        ("--ref_model_path other.pt --kl_average_decay 0.9", "ref_model_path and kl_average_decay are both given"),
+        ("--ref_model_path other.pt --kl_average_decay 0.9", "--ref_model_path and kl_average_decay are both given"),
         ("--lora_dropout 0.1", "--lora_dropout 0.1 is not supported: the policy acts in eval mode, where dropout does"),
         ("--group_size 1", "--group_size is 1: a group needs at least two samples"),
         ("--gruop_size 4", "unknown option --gruop_size; did you mean --group_size?"),
