@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     captions = ("a person walks", "a person jumps", "a person turns", "a person kicks")
     clips = [
-        FolderClip(0.1 * rng.standard_normal((24 + 4 * number, 263), np.float32), (text,), split, f"{number}.bvh", 0.0)
+        FolderClip(0.1 * rng.standard_normal((40 + 2 * number, 263), np.float32), (text,), split, f"{number}.bvh", 0.0)
         for number, (text, split) in enumerate(zip(captions * 2, ("train",) * 4 + ("test",) * 4, strict=True))
     ]
     write_dataset(folder, HUMANML3D, clips, "for tests")
