@@ -31,6 +31,7 @@ from rewards.scorers import reward_terms
 from rewards.tmr.scorer import Embedder
 from rollouts.diffusion.chain_kl import chain_kl
 from rollouts.messages import GroupMotions, PolicyVersion
+from rollouts.one_action.policy import OneActionPolicy
 from rollouts.policy import Policy
 from rollouts.registry import DETERMINISTIC_SAMPLERS, NOISE_SCALES
 from rollouts.settings import Denoising
@@ -259,6 +260,8 @@ class Measurement:
         own = config.sampling.evaluation
         words = sampler_words(own, self._own_steps)
         brief = _brief_words(own, self._own_steps)
+        if isinstance(self._policy, OneActionPolicy):
+            words = brief = "one action"
         rows = [
             SamplerRow(
                 policy,

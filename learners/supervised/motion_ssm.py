@@ -127,7 +127,7 @@ class MotionSSMLearner(ResumableLearner):
         grad_norm = self._optimizer.step()
         self.num_steps += 1
         names = ("mse", "velocity_mse", "kl", "length_error")
-        metrics = {"loss": loss.item()} | {name: float(getattr(terms, name).mean()) for name in names}
+        metrics = {"loss": loss.item()} | {name: float(getattr(terms, name).detach().mean()) for name in names}
         metrics |= {name: values.mean().item() for name, values in terms.physics.items()}
         seconds = time.perf_counter() - start
         return metrics | {"grad_norm": grad_norm, "learning_rate": learning_rate, "seconds_update": seconds}

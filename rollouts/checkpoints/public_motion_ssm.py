@@ -17,6 +17,7 @@ from torch import Tensor
 from motions.base.errors import UserError
 from motions.base.foreign_files import refuse_foreign
 from motions.base.safe_files import TensorFileError
+from rollouts.checkpoints.model_args import ARGS_FILE
 from rollouts.one_action.public_regressor import PublicRegressor, PublicWords
 
 _MODULES = (
@@ -34,9 +35,10 @@ class PublicOptions:
 
 
 def is_public_motion_ssm(path: str | Path) -> bool:
-    """Whether a path is named as the public project names its checkpoints."""
+    """Whether a path is named as the public project names its checkpoints, and no args.json makes it an MDM's."""
     path = Path(path)
-    return path.suffix == ".pt" and (path.name == "best_model.pt" or path.name.startswith("checkpoint_epoch"))
+    named = path.suffix == ".pt" and (path.name == "best_model.pt" or path.name.startswith("checkpoint_epoch"))
+    return named and not (path.parent / ARGS_FILE).is_file()
 
 
 def load_public_motion_ssm(path: str | Path) -> tuple[PublicRegressor, PublicWords]:

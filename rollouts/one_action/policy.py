@@ -34,8 +34,11 @@ from rollouts.diffusion.denoiser import Denoiser
 from rollouts.diffusion.policy import DTYPES
 from rollouts.messages import Boundaries
 from rollouts.policy import PolicyNetwork, TrainableWeights, Transition
-from rollouts.settings import Denoising, DenoisingSettings, TrainedPart
+from rollouts.settings import Denoising, DenoisingSettings, SamplingSettings, TrainedPart
 from rollouts.ssm.layers import SelectiveScan, set_scan_backend
+
+ONE_STEP: dict[str, object] = {"sde_window": 1, "sde_window_start": 1}
+"""The only window of stochastic steps that there is: position 0."""
 
 STD = 1.0
 """Standard deviation of every number of an action."""
@@ -116,7 +119,8 @@ class OneActionPolicy(TrainableWeights):
         self.network: Any = network.to(self.device).eval()
         self.normalizer = normalizer
         self.skeleton = skeleton
-        self.sampling = sampling.model_copy(update={"composite_denoising": "pooled"})
+        own = {"composite_denoising": "pooled"} | (ONE_STEP if isinstance(sampling, SamplingSettings) else {})
+        self.sampling = sampling.model_copy(update=own)
         self.trained_frames = trained_frames
         self.most_frames_at_once = min(max_frames, MAX_FRAMES)
         if any(isinstance(module, SelectiveScan) for module in network.modules()):

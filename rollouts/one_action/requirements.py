@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from motions.base.errors import UserError
 from rollouts.one_action.motion_ssm import MotionSSM
+from rollouts.one_action.policy import ONE_STEP
 from rollouts.one_action.public_regressor import PublicRegressor
 from rollouts.settings import DenoisingSettings, SamplingSettings
 
 _HEARD = ("device", "scan_backend", "amp_dtype", "share_initial_noise", "timestep_fraction", "composite_denoising")
-_ONE_STEP = {"sde_window": 1, "sde_window_start": 1}
-"""The window of stochastic steps: position 0."""
 
 
 def sampling_of_one_action(sampling: SamplingSettings) -> SamplingSettings:
@@ -19,7 +18,7 @@ def sampling_of_one_action(sampling: SamplingSettings) -> SamplingSettings:
         UserError: an option is set that only denoising hears.
     """
     require_no_denoising(sampling)
-    return sampling.model_copy(update=_ONE_STEP)
+    return sampling.model_copy(update=ONE_STEP)
 
 
 def require_no_denoising(sampling: DenoisingSettings) -> None:
@@ -30,7 +29,7 @@ def require_no_denoising(sampling: DenoisingSettings) -> None:
     """
     for name, field in type(sampling).model_fields.items():
         value = getattr(sampling, name)
-        if name not in _HEARD and value not in (field.get_default(call_default_factory=True), _ONE_STEP.get(name)):
+        if name not in _HEARD and value not in (field.get_default(call_default_factory=True), ONE_STEP.get(name)):
             raise UserError(f"{name} is {value}: a policy of one action does not denoise; leave the option out")
 
 

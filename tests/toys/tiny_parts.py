@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from learners.grpo.learner import GRPOLearner
     from rewards.gradients import MotionReward
     from rewards.tmr.scorer import SemanticScorer
-    from rollouts.diffusion.policy import DiffusionPolicy
     from rollouts.diffusion.worker import RolloutWorker
     from rollouts.messages import Trajectory
+    from rollouts.policy import Policy
 
 GRPO = GRPOSettings(group_size=4, learning_rate=1e-3, num_epochs=2, groups_per_optimizer_step=2, micro_batch_size=3)
 STALE = GRPO.model_copy(update={"staleness": 1})
@@ -28,26 +29,29 @@ FOLLOWING = GRPO.model_copy(update={"policy_loss": "easytune", "kl_penalty": 0.1
 REWARDS = RewardSettings.of(use_dense_reward=True)
 
 
-def build_policy() -> DiffusionPolicy:
+def build_policy(kind: str = "trans_enc") -> Policy:
+    """A policy with adapters: an MDM of that architecture, or `motion_ssm`."""
     from rollouts.checkpoints.adapters import add_lora
     from rollouts.settings import PolicySettings
-    from tests.toys.tiny_policy import tiny_policy
+    from tests.toys.tiny_policy import CONFIG, tiny_one_action_policy, tiny_policy
 
-    policy = tiny_policy(guidance_scale=1.5)
-    add_lora(policy.network, PolicySettings(model_path="tiny", use_lora=True, lora_r=4))
+    one_action = kind == "motion_ssm"
+    policy = tiny_one_action_policy() if one_action else tiny_policy(replace(CONFIG, arch=kind), guidance_scale=1.5)
+    spec = "prior" if one_action else "all"
+    add_lora(policy.network, PolicySettings(model_path="tiny", use_lora=True, lora_r=4, lora_target_spec=spec))
     return policy
 
 
-def build_rollouts() -> RolloutWorker:
+def build_rollouts(kind: str = "trans_enc") -> RolloutWorker:
     from rollouts.diffusion.worker import RolloutWorker
 
-    return RolloutWorker(build_policy())
+    return RolloutWorker(build_policy(kind))
 
 
-def build_learner() -> GRPOLearner:
+def build_learner(kind: str = "trans_enc") -> GRPOLearner:
     from learners.grpo.learner import GRPOLearner
 
-    return GRPOLearner(build_policy(), GRPO)
+    return GRPOLearner(build_policy(kind), GRPO)
 
 
 def build_stale_learner(flag: Path | None = None) -> GRPOLearner:

@@ -86,6 +86,24 @@ class KeepingBatches(Batches):
         ]
 
 
+class WholeBatches(Batches):
+    """The same prompts, each read as one text."""
+
+    def __init__(self, window: tuple[int, ...]) -> None:
+        self._window = window
+
+    def _request(
+        self, step: int, index: int, policy_version: int, window: tuple[int, ...], num_samples: int
+    ) -> RolloutRequest:
+        request = super()._request(step, index, policy_version, self._window if window else (), num_samples)
+        text = np.random.default_rng(index).standard_normal((1, TEXT_DIM), np.float32)
+        return replace(request, condition=TextCondition(text))
+
+
+WINDOWS = {"trans_enc": (1, 2), "mamba": (1, 2), "motion_ssm": (0,)}
+"""Trained steps by kind of policy."""
+
+
 def mix(results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:
     return combine(results, REWARDS, prompt_text)
 
@@ -105,10 +123,11 @@ def run(
     num_rollout_actors: int = 1,
     learner: Factory = build_learner,
     algorithm: Algorithm = ALGORITHM,
+    rollouts: Factory = build_rollouts,
     **settings: Any,
 ) -> None:
     cluster = ClusterSettings(num_rollout_actors=num_rollout_actors)
-    roles = training_roles(cluster, build_rollouts, {"semantic": build_semantic}, learner)
+    roles = training_roles(cluster, rollouts, {"semantic": build_semantic}, learner)
     with ToyRun(folder, roles, runtime, algorithm, **{"eval_every": 5, **settings}) as controller:
         controller.run()
 
@@ -164,6 +183,18 @@ def test_ray_with_two_rollout_actors_and_a_killed_learner_equals_one_process(
     run(tmp_path / "run", RayRuntime, 2, functools.partial(build_dying_learner, tmp_path / "flag"))
     assert (tmp_path / "flag").exists()
     assert_same(tmp_path / "run", local_run)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("kind", WINDOWS)
+def test_every_kind_of_policy_on_ray_equals_one_process(kind: str, tmp_path: Path, ray_cluster: object) -> None:
+    parts = functools.partial(build_learner, kind), functools.partial(build_rollouts, kind)
+    algorithm = replace(ALGORITHM, batches=WholeBatches(WINDOWS[kind]))
+    for folder, runtime, count in ((tmp_path / "local", LocalRuntime, 1), (tmp_path / "run", RayRuntime, 2)):
+        run(folder, runtime, count, parts[0], algorithm, parts[1], num_steps=2)
+    assert_same(tmp_path / "run", tmp_path / "local")
+    updates = [line for line in results_of(tmp_path / "local") if "reward/total" in line]
+    assert len(updates) == 2 and updates[-1]["policy/kl_reference"] > 0
 
 
 @pytest.mark.ray

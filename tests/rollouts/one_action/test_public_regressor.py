@@ -83,19 +83,21 @@ def mamba(x: Tensor, state: dict[str, Tensor], path: str) -> Tensor:
 @pytest.fixture
 def project() -> Iterator[type]:
     """The project's class of options, which exists while a file is written, and not when it is read."""
-    module = ModuleType(PROJECT)
+    parts = PROJECT.split(".")
+    names = [".".join(parts[: count + 1]) for count in range(len(parts))]
+    sys.modules.update({name: ModuleType(name) for name in names})
 
     @dataclass
     class TrainingConfig:
         d_model: int = WIDTH
 
     TrainingConfig.__module__, TrainingConfig.__qualname__ = PROJECT, "TrainingConfig"
-    module.TrainingConfig = TrainingConfig  # type: ignore[attr-defined]
-    sys.modules[PROJECT] = module
+    sys.modules[PROJECT].TrainingConfig = TrainingConfig  # type: ignore[attr-defined]
     try:
         yield TrainingConfig
     finally:
-        sys.modules.pop(PROJECT, None)
+        for name in names:
+            sys.modules.pop(name, None)
 
 
 def written(path: Path, options: type, **changes: Any) -> Path:
