@@ -327,7 +327,7 @@ class AnimateConfig(Settings):
     sampling: GenerateDenoisingSettings = GenerateDenoisingSettings()
     data: DataSettings = DataSettings()
     timing: TimingSettings = TimingSettings()
-    rewards: RewardSettings = RewardSettings.of(use_tracking_reward=True)
+    rewards: RewardSettings = RewardSettings()
     world: WorldSettings = WorldSettings()
     film: FilmSettings = FilmSettings()
 

@@ -131,8 +131,13 @@ def _earlier(folder: Path) -> dict[str, list[str]]:
 
 def _parse_config(config: AnimateConfig) -> ParseSceneConfig:
     animation = config.animation
-    source = {"text": animation.text} if animation.start_at == "parse" else {"scene": animation.save_dir / SCENE}
-    text = SceneTextSettings(**source, save_dir=animation.save_dir, overwrite=True)
+    from_text = animation.start_at == "parse"
+    text = SceneTextSettings(
+        text=animation.text if from_text else None,
+        scene=None if from_text else animation.save_dir / SCENE,
+        save_dir=animation.save_dir,
+        overwrite=True,
+    )
     return ParseSceneConfig(scene=text, timing=config.timing, data=config.data)
 
 
