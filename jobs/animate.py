@@ -6,9 +6,9 @@
     python -m jobs.animate --save_dir outputs/kick --start_at render --camera follow --overwrite
 
 Five stages, each a file that the next one reads and that may be edited in between: parse (`scene.json`,
-`prompts.jsonl`), generate (`motion/`: of `--num_candidates` motions the one with the highest reward, as of
-`jobs.grpo`, and `candidates.json`), plan (`layout.json`), simulate (`simulation.npz`, `contacts.json`,
-`simulation.json`) and render (`film.mp4`). `--start_at` begins with a later one. `index.html` plays the film, the
+`prompts.jsonl`), generate (`motion/`: of `--num_candidates` motions the one with the highest reward, as `jobs.grpo` has
+it, and `candidates.json`), plan (`layout.json`), simulate (`simulation.npz`, `contacts.json`, `simulation.json`) and
+render (`film.mp4`). `--start_at` begins with a later one. `index.html` plays the film, the
 generated motion and what became of it in the simulation, lists what each stage decided, and needs no network. The same
 options give the same bits, on one machine.
 """

@@ -16,20 +16,9 @@ pytestmark = pytest.mark.slow
 
 TEXT = "A man walks for 2 seconds, then kicks the red ball for 1 second."
 FAST = (
-    *(
-        "--num_candidates",
-        2,
-        "--use_tracking_reward",
-        "--sampling_steps",
-        2,
-        "--tracking_max_s",
-        0.5,
-        "--physics_hz",
-        120,
-        "--renderer",
-        "tiny",
-    ),
-    *("--width", 96, "--height", 64, "--fps", 6, "--sub_frames", 1, "--nearest_captions", 1),
+    *("--num_candidates", 2, "--sampling_steps", 2, "--use_tracking_reward", "--tracking_max_s", 0.5),
+    *("--physics_hz", 120, "--nearest_captions", 1),
+    *("--renderer", "tiny", "--width", 96, "--height", 64, "--fps", 6, "--sub_frames", 1),
 )
 
 
