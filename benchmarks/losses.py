@@ -6,7 +6,8 @@
 
 Each variant and seed is one run of `jobs.grpo` with preset `demo`, changed as `VARIANTS` says; further options are
 those of `jobs.grpo` and apply to all variants. How many updates `--cpu_seconds` pay for is measured first, by making a
-few in this process: rollouts, rewards and update count, evaluations do not. The learning rate falls over the run. All
+few in this process: rollouts, rewards and update count, evaluations do not. They are made twice, and each counts with
+its faster time: what else runs on the machine slows them. The learning rate falls over the run. All
 policies are evaluated by the same deterministic sampler of ten steps, on prompts and noise of a seed on which no preset
 was chosen.
 
@@ -40,7 +41,7 @@ from jobs.command_line import main as cli
 from jobs.configs.grpo import GRPOConfig
 from jobs.text.demonstration import ensure_weights
 from jobs.text.demonstration import finished as finished_run
-from jobs.text.grpo_run import prepare
+from jobs.text.grpo_run import PreparedRun, prepare
 from motions.base.atomic import atomic_write
 from motions.base.safe_files import read_array_file
 from motions.data.prompts import load_prompts
@@ -50,9 +51,9 @@ FIRST_SEED = 40
 EVAL_SEED = 20_731
 """Of prompts and noise; no preset and no option below was chosen on it."""
 NUM_RESAMPLES = 10_000
-TIMED_UPDATES = 3
-NUM_POINTS = 6
-"""Evaluations of a run, for the curves."""
+TIMED_UPDATES, TIMED_REPEATS = 3, 2
+NUM_CHECKPOINTS = 12
+"""Of a run; the last ones are kept."""
 
 MOTION: dict[str, object] = {
     **{"sampling_steps": 10, "learning_rate": 2e-3, "kl_penalty": 0.0, "group_size": 16, "advantage_clip": 3.0},
@@ -109,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.save_dir / f"{name}_{options.cpu_seconds:g}s_seed_{seed}"
         values = {**common(), **weights, **changes, **own, "runtime": options.runtime, "ray_address": "local"}
         cost = known_cost(options.save_dir / f"{name}_cpu_seconds.json", values)
-        config = plan(folder, {**values, "seed": seed}, max(1, round(options.cpu_seconds / cost)))
+        num_updates = max(1, round(options.cpu_seconds / cost))
+        config = plan(folder, {**values, "seed": seed}, num_updates, options.points)
         if not finished_run(config):
             grpo.run(config)
         done[name].append(config)
@@ -126,14 +128,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def common() -> dict[str, object]:
-    """What all variants share."""
-    return {"lr_schedule": "cosine", "lr_anneal_steps": 0, "eval_seed": EVAL_SEED, "eval_sampling_steps": 10}
+    """What all variants share. Other samplers than the evaluation's are not measured, which would cost minutes."""
+    return {
+        **{"lr_schedule": "cosine", "lr_anneal_steps": 0},
+        **{"eval_seed": EVAL_SEED, "eval_sampling_steps": 10, "eval_other_steps": ()},
+    }
 
 
-def plan(folder: Path, values: Mapping[str, object], num_updates: int) -> GRPOConfig:
-    """A run, which goes on where it was stopped."""
-    every = -(-num_updates // NUM_POINTS)
-    length = {"num_steps": num_updates, "eval_every": every, "save_interval": every}
+def plan(folder: Path, values: Mapping[str, object], num_updates: int, num_points: int) -> GRPOConfig:
+    """A run with so many evaluations after the first, which goes on where it was stopped."""
+    every = -(-num_updates // num_points)
+    length = {"num_steps": num_updates, "eval_every": every, "save_interval": -(-num_updates // NUM_CHECKPOINTS)}
     begun = (folder / "config.yaml").is_file()
     return cli.load_preset(GRPOConfig, "demo", "jobs.grpo", **{**values, **length, "save_dir": folder, "resume": begun})
 
@@ -156,13 +161,17 @@ def cpu_seconds_per_update(config: GRPOConfig) -> float:
     count."""
     prepared = prepare(config)
     torch.set_num_threads(config.cluster.threads_per_actor)
+    return float(np.min([timed_updates(prepared) for _ in range(TIMED_REPEATS)], axis=0).mean())
+
+
+def timed_updates(prepared: PreparedRun) -> list[float]:
+    """CPU seconds of each of the first steps of a run but the very first."""
     actors: dict[str, Any] = {role.name: role.factory() for role in prepared.roles}
     scorers = [actor for name, actor in actors.items() if name not in (ROLLOUT, LEARNER)]
     _, version = actors[LEARNER].publish()
-    started = time.process_time()
+    seconds = []
     for step in range(1 + TIMED_UPDATES):
-        if step == 1:
-            started = time.process_time()
+        started = time.process_time()
         requests = prepared.algorithm.batches.requests(step, version.number)
         groups = [actors[ROLLOUT].run(request, version) for request in requests]
         mixed = [
@@ -173,7 +182,8 @@ def cpu_seconds_per_update(config: GRPOConfig) -> float:
         terms = {name: np.stack([rewards.terms[name] for rewards in mixed]) for name in shared}
         advantages = prepared.algorithm.advantages(np.stack([rewards.total for rewards in mixed]), terms)
         _, version = actors[LEARNER].update(advantages.values, [trajectory for _, trajectory in groups])
-    return (time.process_time() - started) / TIMED_UPDATES
+        seconds.append(time.process_time() - started)
+    return seconds[1:]
 
 
 def measured(runs: Sequence[GRPOConfig], cost: float) -> dict[str, Any]:
@@ -279,6 +289,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
     parser.add_argument("--cpu_seconds", type=float, default=300.0, help="of training, for every run")
+    parser.add_argument("--points", type=int, default=6, help="evaluations of a run after the first, for the curves")
     parser.add_argument("--levels", action="store_true", help="compare noise levels in place of losses")
     parser.add_argument("--only", nargs="+", help="these variants alone")
     parser.add_argument("--runtime", choices=("ray", "local"), default="local")
@@ -287,8 +298,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser.add_argument("--weights_dir", type=Path, default=Path("runs/weights"), help="for weights that do not ship")
     options, words = parser.parse_known_args(arguments)
     known = LEVELS if options.levels else VARIANTS
-    if options.seeds < 1 or not options.cpu_seconds > 0:
-        parser.error(f"--seeds is {options.seeds} and --cpu_seconds {options.cpu_seconds:g}; both are above 0")
+    if min(options.seeds, options.points) < 1 or not options.cpu_seconds > 0:
+        given = f"--seeds is {options.seeds}, --points {options.points}, --cpu_seconds {options.cpu_seconds:g}"
+        parser.error(f"{given}; all are above 0")
     if unknown := [name for name in options.only or () if name not in known]:
         parser.error(f"--only {' '.join(unknown)}: there are {', '.join(known)}")
     own = ["--preset", "demo", "--save_dir", "unused"]

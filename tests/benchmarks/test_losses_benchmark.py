@@ -66,10 +66,10 @@ def test_variants_are_legal(name: str, tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
-    new = losses.plan(tmp_path, {}, 13).run
-    assert (new.resume, new.num_steps, new.save_interval) == (False, 13, 3)
+    new = losses.plan(tmp_path, {}, 13, 6).run
+    assert (new.resume, new.num_steps, new.eval_every, new.save_interval) == (False, 13, 3, 2)
     (tmp_path / "config.yaml").touch()
-    assert losses.plan(tmp_path, {}, 13).run.resume
+    assert losses.plan(tmp_path, {}, 13, 6).run.resume
 
 
 def test_prompts_of_a_text_are_resampled_together() -> None:
@@ -81,7 +81,10 @@ def test_prompts_of_a_text_are_resampled_together() -> None:
     assert doubled == pytest.approx(alone), "the same prompts twice say nothing more"
 
 
-@pytest.mark.parametrize("wrong", [["--seeds", "0"], ["--cpu_seconds", "0"], ["--only", "unknown"], ["--groop_size=3"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [["--seeds", "0"], ["--points", "0"], ["--cpu_seconds", "0"], ["--only", "unknown"], ["--groop_size=3"]],
+)
 def test_mistakes_in_options_are_told(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         losses.main(wrong)
