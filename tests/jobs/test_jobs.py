@@ -512,6 +512,10 @@ def test_what_cannot_be_done_is_said_in_one_line(words: str, line: str, capsys: 
             "late.jsonl, prompt 2 'walks, then runs': its segment 2 is frames 100 to 140; rewards look at the first 96 "
             "(max_motion_length)",
         ),
+        (
+            {"composite_k_segments": 5, "max_motion_length": 20},
+            "max_motion_length is 20 and composite_k_segments 5, of which no composite prompts can be made",
+        ),
         ({"eval_prompts_path": "LONG"}, "long.txt, prompt 1 'walk walk"),
         ({"prompts_path": "LONG"}, "400 tokens"),
         (
