@@ -465,6 +465,12 @@ def test_commands_of_the_public_project_run_with_our_module_name(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("dataset", "fps"), [("kit", "12.5"), ("humanml", "20"), ("builtin", "20.0")])
+def test_the_frame_rate_of_the_data_may_be_said(dataset: str, fps: str) -> None:
+    words = ["--save_dir", "run", "--dataset", dataset, "--fps", fps]
+    assert cli.parse(GRPOConfig, words, "jobs.grpo", FOREIGN_TO_GRPO).settings.data.dataset == dataset
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
