@@ -8,7 +8,8 @@
 Each step samples `group_size` motions for each of `batch_size` prompts, rewards them, and moves the policy towards the
 better motions of each group. `--dry_run` prints the plan and checks it within seconds. `--resume` continues a run that
 was stopped, bit for bit. At the end `--save_dir` holds `model_final.pt` (adapters merged, with MDM's parameter names)
-with `args.json`, `adapter/` (peft's format), `evaluation.json` and `report.html`, and can be given as `--model_path`.
+with `args.json`, with `--use_lora` `adapter/` (peft's format), `evaluation.json` and `report.html`, and can be given as
+`--model_path`.
 """
 
 from __future__ import annotations

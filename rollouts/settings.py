@@ -360,8 +360,9 @@ class PolicySettings(CheckpointSettings):
     is made of it. `decoder`: what makes a motion of an action, and `both`: with losses that follow the gradient of the
     reward."""
 
-    use_lora: bool = True
-    """Train low-rank adapters on a frozen base, which is then also the reference. Otherwise train all weights."""
+    use_lora: bool = False
+    """Train low-rank adapters on a frozen base, which is then also the reference. Otherwise train all weights. Adapters
+    need a larger learning rate."""
 
     lora_r: int = Field(default=8, ge=1, le=4096)
     """Rank of the adapters."""
@@ -388,6 +389,7 @@ class PolicySettings(CheckpointSettings):
             raise UserError("merge_adapter is set without adapter_path: there is no adapter to merge")
         if self.adapter_path is not None and not (self.use_lora or self.merge_adapter):
             raise UserError(
-                "use_lora is off and adapter_path is given: set merge_adapter to train all weights of the merged policy"
+                "use_lora is off and adapter_path is given: set use_lora to train the adapters on, or merge_adapter to "
+                "train all weights of the merged policy"
             )
         return self

@@ -36,7 +36,7 @@ class PromptSettings(Settings):
     """Number of segments of every prompt of `composite_data_path` and of composites of the data; by default any number.
     Prompts of `prompts_path` and `eval_prompts_path` may have any number of segments."""
 
-    composite_fraction: float = Field(default=0.5, ge=0, le=1)
+    composite_fraction: float = Field(default=0.0, ge=0, le=1)
     """Fraction of composite prompts among those made from the data (prompts of `prompts_path` are used unchanged)."""
 
     num_prompts: int = Field(default=256, ge=1, le=100_000)

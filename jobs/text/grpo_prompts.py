@@ -12,6 +12,7 @@ from jobs.configs.grpo import GRPOConfig
 from learners.grpo.gradients.loss import gradient_kind
 from learners.grpo.motion_loss import reads_motions, require_legal
 from motions.base.errors import UserError
+from motions.data.composites import NoCompositeError
 from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt, load_prompts
 from motions.skeleton.skeletons import Skeleton
@@ -243,15 +244,23 @@ def _draw(
     dataset = load_matching_dataset(config, skeleton)
     if split == "train" and config.prompts.leave_out_clips:
         dataset = dataset.without(config.prompts.leave_out_clips)
-    return dataset.prompts(
-        split,
-        num_prompts,
-        1.0 if config.prompts.use_composite_dataset else config.prompts.composite_fraction,
-        np.random.default_rng(seed),
-        num_segments=config.prompts.composite_k_segments,
-        max_frames=config.rewards.max_motion_length,
-        distinct=distinct,
-    )
+    num_segments, max_frames = config.prompts.composite_k_segments, config.rewards.max_motion_length
+    try:
+        return dataset.prompts(
+            split,
+            num_prompts,
+            1.0 if config.prompts.use_composite_dataset else config.prompts.composite_fraction,
+            np.random.default_rng(seed),
+            num_segments=num_segments,
+            max_frames=max_frames,
+            distinct=distinct,
+        )
+    except NoCompositeError as error:
+        number = "" if num_segments is None else f" and composite_k_segments {num_segments}"
+        raise UserError(
+            f"max_motion_length is {max_frames}{number}, of which no composite prompts can be made: {error}; give a "
+            "larger max_motion_length, fewer segments, or composite_fraction 0 without use_composite_dataset"
+        ) from error
 
 
 def _read(option: str, path: Path, skeleton: Skeleton, num_segments: int | None = None) -> list[Prompt]:

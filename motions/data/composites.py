@@ -90,17 +90,21 @@ def split_prompt(prompt: Prompt) -> Prompt:
     return Prompt(prompt.text, prompt.segments[0].divided(texts))
 
 
+class NoCompositeError(UserError):
+    """No composite of the wanted length or number of parts can be made of the motions."""
+
+
 class Composer:
     """Draws composites from the motions of one split. Equal generators give equal composites.
 
-    Raises UserError where `max_frames` is too short for two parts.
+    Raises NoCompositeError where `max_frames` is too short for two parts.
     """
 
     def __init__(self, items: Sequence[TextMotion], skeleton: Skeleton, max_frames: int = MAX_FRAMES) -> None:
         if not items:
             raise ValueError("items is empty: there is nothing to compose")
         if max_frames < 2 * MIN_PART_FRAMES:
-            raise UserError(f"max_frames is {max_frames}; two parts need at least {2 * MIN_PART_FRAMES}")
+            raise NoCompositeError(f"max_frames is {max_frames}; two parts need at least {2 * MIN_PART_FRAMES}")
         self.items = tuple(items)
         self.skeleton = skeleton
         self.max_frames = max_frames
@@ -116,7 +120,7 @@ class Composer:
         are tried; remaining frames stay unused.
 
         Raises:
-            UserError: no two parts fit together.
+            NoCompositeError: no two parts fit together, or not `num_segments` of them.
         """
         if num_segments is None:
             num_segments = int(rng.choice([2, 3, 4, 5], p=[0.4, 0.3, 0.2, 0.1]))
@@ -130,7 +134,9 @@ class Composer:
                 chain = self._chain(rng, count)
                 if chain is not None:
                     return self._composite(chain, rng)
-        raise UserError(f"no {attempts[-1]} of the {len(self.items)} motions fit together in {self.max_frames} frames")
+        raise NoCompositeError(
+            f"no {attempts[-1]} of the {len(self.items)} motions fit together in {self.max_frames} frames"
+        )
 
     def _chain(self, rng: np.random.Generator, count: int) -> list[int] | None:
         """Indices of parts that can follow each other, or None where this draw found no next part."""

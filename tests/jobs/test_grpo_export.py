@@ -36,7 +36,8 @@ def output(policy: DiffusionPolicy) -> torch.Tensor:
 
 
 def test_an_adapter_on_a_merged_base_loads_on_the_base_beside_it(tiny_models: TinyModels, tmp_path: Path) -> None:
-    values = {"model_path": str(tiny_models.policy), "save_dir": tmp_path, "device": "cpu", "guidance_scale": 1.0}
+    values = {"model_path": str(tiny_models.policy), "save_dir": tmp_path, "use_lora": True, "device": "cpu"}
+    values |= {"guidance_scale": 1.0}
     first = GRPOConfig.of(values)
     policy = trained(first, 1)
     encoder = load_policy_text_encoder(first.policy)
@@ -51,9 +52,13 @@ def test_an_adapter_on_a_merged_base_loads_on_the_base_beside_it(tiny_models: Ti
     adapter = tmp_path / "second" / "adapter"
     base = adapter / json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
     sampling = SamplingSettings(device="cpu", guidance_scale=1.0)
-    again = load_policy(PolicySettings(model_path=str(base.resolve()), adapter_path=str(adapter)), sampling)
+    again = load_policy(
+        PolicySettings(model_path=str(base.resolve()), adapter_path=str(adapter), use_lora=True), sampling
+    )
     torch.testing.assert_close(output(again), output(policy), rtol=0, atol=0)
     merged = load_policy(PolicySettings(model_path=str(tmp_path / "second"), use_lora=False), sampling)
     torch.testing.assert_close(output(merged), output(policy), rtol=0, atol=1e-4)
     with pytest.raises(AdapterError, match=r"\.\./merged_base"):
-        load_policy(PolicySettings(model_path=str(tiny_models.policy), adapter_path=str(adapter)), sampling)
+        load_policy(
+            PolicySettings(model_path=str(tiny_models.policy), adapter_path=str(adapter), use_lora=True), sampling
+        )

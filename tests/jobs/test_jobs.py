@@ -467,6 +467,12 @@ def test_commands_of_the_public_project_run_with_our_module_name(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("dataset", "fps"), [("kit", "12.5"), ("humanml", "20"), ("builtin", "20.0")])
+def test_the_frame_rate_of_the_data_may_be_said(dataset: str, fps: str) -> None:
+    words = ["--save_dir", "run", "--dataset", dataset, "--fps", fps]
+    assert cli.parse(GRPOConfig, words, "jobs.grpo", FOREIGN_TO_GRPO).settings.data.dataset == dataset
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -513,6 +519,10 @@ def test_what_cannot_be_done_is_said_in_one_line(words: str, line: str, capsys: 
             {"prompts_path": "LATE"},
             "late.jsonl, prompt 2 'walks, then runs': its segment 2 is frames 100 to 140; rewards look at the first 96 "
             "(max_motion_length)",
+        ),
+        (
+            {"composite_k_segments": 5, "max_motion_length": 20},
+            "max_motion_length is 20 and composite_k_segments 5, of which no composite prompts can be made",
         ),
         ({"eval_prompts_path": "LONG"}, "long.txt, prompt 1 'walk walk"),
         ({"prompts_path": "LONG"}, "400 tokens"),

@@ -165,6 +165,8 @@ def test_trainings_plan(name: str, here: Path, capsys: pytest.CaptureFixture[str
     assert call(grpo, GRPOConfig, FOREIGN_TO_GRPO, f"{TRAININGS[name]} {ours}") == 0, capsys.readouterr().err
     output = capsys.readouterr().out
     assert "stats_path dataset/HumanML3D: the data's statistics" in output
+    asked = "--use_lora" in TRAININGS[name]
+    assert f"use_lora: {str(asked).lower()}" in output and "composite_fraction: 0.0" in output
     assert "cluster: has room for this" in output
 
 

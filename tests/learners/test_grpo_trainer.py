@@ -87,7 +87,7 @@ trainer = create_grpo_trainer(
 
 @pytest.fixture
 def policy(tiny_models: TinyModels) -> DiffusionPolicy:
-    settings = PolicySettings(model_path=str(tiny_models.policy), lora_r=2)
+    settings = PolicySettings(model_path=str(tiny_models.policy), use_lora=True, lora_r=2)
     return load_policy(settings, SamplingSettings(device="cpu", sampling_steps=3, guidance_scale=1.0, sde_window=1))
 
 

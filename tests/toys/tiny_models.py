@@ -99,6 +99,8 @@ def grpo_words(models: TinyModels, folder: Path, **changes: object) -> list[str]
         "num_eval_samples": 2,
         "sampling_steps": 4,
         "max_motion_length": 96,
+        "composite_fraction": 0.5,
+        "use_lora": True,
         "learning_rate": 1e-2,
         "use_dense_reward": True,
         "use_physics_reward": True,

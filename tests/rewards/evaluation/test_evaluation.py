@@ -13,6 +13,7 @@ from jobs.report.breakdown import evaluation_row, verdict
 from motions.data.prompts import Prompt, Segment, load_prompts
 from motions.skeleton.skeletons import HUMANML3D
 from rewards.declared.physics import PHYSICS
+from rewards.evaluation.breakdown import rows_by_clip, rows_by_kind
 from rewards.evaluation.comparison import compare, figures, shared_places, write_evaluation
 from rewards.evaluation.intervals import Resamples
 from rewards.evaluation.kinematics import kinematic_figures
@@ -123,6 +124,37 @@ def test_what_has_no_interval_has_no_colour() -> None:
     assert [change.interval for change in changes] == [None] * len(changes)
     assert {verdict(change.row()) for change in changes} == {"neutral"}
     assert Resamples([prompt.text for prompt in before.prompts]).caution == "only one text, so no interval can be given"
+
+
+def test_single_and_composite_prompts_have_rows_of_their_own() -> None:
+    before = evaluation(0.0)
+    only_composites = before.terms["total"] + np.array([[0.0], [0.3]])
+    after = replace(before, terms={**before.terms, "total": only_composites})
+    entries = rows_by_kind(before, after, {}, None, {"composite": {"total": 0.9}}, ["walk", None])
+    assert [(entry["kind"], entry["num_prompts"], entry["num_texts"]) for entry in entries] == [
+        ("single", 1, 1),
+        ("composite", 1, 1),
+    ]
+    single, composite = (next(row for row in entry["rows"] if row["name"] == "total") for entry in entries)
+    assert (single["before"], single["after"], single["real"]) == (pytest.approx(0.2), pytest.approx(0.2), None)
+    assert (composite["before"], composite["after"], composite["real"]) == (pytest.approx(0.5), pytest.approx(0.8), 0.9)
+    assert all("only one text" in entry["caution"] for entry in entries)
+
+
+def test_each_clip_has_a_row_and_what_fell_most_is_first() -> None:
+    one = evaluation(0.0).of([0])
+    prompts, groups = one.prompts * 3, one.groups * 3
+    total = np.tile(one.terms["total"], (3, 1))
+    before = Evaluation(prompts, groups, {"total": total}, np.zeros(3), None)
+    after = replace(before, terms={"total": total + np.array([[0.1], [-0.2], [0.3]])})
+    rows = rows_by_clip(before, after, ["walk", "kick", "walk"], left_out=["kick"])
+    assert [(row["clip"], row["num_prompts"], row["left_out"]) for row in rows] == [
+        ("kick", 1, True),
+        ("walk", 2, False),
+    ]
+    assert rows[0]["after"]["total"] - rows[0]["before"]["total"] == pytest.approx(-0.2)
+    assert rows[1]["after"]["total"] - rows[1]["before"]["total"] == pytest.approx(0.2)
+    assert rows_by_clip(before, after, [None, None, None]) == []
 
 
 def test_a_part_of_an_evaluation_has_its_own_embeddings() -> None:
