@@ -37,6 +37,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,7 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, measures, prints and writes all rows; returns the exit code."""
     options, words = parse_arguments(arguments)
     torch.set_num_threads(1)
-    held = json.loads(options.json.read_text()) if options.json and options.json.is_file() else {"options": words}
+    held: dict[str, Any] = {"options": words}
+    if options.json and options.json.is_file():
+        held = json.loads(options.json.read_text())
     if held["options"] != words:
         print(f"{options.json} holds rows of other options: {' '.join(held['options']) or 'none'}", file=sys.stderr)
         return 2

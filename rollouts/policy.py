@@ -83,7 +83,7 @@ class PolicyNetwork(nn.Module):
         raise NotImplementedError
 
     @property
-    def width(self) -> int:
+    def hidden_size(self) -> int:
         """Numbers of a hidden vector."""
         raise NotImplementedError
 

@@ -113,7 +113,7 @@ def prepare(config: TrainParserConfig) -> Prepared:
     device = resolve_device(config.run.device)
     records = records_of(config)
     parser = parser_of(config, records["train"])
-    parser.model.to(device)
+    parser.to(device)
     examples = {split: fitting(config, parser, own, split) for split, own in records.items()}
     per_epoch = math.ceil(len(examples["train"].texts) / config.parsing.batch_size)
     copy_steps = config.network.copy_steps if config.network.model == SCRATCH else 0
@@ -240,10 +240,9 @@ class HeldOut:
         """Of the last call."""
         self._learner = prepared.learner
         size, pad = prepared.config.parsing.batch_size, prepared.learner.parser.tokenizer.pad_token_id
+        most = prepared.config.data.num_measured
         measured = {
-            split: Examples(
-                *(part[: prepared.config.data.num_measured] for part in (own.texts, own.lines, own.records))
-            )
+            split: Examples(own.texts[:most], own.lines[:most], own.records[:most])
             for split, own in prepared.examples.items()
             if split != "train"
         }

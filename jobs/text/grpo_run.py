@@ -154,7 +154,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     policy = build_idle_policy(config, loaded)
     if gradient_kind(config.grpo) is not None:
         gradient_losses.require_legal(config.grpo, policy.num_steps)
-    load_reference(config.policy, policy, policy.sampling)  # one that does not fit is found here
+    load_reference(config.policy, policy, config.sampling)  # one that does not fit is found here
     encoder = load_policy_text_encoder(config.policy)
     drawn = config if most_drawn is None else with_few_drawn_prompts(config, most_drawn)
     prompts, held_out = training_prompts(drawn, policy.skeleton), evaluation_prompts(drawn, policy.skeleton)
@@ -292,7 +292,7 @@ def _forecast(config: GRPOConfig, policy: Policy, resumed: bool) -> list[str]:
     options = config.policy
     commit = last_commit(config.run.save_dir) if resumed else None
     trained = Trained(
-        width=policy.network.width,
+        width=policy.network.hidden_size,
         lora_scale=options.lora_alpha / math.sqrt(options.lora_r) if options.use_lora else None,
     )
     done = 0 if commit is None else commit.step

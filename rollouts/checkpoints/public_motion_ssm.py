@@ -72,7 +72,7 @@ def _contents(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     refuse_foreign(path, zip_is_right=True)
-    stand_ins = [(PublicOptions, f"{module}.TrainingConfig") for module in _MODULES]
+    stand_ins: list[Any] = [(PublicOptions, f"{module}.TrainingConfig") for module in _MODULES]
     try:
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -95,7 +95,7 @@ class DenoiserNetwork(PolicyNetwork, ABC):
         `pos_embed_max_len`."""
 
     @property
-    def width(self) -> int:
+    def hidden_size(self) -> int:
         """Numbers of a hidden vector: `latent_dim` of args.json."""
         return int(self.args()["latent_dim"])
 

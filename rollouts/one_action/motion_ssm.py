@@ -142,7 +142,7 @@ class MotionSSM(PolicyNetwork):
         return dataclasses.asdict(self.config)
 
     @property
-    def width(self) -> int:
+    def hidden_size(self) -> int:
         """Numbers of a hidden vector, d."""
         return self.config.d_model
 

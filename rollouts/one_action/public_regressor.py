@@ -117,7 +117,7 @@ class PublicRegressor(PolicyNetwork):
         return asdict(self.sizes)
 
     @property
-    def width(self) -> int:
+    def hidden_size(self) -> int:
         """Numbers of a hidden vector, d."""
         return self.sizes.d_model
 

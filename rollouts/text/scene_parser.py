@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from motions.base.errors import UserError
@@ -51,6 +51,11 @@ class SceneParser:
         self.tokenizer = tokenizer
         self.words_apart = words_apart
 
+    def to(self, device: torch.device) -> SceneParser:
+        """The same parser, with its network on a device."""
+        nn.Module.to(self.model, device)
+        return self
+
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """Token ids of texts or of target lines, each with the end token."""
         if self.words_apart:
@@ -77,7 +82,8 @@ class SceneParser:
         device = self.model.device
         was_training = self.model.training
         self.model.eval()
-        written = self.model.generate(
+        model: Any = self.model  # Its mixin for generation is not typed.
+        written = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             num_beams=num_beams,
@@ -132,10 +138,9 @@ def new_parser(lines: Iterable[str], *, vocabulary: int, width: int, layers: int
         num_heads=heads,
         dropout_rate=0.0,
         feed_forward_proj="relu",
-        tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
+        **{"tie_word_embeddings": True, "decoder_start_token_id": tokenizer.pad_token_id},
     )
     with seeded(torch.device("cpu"), seed):
         model = T5ForConditionalGeneration(config)

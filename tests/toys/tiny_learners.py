@@ -16,11 +16,12 @@ from motions.data.prompts import Prompt, Segment
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D
 from rollouts.checkpoints.adapters import add_lora
-from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.policy import DiffusionPolicy, require_denoising
 from rollouts.diffusion.schedule import DiffusionSchedule
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import GroupMotions, RolloutRequest, TextCondition, Trajectory, Weights
 from rollouts.networks.mdm import MDM, MDMConfig
+from rollouts.policy import Policy
 from rollouts.settings import PolicySettings, SamplingSettings
 
 WIDTH = HUMANML3D.num_features
@@ -79,9 +80,9 @@ def roll_out(
     return list(motions), list(trajectories)
 
 
-def make_policy_like(policy: DiffusionPolicy) -> DiffusionPolicy:
-    """A rollout actor's policy: the same base in another object."""
-    return copy.deepcopy(policy)
+def make_policy_like(policy: Policy) -> DiffusionPolicy:
+    """A rollout actor's policy, which denoises: the same base in another object."""
+    return require_denoising(copy.deepcopy(policy), "a toy")
 
 
 def advantages(num_groups: int = 3, num: int = 4, seed: int = 0) -> np.ndarray:

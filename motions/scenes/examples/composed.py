@@ -132,7 +132,7 @@ class Composer:
             words, verb = _one(rng, DONE_TO)
             thing = story.thing()
             return Clause(f"{words} {story.named(thing)}", verb, target=thing)
-        clause = self._clauses[rng.integers(len(self._clauses))]
+        clause = _one(rng, self._clauses)
         chance = rng.random()
         if chance < 0.1:
             words, repeat = _one(rng, tuple(COUNTS.items()))

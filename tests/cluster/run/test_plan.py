@@ -137,8 +137,8 @@ def test_what_is_known_before_the_first_step() -> None:
 def test_time_in_the_queue_is_counted_from_when_a_call_could_have_run() -> None:
     def call(role: str, submitted: float, started: float, seconds: float) -> Call:
         stats = CallStats(f"{role}-0", role, 0.0, seconds, 1)
-        times = {"submitted_at": submitted, "finished_at": started + seconds}
-        return Call(role, "run", (), role, 1, state="done", stats=stats, **times)
+        finished = started + seconds
+        return Call(role, "run", (), role, 1, state="done", stats=stats, submitted_at=submitted, finished_at=finished)
 
     rollouts = [call("rollout", 0.0, 1.0, 2.0), call("rollout", 0.0, 3.0, 2.0)]
     scores = [call("reward:tmr", 0.0, 3.5, 1.0), call("reward:tmr", 0.0, 6.0, 1.0)]

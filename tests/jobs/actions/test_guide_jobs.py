@@ -200,7 +200,7 @@ def test_dropout_is_off_where_motions_are_made(guide: Guide) -> None:
     assert any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in policy.network.modules())
     assert not policy.network.training
     made = [sample_actions(policy, np.array([0, 5]), 8, 3, 2, noisy=False) for _ in range(2)]
-    assert np.array_equal(*made)
+    assert np.array_equal(made[0], made[1])
 
 
 def test_the_kl_may_refer_to_the_policy_before_the_update(guide: Guide, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from jobs.web.controller_page import render_controller_page
 from jobs.web.mujoco_wasm import MujocoWasm, load_mujoco_wasm
 from motions.base.errors import UserError
 from rewards.evaluation.character import judged
-from rollouts.control.actor_critic import ActorCritic, ActorCriticConfig, load_controller
+from rollouts.control.actor_critic import Activation, ActorCritic, ActorCriticConfig, load_controller
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -139,7 +139,7 @@ def test_the_walk_lasts_twenty_seconds(walking: Page) -> None:
 
 
 ALL_BLOCKS = ("phase", "bodies", "targets", "root", "joints", "key_positions")
-TASKS = {
+TASKS: dict[str, tuple[Activation, DeepMimicSettings]] = {
     "ball joints, absolute actions, all blocks": (
         "relu",
         DeepMimicSettings(

@@ -48,10 +48,11 @@ def test_it_changes_nothing_when_off() -> None:
 def test_every_step_with_a_density_and_every_sample_is_drawn() -> None:
     learner = make_learner(kl_chain_penalty=1.0)
     _, trajectories = roll_out(learner, 0)
+    schedule = make_policy_like(learner.policy).schedule
     steps, samples = set(), set()
     for update in range(40):
-        states = chain_states(trajectories, learner.policy.schedule, learner.settings, 7, update)
-        again = chain_states(trajectories, learner.policy.schedule, learner.settings, 7, update)
+        states = chain_states(trajectories, schedule, learner.settings, 7, update)
+        again = chain_states(trajectories, schedule, learner.settings, 7, update)
         for state, same, trajectory in zip(states, again, trajectories, strict=True):
             assert state.states.shape == (1, 1, *trajectory.states.shape[2:]) and state.lengths.shape == (1,)
             assert np.array_equal(state.states, same.states)

@@ -21,6 +21,7 @@ from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import RolloutRequest, TextCondition, Trajectory
 from rollouts.networks.mdm import MDM
 from rollouts.networks.mdm_config import MDMConfig
+from rollouts.policy import Policy
 from rollouts.settings import PolicySettings, SamplingSettings
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,7 @@ def make_policy(variant: str, lora: bool) -> DiffusionPolicy:
     )
 
 
-def requests(policy: DiffusionPolicy, step: int, number: int) -> list[RolloutRequest]:
+def requests(policy: Policy, step: int, number: int) -> list[RolloutRequest]:
     """Groups of different lengths, with texts of different numbers of tokens where the network reads tokens."""
     made = []
     for index, (frames, tokens) in enumerate(zip(FRAMES, TOKENS, strict=True)):

@@ -108,7 +108,7 @@ def test_levels() -> None:
 def test_the_forward_process() -> None:
     learner = learner_of("awm")
     _, (trajectory, _) = roll_out(learner, 0)
-    schedule = learner.policy.schedule
+    schedule = make_policy_like(learner.policy).schedule
     shared, own = (
         noised(trajectory, schedule, GRPOSettings(trained_levels=0, noise_draws=6, share_noise=share), 3, 0, 0)
         for share in (True, False)

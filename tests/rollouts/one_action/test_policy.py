@@ -15,7 +15,7 @@ from rollouts.gaussians import gaussian_kl
 from rollouts.messages import PolicyVersion
 from rollouts.one_action.policy import train_only
 from rollouts.one_action.requirements import require_latent, require_no_denoising, sampling_of_one_action
-from rollouts.settings import SamplingSettings
+from rollouts.settings import SamplingSettings, TrainedPart
 from tests.toys.tiny_policy import ACTION_CONFIG, rollout_request, text_features, tiny_one_action_policy
 
 NOISE = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
@@ -81,7 +81,8 @@ def test_the_kl_to_the_prior_is_half_the_mean_square_of_the_mean() -> None:
 
 def test_parts_learn_by_themselves() -> None:
     policy = tiny_one_action_policy()
-    for part, names in (("prior", {"prior"}), ("decoder", {"decoder"}), ("both", {"prior", "decoder"})):
+    parts: dict[TrainedPart, set[str]] = {"prior": {"prior"}, "decoder": {"decoder"}, "both": {"prior", "decoder"}}
+    for part, names in parts.items():
         train_only(policy.network, part)
         assert {name.split(".")[0] for name in policy.weights()} == names
 
