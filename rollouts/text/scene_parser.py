@@ -129,6 +129,12 @@ def new_tokenizer(lines: Iterable[str], vocabulary: int) -> PreTrainedTokenizerF
 def new_parser(lines: Iterable[str], *, vocabulary: int, width: int, layers: int, heads: int, seed: int) -> SceneParser:
     """A small T5 with random weights, a function of the seed, and a tokenizer of some lines."""
     tokenizer = new_tokenizer(lines, vocabulary)
+    untyped: dict[str, Any] = {
+        "tie_word_embeddings": True,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+    }
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=width,
@@ -138,9 +144,7 @@ def new_parser(lines: Iterable[str], *, vocabulary: int, width: int, layers: int
         num_heads=heads,
         dropout_rate=0.0,
         feed_forward_proj="relu",
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **{"tie_word_embeddings": True, "decoder_start_token_id": tokenizer.pad_token_id},
+        **untyped,
     )
     with seeded(torch.device("cpu"), seed):
         model = T5ForConditionalGeneration(config)

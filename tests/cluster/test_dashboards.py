@@ -109,6 +109,7 @@ def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
 
 
 @pytest.mark.ray
+@pytest.mark.skipif("KINETUNE_LONG_TESTS" not in os.environ, reason="takes minutes: set KINETUNE_LONG_TESTS=1")
 def test_every_query_of_every_panel_has_data_while_a_job_runs(
     tiny_models: TinyModels, tmp_path: Path, ray_cluster: Connection
 ) -> None:

@@ -198,6 +198,7 @@ def test_keys_choose_and_answers_stay_in_the_browser(opened: Any, tmp_path: Path
 
 
 @pytest.mark.browser
+@pytest.mark.timeout(1200)
 def test_two_hundred_choices_make_a_critic_like_any_other(
     opened: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +216,7 @@ def test_two_hundred_choices_make_a_critic_like_any_other(
     save(page, tmp_path / "choices.json")
 
     run = tmp_path / "taste"
-    words = ["--pairs", str(tmp_path / "choices.json"), "--save_dir", str(run)]
+    words = ["--pairs", str(tmp_path / "choices.json"), "--save_dir", str(run), "--batch_size", "8"]
     assert cli.main(CriticConfig, train_critic.run, None, "jobs.train_critic", train_critic.plan, argv=words) == 0
     output = capsys.readouterr().out
     assert "choices: 200, of which 200 prefer a motion" in output and "asked again: 18, the same answer to 18" in output
