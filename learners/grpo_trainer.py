@@ -1,6 +1,6 @@
 """GRPO in one process, for notebooks and scripts: one step at a time, without a cluster or a run directory.
 
-    policy = load_policy(PolicySettings(), SamplingSettings(sampling_steps=10, guidance_scale=1.0))
+    policy = load_policy(PolicySettings(use_lora=True), SamplingSettings(sampling_steps=10, guidance_scale=1.0))
     trainer = create_grpo_trainer(
         model=policy, reward_fn=create_tmr_reward_function(reward_type="cosine"), group_size=8,
         text_encoder=load_policy_text_encoder(PolicySettings()), learning_rate=2e-4,
