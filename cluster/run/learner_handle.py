@@ -15,7 +15,6 @@ import numpy as np
 from cluster.records.run import Run
 from cluster.run.learner_service import LearnerState, UpdateReport
 from cluster.run.roles import LEARNER
-from cluster.run.training_loop import to_arrays, to_tensors
 from cluster.runtime.protocol import ActorLost, CallFailed, Output, Role, Runtime
 from motions.base.errors import RemoteError
 from rollouts.messages import PolicyVersion
@@ -93,6 +92,9 @@ class LearnerHandle:
         if self._previous is None:
             return state
         number, version = self._previous
+        # Imported here because a session is opened without torch.
+        from cluster.run.training_loop import to_tensors
+
         weights = to_tensors(self._runtime.result(version).weights)
         return {**state, PREVIOUS: {"number": number, "weights": weights}}
 
@@ -112,6 +114,8 @@ class LearnerHandle:
                 state = self._directory.load_state()
                 previous = state.pop(PREVIOUS, None)
                 if self._staleness and previous is not None:
+                    from cluster.run.training_loop import to_arrays
+
                     version = PolicyVersion(previous["number"], to_arrays(previous["weights"]))
                     self._previous = version.number, self._runtime.put(version)
                 call = self._runtime.submit(

@@ -183,6 +183,9 @@ class GenerateConfig(Settings):
                     raise UserError(f"{name} is given and policy_type is retrieval, which uses no model")
         elif self.source.index_dir is not None:
             raise UserError(f"index_dir is given and policy_type is {kind}; it belongs to retrieval")
-        elif self.lookup != LookupSettings():
-            raise UserError(f"an option of looking up is given (top_k, ...) and policy_type is {kind}")
+        else:
+            default = LookupSettings()
+            for name, value in self.lookup:
+                if value != getattr(default, name):
+                    raise UserError(f"{name} is {value} and policy_type is {kind}; it belongs to retrieval")
         return self

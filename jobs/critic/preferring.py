@@ -202,5 +202,6 @@ def page(motions: Sequence[Motion], questions: Sequence[Question], identity: str
         style=asset("page.css") + _STYLE,
         stage=stage("", html.escape(_TEXT), "Prompts", _VIEWS) + _CONTROLS,
         data=embedded(data),
+        more="",
         scripts=asset("viewer.js") + resources.files("jobs.critic").joinpath("choosing.js").read_text(encoding="utf-8"),
     )

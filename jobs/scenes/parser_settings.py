@@ -86,7 +86,7 @@ class ParserDataSettings(Settings):
 
 
 class ParserNetworkSettings(Settings):
-    """Which T5."""
+    """Which T5 is trained, or how a new one is made."""
 
     model: str = "google/flan-t5-small"
     """A T5's folder or its name on the hub, or `scratch` for a small one with its own tokenizer, which is made here."""

@@ -103,7 +103,7 @@ class MotionSSMNetworkSettings(Settings):
 
 
 class MotionSSMTextSettings(TextEncoderSettings):
-    """Text encoder."""
+    """What reads the captions."""
 
     text_encoder: str = redeclared(TextEncoderSettings, "text_encoder")
     """Text encoder: `minilm` (offline), `clip`, `words` (a vocabulary of the training captions' words, whose embeddings

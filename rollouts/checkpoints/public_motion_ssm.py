@@ -6,32 +6,18 @@ and the reader knows no other name, so that nothing in the file can run. Sizes a
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from motions.base.errors import UserError
-from motions.base.foreign_files import refuse_foreign
-from motions.base.safe_files import TensorFileError
+from motions.base.safe_files import TensorFileError, read_tensor_file
 from rollouts.checkpoints.model_args import ARGS_FILE
 from rollouts.one_action.public_regressor import PublicRegressor, PublicWords
 
-_MODULES = (
-    "src.modules.m4_motion_generator.train",
-    "src.modules.m4_motion_generator.trainer",
-    "src.modules.motion.train",
-    "src.modules.motion.trainer",
-    "__main__",
-)
 _KEYS = {"model_state_dict", "vocab"}
-
-
-class PublicOptions:
-    """Stands in for the project's class of options; holds what the file says, and nothing else."""
 
 
 def is_public_motion_ssm(path: str | Path) -> bool:
@@ -71,13 +57,9 @@ def load_public_motion_ssm(path: str | Path) -> tuple[PublicRegressor, PublicWor
 def _contents(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    refuse_foreign(path, zip_is_right=True)
-    stand_ins: list[Any] = [(PublicOptions, f"{module}.TrainingConfig") for module in _MODULES]
     try:
-        with torch.serialization.safe_globals(stand_ins):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "damaged, or no torch file"
-        )
-        raise TensorFileError(f"{path} is no checkpoint of a TextToMotionSSM: {reason:.200}") from error
+        return read_tensor_file(path, plain_classes=("TrainingConfig",))
+    except TensorFileError as error:
+        raise TensorFileError(
+            f"no checkpoint of a TextToMotionSSM: {error}", holds_objects=error.holds_objects
+        ) from error

@@ -80,6 +80,10 @@ TINY: dict[str, dict[str, Any]] = {
     "jobs.import_motion": {"val_share": 0},  # The pages' two recordings do not fill three splits.
     "jobs.view": {},
     "jobs.parse_scene": {},
+    "jobs.train_m1_t5": {
+        **{"num_examples": 8, "width": 16, "layers": 1, "heads": 2, "vocabulary": 300, "copy_steps": 1},
+        **{"batch_size": 4, "num_measured": 2, "max_line_tokens": 1000},
+    },
     "jobs.plan_scene": {},
     "jobs.simulate": {"physics_hz": 120},
     "jobs.render": {"width": 96, "height": 64, "fps": 4, "sub_frames": 1, "renderer": "tiny"},

@@ -93,8 +93,9 @@ def test_grpo_trains_the_prior_alone_and_exports_it(policy: Path, data: Path, tm
     assert "prior.mean.weight" in changed
     assert all(name.startswith("prior.") for name in changed)
     assert (tmp_path / "run" / "adapter").exists() == lora
-    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
-    assert record["policy/first_ratio_error"] <= 1e-5
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    errors = [record["policy/first_ratio_error"] for record in records if "policy/first_ratio_error" in record]
+    assert errors and max(errors) <= 1e-5
 
 
 def test_a_loss_that_follows_the_reward_trains_prior_and_decoder(policy: Path, data: Path, tmp_path: Path) -> None:

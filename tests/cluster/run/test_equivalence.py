@@ -49,12 +49,12 @@ class Batches:
 
     def requests(self, step: int, policy_version: int) -> list[RolloutRequest]:
         window = (1 + step % 3, 2 + step % 3)
-        return [self._request(step, index, policy_version, window, 4) for index in range(len(PROMPTS))]
+        return [self.request(step, index, policy_version, window, 4) for index in range(len(PROMPTS))]
 
     def evaluation(self, policy_version: int) -> list[RolloutRequest]:
-        return [self._request(99, index, policy_version, (), 2) for index in range(len(PROMPTS))]
+        return [self.request(99, index, policy_version, (), 2) for index in range(len(PROMPTS))]
 
-    def _request(
+    def request(
         self, step: int, index: int, policy_version: int, window: tuple[int, ...], num_samples: int
     ) -> RolloutRequest:
         prompt = PROMPTS[index]
@@ -92,10 +92,10 @@ class WholeBatches(Batches):
     def __init__(self, window: tuple[int, ...]) -> None:
         self._window = window
 
-    def _request(
+    def request(
         self, step: int, index: int, policy_version: int, window: tuple[int, ...], num_samples: int
     ) -> RolloutRequest:
-        request = super()._request(step, index, policy_version, self._window if window else (), num_samples)
+        request = super().request(step, index, policy_version, self._window if window else (), num_samples)
         text = np.random.default_rng(index).standard_normal((1, TEXT_DIM), np.float32)
         return replace(request, condition=TextCondition(text))
 

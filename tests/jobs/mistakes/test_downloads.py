@@ -22,7 +22,7 @@ GRPO = "jobs.grpo --save_dir run --runtime local --dry_run"
 MDM = f"{GRPO} --reward_model_type mdm"
 WHOLE = " --save_dir run --test_share 0 --val_share 0 --dry_run"
 COMMANDS = {
-    "adapter_path": (GRPO, "folder"),
+    "adapter_path": (f"{GRPO} --use_lora", "folder"),
     "stats_path": (GRPO, "folder"),
     "model_path": (GRPO, "file.pt", "folder"),
     "text_encoder_path": (GRPO, "folder"),
@@ -63,7 +63,7 @@ COMMANDS = {
     "eval_pairs_path": ("jobs.train_critic --save_dir run --pairs_path file.pth --dry_run", "file.pth"),
 }
 """Option -> a command that reads it, and what it reads."""
-WRITTEN = {"save_dir", "save_path", "output", "weights_dir", "text_cache_dir"}
+WRITTEN = {"save_dir", "save_path", "output", "weights_dir", "text_cache_dir", "index_dir"}
 OTHERS = {"use_composite_dataset", "reference_start", "sde_window_start", "critic_inputs"}
 """Options that are called so and read nothing."""
 NAMES = (

@@ -250,7 +250,7 @@ jobs.demo
 jobs.deepmimic
   --task train >> --save_dir is required
   --task report >> save_dir is required
-  --save_dir run --controller folder >> controller is what evaluate and video play
+  --save_dir run --controller folder >> controller is what evaluate, video and web play
   --save_dir run --check >> --check belongs to --task evaluate
   --task evaluate --motion run --check --dry_run >> targets exist for walk
   --task evaluate --check --eval_steps 20 --dry_run >> eval_steps 600
@@ -306,8 +306,8 @@ jobs.grpo --save_dir run --runtime local --num_prompts 4 --num_eval_prompts 2 --
   --sde_window 50 >> sde_window
   --sampling_steps 1 >> sampling_steps is 1
   --eval_sampling_steps 100000 >> eval_sampling_steps
-  --lora_target_spec nothing >> lora_target_spec >> nothing
-  --lora_target_spec none >> lora_target_spec
+  --use_lora --lora_target_spec nothing >> lora_target_spec >> nothing
+  --use_lora --lora_target_spec none >> lora_target_spec
   --composite_k_segments 9 >> --composite_k_segments 9
   --max_motion_length 2 >> --max_motion_length 2
   --use_tracking_reward --tracking_controller nothing >> nothing

@@ -12,6 +12,7 @@ from tests.jobs.mistakes.table import Case, require_refusal
 pytestmark = pytest.mark.slow
 
 REQUIRED = {
+    "animate": "--text walks",
     "compare": "folder",
     "critic_score": "folder",
     "generate": "--text_prompt walks",
@@ -24,7 +25,10 @@ REQUIRED = {
     "view": "folder",
 }
 """Options without which a command is not read."""
-OPTIONS = {"balance": "output", "build_vg_dataset": "output", "composite": "output_dir"}
+OPTIONS = {
+    **dict.fromkeys(("balance", "build_vg_dataset", "build_scene_dataset"), "output"),
+    "composite": "output_dir",
+}
 """What the folder is called where it is not `save_dir`."""
 NOTHING_HERE = ("deploy", "doctor", "resume", "runs")
 """Commands that write no folder on this machine, or whose matter is what it lacks."""

@@ -103,7 +103,7 @@ def test_the_five_experiments_differ_by_their_rewards_alone() -> None:
         )
         for number, config in found.items()
     }
-    alone, both = {"semantic": 1.0, "physics": 0.0}, {"semantic": 1.0, "physics": 0.1}
+    alone, both = {"semantic": 1.0, "physics": 0.0}, {"semantic": 1.0, "physics": 0.3}
     assert kinds == {
         1: (True, False, 0.0, alone),
         2: (False, False, None, alone),

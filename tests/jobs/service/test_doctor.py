@@ -67,7 +67,7 @@ def test_the_machine_is_examined_and_what_lacks_sets_the_status(
     file = tmp_path / "a_file"
     file.touch()
     argv = ["--save_dir", str(file), "--ray_address", "local"]
-    assert cli.main(DoctorConfig, doctor.run, doctor.__doc__, "jobs.doctor", argv=argv) == 2
+    assert cli.main(DoctorConfig, doctor.run, doctor.__doc__, "jobs.doctor", argv=argv, outputs=()) == 2
     printed = capsys.readouterr()
     for what in ("Python", "packages", "GPU", "memory", "open files", "disk of the runs", "token", "ports", "upload"):
         assert f"{what}:" in printed.out

@@ -83,7 +83,7 @@ def test_a_reference_can_be_given() -> None:
     policy = make_policy(lora=False)
     learner = GRPOLearner(policy, GRPOSettings(group_size=4), reference=other)
     assert train(learner)[0]["kl_reference"] > 1e-3
-    with pytest.raises(ValueError, match="3 denoising steps, the policy 6"):
+    with pytest.raises(ValueError, match="3 steps, the policy 6"):
         GRPOLearner(policy, GRPOSettings(), reference=make_policy(lora=False, sampling_steps=3))
 
 

@@ -457,6 +457,7 @@ def test_a_policy_starts_as_its_base_and_takes_adapters(tmp_path: Path) -> None:
     settings = {"model_path": str(tmp_path)}
     plain = load_policy(PolicySettings.model_validate(settings | {"use_lora": False}), CPU)
     assert set(plain.trainable_parameters()) == set(dict(network().named_parameters()))
+    settings["use_lora"] = True
     policy = load_policy(PolicySettings.model_validate(settings | {"lora_r": 2, "lora_target_spec": "ffn"}), CPU)
     assert len(policy.trainable_parameters()) == 8
     assert torch.equal(output(policy.network), output(plain.network))
