@@ -24,7 +24,7 @@ def check_h264() -> None:
         Codec("libx264", "w")
     except (ValueError, FFmpegError) as error:
         raise UserError(
-            "the installed PyAV has no encoder libx264, so no H.264 can be written; the wheels of PyPI have it: pip install av"
+            "the installed PyAV has no encoder libx264, so no H.264 can be written; that of pip install av has"
         ) from error
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "adapter_path": (f"{GRPO} --use_lora", "folder"),
     "stats_path": (GRPO, "folder"),
     "model_path": (GRPO, "file.pt", "folder"),
+    "ref_model_path": (GRPO, "file.pt", "folder"),
     "text_encoder_path": (GRPO, "folder"),
     "dataset": (GRPO, "folder"),
     "data_dir": (f"{GRPO} --dataset humanml", "folder"),
