@@ -454,7 +454,7 @@ def test_statistics_come_from_the_named_folder_or_the_checkpoints(tmp_path: Path
 
 def test_a_policy_starts_as_its_base_and_takes_adapters(tmp_path: Path) -> None:
     save_mdm(tmp_path, 3, network(), our_args(), normalizer())
-    settings = {"model_path": str(tmp_path)}
+    settings: dict[str, object] = {"model_path": str(tmp_path)}
     plain = load_policy(PolicySettings.model_validate(settings | {"use_lora": False}), CPU)
     assert set(plain.trainable_parameters()) == set(dict(network().named_parameters()))
     settings["use_lora"] = True
