@@ -90,7 +90,7 @@ def test_motions_are_looked_up(tiny_models: TinyModels, tmp_path: Path, capsys: 
         ("--policy_type retrieval --model_path somewhere", "model_path is given and policy_type is retrieval"),
         ("--policy_type retrieval --stochastic", "stochastic is given and policy_type is retrieval"),
         ("--index_dir somewhere", "index_dir is given and policy_type is auto"),
-        ("--top_k 3", "an option of looking up is given (top_k, ...) and policy_type is auto"),
+        ("--top_k 3", "top_k is 3 and policy_type is auto; it belongs to retrieval"),
         ("--policy_type retrieval --min_score 0.99", "no caption is near enough to 'walks': the nearest is"),
     ],
 )
