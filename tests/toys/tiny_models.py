@@ -5,6 +5,7 @@ make real ones: most of what a test of a job would otherwise cost is the encodin
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
 from motions.data.dataset import load_dataset
 from motions.data.folder_writer import FolderClip, write_dataset
+from rollouts.text.models import load_minilm
 
 # Reading the types of all of its models would take the type checker a minute.
 transformers: Any = importlib.import_module("transformers")
@@ -125,15 +127,17 @@ def write_tiny_dataset(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
-    """Data and both models, made once a session; read only."""
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyModels]:
+    """Data and both models, made once a session; read only. All parts of all jobs share one network of texts."""
+    kept = load_minilm(None)
     folder = tmp_path_factory.mktemp("models")
     models = TinyModels(folder / "data", folder / "policy", folder / "tmr", folder / "judge")
     write_tiny_dataset(models.dataset)
     pretrain.run(pretrain_config(models.dataset, models.policy))
     train_retrieval.run(retrieval_config(models.dataset, models.tmr))
     train_retrieval.run(retrieval_config(models.dataset, models.judge, num_steps=1, seed=77))
-    return models
+    yield models
+    del kept
 
 
 @pytest.fixture(scope="session")

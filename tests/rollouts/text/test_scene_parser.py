@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from motions.base.errors import UserError
 from motions.scenes.examples.targets import PREFIX
 from rollouts.text.scene_parser import SceneParser, load_parser, new_parser, padded
 
 pytestmark = pytest.mark.slow
+
+# Reading the types of all of its models would take the type checker a minute.
+transformers: Any = importlib.import_module("transformers")
 
 LINES = (
     f"{PREFIX}A man walks to the table, then kicks the red ball.",
@@ -69,7 +73,7 @@ def published(folder: Path) -> None:
     words = ["<pad>", "</s>", "<unk>", *(f"<extra_id_{n}>" for n in range(2)), *map(chr, range(33, 123)), "▁"]
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    fast = PreTrainedTokenizerFast(
+    fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         eos_token="</s>",
@@ -77,8 +81,8 @@ def published(folder: Path) -> None:
         additional_special_tokens=["<extra_id_0>", "<extra_id_1>"],
     )
     fast.save_pretrained(folder)
-    config = T5Config(vocab_size=len(words), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
-    T5ForConditionalGeneration(config).save_pretrained(folder)
+    config = transformers.T5Config(vocab_size=len(words), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
 
 
 def test_braces_are_sentinels_for_a_tokenizer_without_them(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from rollouts.text.cache import MemoryCache
 from rollouts.text.encoders import PromptTooLongError, TextEncoder, UnknownWordsError, load_text_encoder
+from rollouts.text.models import MINILM_PACKAGE, load_minilm
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +28,26 @@ TEXTS = ["a person walks forward", "jump", "a person walks in a circle, then sit
 @pytest.fixture(scope="module")
 def minilm() -> TextEncoder:
     return load_text_encoder("minilm")
+
+
+def installed() -> str:
+    """The folder of the installed network: given as a path, it is loaded anew."""
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    assert spec is not None and spec.origin is not None
+    return str(Path(spec.origin).parent / "model")
+
+
+def test_parts_of_a_process_share_the_installed_network_and_what_it_has_read() -> None:
+    first, second = load_minilm(None), load_minilm(None)
+    assert first is second is not load_minilm(installed())
+    whole, cut = (TextEncoder("minilm", first, max_tokens=4, truncate=truncate) for truncate in (False, True))
+    assert cut.encode_tokens([TEXTS[0]])[0].shape[0] == 4
+    with pytest.raises(PromptTooLongError):
+        whole.encode_tokens([TEXTS[0]])
+    assert (
+        TextEncoder("minilm", second, max_tokens=4, truncate=True).encode_tokens([TEXTS[0]])[0]
+        is (cut.encode_tokens([TEXTS[0]])[0])
+    )
 
 
 def test_minilm_gives_the_numbers_of_sentence_transformers(minilm: TextEncoder) -> None:
@@ -45,7 +66,7 @@ def test_minilm_gives_the_numbers_of_sentence_transformers(minilm: TextEncoder) 
 
 def test_bits_depend_on_the_text_alone(minilm: TextEncoder) -> None:
     together, tokens_together = minilm.encode_pooled(TEXTS), minilm.encode_tokens(TEXTS)
-    fresh = load_text_encoder("minilm")
+    fresh = load_text_encoder("minilm", installed())
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
