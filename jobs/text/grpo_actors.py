@@ -25,6 +25,7 @@ from rewards.messages import RewardTerms
 from rewards.mixing import MixedRewards, combine
 from rewards.scorers import reward_weights
 from rewards.settings import RewardSettings
+from rollouts.checkpoints.adapted import has_lora
 from rollouts.checkpoints.loading import load_policy_text_encoder, load_reference, open_base, open_policy
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs
@@ -124,7 +125,7 @@ class PolicyExport:
     def write(self, version: PolicyVersion, folder: Path) -> Path:
         """Writes the same files; returns the path of the model."""
         # peft takes seconds to import, and the driver needs it at the end only.
-        from rollouts.checkpoints.adapters import base_network, has_lora, save_adapter
+        from rollouts.checkpoints.adapters import base_network, save_adapter
 
         if isinstance(self._policy, OneActionPolicy):
             return self._write_one_action(self._policy, version, folder)
@@ -150,7 +151,7 @@ class PolicyExport:
         return save_mdm(folder, version.number, policy.network, args, policy.normalizer)
 
     def _write_one_action(self, policy: OneActionPolicy, version: PolicyVersion, folder: Path) -> Path:
-        from rollouts.checkpoints.adapters import base_network, has_lora, merge_into_base, save_adapter
+        from rollouts.checkpoints.adapters import base_network, merge_into_base, save_adapter
 
         policy.load_weights(version.weights)
         network: MotionSSM = policy.network

@@ -34,7 +34,7 @@ from learners.grpo.update import GRPOUpdate, TrainedPolicy
 from learners.optimizer import Optimizer, OptimizerOptions, undecayed_names
 from motions.base.errors import UserError
 from rewards.gradients import MotionReward
-from rollouts.checkpoints.adapters import has_lora
+from rollouts.checkpoints.adapted import has_lora
 from rollouts.diffusion.policy import require_denoising
 from rollouts.messages import PolicyVersion, Trajectory
 from rollouts.policy import Policy

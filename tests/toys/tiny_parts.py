@@ -29,29 +29,31 @@ FOLLOWING = GRPO.model_copy(update={"policy_loss": "easytune", "kl_penalty": 0.1
 REWARDS = RewardSettings.of(use_dense_reward=True)
 
 
-def build_policy(kind: str = "trans_enc") -> Policy:
-    """A policy with adapters: an MDM of that architecture, or `motion_ssm`."""
-    from rollouts.checkpoints.adapters import add_lora
-    from rollouts.settings import PolicySettings
+def build_policy(kind: str = "trans_enc", adapters: bool = False) -> Policy:
+    """An MDM of that architecture, or `motion_ssm`. Adapters cost every process the import of peft, four seconds."""
     from tests.toys.tiny_policy import CONFIG, tiny_one_action_policy, tiny_policy
 
     one_action = kind == "motion_ssm"
     policy = tiny_one_action_policy() if one_action else tiny_policy(replace(CONFIG, arch=kind), guidance_scale=1.5)
-    spec = "prior" if one_action else "all"
-    add_lora(policy.network, PolicySettings(model_path="tiny", use_lora=True, lora_r=4, lora_target_spec=spec))
+    if adapters:
+        from rollouts.checkpoints.adapters import add_lora
+        from rollouts.settings import PolicySettings
+
+        spec = "prior" if one_action else "all"
+        add_lora(policy.network, PolicySettings(model_path="tiny", use_lora=True, lora_r=4, lora_target_spec=spec))
     return policy
 
 
-def build_rollouts(kind: str = "trans_enc") -> RolloutWorker:
+def build_rollouts(kind: str = "trans_enc", adapters: bool = False) -> RolloutWorker:
     from rollouts.diffusion.worker import RolloutWorker
 
-    return RolloutWorker(build_policy(kind))
+    return RolloutWorker(build_policy(kind, adapters))
 
 
-def build_learner(kind: str = "trans_enc") -> GRPOLearner:
+def build_learner(kind: str = "trans_enc", adapters: bool = False) -> GRPOLearner:
     from learners.grpo.learner import GRPOLearner
 
-    return GRPOLearner(build_policy(kind), GRPO)
+    return GRPOLearner(build_policy(kind, adapters), GRPO)
 
 
 def build_stale_learner(flag: Path | None = None) -> GRPOLearner:
@@ -72,7 +74,9 @@ def build_following_learner(flag: Path | None = None) -> GRPOLearner:
     return GRPOLearner(build_policy(), FOLLOWING, reward=reward)
 
 
-def build_dying_learner(flag: Path, settings: GRPOSettings = GRPO, reward: MotionReward | None = None) -> GRPOLearner:
+def build_dying_learner(
+    flag: Path, settings: GRPOSettings = GRPO, reward: MotionReward | None = None, adapters: bool = False
+) -> GRPOLearner:
     """Its process ends in the fourth update, once, when the weights have changed already."""
     from learners.grpo.learner import GRPOLearner
 
@@ -85,7 +89,7 @@ def build_dying_learner(flag: Path, settings: GRPOSettings = GRPO, reward: Motio
                 os._exit(1)
             return metrics
 
-    return Dying(build_policy(), settings, reward=reward)
+    return Dying(build_policy(adapters=adapters), settings, reward=reward)
 
 
 def build_semantic() -> SemanticScorer:

@@ -1,6 +1,6 @@
 """GRPO on a tiny real policy: one process, Ray with two rollout actors, stopped and resumed: the same bits.
 
-The parts are the real ones (MDM with LoRA, TMR, GRPO learner), with small sizes and random weights.
+The parts are the real ones (MDM with and without LoRA, TMR, GRPO learner), with small sizes and random weights.
 """
 
 from __future__ import annotations
@@ -100,8 +100,9 @@ class WholeBatches(Batches):
         return replace(request, condition=TextCondition(text))
 
 
-WINDOWS = {"trans_enc": (1, 2), "mamba": (1, 2), "motion_ssm": (0,)}
-"""Trained steps by kind of policy."""
+WINDOWS = {"mamba": (1, 2), "motion_ssm": (0,)}
+"""Trained steps by kind of policy, beside that of the run with a killed learner."""
+ADAPTED_LEARNER, ADAPTED_ROLLOUTS = (functools.partial(part, adapters=True) for part in (build_learner, build_rollouts))
 
 
 def mix(results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:
@@ -155,9 +156,9 @@ def assert_same(folder: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five steps in one process."""
+    """Five steps of a policy with adapters in one process."""
     folder = tmp_path_factory.mktemp("local") / "run"
-    run(folder, LocalRuntime)
+    run(folder, LocalRuntime, learner=ADAPTED_LEARNER, rollouts=ADAPTED_ROLLOUTS)
     return folder
 
 
@@ -166,13 +167,14 @@ def test_the_run_is_on_policy_and_moves(local_run: Path) -> None:
     assert len(updates) == 5
     assert all(line["policy/first_ratio_error"] <= 1e-5 for line in updates)
     assert updates[-1]["policy/kl_reference"] > 0
-    first, last = final_state(local_run)["parameters"], build_learner().state()["parameters"]
+    first, last = final_state(local_run)["parameters"], ADAPTED_LEARNER().state()["parameters"]
     assert any(not torch.equal(first[name], last[name]) for name in first)
 
 
 def test_stopped_at_step_3_and_resumed_is_uninterrupted(tmp_path: Path, local_run: Path) -> None:
-    run(tmp_path / "run", LocalRuntime, num_steps=3)
-    run(tmp_path / "run", LocalRuntime, num_steps=5, resume=True)
+    parts: dict[str, Any] = {"learner": ADAPTED_LEARNER, "rollouts": ADAPTED_ROLLOUTS}
+    run(tmp_path / "run", LocalRuntime, **parts, num_steps=3)
+    run(tmp_path / "run", LocalRuntime, **parts, num_steps=5, resume=True)
     assert flat(final_state(tmp_path / "run")) == flat(final_state(local_run))
 
 
@@ -180,7 +182,8 @@ def test_stopped_at_step_3_and_resumed_is_uninterrupted(tmp_path: Path, local_ru
 def test_ray_with_two_rollout_actors_and_a_killed_learner_equals_one_process(
     tmp_path: Path, local_run: Path, ray_cluster: object
 ) -> None:
-    run(tmp_path / "run", RayRuntime, 2, functools.partial(build_dying_learner, tmp_path / "flag"))
+    dying = functools.partial(build_dying_learner, tmp_path / "flag", adapters=True)
+    run(tmp_path / "run", RayRuntime, 2, dying, rollouts=ADAPTED_ROLLOUTS)
     assert (tmp_path / "flag").exists()
     assert_same(tmp_path / "run", local_run)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,12 +11,10 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from motions.base.errors import UserError
 from motions.scenes.examples.targets import PREFIX
+from rollouts.text.library import transformers
 from rollouts.text.scene_parser import SceneParser, load_parser, new_parser, padded
 
 pytestmark = pytest.mark.slow
-
-# Reading the types of all of its models would take the type checker a minute.
-transformers: Any = importlib.import_module("transformers")
 
 LINES = (
     f"{PREFIX}A man walks to the table, then kicks the red ball.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from rollouts.text.cache import MemoryCache
 from rollouts.text.encoders import PromptTooLongError, TextEncoder, UnknownWordsError, load_text_encoder
+from rollouts.text.library import transformers
 from rollouts.text.models import MINILM_PACKAGE, load_minilm
 
 pytestmark = pytest.mark.slow
-
-# Reading the types of all of its models would take the type checker a minute.
-transformers: Any = importlib.import_module("transformers")
 
 TEXTS = ["a person walks forward", "jump", "a person walks in a circle, then sits down on a chair", "jump"]
 
