@@ -38,6 +38,8 @@ from rollouts.policy import Transition
 from rollouts.settings import Denoising, DenoisingSettings
 from tests.toys.tiny_models import TinyModels, grpo_words
 
+pytestmark = pytest.mark.slow
+
 HERE = "tests.house.test_seams"
 used: set[str] = set()
 """Names of the toys that ran; the local runtime runs them in this process."""

@@ -18,15 +18,18 @@ pytestmark = pytest.mark.slow
 JOB = """
 import os, signal, sys, time
 from pathlib import Path
+from cluster.settings import ClusterSettings, RolloutRunSettings
 from jobs.command_line import main as cli
-from tests.toys.running.cluster_runs import ToyConfig
+
+class Config(RolloutRunSettings, ClusterSettings):
+    "Of a job."
 
 def run(config):
     (config.save_dir / "pid").write_text(str(os.getpid()))
     print("it runs", flush=True)
     {what}
 
-sys.exit(cli.main(ToyConfig, run, "A job.", "tests.job"))
+sys.exit(cli.main(Config, run, "A job.", "tests.job"))
 """
 
 
