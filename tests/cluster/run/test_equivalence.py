@@ -102,7 +102,8 @@ class WholeBatches(Batches):
 
 WINDOWS = {"mamba": (1, 2), "motion_ssm": (0,)}
 """Trained steps by kind of policy, beside that of the run with a killed learner."""
-ADAPTED_LEARNER, ADAPTED_ROLLOUTS = (functools.partial(part, adapters=True) for part in (build_learner, build_rollouts))
+ADAPTED_LEARNER = functools.partial(build_learner, adapters=True)
+ADAPTED_ROLLOUTS = functools.partial(build_rollouts, adapters=True)
 
 
 def mix(results: Sequence[RewardTerms], prompt_text: str) -> MixedRewards:
