@@ -37,6 +37,7 @@ from benchmarks.kills import JOB, LEFT_AFTER_S, TOO_BUSY, Run, hash_of, processe
 KILLED = 128 + signal.SIGKILL
 DRIVER = "driver"
 ALONE = ("--save_interval", "2", "--log_interval", "1000")
+SHORT = ("--num_steps", "40", "--batch_size", "4", *ALONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,9 @@ TRAININGS: dict[str, Training] = {
             *ALONE,
         )
     ),
-    "pretrain": Training(("jobs.pretrain", "--preset", "pretrain_small", "--num_steps", "60", *ALONE)),
+    "pretrain": Training(
+        ("jobs.pretrain", "--preset", "pretrain_small", "--num_composites", "0", "--composite_fraction", "0", *SHORT)
+    ),
     "train_retrieval": Training(("jobs.train_retrieval", "--preset", "retrieval_small", "--num_steps", "60", *ALONE)),
 }
 
@@ -130,18 +133,22 @@ class Chaos:
         self._chance = chance
         self._timeout_s = timeout_s
         self._kills: Counter[str] = Counter()
+        self._until, self._least = 0.0, 0
 
-    def last(self, seconds: float) -> Found:
-        """Hits run after run for a time, and lets the last one come to its end."""
+    def last(self, seconds: float, least: int = 0) -> Found:
+        """Hits run after run for a time and at least so often, and lets the last one come to its end."""
         started = time.monotonic()
-        until = started + seconds
-        while not self.found.wrong and (self.found.runs == 0 or time.monotonic() < until):
-            self._one_run(until)
+        self._until, self._least = started + seconds, least
+        while not self.found.wrong and (self.found.runs == 0 or self._goes_on()):
+            self._one_run()
         self.found.kills = dict(self._kills)
         self.found.seconds = time.monotonic() - started
         return self.found
 
-    def _one_run(self, until: float) -> None:
+    def _goes_on(self) -> bool:
+        return time.monotonic() < self._until or self._kills.total() < self._least
+
+    def _one_run(self) -> None:
         folder = self._folder / f"run_{self.found.runs}"
         folder.mkdir(parents=True)
         run = Run(self._training.words, folder / "run", folder / "log.txt")
@@ -149,7 +156,7 @@ class Chaos:
         while status == KILLED:
             run.start("--resume")
             self.found.starts += 1
-            status = self._until_it_ends(run, until)
+            status = self._until_it_ends(run)
         said = run.log.read_text(errors="replace")
         if status:
             self.found.wrong.append(f"{folder.name} ended with status {status}: {said[-600:]}")
@@ -162,11 +169,11 @@ class Chaos:
         else:
             self.found.wrong.append(f"{folder.name} has other bits")
 
-    def _until_it_ends(self, run: Run, until: float) -> int:
+    def _until_it_ends(self, run: Run) -> int:
         """Hits a started run until it ends; returns its exit status, and `KILLED` too where it was only too busy."""
         process, session = run.process, ""
         assert process is not None
-        limit = max(until, time.monotonic()) + self._timeout_s
+        limit = max(self._until, time.monotonic()) + self._timeout_s
         due = self._next_hit()
         while process.poll() is None:
             if time.monotonic() > limit:
@@ -176,7 +183,7 @@ class Chaos:
             if self._training.on_ray and not session:
                 with contextlib.suppress(ValueError, StopIteration, AssertionError):
                     session = run.session().name
-            if due < time.monotonic() < until:
+            if due < time.monotonic() and self._goes_on():
                 self._hit(run)
                 due = self._next_hit()
             time.sleep(0.05)
