@@ -95,7 +95,7 @@ def timings(calls: Sequence[Call], requested: float, started: float, roles: Mapp
 
 def queues(chains: Iterable[tuple[Call, Sequence[Call]]]) -> dict[str, float]:
     """How calls of each role waited for an actor, from when they could have run, for a reward the end of its rollout,
-    to when they did: the mean time, `seconds/queue_ROLE`, and the most that waited at once, `queue/ROLE`.
+    to when they did: the mean time, `seconds/queue_ROLE`, and the most that waited at once, `cluster/queue_ROLE`.
 
     Args:
         chains: each group's rollout with the rewards that are chained on it.
@@ -107,7 +107,7 @@ def queues(chains: Iterable[tuple[Call, Sequence[Call]]]) -> dict[str, float]:
                 began = max(call.finished_at - call.stats.seconds, ready)
                 waits.setdefault(role_name(call.role), []).append((ready, began))
     means = {f"seconds/queue_{role}": sum(b - a for a, b in spans) / len(spans) for role, spans in waits.items()}
-    return {**means, **{f"queue/{role}": float(most_at_once(spans)) for role, spans in waits.items()}}
+    return {**means, **{f"cluster/queue_{role}": float(most_at_once(spans)) for role, spans in waits.items()}}
 
 
 def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
@@ -141,8 +141,7 @@ def at_start(plan: Plan) -> dict[str, float]:
         "bytes/trajectories": float(load.num_prompts * load.trajectory_bytes),
         "bytes/policy_version": float(load.version_bytes),
         **{f"seconds/{stage}": 0.0 for stage in stages},
-        **{f"cluster/{name}": 0.0 for name in (*counts, *shares)},
-        **{f"queue/{role}": 0.0 for role in roles},
+        **{f"cluster/{name}": 0.0 for name in (*counts, *shares, *(f"queue_{role}" for role in roles))},
     }
 
 

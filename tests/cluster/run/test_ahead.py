@@ -91,7 +91,7 @@ def test_the_speed_that_is_given_is_what_a_run_is_compared_with(tmp_path: Path) 
         with training_session(config, config, config, roles, WORKLOAD, toy_algorithm(), "toy-data") as controller:
             controller.run()
         [line] = [line for line in lines(folder / "metrics.jsonl") if "cluster/rollout_mfu" in line]
-        assert line["cluster/update_mfu"] > 0 and line["queue/rollout"] >= 0
+        assert line["cluster/update_mfu"] > 0 and line["cluster/queue_rollout"] >= 0
         return line["cluster/rollout_mfu"]
 
     # Nine powers of ten apart, so that the time of a call does not matter.

@@ -132,7 +132,7 @@ def test_what_is_known_before_the_first_step() -> None:
     shown = step_metrics.at_start(plan())
     assert shown["bytes/motions"] == LOAD.num_prompts * LOAD.motion_bytes > 0
     assert shown["cluster/rollout_mfu"] == shown["cluster/update_mfu"] == 0
-    assert shown["queue/rollout"] == shown["queue/near"] == 0
+    assert shown["cluster/queue_rollout"] == shown["cluster/queue_near"] == 0
     assert shown["seconds/queue_rollout"] == shown["cluster/restarts"] == shown["cluster/staleness"] == 0
     assert not any(name.startswith(("reward/", "policy/", "evaluation/")) for name in shown)
 
@@ -146,7 +146,12 @@ def test_time_in_the_queue_is_counted_from_when_a_call_could_have_run() -> None:
     rollouts = [call("rollout", 0.0, 1.0, 2.0), call("rollout", 0.0, 3.0, 2.0)]
     scores = [call("reward:tmr", 0.0, 3.5, 1.0), call("reward:tmr", 0.0, 6.0, 1.0)]
     found = step_metrics.queues((rollout, [score]) for rollout, score in zip(rollouts, scores, strict=True))
-    assert found == {"seconds/queue_rollout": 2.0, "seconds/queue_tmr": 0.75, "queue/rollout": 2, "queue/tmr": 1}
+    assert found == {
+        "seconds/queue_rollout": 2.0,
+        "seconds/queue_tmr": 0.75,
+        "cluster/queue_rollout": 2,
+        "cluster/queue_tmr": 1,
+    }
 
 
 def test_those_that_wait_at_once_are_counted() -> None:
