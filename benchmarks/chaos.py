@@ -5,9 +5,9 @@
 The minutes are divided among the trainings. Each is started, and every few seconds (`--every` in the mean, between half
 and three halves of it) one of its living processes gets a SIGKILL: of GRPO on Ray the rollout actor, the reward actor,
 the learner or the driver, whichever the seed draws; of a training in one process that process. A run whose driver was
-killed is started again with `--resume`, on Ray again, as soon as none of its processes is left. A run that has come to
-its end before the time is up is followed by another one in a new folder. When the time is up, the last run is left
-alone and comes to its end.
+killed is started again with `--resume`, on Ray again, as soon as none of its processes is left, and hit again once it
+has all its actors. A run that has come to its end before the time is up is followed by another one in a new folder.
+When the time is up, the last run is left alone and comes to its end.
 
 Compared are, of every run, the hash of the learner's state and of the evaluations with those of an undisturbed run (of
 GRPO in one process); the exit statuses with 137 of a killed driver and 0 of a finished run; and the processes that are
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -174,7 +175,7 @@ class Chaos:
         process, session = run.process, ""
         assert process is not None
         limit = max(self._until, time.monotonic()) + self._timeout_s
-        due = self._next_hit()
+        due = self._next_hit() if not self._training.on_ray else math.inf
         while process.poll() is None:
             if time.monotonic() > limit:
                 self.found.wrong.append(f"hangs: see {run.log}")
@@ -183,6 +184,8 @@ class Chaos:
             if self._training.on_ray and not session:
                 with contextlib.suppress(ValueError, StopIteration, AssertionError):
                     session = run.session().name
+            if due == math.inf and self._has_all_actors(run):
+                due = self._next_hit()
             if due < time.monotonic() and self._goes_on():
                 self._hit(run)
                 due = self._next_hit()
@@ -196,6 +199,13 @@ class Chaos:
             return KILLED
         # Without a guard, which says 137, the status is the signal.
         return KILLED if process.returncode == -signal.SIGKILL else process.returncode
+
+    def _has_all_actors(self, run: Run) -> bool:
+        """Whether all actors are there: on a slow machine a driver would else be hit before it has any, again and
+        again."""
+        with contextlib.suppress(ValueError, StopIteration, AssertionError):
+            return all(self._process_of(run, actor) for actor in self._training.actors)
+        return False
 
     def _next_hit(self) -> float:
         return time.monotonic() + self._every * self._chance.uniform(0.5, 1.5)
