@@ -7,7 +7,10 @@ Figures, each with what slept for a simulated device time and what was real:
     overlap     actors sleep: rollout .20 s x 4 groups on 2 actors, reward .08 s on 1, update .20 s. Seconds a step at
                 staleness 0 and 1; ideal is the busiest resource at staleness 1, the two rollout actors: .40 s
     overhead    actors sleep: 4 groups on 4 actors .25 s, their rewards .05 s on 4, update .20 s: what a step takes
-                longer than the .50 s of its longest chain, as a share of it
+                longer than the .50 s of its longest chain, as a share of it; beside it what a step of the same
+                chains takes by plain Ray calls without a controller, which is Ray's part
+    commits     the actors of `overhead`: what a step takes longer if each ends with a checkpoint, of one number, which
+                is the least that one costs; it is written while the next rollouts are made
     scaling     actors sleep .5 s in each of four calls: ideal time over time of 4 N calls on N actors
     recovery    a sleeping rollout actor ends in the middle of a call and is the only one: seconds from its death to the
                 result of the repeated call, less the simulated time; rollouts that were repeated
@@ -42,7 +45,7 @@ from pathlib import Path
 
 from benchmarks.fixtures.published_lora import build_learner, build_rollouts, small_advantages, small_request
 from benchmarks.fixtures.sleepers import Death, SleepingBatches, SleepingRollouts, SleepTimes
-from benchmarks.fixtures.sleeping_runs import sleeping_roles, sleeping_run, step_seconds
+from benchmarks.fixtures.sleeping_runs import plain_step_seconds, sleeping_roles, sleeping_run, step_seconds
 from benchmarks.learning import write_json
 from cluster.records.measured import read_json_lines
 from cluster.records.run_directory import library_versions
@@ -116,10 +119,22 @@ def measure_overlap(num_steps: int) -> Figure:
 
 
 def measure_overhead(num_steps: int) -> Figure:
-    """How much longer a step of sleepers takes than its longest chain."""
+    """How much longer a step of sleepers takes than its longest chain, and than plain Ray calls."""
     seconds = seconds_per_step(OVERHEAD, OVERHEAD_GROUPS, OVERHEAD_GROUPS, OVERHEAD_GROUPS, num_steps=num_steps)
     chain = OVERHEAD.rollout + OVERHEAD.reward + OVERHEAD.update
-    return {**spread("step", seconds), "chain": chain, "share": statistics.median(seconds) / chain - 1.0}
+    plain = plain_step_seconds(OVERHEAD, OVERHEAD_GROUPS, WARM_UP + 1 + num_steps)[WARM_UP:]
+    median = statistics.median(seconds)
+    over = {"share": median / chain - 1.0, "over_plain": median / statistics.median(plain) - 1.0}
+    return {**spread("step", seconds), **spread("plain", plain), "chain": chain, **over}
+
+
+def measure_commits(num_steps: int) -> Figure:
+    """How much longer a step of sleepers takes with a checkpoint after each."""
+    groups = (OVERHEAD_GROUPS, OVERHEAD_GROUPS, OVERHEAD_GROUPS)
+    without = seconds_per_step(OVERHEAD, *groups, num_steps=num_steps)
+    each = seconds_per_step(OVERHEAD, *groups, num_steps=num_steps, save_interval=1)
+    more = statistics.median(each) - statistics.median(without)
+    return {**spread("without", without), **spread("each", each), "more_s": more}
 
 
 def seconds_per_step(
@@ -130,10 +145,11 @@ def seconds_per_step(
     *,
     num_steps: int,
     staleness: int = 0,
+    save_interval: int | None = None,
 ) -> list[float]:
     """Durations of the timed steps of a run of sleepers on Ray."""
     roles = sleeping_roles(times, num_rollout_actors, num_reward_actors)
-    run = sleeping_run(RayRuntime(), roles, num_groups, WARM_UP + 1 + num_steps, staleness)
+    run = sleeping_run(RayRuntime(), roles, num_groups, WARM_UP + 1 + num_steps, staleness, save_interval)
     with run as (controller, save_dir):
         controller.run()
         return step_seconds(save_dir, WARM_UP)
@@ -229,6 +245,7 @@ def measure_publish(num_steps: int) -> Figure:
 MEASURES: dict[str, Callable[[int], Figure]] = {
     "overlap": measure_overlap,
     "overhead": measure_overhead,
+    "commits": measure_commits,
     "scaling": measure_scaling,
     "recovery": measure_recovery,
     "publish": measure_publish,

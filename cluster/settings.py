@@ -136,6 +136,11 @@ class ClusterSettings(ActorSettings):
     learner_timeout_s: float = Field(default=3600.0, gt=0)
     """The time limit of `call_timeout_s` for a call of the learner."""
 
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """Speed of one actor's processor in 10^12 floating-point operations a second, as its maker states it for the type
+    that is used: `cluster/rollout_mfu` and `cluster/update_mfu` are shares of it. By default what a float32 matrix
+    product reaches where the job runs."""
+
 
 class WorkerSettings(Settings):
     """Processes of a training on Ray Train."""

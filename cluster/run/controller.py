@@ -19,6 +19,7 @@ Choices:
    version, which the checkpoint holds.
 3. The order after an update: metrics line, evaluation (if due), checkpoint (if due). So a commit covers every line up
    to its step, and rewinding to it neither repeats nor loses one. Only a checkpoint's own duration comes after it.
+   Where calls run beside the controller, the next step's groups are requested before all this but for an evaluation.
 4. The controller is independent of the algorithm: GRPO is defined by `Algorithm` (cluster/run/algorithm.py) and the
    learner.
 """
@@ -36,8 +37,11 @@ import numpy as np
 
 from cluster.records.run import Run
 from cluster.run import step_metrics
-from cluster.run.algorithm import Algorithm
+from cluster.run.algorithm import Algorithm, StepAdvantages
+from cluster.run.efficiency import Efficiency
+from cluster.run.groups import PendingBatch, PendingGroup, ScoredGroup
 from cluster.run.learner_handle import LearnerHandle, RunFailed
+from cluster.run.learner_service import UpdateReport
 from cluster.run.roles import LEARNER, ROLLOUT, reward_role
 from cluster.runtime import stopping
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, Output, Role, Runtime
@@ -47,34 +51,6 @@ from rollouts.messages import GroupMotions, PolicyVersion, RolloutRequest
 
 logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
-
-
-@dataclass(frozen=True, slots=True)
-class PendingGroup:
-    """A group whose rollout and rewards have been submitted."""
-
-    request: RolloutRequest
-    rollout: Call
-    scores: tuple[Call, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PendingBatch:
-    """The groups of a training step, which have been requested."""
-
-    groups: list[PendingGroup]
-    requested: float
-    """When, by `time.monotonic`."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredGroup:
-    """A group with its rewards; motions and trajectory are still where they were computed."""
-
-    request: RolloutRequest
-    rewards: Mixed
-    motions: Output
-    trajectory: Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +72,7 @@ class Controller:
         algorithm: what the steps do.
         run: the opened run.
         settings: length, intervals.
+        efficiency: compares the work of a step with the processors' speed; by default nothing does.
     """
 
     def __init__(
@@ -105,6 +82,7 @@ class Controller:
         algorithm: Algorithm,
         run: Run,
         settings: RolloutRunSettings,
+        efficiency: Efficiency | None = None,
     ) -> None:
         self.runtime = runtime
         self.step = 0
@@ -117,6 +95,7 @@ class Controller:
         self._directory = run.directory
         self._telemetry = run.telemetry
         self._settings = settings
+        self._efficiency = efficiency
         self._learner = LearnerHandle(runtime, self._roles[LEARNER], run, algorithm.staleness)
         self._in_flight: dict[int, PendingBatch] = {}
         """By the step that will use them."""
@@ -200,15 +179,8 @@ class Controller:
 
     def score(self, motions: Sequence[GroupMotions], purpose: str) -> list[Mixed | None]:
         """Rewards of motions that no policy of this run made; None for those that a reward cannot score."""
-        calls = [
-            tuple(
-                self.runtime.submit(reward_role(name), "score", group, label=f"reward {name} of {purpose}")
-                for name in self._algorithm.scorers
-            )
-            for group in motions
-        ]
-        for _ in self.runtime.wait([call for scores in calls for call in scores], between=stopping.check):
-            pass
+        calls = [self._scores(group, f"of {purpose}") for group in motions]
+        list(self.runtime.wait([call for scores in calls for call in scores], between=stopping.check))
         rewards: list[Mixed | None] = []
         for group, scores in zip(motions, calls, strict=True):
             try:
@@ -239,17 +211,16 @@ class Controller:
 
     def dispatch(self, requests: Sequence[RolloutRequest], version: Output, purpose: str) -> list[PendingGroup]:
         """Submits rollouts, each with the rewards chained on it; `purpose` describes them in messages."""
-        groups = []
+        rollouts = []
+        # The rollouts first, so that none of their actors waits until another group's rewards have been submitted.
         for request in requests:
             stopping.check()
-            where = f"of {purpose}, prompt {request.prompt_index} {request.prompt.text!r}"
-            rollout = self.runtime.submit(ROLLOUT, "run", request, version, num_outputs=2, label=f"rollout {where}")
-            scores = [
-                self.runtime.submit(reward_role(name), "score", rollout.output, label=f"reward {name} {where}")
-                for name in self._algorithm.scorers
-            ]
-            groups.append(PendingGroup(request, rollout, tuple(scores)))
-        return groups
+            label = f"rollout of {purpose}, prompt {request.prompt_index} {request.prompt.text!r}"
+            rollouts.append(self.runtime.submit(ROLLOUT, "run", request, version, num_outputs=2, label=label))
+        return [
+            PendingGroup(request, rollout, self._scores(rollout.output, rollout.label.removeprefix("rollout ")))
+            for request, rollout in zip(requests, rollouts, strict=True)
+        ]
 
     def collect(self, groups: Sequence[PendingGroup], purpose: str) -> list[ScoredGroup]:
         """Waits for groups and mixes their rewards; groups without valid rewards stop the run or are dropped.
@@ -257,7 +228,7 @@ class Controller:
         Raises:
             CallFailed: a rollout failed, or a reward did and `on_reward_error` is `fail`.
         """
-        calls = [call for group in groups for call in (group.rollout, *group.scores)]
+        calls = [call for group in groups for call in group.calls]
         for call in self.runtime.wait(calls, between=stopping.check):
             if call.failure is not None and (call.role == ROLLOUT or self._algorithm.on_reward_error == "fail"):
                 raise call.failure
@@ -281,8 +252,8 @@ class Controller:
             groups = self.collect(batch.groups, _purpose(self.step))
         if not groups:
             raise CallFailed(f"all {len(batch.groups)} groups were dropped, there is nothing to learn from")
-        behind = [self._learner.version_number - group.request.policy_version for group in groups]
         assert all(group.request.step == self.step for group in groups), self.step
+        behind = [self._learner.version_number - group.request.policy_version for group in groups]
         assert 0 <= min(behind) <= max(behind) <= self._algorithm.staleness, behind
         rewards = step_metrics.stacked([group.rewards for group in groups])
         advantages = self._algorithm.advantages(rewards.total, rewards.terms)
@@ -290,19 +261,36 @@ class Controller:
             report = self._learner.update(advantages.values, [group.trajectory for group in groups], self.step + 1)
         self.step += 1
         seconds = time.monotonic() - started
+        try:
+            if not self._evaluation_is_due():
+                self._request_ahead()
+        finally:
+            # Also if it is asked to end meanwhile: the step is committed then.
+            self._record_update(batch, groups, advantages, report, started, seconds)
+
+    def _record_update(
+        self,
+        batch: PendingBatch,
+        groups: Sequence[ScoredGroup],
+        advantages: StepAdvantages,
+        report: UpdateReport,
+        started: float,
+        seconds: float,
+    ) -> None:
         metrics = step_metrics.rewards([group.rewards for group in groups])
-        metrics |= {f"advantage/{name}": value for name, value in advantages.metrics.items()}
-        metrics |= {f"policy/{name}": value for name, value in report.metrics.items()}
-        calls = [call for group in batch.groups for call in (group.rollout, *group.scores)]
-        metrics |= step_metrics.timings(calls, batch.requested, started, self._roles)
+        metrics |= step_metrics.prefixed(advantage=advantages.metrics, policy=report.metrics)
+        metrics |= step_metrics.timings(batch.calls, batch.requested, started, self._roles)
         metrics |= step_metrics.queues((group.rollout, group.scores) for group in batch.groups)
         metrics |= step_metrics.supervision(self.runtime.counters, len(batch.groups) - len(groups))
         if self._algorithm.staleness:
-            metrics["cluster/staleness"] = float(max(behind))
+            oldest = min(group.request.policy_version for group in groups)
+            metrics["cluster/staleness"] = float(report.version_number - 1 - oldest)
+        if self._efficiency is not None:
+            metrics |= self._efficiency.of_step(batch.calls, self._telemetry.seconds["update"])
         samples = sum(group.request.num_samples for group in groups)
         # The time of the rollout phase is already included, in two parts.
-        metrics["seconds/update"] = self._telemetry.seconds["update"]
-        metrics |= {"seconds/step": seconds, "cluster/samples_per_s": samples / seconds}
+        metrics |= {"seconds/update": self._telemetry.seconds["update"], "seconds/step": seconds}
+        metrics["cluster/samples_per_s"] = samples / seconds
         self._record(metrics)
         self._telemetry.spans(self.runtime.spans())
 
@@ -317,6 +305,11 @@ class Controller:
                 groups = self.dispatch(requests, version, _purpose(step))
                 self._in_flight[step] = PendingBatch(groups, requested)
 
+    def _request_ahead(self) -> None:
+        """Requests the next step's groups, which are then made while this one's checkpoint and lines are written."""
+        if self.runtime.concurrent and not self._ended:
+            self._request_batches()
+
     def _record(self, metrics: dict[str, float]) -> None:
         """Writes a metrics line about the last update: the update itself, its evaluation or its checkpoint."""
         self._run.record(self.step, metrics, time=time.time())
@@ -324,6 +317,7 @@ class Controller:
     def _after_update(self) -> None:
         if self._evaluation_is_due():
             self._evaluate()
+            self._request_ahead()
         if self._ended or self.step == self._settings.num_steps or self.step % self._settings.save_interval == 0:
             self._checkpoint()
         self._telemetry.finished_step(self.step)
@@ -377,15 +371,21 @@ class Controller:
             self._run.checkpoint(self.step, state, export, self._learner.version_number)
         self._record({"seconds/checkpoint": self._telemetry.seconds["checkpoint"]})
 
+    def _scores(self, motions: GroupMotions | Output, where: str) -> tuple[Call, ...]:
+        """Submits all rewards of a group: they run at the same time, each on an actor of its own."""
+        return tuple(
+            self.runtime.submit(reward_role(name), "score", motions, label=f"reward {name} {where}")
+            for name in self._algorithm.scorers
+        )
+
     def _mixed(self, group: PendingGroup) -> ScoredGroup:
         """Mixes the rewards of a group.
 
         Raises:
             RewardError: a scorer failed or its terms are not valid.
         """
-        motions, trajectory = group.rollout.outputs
         rewards = self._combined(group.scores, group.request.prompt.text)
-        return ScoredGroup(group.request, rewards, motions, trajectory)
+        return ScoredGroup(group.request, rewards, *group.rollout.outputs)
 
     def _combined(self, scores: Sequence[Call], prompt_text: str) -> Mixed:
         results: list[RewardTerms] = []

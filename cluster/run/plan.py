@@ -85,6 +85,19 @@ class Workload:
         return ceil(window * self.group_size * self.states_per_sample / self.num_parts / self.micro_batch_size)
 
     @property
+    def rollout_flops(self) -> float:
+        """Operations of the network in a step's rollouts: two for each parameter, frame and evaluation."""
+        sequences = self.samples * self.denoising_steps * (2 if self.guided else 1)
+        return 2.0 * self.model_parameters * self.max_frames * sequences
+
+    @property
+    def update_flops(self) -> float:
+        """Operations of the network in an update: six for each parameter, frame and evaluation, as a gradient costs
+        twice its forward."""
+        sequences = self.pairs * self.num_epochs * (2 if self.guided else 1)
+        return 6.0 * self.model_parameters * self.max_frames * sequences
+
+    @property
     def motion_bytes(self) -> int:
         """Size of the `GroupMotions` of one group."""
         return self.group_size * (self.max_frames * self.num_features * FLOAT_BYTES + 8)

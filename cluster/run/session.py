@@ -18,6 +18,7 @@ from cluster.records.run import open_run
 from cluster.run import step_metrics
 from cluster.run.algorithm import Algorithm
 from cluster.run.controller import Controller
+from cluster.run.efficiency import efficiency_of
 from cluster.run.plan import Plan, Workload
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import Role, Runtime, StartError
@@ -62,7 +63,10 @@ def training_session(
         # Before the run directory is: its actors must not outlive it.
         stack.callback(runtime.close)
         opened.telemetry.show(step_metrics.at_start(plan))
-        controller = Controller(runtime, roles, algorithm, opened, run)
+        efficiency = efficiency_of(
+            workload, cluster.peak_tflops, cluster.threads_per_actor, cluster.gpus_per_rollout_actor
+        )
+        controller = Controller(runtime, roles, algorithm, opened, run, efficiency)
         controller.start()
         yield controller
 

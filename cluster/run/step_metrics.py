@@ -60,6 +60,11 @@ def means(prefix: str, groups: Sequence[Mapping[str, np.ndarray]]) -> dict[str, 
     return {f"{prefix}/{name}": _mean(group[name] for group in groups if name in group) for name in names}
 
 
+def prefixed(**groups: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of several groups, `group/name`."""
+    return {f"{group}/{name}": value for group, metrics in groups.items() for name, value in metrics.items()}
+
+
 def timings(calls: Sequence[Call], requested: float, started: float, roles: Mapping[str, Role]) -> dict[str, float]:
     """How the time of the rollout phase was spent.
 
@@ -89,19 +94,30 @@ def timings(calls: Sequence[Call], requested: float, started: float, roles: Mapp
 
 
 def queues(chains: Iterable[tuple[Call, Sequence[Call]]]) -> dict[str, float]:
-    """Mean time that calls of each role waited for an actor, `seconds/queue_ROLE`: from when they could have run, for a
-    reward the end of its rollout, to when they did.
+    """How calls of each role waited for an actor, from when they could have run, for a reward the end of its rollout,
+    to when they did: the mean time, `seconds/queue_ROLE`, and the most that waited at once, `cluster/queue_ROLE`.
 
     Args:
         chains: each group's rollout with the rewards that are chained on it.
     """
-    waits: dict[str, list[float]] = {}
+    waits: dict[str, list[tuple[float, float]]] = {}
     for rollout, scores in chains:
         for call, ready in ((rollout, rollout.submitted_at), *((call, rollout.finished_at) for call in scores)):
             if call.stats is not None:
-                name = call.role.rpartition(":")[2]
-                waits.setdefault(name, []).append(max(call.finished_at - call.stats.seconds - ready, 0.0))
-    return {f"seconds/queue_{name}": sum(values) / len(values) for name, values in waits.items()}
+                began = max(call.finished_at - call.stats.seconds, ready)
+                waits.setdefault(role_name(call.role), []).append((ready, began))
+    means = {f"seconds/queue_{role}": sum(b - a for a, b in spans) / len(spans) for role, spans in waits.items()}
+    return {**means, **{f"cluster/queue_{role}": float(most_at_once(spans)) for role, spans in waits.items()}}
+
+
+def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
+    """The largest number of half-open spans that have a moment in common."""
+    return max((sum(a <= start < b for a, b in spans) for start, _ in spans), default=0)
+
+
+def role_name(role: str) -> str:
+    """Name of a role in metrics: that of a reward stands for its actors."""
+    return role.rpartition(":")[2]
 
 
 def supervision(counters: Counters, dropped_groups: int) -> dict[str, float]:
@@ -116,16 +132,16 @@ def supervision(counters: Counters, dropped_groups: int) -> dict[str, float]:
 def at_start(plan: Plan) -> dict[str, float]:
     """Numbers of a run before its first step: sizes of its messages in bytes a step, and 0 for all counts and times."""
     load = plan.workload
-    roles = [role.name.rpartition(":")[2] for role in plan.roles if role.name != LEARNER]
+    roles = [role_name(role.name) for role in plan.roles if role.name != LEARNER]
     stages = ("rollout", "reward", "update", "step", "evaluation", "checkpoint", *(f"queue_{role}" for role in roles))
     counts = ("retries", "restarts", "dropped_groups", "dropped_eval_groups", "staleness", "samples_per_s")
-    shares = ("rollout_utilization", "reward_hidden_share")
+    shares = ("rollout_utilization", "reward_hidden_share", "rollout_mfu", "update_mfu")
     return {
         "bytes/motions": float(load.num_prompts * load.motion_bytes),
         "bytes/trajectories": float(load.num_prompts * load.trajectory_bytes),
         "bytes/policy_version": float(load.version_bytes),
         **{f"seconds/{stage}": 0.0 for stage in stages},
-        **{f"cluster/{name}": 0.0 for name in (*counts, *shares)},
+        **{f"cluster/{name}": 0.0 for name in (*counts, *shares, *(f"queue_{role}" for role in roles))},
     }
 
 

@@ -42,6 +42,8 @@ class _Stored:
 class LocalRuntime:
     """Implementation of `Runtime` in this process."""
 
+    concurrent = False
+
     def __init__(self) -> None:
         self.counters = Counters()
         self._roles: dict[str, Role] = {}

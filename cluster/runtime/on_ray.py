@@ -50,6 +50,8 @@ class RayRuntime:
         stall_timeout_s: time without progress after which the log describes what every actor is doing.
     """
 
+    concurrent = True
+
     def __init__(
         self,
         placement_strategy: PlacementStrategy = "PACK",

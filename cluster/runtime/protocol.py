@@ -140,6 +140,8 @@ class Runtime(Protocol):
     """Interface for running calls. Not thread-safe; used by one controller."""
 
     counters: Counters
+    concurrent: bool
+    """Whether calls run while the caller does something else, in place of inside `submit`."""
 
     def start(self, roles: Sequence[Role]) -> None:
         """Builds the objects of all roles.

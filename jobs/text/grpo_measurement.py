@@ -11,7 +11,8 @@ import numpy as np
 
 from cluster.records.measured import read_json_lines
 from cluster.records.opening import EVALUATIONS
-from cluster.run.controller import Controller, ScoredGroup
+from cluster.run.controller import Controller
+from cluster.run.groups import ScoredGroup
 from cluster.runtime.protocol import Output
 from jobs.configs.grpo import GRPOConfig
 from jobs.text.grpo_prompts import PromptBatches, load_matching_dataset, missing_windows

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cluster.run import step_metrics
+from cluster.run.efficiency import Efficiency, efficiency_of
 from cluster.run.plan import Plan, Workload
 from cluster.runtime.protocol import Call, CallStats, StartError
 from cluster.settings import ClusterSettings
@@ -130,6 +131,8 @@ def test_rollouts_made_ahead_take_room_in_the_object_store() -> None:
 def test_what_is_known_before_the_first_step() -> None:
     shown = step_metrics.at_start(plan())
     assert shown["bytes/motions"] == LOAD.num_prompts * LOAD.motion_bytes > 0
+    assert shown["cluster/rollout_mfu"] == shown["cluster/update_mfu"] == 0
+    assert shown["cluster/queue_rollout"] == shown["cluster/queue_near"] == 0
     assert shown["seconds/queue_rollout"] == shown["cluster/restarts"] == shown["cluster/staleness"] == 0
     assert not any(name.startswith(("reward/", "policy/", "evaluation/")) for name in shown)
 
@@ -143,4 +146,36 @@ def test_time_in_the_queue_is_counted_from_when_a_call_could_have_run() -> None:
     rollouts = [call("rollout", 0.0, 1.0, 2.0), call("rollout", 0.0, 3.0, 2.0)]
     scores = [call("reward:tmr", 0.0, 3.5, 1.0), call("reward:tmr", 0.0, 6.0, 1.0)]
     found = step_metrics.queues((rollout, [score]) for rollout, score in zip(rollouts, scores, strict=True))
-    assert found == {"seconds/queue_rollout": 2.0, "seconds/queue_tmr": 0.75}
+    assert found == {
+        "seconds/queue_rollout": 2.0,
+        "seconds/queue_tmr": 0.75,
+        "cluster/queue_rollout": 2,
+        "cluster/queue_tmr": 1,
+    }
+
+
+def test_those_that_wait_at_once_are_counted() -> None:
+    assert step_metrics.most_at_once([]) == step_metrics.most_at_once([(1.0, 1.0)]) == 0
+    assert step_metrics.most_at_once([(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]) == 1
+    assert step_metrics.most_at_once([(0.0, 5.0), (1.0, 2.0), (1.5, 3.0), (4.0, 6.0)]) == 3
+
+
+def test_the_work_of_the_network_is_compared_with_the_speed_of_the_processor() -> None:
+    # 128 motions of 120 frames, 10 guided steps; two epochs of 256 guided pairs.
+    assert LOAD.rollout_flops == 2 * 600_000 * 120 * 128 * 10 * 2
+    assert LOAD.update_flops == 6 * 600_000 * 120 * 256 * 2 * 2
+    stats = CallStats("rollout-0", "rollout", 0.0, 0.5, 1)
+    calls = [Call("rollout", "run", (), "rollout", 2, state="done", stats=stats) for _ in range(LOAD.num_prompts)]
+    other = Call("reward:tmr", "score", (), "reward", 1, state="done", stats=stats)
+    found = Efficiency(LOAD, 1e12).of_step([*calls, other], update_seconds=2.0)
+    assert found["cluster/rollout_mfu"] == pytest.approx(LOAD.rollout_flops / 4.0 / 1e12)
+    assert found["cluster/update_mfu"] == pytest.approx(LOAD.update_flops / 2.0 / 1e12)
+    # Half of the groups are half of the work of both.
+    half = Efficiency(LOAD, 1e12).of_step(calls[:4], update_seconds=2.0)
+    assert half["cluster/rollout_mfu"] == pytest.approx(found["cluster/rollout_mfu"])
+    assert half["cluster/update_mfu"] == pytest.approx(found["cluster/update_mfu"] / 2)
+
+
+def test_the_speed_of_the_processor_is_given_or_measured() -> None:
+    assert efficiency_of(LOAD, 989.0, 1, 1.0).peak == 989e12
+    assert 1e8 < efficiency_of(LOAD, None, 1, 0.0).peak < 1e14

@@ -76,7 +76,7 @@ def test_a_trial_can_be_exploited(donor: tuple[Trials, Path, list[int]], tmp_pat
 
 OF_A_CLUSTER = {
     *(("kinetune_bytes", ""), ("kinetune_call_seconds_bucket", ""), ("kinetune_cluster", "staleness")),
-    ("kinetune_seconds", "queue_.*"),
+    *(("kinetune_seconds", "queue_.*"), ("kinetune_cluster", "queue_.*")),
 }
 """What only a run on Ray has; tests/cluster/test_dashboards.py asks a real Prometheus for it."""
 

@@ -5,6 +5,7 @@ python -m tests.toys.running.toy_job --save_dir DIR --num_steps 20 [--resume]
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -18,7 +19,7 @@ ROLLOUT_S = 0.2
 """Seconds that a rollout takes on a cluster, so that there is time for something to happen."""
 
 
-LAST_S = 60.0
+LAST_S = float(os.environ.get("TOY_LAST_S", "60"))
 """Seconds that a measurement after the last step takes on a cluster."""
 MEASURED = "measured.txt"
 """What it leaves in the run directory."""
