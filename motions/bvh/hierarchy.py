@@ -12,6 +12,8 @@ from motions.base.errors import UserError
 _CHANNEL = re.compile(r"([XYZ])(position|rotation)", re.IGNORECASE)
 _DEEPEST = 200
 """Joints below each other: far more than a body has, and fewer than Python's calls in calls."""
+MOST = 1e9
+"""Beyond any length, angle or place that a file holds, in any unit."""
 
 
 class BvhError(UserError):
@@ -109,7 +111,15 @@ class _Hierarchy:
     def offset(self) -> tuple[float, float, float]:
         """Reads a joint's OFFSET: x, y, z in the file's unit."""
         self.expect("OFFSET")
-        return (self.number(), self.number(), self.number())
+        return (self.length(), self.length(), self.length())
+
+    def length(self) -> float:
+        """Reads a number that can be a length in some unit."""
+        value = self.number()
+        if abs(value) > MOST:
+            self.place -= 1
+            self.fail(f"OFFSET {value:g} is beyond {MOST:g}, which no body has in any unit")
+        return value
 
     def channels(self) -> tuple[str, ...]:
         """Reads a joint's CHANNELS."""
@@ -124,7 +134,12 @@ class _Hierarchy:
             if match is None:
                 self.place -= 1
                 self.fail(f"expected {count:.0f} channels such as Zrotation or Xposition, found {word!r}")
-            channels.append(match[1].upper() + match[2].lower())
+            channel = match[1].upper() + match[2].lower()
+            # Z, X, Z is an order of rotations; the same axis twice in a row, or a position twice, is none.
+            if channel in channels and (channel.endswith("position") or channel == channels[-1]):
+                self.place -= 1
+                self.fail(f"{word} stands twice in these CHANNELS")
+            channels.append(channel)
         return tuple(channels)
 
     def number(self) -> float:

@@ -30,6 +30,16 @@ _LEAST_BEND_M = 0.01
 """A knee that is nearly straight has no direction."""
 _TORN = 0.15
 """A bone that changes by this fraction of its length is none."""
+_PROPORTIONS = {
+    "hips": (0.04, 0.6, "legs"),
+    "shoulders": (0.15, 1.1, "legs"),
+    "arms": (0.35, 1.5, "legs"),
+    "feet": (0.0, 0.6, "legs"),
+    "torso": (0.3, 1.3, "legs"),
+    "forearms": (0.4, 2.5, "upper arms"),
+    "shins": (0.4, 2.5, "thighs"),
+}
+"""Least and most of each part as a multiple of another: beyond people of any age, and beyond most drawn figures."""
 _MOST_SPEED = 12.0
 """Metres per second: beyond the fastest sprinter."""
 _MOST_HEIGHT = 1.5
@@ -125,6 +135,14 @@ def _findings(figures: Figures) -> Iterator[Finding]:
             f"the bone {f.torn_bone} changes its length by {f.torn_share:.0%}: its ends are no joints of one body "
             "(--mapping, --root)",
         )
+    for part, (least, most, other) in _PROPORTIONS.items():
+        if not least <= f.proportions[part] <= most:
+            yield Finding(
+                "bones",
+                False,
+                f"the {part} measure {f.proportions[part]:.2f} times the {other}, a person's {least:g} to {most:g} "
+                "times: is a joint mapped wrongly (--mapping)?",
+            )
     yield from _time_findings(f)
     if f.still:
         yield Finding("in_place", False, "the pelvis never moves: the root's translation is missing")

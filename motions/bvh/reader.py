@@ -20,7 +20,7 @@ import torch
 
 from motions.base.errors import UserError
 from motions.base.foreign_files import decode_text, foreign_kind
-from motions.bvh.hierarchy import BvhError, Node, parse_hierarchy
+from motions.bvh.hierarchy import MOST, BvhError, Node, parse_hierarchy
 from motions.skeleton import rotations
 
 _NAME_ENCODINGS = ("cp932", "latin-1")
@@ -257,6 +257,11 @@ def _motion_rows(name: str, lines: list[str], first: int, num_channels: int) -> 
             raise BvhError(f"{name}:{number + 1}: {error}") from None
         if not np.isfinite(row).all():
             raise BvhError(f"{name}:{number + 1}: value {int(np.argmin(np.isfinite(row))) + 1} is not finite")
+        if np.abs(row).max(initial=0.0) > MOST:
+            worst = int(np.abs(row).argmax())
+            raise BvhError(
+                f"{name}:{number + 1}: value {worst + 1} is {row[worst]:g}, beyond {MOST:g}, which no recording has"
+            )
         rows.append(row)
     if not rows:
         raise BvhError(f"{name}:{len(lines)}: no frames: the file is cut off")

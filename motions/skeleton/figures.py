@@ -71,6 +71,9 @@ class Figures:
     hips_m: float
     shoulders_m: float
     """Widths: distances between left and right joint."""
+    proportions: dict[str, float]
+    """Median length of each part (`hips`, `shoulders`, `arms`, `feet`, `torso`) as a multiple of the legs' length, and
+    `forearms` and `shins` as multiples of the upper arms' and the thighs'."""
     torn_bone: str
     torn_share: float
     """The bone that changes its length most, and by which fraction of it."""
@@ -140,6 +143,7 @@ def measure(joints: np.ndarray, *, source_fps: float, rotation_degrees: float, s
         shoulders_to_hips=float(np.median((_unit(hips) * _unit(shoulders)).sum(-1))),
         hips_m=float(np.median(np.linalg.norm(hips, axis=-1))),
         shoulders_m=float(np.median(np.linalg.norm(shoulders, axis=-1))),
+        proportions=_proportions(joints),
         torn_bone=bone,
         torn_share=torn,
         jump_m=jump,
@@ -205,6 +209,24 @@ def _feet(joints: np.ndarray) -> float:
         feet.append(joints[:, HUMANML3D.index(f"{side}_foot")] - ankle)
         forwards.append(np.cross(joints[:, HUMANML3D.index(f"{side}_knee")] - ankle, -across))
     return _mean_cosine(np.concatenate(feet), np.concatenate(forwards))
+
+
+def _proportions(joints: np.ndarray) -> dict[str, float]:
+    """Lengths of parts of the body as multiples of others; left and right are averaged."""
+
+    def length(start: str, end: str) -> float:
+        sides = [(side + start, side + end) for side in ("left_", "right_")] if start != "pelvis" else [(start, end)]
+        ends = [(HUMANML3D.index(one), HUMANML3D.index(other)) for one, other in sides]
+        return float(np.mean([np.median(np.linalg.norm(joints[:, a] - joints[:, b], axis=-1)) for a, b in ends]))
+
+    thigh, shin = length("hip", "knee"), length("knee", "ankle")
+    upper, lower = length("shoulder", "elbow"), length("elbow", "wrist")
+    widths = {
+        f"{part}s": float(np.median(np.linalg.norm(_across(joints, part), axis=-1))) for part in ("hip", "shoulder")
+    }
+    parts = {**widths, "arms": upper + lower, "feet": length("ankle", "foot"), "torso": length("pelvis", "neck")}
+    shares = {name: value / max(thigh + shin, 1e-6) for name, value in parts.items()}
+    return {**shares, "forearms": lower / max(upper, 1e-6), "shins": shin / max(thigh, 1e-6)}
 
 
 def _torn_bone(joints: np.ndarray) -> tuple[str, float]:

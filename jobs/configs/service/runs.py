@@ -39,4 +39,5 @@ class ResumeConfig(Settings):
 
     set: tuple[str, ...] = ()
     """Options that are others from now on, as `num_steps=200`. Those that affect results are allowed to change by being
-    named here."""
+    named here. A class of your own (`package.module:Class`) that the run's `config.yaml` names has to be named here
+    again, as in `arch=mine.networks:Small`, because importing it runs code."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,14 @@ import yaml
 from cluster.records.run import open_run
 from jobs import pretrain, resume, runs
 from jobs.command_line import main as cli
+from jobs.configs.grpo import GRPOConfig
 from jobs.configs.pretrain import PretrainConfig
 from jobs.configs.service.runs import ResumeConfig, RunsConfig
+from jobs.configs.trpo import TRPOJobConfig
 from jobs.service.runs import found_runs, summary
 from motions.base.errors import UserError
 from motions.base.plain_yaml import plain_yaml
+from motions.settings import Settings, options_of
 from tests.toys.tiny_models import TinyModels, pretrain_config
 
 pytestmark = pytest.mark.slow
@@ -103,6 +109,40 @@ def test_a_run_goes_on_from_its_directory_alone(tiny_models: TinyModels, tmp_pat
     assert metrics[0] == metrics[1] and len(metrics[0]) == 4
     assert summary(place).state == "finished"
     assert yaml.safe_load((place / "config.yaml").read_text())["run"]["num_steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("arch", "trap_for_tests:Class"),
+        ("extra_rewards", ["trap_for_tests:Class=0.5"]),
+        ("env_id", "trap_for_tests:A-v0"),
+    ],
+)
+def test_a_run_that_names_a_class_is_refused_unless_the_user_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, value: object
+) -> None:
+    """A downloaded run directory runs no code, with `--dry_run` and without."""
+    mark = tmp_path / "imported"
+    (tmp_path / "trap_for_tests.py").write_text(f"open({str(mark)!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "trap_for_tests", raising=False)
+    model: type[Settings] = TRPOJobConfig if option == "env_id" else GRPOConfig
+    folder = tmp_path / "run"
+    options = yaml.safe_load(cli.settings_yaml(model.of({"save_dir": str(folder)})))
+    (place,) = [path for path in options_of(model) if path.rpartition(".")[2] == option]
+    *groups, name = place.split(".")
+    functools.reduce(operator.getitem, groups, options)[name] = value
+    folder.mkdir()
+    (folder / "config.yaml").write_text(plain_yaml(options))
+    for dry in ([], ["--dry_run"]):
+        assert resumed(str(folder), *dry) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{folder / 'config.yaml'}: {option} is 'trap_for_tests:" in line and "a class to import" in line
+        assert not mark.exists() and os.listdir(folder) == ["config.yaml"]
+    given = line.partition("--set '")[2].removesuffix("'")
+    assert resumed(str(folder), "--set", given, "--dry_run") == 2
+    assert "a class to import" not in capsys.readouterr().err and mark.exists()
 
 
 def test_what_cannot_go_on(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

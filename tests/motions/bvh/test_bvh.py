@@ -169,6 +169,10 @@ def test_several_roots_are_read_and_equal_names_told_apart() -> None:
         ("1 2 3 90 0 0 90", "1 2 3 90 0 0", "clip.bvh:20: 6 values, the hierarchy has 7 channels"),
         ("1 2 3 90 0 0 90", "1 2 3 90 0 0 x", "clip.bvh:20: could not convert"),
         ("1 2 3 90 0 0 90", "1 2 3 nan 0 0 90", "clip.bvh:20: value 4 is not finite"),
+        ("1 2 3 90 0 0 90", "1 2 3 90 0 -1e30 90", "clip.bvh:20: value 6 is -1e+30, beyond 1e+09"),
+        ("OFFSET 0 1 0\n    CHANNELS", "OFFSET 0 1e300 0\n    CHANNELS", "clip.bvh:8: OFFSET 1e+300 is beyond 1e+09"),
+        ("CHANNELS 1 Xrotation", "CHANNELS 2 Xrotation Xrotation", "clip.bvh:9: Xrotation stands twice"),
+        ("CHANNELS 1 Xrotation", "CHANNELS 3 Xposition Yposition Xposition", "clip.bvh:9: Xposition stands twice"),
     ],
 )
 def test_malformed_files_name_the_line(old: str, new: str, message: str) -> None:

@@ -90,6 +90,32 @@ def test_a_bone_that_changes_its_length_is_told() -> None:
     assert finding.refuses and "pelvis to " in finding.text and "--root" in finding.text
 
 
+@pytest.mark.parametrize(
+    ("part", "moved", "by", "other"),
+    [
+        ("hips", ("hip", "knee", "ankle", "foot"), (0.25, 0.0, 0.0), "legs"),
+        ("shoulders", ("shoulder", "elbow", "wrist"), (0.4, 0.0, 0.0), "legs"),
+        ("arms", ("elbow", "wrist"), (1.0, 0.0, 0.0), "legs"),
+        ("forearms", ("wrist",), (0.8, 0.0, 0.0), "upper arms"),
+        ("feet", ("foot",), (0.0, 0.0, 1.0), "legs"),
+    ],
+)
+def test_limbs_that_no_person_has_are_warned_of(
+    part: str, moved: tuple[str, ...], by: tuple[float, float, float], other: str
+) -> None:
+    """A standing body, each side of which is moved outwards by so many metres from one joint on."""
+    joints = played("walk")[:1].repeat(60, axis=0)
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        for joint in moved:
+            across = joints[0, HUMANML3D.index(f"{side}_hip")] - joints[0, HUMANML3D.index("pelvis")]
+            outward = across * [1.0, 0.0, 1.0] / np.linalg.norm(across * [1.0, 0.0, 1.0])
+            forward = np.cross(outward * sign, [0.0, 1.0, 0.0])
+            joints[:, HUMANML3D.index(f"{side}_{joint}")] += by[0] * outward + by[2] * forward
+    (finding,) = [one for one in findings(figures_of(joints)) if one.text.startswith(f"the {part} measure")]
+    assert finding.check == "bones" and not finding.refuses
+    assert f"times the {other}" in finding.text and "--mapping" in finding.text
+
+
 def test_radians_are_told_by_the_range_of_rotations() -> None:
     assert against(played("walk"), 3.1)["rotations"].refuses
     assert "no rotation exceeds 3.10" in against(played("walk"), 3.1)["rotations"].text
