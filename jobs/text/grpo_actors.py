@@ -6,6 +6,7 @@ same bits in every process.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ from rollouts.messages import PolicyVersion
 from rollouts.one_action.motion_ssm import MotionSSM
 from rollouts.one_action.policy import OneActionPolicy
 from rollouts.policy import Policy
+from rollouts.refining.checkpoints import save_refiner
+from rollouts.refining.policy import RefiningPolicy
 from rollouts.text.encoders import TextEncoder
 
 
@@ -153,6 +156,8 @@ class PolicyExport:
         from rollouts.checkpoints.adapters import base_network, has_lora, merge_into_base, save_adapter
 
         policy.load_weights(version.weights)
+        if isinstance(policy, RefiningPolicy):
+            return self._write_refiner(policy, version, folder)
         network: MotionSSM = policy.network
         save = functools.partial(
             save_motion_ssm,
@@ -170,6 +175,16 @@ class PolicyExport:
             save(folder / MERGED_BASE, base_network(network))
         save_adapter(folder / "adapter", network, base_model=base_path)
         return save(folder, merge_into_base(network))
+
+    def _write_refiner(self, policy: RefiningPolicy, version: PolicyVersion, folder: Path) -> Path:
+        """The refiner with what was learned, as `jobs.generate --refiner` reads it; adapters are merged."""
+        from rollouts.checkpoints.adapters import has_lora, merge_into_base
+
+        network = policy.network
+        head = (merge_into_base(network) if has_lora(network) else network).prior
+        provenance = {"command": cli.command_of(self._config, "jobs.grpo"), "updates": version.number}
+        save_refiner(folder, dataclasses.replace(network.refiner, residual=head), provenance=provenance)
+        return folder
 
     def finish(self, version: PolicyVersion, folder: Path) -> Path:
         """Writes a run's result: the same files, with an MDM under the name `model_final.pt`."""

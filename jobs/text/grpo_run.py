@@ -20,6 +20,7 @@ from jobs.configs.data import MDM_DATASETS
 from jobs.configs.grpo import GRPOConfig
 from jobs.report import write_report
 from jobs.report.records import write_rewards
+from jobs.ssm.refining_policy import reader
 from jobs.text import grpo_actors
 from jobs.text.early_checks import check_cheaply, check_loss_of_one_action, of_one_action
 from jobs.text.grpo_measurement import HackingWatch, Instruments, Measurement, evidence_lines, prepare_instruments
@@ -58,9 +59,9 @@ from rollouts.checkpoints.loading import (
     open_policy,
     with_statistics_of,
 )
+from rollouts.checkpoints.mdm_files import LoadedMDM
 from rollouts.checkpoints.motion_ssm_files import LoadedMotionSSM
 from rollouts.devices import require_device
-from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion, TextCondition
 from rollouts.one_action.requirements import require_latent
 from rollouts.policy import Policy
@@ -172,7 +173,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
         print(line)
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
         check_prompts(source, chosen, policy.max_frames, rewards.limiting.values(), rewards.judge)
-    encode = functools.partial(prompt_conditions, policy, encoder)
+    encode = reader(config, policy, encoder)
     whole_texts = read_as_whole_texts(policy, encoder, held_out) if policy.max_frames is None else None
     batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps, whole_texts)
     scorers = build_scorers(rewards.settings, policy.skeleton, config.policy)
@@ -210,7 +211,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
         policy=policy,
         instruments=instruments,
         constants=rewards.constants,
-        all_steps=policy.num_steps if isinstance(loaded, LoadedMotionSSM) else loaded.schedule.num_steps,
+        all_steps=loaded.schedule.num_steps if isinstance(loaded, LoadedMDM) else policy.num_steps,
     )
 
 

@@ -15,6 +15,7 @@ from motions.skeleton.skeletons import HUMANML3D, KIT
 from rollouts.checkpoints.mdm_files import STATISTICS, LoadedMDM, find_checkpoint, load_mdm
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.checkpoints.motion_ssm_files import (
+    WEIGHTS_FILE,
     LoadedMotionSSM,
     MotionSSMReport,
     is_motion_ssm,
@@ -25,6 +26,7 @@ from rollouts.checkpoints.public_motion_ssm import is_public_motion_ssm, load_pu
 from rollouts.diffusion.policy import DiffusionPolicy, require_denoising
 from rollouts.one_action.policy import OneActionPolicy, train_only
 from rollouts.policy import Policy, PolicyNetwork
+from rollouts.refining.policy import LoadedRefiner, RefiningPolicy
 from rollouts.settings import CheckpointSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
 from rollouts.text.words import Words
@@ -32,16 +34,21 @@ from rollouts.text.words import Words
 logger = logging.getLogger(__name__)
 CheckpointT = TypeVar("CheckpointT", bound=CheckpointSettings)
 NetworkT = TypeVar("NetworkT", bound=PolicyNetwork)
-LoadedBase = LoadedMDM | LoadedMotionSSM
+LoadedBase = LoadedMDM | LoadedMotionSSM | LoadedRefiner
 """A checkpoint of any kind of policy, without adapters."""
 
 
 def is_one_action(settings: CheckpointSettings) -> bool:
-    """Whether the checkpoint is of a policy of one action, by its files.
+    """Whether the policy is one of one action: a refiner by the options, a MotionSSM by its files.
 
     Raises:
         UserError: `policy_type` says another kind.
     """
+    return settings.policy_type == "physics_ssm" or _holds_motion_ssm(settings)
+
+
+def _holds_motion_ssm(settings: CheckpointSettings) -> bool:
+    """Whether `model_path` is a MotionSSM. Raises as `is_one_action`."""
     found = is_motion_ssm(settings.model_path) or is_public_motion_ssm(settings.model_path)
     if settings.policy_type == "motion_ssm" and not found:
         raise UserError(f"policy_type is motion_ssm, and model_path {settings.model_path} holds no MotionSSM")
@@ -50,12 +57,26 @@ def is_one_action(settings: CheckpointSettings) -> bool:
     return found
 
 
+def model_file(settings: CheckpointSettings) -> Path:
+    """The file of the weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not is_one_action(settings):
+        return find_checkpoint(settings.model_path)
+    path = Path(settings.model_path)
+    return path / WEIGHTS_FILE if path.is_dir() else path
+
+
 def open_base(settings: PolicySettings) -> LoadedBase:
     """The checkpoint that the settings name, of whatever kind, without adapters.
 
     Raises:
         UserError: no such file, another kind than `policy_type` says, or not loadable.
     """
+    if settings.refiner_path is not None:
+        return LoadedRefiner.of(settings.refiner_path, settings.model_path)
     if not is_one_action(settings):
         return load_base(settings)
     return _open_public(settings) if is_public_motion_ssm(settings.model_path) else load_motion_ssm(settings.model_path)
@@ -72,6 +93,10 @@ def open_policy(loaded: LoadedBase, settings: PolicySettings, sampling: Sampling
     """
     if isinstance(loaded, LoadedMDM):
         return build_policy(loaded, settings, sampling)
+    if isinstance(loaded, LoadedRefiner):
+        policy = RefiningPolicy(loaded.refiner, sampling)
+        _with_adapters(policy.network, settings)
+        return policy
     network = loaded.network
     train_only(network, settings.train)
     if settings.use_lora and settings.lora_target_spec == "all" and settings.train != "both":
@@ -205,7 +230,7 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
         UserError: it cannot be loaded, is a class of which only args.json speaks, or is not the one that the policy was
             trained with (by width, or by the fingerprint that kinetune's checkpoints hold).
     """
-    if is_one_action(settings):
+    if _holds_motion_ssm(settings):
         return _text_encoder_of_motion_ssm(settings)
     file = find_checkpoint(settings.model_path)
     args = read_model_args(file)
