@@ -1,6 +1,6 @@
 """Whether GRPO teaches a refiner (PhysicsSSM) to make motions that a simulated humanoid can follow.
 
-    python -m benchmarks.learning --policy physics_ssm --seeds 3 [--eval_seed N] [--json PATH] [--save_dir DIR] [--check]
+    python -m benchmarks.learning --policy physics_ssm --seeds 3 [--json PATH] [--save_dir DIR] [--check]
 
 Each seed trains a refiner (preset `refiner_small`) and then its residual by GRPO (`physics_ssm_grpo`: tracking, physics
 and semantic reward) on motions of the built-in policy, which is frozen. Both are measured on motions for held-out
