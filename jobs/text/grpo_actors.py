@@ -26,7 +26,7 @@ from rewards.messages import RewardTerms
 from rewards.mixing import MixedRewards, combine
 from rewards.scorers import reward_weights
 from rewards.settings import RewardSettings
-from rollouts.checkpoints.loading import load_policy_text_encoder, load_reference, open_base, open_policy
+from rollouts.checkpoints.loading import load_policy_text_encoder, load_reference
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs
 from rollouts.checkpoints.motion_ssm_files import save_motion_ssm
@@ -37,13 +37,14 @@ from rollouts.one_action.motion_ssm import MotionSSM
 from rollouts.one_action.policy import OneActionPolicy
 from rollouts.policy import Policy
 from rollouts.refining.checkpoints import save_refiner
+from rollouts.refining.opening import open_trained, open_trained_policy
 from rollouts.refining.policy import RefiningPolicy
 from rollouts.text.encoders import TextEncoder
 
 
 def build_rollout_worker(config: GRPOConfig) -> RolloutWorker:
     """The object of a rollout actor."""
-    return RolloutWorker(open_policy(open_base(config.policy), config.policy, config.sampling))
+    return RolloutWorker(open_trained_policy(open_trained(config.policy), config.policy, config.sampling))
 
 
 def build_learner(config: GRPOConfig, rewards: RewardSettings | None = None) -> GRPOLearner:
@@ -53,7 +54,7 @@ def build_learner(config: GRPOConfig, rewards: RewardSettings | None = None) -> 
         rewards: those of the options, with the constants of the data; only policy losses that follow the reward's
             gradient load them here too.
     """
-    policy = open_policy(open_base(config.policy), config.policy, config.sampling)
+    policy = open_trained_policy(open_trained(config.policy), config.policy, config.sampling)
     steps = config.grpo.optimizer_steps(config.prompts.batch_size, parts_of_update(config.grpo, policy.num_steps))
     total = config.run.num_steps * steps
     reward = clip_loss = None

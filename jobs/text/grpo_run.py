@@ -20,7 +20,6 @@ from jobs.configs.data import MDM_DATASETS
 from jobs.configs.grpo import GRPOConfig
 from jobs.report import write_report
 from jobs.report.records import write_rewards
-from jobs.ssm.refining_policy import reader
 from jobs.text import grpo_actors
 from jobs.text.early_checks import check_cheaply, check_loss_of_one_action, of_one_action
 from jobs.text.grpo_measurement import HackingWatch, Instruments, Measurement, evidence_lines, prepare_instruments
@@ -29,6 +28,7 @@ from jobs.text.grpo_prompts import (
     evaluation_prompts,
     evaluation_source,
     load_matching_dataset,
+    reader,
     seen_captions,
     training_prompts,
     training_source,
@@ -55,8 +55,6 @@ from rollouts.checkpoints.loading import (
     is_one_action,
     load_policy_text_encoder,
     load_reference,
-    open_base,
-    open_policy,
     with_statistics_of,
 )
 from rollouts.checkpoints.mdm_files import LoadedMDM
@@ -65,6 +63,7 @@ from rollouts.devices import require_device
 from rollouts.messages import PolicyVersion, TextCondition
 from rollouts.one_action.requirements import require_latent
 from rollouts.policy import Policy
+from rollouts.refining.opening import LoadedRefiner, open_trained, open_trained_policy
 from rollouts.text.encoders import PromptTooLongError, TextEncoder
 
 CHECKED_PROMPTS = 512
@@ -149,7 +148,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     check_policy_loss(config)
     if one_action:
         check_loss_of_one_action(config)
-    loaded = open_base(config.policy)
+    loaded = open_trained(config.policy)
     if isinstance(loaded, LoadedMotionSSM):
         require_latent(loaded.network)
     policy = build_idle_policy(config, loaded)
@@ -215,13 +214,13 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     )
 
 
-def build_idle_policy(config: GRPOConfig, loaded: LoadedBase) -> Policy:
+def build_idle_policy(config: GRPOConfig, loaded: LoadedBase | LoadedRefiner) -> Policy:
     """The policy for a process that reads shapes from it and writes exports with it: it takes no GPU.
 
     Raises:
         UserError: evaluation or rollouts are to denoise as the policy cannot.
     """
-    policy = open_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
+    policy = open_trained_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
     for prefix, denoising in (("eval", config.sampling.evaluation), ("rollout", config.sampling.rollout)):
         try:
             if denoising is not None:

@@ -26,7 +26,6 @@ from rollouts.checkpoints.public_motion_ssm import is_public_motion_ssm, load_pu
 from rollouts.diffusion.policy import DiffusionPolicy, require_denoising
 from rollouts.one_action.policy import OneActionPolicy, train_only
 from rollouts.policy import Policy, PolicyNetwork
-from rollouts.refining.policy import LoadedRefiner, RefiningPolicy
 from rollouts.settings import CheckpointSettings, PolicySettings, SamplingSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
 from rollouts.text.words import Words
@@ -34,7 +33,7 @@ from rollouts.text.words import Words
 logger = logging.getLogger(__name__)
 CheckpointT = TypeVar("CheckpointT", bound=CheckpointSettings)
 NetworkT = TypeVar("NetworkT", bound=PolicyNetwork)
-LoadedBase = LoadedMDM | LoadedMotionSSM | LoadedRefiner
+LoadedBase = LoadedMDM | LoadedMotionSSM
 """A checkpoint of any kind of policy, without adapters."""
 
 
@@ -75,8 +74,6 @@ def open_base(settings: PolicySettings) -> LoadedBase:
     Raises:
         UserError: no such file, another kind than `policy_type` says, or not loadable.
     """
-    if settings.refiner_path is not None:
-        return LoadedRefiner.of(settings.refiner_path, settings.model_path)
     if not is_one_action(settings):
         return load_base(settings)
     return _open_public(settings) if is_public_motion_ssm(settings.model_path) else load_motion_ssm(settings.model_path)
@@ -93,16 +90,12 @@ def open_policy(loaded: LoadedBase, settings: PolicySettings, sampling: Sampling
     """
     if isinstance(loaded, LoadedMDM):
         return build_policy(loaded, settings, sampling)
-    if isinstance(loaded, LoadedRefiner):
-        policy = RefiningPolicy(loaded.refiner, sampling)
-        _with_adapters(policy.network, settings)
-        return policy
     network = loaded.network
     train_only(network, settings.train)
     if settings.use_lora and settings.lora_target_spec == "all" and settings.train != "both":
         settings = settings.model_copy(update={"lora_target_spec": settings.train})
     return OneActionPolicy(
-        _with_adapters(network, settings),
+        with_adapters(network, settings),
         loaded.normalizer,
         loaded.skeleton,
         sampling,
@@ -161,7 +154,7 @@ def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: Sampling
             "statistics the model was trained with (HumanML3D's own folder for official models)"
         )
     _tell_of_guidance(loaded, sampling)
-    network = _with_adapters(loaded.network, settings)
+    network = with_adapters(loaded.network, settings)
     return DiffusionPolicy(
         network,
         loaded.schedule,
@@ -305,7 +298,12 @@ def _tell_of_guidance(loaded: LoadedMDM, sampling: SamplingSettings) -> None:
         )
 
 
-def _with_adapters(network: NetworkT, settings: PolicySettings) -> NetworkT:
+def with_adapters(network: NetworkT, settings: PolicySettings) -> NetworkT:
+    """The network with the adapters of the settings, if they ask for any.
+
+    Raises:
+        AdapterError: they do not fit the network.
+    """
     if settings.adapter_path is None and not settings.use_lora:
         return network
     # Imported here because peft takes seconds to import and a policy without adapters does not need it.

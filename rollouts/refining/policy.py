@@ -14,7 +14,7 @@ Legend: N samples, T frames, D features, K knots, Z numbers of a knot.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,6 @@ from rollouts.diffusion.worker import generate
 from rollouts.messages import TextCondition
 from rollouts.one_action.policy import OneActionPolicy
 from rollouts.policy import Policy, PolicyNetwork
-from rollouts.refining.checkpoints import load_refiner
 from rollouts.refining.refiner import Refiner
 from rollouts.refining.residual import ResidualConfig, ResidualHead, action_knots, num_numbers, with_residual
 from rollouts.settings import DenoisingSettings
@@ -121,31 +120,3 @@ class RefiningPolicy(OneActionPolicy):
             values = torch.cat((prepared.features, prepared.state), dim=2)[0]
             found.append(TextCondition(np.ascontiguousarray(values.numpy(), dtype=np.float32)))
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class RefinerReport:
-    """What was loaded."""
-
-    path: str
-    base: str
-
-    def __str__(self) -> str:
-        return f"PhysicsSSM from {self.path}, frozen, with a residual that learns, on motions of {self.base}"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedRefiner:
-    """A refiner that is to be trained as a policy."""
-
-    refiner: Refiner
-    report: RefinerReport
-
-    @classmethod
-    def of(cls, refiner_path: str, model_path: str) -> LoadedRefiner:
-        """Reads the refiner's folder.
-
-        Raises:
-            UserError: it is none.
-        """
-        return cls(load_refiner(refiner_path), RefinerReport(refiner_path, model_path))
