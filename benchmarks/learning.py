@@ -2,6 +2,7 @@
 
     python -m benchmarks.learning --seeds 3 [--eval_seed N] [--json PATH] [--save_dir DIR] [--runtime local] [--check]
     python -m benchmarks.learning --policy motion_ssm --seeds 3 --check      (see benchmarks/one_action.py)
+    python -m benchmarks.learning --policy physics_ssm --seeds 3 --check     (see benchmarks/refining_policy.py)
 
 Each seed is one run of `jobs.grpo` with preset `demo`; evaluation prompts and noise are the same for all of them, and
 hence the base policy's results. They are fresh: the evaluation's seed is drawn anew each time, and said, unless it is
@@ -38,7 +39,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import one_action
+from benchmarks import one_action, refining_policy
 from cluster.records.measured import read_json_lines
 from jobs import grpo
 from jobs.command_line import main as cli
@@ -60,8 +61,9 @@ SAMPLER_FIGURES = ("total", "judge_matching", "second_judge", "fid", "low_foot_s
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs all seeds, writes the JSON and returns the exit code."""
     options = parse_arguments(arguments)
-    if options.policy == "motion_ssm":
-        document, missed = one_action.run_seeds(options, FIRST_SEED, train)
+    if options.policy != "diffusion":
+        kind = one_action if options.policy == "motion_ssm" else refining_policy
+        document, missed = kind.run_seeds(options, FIRST_SEED, train)
         for result in document["runs"]:
             print_result(result)
         return _finished(options, document, missed)
@@ -184,7 +186,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.learning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--policy", choices=("diffusion", "motion_ssm"), default="diffusion", help="kind of policy")
+    parser.add_argument(
+        "--policy", choices=("diffusion", "motion_ssm", "physics_ssm"), default="diffusion", help="kind of policy"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="number of runs")
     parser.add_argument("--eval_seed", type=int, help="seed of prompts and noise to measure on; by default a fresh one")
     parser.add_argument("--json", type=Path, help="file for all figures")

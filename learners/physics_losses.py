@@ -97,7 +97,14 @@ class PhysicsLoss:
         (mse + 0.1 * cost).mean().backward()
     """
 
-    def __init__(self, normalizer: Normalizer, skeleton: Skeleton) -> None:
+    def __init__(self, normalizer: Normalizer, skeleton: Skeleton, *, data_slides: bool = False) -> None:
+        """Takes the statistics of the features.
+
+        Args:
+            data_slides: only sliding beyond the data's costs anything, as with jerk. Feet of real motions slide a
+                little while they stand; a network that is given real motions, too, would change them otherwise.
+        """
+        self._data_slides = data_slides
         self._normalizer = normalizer
         self._skeleton = skeleton
         self._contacts = FeatureLayout(skeleton.num_joints).contacts
@@ -115,5 +122,10 @@ class PhysicsLoss:
             recover_joints(features, self._skeleton) * self._skeleton.metres_per_unit for features in (guess, truth)
         )
         found = violations(joints, real, truth[..., self._contacts] > 0.5, mask, self._skeleton)
-        cost = torch.stack([one.cost(SCALES[name]) for name, one in found.items()]).sum(dim=0)
+        costly = dict(found)
+        if self._data_slides:
+            slide = found["slide_mps"]
+            beyond = (slide.amounts - foot_speeds(real, self._skeleton)).clamp(min=0.0)
+            costly["slide_mps"] = Violations(beyond, slide.places)
+        cost = torch.stack([one.cost(SCALES[name]) for name, one in costly.items()]).sum(dim=0)
         return cost, {name: one.mean().detach() for name, one in found.items()}

@@ -295,10 +295,10 @@ class CheckpointSettings(TextEncoderSettings):
     """Checkpoint of the base policy: `builtin` (weights that come with kinetune), an MDM file such as
     `save/humanml_enc_512_50steps/model000750000.pt` with `args.json` beside it, or its folder (the latest step)."""
 
-    policy_type: Literal["auto", "diffusion", "motion_ssm", "retrieval"] = "auto"
+    policy_type: Literal["auto", "diffusion", "motion_ssm", "physics_ssm", "retrieval"] = "auto"
     """Kind of the policy: `diffusion` (an MDM), `motion_ssm` (a folder of `jobs.train_motion_ssm`, a policy of one
-    action), or `auto`, what the checkpoint is. `retrieval`, of jobs.generate only, is no model: training motions are
-    looked up by their captions."""
+    action), or `auto`, what the checkpoint is. `physics_ssm`, of jobs.grpo only: the refiner of `refiner_path` learns,
+    on motions of the frozen checkpoint. `retrieval`, of jobs.generate only: training motions are looked up."""
 
     arch: str = "auto"
     """Architecture of the network: `auto` (what args.json says), a name that args.json may hold, or a class of your own
@@ -354,6 +354,9 @@ class PolicySettings(CheckpointSettings):
     merge_adapter: bool = False
     """Merge `adapter_path` into the base first: the merged policy is the reference, and new adapters start at 0."""
 
+    refiner_path: str | None = Field(default=None, min_length=1)
+    """policy_type physics_ssm: folder of the refiner (`jobs.train_physics_ssm`) that learns a residual."""
+
     train: TrainedPart = "prior"
     """policy_type motion_ssm: what learns. `prior`: the mean of the actions, by text and time; with losses of steps
     (`policy_loss clipped`, `spo`, `dppo`) nothing else can, since the probability of an action does not depend on what
@@ -381,6 +384,11 @@ class PolicySettings(CheckpointSettings):
     def _is_a_model(self) -> Self:
         if self.policy_type == "retrieval":
             raise UserError("policy_type is retrieval, which is no model to train; jobs.generate looks motions up")
+        if (self.policy_type == "physics_ssm") != (self.refiner_path is not None):
+            raise UserError(
+                f"policy_type is {self.policy_type} and refiner_path {self.refiner_path}: jobs.grpo trains a refiner "
+                "with both; to generate or measure with one, give its folder as refiner"
+            )
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.records.opening import inspect
@@ -107,7 +107,8 @@ def starting_refiner(config: PhysicsSSMConfig, dataset: MotionDataset) -> Refine
             raise UserError(
                 f"refiner_path {path} has skeleton {refiner.skeleton.name}, dataset {dataset.name} {skeleton.name}"
             )
-        return refiner
+        # What was learned to be added to its motions was learned for the weights that it had.
+        return replace(refiner, residual=None)
     if path is not None:
         network = load_public_network(path, skeleton)
     else:

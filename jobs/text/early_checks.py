@@ -75,6 +75,10 @@ def check_loss_of_one_action(config: GRPOConfig) -> None:
     ):
         if needs:
             raise UserError(f"{name} needs a policy that denoises; this one draws one action and has no noise levels")
+    if config.policy.train != "prior" and config.policy.refiner_path is not None:
+        raise UserError(
+            f"train is {config.policy.train}: of a refiner only the residual learns, which is --train prior"
+        )
     if config.policy.train != "prior" and gradient_kind(config.grpo) is None:
         raise UserError(
             f"train is {config.policy.train} and policy_loss {loss}: the probability of an action does not depend on "

@@ -6,6 +6,7 @@ same bits in every process.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from rewards.mixing import MixedRewards, combine
 from rewards.scorers import reward_weights
 from rewards.settings import RewardSettings
 from rollouts.checkpoints.adapted import has_lora
-from rollouts.checkpoints.loading import load_policy_text_encoder, load_reference, open_base, open_policy
+from rollouts.checkpoints.loading import load_policy_text_encoder, load_reference
 from rollouts.checkpoints.mdm_files import model_args_of, save_mdm
 from rollouts.checkpoints.model_args import ModelArgs
 from rollouts.checkpoints.motion_ssm_files import save_motion_ssm
@@ -36,12 +37,15 @@ from rollouts.messages import PolicyVersion
 from rollouts.one_action.motion_ssm import MotionSSM
 from rollouts.one_action.policy import OneActionPolicy
 from rollouts.policy import Policy
+from rollouts.refining.checkpoints import save_refiner
+from rollouts.refining.opening import open_trained, open_trained_policy
+from rollouts.refining.policy import RefiningPolicy
 from rollouts.text.encoders import TextEncoder
 
 
 def build_rollout_worker(config: GRPOConfig) -> RolloutWorker:
     """The object of a rollout actor."""
-    return RolloutWorker(open_policy(open_base(config.policy), config.policy, config.sampling))
+    return RolloutWorker(open_trained_policy(open_trained(config.policy), config.policy, config.sampling))
 
 
 def build_learner(config: GRPOConfig, rewards: RewardSettings | None = None) -> GRPOLearner:
@@ -51,7 +55,7 @@ def build_learner(config: GRPOConfig, rewards: RewardSettings | None = None) -> 
         rewards: those of the options, with the constants of the data; only policy losses that follow the reward's
             gradient load them here too.
     """
-    policy = open_policy(open_base(config.policy), config.policy, config.sampling)
+    policy = open_trained_policy(open_trained(config.policy), config.policy, config.sampling)
     steps = config.grpo.optimizer_steps(config.prompts.batch_size, parts_of_update(config.grpo, policy.num_steps))
     total = config.run.num_steps * steps
     reward = clip_loss = None
@@ -154,6 +158,8 @@ class PolicyExport:
         from rollouts.checkpoints.adapters import base_network, merge_into_base, save_adapter
 
         policy.load_weights(version.weights)
+        if isinstance(policy, RefiningPolicy):
+            return self._write_refiner(policy, version, folder)
         network: MotionSSM = policy.network
         save = functools.partial(
             save_motion_ssm,
@@ -171,6 +177,16 @@ class PolicyExport:
             save(folder / MERGED_BASE, base_network(network))
         save_adapter(folder / "adapter", network, base_model=base_path)
         return save(folder, merge_into_base(network))
+
+    def _write_refiner(self, policy: RefiningPolicy, version: PolicyVersion, folder: Path) -> Path:
+        """The refiner with what was learned, as `jobs.generate --refiner` reads it; adapters are merged."""
+        from rollouts.checkpoints.adapters import has_lora, merge_into_base
+
+        network = policy.network
+        head = (merge_into_base(network) if has_lora(network) else network).prior
+        provenance = {"command": cli.command_of(self._config, "jobs.grpo"), "updates": version.number}
+        save_refiner(folder, dataclasses.replace(network.refiner, residual=head), provenance=provenance)
+        return folder
 
     def finish(self, version: PolicyVersion, folder: Path) -> Path:
         """Writes a run's result: the same files, with an MDM under the name `model_final.pt`."""

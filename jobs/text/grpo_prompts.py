@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from jobs.configs.generate import GenerateDenoisingSettings
 from jobs.configs.grpo import GRPOConfig
+from jobs.text.generation import recorded_sampler
 from learners.grpo.gradients.loss import gradient_kind
 from learners.grpo.motion_loss import reads_motions, require_legal
 from motions.base.errors import UserError
@@ -16,11 +19,15 @@ from motions.data.composites import NoCompositeError
 from motions.data.dataset import MotionDataset, load_dataset
 from motions.data.prompts import Prompt, load_prompts
 from motions.skeleton.skeletons import Skeleton
+from rollouts.checkpoints.loading import is_one_action, open_base, open_policy
 from rollouts.diffusion.noise import levels_generator
-from rollouts.diffusion.requests import evaluation_requests
+from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
 from rollouts.diffusion.windows import ancestral_positions, trained_positions, window_positions
 from rollouts.messages import RolloutRequest, TextCondition
-from rollouts.settings import Denoising
+from rollouts.policy import Policy
+from rollouts.refining.policy import RefiningPolicy
+from rollouts.settings import Denoising, PolicySettings, SamplingSettings
+from rollouts.text.encoders import TextEncoder
 
 
 def training_prompts(config: GRPOConfig, skeleton: Skeleton) -> list[Prompt]:
@@ -102,6 +109,10 @@ def seen_captions(config: GRPOConfig, skeleton: Skeleton) -> str | None:
     return load_matching_dataset(config, skeleton).seen_in_training("test")
 
 
+Reader = Callable[[Sequence[Prompt]], list[TextCondition]]
+"""Prompts to what the policy reads of them."""
+
+
 class PromptBatches:
     """Requests of every step: `batch_size` prompts from shuffled passes over all prompts, a function of (seed, step).
 
@@ -122,7 +133,7 @@ class PromptBatches:
         config: GRPOConfig,
         prompts: Sequence[Prompt],
         held_out: Sequence[Prompt],
-        encode: Callable[[Sequence[Prompt]], list[TextCondition]],
+        encode: Reader,
         num_denoising_steps: int,
         whole_texts: Sequence[TextCondition] | None = None,
     ) -> None:
@@ -271,3 +282,28 @@ def _read(option: str, path: Path, skeleton: Skeleton, num_segments: int | None 
     if not prompts:
         raise UserError(f"{option}: {path} holds no prompt")
     return prompts
+
+
+def reader(config: GRPOConfig, policy: Policy, encoder: TextEncoder) -> Reader:
+    """What makes the conditions of prompts: their texts, or for a refiner the base's motions.
+
+    The base generates as `jobs.generate` does by default, with noise by `eval_seed`: the held-out motions are the same
+    for all seeds of a training.
+
+    Raises:
+        UserError: the base cannot be loaded.
+    """
+    if not isinstance(policy, RefiningPolicy):
+        return functools.partial(prompt_conditions, policy, encoder)
+    settings = base_settings(config.policy)
+    denoising = GenerateDenoisingSettings(device=config.sampling.device)
+    if not is_one_action(settings):
+        denoising = recorded_sampler(settings.model_path, denoising)
+    base = open_policy(open_base(settings), settings, SamplingSettings(**denoising.model_dump()))
+    return functools.partial(policy.conditions, base, encoder, seed=config.evaluation.eval_seed)
+
+
+def base_settings(settings: PolicySettings) -> PolicySettings:
+    """The settings of the base alone: what learns is of the refiner."""
+    alone = {"policy_type": "auto", "refiner_path": None, "use_lora": False, "adapter_path": None}
+    return settings.model_copy(update=alone)

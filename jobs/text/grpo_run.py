@@ -28,6 +28,7 @@ from jobs.text.grpo_prompts import (
     evaluation_prompts,
     evaluation_source,
     load_matching_dataset,
+    reader,
     seen_captions,
     training_prompts,
     training_source,
@@ -54,16 +55,15 @@ from rollouts.checkpoints.loading import (
     is_one_action,
     load_policy_text_encoder,
     load_reference,
-    open_base,
-    open_policy,
     with_statistics_of,
 )
+from rollouts.checkpoints.mdm_files import LoadedMDM
 from rollouts.checkpoints.motion_ssm_files import LoadedMotionSSM
 from rollouts.devices import require_device
-from rollouts.diffusion.requests import prompt_conditions
 from rollouts.messages import PolicyVersion, TextCondition
 from rollouts.one_action.requirements import require_latent
 from rollouts.policy import Policy
+from rollouts.refining.opening import LoadedRefiner, open_trained, open_trained_policy
 from rollouts.text.encoders import PromptTooLongError, TextEncoder
 
 CHECKED_PROMPTS = 512
@@ -148,7 +148,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
     check_policy_loss(config)
     if one_action:
         check_loss_of_one_action(config)
-    loaded = open_base(config.policy)
+    loaded = open_trained(config.policy)
     if isinstance(loaded, LoadedMotionSSM):
         require_latent(loaded.network)
     policy = build_idle_policy(config, loaded)
@@ -172,7 +172,7 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
         print(line)
     for source, chosen in ((training_source(config), prompts), (evaluation_source(config), held_out)):
         check_prompts(source, chosen, policy.max_frames, rewards.limiting.values(), rewards.judge)
-    encode = functools.partial(prompt_conditions, policy, encoder)
+    encode = reader(config, policy, encoder)
     whole_texts = read_as_whole_texts(policy, encoder, held_out) if policy.max_frames is None else None
     batches = PromptBatches(config, prompts, held_out, encode, policy.num_steps, whole_texts)
     scorers = build_scorers(rewards.settings, policy.skeleton, config.policy)
@@ -210,17 +210,17 @@ def prepare(config: GRPOConfig, most_drawn: int | None = None) -> PreparedRun:
         policy=policy,
         instruments=instruments,
         constants=rewards.constants,
-        all_steps=policy.num_steps if isinstance(loaded, LoadedMotionSSM) else loaded.schedule.num_steps,
+        all_steps=loaded.schedule.num_steps if isinstance(loaded, LoadedMDM) else policy.num_steps,
     )
 
 
-def build_idle_policy(config: GRPOConfig, loaded: LoadedBase) -> Policy:
+def build_idle_policy(config: GRPOConfig, loaded: LoadedBase | LoadedRefiner) -> Policy:
     """The policy for a process that reads shapes from it and writes exports with it: it takes no GPU.
 
     Raises:
         UserError: evaluation or rollouts are to denoise as the policy cannot.
     """
-    policy = open_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
+    policy = open_trained_policy(loaded, config.policy, config.sampling.model_copy(update={"device": "cpu"}))
     for prefix, denoising in (("eval", config.sampling.evaluation), ("rollout", config.sampling.rollout)):
         try:
             if denoising is not None:

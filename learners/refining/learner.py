@@ -67,7 +67,7 @@ class RefinerLearner(ResumableLearner):
         """Trains `refiner`'s network; a cosine falls over `total_steps`, those of the whole training."""
         self.refiner = refiner
         self.settings = settings
-        self._physics = PhysicsLoss(refiner.normalizer, refiner.skeleton)
+        self._physics = PhysicsLoss(refiner.normalizer, refiner.skeleton, data_slides=True)
         network = refiner.network
         parameters = dict(network.named_parameters())
         options = OptimizerOptions(**settings.optimizer_options(total_steps))

@@ -38,11 +38,16 @@ LoadedBase = LoadedMDM | LoadedMotionSSM
 
 
 def is_one_action(settings: CheckpointSettings) -> bool:
-    """Whether the checkpoint is of a policy of one action, by its files.
+    """Whether the policy is one of one action: a refiner by the options, a MotionSSM by its files.
 
     Raises:
         UserError: `policy_type` says another kind.
     """
+    return settings.policy_type == "physics_ssm" or _holds_motion_ssm(settings)
+
+
+def _holds_motion_ssm(settings: CheckpointSettings) -> bool:
+    """Whether `model_path` is a MotionSSM. Raises as `is_one_action`."""
     found = is_motion_ssm(settings.model_path) or is_public_motion_ssm(settings.model_path)
     if settings.policy_type == "motion_ssm" and not found:
         raise UserError(f"policy_type is motion_ssm, and model_path {settings.model_path} holds no MotionSSM")
@@ -78,7 +83,7 @@ def open_policy(loaded: LoadedBase, settings: PolicySettings, sampling: Sampling
     if settings.use_lora and settings.lora_target_spec == "all" and settings.train != "both":
         settings = settings.model_copy(update={"lora_target_spec": settings.train})
     return OneActionPolicy(
-        _with_adapters(network, settings),
+        with_adapters(network, settings),
         loaded.normalizer,
         loaded.skeleton,
         sampling,
@@ -137,7 +142,7 @@ def build_policy(loaded: LoadedMDM, settings: PolicySettings, sampling: Sampling
             "statistics the model was trained with (HumanML3D's own folder for official models)"
         )
     _tell_of_guidance(loaded, sampling)
-    network = _with_adapters(loaded.network, settings)
+    network = with_adapters(loaded.network, settings)
     return DiffusionPolicy(
         network,
         loaded.schedule,
@@ -206,7 +211,7 @@ def load_policy_text_encoder(settings: PolicySettings) -> TextEncoder:
         UserError: it cannot be loaded, is a class of which only args.json speaks, or is not the one that the policy was
             trained with (by width, or by the fingerprint that kinetune's checkpoints hold).
     """
-    if is_one_action(settings):
+    if _holds_motion_ssm(settings):
         return _text_encoder_of_motion_ssm(settings)
     file = find_checkpoint(settings.model_path)
     args = read_model_args(file)
@@ -281,7 +286,12 @@ def _tell_of_guidance(loaded: LoadedMDM, sampling: SamplingSettings) -> None:
         )
 
 
-def _with_adapters(network: NetworkT, settings: PolicySettings) -> NetworkT:
+def with_adapters(network: NetworkT, settings: PolicySettings) -> NetworkT:
+    """The network with the adapters of the settings, if they ask for any.
+
+    Raises:
+        AdapterError: they do not fit the network.
+    """
     if settings.adapter_path is None and not settings.use_lora:
         return network
     # Imported here because peft takes seconds to import and a policy without adapters does not need it.

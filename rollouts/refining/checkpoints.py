@@ -1,6 +1,6 @@
 """A refiner's folder: weights as safetensors, everything else as plain JSON and arrays.
 
-physics_ssm.safetensors   the network's weights
+physics_ssm.safetensors   the network's weights, and those of the residual where GRPO has trained one
 config.json               its sizes and form, the skeleton, the statistics of the physics state with their names
 Mean.npy Std.npy          statistics of the features
 """
@@ -27,11 +27,14 @@ from motions.skeleton.skeletons import get_skeleton
 from rollouts.checkpoints.safetensors_bytes import safetensors_bytes
 from rollouts.refining.network import RefinerConfig, RefinerNetwork
 from rollouts.refining.refiner import Refiner
+from rollouts.refining.residual import ResidualConfig, ResidualHead
 from rollouts.settings import Decay, RefinerConstraints, RefinerGate
 
 WEIGHTS = "physics_ssm.safetensors"
 CONFIG = "config.json"
 KIND = "physics_ssm"
+_RESIDUAL = "residual."
+"""Beginning of the names of the residual's tensors."""
 _LEGAL = {
     "gate": get_args(RefinerGate),
     "constraints": get_args(RefinerConstraints),
@@ -65,13 +68,12 @@ def save_refiner(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     storage = {"float32": torch.float32, "float16": torch.float16}[dtype]
-    state = {
-        name: value.detach().cpu().to(storage).contiguous() for name, value in refiner.network.state_dict().items()
-    }
+    state = {name: value.detach().cpu().to(storage).contiguous() for name, value in _tensors(refiner).items()}
     document = {
         "kind": KIND,
         "skeleton": refiner.skeleton.name,
         "network": asdict(refiner.network.config),
+        "residual": None if refiner.residual is None else asdict(refiner.residual.config),
         "physics_state": refiner.statistics.document(),
         "provenance": dict(provenance or {}),
     }
@@ -105,11 +107,26 @@ def load_refiner(path: str | Path) -> Refiner:
     normalizer = Normalizer.load(folder / "Mean.npy", folder / "Std.npy", num_features=skeleton.num_features)
     with torch.device("meta"):
         network = RefinerNetwork(config)
-    state = _read_weights(folder / WEIGHTS)
-    require_same_tensors(network.state_dict(), state, folder / WEIGHTS)
-    network.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+    residual = None
+    if document.get("residual") is not None:
+        sizes = ResidualConfig.of_document(document["residual"], f"refiner {folder / CONFIG}")
+        residual = ResidualHead(sizes, skeleton).eval()
     statistics = StateStatistics.of_document(document["physics_state"], f"refiner {folder / CONFIG}")
-    return Refiner(network.eval(), normalizer, statistics, skeleton)
+    refiner = Refiner(network.eval(), normalizer, statistics, skeleton, residual)
+    state = _read_weights(folder / WEIGHTS)
+    require_same_tensors(_tensors(refiner), state, folder / WEIGHTS)
+    own = {name: value.float() for name, value in state.items() if not name.startswith(_RESIDUAL)}
+    network.load_state_dict(own, assign=True)
+    if residual is not None:
+        learned = {name.removeprefix(_RESIDUAL): value.float() for name, value in state.items() if name not in own}
+        residual.load_state_dict(learned)
+    return refiner
+
+
+def _tensors(refiner: Refiner) -> dict[str, Tensor]:
+    """The tensors of a refiner's file by name."""
+    learned = {} if refiner.residual is None else refiner.residual.state_dict()
+    return refiner.network.state_dict() | {f"{_RESIDUAL}{name}": value for name, value in learned.items()}
 
 
 def require_same_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Path) -> None:

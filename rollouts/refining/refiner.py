@@ -16,6 +16,7 @@ from motions.skeleton.skeletons import Skeleton
 from rollouts.messages import GroupMotions
 from rollouts.refining.network import Refined, RefinerNetwork
 from rollouts.refining.projection import planted_features
+from rollouts.refining.residual import ResidualHead, with_residual
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Refiner:
     normalizer: Normalizer
     statistics: StateStatistics
     skeleton: Skeleton
+    residual: ResidualHead | None = None
+    """What GRPO has learned to add to the network's motions, if it has trained this refiner."""
 
     def prepare(self, features: Tensor, mask: Tensor) -> RefinerInput:
         """What the network reads of physical features [B, T, D] float32, without gradient."""
@@ -61,12 +64,13 @@ class Refiner:
         """The network's output."""
         return self.network(prepared.features, prepared.state, prepared.planted, prepared.mask)
 
-    def refine(self, features: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def refine(self, features: np.ndarray, lengths: np.ndarray, *, residual: bool = True) -> np.ndarray:
         """Refined motions [B, T, D] float32, without training; what lies beyond a motion's length stays.
 
         Args:
             features: physical, [B, T, D].
             lengths: numbers of frames [B].
+            residual: whether to add the mean of the residual, where there is one.
         """
         self.network.eval()
         device = next(self.network.parameters()).device
@@ -74,11 +78,22 @@ class Refiner:
         mask = torch.arange(given.shape[1], device=device) < torch.from_numpy(lengths).to(device)[:, None]
         with torch.no_grad():
             refined = self.normalizer.denormalize(self(self.prepare(given, mask)).motion)
+            if residual and self.residual is not None:
+                for row, length in enumerate(lengths.tolist()):
+                    refined[row, :length] = self._with_residual(refined[row : row + 1, :length], self.residual)[0]
             return torch.where(mask.unsqueeze(2), refined, given).cpu().numpy()
 
-    def refine_groups(self, groups: Sequence[GroupMotions]) -> list[GroupMotions]:
-        """The motions of groups, refined."""
-        return [replace(group, features=self.refine(group.features, group.lengths)) for group in groups]
+    def refine_groups(self, groups: Sequence[GroupMotions], *, residual: bool = True) -> list[GroupMotions]:
+        """The motions of groups, refined; `residual` as of `refine`."""
+        return [
+            replace(group, features=self.refine(group.features, group.lengths, residual=residual)) for group in groups
+        ]
+
+    def _with_residual(self, refined: Tensor, head: ResidualHead) -> Tensor:
+        """Refined motions [B, T, D], physical and without padding, with the mean of the residual."""
+        prepared = self.prepare(refined, torch.ones_like(refined[..., 0], dtype=torch.bool))
+        action = head.eval()(torch.cat((prepared.features, prepared.state), dim=2))
+        return with_residual(refined, action.float(), head.config.knot_frames, self.skeleton)
 
     def require_skeleton(self, skeleton: Skeleton, whose: str) -> None:
         """Raises UserError where motions to refine have another skeleton; `whose` names them."""

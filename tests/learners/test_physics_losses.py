@@ -109,6 +109,16 @@ def test_every_quantity_has_a_gradient_in_the_prediction(clip: tuple[PhysicsLoss
         assert float(smaller) < float(cost), f"{name}: the gradient points uphill"
 
 
+def test_sliding_as_the_data_does_can_be_free(clip: tuple[PhysicsLoss, Normalizer, Tensor]) -> None:
+    physics, normalizer, x0 = clip
+    forgiving = PhysicsLoss(normalizer, HUMANML3D, data_slides=True)
+    mask, slid = torch.ones(x0.shape[:2], dtype=torch.bool), x0.clone()
+    slid[..., FeatureLayout(HUMANML3D.num_joints).root_velocity] += 1.0
+    (same, amounts), (more, _) = forgiving(slid, slid, mask), forgiving(slid, x0, mask)
+    assert float(same) < float(physics(slid, slid, mask)[0]) and float(same) < float(more)
+    assert float(amounts["slide_mps"]) > 0.0, "it is measured all the same"
+
+
 def test_contacts_are_those_of_physical_features(clip: tuple[PhysicsLoss, Normalizer, Tensor]) -> None:
     """Normalised flags are no flags: the data's are read after denormalising, and the prediction's are not."""
     physics, _, x0 = clip

@@ -30,16 +30,18 @@ REWARDS = RewardSettings.of(use_dense_reward=True)
 
 
 def build_policy(kind: str = "trans_enc", adapters: bool = False) -> Policy:
-    """An MDM of that architecture, or `motion_ssm`. Adapters cost every process the import of peft, four seconds."""
-    from tests.toys.tiny_policy import CONFIG, tiny_one_action_policy, tiny_policy
+    """An MDM of that architecture, `motion_ssm` or `physics_ssm`. Adapters cost every process the import of peft, four
+    seconds."""
+    from tests.toys.tiny_policy import CONFIG, tiny_one_action_policy, tiny_policy, tiny_refining_policy
 
-    one_action = kind == "motion_ssm"
-    policy = tiny_one_action_policy() if one_action else tiny_policy(replace(CONFIG, arch=kind), guidance_scale=1.5)
+    one_action = {"motion_ssm": tiny_one_action_policy, "physics_ssm": tiny_refining_policy}
+    policy: Policy
+    policy = one_action[kind]() if kind in one_action else tiny_policy(replace(CONFIG, arch=kind), guidance_scale=1.5)
     if adapters:
         from rollouts.checkpoints.adapters import add_lora
         from rollouts.settings import PolicySettings
 
-        spec = "prior" if one_action else "all"
+        spec = "prior" if kind in one_action else "all"
         add_lora(policy.network, PolicySettings(model_path="tiny", use_lora=True, lora_r=4, lora_target_spec=spec))
     return policy
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from motions.data.prompts import Prompt, Segment
+from motions.humanoid.physics_state import NUM_CHANNELS, StateStatistics
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D
 from rollouts.diffusion.policy import DiffusionPolicy
@@ -16,6 +17,10 @@ from rollouts.messages import RolloutRequest, TextCondition
 from rollouts.networks.mdm import MDM, MDMConfig
 from rollouts.one_action.motion_ssm import MotionSSM, MotionSSMConfig
 from rollouts.one_action.policy import OneActionPolicy
+from rollouts.refining.network import RefinerConfig, RefinerNetwork
+from rollouts.refining.policy import RefiningPolicy
+from rollouts.refining.refiner import Refiner
+from rollouts.refining.residual import ResidualConfig, ResidualHead
 from rollouts.settings import SamplingSettings
 
 TEXT_DIM = 8
@@ -61,6 +66,25 @@ def tiny_one_action_policy(config: MotionSSMConfig = ACTION_CONFIG, seed: int = 
     normalizer = Normalizer(rng.normal(size=NUM_FEATURES), rng.uniform(0.5, 2.0, NUM_FEATURES))
     settings = SamplingSettings.model_validate({"device": "cpu", **sampling})
     return OneActionPolicy(network, normalizer, HUMANML3D, settings, trained_frames=40, max_frames=config.max_frames)
+
+
+def tiny_refining_policy(**sampling: Any) -> RefiningPolicy:
+    """A refiner with random weights and statistics as a policy, whose mean is not zero."""
+    rng = np.random.default_rng(0)
+    normalizer = Normalizer(rng.normal(size=NUM_FEATURES), rng.uniform(0.5, 2.0, NUM_FEATURES))
+    network = RefinerNetwork(RefinerConfig(NUM_FEATURES, d_model=16, d_state=4, n_layers=1), seed=1)
+    statistics = StateStatistics(np.zeros(NUM_CHANNELS, np.float32), np.ones(NUM_CHANNELS, np.float32))
+    head = ResidualHead(ResidualConfig(d_model=16, d_state=4, knot_frames=4), HUMANML3D, seed=2)
+    with torch.no_grad():
+        head.mean.weight.normal_(std=0.3, generator=torch.Generator().manual_seed(3))
+    settings = SamplingSettings.model_validate({"device": "cpu", **sampling})
+    return RefiningPolicy(Refiner(network.eval(), normalizer, statistics, HUMANML3D, head), settings)
+
+
+def refined_condition(num_frames: int, seed: int = 0) -> np.ndarray:
+    """What a refiner as a policy reads in the place of a text, [T, D + 64] float32."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((num_frames, NUM_FEATURES + NUM_CHANNELS), np.float32)
 
 
 def text_features(num_samples: int, seed: int = 0) -> torch.Tensor:

@@ -37,7 +37,7 @@ from tests.toys.tiny_parts import (
     build_semantic,
     build_stale_learner,
 )
-from tests.toys.tiny_policy import TEXT_DIM
+from tests.toys.tiny_policy import TEXT_DIM, refined_condition
 
 pytestmark = pytest.mark.slow
 
@@ -87,20 +87,22 @@ class KeepingBatches(Batches):
 
 
 class WholeBatches(Batches):
-    """The same prompts, each read as one text."""
+    """The same prompts, each read as one text, or as a motion by a policy that refines."""
 
-    def __init__(self, window: tuple[int, ...]) -> None:
-        self._window = window
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
 
     def request(
         self, step: int, index: int, policy_version: int, window: tuple[int, ...], num_samples: int
     ) -> RolloutRequest:
-        request = super().request(step, index, policy_version, self._window if window else (), num_samples)
+        request = super().request(step, index, policy_version, WINDOWS[self._kind] if window else (), num_samples)
+        if self._kind == "physics_ssm":
+            return replace(request, condition=TextCondition(refined_condition(request.prompt.num_frames, index)))
         text = np.random.default_rng(index).standard_normal((1, TEXT_DIM), np.float32)
         return replace(request, condition=TextCondition(text))
 
 
-WINDOWS = {"mamba": (1, 2), "motion_ssm": (0,)}
+WINDOWS = {"mamba": (1, 2), "motion_ssm": (0,), "physics_ssm": (0,)}
 """Trained steps by kind of policy, beside that of the run with a killed learner."""
 ADAPTED_LEARNER = functools.partial(build_learner, adapters=True)
 ADAPTED_ROLLOUTS = functools.partial(build_rollouts, adapters=True)
@@ -193,7 +195,7 @@ def test_ray_with_two_rollout_actors_and_a_killed_learner_equals_one_process(
 @pytest.mark.parametrize("kind", WINDOWS)
 def test_every_kind_of_policy_on_ray_equals_one_process(kind: str, tmp_path: Path, ray_cluster: object) -> None:
     parts = functools.partial(build_learner, kind), functools.partial(build_rollouts, kind)
-    algorithm = replace(ALGORITHM, batches=WholeBatches(WINDOWS[kind]))
+    algorithm = replace(ALGORITHM, batches=WholeBatches(kind))
     for folder, runtime, count in ((tmp_path / "local", LocalRuntime, 1), (tmp_path / "run", RayRuntime, 2)):
         run(folder, runtime, count, parts[0], algorithm, parts[1], num_steps=2)
     assert_same(tmp_path / "run", tmp_path / "local")

@@ -14,11 +14,20 @@ from learners.grpo.settings import GRPOSettings
 from rollouts.checkpoints.adapters import add_lora
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.worker import RolloutWorker
-from rollouts.messages import Trajectory
+from rollouts.messages import TextCondition, Trajectory
 from rollouts.one_action.policy import train_only
 from rollouts.policy import Policy
+from rollouts.refining.policy import RefiningPolicy
 from rollouts.settings import PolicySettings
-from tests.toys.tiny_policy import CONFIG, rollout_request, text_features, tiny_one_action_policy, tiny_policy
+from tests.toys.tiny_policy import (
+    CONFIG,
+    refined_condition,
+    rollout_request,
+    text_features,
+    tiny_one_action_policy,
+    tiny_policy,
+    tiny_refining_policy,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -30,20 +39,22 @@ POLICIES: dict[str, dict[str, Any]] = {
     "mamba, rates by channel": {"arch": "mamba", "d_state": 4, "ssm_decay": "channel"},
 }
 """Denoisers."""
-ONE_ACTION = "motion_ssm"
+ONE_ACTION = {"motion_ssm": tiny_one_action_policy, "physics_ssm": tiny_refining_policy}
+"""Policies of one action."""
 FRAMES = (6, 9, 6)
-every_policy = pytest.mark.parametrize("kind", [*POLICIES, ONE_ACTION])
+every_policy = pytest.mark.parametrize("kind", [*POLICIES, *ONE_ACTION])
 
 
 def make_policy(kind: str, lora: bool, **sampling: Any) -> Policy:
-    if kind == ONE_ACTION:
-        policy = tiny_one_action_policy(**sampling)
+    policy: Policy
+    if kind in ONE_ACTION:
+        policy = ONE_ACTION[kind](**sampling)
         if not lora:
             train_only(policy.network, "prior")
     else:
         policy = tiny_policy(replace(CONFIG, **POLICIES[kind]), **sampling)
     if lora:
-        spec = "prior" if kind == ONE_ACTION else "all"
+        spec = "prior" if kind in ONE_ACTION else "all"
         add_lora(policy.network, PolicySettings(lora_r=2, lora_target_spec=spec))
     return policy
 
@@ -65,6 +76,8 @@ def roll_out(learner: GRPOLearner, step: int) -> list[Trajectory]:
         segment = replace(base.prompt.segments[0], num_frames=frames)
         prompt = replace(base.prompt, segments=(segment,))
         request = replace(base, prompt=prompt, policy_version=learner.number)
+        if isinstance(learner.policy, RefiningPolicy):
+            request = replace(request, condition=TextCondition(refined_condition(frames, index)))
         made.append(worker.run(request, learner.version())[1])
     return made
 
@@ -98,7 +111,8 @@ def test_only_adapters_learn_and_without_them_the_policy_is_its_base(kind: str) 
     learner, base = make_learner(kind), make_policy(kind, lora=False)
     train(learner, 2)
     noise = torch.randn(2, *base.state_shape(7), generator=torch.Generator().manual_seed(0))
-    step = (noise, 0 if kind == ONE_ACTION else 3, text_features(2), None)
+    condition = torch.from_numpy(np.stack([refined_condition(7)] * 2)) if kind == "physics_ssm" else text_features(2)
+    step = (noise, 0 if kind in ONE_ACTION else 3, condition, None)
     with torch.no_grad():
         tuned, plain = (policy.transition(*step).mean for policy in (learner.policy, base))
         with learner.policy.adapters_disabled():
