@@ -1,8 +1,9 @@
 """Options of the cluster and of the run directory; imports neither torch nor ray.
 
-`ClusterSettings` (with `ActorSettings`, `ConnectionSettings` and `AddressSettings`) says on what a run runs and, apart
-from `threads_per_actor` and `deterministic`, changes no bit of its result; `RunSettings` says what every run keeps and
-who is told, `SteppedRunSettings` also how long it goes on; `WorkerSettings` is for trainings on Ray Train.
+`ClusterSettings` (with `ActorSettings`, `SupervisionSettings`, `ConnectionSettings` and `AddressSettings`) says on what
+a run runs and, apart from `threads_per_actor` and `deterministic`, changes no bit of its result; `RunSettings` says
+what every run keeps and who is told, `SteppedRunSettings` also how long it goes on; `WorkerSettings` is for trainings
+on Ray Train.
 """
 
 from __future__ import annotations
@@ -60,7 +61,44 @@ class ConnectionSettings(AddressSettings):
     same results."""
 
 
-class ActorSettings(ConnectionSettings):
+class SupervisionSettings(ConnectionSettings):
+    """What all actors have in common: threads, places, and how long they are waited for."""
+
+    affects: ClassVar[Affects] = "speed"
+
+    threads_per_actor: Annotated[int, Effect("results")] = Field(default=1, ge=1)
+    """Threads of the numeric libraries in every actor. Sums in another order give other bits, so results depend on
+    it."""
+
+    deterministic: Annotated[bool, Effect("results")] = True
+    """Use PyTorch's deterministic kernels in every actor."""
+
+    placement_strategy: PlacementStrategy = "PACK"
+    """Ray's placement strategy: actors close together (PACK), spread over nodes (SPREAD), or strictly so."""
+
+    max_in_flight: int = Field(default=2, ge=1)
+    """Calls assigned to one actor at a time: one runs, the others wait there. With fewer calls less is lost
+    when an actor dies; with more the actor does not wait for the controller."""
+
+    max_attempts: int = Field(default=3, ge=1)
+    """How often a call is tried before the run fails: its actor died, hung, or (rewards only) the call raised an
+    error."""
+
+    call_timeout_s: float = Field(default=600.0, gt=0)
+    """Seconds without progress after which an actor with work is killed and named in the log; its call is tried again
+    elsewhere."""
+
+    start_timeout_s: float = Field(default=300.0, gt=0)
+    """Seconds allowed for an actor to be placed and built (it loads models)."""
+
+    stall_timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds without progress of any actor after which the log says what each one does and how much is queued."""
+
+    resource_wait_s: float = Field(default=0.0, ge=0)
+    """Seconds to wait for missing resources before the run fails; above 0 only for clusters that grow on demand."""
+
+
+class ActorSettings(SupervisionSettings):
     """Actors that generate and score motions, and their resources."""
 
     affects: ClassVar[Affects] = "speed"
@@ -82,37 +120,6 @@ class ActorSettings(ConnectionSettings):
 
     gpus_per_reward_actor: float = Field(default=0.0, ge=0)
     """GPUs reserved by each reward actor."""
-
-    threads_per_actor: Annotated[int, Effect("results")] = Field(default=1, ge=1)
-    """Threads of the numeric libraries in every actor. Sums in another order give other bits, so results depend on
-    it."""
-
-    deterministic: Annotated[bool, Effect("results")] = True
-    """Use PyTorch's deterministic kernels in every actor."""
-
-    placement_strategy: PlacementStrategy = "PACK"
-    """Ray's placement strategy: actors close together (PACK), spread over nodes (SPREAD), or strictly so."""
-
-    max_in_flight: int = Field(default=2, ge=1)
-    """Calls assigned to one rollout actor at a time: one runs, the others wait there. With fewer calls less is lost
-    when an actor dies; with more the actor does not wait for the controller."""
-
-    max_attempts: int = Field(default=3, ge=1)
-    """How often a call is tried before the run fails: its actor died, hung, or (rewards only) the call raised an
-    error."""
-
-    call_timeout_s: float = Field(default=600.0, gt=0)
-    """Seconds without progress after which an actor with work is killed and named in the log; its call is tried again
-    elsewhere."""
-
-    start_timeout_s: float = Field(default=300.0, gt=0)
-    """Seconds allowed for an actor to be placed and built (it loads models)."""
-
-    stall_timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds without progress of any actor after which the log says what each one does and how much is queued."""
-
-    resource_wait_s: float = Field(default=0.0, ge=0)
-    """Seconds to wait for missing resources before the run fails; above 0 only for clusters that grow on demand."""
 
     @field_validator("gpus_per_rollout_actor", "gpus_per_reward_actor", "gpus_per_learner", check_fields=False)
     @classmethod

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from cluster.runtime.protocol import Role, StartError
-from cluster.settings import ActorSettings
+from cluster.settings import SupervisionSettings
 
 PROCESS_MB = 400
 """Resident memory of an actor that has imported PyTorch, before it holds a model (measured: 380 MB with 2.13, CPU)."""
@@ -257,7 +257,7 @@ def _size(num_bytes: float) -> str:
     return f"{num_bytes:.1f} GB"
 
 
-def cluster_resources(settings: ActorSettings, plan: Plan) -> dict[str, float]:
+def cluster_resources(settings: SupervisionSettings, plan: Plan) -> dict[str, float]:
     """Resources, in Ray's names, of the cluster that the run would join, or of this machine if it would start one."""
     from cluster.runtime.ray_job import in_ray_job
 

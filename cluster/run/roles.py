@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from cluster.run.learner_service import build_learner_service
 from cluster.runtime.protocol import Factory, Role
-from cluster.settings import ActorSettings, ClusterSettings
+from cluster.settings import ActorSettings, ClusterSettings, SupervisionSettings
 
 ROLLOUT = "rollout"
 LEARNER = "learner"
@@ -27,7 +27,7 @@ def acting_roles(settings: ActorSettings, rollout: Factory, scorers: Mapping[str
         scorers: name -> builder of an object that is called about motions; a reward has `score(motions) ->
             RewardTerms`.
     """
-    common = _common(settings)
+    common = common_role(settings)
     roles = [
         common(
             ROLLOUT,
@@ -63,7 +63,7 @@ def training_roles(
     """
     return [
         *acting_roles(settings, rollout, scorers),
-        _common(settings)(
+        common_role(settings)(
             LEARNER,
             functools.partial(build_learner_service, learner),
             num_cpus=settings.cpus_per_learner,
@@ -74,7 +74,7 @@ def training_roles(
     ]
 
 
-def _common(settings: ActorSettings) -> Callable[..., Role]:
+def common_role(settings: SupervisionSettings) -> Callable[..., Role]:
     """Makes roles with what all of them share."""
     return functools.partial(
         Role,

@@ -22,7 +22,7 @@ from cluster.run.efficiency import efficiency_of
 from cluster.run.plan import Plan, Workload
 from cluster.runtime.local import LocalRuntime
 from cluster.runtime.protocol import Role, Runtime, StartError
-from cluster.settings import ActorSettings, ClusterSettings, RolloutRunSettings
+from cluster.settings import ClusterSettings, RolloutRunSettings, SupervisionSettings
 from motions.settings import Settings
 
 PREFLIGHT_TICK_S = 1.0
@@ -72,7 +72,7 @@ def training_session(
 
 
 @contextmanager
-def opened_runtime(cluster: ActorSettings, plan: Plan) -> Iterator[Runtime]:
+def opened_runtime(cluster: SupervisionSettings, plan: Plan) -> Iterator[Runtime]:
     """The runtime that the settings choose, connected and large enough for a plan, whose roles are still to be started.
     At the end it is closed, and a cluster that was started for it ends.
 

@@ -30,7 +30,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from cluster.runtime import liveness
 from cluster.runtime.pool import Member, Pool, describe, describe_resources, raised_by
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, CallStats, Counters, Output, Role, StartError, unnest
-from cluster.settings import ActorSettings, PlacementStrategy
+from cluster.settings import PlacementStrategy, SupervisionSettings
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class RayRuntime:
         self._last_progress = time.monotonic()
 
     @classmethod
-    def from_settings(cls, settings: ActorSettings) -> RayRuntime:
+    def from_settings(cls, settings: SupervisionSettings) -> RayRuntime:
         """The runtime that a configuration describes."""
         return cls(settings.placement_strategy, settings.start_timeout_s, settings.stall_timeout_s)
 

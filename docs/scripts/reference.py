@@ -52,7 +52,7 @@ JOBS = {
     "plan_scene": "jobs.scenes.settings:PlanSceneConfig",
     "simulate": "jobs.scenes.settings:SimulateConfig",
     "render": "jobs.scenes.settings:RenderConfig",
-    "animate": "jobs.scenes.settings:AnimateConfig",
+    "animate": "jobs.animation.settings:AnimateConfig",
     "build_vg_dataset": "jobs.scenes.settings:VisualGenomeConfig",
     "build_scene_dataset": "jobs.scenes.parser_settings:SceneDatasetConfig",
     "train_m1_t5": "jobs.scenes.parser_settings:TrainParserConfig",

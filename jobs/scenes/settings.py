@@ -8,12 +8,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from jobs.configs.data import DataSettings
-from jobs.configs.generate import GenerateDenoisingSettings
 from motions.base.errors import UserError
 from motions.settings import Settings, redeclared
 from rewards.declared.tracking import TrackingSettings
-from rewards.settings import RewardSettings
-from rollouts.settings import CheckpointSettings
 
 
 class SceneTextSettings(Settings):
@@ -282,57 +279,6 @@ class RenderConfig(Settings):
 
     important: ClassVar[tuple[str, ...]] = (
         *("simulation", "scene", "save_dir", "renderer", "camera", "width", "height", "sub_frames", "overwrite"),
-    )
-
-
-Stage = Literal["parse", "generate", "plan", "simulate", "render"]
-
-
-class AnimationSettings(Settings):
-    """A sentence that becomes a film."""
-
-    text: str | None = None
-    """What happens in the scene, in English and in quotes."""
-
-    save_dir: Path = Path("outputs/animation")
-    """Folder of all files: those of each stage, and `index.html`."""
-
-    start_at: Stage = "parse"
-    """The first stage that is done; those before it are taken from `save_dir`, perhaps edited there. What later stages
-    wrote is replaced."""
-
-    num_candidates: int = Field(default=8, ge=1, le=1000)
-    """Motions that are generated for each actor; the one with the highest reward is taken."""
-
-    seed: int = Field(default=10, ge=0, lt=2**31)
-    """Seed of the motions and of the planner's starts."""
-
-    overwrite: bool = False
-    """Replace an animation that is in `save_dir`, from its first stage on."""
-
-    @model_validator(mode="after")
-    def _begins_somewhere(self) -> Self:
-        if self.start_at == "parse" and self.text is None:
-            raise UserError("there is no text: give --text 'a man kicks a ball', or --start_at generate with a scene")
-        if self.start_at != "parse" and self.text is not None:
-            raise UserError(f"start_at is {self.start_at!r}, and the scene's file says what happens; leave out --text")
-        return self
-
-
-class AnimateConfig(Settings):
-    """A sentence as a scene, motions, a layout, a simulation and a film."""
-
-    animation: AnimationSettings
-    policy: CheckpointSettings = CheckpointSettings()
-    sampling: GenerateDenoisingSettings = GenerateDenoisingSettings()
-    data: DataSettings = DataSettings()
-    timing: TimingSettings = TimingSettings()
-    rewards: RewardSettings = RewardSettings()
-    world: WorldSettings = WorldSettings()
-    film: FilmSettings = FilmSettings()
-
-    important: ClassVar[tuple[str, ...]] = (
-        *("text", "save_dir", "start_at", "num_candidates", "model_path", "engine", "camera", "seed", "overwrite"),
     )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs import animate
+from jobs.animation import running
+from jobs.animation.settings import AnimateConfig
 from jobs.command_line import main as cli
-from jobs.scenes.settings import AnimateConfig
+from motions.base.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +50,8 @@ def test_every_stage_leaves_its_files(made: Path) -> None:
     assert 'src="film.mp4"' in page and "candidate" in page and "http" not in page.split("<script")[0]
 
 
-def test_later_stages_start_from_edited_files(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_later_stages_start_from_edited_files(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Path(shutil.copytree(made, tmp_path / "made"))
     before = {name: (made / name).read_bytes() for name in ("scene.json", "candidates.json", "film.mp4")}
     layout = json.loads((made / "layout.json").read_text())
     layout["places"]["ball"]["center_m"][0] += 3.0
@@ -66,6 +70,10 @@ def test_later_stages_start_from_edited_files(made: Path, capsys: pytest.Capture
     ("words", "message"),
     [
         ((), "there is no text"),
+        (("--text", "A man walks.", "--text_file", "scenes.txt"), "text and text_file are both given"),
+        (("--text_file", "nowhere.txt"), "text_file nowhere.txt: No such file or directory"),
+        (("--text", "A man walks.", "--refiner", "nowhere"), "nowhere"),
+        (("--text", "A man walks.", "--parser", "nowhere"), "nowhere"),
         (("--text", "A man walks.", "--start_at", "plan"), "leave out --text"),
         (("--start_at", "plan"), "of the stage parse is missing; give --start_at parse"),
         (("--text", "A cup is on a table."), "no person does anything in this scene"),
@@ -81,6 +89,61 @@ def test_what_is_refused(
 ) -> None:
     assert animated(*words, "--save_dir", tmp_path / "out") == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+FILES = ("scene.json", "prompts.jsonl", "candidates.json", "layout.json", "simulation.npz", "film.mp4", "stages.json")
+
+
+def test_scenes_of_a_file_are_those_of_single_calls(made: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scenes.txt"
+    file.write_text(f"\n{TEXT}\n\nA woman waves for 1 second.\n")
+    assert animated("--text_file", file, "--save_dir", tmp_path / "out", "--runtime", "local", *FAST) == 0
+    for name in FILES:
+        assert (tmp_path / "out" / "scene000" / name).read_bytes() == (made / name).read_bytes(), name
+    assert "A woman waves" in (tmp_path / "out" / "scene001" / "index.html").read_text()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert 'href="scene000/index.html"' in page and 'src="scene001/film.png"' in page and "not finished" not in page
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_actors_write_the_same_files(made: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scenes.txt"
+    file.write_text(TEXT)
+    words = ("--text_file", file, "--save_dir", tmp_path / "out", "--num_scene_actors", 1)
+    assert animated(*words, *FAST) == 0
+    for name in FILES:
+        assert (tmp_path / "out" / "scene000" / name).read_bytes() == (made / name).read_bytes(), name
+
+
+def test_a_scene_that_fails_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[tuple[str, str]] = []
+
+    def fake(config: AnimateConfig, stage: str, decisions: dict[str, list[str]]) -> dict[str, list[str]]:
+        folder = config.animation.save_dir
+        if (folder.name, stage) == ("scene000", "plan"):
+            raise UserError("no place for the table")
+        assert list(decisions) == list(running.FILES)[: len(decisions)] and config.animation.text_file is None
+        done.append((folder.name, stage))
+        if stage == "render":
+            (folder / "index.html").write_text("made")
+        return {**decisions, stage: []}
+
+    monkeypatch.setattr(running, "do_stage", fake)
+    monkeypatch.setattr(running, "prepare", lambda config: None)
+    file = tmp_path / "scenes.txt"
+    file.write_text("A man walks.\nA man jumps.\n")
+    assert animated("--text_file", file, "--save_dir", tmp_path / "out", "--runtime", "local") == 2
+    error = capsys.readouterr().err
+    assert error.count("no place for the table") == 1 and "1 of 2 scenes could not be finished" in error
+    assert done == [
+        *(("scene000", stage) for stage in ("parse", "generate")),
+        *(("scene001", stage) for stage in running.FILES),
+    ]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "scene000: not finished" in page and 'href="scene001/index.html"' in page
 
 
 @pytest.mark.browser

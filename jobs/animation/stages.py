@@ -1,48 +1,47 @@
-"""From a sentence to a film, stage by stage: what `jobs.animate` does."""
+"""The stages from a sentence to a film, each a pure function of the files before it and the options."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from jobs.configs.generate import GenerateConfig, GenerationSettings
-from jobs.scenes.animation_page import animation_page
+from jobs.animation.page import animation_page
+from jobs.animation.settings import AnimateConfig, Stage
+from jobs.configs.generate import GenerateConfig, GenerationSettings, SourceSettings
 from jobs.scenes.filming import FILM, POSTER, film_frames, write_film
 from jobs.scenes.filming import prepare as prepare_film
 from jobs.scenes.parsing import PROMPTS, SCENE, scene_prompts
+from jobs.scenes.parsing import prepare as prepare_scene
 from jobs.scenes.parsing import summary as scene_summary
 from jobs.scenes.planning import LAYOUT, PICTURE, plan_scene
 from jobs.scenes.planning import summary as layout_summary
 from jobs.scenes.settings import (
-    AnimateConfig,
     ParseSceneConfig,
     PlanSceneConfig,
     RenderFilesSettings,
     SceneTextSettings,
     SimulationFilesSettings,
-    Stage,
 )
 from jobs.scenes.simulation import CONTACTS, NUMBERS, STATES, check_meshes, numbers_of, simulate, write_simulation
 from jobs.scenes.simulation import prepare as prepare_simulation
 from jobs.scenes.simulation import summary as simulation_summary
+from jobs.text.generation import load_own_refiner, write_results
 from jobs.text.generation import prepare as prepare_generation
-from jobs.text.generation import write_results
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.files.mp4 import check_h264
-from motions.scenes.rules import parse_text
 from motions.scenes.scene import read_scene, write_scene
 from motions.scenes.timing import save_scene_prompts
 from rewards.functions import RewardFunction
 from rewards.physics.tracking_simulation import TrackingSimulator
 from rollouts.checkpoints.mdm_files import find_checkpoint
-from rollouts.diffusion.worker import generate
 from rollouts.messages import GroupMotions
+from rollouts.refining.checkpoints import load_refiner
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 MOTION, CANDIDATES, PAGE, DECISIONS = "motion", "candidates.json", "index.html", "stages.json"
@@ -56,29 +55,29 @@ FILES: dict[Stage, tuple[str, ...]] = {
 """What each stage writes into the folder; the next ones read it there."""
 
 
-def run(config: AnimateConfig) -> None:
-    """Does the stages, and says what each decided."""
-    prepare(config)
+def do_stage(config: AnimateConfig, stage: Stage, decisions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Does a stage of one scene in its folder, which exists, and writes what was decided, after the last one the page.
+
+    Args:
+        decisions: lines of what the stages before it decided, by stage.
+
+    Returns:
+        these with those of the stage.
+    """
     folder = config.animation.save_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    decisions = _earlier(folder)
-    for stage in STAGES[STAGES.index(config.animation.start_at) :]:
-        start = time.perf_counter()
-        decisions[stage] = _STAGES[stage](folder, config)
-        print(f"{stage}, {time.perf_counter() - start:.1f} s")
-        print("".join(f"  {line}\n" for line in decisions[stage]), end="", flush=True)
-        with atomic_write(folder / DECISIONS) as file:
-            file.write(f"{json.dumps(decisions, indent=1, ensure_ascii=False)}\n".encode())
-    with atomic_write(folder / PAGE) as file:
-        file.write(animation_page(folder, decisions).encode())
-    print(folder / PAGE)
+    found = {**{name: list(lines) for name, lines in decisions.items()}, stage: _STAGES[stage](folder, config)}
+    found = {name: found[name] for name in STAGES if name in found}
+    with atomic_write(folder / DECISIONS) as file:
+        file.write(f"{json.dumps(found, indent=1, ensure_ascii=False)}\n".encode())
+    if stage == STAGES[-1]:
+        with atomic_write(folder / PAGE) as file:
+            file.write(animation_page(folder, found).encode())
+    return found
 
 
-def plan(config: AnimateConfig) -> None:
-    """Checks what can be checked before anything is written, and prints what would be done."""
-    prepare(config)
-    for stage in STAGES[STAGES.index(config.animation.start_at) :]:
-        print(f"{stage}: would write {', '.join(str(config.animation.save_dir / name) for name in FILES[stage])}")
+def stages_of(config: AnimateConfig) -> tuple[Stage, ...]:
+    """Those that are done."""
+    return STAGES[STAGES.index(config.animation.start_at) :]
 
 
 def prepare(config: AnimateConfig) -> None:
@@ -86,8 +85,8 @@ def prepare(config: AnimateConfig) -> None:
 
     Raises:
         UserError: a file of an earlier stage is missing, one of a later stage exists, the text describes no scene or
-            nobody who acts, or a motion of several parts, there is no such policy or controller, or no H.264 can be
-            written.
+            nobody who acts, or a motion of several parts, there is no such policy, refiner or controller, or no H.264
+            can be written.
     """
     check_h264()
     animation = config.animation
@@ -106,8 +105,11 @@ def prepare(config: AnimateConfig) -> None:
     check_meshes(config.world.meshes)
     if first <= STAGES.index("generate"):
         find_checkpoint(config.policy.model_path)
+        if animation.refiner is not None:
+            load_refiner(animation.refiner)
     if animation.start_at == "parse":
-        prompts, _ = scene_prompts(parse_text(animation.text or ""), _parse_config(config))
+        parsing = _parse_config(config)
+        prompts, _ = scene_prompts(prepare_scene(parsing), parsing)
         if long := [one.actor for one in prompts if one.part]:
             raise UserError(
                 f"the motion of {long[0]!r} would have more than max_frames ({config.timing.max_frames}) frames; parts "
@@ -117,7 +119,7 @@ def prepare(config: AnimateConfig) -> None:
         read_scene(folder / SCENE)
 
 
-def _earlier(folder: Path) -> dict[str, list[str]]:
+def earlier_decisions(folder: Path) -> dict[str, list[str]]:
     """What the stages of an earlier run decided."""
     path = folder / DECISIONS
     if not path.is_file():
@@ -136,14 +138,17 @@ def _parse_config(config: AnimateConfig) -> ParseSceneConfig:
         text=animation.text if from_text else None,
         scene=None if from_text else animation.save_dir / SCENE,
         save_dir=animation.save_dir,
+        parser=animation.parser,
+        num_beams=animation.num_beams,
         overwrite=True,
     )
     return ParseSceneConfig(scene=text, timing=config.timing, data=config.data)
 
 
 def _parse(folder: Path, config: AnimateConfig) -> list[str]:
-    scene = parse_text(config.animation.text or "")
-    prompts, fps = scene_prompts(scene, _parse_config(config))
+    parsing = _parse_config(config)
+    scene = prepare_scene(parsing)
+    prompts, fps = scene_prompts(scene, parsing)
     write_scene(folder / SCENE, scene)
     save_scene_prompts(folder / PROMPTS, prompts, fps)
     return scene_summary(scene, prompts, fps)
@@ -153,13 +158,22 @@ def _generate(folder: Path, config: AnimateConfig) -> list[str]:
     """Motions of each prompt; the one with the highest reward is kept."""
     count = config.animation.num_candidates
     _remove(folder / MOTION)
-    generation = GenerationSettings(
-        text_file=folder / PROMPTS, num_samples=count, seed=config.animation.seed, save_dir=folder / MOTION
+    unfinished = folder / f"{MOTION}.unfinished"
+    # What a process left that was killed while it wrote.
+    shutil.rmtree(unfinished, ignore_errors=True)
+    generating = GenerateConfig(
+        policy=config.policy,
+        generation=GenerationSettings(
+            text_file=folder / PROMPTS, num_samples=count, seed=config.animation.seed, save_dir=folder / MOTION
+        ),
+        sampling=config.sampling,
+        data=config.data,
+        source=SourceSettings(refiner=config.animation.refiner),
     )
-    ready = prepare_generation(
-        GenerateConfig(policy=config.policy, generation=generation, sampling=config.sampling, data=config.data)
-    )
-    groups = generate(ready.policy, ready.encoder, ready.prompts, count, generation.seed, stochastic=False)
+    ready = prepare_generation(generating)
+    groups = ready.motions()
+    if (refiner := load_own_refiner(generating, ready.skeleton)) is not None:
+        groups = refiner.refine_groups(groups)
     reward = RewardFunction(config.rewards, ready.policy.skeleton)
     kept: list[GroupMotions] = []
     records: list[dict[str, Any]] = []
@@ -183,8 +197,9 @@ def _generate(folder: Path, config: AnimateConfig) -> list[str]:
             f"{group.prompt.text!r}: candidate {best} of {count}, reward {totals[best]:.3f} "
             f"(from {min(totals):.3f} to {max(totals):.3f})"
         )
-    (folder / MOTION).mkdir()
-    write_results(folder / MOTION, kept, ready.policy.skeleton, ())
+    unfinished.mkdir()
+    write_results(unfinished, kept, ready.policy.skeleton, ())
+    unfinished.rename(folder / MOTION)
     with atomic_write(folder / CANDIDATES) as file:
         file.write(f"{json.dumps({'version': 1, 'prompts': records}, indent=1)}\n".encode())
     return lines

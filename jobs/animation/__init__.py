@@ -1,0 +1,1 @@
+"""Films of sentences: the stages of one scene, and many scenes on actors."""
