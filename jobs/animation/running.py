@@ -136,7 +136,7 @@ class SceneWorker:
     def stage(
         self, config: AnimateConfig, stage: Stage, decisions: Mapping[str, Sequence[str]]
     ) -> dict[str, list[str]]:
-        """See `do_stage`."""
+        """Does a stage of one scene: see `do_stage`."""
         return do_stage(config, stage, decisions)
 
 

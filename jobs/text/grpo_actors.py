@@ -180,7 +180,7 @@ class PolicyExport:
 
     def _write_refiner(self, policy: RefiningPolicy, version: PolicyVersion, folder: Path) -> Path:
         """The refiner with what was learned, as `jobs.generate --refiner` reads it; adapters are merged."""
-        from rollouts.checkpoints.adapters import has_lora, merge_into_base
+        from rollouts.checkpoints.adapters import merge_into_base
 
         network = policy.network
         head = (merge_into_base(network) if has_lora(network) else network).prior

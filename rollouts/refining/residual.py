@@ -45,10 +45,11 @@ class ResidualConfig:
     def of_document(cls, document: object, source: str) -> ResidualConfig:
         """From a JSON value. Raises UserError that names `source` where it is something else."""
         names = set(asdict(cls()))
-        whole = isinstance(document, Mapping) and document.keys() == names
-        if not whole or not all(type(value) is int and value > 0 for value in document.values()):
-            raise UserError(f"{source}: residual is {document!r:.100}; expected {', '.join(sorted(names))} above 0")
-        return cls(**document)
+        if isinstance(document, Mapping) and document.keys() == names:
+            values = dict(document)
+            if all(type(value) is int and value > 0 for value in values.values()):
+                return cls(**values)
+        raise UserError(f"{source}: residual is {document!r:.100}; expected {', '.join(sorted(names))} above 0")
 
 
 class ResidualHead(nn.Module):
