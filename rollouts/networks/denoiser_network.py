@@ -36,7 +36,7 @@ class DenoiserNetwork(PolicyNetwork, ABC):
     Attributes:
         file_kind: what `rollouts.checkpoints.file_kinds` says of its files; None where it cannot tell, and `from_file`
             alone refuses other files.
-        derived_names: tensors of files that are recomputed when one is loaded, and may be absent.
+        derived_names: tensors of files that are a function of `args`, and may be absent.
         hides_padding: whether real frames are predicted alike however many frames outside `frame_mask` there are. Where
             it is False, motions of different lengths are not put into one batch.
     """

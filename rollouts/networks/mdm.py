@@ -27,6 +27,7 @@ from rollouts.networks.mdm_naming import (
     architecture_of,
     from_official_state_dict,
     layers_prefix,
+    stored_positions,
     to_official_state_dict,
 )
 from rollouts.ssm.layers import SelectiveScan
@@ -75,7 +76,7 @@ class MDM(DenoiserNetwork):
             self.embed_text = Linear(config.text_dim, width)
             self.time_embed = nn.Sequential(Linear(width, width), nn.SiLU(), Linear(width, width))
             self.backbone = BACKBONES[config.arch](config)
-        # Recomputed from the config, so not part of a checkpoint.
+        # A function of the config, so not part of a checkpoint.
         self.register_buffer("positions", positional_table(config.max_positions, width), persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         _initialise(self, torch.Generator().manual_seed(seed))
@@ -106,12 +107,22 @@ class MDM(DenoiserNetwork):
             num_features=size("output_process.poseFinal.weight", 0),
             text_dim=args["text_dim"] or size("embed_text.weight", 1),
         )
-        network.load_state_dict(from_official_state_dict(state, network.config))
+        network.take_file(state)
         return network
+
+    def take_file(self, state: Mapping[str, Tensor]) -> None:
+        """Takes weights over that have official names, and the positional table where it is ours but for rounding.
+
+        Raises:
+            StateDictError: missing or unexpected names, or a shape that does not fit.
+        """
+        self.load_state_dict(from_official_state_dict(state, self.config))
+        if (table := stored_positions(state, self.config)) is not None:
+            self.positions.copy_(table)
 
     def to_file(self, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """See the base class; official names, the positional table under both of its own."""
-        return to_official_state_dict(self.config, self.state_dict() if weights is None else weights)
+        return to_official_state_dict(self.config, self.state_dict() if weights is None else weights, self.positions)
 
     def args(self) -> dict[str, Any]:
         """Entries of args.json."""

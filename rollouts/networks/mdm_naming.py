@@ -60,7 +60,7 @@ def architecture_of(names: Iterable[str]) -> str | None:
 def from_official_state_dict(state: Mapping[str, Tensor], config: MDMConfig) -> dict[str, Tensor]:
     """Converts MDM's names to kinetune's, in float32, for a network of `config`.
 
-    The positional tables may be absent or of any length, as in MDM's own loading: they are recomputed.
+    The positional tables may be absent or of any length, as in MDM's own loading: see `stored_positions`.
 
     Raises:
         StateDictError: missing or unexpected names (all listed), or a shape that does not match `config`.
@@ -87,9 +87,24 @@ def from_official_state_dict(state: Mapping[str, Tensor], config: MDMConfig) -> 
     return ours
 
 
-def to_official_state_dict(config: MDMConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of kinetune's names under MDM's, on the CPU, checked as strictly; the positional table, one tensor,
-    stands under both of its names."""
+def stored_positions(state: Mapping[str, Tensor], config: MDMConfig) -> Tensor | None:
+    """The positional table [max_positions, latent] of a file, where it is the sinusoids of `config` but for rounding.
+
+    Processors round the rates of the sinusoids differently by one unit in the last place, which a row multiplies by its
+    number; a network with the file's own table gives the file's own numbers on all of them.
+    """
+    given = state.get(OFFICIAL_POSITIONS[0])
+    if given is None or tuple(given.shape) != (config.max_positions, 1, config.latent_dim):
+        return None
+    table = given[:, 0].detach().to(torch.float32)
+    error = (table - positional_table(config.max_positions, config.latent_dim).to(table.device)).abs().amax(dim=1)
+    rows = torch.arange(len(error), device=error.device).clamp(min=1)
+    return table.clone() if bool((error <= rows * 2 * torch.finfo(torch.float32).eps).all()) else None
+
+
+def to_official_state_dict(config: MDMConfig, weights: Mapping[str, Tensor], positions: Tensor) -> dict[str, Tensor]:
+    """Weights of kinetune's names under MDM's, on the CPU, checked as strictly; the positional table [max_positions,
+    latent], one tensor, stands under both of its names."""
     shapes = official_shapes(config)
     wanted = [target for name in shapes for target in _targets(name)]
     missing = [name for name in wanted if name not in weights]
@@ -102,7 +117,7 @@ def to_official_state_dict(config: MDMConfig, weights: Mapping[str, Tensor]) -> 
     official = {
         name: torch.cat([weights[target].detach().cpu() for target in _targets(name)]).clone() for name in shapes
     }
-    table = positional_table(config.max_positions, config.latent_dim).unsqueeze(1)
+    table = positions.detach().to("cpu", torch.float32).unsqueeze(1)
     return official | dict.fromkeys(OFFICIAL_POSITIONS, table)
 
 

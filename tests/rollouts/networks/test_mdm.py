@@ -189,6 +189,18 @@ def test_official_naming_round_trip_is_exact() -> None:
     assert official["embed_text.bias"].data_ptr() != network.embed_text.bias.data_ptr()
 
 
+def test_a_file_keeps_its_own_rounding_of_the_positional_table() -> None:
+    """Another processor's table: a rate off by one unit in the last place, times the row's number."""
+    official = MDM(CONFIG, seed=2).to_file()
+    rows = torch.arange(40.0).view(40, 1, 1)
+    foreign = official | dict.fromkeys(OFFICIAL_POSITIONS, official[OFFICIAL_POSITIONS[0]] + rows * 1e-7)
+    loaded = MDM.from_file(foreign, CONFIG.args())
+    again = loaded.to_file()
+    assert all(torch.equal(again[name], foreign[name]) for name in foreign)
+    other = official | dict.fromkeys(OFFICIAL_POSITIONS, official[OFFICIAL_POSITIONS[0]] + 0.01)
+    assert torch.equal(MDM.from_file(other, CONFIG.args()).positions, MDM(CONFIG).positions)
+
+
 def test_naming_errors_list_what_is_wrong() -> None:
     network = MDM(CONFIG)
     official = network.to_file()
