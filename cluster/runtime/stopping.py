@@ -66,8 +66,13 @@ class _Requests:
 
 
 @contextmanager
-def handled() -> Iterator[None]:
-    """Handles the signals inside the block; does nothing outside the main thread, where Python cannot."""
+def handled(*, ends: bool = False) -> Iterator[None]:
+    """Handles the signals inside the block; does nothing outside the main thread, where Python cannot.
+
+    Args:
+        ends: the process ends after the block. A signal that comes again meanwhile is ignored: it would end the process
+            before that has said why.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,7 +84,7 @@ def handled() -> Iterator[None]:
     finally:
         _Requests.handling, _Requests.noted, _Requests.at_once, _Requests.signalled = False, None, False, (0, 0.0)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ends else handler)
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def main(
                 guard = Guard.fork()
                 if guard.is_parent:
                     return guard.wait()
-            with stopping.handled():
+            with stopping.handled(ends=guard is not None):
                 run(settings)
     except UsageError as error:
         for line in error.lines:

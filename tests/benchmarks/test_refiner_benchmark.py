@@ -56,10 +56,10 @@ def test_every_training_gives_a_row_and_kept_rows_are_not_trained_again(
     path = tmp_path / "rows.json"
     assert refiner.main(["--seeds=2", f"--json={path}", "--batch_size=6"]) == 0
     assert trained[:5] == [
-        ("sigmoid", "state", 0.1, 0, 6),
-        ("sigmoid", "projected", 0.1, 0, 6),
-        ("concat", "state", 0.1, 0, 6),
-        ("none", "state", 0.1, 0, 6),
+        ("sigmoid", "state", 1.5, 0, 6),
+        ("sigmoid", "projected", 1.5, 0, 6),
+        ("concat", "state", 1.5, 0, 6),
+        ("none", "state", 1.5, 0, 6),
         ("sigmoid", "state", 0.0, 0, 6),
     ]
     assert len(json.loads(path.read_text())["rows"]) == len(trained) == 10

@@ -26,6 +26,7 @@ COMMANDS = {
     "stats_path": (GRPO, "folder"),
     "model_path": (GRPO, "file.pt", "folder"),
     "ref_model_path": (GRPO, "file.pt", "folder"),
+    "refiner_path": (f"{GRPO} --policy_type physics_ssm", "folder"),
     "text_encoder_path": (GRPO, "folder"),
     "dataset": (GRPO, "folder"),
     "data_dir": (f"{GRPO} --dataset humanml", "folder"),

@@ -30,6 +30,6 @@ def test_cheap_checks_come_before_the_policy_is_loaded(
     def loads(*_: object) -> None:
         raise AssertionError("the policy is loaded first")
 
-    monkeypatch.setattr(grpo_run, "open_base", loads)
+    monkeypatch.setattr(grpo_run, "open_trained", loads)
     with pytest.raises(UserError, match=re.escape(message)):
         grpo_run.prepare(GRPOConfig.of(save_dir="out", runtime="local", **options))
