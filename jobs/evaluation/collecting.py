@@ -15,7 +15,7 @@ from rewards.evaluation.protocol.measuring import MeasuredGroup, MotionMeter
 from rewards.evaluation.text import load_judge
 from rewards.evaluator.scorer import EvaluatorEmbedder, load_evaluator_embedder
 from rewards.tmr.scorer import Embedder
-from rollouts.checkpoints.loading import load_policy
+from rollouts.checkpoints.loading import open_base, open_policy
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import GroupMotions, RolloutRequest
 from rollouts.settings import PolicySettings, SamplingSettings
@@ -42,7 +42,8 @@ def sampling_settings(config: EvaluateConfig) -> SamplingSettings:
 
 def build_rollout_worker(config: EvaluateConfig) -> RolloutWorker:
     """The object of a rollout actor."""
-    return RolloutWorker(load_policy(policy_settings(config), sampling_settings(config)))
+    settings = policy_settings(config)
+    return RolloutWorker(open_policy(open_base(settings), settings, sampling_settings(config)))
 
 
 def load_network(config: EvaluateConfig, skeleton: Skeleton, device: str) -> Embedder | EvaluatorEmbedder:

@@ -16,8 +16,9 @@ from motions.skeleton.skeletons import HUMANML3D, Skeleton
 from rewards.evaluator.scorer import EvaluatorEmbedder
 from rewards.evaluator.words import MAX_WORDS
 from rewards.tmr.scorer import Embedder
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.messages import GroupMotions
+from rollouts.one_action.policy import OneActionPolicy
+from rollouts.policy import Policy
 
 PUBLISHED_POOL = 32
 
@@ -25,20 +26,23 @@ PUBLISHED_POOL = 32
 def facts_of(
     config: EvaluateConfig,
     file: Path,
-    policy: DiffusionPolicy,
+    policy: Policy,
     network: Embedder | EvaluatorEmbedder,
     replications: Sequence[draws.Replication],
 ) -> dict[str, Any]:
     """How the numbers were made, by name."""
     sampling, settings = config.sampling, config.protocol
     noise = f"{sampling.sampler}, eta {sampling.eta:g}" if settings.stochastic else "no noise after the first"
+    way = f"{policy.num_steps} steps, {noise}, guidance {sampling.guidance_scale:g}"
+    if isinstance(policy, OneActionPolicy):
+        way = "one action"
     what = "composite prompts" if settings.use_composite_dataset else f"split {settings.eval_split}"
     return {
         "command": cli.command_of(config, "jobs.evaluate"),
         "model": str(file),
         "data": f"{config.data.dataset}, {what}",
         "network": str(network.report),
-        "sampler": f"{policy.num_steps} steps, {noise}, guidance {sampling.guidance_scale:g}",
+        "sampler": way,
         "replications": len(replications),
         "generated_per_replication": len(replications[0].samples),
         "pool_size": settings.pool_size,

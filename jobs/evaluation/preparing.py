@@ -27,15 +27,23 @@ from motions.skeleton.skeletons import Skeleton
 from rewards.evaluation.real import RealMotions
 from rewards.evaluator.scorer import EvaluatorEmbedder
 from rewards.tmr.scorer import Embedder
-from rollouts.checkpoints.loading import build_policy, load_base, load_policy_text_encoder, with_statistics_of
-from rollouts.checkpoints.mdm_files import find_checkpoint
+from rollouts.checkpoints.loading import (
+    is_one_action,
+    load_policy_text_encoder,
+    model_file,
+    open_base,
+    open_policy,
+    with_statistics_of,
+)
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.devices import require_device
-from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
 from rollouts.diffusion.windows import ancestral_positions
 from rollouts.messages import GroupMotions, RolloutRequest
+from rollouts.one_action.requirements import require_no_denoising
+from rollouts.policy import Policy
 from rollouts.retrieval.motions import MotionRetriever
+from rollouts.settings import DenoisingSettings
 from rollouts.text.encoders import load_text_encoder
 
 EVALUATIONS = Path("outputs/evaluation")
@@ -47,7 +55,7 @@ class PreparedEvaluation:
 
     config: EvaluateConfig
     """With the sampler of the model's args.json."""
-    policy: DiffusionPolicy
+    policy: Policy
     items: tuple[TextMotion, ...]
     """Real motions of the split; none where a composite file is evaluated without data."""
     windows: Sequence[Sequence[draws.Window]]
@@ -72,18 +80,19 @@ def prepare(config: EvaluateConfig) -> PreparedEvaluation:
     Raises:
         UserError: whatever is wrong with files, data or options; nothing has been started or written.
     """
-    file = find_checkpoint(config.policy.model_path)
-    config = _with_data_of(file, config)
+    file, one_action = model_file(config.policy), is_one_action(config.policy)
+    if not one_action:
+        config = _with_data_of(file, config)
     if config.data.dataset in MDM_DATASETS:
         config = config.model_copy(update={"policy": with_statistics_of(config.policy, config.data.data_source)})
-    config = config.model_copy(update={"sampling": recorded_sampler(config.policy.model_path, config.sampling)})
+    config = config.model_copy(update={"sampling": _sampling(config, one_action=one_action)})
     stem = stem_of(config, file)
     folder = config.protocol.save_dir or new_folder(EVALUATIONS, file.parent)
     check_free(folder, [f"{stem}{ending}" for ending in (".log", ".json", ".md")])
     _check_devices(config)
-    loaded = load_base(collecting.policy_settings(config))
+    loaded = open_base(collecting.policy_settings(config))
     idle = collecting.sampling_settings(config).model_copy(update={"device": "cpu"})
-    policy = build_policy(loaded, collecting.policy_settings(config), idle)
+    policy = open_policy(loaded, collecting.policy_settings(config), idle)
     skeleton, settings = policy.skeleton, config.protocol
     network = collecting.load_network(config, skeleton, "cpu")
     print(f"policy: {loaded.report}")
@@ -156,6 +165,18 @@ def _retriever(config: EvaluateConfig, dataset: MotionDataset | None) -> MotionR
     return MotionRetriever(dataset.items("train"), dataset.skeleton, encoder)
 
 
+def _sampling(config: EvaluateConfig, *, one_action: bool) -> DenoisingSettings:
+    """How the policy denoises: as args.json says where nothing is given, or not at all.
+
+    Raises:
+        UserError: a policy of one action is told how to denoise.
+    """
+    if not one_action:
+        return recorded_sampler(config.policy.model_path, config.sampling)
+    require_no_denoising(config.sampling)
+    return config.sampling.model_copy(update={"guidance_scale": 1.0})
+
+
 def _with_data_of(file: Path, config: EvaluateConfig) -> EvaluateConfig:
     """The options with the data that args.json of a checkpoint of MDM names, where none was chosen, as MDM's own
     evaluation does; says so. kinetune's own checkpoints name a skeleton and no data."""
@@ -202,7 +223,7 @@ def _check_texts(
         raise UserError(misfit)
 
 
-def _requests(config: EvaluateConfig, policy: DiffusionPolicy, book: draws.SampleBook) -> list[RolloutRequest]:
+def _requests(config: EvaluateConfig, policy: Policy, book: draws.SampleBook) -> list[RolloutRequest]:
     encoder = load_policy_text_encoder(collecting.policy_settings(config))
     distinct = list(dict.fromkeys(book.prompts))
     conditions = dict(zip(distinct, prompt_conditions(policy, encoder, distinct), strict=True))
@@ -221,7 +242,7 @@ def _real_composites(
     return {prompt: motion for prompt, motion in found.items() if motion is not None}
 
 
-def _workload(requests: Sequence[RolloutRequest], policy: DiffusionPolicy) -> Workload:
+def _workload(requests: Sequence[RolloutRequest], policy: Policy) -> Workload:
     return Workload(
         num_prompts=min(collecting.AT_ONCE, len(requests)),
         group_size=max(request.num_samples for request in requests),

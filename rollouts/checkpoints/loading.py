@@ -16,6 +16,7 @@ from rollouts.checkpoints.adapted import has_lora
 from rollouts.checkpoints.mdm_files import STATISTICS, LoadedMDM, find_checkpoint, load_mdm
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
 from rollouts.checkpoints.motion_ssm_files import (
+    WEIGHTS_FILE,
     LoadedMotionSSM,
     MotionSSMReport,
     is_motion_ssm,
@@ -54,6 +55,18 @@ def _holds_motion_ssm(settings: CheckpointSettings) -> bool:
     if settings.policy_type == "diffusion" and found:
         raise UserError(f"policy_type is diffusion, and model_path {settings.model_path} holds a MotionSSM")
     return found
+
+
+def model_file(settings: CheckpointSettings) -> Path:
+    """The file of the weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not is_one_action(settings):
+        return find_checkpoint(settings.model_path)
+    path = Path(settings.model_path)
+    return path / WEIGHTS_FILE if path.is_dir() else path
 
 
 def open_base(settings: PolicySettings) -> LoadedBase:
