@@ -134,19 +134,37 @@ class ClusterSettings(ActorSettings):
 
     affects: ClassVar[Affects] = "speed"
 
+    num_learners: Annotated[int, Effect("results")] = Field(default=1, ge=1)
+    """Number of learners that make each update together, every one with its share of the micro-batches. Sums in another
+    order give other bits, so results differ by rounding. Several need `runtime` `ray`."""
+
     cpus_per_learner: float = Field(default=0.5, ge=0)
-    """CPUs reserved by the learner."""
+    """CPUs reserved by each learner."""
 
     gpus_per_learner: float = Field(default=0.0, ge=0)
-    """GPUs reserved by the learner."""
+    """GPUs reserved by each learner."""
 
     learner_timeout_s: float = Field(default=3600.0, gt=0)
-    """The time limit of `call_timeout_s` for a call of the learner."""
+    """The time limit of `call_timeout_s` for a call of a learner."""
 
     peak_tflops: float | None = Field(default=None, gt=0)
     """Speed of one actor's processor in 10^12 floating-point operations a second, as its maker states it for the type
     that is used: `cluster/rollout_mfu` and `cluster/update_mfu` are shares of it. By default what a float32 matrix
     product reaches where the job runs."""
+
+    @model_validator(mode="after")
+    def _learners_have_processes(self) -> Self:
+        if self.num_learners > 1 and self.runtime == "local":
+            raise UserError(
+                f"num_learners is {self.num_learners} and runtime local: learners that train together are processes of "
+                "a cluster; give --runtime ray, or --num_learners 1"
+            )
+        if self.num_learners > 1 and 0 < self.gpus_per_learner < 1:
+            raise UserError(
+                f"gpus_per_learner is {self.gpus_per_learner:g} and num_learners {self.num_learners}: learners that "
+                "train together need a GPU each; give 1, or 0 to train on the CPU"
+            )
+        return self
 
 
 class WorkerSettings(Settings):

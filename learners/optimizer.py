@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from learners.workers import Workers
 from motions.base.errors import UserError
 
 _FIRST_LOSS_SCALE = 2.0**16
@@ -119,6 +120,20 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Clears all gradients."""
         self._adamw.zero_grad(set_to_none=True)
+
+    def sum_gradients(self, workers: Workers) -> None:
+        """Replaces every gradient by its sum over the learners; a parameter that none of them used keeps none."""
+        if workers.size == 1:
+            return
+        values = list(self._parameters.values())
+        used = torch.tensor([float(value.grad is not None) for value in values], device=values[0].device)
+        for value in values:
+            if value.grad is None:
+                value.grad = torch.zeros_like(value)
+        workers.sum([*(value.grad for value in values if value.grad is not None), used])
+        for value, count in zip(values, used.tolist(), strict=True):
+            if not count:
+                value.grad = None
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss to call `backward` on, multiplied by the loss scale, which keeps small fp16 gradients above 0."""

@@ -1,4 +1,4 @@
-"""Processes that train one network together, from a learner's point of view: rank, size and two collective operations.
+"""Processes that train one network together, from a learner's point of view: rank, size and collective operations.
 
 Gradients are summed explicitly, not by DDP, because a learner divides by the global weight of a batch, which a mean
 over equal shards does not give; one process and many then differ by rounding only. Nothing here uses Ray: the code that
@@ -7,8 +7,11 @@ starts the processes initialises `torch.distributed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +19,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from motions.base.errors import PeerLost
 
 
 class Workers(Protocol):
@@ -39,6 +44,12 @@ class Workers(Protocol):
         """The arrays [N, ...] of all processes, concatenated in the order of their ranks; N may differ."""
         ...
 
+    def interleaved(self, dealt: Sequence[Any]) -> list[Any]:
+        """The entries of all processes in the order in which they were dealt out: the first of each by rank, then the
+        second of each, and so on. Entries are of any picklable kind, and their tensors come on the CPU where there are
+        several processes."""
+        ...
+
 
 class OneWorker:
     """A group of one process."""
@@ -53,9 +64,38 @@ class OneWorker:
         """The array itself."""
         return array
 
+    def interleaved(self, dealt: Sequence[Any]) -> list[Any]:
+        """The entries themselves."""
+        return list(dealt)
+
 
 class ProcessGroup:
-    """The default group of `torch.distributed`, which must be initialised."""
+    """The default group of `torch.distributed`, which must be initialised.
+
+    Its operations raise `PeerLost` where another process of the group is gone.
+    """
+
+    @classmethod
+    def join(cls, rank: int, size: int, store: Any, timeout_s: float, backend: str) -> ProcessGroup:
+        """Joins a new group, and waits until all its processes have. A group that the process is in ends.
+
+        Args:
+            rank: number of this process, from 0.
+            size: number of processes.
+            store: `opened_store` of each of them, through which they find each other.
+            timeout_s: how long an operation waits for the others.
+            backend: `gloo`, or `nccl` for tensors on GPUs.
+
+        Raises:
+            PeerLost: not all have come within `timeout_s`.
+        """
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        with _peers():
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s)
+            )
+        return cls()
 
     @property
     def rank(self) -> int:
@@ -70,7 +110,8 @@ class ProcessGroup:
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Sums all tensors in place in one collective call."""
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
+        with _peers():
+            dist.all_reduce(flat)
         start = 0
         for tensor in tensors:
             tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
@@ -79,13 +120,52 @@ class ProcessGroup:
     def gather(self, array: np.ndarray) -> np.ndarray:
         """Concatenates the processes' arrays; they are sent as tensors padded to the longest."""
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        dist.all_gather(counts, torch.tensor([len(array)]))
+        with _peers():
+            dist.all_gather(counts, torch.tensor([len(array)]))
         longest = max(int(count) for count in counts)
         mine = torch.zeros((longest, *array.shape[1:]), dtype=torch.from_numpy(array[:0].copy()).dtype)
         mine[: len(array)] = torch.from_numpy(np.ascontiguousarray(array))
         parts = [torch.zeros_like(mine) for _ in counts]
-        dist.all_gather(parts, mine)
+        with _peers():
+            dist.all_gather(parts, mine)
         return np.concatenate([part[: int(count)].numpy() for part, count in zip(parts, counts, strict=True)])
+
+    def interleaved(self, dealt: Sequence[Any]) -> list[Any]:
+        """See `Workers.interleaved`; the entries are pickled."""
+        everybody: list[Any] = [None] * self.size
+        with _peers():
+            dist.all_gather_object(everybody, list(dealt))
+        rounds = itertools.zip_longest(*everybody, fillvalue=_NOTHING)
+        return [entry for entries in rounds for entry in entries if entry is not _NOTHING]
+
+
+def opened_store(host: str, port: int, size: int, timeout_s: float, first: bool) -> Any:
+    """The store through which the processes of a group find each other; its `port` is where it listens.
+
+    Args:
+        host: address of the first process.
+        port: of the store; 0 for a free one, which the first process may ask for.
+        first: whether this is the first process, which opens it for all.
+    """
+    # PyTorch's types do not know that its documentation names this class.
+    store: Any = dist.TCPStore  # pyright: ignore[reportPrivateImportUsage]
+    return store(host, port, size, is_master=first, timeout=timedelta(seconds=timeout_s), wait_for_workers=False)
+
+
+_NOTHING = object()
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """
+    Raises:
+        PeerLost: a collective operation inside the block failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # PyTorch's own classes for it differ by backend; gloo raises RuntimeError itself.
+        raise PeerLost(f"another process of the group is gone: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

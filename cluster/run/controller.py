@@ -42,7 +42,7 @@ from cluster.run.efficiency import Efficiency
 from cluster.run.groups import PendingBatch, PendingGroup, ScoredGroup
 from cluster.run.learner_handle import LearnerHandle, RunFailed
 from cluster.run.learner_service import UpdateReport
-from cluster.run.roles import LEARNER, ROLLOUT, reward_role
+from cluster.run.roles import ROLLOUT, learners_of, reward_role
 from cluster.runtime import stopping
 from cluster.runtime.protocol import ActorLost, Call, CallFailed, Output, Role, Runtime
 from cluster.settings import RolloutRunSettings
@@ -96,7 +96,7 @@ class Controller:
         self._telemetry = run.telemetry
         self._settings = settings
         self._efficiency = efficiency
-        self._learner = LearnerHandle(runtime, self._roles[LEARNER], run, algorithm.staleness)
+        self._learner = LearnerHandle(runtime, learners_of(roles), run, algorithm.staleness)
         self._in_flight: dict[int, PendingBatch] = {}
         """By the step that will use them."""
         self._ended = False

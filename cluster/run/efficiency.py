@@ -33,6 +33,8 @@ class Efficiency:
     workload: Workload
     peak: float
     """Floating-point operations a second of one actor's processor."""
+    num_learners: int = 1
+    """Learners that share an update."""
 
     def of_step(self, calls: Sequence[Call], update_seconds: float) -> dict[str, float]:
         """The utilisation by the rollouts among `calls`, and by an update of all their groups."""
@@ -42,7 +44,7 @@ class Efficiency:
         update = load.update_flops * len(done) / load.num_prompts
         return {
             "cluster/rollout_mfu": rollouts / (max(sum(done), 1e-9) * self.peak),
-            "cluster/update_mfu": update / (max(update_seconds, 1e-9) * self.peak),
+            "cluster/update_mfu": update / (max(update_seconds, 1e-9) * self.peak * self.num_learners),
         }
 
 
@@ -66,16 +68,19 @@ def measured_peak(threads: int, cuda: bool) -> float:
     return 2.0 * size**3 / best
 
 
-def efficiency_of(workload: Workload, peak_tflops: float | None, threads: int, num_gpus: float) -> Efficiency:
+def efficiency_of(
+    workload: Workload, peak_tflops: float | None, threads: int, num_gpus: float, num_learners: int = 1
+) -> Efficiency:
     """The comparison with a given speed, or with what a matrix product reaches here.
 
     Args:
         peak_tflops: 10^12 operations a second of one actor's processor; None to measure it in this process.
         threads: of an actor.
         num_gpus: that a rollout actor has.
+        num_learners: that share an update.
     """
     if peak_tflops is not None:
-        return Efficiency(workload, peak_tflops * 1e12)
+        return Efficiency(workload, peak_tflops * 1e12, num_learners)
     import torch
 
-    return Efficiency(workload, measured_peak(threads, num_gpus > 0 and torch.cuda.is_available()))
+    return Efficiency(workload, measured_peak(threads, num_gpus > 0 and torch.cuda.is_available()), num_learners)

@@ -1,5 +1,8 @@
 """The learner's actor as the controller sees it: its calls, its policy versions, and its return after a death.
 
+Several learners are as many actors with the same weights, which make each update together. The first of them is asked
+for all else. When one dies, the others wait for it in vain: all of them begin anew at the last commit.
+
 A version is stored once, by the call that made it; whoever acts with it fetches it from there. Only the present version
 is kept, and where rollouts may be one update behind the one before it, which a checkpoint holds as well: the rollouts
 that were in flight are requested again with it.
@@ -15,8 +18,8 @@ import numpy as np
 from cluster.records.run import Run
 from cluster.run.learner_service import LearnerState, UpdateReport
 from cluster.run.roles import LEARNER
-from cluster.runtime.protocol import ActorLost, CallFailed, Output, Role, Runtime
-from motions.base.errors import RemoteError
+from cluster.runtime.protocol import ActorLost, Call, CallFailed, Output, Role, Runtime
+from motions.base.errors import PeerLost, RemoteError
 from rollouts.messages import PolicyVersion
 
 PREVIOUS = "previous_version"
@@ -32,15 +35,16 @@ class LearnerHandle:
     """Calls the learner of a run, and restores it at the last commit.
 
     Args:
-        runtime: in which its actor lives.
-        role: of the learner.
+        runtime: in which its actors live.
+        roles: of the learners, by rank.
         run: the opened run.
         staleness: updates by which those that act may be behind, 0 or 1.
     """
 
-    def __init__(self, runtime: Runtime, role: Role, run: Run, staleness: int = 0) -> None:
+    def __init__(self, runtime: Runtime, roles: Sequence[Role], run: Run, staleness: int = 0) -> None:
         self._runtime = runtime
-        self._role = role
+        self._role = roles[0]
+        self._followers = [role.name for role in roles[1:]]
         self._directory = run.directory
         self._telemetry = run.telemetry
         self._number = -1
@@ -71,8 +75,10 @@ class LearnerHandle:
         Raises:
             CallFailed: it failed, or the learner is lost.
         """
-        call = self._runtime.submit(
-            LEARNER, "update", advantages, list(trajectories), num_outputs=2, label=f"update of step {step}"
+        arguments, label = (advantages, list(trajectories)), f"update of step {step}"
+        call = self._runtime.submit(LEARNER, "update", *arguments, num_outputs=2, label=label)
+        self._finish(
+            [call, *(self._runtime.submit(name, "follow", *arguments, label=label) for name in self._followers)]
         )
         report: UpdateReport = self._runtime.result(call.outputs[0])
         if self._staleness:
@@ -108,6 +114,8 @@ class LearnerHandle:
         manifest = self._directory.manifest
         self._previous = None
         try:
+            if self._followers:
+                self._join()
             if manifest is None:
                 call = self._runtime.submit(LEARNER, "publish", num_outputs=2, label="learner: weights")
             else:
@@ -121,6 +129,7 @@ class LearnerHandle:
                 call = self._runtime.submit(
                     LEARNER, "load", state, num_outputs=2, label=f"learner: checkpoint of step {manifest.step}"
                 )
+                self._finish([self._runtime.submit(name, "load", state, num_outputs=2) for name in self._followers])
             self._number, self._version = self._runtime.result(call.outputs[0]), call.outputs[1]
         except ActorLost:
             raise
@@ -131,6 +140,33 @@ class LearnerHandle:
                 f"the checkpoint of step {manifest.step} holds policy version {self._number}, the manifest says "
                 f"{manifest.policy_version}"
             )
+
+    def _join(self) -> None:
+        """Makes a group of several learners.
+
+        Raises:
+            ActorLost: one of them died.
+        """
+        size, timeout_s = 1 + len(self._followers), self._role.timeout_s
+        meeting = self._runtime.submit(LEARNER, "meet", size, timeout_s, label="learner: meeting place")
+        place = self._runtime.result(meeting.output)
+        names = enumerate((LEARNER, *self._followers))
+        self._finish([self._runtime.submit(name, "join", rank, size, place, timeout_s) for rank, name in names])
+
+    def _finish(self, calls: Sequence[Call]) -> None:
+        """Waits for a call of each learner.
+
+        Raises:
+            ActorLost: one of them died; others may have noticed.
+            CallFailed: one of them failed by itself. Others may still be waiting for it.
+        """
+        noticed = None
+        for call in self._runtime.wait(calls):
+            if call.failure is not None and not isinstance(call.failure.cause, PeerLost):
+                raise call.failure
+            noticed = noticed or call.failure
+        if noticed is not None:
+            raise ActorLost(str(noticed)) from noticed
 
     def recover(self, lost: ActorLost, step: int) -> None:
         """Replaces a learner that died after `step` updates and returns to the last commit; repeated steps give the
@@ -149,7 +185,8 @@ class LearnerHandle:
             )
             try:
                 with self._telemetry.phase("start"):
-                    self._runtime.rebuild(LEARNER)
+                    for name in (LEARNER, *self._followers):
+                        self._runtime.rebuild(name)
                     self._directory.rewind()
                     self.restore()
                 break

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from rollouts.messages import PolicyVersion, Trajectory
+
+if TYPE_CHECKING:
+    from learners.workers import Workers
 
 LearnerState = dict[str, Any]
 """All that a learner needs to continue bit for bit. Leaves are torch tensors, numbers, strings, booleans or None, in
@@ -41,6 +44,10 @@ class Learner(Protocol):
         """Continues exactly from the result of `state()`."""
         ...
 
+    def join(self, workers: Workers) -> None:
+        """Makes later updates together with other learners; only called where there are several."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
@@ -56,12 +63,48 @@ class LearnerService:
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
+        self._store: Any = None
+        """Through which learners find each other."""
+
+    def meet(self, size: int, timeout_s: float) -> tuple[str, int]:
+        """Opens the place where `size` learners meet, of which this is the first; returns its host and port."""
+        import ray.util
+
+        from learners.workers import opened_store
+
+        host = ray.util.get_node_ip_address()
+        self._store = opened_store(host, 0, size, timeout_s, first=True)
+        return host, self._store.port
+
+    def join(self, rank: int, size: int, place: tuple[str, int], timeout_s: float) -> None:
+        """Makes later updates together with the other learners, who must be called too.
+
+        Args:
+            rank: of this learner; 0 is the one that was asked for the place.
+            timeout_s: how long it waits for the others, now and in an update.
+
+        Raises:
+            PeerLost: they did not come.
+        """
+        import torch
+
+        from learners.workers import ProcessGroup, opened_store
+
+        if rank:
+            self._store = opened_store(*place, size, timeout_s, first=False)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        self._learner.join(ProcessGroup.join(rank, size, self._store, timeout_s, backend))
 
     def update(self, advantages: np.ndarray, trajectories: list[Trajectory]) -> tuple[UpdateReport, PolicyVersion]:
         """Makes one update; returns its report and the new weights."""
         metrics = self._learner.update(trajectories, advantages)
         version = self._learner.version()
         return UpdateReport({name: float(value) for name, value in metrics.items()}, version.number), version
+
+    def follow(self, advantages: np.ndarray, trajectories: list[Trajectory]) -> int:
+        """Takes part in an update that another learner reports; returns the number of the version."""
+        self._learner.update(trajectories, advantages)
+        return self._learner.version().number
 
     def publish(self) -> tuple[int, PolicyVersion]:
         """Number and weights of the present version."""

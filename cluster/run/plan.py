@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from cluster.run.roles import learners_of
 from cluster.runtime.protocol import Role, StartError
 from cluster.settings import SupervisionSettings
 
@@ -147,13 +148,18 @@ class Plan:
         return sum(role.count * role.num_gpus for role in self.roles)
 
     @property
+    def num_learners(self) -> int:
+        """Number of learners that make an update together."""
+        return len(learners_of(self.roles))
+
+    @property
     def memory_bytes(self) -> int:
         """Estimated host memory of all actors and the object store: processes, models, optimizer; no activations."""
         load = self.workload
         total = sum(role.count for role in self.roles) * PROCESS_MB * 10**6 + load.step_bytes
         total += sum(role.count * load.model_parameters * FLOAT_BYTES for role in self.roles if not _is_reward(role))
         # Gradient and the two moments of Adam.
-        return total + 3 * load.trainable_parameters * FLOAT_BYTES
+        return total + self.num_learners * 3 * load.trainable_parameters * FLOAT_BYTES
 
     def needs(self) -> dict[str, float]:
         """Required resources in Ray's names and units."""
@@ -206,6 +212,9 @@ class Plan:
         window = min(load.groups_per_optimizer_step or load.num_prompts, load.num_prompts)
         windows = load.optimizer_steps // load.num_epochs
         sequences = 2 if load.guided else 1
+        shared = f"  {self.num_learners} learners share the micro-batches of each optimizer step"
+        if (idle := self.num_learners - load.micro_batches) > 0:
+            shared += f", and {idle} of them have none: give a smaller micro_batch_size, or fewer learners"
         return [
             "one step",
             f"  {load.num_prompts} prompts x {load.group_size} samples = {load.samples} motions of up to "
@@ -218,6 +227,7 @@ class Plan:
             f"  update: {load.num_epochs} epoch(s) x {windows} window(s) of {window} groups = "
             f"{load.optimizer_steps} optimizer step(s) of up to {load.micro_batches} micro-batches of "
             f"{load.micro_batch_size} pairs",
+            *([shared] if self.num_learners > 1 else []),
             f"  evaluation: {load.num_eval_groups} groups",
             *(["  rollouts of the next step are made during the update (staleness 1)"] if load.staleness else []),
         ]

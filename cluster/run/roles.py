@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from cluster.run.learner_service import build_learner_service
 from cluster.runtime.protocol import Factory, Role
@@ -11,6 +11,17 @@ from cluster.settings import ActorSettings, ClusterSettings, SupervisionSettings
 
 ROLLOUT = "rollout"
 LEARNER = "learner"
+"""The learner, or the first of several, which alone says what the policy is."""
+
+
+def is_learner(role: Role) -> bool:
+    """Whether a role is the learner's, or that of one of several."""
+    return role.name.partition(":")[0] == LEARNER
+
+
+def learners_of(roles: Sequence[Role]) -> list[Role]:
+    """Roles of the learners, by their rank."""
+    return [role for role in roles if is_learner(role)]
 
 
 def reward_role(scorer: str) -> str:
@@ -56,20 +67,23 @@ def acting_roles(settings: ActorSettings, rollout: Factory, scorers: Mapping[str
 def training_roles(
     settings: ClusterSettings, rollout: Factory, scorers: Mapping[str, Factory], learner: Factory
 ) -> list[Role]:
-    """Roles for the controller: those of `acting_roles`, and the learner.
+    """Roles for the controller: those of `acting_roles`, and a role for each learner.
 
     Args:
         learner: builds an object with `update`, `version`, `state`, `load` (see `learner_service.Learner`).
     """
     return [
         *acting_roles(settings, rollout, scorers),
-        common_role(settings)(
-            LEARNER,
-            functools.partial(build_learner_service, learner),
-            num_cpus=settings.cpus_per_learner,
-            num_gpus=settings.gpus_per_learner,
-            timeout_s=settings.learner_timeout_s,
-            stateful=True,
+        *(
+            common_role(settings)(
+                name,
+                functools.partial(build_learner_service, learner),
+                num_cpus=settings.cpus_per_learner,
+                num_gpus=settings.gpus_per_learner,
+                timeout_s=settings.learner_timeout_s,
+                stateful=True,
+            )
+            for name in (LEARNER, *(f"{LEARNER}:{rank}" for rank in range(1, settings.num_learners)))
         ),
     ]
 

@@ -64,7 +64,7 @@ def training_session(
         stack.callback(runtime.close)
         opened.telemetry.show(step_metrics.at_start(plan))
         efficiency = efficiency_of(
-            workload, cluster.peak_tflops, cluster.threads_per_actor, cluster.gpus_per_rollout_actor
+            workload, cluster.peak_tflops, cluster.threads_per_actor, cluster.gpus_per_rollout_actor, plan.num_learners
         )
         controller = Controller(runtime, roles, algorithm, opened, run, efficiency)
         controller.start()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cluster.run.plan import Plan
-from cluster.run.roles import LEARNER, ROLLOUT
+from cluster.run.roles import ROLLOUT, is_learner
 from cluster.runtime.protocol import Call, Counters, Role
 from rewards.messages import Mixed
 
@@ -132,7 +132,7 @@ def supervision(counters: Counters, dropped_groups: int) -> dict[str, float]:
 def at_start(plan: Plan) -> dict[str, float]:
     """Numbers of a run before its first step: sizes of its messages in bytes a step, and 0 for all counts and times."""
     load = plan.workload
-    roles = [role_name(role.name) for role in plan.roles if role.name != LEARNER]
+    roles = [role_name(role.name) for role in plan.roles if not is_learner(role)]
     stages = ("rollout", "reward", "update", "step", "evaluation", "checkpoint", *(f"queue_{role}" for role in roles))
     counts = ("retries", "restarts", "dropped_groups", "dropped_eval_groups", "staleness", "samples_per_s")
     shares = ("rollout_utilization", "reward_hidden_share", "rollout_mfu", "update_mfu")

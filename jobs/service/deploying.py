@@ -102,7 +102,7 @@ def reservations(settings: Settings) -> list[Reservation]:
                 cluster.gpus_per_rollout_actor,
             ),
             Reservation("reward", rewards, cluster.cpus_per_reward_actor, cluster.gpus_per_reward_actor),
-            Reservation("learner", 1, cluster.cpus_per_learner, cluster.gpus_per_learner),
+            Reservation("learner", cluster.num_learners, cluster.cpus_per_learner, cluster.gpus_per_learner),
         ]
     if isinstance(settings, (SFTConfig, DeepMimicConfig)):
         workers = settings.workers

@@ -32,6 +32,7 @@ from learners.grpo.pair_batches import require_trajectories, split_groups
 from learners.grpo.settings import GRPOSettings
 from learners.grpo.update import GRPOUpdate, TrainedPolicy
 from learners.optimizer import Optimizer, OptimizerOptions, undecayed_names
+from learners.workers import OneWorker, Workers
 from motions.base.errors import UserError
 from rewards.gradients import MotionReward
 from rollouts.checkpoints.adapted import has_lora
@@ -97,6 +98,7 @@ class GRPOLearner:
         self.settings = settings
         self.number = 0
         self._seed = seed
+        self._workers: Workers = OneWorker()
         self._loss: Any = chosen_loss(settings)
         self._reads_motions = reads_motions(settings)
         self._kind = gradient_kind(settings)
@@ -132,6 +134,11 @@ class GRPOLearner:
         self._trained = TrainedPolicy(policy, reference)
         self._average = EMA(self._parameters, settings.kl_average_decay) if settings.kl_average_decay else None
         """What the reference is, if it moves."""
+
+    def join(self, workers: Workers) -> None:
+        """Makes later updates together with other learners, whose weights and arguments are the same. Each takes every
+        K-th micro-batch; results then differ from those of one learner by the rounding of sums."""
+        self._workers = workers
 
     def update(self, trajectories: Sequence[Trajectory], advantages: np.ndarray) -> dict[str, float]:
         """Updates the policy from P groups; the version's number increases by one.
@@ -187,6 +194,7 @@ class GRPOLearner:
             advantages,
             chain,
             self._beside(),
+            self._workers,
         )
         metrics = update.run(windows) | {"num_dropped_groups": float(len(trajectories) - len(kept))}
         if settings.kl_target:

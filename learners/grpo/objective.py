@@ -9,8 +9,8 @@ to the recorded log-probabilities, and are reported before and after clipping. T
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -64,6 +64,21 @@ class Scored:
     def detached(self) -> Scored:
         """The same values without the autograd graph."""
         return replace(self, terms=self.terms.detached())
+
+    def on_cpu(self) -> Scored:
+        """The same values in host memory, for other processes."""
+        return _on_cpu(self)
+
+
+PartT = TypeVar("PartT")
+
+
+def _on_cpu(part: PartT) -> PartT:
+    if isinstance(part, Tensor):
+        return cast(PartT, part.cpu())
+    if is_dataclass(part) and not isinstance(part, (type, PairOrigins)):
+        return replace(part, **{field.name: _on_cpu(getattr(part, field.name)) for field in fields(part)})
+    return part
 
 
 class Objective(Protocol):

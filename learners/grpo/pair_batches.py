@@ -126,9 +126,19 @@ def num_pairs(trajectories: Sequence[Trajectory], groups: Sequence[int]) -> int:
 
 
 def micro_batches(
-    trajectories: Sequence[Trajectory], advantages: np.ndarray, groups: Sequence[int], size: int
-) -> Iterator[PairBatch]:
-    """Batches of at most `size` pairs of the groups, in the fixed order. Only the current one is in memory."""
+    trajectories: Sequence[Trajectory],
+    advantages: np.ndarray,
+    groups: Sequence[int],
+    size: int,
+    rank: int = 0,
+    num_learners: int = 1,
+) -> Iterator[tuple[int, PairBatch]]:
+    """Numbered batches of at most `size` pairs of the groups, in the fixed order. Only the current one is in memory.
+
+    Args:
+        rank: of this learner; it gets every `num_learners`-th batch, beginning with this number.
+    """
+    number = 0
     start = 0
     while start < len(groups):
         end = start + 1
@@ -137,7 +147,9 @@ def micro_batches(
         # [number of pairs, 3]: group, step, sample.
         places = np.concatenate([_places(group, trajectories[group]) for group in groups[start:end]])
         for first in range(0, len(places), size):
-            yield _gather(trajectories, advantages, places[first : first + size])
+            if number % num_learners == rank:
+                yield number, _gather(trajectories, advantages, places[first : first + size])
+            number += 1
         start = end
 
 

@@ -2,7 +2,8 @@
 
 Steps for a window:
     1. for each micro-batch of pairs: reference, policy, loss, backward; gradients sum to the mean over the window; with
-       `kl_chain_penalty` the same for one more state of each group (`learners/grpo/chain_penalty.py`)
+       `kl_chain_penalty` the same for one more state of each group (`learners/grpo/chain_penalty.py`). Of several
+       learners each takes every K-th micro-batch, and gradients and numbers are put together
     2. check that the losses are finite; otherwise the weights stay unchanged
     3. before the first optimizer step of the update: check that the ratio of every pair of every window is 1, where the
        policy loss has ratios
@@ -30,11 +31,12 @@ from learners.grpo.objective import Kept, Objective, Scored
 from learners.grpo.pair_batches import micro_batches, num_pairs
 from learners.grpo.settings import GRPOSettings
 from learners.optimizer import DivergenceError, GradientOverflowError, Optimizer
+from learners.workers import OneWorker, Workers
 from rollouts.gaussians import gaussian_kl
 from rollouts.messages import Trajectory
 from rollouts.policy import Policy, Transition
 
-UPDATE_STAGES = ("load", "reference", "policy", "backward", "behaviour", "optimizer")
+UPDATE_STAGES = ("load", "reference", "policy", "backward", "behaviour", "exchange", "optimizer")
 """Timed parts of an update: `seconds_<stage>` in its metrics."""
 
 
@@ -69,6 +71,7 @@ class GRPOUpdate:
         advantages: np.ndarray,
         chain: Sequence[Trajectory] = (),
         beside: Callable[[int], torch.Tensor] | None = None,
+        workers: Workers = OneWorker(),  # noqa: B008 - it has no state
     ) -> None:
         """Prepares the update.
 
@@ -76,8 +79,10 @@ class GRPOUpdate:
             chain: states in which the KL to the reference is punished besides, one for each group; none by default.
             beside: a loss of its own, already weighted, that is added in every optimizer step, by its number in the
                 update.
+            workers: the learners that make this update together, each with the same arguments.
         """
         self._trained = trained
+        self._workers = workers
         self._objective = objective
         self._settings = settings
         self._single = True
@@ -151,7 +156,7 @@ class GRPOUpdate:
         with ExitStack() as stack:
             with self._timed("policy"):
                 stack.enter_context(self._trained.policy.accumulation())
-            for number, batch in enumerate(self._batches(groups)):
+            for number, batch in self._batches(groups):
                 key = window, number
                 with self._timed("reference"):
                     reference = self._trained.reference_transition(batch)
@@ -166,13 +171,17 @@ class GRPOUpdate:
                     self._old[key] = self._kept(acted)
             if self._chain:
                 self._punish_chain(groups)
-            if self._beside is not None:
+            if self._beside is not None and self._workers.rank == 0:
                 with self._timed("backward"):
                     loss = self._beside(len(self._grad_norms))
                     self._optimizer.scaled(loss).backward()
                 self._beside_losses.append(float(loss.detach()))
             with self._timed("backward"):
                 stack.close()
+        with self._timed("exchange"):
+            self._optimizer.sum_gradients(self._workers)
+            if self._workers.size > 1:
+                scored = self._workers.interleaved([batch.on_cpu() for batch in scored])
         return scored
 
     def _punish_chain(self, groups: Sequence[int]) -> None:
@@ -181,7 +190,8 @@ class GRPOUpdate:
         groups = sorted({group % len(self._chain) for group in groups})
         unused = np.zeros((len(self._chain), 1), np.float32)
         weight = self._settings.kl_chain_penalty / len(groups)
-        for pairs in micro_batches(self._chain, unused, groups, self._settings.micro_batch_size):
+        size, workers = self._settings.micro_batch_size, self._workers
+        for _, pairs in micro_batches(self._chain, unused, groups, size, workers.rank, workers.size):
             batch = on_device(pairs, self._device)
             with self._timed("reference"):
                 reference = self._trained.reference_transition(batch)
@@ -190,7 +200,7 @@ class GRPOUpdate:
                 kl = gaussian_kl(acted.mean, reference.mean, acted.std, batch.mask)
             with self._timed("backward"):
                 self._optimizer.scaled(weight * kl.sum()).backward()
-            self._chain_kl.append(kl.detach())
+            self._chain_kl.append(kl.detach().cpu())
 
     def _require_on_policy(self, scored: Sequence[Scored], later: Sequence[Sequence[int]], number: int) -> None:
         """Checks the first ratio of the scored window and of later ones, which it evaluates; keeps what is needed."""
@@ -198,7 +208,7 @@ class GRPOUpdate:
             self._objective.require_on_policy(batch)
         with self._timed("behaviour"), self._trained.policy.inference():
             for window, groups in enumerate(later, start=number):
-                for index, batch in enumerate(self._batches(groups)):
+                for index, batch in self._batches(groups):
                     acted = batch.transition_of(self._trained.policy)
                     self._objective.require_acted(batch, acted)
                     self._old[window, index] = self._kept(acted)
@@ -206,17 +216,19 @@ class GRPOUpdate:
     def _kept(self, acted: Transition) -> Kept:
         return tuple(part.cpu() for part in self._objective.kept(acted))
 
-    def _batches(self, groups: Sequence[int]) -> Iterator[DeviceBatch]:
-        """The groups' micro-batches on the device."""
+    def _batches(self, groups: Sequence[int]) -> Iterator[tuple[int, DeviceBatch]]:
+        """This learner's micro-batches of the groups on the device, each with its number among those of all."""
         size = self._objective.pairs_per_batch(self._advantages.shape[1])
-        batches = micro_batches(self._trajectories, self._advantages, groups, size)
+        workers = self._workers
+        batches = micro_batches(self._trajectories, self._advantages, groups, size, workers.rank, workers.size)
         while True:
             with self._timed("load"):
-                pairs = next(batches, None)
-                if pairs is None:
+                numbered = next(batches, None)
+                if numbered is None:
                     return
+                number, pairs = numbered
                 batch = on_device(pairs, self._device)
-            yield batch
+            yield number, batch
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -232,7 +244,7 @@ class GRPOUpdate:
         metrics = self._objective.metrics(self._scored, self._single)
         metrics["kl_old"] = float(torch.cat([scored.kl_old for scored in self._scored]).mean())
         if self._chain_kl:
-            metrics["kl_chain"] = float(torch.cat(self._chain_kl).mean())
+            metrics["kl_chain"] = float(torch.cat(self._workers.interleaved(self._chain_kl)).mean())
         if self._beside_losses:
             metrics["mdm_loss"] = float(np.mean(self._beside_losses))
         if self._grad_norms:

@@ -38,6 +38,10 @@ class RemoteError(RuntimeError):
         self.__cause__ = cause
 
 
+class PeerLost(RuntimeError):  # noqa: N818 - names what happened
+    """Processes that work together lost one of them: it is gone, or did not come in time. The others cannot go on."""
+
+
 def is_mendable(error: BaseException) -> bool:
     """Whether a user can mend an error, so that its message is enough.
 

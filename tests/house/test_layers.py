@@ -40,7 +40,7 @@ UNITS = {
         *("functions", "evaluation"),
     ),
     "learners": (
-        *("settings", "optimizer", "ema", "workers", "rollout_training", "physics_losses"),
+        *("settings", "workers", "optimizer", "ema", "rollout_training", "physics_losses"),
         *("grpo", "grpo_trainer", "supervised", "refining", "trpo", "world_model", "cloning"),
     ),
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),

@@ -10,6 +10,7 @@ import torch
 
 from learners.grpo.advantages import group_advantages
 from learners.grpo.learner import GRPOLearner
+from learners.grpo.motion_loss import reads_motions
 from learners.grpo.settings import GRPOSettings
 from learners.supervised.diffusion import SupervisedBatch
 from motions.data.prompts import Prompt, Segment
@@ -73,7 +74,7 @@ def roll_out(
             trained_steps=trained,
             share_initial_noise=True,
             policy_version=version.number,
-            keep_motions=learner.settings.kl_chain_penalty > 0,
+            keep_motions=learner.settings.kl_chain_penalty > 0 or reads_motions(learner.settings),
         )
         results.append(worker.run(request, version))
     motions, trajectories = zip(*results, strict=True)

@@ -128,9 +128,10 @@ def run(
     learner: Factory = build_learner,
     algorithm: Algorithm = ALGORITHM,
     rollouts: Factory = build_rollouts,
+    num_learners: int = 1,
     **settings: Any,
 ) -> None:
-    cluster = ClusterSettings(num_rollout_actors=num_rollout_actors)
+    cluster = ClusterSettings(num_rollout_actors=num_rollout_actors, num_learners=num_learners)
     roles = training_roles(cluster, rollouts, {"semantic": build_semantic}, learner)
     with ToyRun(folder, roles, runtime, algorithm, **{"eval_every": 5, **settings}) as controller:
         controller.run()
@@ -189,6 +190,20 @@ def test_ray_with_two_rollout_actors_and_a_killed_learner_equals_one_process(
     run(tmp_path / "run", RayRuntime, 2, dying, rollouts=ADAPTED_ROLLOUTS)
     assert (tmp_path / "flag").exists()
     assert_same(tmp_path / "run", local_run)
+
+
+@pytest.mark.ray
+def test_two_learners_of_which_one_is_killed_equal_one_up_to_rounding(
+    tmp_path: Path, local_run: Path, ray_cluster: object
+) -> None:
+    dying = functools.partial(build_dying_learner, tmp_path / "flag", adapters=True)
+    for name, learner in (("whole", ADAPTED_LEARNER), ("killed", dying)):
+        run(tmp_path / name, RayRuntime, 1, learner, rollouts=ADAPTED_ROLLOUTS, num_learners=2)
+    assert (tmp_path / "flag").exists()
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+    one, two = final_state(local_run)["parameters"], final_state(tmp_path / "whole")["parameters"]
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.ray

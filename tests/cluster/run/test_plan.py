@@ -9,7 +9,8 @@ import pytest
 
 from cluster.run import step_metrics
 from cluster.run.efficiency import Efficiency, efficiency_of
-from cluster.run.plan import Plan, Workload
+from cluster.run.plan import FLOAT_BYTES, PROCESS_MB, Plan, Workload
+from cluster.run.roles import is_learner
 from cluster.runtime.protocol import Call, CallStats, StartError
 from cluster.settings import ClusterSettings
 from rollouts.messages import GroupMotions, Trajectory
@@ -105,6 +106,31 @@ def test_the_printed_plan_says_it_all() -> None:
     assert "trajectory" in text and "8.1 MB" in text
 
 
+def test_several_learners_share_an_update() -> None:
+    one, two = plan(), plan(num_learners=2)
+    assert [role.name for role in two.roles if is_learner(role)] == ["learner", "learner:1"]
+    assert two.num_cpus - one.num_cpus == 0.5
+    of_a_learner = PROCESS_MB * 10**6 + FLOAT_BYTES * (LOAD.model_parameters + 3 * LOAD.trainable_parameters)
+    assert two.memory_bytes - one.memory_bytes == of_a_learner
+    assert not any("learners" in line for line in one.lines())
+    assert "  2 learners share the micro-batches of each optimizer step" in two.lines()
+    assert "of each optimizer step, and 1 of them have none" in "\n".join(plan(num_learners=4).lines())
+    assert step_metrics.at_start(two).keys() == step_metrics.at_start(one).keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_learners": 2, "runtime": "local"}, "num_learners is 2 and runtime local"),
+        ({"num_learners": 2, "gpus_per_learner": 0.5}, "gpus_per_learner is 0.5 and num_learners 2"),
+        ({"num_learners": 0}, "num_learners"),
+    ],
+)
+def test_several_learners_need_processes_and_cards_of_their_own(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClusterSettings.model_validate(options)
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -172,6 +198,9 @@ def test_the_work_of_the_network_is_compared_with_the_speed_of_the_processor() -
     assert found["cluster/update_mfu"] == pytest.approx(LOAD.update_flops / 2.0 / 1e12)
     # Half of the groups are half of the work of both.
     half = Efficiency(LOAD, 1e12).of_step(calls[:4], update_seconds=2.0)
+    shared = Efficiency(LOAD, 1e12, num_learners=2).of_step([*calls, other], update_seconds=2.0)
+    assert shared["cluster/update_mfu"] == found["cluster/update_mfu"] / 2
+    assert shared["cluster/rollout_mfu"] == found["cluster/rollout_mfu"]
     assert half["cluster/rollout_mfu"] == pytest.approx(found["cluster/rollout_mfu"])
     assert half["cluster/update_mfu"] == pytest.approx(found["cluster/update_mfu"] / 2)
 

@@ -52,6 +52,8 @@ def container(group: dict[str, Any]) -> dict[str, Any]:
 def test_a_job_has_groups_for_the_actors_of_its_preset() -> None:
     groups = groups_in(deployed("kuberay", "--preset", "demo", "--set", "num_rollout_actors=5"))
     assert {name: group["replicas"] for name, group in groups.items()} == {"rollout": 5, "reward": 2, "learner": 1}
+    two = groups_in(deployed("kuberay", "--preset", "demo", "--set", "num_learners=2"))
+    assert two["learner"]["replicas"] == 2
     shared = groups_in(deployed("kuberay", "--preset", "single_gpu"))
     assert list(shared) == ["gpu"] and shared["gpu"]["replicas"] == 1
     assert container(shared["gpu"])["resources"]["limits"]["nvidia.com/gpu"] == "1"

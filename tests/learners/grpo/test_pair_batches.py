@@ -37,7 +37,7 @@ ADVANTAGES = np.arange(12, dtype=np.float64).reshape(4, 3)
 
 
 def batches(groups: list[int], size: int) -> list[PairBatch]:
-    return list(micro_batches(TRAJECTORIES, ADVANTAGES, groups, size))
+    return [batch for _, batch in micro_batches(TRAJECTORIES, ADVANTAGES, groups, size)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 100])
@@ -85,7 +85,7 @@ def test_groups_share_a_batch_only_with_equal_shapes() -> None:
 def test_groups_share_a_batch_only_with_equal_segments() -> None:
     layouts: list[Boundaries] = [((0, 2), (2, 5)), ((0, 2), (2, 5)), ((0, 3), (3, 5)), ()]
     groups = [trajectory(group, 1, 5, boundaries=layout) for group, layout in enumerate(layouts)]
-    found = list(micro_batches(groups, ADVANTAGES, [0, 1, 2, 3], 100))
+    found = [batch for _, batch in micro_batches(groups, ADVANTAGES, [0, 1, 2, 3], 100)]
     assert [batch.boundaries for batch in found] == [layouts[0], layouts[2], ()]
     assert [batch.text.shape[1:] for batch in found] == [(2, 1, 4), (2, 1, 4), (1, 4)]
     assert found[0].origins.groups.tolist() == [0, 0, 0, 1, 1, 1]
@@ -94,6 +94,20 @@ def test_groups_share_a_batch_only_with_equal_segments() -> None:
 def test_left_out_groups_do_not_appear() -> None:
     assert {int(group) for batch in batches([1, 3], 2) for group in batch.origins.groups} == {1, 3}
     assert batches([], 2) == []
+
+
+@pytest.mark.parametrize("num_learners", [2, 3, 20])
+def test_learners_share_the_batches_of_one(num_learners: int) -> None:
+    whole = list(micro_batches(TRAJECTORIES, ADVANTAGES, [0, 1, 2, 3], 2))
+    dealt = [
+        list(micro_batches(TRAJECTORIES, ADVANTAGES, [0, 1, 2, 3], 2, rank, num_learners))
+        for rank in range(num_learners)
+    ]
+    assert {number for number, _ in whole} == set(range(len(whole)))
+    for rank, share in enumerate(dealt):
+        assert [number for number, _ in share] == list(range(rank, len(whole), num_learners))
+        for number, batch in share:
+            np.testing.assert_array_equal(batch.old_log_probs, whole[number][1].old_log_probs)
 
 
 def test_windows_of_groups() -> None:
