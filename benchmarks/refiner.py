@@ -1,6 +1,6 @@
 """What a refiner (PhysicsSSM) does to motions, and what its gate is worth.
 
-    python -m benchmarks.refiner [--seeds 3] [--check] [--json PATH] [OPTIONS OF jobs.train_physics_ssm]
+    python -m benchmarks.refiner [--seeds 3] [--measure_seed N] [--check] [--json PATH] [OPTIONS]
 
 Refiners of several forms are trained as preset `refiner_small` says (the built-in data), each with every seed:
 
@@ -23,9 +23,12 @@ and measured on three sets of motions, before and after:
     way_back        share of the way from the corrupted value back to the real one that the refined one has gone
     judge           the built-in judge's cosine of caption and sample
 
+`--measure_seed` draws the windows, their corruption, the captions and the noise of the samples.
+
 One row is of the rule alone. With `--json` rows that the file holds are not trained again. `--check` compares with the
-targets, for the form that is the preset's: corrupted windows at least 85 % of the way back in all four, a smaller joint
-error, real windows moved by less than 5 mm, and a judge's score that falls by at most 0.01; each in all seeds.
+targets, for form `projected`, which is the preset's: corrupted windows at least 85 % of the way back in all four, a
+smaller joint error, real windows moved by less than 5 mm, and a judge's score that falls by at most 0.01; each in all
+seeds.
 """
 
 from __future__ import annotations
@@ -62,14 +65,16 @@ from rollouts.refining.refiner import Refiner
 from rollouts.settings import PolicySettings, SamplingSettings
 
 FORMS: dict[str, dict[str, object]] = {
-    "gate": {},
+    "gate": {"constraints": "state"},
     "projected": {"constraints": "projected"},
-    "concat": {"gate": "concat"},
-    "none": {"gate": "none"},
-    "lambda 0": {"lambda_physics": 0},
+    "concat": {"gate": "concat", "constraints": "state"},
+    "none": {"gate": "none", "constraints": "state"},
+    "lambda 0": {"lambda_physics": 0, "constraints": "state"},
 }
-"""What differs from the preset."""
-NUM_WINDOWS, WINDOW_FRAMES, WINDOW_SEED = 64, 48, 5
+"""The network's form; all else is the preset's."""
+PRESET_FORM = "projected"
+"""The form of preset `refiner_small`, of which `--check` is."""
+NUM_WINDOWS, WINDOW_FRAMES, MEASURE_SEED = 64, 48, 5
 NUM_SAMPLES = 2
 QUANTITIES = ("slide_mps", "penetration_mm", "float_mm", "jerk_mps3")
 LEAST_WAY_BACK, MOST_MOVED_MM, MOST_JUDGE_LOST = 0.85, 5.0, 0.01
@@ -150,13 +155,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, measures, prints and writes all rows; returns the exit code."""
     options, words = parse_arguments(arguments)
     torch.set_num_threads(1)
-    held: dict[str, Any] = {"options": words}
+    made_with = [f"--measure_seed={options.measure_seed}", f"--prompts={options.prompts}", *words]
+    held: dict[str, Any] = {"options": made_with}
     if options.json and options.json.is_file():
         held = json.loads(options.json.read_text())
-    if held["options"] != words:
+    if held["options"] != made_with:
         print(f"{options.json} holds rows of other options: {' '.join(held['options']) or 'none'}", file=sys.stderr)
         return 2
-    measures = make_measures(options.prompts)
+    measures = make_measures(options.prompts, options.measure_seed)
     before = measures.before()
     rows: dict[str, dict[str, Figures]] = dict(held.get("rows", {}))
     for name, row in before.items():
@@ -169,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if label not in rows:
                 rows[label] = train_and_measure(configuration({**changes, "seed": seed}, words), measures)
                 if options.json:
-                    write_json(options.json, {"before": before, "rows": rows, "options": words})
+                    write_json(options.json, {"before": before, "rows": rows, "options": made_with})
             for name, row in rows[label].items():
                 show(f"{label}: {name}", row)
     for form in options.forms:
@@ -177,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show(f"{form}, mean: {name}", row)
     if not options.check:
         return 0
-    missed = misses([row for label, row in rows.items() if label.startswith("projected,")], before)
+    missed = misses([row for label, row in rows.items() if label.startswith(f"{PRESET_FORM},")], before)
     print("\n".join(missed) or "all targets are met")
     return int(bool(missed))
 
@@ -201,18 +207,18 @@ def train_and_measure(config: PhysicsSSMConfig, measures: Measures) -> dict[str,
     return {"training": training, **measures.after(learner.refiner)}
 
 
-def make_measures(num_prompts: int) -> Measures:
+def make_measures(num_prompts: int, seed: int) -> Measures:
     """Held-out windows, corrupted ones, and samples of the built-in policy."""
     dataset = load_dataset("builtin")
     windows = [item for item in dataset.items("test") if item.num_frames >= WINDOW_FRAMES]
-    batch = sample_batch(windows, np.random.default_rng(WINDOW_SEED), NUM_WINDOWS, WINDOW_FRAMES)
+    batch = sample_batch(windows, np.random.default_rng(seed), NUM_WINDOWS, WINDOW_FRAMES)
     real = torch.from_numpy(batch.features)
     mask = torch.ones(real.shape[:2], dtype=torch.bool)
-    worse = corrupted(real, HUMANML3D, mask, np.random.default_rng(WINDOW_SEED), whole=True)
+    worse = corrupted(real, HUMANML3D, mask, np.random.default_rng(seed), whole=True)
     settings = PolicySettings(use_lora=False)
     policy = load_policy(settings, SamplingSettings(sampler="dpmpp_2m", sampling_steps=10, device="cpu"))
-    prompts = dataset.prompts("test", num_prompts, rng=np.random.default_rng(0), distinct=True)
-    groups = generate(policy, load_policy_text_encoder(settings), prompts, NUM_SAMPLES, seed=0)
+    prompts = dataset.prompts("test", num_prompts, rng=np.random.default_rng(seed), distinct=True)
+    groups = generate(policy, load_policy_text_encoder(settings), prompts, NUM_SAMPLES, seed)
     lengths = torch.from_numpy(np.concatenate([group.lengths for group in groups]))
     made = torch.zeros(len(lengths), int(lengths.max()), HUMANML3D.num_features)
     for row, motion in zip(made, (one for group in groups for one in group.features), strict=True):
@@ -267,13 +273,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each form")
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS))
     parser.add_argument("--prompts", type=int, default=24, help="held-out captions for the policy's samples")
+    parser.add_argument("--measure_seed", type=int, default=MEASURE_SEED, help="seed of the motions to refine")
     parser.add_argument("--json", type=Path, help="file for all figures, whose rows are not trained again")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a target is missed")
     options, words = parser.parse_known_args(arguments)
     if min(options.seeds, options.prompts) < 1:
         parser.error("--seeds and --prompts must be above 0")
-    if options.check and "projected" not in options.forms:
-        parser.error("--check is of form projected")
+    if options.check and PRESET_FORM not in options.forms:
+        parser.error(f"--check is of form {PRESET_FORM}, the preset's")
     try:
         configuration({}, words)
     except cli.UsageError as error:

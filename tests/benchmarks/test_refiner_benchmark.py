@@ -51,7 +51,7 @@ def test_every_training_gives_a_row_and_kept_rows_are_not_trained_again(
         def before(self) -> dict[str, dict[str, float]]:
             return BEFORE
 
-    monkeypatch.setattr(refiner, "make_measures", lambda prompts: Measures())
+    monkeypatch.setattr(refiner, "make_measures", lambda prompts, seed: Measures())
     monkeypatch.setattr(refiner, "train_and_measure", trained_with)
     path = tmp_path / "rows.json"
     assert refiner.main(["--seeds=2", f"--json={path}", "--batch_size=6"]) == 0
@@ -67,7 +67,9 @@ def test_every_training_gives_a_row_and_kept_rows_are_not_trained_again(
     assert refiner.main(["--seeds=2", f"--json={path}", "--batch_size=6", "--check"]) == 1
     assert len(trained) == 10 and "missed: way_back of slide_mps is 0.80" in capsys.readouterr().out
     assert refiner.main([f"--json={path}", "--batch_size=7"]) == 2
-    assert "holds rows of other options: --batch_size=6" in capsys.readouterr().err
+    assert "holds rows of other options: --measure_seed=5 --prompts=24 --batch_size=6" in capsys.readouterr().err
+    assert refiner.main([f"--json={path}", "--batch_size=6", "--measure_seed=6"]) == 2
+    assert "holds rows of other options" in capsys.readouterr().err
     for words, message in (
         (["--batch_sise=6"], "unknown option --batch_sise"),
         (["--seeds=0"], "must be above 0"),
@@ -76,6 +78,13 @@ def test_every_training_gives_a_row_and_kept_rows_are_not_trained_again(
         with pytest.raises(SystemExit):
             refiner.main(words)
         assert message in capsys.readouterr().err
+
+
+def test_the_checked_form_is_the_presets() -> None:
+    """Without an option of its form, a training by the preset is of the form that is held to the targets."""
+    plain = refiner.configuration({}, [])
+    assert plain == refiner.configuration(refiner.FORMS[refiner.PRESET_FORM], [])
+    assert [plain == refiner.configuration(changes, []) for changes in refiner.FORMS.values()].count(True) == 1
 
 
 def test_a_training_is_measured_to_its_end(tmp_path: Path) -> None:

@@ -72,6 +72,27 @@ def test_a_resumed_training_ends_with_the_same_bits(policy: Path, data: Path, tm
     assert (policy / WEIGHTS_FILE).read_bytes() != (whole / WEIGHTS_FILE).read_bytes()
 
 
+def test_more_epochs_go_on_where_the_rate_does_not_depend_on_them(data: Path, tmp_path: Path) -> None:
+    """Along a cosine every step's rate depends on the length, and the error says what to write."""
+    by_epochs = {name: value for name, value in TINY.items() if name != "num_steps"} | {"data_dir": str(data)}
+
+    def run(folder: str, **options: Any) -> None:
+        motion_training.run(MotionSSMConfig.of(save_dir=tmp_path / folder, **by_epochs | options))
+
+    run("whole", epochs=3, lr_schedule="constant")
+    run("parts", epochs=1, lr_schedule="constant")
+    run("parts", epochs=3, lr_schedule="constant", resume=True)
+    assert (tmp_path / "parts" / WEIGHTS_FILE).read_bytes() == (tmp_path / "whole" / WEIGHTS_FILE).read_bytes()
+    run("cosine", epochs=1)
+    with pytest.raises(
+        UserError, match=r"epochs was 1.*, is 3.*allow the change with --allow_changed epochs num_steps"
+    ):
+        run("cosine", epochs=3, resume=True)
+    run("cosine", epochs=3, resume=True, allow_changed=["epochs", "num_steps"])
+    provenance = json.loads((tmp_path / "cosine" / "config.json").read_text())["provenance"]
+    assert provenance["step"] == 3
+
+
 def test_generates_as_long_as_the_policy_expects(policy: Path, tmp_path: Path) -> None:
     config = GenerateConfig.of(text=["a person walks"], model_path=str(policy), num_samples=2, save_dir=tmp_path / "a")
     prepared = generation.prepare(config)
