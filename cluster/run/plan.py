@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from cluster.run.roles import learners_of
+from cluster.run.roles import is_learner, learners_of
 from cluster.runtime.protocol import Role, StartError
 from cluster.settings import SupervisionSettings
 
@@ -196,9 +196,12 @@ class Plan:
         """The plan as text: actors, batch, messages, memory, and (with `resources`) what is missing."""
         text = ["actors"]
         for role in self.roles:
+            if role in learners_of(self.roles)[1:]:
+                continue  # as the first one, whose line counts them
+            count = self.num_learners if is_learner(role) else role.count
             gpus = f", {role.num_gpus:g} GPU" if role.num_gpus else ""
             threads = f"{role.threads} thread{'s' if role.threads > 1 else ''}"
-            text.append(f"  {role.count} x {role.name:<18} {role.num_cpus:g} CPU{gpus} each, {threads}")
+            text.append(f"  {count} x {role.name:<18} {role.num_cpus:g} CPU{gpus} each, {threads}")
         text.append(f"  together {self.num_cpus:g} CPU, {self.num_gpus:g} GPU")
         text += [*self._batch_lines(), *self._message_lines()]
         text.append(f"memory of all processes: about {_size(self.memory_bytes)} and the activations of a micro-batch")
