@@ -113,7 +113,7 @@ def test_several_learners_share_an_update() -> None:
     of_a_learner = PROCESS_MB * 10**6 + FLOAT_BYTES * (LOAD.model_parameters + 3 * LOAD.trainable_parameters)
     assert two.memory_bytes - one.memory_bytes == of_a_learner
     assert not any("learners" in line for line in one.lines())
-    assert [line.split()[:3] for line in two.lines() if "learner " in line] == [["2", "x", "learner"]]
+    assert [line.split()[:3] for line in two.lines() if "x learner" in line] == [["2", "x", "learner"]]
     assert "  2 learners share the micro-batches of each optimizer step" in two.lines()
     assert "of each optimizer step, and 1 of them have none" in "\n".join(plan(num_learners=4).lines())
     assert step_metrics.at_start(two).keys() == step_metrics.at_start(one).keys()
