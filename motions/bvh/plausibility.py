@@ -16,7 +16,19 @@ import numpy as np
 from motions.skeleton.figures import Figures, resting_speed
 
 Check = Literal[
-    "up_axis", "rotations", "sides", "bones", "pace", "speed", "jump", "in_place", "glide", "height", "root_unit"
+    "up_axis",
+    "rotations",
+    "sides",
+    "bones",
+    "pace",
+    "speed",
+    "jump",
+    "frozen",
+    "in_place",
+    "root_motion",
+    "glide",
+    "height",
+    "root_unit",
 ]
 """What a finding is about."""
 
@@ -54,6 +66,8 @@ _MOON_GRAVITY, _LEAST_GRAVITY, _MOST_GRAVITY = 1.2, 4.0, 25.0
 _IN_PLACE = 0.2
 _WALKING = 0.4
 """The pelvis stays behind where steps that would carry it at `_WALKING` m/s or more move it at less than this share."""
+_LEAST_CARRIED, _MOST_CARRIED = 0.7, 1.4
+"""The pelvis of people who walk and run moves 0.95 to 1.15 times as fast as the standing foot carries it."""
 _GLIDING = 0.25
 _UNIT_RATIOS = (1000.0, 100.0, 39.37, 10.0, 2.54, 1 / 2.54, 0.1, 1 / 39.37, 0.01, 0.001)
 _RATIO_TOLERANCE = 0.2
@@ -144,7 +158,9 @@ def _findings(figures: Figures) -> Iterator[Finding]:
                 "times: is a joint mapped wrongly (--mapping)?",
             )
     yield from _time_findings(f)
-    if f.still:
+    if f.frozen:
+        yield Finding("frozen", False, "no joint ever moves: every frame holds the same pose")
+    elif f.still:
         yield Finding("in_place", False, "the pelvis never moves: the root's translation is missing")
     elif f.gait and f.gait.speed_mps >= _WALKING and f.speed_mps < _IN_PLACE * f.gait.speed_mps:
         yield Finding(
@@ -153,6 +169,8 @@ def _findings(figures: Figures) -> Iterator[Finding]:
             f"walks on the spot: its steps would carry it at {f.gait.speed_mps:.2f} m/s, the pelvis moves at "
             f"{f.speed_mps:.2f} m/s; is the root's translation missing or in another unit?",
         )
+    elif f.gait and f.gait.speed_mps >= _WALKING and (fault := _root_fault(f)):
+        yield Finding("root_motion", False, f"{fault} (feet slide {f.slide_mps:.2f} m/s)")
     if f.upright and f.speed_mps > _WALKING and f.stride_mps < _GLIDING * f.speed_mps:
         yield Finding(
             "glide",
@@ -161,6 +179,21 @@ def _findings(figures: Figures) -> Iterator[Finding]:
         )
     if f.pelvis_height_m > _MOST_HEIGHT:
         yield Finding("height", False, f"the pelvis is {f.pelvis_height_m:.2f} m above the lowest point: is it up?")
+
+
+def _root_fault(f: Figures) -> str | None:
+    """What is wrong with the root's translation of a body that makes steps, if its feet say so."""
+    if f.ground_axes is not None:
+        return (
+            f"the pelvis goes where the steps lead only if the two axes of the ground are {f.ground_axes}: are the "
+            "axes of the root's translation others than those of the bones?"
+        )
+    if f.carried is not None and not _LEAST_CARRIED <= f.carried <= _MOST_CARRIED:
+        return (
+            f"the pelvis moves {f.carried:.2f} times as fast as its standing feet carry it: is the root's translation "
+            "scaled against the bones?"
+        )
+    return None
 
 
 def _side_findings(f: Figures) -> Iterator[Finding]:

@@ -19,6 +19,14 @@ _AIR_M, _FEWEST_AIR_FRAMES, _BALLISTIC_M = 0.08, 5, 0.02
 """In the air nothing is within this height above the floor, for so many frames, and the flight is a parabola within
 this deviation (metres)."""
 _STILL_M = 1e-6
+_AGREES = 0.9
+"""Correlation from which the pelvis goes where the standing foot carries it."""
+_GROUND_AXES = {
+    "exchanged": ((0.0, 1.0), (1.0, 0.0)),
+    "exchanged and reversed": ((0.0, -1.0), (-1.0, 0.0)),
+    "reversed": ((-1.0, 0.0), (0.0, -1.0)),
+}
+"""What may have happened to the two axes of the ground, as matrices."""
 _FEET = [HUMANML3D.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("ankle", "foot")]
 
 
@@ -58,6 +66,12 @@ class Figures:
     """Mean speed over the ground of the lowest point of the feet."""
     stride_mps: float
     """Mean speed over the ground of the lowest point of the feet, relative to the pelvis."""
+    carried: float | None
+    """How many times as fast the pelvis moves over the ground as the standing foot would carry it; None where the two
+    do not go the same way."""
+    ground_axes: str | None
+    """What has to be done to the axes of the ground so that they do: `exchanged`, `reversed` or both; None where that
+    does not help, or nothing has to be."""
     knees: float
     """Mean cosine between the way the knees bend and the body's forward direction, weighted by the bend."""
     knee_bend_m: float
@@ -87,6 +101,8 @@ class Figures:
     """Largest absolute number in the file's rotation channels."""
     still: bool
     """Whether the pelvis never moves at all."""
+    frozen: bool
+    """Whether no joint ever moves."""
     flies: bool
     """Whether there are frames in which nothing is near the floor."""
     gravity: float | None
@@ -122,6 +138,7 @@ def measure(joints: np.ndarray, *, source_fps: float, rotation_degrees: float, s
     lowest = joints[..., 1].min(axis=1)
     height = float(np.median(pelvis[:, 1]) - np.quantile(lowest, 0.05))
     slide, stride = _foot_speeds(joints)
+    carried, axes = _carried(joints)
     knees, knee_bend = _knees(joints)
     bone, torn = _torn_bone(joints)
     jump, frame = _jump(joints)
@@ -136,6 +153,8 @@ def measure(joints: np.ndarray, *, source_fps: float, rotation_degrees: float, s
         top_speed_mps=float(np.linalg.norm(np.diff(pelvis, axis=0), axis=-1).max() * _FPS),
         slide_mps=slide,
         stride_mps=stride,
+        carried=carried,
+        ground_axes=axes,
         knees=knees,
         knee_bend_m=knee_bend,
         elbows=_elbows(joints),
@@ -151,6 +170,7 @@ def measure(joints: np.ndarray, *, source_fps: float, rotation_degrees: float, s
         upright=upright,
         rotation_degrees=rotation_degrees,
         still=float(np.ptp(pelvis, axis=0).max()) < _STILL_M,
+        frozen=float(np.ptp(joints, axis=0).max()) < _STILL_M,
         flies=bool(_in_air(joints).any()),
         gravity=_gravity(joints),
         gait=_gait(joints) if upright else None,
@@ -159,19 +179,35 @@ def measure(joints: np.ndarray, *, source_fps: float, rotation_degrees: float, s
 
 def resting_speed(joints: np.ndarray) -> float:
     """Median speed, in space, of the lowest point of the feet."""
-    feet = joints[:, _FEET]
-    lowest = feet[..., 1].argmin(axis=1)[:-1, None, None]
-    steps = np.take_along_axis(np.diff(feet, axis=0), lowest, axis=1)[:, 0]
-    return float(np.median(np.linalg.norm(steps, axis=-1)) * _FPS)
+    return float(np.median(np.linalg.norm(_foot_steps(joints), axis=-1)) * _FPS)
 
 
 def _foot_speeds(joints: np.ndarray) -> tuple[float, float]:
     """Mean speed over the ground of the lowest point of the feet, as it is and relative to the pelvis."""
-    feet = joints[:, _FEET]
-    lowest = feet[..., 1].argmin(axis=1)[:-1, None, None]
-    steps = np.take_along_axis(np.diff(feet, axis=0), lowest, axis=1)[:, 0]
+    steps = _foot_steps(joints)
     relative = steps - np.diff(joints[:, 0], axis=0)
     return float(_ground(steps).mean() * _FPS), float(_ground(relative).mean() * _FPS)
+
+
+def _foot_steps(joints: np.ndarray) -> np.ndarray:
+    """How the lowest point of the feet moves from frame to frame, [F - 1, 3]."""
+    feet = joints[:, _FEET]
+    lowest = feet[..., 1].argmin(axis=1)[:-1, None, None]
+    return np.take_along_axis(np.diff(feet, axis=0), lowest, axis=1)[:, 0]
+
+
+def _carried(joints: np.ndarray) -> tuple[float | None, str | None]:
+    """`carried` and `ground_axes`: the pelvis' steps over the ground against those of a body whose foot stands."""
+    pelvis = np.diff(joints[:, 0], axis=0)
+    stands = (pelvis - _foot_steps(joints))[:, [0, 2]]
+    pelvis = pelvis[:, [0, 2]]
+    size = float(np.linalg.norm(pelvis) * np.linalg.norm(stands))
+    if size < _STILL_M**2:
+        return None, None
+    if (pelvis * stands).sum() >= _AGREES * size:
+        return float((pelvis * stands).sum() / (stands * stands).sum()), None
+    agree = (name for name, turn in _GROUND_AXES.items() if (pelvis @ np.array(turn) * stands).sum() >= _AGREES * size)
+    return None, next(agree, None)
 
 
 def _knees(joints: np.ndarray) -> tuple[float, float]:

@@ -53,6 +53,38 @@ def test_figures_of_a_walk() -> None:
         assert part in str(figures)
 
 
+@pytest.mark.parametrize("name", ["walk", "run"])
+@pytest.mark.parametrize("scale", [0.5, 1.5, 2.2])
+def test_a_root_that_is_scaled_against_the_bones_is_told_by_the_feet(name: str, scale: float) -> None:
+    joints = played(name)
+    way = (joints[:, :1] - joints[:1, :1]) * [1.0, 0.0, 1.0]
+    finding = against(joints + (scale - 1.0) * way)["root_motion"]
+    share = figures_of(joints).carried
+    assert share is not None and 0.95 < share < 1.15
+    assert not finding.refuses and f"moves {scale * share:.2f} times as fast as its standing feet" in finding.text
+
+
+@pytest.mark.parametrize("name", ["walk", "run"])
+@pytest.mark.parametrize(
+    ("done", "turn"), [("exchanged", [[0.0, 1.0], [1.0, 0.0]]), ("reversed", [[-1.0, 0.0], [0.0, -1.0]])]
+)
+def test_axes_of_the_root_that_are_not_those_of_the_bones_are_told_by_the_feet(
+    name: str, done: str, turn: list[list[float]]
+) -> None:
+    joints = played(name)
+    moved = joints.copy()
+    way = (joints[:, :1] - joints[:1, :1])[..., [0, 2]]
+    moved[..., [0, 2]] += way @ np.array(turn) - way
+    finding = against(moved)["root_motion"]
+    assert not finding.refuses and f"the two axes of the ground are {done}:" in finding.text
+
+
+def test_one_pose_for_all_frames_is_said() -> None:
+    found = against(np.repeat(played("walk")[:1], 60, axis=0))
+    assert found["frozen"].text == "no joint ever moves: every frame holds the same pose"
+    assert "in_place" not in found
+
+
 def test_turning_and_moving_a_motion_changes_no_figure() -> None:
     joints = played("dance_a")
     turn = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
