@@ -19,7 +19,7 @@ from motions.humanoid.physics_state import StateStatistics
 from motions.skeleton.features import FeatureLayout, recover_joints, replace_joints
 from motions.skeleton.skeletons import HUMANML3D
 from rollouts.refining.network import RefinerConfig, RefinerNetwork
-from rollouts.refining.refiner import Refiner
+from rollouts.refining.refiner import Refiner, RefinerInput
 from rollouts.settings import RefinerGate
 
 LAYOUT = FeatureLayout(HUMANML3D.num_joints)
@@ -132,6 +132,23 @@ def test_weights_of_the_loss(batch: MotionBatch) -> None:
     assert plain["mse"] < terms[0.2, 0.0]["loss"] < plain["mse"] + 0.2, "the term of the joints is below its weight"
     assert {"slide_mps", "penetration_m", "float_m", "jerk_mps3"} <= plain.keys()
     assert "gate_mean" not in learner("concat").update(batch)
+
+
+def test_the_network_reads_the_corrupted_motion_alone(batch: MotionBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refiner that is handed its target, or the physics of it, learns to copy."""
+    given: list[tuple[Tensor, Tensor]] = []
+    prepare = Refiner.prepare
+
+    def watched(refiner: Refiner, features: Tensor, mask: Tensor) -> RefinerInput:
+        given.append((features, mask))
+        return prepare(refiner, features, mask)
+
+    monkeypatch.setattr(Refiner, "prepare", watched)
+    learner(corrupted_share=1.0).update(batch)
+    ((features, mask),) = given
+    assert mask.sum(dim=1).tolist() == batch.lengths.tolist()
+    apart = (features - torch.from_numpy(batch.features)).abs().amax(dim=(1, 2))
+    assert float(apart.min()) > 0.01, "every motion that is read is another than the one in the loss"
 
 
 def test_the_gate_s_figures_leave_padding_out() -> None:
