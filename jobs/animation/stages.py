@@ -85,7 +85,7 @@ def prepare(config: AnimateConfig) -> None:
 
     Raises:
         UserError: a file of an earlier stage is missing, one of a later stage exists, the text describes no scene or
-            nobody who acts, or a motion of several parts, there is no such policy, refiner or controller, or no H.264
+            nobody who acts, there is no such policy, refiner or controller, or no H.264
             can be written.
     """
     check_h264()
@@ -109,12 +109,7 @@ def prepare(config: AnimateConfig) -> None:
             load_refiner(animation.refiner)
     if animation.start_at == "parse":
         parsing = _parse_config(config)
-        prompts, _ = scene_prompts(prepare_scene(parsing), parsing)
-        if long := [one.actor for one in prompts if one.part]:
-            raise UserError(
-                f"the motion of {long[0]!r} would have more than max_frames ({config.timing.max_frames}) frames; parts "
-                "are not joined yet: give shorter actions, or --max_frames"
-            )
+        scene_prompts(prepare_scene(parsing), parsing)
     else:
         read_scene(folder / SCENE)
 

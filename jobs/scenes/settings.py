@@ -50,7 +50,8 @@ class TimingSettings(Settings):
     """Their duration is the median length of the clips of so many captions of `dataset` that are most like them."""
 
     max_frames: int = Field(default=196, ge=4)
-    """Longer motions are divided into parts, each with a prompt of its own."""
+    """Longer motions are divided into parts, each with a prompt of its own. Each goes on from the last second of the
+    one before it, and so adds 20 frames less than these."""
 
 
 class ParseSceneConfig(Settings):

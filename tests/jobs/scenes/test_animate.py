@@ -78,7 +78,7 @@ def test_later_stages_start_from_edited_files(made: Path, tmp_path: Path, capsys
         (("--start_at", "plan"), "of the stage parse is missing; give --start_at parse"),
         (("--text", "A cup is on a table."), "no person does anything in this scene"),
         (("--text", "A man flurbs."), "unknown verb 'flurbs'"),
-        (("--text", "A man walks for 30 seconds."), "the motion of 'man' would have more than max_frames (196) frames"),
+        (("--text", "A man walks.", "--max_frames", 20), "max_frames is 20, and the motion of 'man' has"),
         (("--text", "A man walks.", "--controller", "nowhere"), "tracking_controller nowhere"),
         (("--text", "A man walks.", "--meshes", "nowhere"), "meshes nowhere is no folder"),
         (("--text", "A man walks.", "--model_path", "nowhere"), "nowhere"),
