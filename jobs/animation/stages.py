@@ -15,6 +15,7 @@ from jobs.animation.settings import AnimateConfig, Stage
 from jobs.configs.generate import GenerateConfig, GenerationSettings, SourceSettings
 from jobs.scenes.filming import FILM, POSTER, film_frames, write_film
 from jobs.scenes.filming import prepare as prepare_film
+from jobs.scenes.known_objects import object_index
 from jobs.scenes.parsing import PROMPTS, SCENE, scene_prompts
 from jobs.scenes.parsing import prepare as prepare_scene
 from jobs.scenes.parsing import summary as scene_summary
@@ -103,6 +104,7 @@ def prepare(config: AnimateConfig) -> None:
         raise UserError(f"{there[0]} exists; give another --save_dir, or --overwrite")
     TrackingSimulator(config.world.tracking)
     check_meshes(config.world.meshes)
+    object_index(animation.objects)
     if first <= STAGES.index("generate"):
         find_checkpoint(config.policy.model_path)
         if animation.refiner is not None:
@@ -201,7 +203,9 @@ def _generate(folder: Path, config: AnimateConfig) -> list[str]:
 
 
 def _plan(folder: Path, config: AnimateConfig) -> list[str]:
-    planning = PlanSceneConfig(scene=folder / SCENE, motion=folder / MOTION, seed=config.animation.seed)
+    planning = PlanSceneConfig(
+        scene=folder / SCENE, motion=folder / MOTION, objects=config.animation.objects, seed=config.animation.seed
+    )
     return layout_summary(plan_scene(planning))
 
 

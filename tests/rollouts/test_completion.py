@@ -116,7 +116,7 @@ def test_parts_go_on_from_the_end_of_the_part_before(shipped: tuple[DiffusionPol
         assert jumps(pasted, [40]).max() > jumps(made, [40]).max(), "each sample goes on from its own beginning"
     closer = generate_parts(*shipped, [parts], 2, 7, overlap_frames=4)[0]
     assert np.abs(closer.features[:, 40:] - group.features[:, 40:]).max() > 0.01
-    with pytest.raises(UserError, match="a part of .* has 216 frames with the 20 that it goes on from"):
+    with pytest.raises(UserError, match=r"a part of .* has 216 frames with the 20 that it goes on from"):
         generate_parts(*shipped, [[prompt((TEXT, 40)), prompt((TEXT, 196))]], 1, 0)
 
 

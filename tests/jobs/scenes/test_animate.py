@@ -80,6 +80,7 @@ def test_later_stages_start_from_edited_files(made: Path, tmp_path: Path, capsys
         (("--text", "A man flurbs."), "unknown verb 'flurbs'"),
         (("--text", "A man walks.", "--max_frames", 20), "max_frames is 20, and the motion of 'man' has"),
         (("--text", "A man walks.", "--controller", "nowhere"), "tracking_controller nowhere"),
+        (("--text", "A man walks.", "--objects", "nowhere"), "cannot read nowhere"),
         (("--text", "A man walks.", "--meshes", "nowhere"), "meshes nowhere is no folder"),
         (("--text", "A man walks.", "--model_path", "nowhere"), "nowhere"),
     ],
