@@ -3,7 +3,8 @@
 Completion is in-painting: before every denoising step the given frames replace the policy's own prediction of the clean
 motion, so that they are kept exactly and the others are made to fit (Tevet et al. 2023, section 4.1; the prefix
 completion of CLoSD's DiP, Tevet et al. 2024, with a policy that needs no training for it). A motion of any length is
-made window by window, each of which continues the last frames of the one before: `generate_onward`.
+made window by window, each of which continues the last frames of the one before: `generate_onward`, or in parts that
+have prompts of their own: `generate_parts`.
 
 Features of HumanML3D and KIT are relative to the root of their frame, so frames that follow each other are a motion
 whatever place and direction the given ones had.
@@ -17,7 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from motions.base.errors import UserError
-from motions.data.prompts import MIN_SEGMENT_FRAMES, Prompt, Segment
+from motions.data.composites import merged_prompt
+from motions.data.prompts import MIN_SEGMENT_FRAMES, OVERLAP_FRAMES, Prompt, Segment
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.requests import evaluation_requests, prompt_conditions
 from rollouts.diffusion.windows import ancestral_positions
@@ -122,8 +124,7 @@ def generate_onward(
         seconds = 0.0
         for number, (text, end) in enumerate(_parts(prompt, len(start), windows.new_frames)):
             context = made[:, -windows.context_frames :] if made.shape[1] else made
-            new = np.zeros((num_samples, end - made.shape[1], made.shape[2]), np.float32)
-            whole = np.concatenate([context, new], axis=1)
+            whole = _padded(context, end - made.shape[1] + context.shape[1])
             window = Prompt(text, (Segment(text, whole.shape[1]),))
             [request] = evaluation_requests([window], [conditions[text]], num_samples, seed, 0, steps)
             keep = np.arange(whole.shape[1]) < context.shape[1]
@@ -134,6 +135,75 @@ def generate_onward(
         lengths = np.full(num_samples, prompt.num_frames, dtype=np.int64)
         groups.append(GroupMotions(made, lengths, prompt, version.number, seconds))
     return groups
+
+
+def generate_parts(
+    policy: DiffusionPolicy,
+    encoder: TextEncoder,
+    motions: Sequence[Sequence[Prompt]],
+    num_samples: int,
+    seed: int,
+    *,
+    overlap_frames: int = OVERLAP_FRAMES,
+    stochastic: bool = False,
+) -> list[GroupMotions]:
+    """`num_samples` motions, each made part by part; a function of the arguments. A motion of one part is that of
+    `generate`.
+
+    The last frames of a part are given as the first ones of the next, which so goes on in their heading: its features
+    are relative to them.
+
+    Args:
+        motions: prompts of the parts of each motion.
+        overlap_frames: of a part from which the next one goes on; fewer where it is shorter.
+        stochastic: draw noise in every step; otherwise only the initial noise.
+
+    Raises:
+        UserError: a part that the policy cannot make at once together with its overlap, or cannot read.
+    """
+    worker, version = RolloutWorker(policy), PolicyVersion(0, policy.weights())
+    steps = ancestral_positions(policy.num_steps) if stochastic else ()
+    groups = []
+    for index, parts in enumerate(motions):
+        windows, ends = _continued(parts, overlap_frames)
+        if len(parts) > 1 and (longest := max(one.num_frames for one in windows)) > policy.most_frames_at_once:
+            raise UserError(
+                f"a part of {merged_prompt(parts).text!r:.100} has {longest} frames with the {overlap_frames} that it "
+                f"goes on from; this policy makes {policy.most_frames_at_once} at once: give a smaller max_frames to "
+                "jobs.parse_scene"
+            )
+        conditions = prompt_conditions(policy, encoder, windows)
+        made = np.zeros((num_samples, 0, policy.skeleton.num_features), np.float32)
+        seconds = 0.0
+        for number, (window, condition) in enumerate(zip(windows, conditions, strict=True)):
+            [request] = evaluation_requests([window], [condition], num_samples, seed, 0, steps)
+            context = made[:, made.shape[1] - ends[number] :]
+            given = GivenFrames(_padded(context, window.num_frames), np.arange(window.num_frames) < ends[number])
+            request = replace(request, step=number, prompt_index=index, given=given if number else None)
+            group, _ = worker.run(request, version)
+            made = np.concatenate([made, group.features[:, ends[number] :]], axis=1)
+            seconds += group.seconds
+        lengths = np.full(num_samples, made.shape[1], dtype=np.int64)
+        groups.append(GroupMotions(made, lengths, merged_prompt(parts), version.number, seconds))
+    return groups
+
+
+def _continued(parts: Sequence[Prompt], overlap_frames: int) -> tuple[list[Prompt], list[int]]:
+    """Prompts of the parts with the frames that they go on from, which belong to their first segments, and the number
+    of these frames."""
+    windows, ends, done = [], [], 0
+    for part in parts:
+        ends.append(min(overlap_frames, done))
+        first, *others = part.segments
+        windows.append(Prompt(part.text, (Segment(first.text, first.num_frames + ends[-1]), *others)))
+        done += part.num_frames
+    return windows, ends
+
+
+def _padded(context: np.ndarray, num_frames: int) -> np.ndarray:
+    """[N, T, D] of [N, t, D], with zeros for the frames that are to be made."""
+    new = np.zeros((len(context), num_frames - context.shape[1], context.shape[2]), np.float32)
+    return np.concatenate([context, new], axis=1)
 
 
 def _parts(prompt: Prompt, done: int, most: int) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field, model_validator
 from cluster.settings import SupervisionSettings
 from jobs.configs.data import DataSettings
 from jobs.configs.generate import GenerateDenoisingSettings
-from jobs.scenes.settings import FilmSettings, SceneTextSettings, TimingSettings, WorldSettings
+from jobs.scenes.settings import FilmSettings, LayoutSettings, SceneTextSettings, TimingSettings, WorldSettings
 from motions.base.errors import UserError
 from motions.settings import Affects, Settings, redeclared
 from rewards.settings import RewardSettings
@@ -44,6 +44,8 @@ class AnimationSettings(Settings):
 
     num_candidates: int = Field(default=8, ge=1, le=1000)
     """Motions that are generated for each actor; the one with the highest reward is taken."""
+
+    objects: Path | None = redeclared(LayoutSettings, "objects")
 
     seed: int = Field(default=10, ge=0, lt=2**31)
     """Seed of the motions and of the planner's starts."""

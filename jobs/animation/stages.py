@@ -15,6 +15,7 @@ from jobs.animation.settings import AnimateConfig, Stage
 from jobs.configs.generate import GenerateConfig, GenerationSettings, SourceSettings
 from jobs.scenes.filming import FILM, POSTER, film_frames, write_film
 from jobs.scenes.filming import prepare as prepare_film
+from jobs.scenes.known_objects import object_index
 from jobs.scenes.parsing import PROMPTS, SCENE, scene_prompts
 from jobs.scenes.parsing import prepare as prepare_scene
 from jobs.scenes.parsing import summary as scene_summary
@@ -85,7 +86,7 @@ def prepare(config: AnimateConfig) -> None:
 
     Raises:
         UserError: a file of an earlier stage is missing, one of a later stage exists, the text describes no scene or
-            nobody who acts, or a motion of several parts, there is no such policy, refiner or controller, or no H.264
+            nobody who acts, there is no such policy, refiner or controller, or no H.264
             can be written.
     """
     check_h264()
@@ -103,18 +104,14 @@ def prepare(config: AnimateConfig) -> None:
         raise UserError(f"{there[0]} exists; give another --save_dir, or --overwrite")
     TrackingSimulator(config.world.tracking)
     check_meshes(config.world.meshes)
+    object_index(animation.objects)
     if first <= STAGES.index("generate"):
         find_checkpoint(config.policy.model_path)
         if animation.refiner is not None:
             load_refiner(animation.refiner)
     if animation.start_at == "parse":
         parsing = _parse_config(config)
-        prompts, _ = scene_prompts(prepare_scene(parsing), parsing)
-        if long := [one.actor for one in prompts if one.part]:
-            raise UserError(
-                f"the motion of {long[0]!r} would have more than max_frames ({config.timing.max_frames}) frames; parts "
-                "are not joined yet: give shorter actions, or --max_frames"
-            )
+        scene_prompts(prepare_scene(parsing), parsing)
     else:
         read_scene(folder / SCENE)
 
@@ -206,7 +203,9 @@ def _generate(folder: Path, config: AnimateConfig) -> list[str]:
 
 
 def _plan(folder: Path, config: AnimateConfig) -> list[str]:
-    planning = PlanSceneConfig(scene=folder / SCENE, motion=folder / MOTION, seed=config.animation.seed)
+    planning = PlanSceneConfig(
+        scene=folder / SCENE, motion=folder / MOTION, objects=config.animation.objects, seed=config.animation.seed
+    )
     return layout_summary(plan_scene(planning))
 
 

@@ -53,6 +53,11 @@ class Take:
     numbers: dict[str, Any]
 
     @property
+    def poses(self) -> np.ndarray:
+        """Of all bodies and things, [T + 1, 15 n + m, 7]."""
+        return np.concatenate((self.bodies.reshape(len(self.bodies), -1, 7), self.objects), axis=1)
+
+    @property
     def seconds(self) -> float:
         """How long it is."""
         return (len(self.bodies) - 1) / self.fps
@@ -78,7 +83,7 @@ def plan(config: RenderConfig) -> None:
     check_free(folder, (FILM, POSTER), None, overwrite=config.files.overwrite)
     take = prepare(config.files)
     print(
-        f"{take.seconds:.1f} s, {len(_times(take, config.film))} frames of {config.film.width} x {config.film.height}"
+        f"{take.seconds:.1f} s, {len(times_of(take, config.film))} frames of {config.film.width} x {config.film.height}"
     )
     print(f"would write {folder / FILM} and {folder / POSTER}")
 
@@ -116,12 +121,12 @@ def film_frames(take: Take, film: FilmSettings) -> tuple[list[np.ndarray], str]:
     Raises:
         UserError: the renderer that was asked for does not work here.
     """
-    times = _times(take, film)
-    poses = np.concatenate((take.bodies.reshape(len(take.bodies), -1, 7), take.objects), axis=1)
+    times = times_of(take, film)
+    poses = take.poses
     opened = np.arange(film.sub_frames) / film.sub_frames * film.shutter / film.fps
-    moments = _between(poses, (times[:, None] + opened) * take.fps)
+    moments = poses_between(poses, (times[:, None] + opened) * take.fps)
     shown = shown_bodies(take.bodies.shape[1], take.assets)
-    view = _view(take, poses, times, film)
+    view = view_of(take, times, film)
     raw, name = _rendered(moments, view, shown, film)
     look = Look(**film.look.model_dump())
     frames = []
@@ -150,11 +155,12 @@ def write_film(folder: Path, frames: list[np.ndarray], fps: float) -> None:
         file.write(content.getvalue())
 
 
-def _times(take: Take, film: FilmSettings) -> np.ndarray:
+def times_of(take: Take, film: FilmSettings) -> np.ndarray:
+    """Seconds at which the frames are taken."""
     return np.arange(int(take.seconds * film.fps) + 1) / film.fps
 
 
-def _between(poses: np.ndarray, places: np.ndarray) -> np.ndarray:
+def poses_between(poses: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Poses [..., B, 7] at places [...] between recorded ones [T, B, 7]: straight ways, shortest turns."""
     places = np.clip(places, 0, len(poses) - 1)
     low = np.minimum(places.astype(int), max(len(poses) - 2, 0))
@@ -168,8 +174,9 @@ def _between(poses: np.ndarray, places: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def _view(take: Take, poses: np.ndarray, times: np.ndarray, film: FilmSettings) -> View:
-    shown = _between(poses, times * take.fps)
+def view_of(take: Take, times: np.ndarray, film: FilmSettings) -> View:
+    """The camera at some times."""
+    shown = poses_between(take.poses, times * take.fps)
     sizes = np.array([asset.size_m for asset in take.assets]).reshape(-1, 3) / 2
     places = shown[..., :3]
     things = places[:, places.shape[1] - len(sizes) :]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from jobs.scenes.known_objects import object_index
 from jobs.scenes.parsing import PROMPTS, check_free
 from jobs.scenes.settings import PlanSceneConfig
 from motions.base.atomic import atomic_write
@@ -20,10 +20,8 @@ from motions.base.errors import UserError
 from motions.base.safe_files import read_npy
 from motions.scenes.layout import Layout, plan_layout
 from motions.scenes.layout_file import layout_file, write_layout
-from motions.scenes.objects import ObjectIndex, load_objects
 from motions.scenes.scene import Scene, read_scene
 from motions.scenes.staging import Track, anchors_of, path_of, placed, read_tracks
-from rollouts.text.encoders import load_text_encoder
 
 LAYOUT, PICTURE = "layout.json", "layout.png"
 _COLOURS = {"gold": "goldenrod", "golden": "goldenrod", "grey": "gray"}
@@ -70,8 +68,7 @@ def prepare(config: PlanSceneConfig) -> tuple[Scene, Layout, list[Track]]:
             the scene.
     """
     scene = read_scene(config.scene)
-    known = (*(load_objects(config.objects) if config.objects is not None else ()), *load_objects())
-    bodies = ObjectIndex(known, _encode).bodies(scene)
+    bodies = object_index(config.objects).bodies(scene)
     tracks = tracks_of(config.scene, config.motion, config.sample)
     options: dict[str, Any] = {"seed": config.seed, "starts": config.starts, "room_m": config.room_m}
     if len(tracks) > 1:
@@ -86,11 +83,6 @@ def prepare(config: PlanSceneConfig) -> tuple[Scene, Layout, list[Track]]:
         path=path_of(tracks) if tracks else None,
     )
     return scene, layout, tracks
-
-
-def _encode(texts: Sequence[str]) -> np.ndarray:
-    """Embeddings by an encoder that is loaded only for a noun that no object is called by."""
-    return load_text_encoder("minilm").encode_pooled(texts)
 
 
 def _folder(config: PlanSceneConfig) -> Path:

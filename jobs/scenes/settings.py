@@ -50,7 +50,8 @@ class TimingSettings(Settings):
     """Their duration is the median length of the clips of so many captions of `dataset` that are most like them."""
 
     max_frames: int = Field(default=196, ge=4)
-    """Longer motions are divided into parts, each with a prompt of its own."""
+    """Longer motions are divided into parts, each with a prompt of its own. Each goes on from the last second of the
+    one before it, and so adds 20 frames less than these."""
 
 
 class ParseSceneConfig(Settings):
@@ -78,7 +79,7 @@ class LayoutSettings(Settings):
 
     objects: Path | None = None
     """Further known objects, with sizes and masses, in the format of `motions/scenes/objects.json`; they go before
-    those that come with kinetune."""
+    those that come with kinetune. Or a folder of `jobs.build_vg_kb_index`, whose list takes the place of both."""
 
     save_dir: Path | None = None
     """Folder of `layout.json` and `layout.png`; by default that of the scene."""
@@ -298,3 +299,22 @@ class VisualGenomeConfig(Settings):
     """Replace these files if they are there."""
 
     important: ClassVar[tuple[str, ...]] = ("vg_dir", "output", "max_samples", "overwrite")
+
+
+class ObjectIndexConfig(Settings):
+    """A longer list of known objects, with the nouns of Visual Genome, and its index."""
+
+    vg_dir: Path = Path("data/visual_genome")
+    """Folder with `objects.json` and perhaps `object_alias.txt`."""
+
+    output: Path = Path("data/knowledge_base")
+    """Folder of `objects.json`, `index.safetensors` and `index.json`."""
+
+    max_objects: int = Field(default=10_000, ge=1)
+    """Largest number of Visual Genome's nouns, the most frequent ones."""
+
+    objects: Path | None = None
+    """Further known objects, as `jobs.plan_scene` takes them in a file: new nouns may get their sizes."""
+
+    overwrite: bool = False
+    """Replace these files if they are there."""

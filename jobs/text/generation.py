@@ -21,9 +21,9 @@ from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.base.named import named_in_file
 from motions.base.safe_files import read_npy
-from motions.data.composites import split_prompt
+from motions.data.composites import merged_prompt, split_prompt
 from motions.data.dataset import load_dataset
-from motions.data.prompts import Prompt, Segment, load_prompts
+from motions.data.prompts import Prompt, Segment, load_parts
 from motions.files.motion import Motion
 from motions.files.reading import MotionReader
 from motions.files.settings import Format
@@ -39,7 +39,7 @@ from rollouts.checkpoints.loading import (
 )
 from rollouts.checkpoints.mdm_files import find_checkpoint
 from rollouts.checkpoints.model_args import ARGS_FILE, read_model_args
-from rollouts.completion import Windows, generate_onward, keep_ends
+from rollouts.completion import Windows, generate_onward, generate_parts, keep_ends
 from rollouts.devices import resolve_device
 from rollouts.diffusion.policy import require_denoising
 from rollouts.diffusion.requests import prompt_conditions
@@ -76,6 +76,8 @@ class PreparedGeneration:
     opening: Literal["new", "overwrite"]
     given: list[GivenFrames] | None = None
     """The frames of each prompt's motions that are kept."""
+    parts: list[list[Prompt]] | None = None
+    """The prompts of the parts in which motions are made, if any is made in several."""
 
     @property
     def skeleton(self) -> Skeleton:
@@ -86,6 +88,9 @@ class PreparedGeneration:
         """The motions of all prompts."""
         own, completion = self.config.generation, self.config.completion
         common = (self.encoder, self.prompts, own.motions_per_prompt, own.seed)
+        if self.parts is not None:
+            policy = require_denoising(self.policy, f"a motion in {max(map(len, self.parts))} parts")
+            return generate_parts(policy, self.encoder, self.parts, *common[2:], stochastic=own.stochastic)
         if not completion.autoregressive:
             return generate(self.policy, *common, stochastic=own.stochastic, given=self.given)
         beginning = None if self.given is None else self.given[0].motions[0, self.given[0].keep]
@@ -216,13 +221,38 @@ def prepare(config: GenerateConfig) -> PreparedGeneration:
     encoder = load_policy_text_encoder(settings)
     if isinstance(policy, OneActionPolicy) and "seconds" not in config.generation.model_fields_set:
         prompts = with_expected_lengths(policy, encoder, prompts, config.generation)
-    prompt_conditions(policy, encoder, prompts)  # A prompt that it cannot read is named here.
+    parts = parts_of(config, policy)
+    # A prompt that it cannot read is named here.
+    prompt_conditions(policy, encoder, prompts if parts is None else [part for own in parts for part in own])
     if given is not None:
         require_denoising(policy, f"given_motion {config.completion.given_motion}")
     if config.completion.autoregressive:
         windows = Windows(config.completion.context_len, config.completion.pred_len)
         windows.check(require_denoising(policy, "autoregressive"))
-    return PreparedGeneration(config, policy, encoder, prompts, opening, given)
+    return PreparedGeneration(config, policy, encoder, prompts, opening, given, parts)
+
+
+def parts_of(config: GenerateConfig, policy: Policy) -> list[list[Prompt]] | None:
+    """The prompts of the parts of each motion of `--text_file`, if one is in several and is made so.
+
+    Raises:
+        UserError: the policy draws one action, or frames of the motion are given.
+    """
+    own = config.generation
+    if own.text_file is None or own.split_text or config.completion.autoregressive:
+        return None
+    found = load_parts(own.text_file, policy.skeleton.fps, default_frames=round(own.seconds * policy.skeleton.fps))
+    found = found[: own.max_prompts]
+    long = next((parts for parts in found if len(parts) > 1), None)
+    if long is None:
+        return None
+    require_denoising(policy, f"a motion in {len(long)} parts")
+    if config.completion.given_motion is not None:
+        raise UserError(
+            f"given_motion is given, and the motion of {long[0].text!r:.80} is made in {len(long)} parts; give "
+            "--autoregressive too"
+        )
+    return found
 
 
 def given_frames(
@@ -324,7 +354,7 @@ def read_prompts(settings: GenerationSettings, data: DataSettings, skeleton: Ske
     if settings.text:
         prompts = [Prompt(text, (Segment(text, num_frames),)) for text in settings.text]
     elif settings.text_file is not None:
-        prompts = load_prompts(settings.text_file, fps, default_frames=num_frames)
+        prompts = [merged_prompt(parts) for parts in load_parts(settings.text_file, fps, default_frames=num_frames)]
         if not prompts:
             raise UserError(f"{settings.text_file} holds no prompt")
     else:

@@ -67,6 +67,15 @@ def join_captions(captions: Sequence[str]) -> str:
     return sentence
 
 
+def merged_prompt(parts: Sequence[Prompt]) -> Prompt:
+    """The prompt of a whole motion that is made in parts. Of several parts each action is said once, however
+    many segments it has."""
+    segments = tuple(segment for part in parts for segment in part.segments)
+    texts = [segment.text for segment in segments]
+    said = [text for place, text in enumerate(texts) if not place or text != texts[place - 1]]
+    return Prompt(join_captions(said) if len(parts) > 1 else parts[0].text, segments)
+
+
 def split_caption(text: str) -> list[str]:
     """The actions of a sentence that `join_captions` could have made, or of several sentences, each with the subject.
 

@@ -27,6 +27,8 @@ MIN_SEGMENT_FRAMES = 4
 MAX_FRAMES = 196
 """Frames of HumanML3D's longest motions."""
 DEFAULT_SECONDS = 6.0
+OVERLAP_FRAMES = 20
+"""Of a motion that is made in parts: last frames of a part from which the next one goes on, a second of HumanML3D's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,25 @@ def load_prompts(
             raise UserError(f"{path}, {place}: {error}") from error
         prompts.append(prompt)
     return prompts
+
+
+def load_parts(path: str | Path, fps: float, *, default_frames: int | None = None) -> list[list[Prompt]]:
+    """Reads a file of prompts, of which those of one motion are together: a line of `jobs.parse_scene` whose `part` is
+    above 0 continues the motion of the line before it.
+
+    Raises:
+        UserError: as `load_prompts`; or the first line continues something.
+    """
+    prompts = load_prompts(path, fps, default_frames=default_frames)
+    motions: list[list[Prompt]] = []
+    for prompt, (place, record) in zip(prompts, read_records(Path(path), fps), strict=True):
+        if not (isinstance(record, Mapping) and record.get("part")):
+            motions.append([prompt])
+        elif motions:
+            motions[-1].append(prompt)
+        else:
+            raise UserError(f"{path}, {place}: it is a later part of a motion whose first part is missing")
+    return motions
 
 
 def read_records(path: Path, fps: float) -> list[tuple[str, object]]:

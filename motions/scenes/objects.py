@@ -135,6 +135,12 @@ class ObjectIndex:
             self._embeddings = unit(self._encode(self.names))
         return self._embeddings
 
+    def encoded(self, nouns: Sequence[str]) -> np.ndarray:
+        """Embeddings of nouns [N, D]. Raises ValueError without an encoder."""
+        if self._encode is None:
+            raise ValueError("this index has no encoder")
+        return self._encode(nouns)
+
     def find(self, noun: str) -> KnownObject | None:
         """The object of a noun (words with blanks); None where nothing is alike."""
         words = noun.lower().replace("_", " ").split()
@@ -152,9 +158,8 @@ class ObjectIndex:
 
         Raises ValueError without an encoder.
         """
-        if self._encode is None:
-            raise ValueError("this index has no encoder")
-        cosines = self.embeddings @ unit(self._encode([noun.replace("_", " ")]))[0]
+        queries = self.encoded([noun.replace("_", " ")])
+        cosines = self.embeddings @ unit(queries)[0]
         return [(self.objects[place], float(cosines[place])) for place in np.argsort(-cosines, kind="stable")[:most]]
 
     def bodies(self, scene: Scene) -> dict[str, Body]:

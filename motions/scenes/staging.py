@@ -98,32 +98,43 @@ def _records(prompts: Path) -> list[dict[str, Any]]:
     return [one for one in records if isinstance(one, dict)]
 
 
+def _by_actor(prompts: Path) -> list[dict[str, Any]]:
+    """Records of whole motions: the segments of later parts belong to the first one."""
+    whole: list[dict[str, Any]] = []
+    for record in _records(prompts):
+        later, segments = record.get("part"), record.get("segments")
+        if later and whole and whole[-1].get("actor") == record.get("actor") and isinstance(segments, list):
+            whole[-1] = whole[-1] | {"segments": [*whole[-1]["segments"], *segments]}
+        elif "metadata" not in record:
+            whole.append(record)
+    return whole
+
+
 def read_tracks(prompts: Path, motions: Sequence[np.ndarray]) -> list[Track]:
-    """The motions of a file of prompts, actor by actor, at the size of the simulated humanoid; an actor's parts must be
-    one.
+    """The motions of a file of prompts, actor by actor, at the size of the simulated humanoid.
 
     Args:
-        motions: joints [T, J, 3], y up, for each line of the file.
+        motions: joints [T, J, 3], y up, for each actor of the file; `jobs.generate` joins the parts of one.
 
     Raises:
-        UserError: the file was not written by `jobs.parse_scene`, or there are not as many motions as lines, or a
-            motion is shorter than its prompt, or an actor's motion is in several parts.
+        UserError: the file was not written by `jobs.parse_scene`, or there are not as many motions as actors, or a
+            motion is shorter than its prompt.
     """
-    records = [one for one in _records(prompts) if "metadata" not in one]
+    records = _by_actor(prompts)
     if len(records) != len(motions):
-        raise UserError(f"{prompts} has {len(records)} prompts, and there are {len(motions)} motions")
-    tracks = []
+        raise UserError(f"{prompts} has prompts of {len(records)} motions, and there are {len(motions)} motions")
+    tracks: list[Track] = []
     for record, joints in zip(records, motions, strict=True):
         try:
-            actor, part, segments = record["actor"], record["part"], record["segments"]
+            actor, segments = record["actor"], record["segments"]
             spans, frame = [], 0
             for segment in segments:
                 spans += [(int(action), frame, frame + segment["num_frames"]) for action in segment["actions"]]
                 frame += segment["num_frames"]
         except (KeyError, TypeError) as error:
             raise UserError(f"{prompts} was not written by jobs.parse_scene: {error} is missing") from error
-        if part or any(track.actor == actor for track in tracks):
-            raise UserError(f"{prompts}: the motion of {actor!r} is in several parts; plan it without motions")
+        if any(track.actor == actor for track in tracks):
+            raise UserError(f"{prompts} has two motions of {actor!r}")
         if joints.ndim != 3 or joints.shape[1:] != (_NUM_JOINTS, 3):
             raise UserError(
                 f"the motion of {actor!r} is {list(joints.shape)}; expected joints [T, {_NUM_JOINTS}, 3] of HumanML3D"

@@ -17,7 +17,7 @@ import numpy as np
 from motions.base.atomic import atomic_write
 from motions.base.errors import UserError
 from motions.data.composites import join_captions
-from motions.data.prompts import MAX_FRAMES, MIN_SEGMENT_FRAMES, Prompt, Segment, seconds_to_frames
+from motions.data.prompts import MAX_FRAMES, MIN_SEGMENT_FRAMES, OVERLAP_FRAMES, Prompt, Segment, seconds_to_frames
 from motions.data.text_motion import TextMotion
 from motions.scenes.scene import MOST_SECONDS, Action, Scene, wrong_seconds
 
@@ -118,14 +118,16 @@ def to_prompts(
     """The prompts of a scene, actor by actor: persons that do something.
 
     A repeated action is as many segments; who waits for another stands still. A motion of more than `max_frames` is
-    made in parts, each a prompt of its own, to be generated one after the other.
+    made in parts, each a prompt of its own, to be generated one after the other. They leave room for `OVERLAP_FRAMES`
+    of the part before.
 
     Args:
         seconds: length of an action by its caption, such as `CaptionTimes.seconds`.
         fps: frames per second of the motions.
 
     Raises:
-        UserError: an action has fewer than 4 frames for each repetition, or more than 60 s.
+        UserError: an action has fewer than 4 frames for each repetition, or more than 60 s; or a motion needs parts,
+            and `max_frames` leaves no room for any.
     """
     timed = timeline(scene, seconds)
     prompts = []
@@ -136,15 +138,21 @@ def to_prompts(
         pieces = _pieces(scene, own)
         start = round(pieces[0].start * fps)
         lengths = seconds_to_frames([piece.end - piece.start for piece in pieces], fps)
+        at_once = max_frames if sum(lengths) <= max_frames else max_frames - OVERLAP_FRAMES
+        if at_once < MIN_SEGMENT_FRAMES:
+            raise UserError(
+                f"max_frames is {max_frames}, and the motion of {entity.name!r} has {sum(lengths)} frames: its parts "
+                f"need at least {OVERLAP_FRAMES + MIN_SEGMENT_FRAMES}"
+            )
         segments: list[tuple[_Piece, Segment]] = []
         for piece, frames in zip(pieces, lengths, strict=True):
             if frames < MIN_SEGMENT_FRAMES * piece.repeat:
                 raise UserError(
                     f"{piece.text!r} {piece.repeat} times in {frames} frames; each has at least {MIN_SEGMENT_FRAMES}"
                 )
-            count = max(piece.repeat, -(-frames // max_frames))
+            count = max(piece.repeat, -(-frames // at_once))
             segments += [(piece, part) for part in Segment(piece.text, frames).divided([piece.text] * count)]
-        for number, part in enumerate(_parts(segments, max_frames)):
+        for number, part in enumerate(_parts(segments, at_once)):
             prompt = Prompt(_text(part), tuple(segment for _, segment in part))
             actions = tuple(piece.actions for piece, _ in part)
             prompts.append(ActorPrompt(entity.name, number, start, prompt, actions))

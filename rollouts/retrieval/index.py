@@ -148,7 +148,10 @@ def choose_backend(backend: SearchBackend) -> Literal["numpy", "faiss"]:
     """The backend that `auto` stands for. Raises UserError for `faiss` where it is not installed."""
     installed = importlib.util.find_spec("faiss") is not None
     if backend == "faiss" and not installed:
-        raise UserError("search_backend is faiss, and that package is not installed; legal are auto and numpy")
+        raise UserError(
+            "search_backend is faiss, and that package is not installed: pip install 'kinetune[faiss]'; or give auto "
+            "or numpy"
+        )
     return "faiss" if installed and backend != "numpy" else "numpy"
 
 

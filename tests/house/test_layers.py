@@ -26,7 +26,8 @@ SERVICES = ("ray", "wandb")
 
 UNITS = {
     "motions": (
-        *("base", "settings", "skeleton", "humanoid", "drawing", "film", "metrics", "data", "bvh", "files", "scenes"),
+        *("base", "settings", "skeleton", "humanoid", "drawing", "pose_maps", "film", "metrics", "data", "bvh"),
+        *("files", "scenes"),
     ),
     "envs": ("settings", "body", "task", "mujoco", "bullet", "scenes", "recording"),
     "rollouts": (
@@ -46,13 +47,13 @@ UNITS = {
     "cluster": ("settings", "runtime", "records", "data_parallel", "run", "rllib", "sweeps", "deployment"),
     "jobs": (
         *("command_line", "configs", "report", "text", "evaluation", "composites", "web", "character"),
-        *("critic", "actions", "ssm", "scenes", "animation", "trainings", "sweeps", "service"),
+        *("critic", "actions", "ssm", "scenes", "films", "animation", "trainings", "sweeps", "service"),
         *("import_motion", "balance", "compare", "evaluate", "generate", "pretrain"),
         *("train_retrieval", "train_critic", "critic_score", "train_motion_ssm", "train_physics_ssm"),
         *("train_mdm", "tune_mdm", "test_mdm", "sample_and_save", "save_gt", "eval_fid", "direct"),
         *("grpo", "demo", "sft", "trpo", "world_model", "deepmimic", "view", "sweep", "runs", "resume", "doctor"),
         *("deploy", "composite", "prefer", "parse_scene", "plan_scene", "simulate", "render", "animate"),
-        *("build_vg_dataset", "build_scene_dataset", "train_m1_t5"),
+        *("build_vg_dataset", "build_vg_kb_index", "build_scene_dataset", "train_m1_t5", "enhance"),
     ),
 }
 """The units of a layer, its modules and sub-packages: each may import those before it (and itself)."""

@@ -12,7 +12,7 @@ from motions.data.prompts import Prompt, Segment
 from motions.skeleton.features import recover_joints
 from motions.skeleton.skeletons import HUMANML3D
 from rollouts.checkpoints.loading import load_policy, load_policy_text_encoder
-from rollouts.completion import Windows, generate_onward, keep_ends
+from rollouts.completion import Windows, generate_onward, generate_parts, keep_ends
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.worker import generate
 from rollouts.messages import GivenFrames
@@ -96,6 +96,28 @@ def test_a_motion_may_begin_from_nothing_and_windows_matter(shipped: tuple[Diffu
     assert not np.array_equal(made[0][:, 20:], made[1][:, 20:])
     longer = generate_onward(*shipped, [prompt((TEXT, 42))], 1, 7, Windows(16, 30))[0].features
     assert not np.array_equal(longer[:, 20:30], made[1][:, 20:30])
+
+
+def test_parts_go_on_from_the_end_of_the_part_before(shipped: tuple[DiffusionPolicy, TextEncoder]) -> None:
+    alone, parts = (
+        [prompt((TEXT, 40))],
+        [prompt((TEXT, 40)), prompt((TEXT, 12), ("a person kicks", 30)), prompt((TEXT, 8))],
+    )
+    first, group = generate_parts(*shipped, [alone, parts], 2, 7, overlap_frames=16)
+    [whole] = generate(*shipped, alone, 2, 7)
+    np.testing.assert_array_equal(first.features, whole.features, "one part is an ordinary motion")
+    assert group.features.shape == (2, 90, 263) and group.prompt.num_frames == 90
+    assert group.prompt.text == "a person walks forward, then kicks, and finally walks forward"
+    [before] = generate_parts(*shipped, [alone, parts[:1]], 2, 7)[1:]
+    np.testing.assert_array_equal(group.features[:, :40], before.features)
+    for made, others in zip(group.features, group.features[::-1], strict=True):
+        assert jumps(made, [40]).max() < 2.0, "no larger than within the motion"
+        pasted = np.concatenate([others[:40], made[40:]])
+        assert jumps(pasted, [40]).max() > jumps(made, [40]).max(), "each sample goes on from its own beginning"
+    closer = generate_parts(*shipped, [parts], 2, 7, overlap_frames=4)[0]
+    assert np.abs(closer.features[:, 40:] - group.features[:, 40:]).max() > 0.01
+    with pytest.raises(UserError, match=r"a part of .* has 216 frames with the 20 that it goes on from"):
+        generate_parts(*shipped, [[prompt((TEXT, 40)), prompt((TEXT, 196))]], 1, 0)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ REQUIRED = {
 }
 """Options without which a command is not read."""
 OPTIONS = {
-    **dict.fromkeys(("balance", "build_vg_dataset", "build_scene_dataset"), "output"),
+    **dict.fromkeys(("balance", "build_vg_dataset", "build_vg_kb_index", "build_scene_dataset"), "output"),
     "composite": "output_dir",
 }
 """What the folder is called where it is not `save_dir`."""

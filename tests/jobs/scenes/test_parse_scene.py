@@ -52,6 +52,28 @@ def test_a_text_becomes_prompts_that_generation_and_training_take(
     assert (tmp_path / "run" / "model_final.pt").is_file()
 
 
+def test_a_long_motion_is_made_in_parts_and_joined(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, data = tmp_path / "scene", ("--dataset", tiny_models.dataset)
+    text = "A man walks to the table for 4 seconds, then kicks the ball for 1 s. A woman waits 1 s."
+    assert parse("--text", text, "--save_dir", folder, *data, "--max_frames", 60) == 0
+    words = ["--model_path", str(tiny_models.policy), "--text_file", str(folder / "prompts.jsonl"), "--gif", "false"]
+    words += ["--save_dir", str(tmp_path / "motions"), "--sampling_steps", "2", "--num_samples", "2"]
+
+    def generated(*more: str) -> int:
+        return cli.main(GenerateConfig, generate.run, None, "jobs.generate", generate.plan, argv=[*words, *more])
+
+    assert generated() == 0
+    assert len((folder / "prompts.jsonl").read_text().splitlines()) == 5, "three parts, and the woman's motion"
+    assert (tmp_path / "motions" / "results_len.txt").read_text().split() == ["100", "20"] * 2
+    assert (tmp_path / "motions" / "results.txt").read_text().startswith("a man walks to the table, then kicks the")
+    given = ("--given_motion", str(tmp_path / "motions" / "sample00_rep00_features.npy"), "--keep_first", "0.5")
+    capsys.readouterr()
+    assert generated(*given, "--overwrite") == 2
+    assert "is made in 3 parts; give --autoregressive too" in capsys.readouterr().err
+
+
 def test_an_edited_scene_is_parsed_anew(
     tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

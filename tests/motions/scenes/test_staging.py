@@ -95,15 +95,21 @@ def test_tracks_are_those_of_the_prompts(tmp_path: Path) -> None:
     assert read_fps(path) == 20.0
     np.testing.assert_allclose(track.joints * leg_scale(), to_scene(walking_kicker()))
     assert track.actor == "man" and track.spans == ((0, 0, 40), (1, 40, 60), (2, 40, 60))
+    later = line | {"part": 1, "segments": [{"text": "z", "num_frames": 30, "actions": [3]}]}
+    path.write_text(f"{json.dumps(line)}\n{json.dumps(later)}\n")
+    (track,) = read_tracks(path, [walking_kicker(90)])
+    assert track.spans[-1] == (3, 60, 90), "a later part belongs to the same motion"
     for content, motions, message in [
-        (line, [], "has 1 prompts, and there are 0 motions"),
+        (line, [], "has prompts of 1 motions, and there are 0 motions"),
         (line, [walking_kicker(50)], "has 50 frames, its prompt 60"),
-        (line | {"part": 1}, [walking_kicker()], "the motion of 'man' is in several parts"),
         ({"text": "x"}, [walking_kicker()], "was not written by jobs.parse_scene: 'actor' is missing"),
     ]:
         path.write_text(json.dumps(content))
         with pytest.raises(UserError, match=message):
             read_tracks(path, motions)
+    path.write_text(f"{json.dumps(line)}\n{json.dumps(line)}\n")
+    with pytest.raises(UserError, match="has two motions of 'man'"):
+        read_tracks(path, [walking_kicker(), walking_kicker()])
     with pytest.raises(UserError, match="does not say its fps"):
         read_fps(path)
     with pytest.raises(UserError, match="cannot read"):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from motions.base.errors import UserError
-from motions.data.prompts import load_prompts
+from motions.data.composites import merged_prompt
+from motions.data.prompts import OVERLAP_FRAMES, load_parts, load_prompts
 from motions.data.text_motion import TextMotion
 from motions.scenes.rules import parse_text
 from motions.scenes.timing import STANDING, CaptionTimes, save_scene_prompts, timeline, to_prompts
@@ -68,9 +69,23 @@ def test_one_actor_s_actions_together_are_one_segment() -> None:
 
 def test_long_motions_are_made_in_parts_one_after_the_other() -> None:
     parts = to_prompts(parse_text("A boy runs for 15 seconds and sits."), two_seconds, 20.0, max_frames=196)
-    assert [[part.num_frames for part in one.prompt.segments] for one in parts] == [[150], [150, 40]]
-    assert [(one.part, one.start_frame) for one in parts] == [(0, 0), (1, 150)]
-    assert parts[1].prompt.text == "a boy runs, then sits"
+    assert [[part.num_frames for part in one.prompt.segments] for one in parts] == [[150], [150], [40]]
+    assert [(one.part, one.start_frame) for one in parts] == [(0, 0), (1, 150), (2, 300)]
+    assert all(one.prompt.num_frames + OVERLAP_FRAMES <= 196 for one in parts), "room for the end of the part before"
+    assert merged_prompt([one.prompt for one in parts]).text == "a boy runs, then sits"
+    with pytest.raises(UserError, match="max_frames is 20, and the motion of 'boy' has 340 frames"):
+        to_prompts(parse_text("A boy runs for 15 seconds and sits."), two_seconds, 20.0, max_frames=20)
+
+
+def test_the_parts_of_a_motion_are_read_together(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    prompts = to_prompts(parse_text("A boy runs for 15 seconds while a girl waves."), two_seconds, 20.0)
+    save_scene_prompts(path, prompts, 20.0)
+    boy, girl = load_parts(path, 20.0)
+    assert [len(boy), len(girl)] == [2, 2] and [*boy, *girl] == [one.prompt for one in prompts]
+    path.write_text(path.read_text().split("\n")[2])
+    with pytest.raises(UserError, match="whose first part is missing"):
+        load_parts(path, 20.0)
 
 
 def test_only_persons_are_prompted_and_no_action_is_too_short() -> None:
