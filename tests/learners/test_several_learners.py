@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,43 +15,16 @@ from learners.grpo.learner import GRPOLearner
 from learners.optimizer import DivergenceError
 from learners.workers import ProcessGroup, opened_store
 from motions.base.errors import PeerLost
+from tests.toys.running.thread_workers import ThreadWorkers
 from tests.toys.tiny_learners import advantages, equal, make_learner, make_policy, roll_out
-
-
-class Threads:
-    """A group of threads of this process."""
-
-    def __init__(self, rank: int, size: int, barrier: threading.Barrier, places: list[Any]) -> None:
-        self.rank, self.size = rank, size
-        self._barrier, self._places = barrier, places
-
-    def _everybody(self, mine: Any) -> list[Any]:
-        self._places[self.rank] = mine
-        self._barrier.wait()
-        given = list(self._places)
-        self._barrier.wait()
-        return given
-
-    def sum(self, tensors: Sequence[torch.Tensor]) -> None:
-        everybody = self._everybody([tensor.clone() for tensor in tensors])
-        for tensor, *values in zip(tensors, *everybody, strict=True):
-            tensor.copy_(torch.stack(values).sum(dim=0))
-
-    def gather(self, array: np.ndarray) -> np.ndarray:
-        return np.concatenate(self._everybody(array))
-
-    def interleaved(self, dealt: Sequence[Any]) -> list[Any]:
-        rounds = itertools.zip_longest(*self._everybody(list(dealt)))
-        return [entry for entries in rounds for entry in entries if entry is not None]
 
 
 def together(size: int, make: Callable[[], GRPOLearner], num_updates: int = 2) -> list[tuple[GRPOLearner, list[dict]]]:
     """Learners after some updates that they made together, and their metrics."""
     learners = [make() for _ in range(size)]
-    barrier, places = threading.Barrier(size, timeout=60), [None] * size
-    for rank, learner in enumerate(learners):
-        if size > 1:
-            learner.join(Threads(rank, size, barrier, places))
+    if size > 1:
+        for learner, workers in zip(learners, ThreadWorkers.of_size(size), strict=True):
+            learner.join(workers)
     metrics: list[list[dict]] = [[] for _ in learners]
     with ThreadPoolExecutor(size) as pool:
         for step in range(num_updates):
@@ -118,9 +89,8 @@ def test_what_one_learner_finds_all_of_them_find() -> None:
         return make_learner(make_policy(), clip_epsilon=0.5, max_grad_norm=1e9)
 
     learners = [make(), make()]
-    barrier, places = threading.Barrier(2, timeout=60), [None, None]
-    for rank, learner in enumerate(learners):
-        learner.join(Threads(rank, 2, barrier, places))
+    for learner, workers in zip(learners, ThreadWorkers.of_size(2), strict=True):
+        learner.join(workers)
     _, trajectories = roll_out(learners[0], 0)
     given = advantages()
     given[2, -1] = 3e38

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from rollouts.control.actor_critic import ActorCritic
 from rollouts.imitation.demonstrations import Demonstrations, aggregate, split_by_blocks
 from rollouts.imitation.settings import DemonstrationSettings
 from tests.toys.characters.cloning_toys import collected, controller, linear_data
+from tests.toys.running.thread_workers import ThreadWorkers
 
 SETTINGS = CloningSettings(epochs=40, batch_size=64, learning_rate=1e-2, log_std_floor=-5)
 
@@ -106,33 +106,14 @@ def test_data_that_are_not_finite_are_refused(field: str) -> None:
         CloningLearner(controller(), SETTINGS, seed=0).fit(data, 0)
 
 
-class ThreadWorkers:
-    """Two workers in two threads of one process."""
-
-    def __init__(self, rank: int, shared: dict[int, Any], barrier: threading.Barrier) -> None:
-        self.rank, self.size = rank, 2
-        self._shared, self._barrier = shared, barrier
-
-    def sum(self, tensors: Any) -> None:
-        self._shared[self.rank] = [tensor.clone() for tensor in tensors]
-        self._barrier.wait()
-        for index, tensor in enumerate(tensors):
-            tensor.copy_(self._shared[0][index] + self._shared[1][index])
-        self._barrier.wait()
-
-    def gather(self, array: np.ndarray) -> np.ndarray:
-        raise AssertionError("training gathers nothing")
-
-
 def test_two_workers_train_the_same_clone_as_one() -> None:
     data, settings = linear_data(200), SETTINGS.model_copy(update={"epochs": 5})
     alone, _ = fitted(settings, data)
-    shared: dict[int, Any] = {}
-    barrier = threading.Barrier(2)
+    members = ThreadWorkers.of_size(2)
     clones = [controller(), controller()]
 
     def work(rank: int) -> None:
-        learner = CloningLearner(clones[rank], settings, seed=5, workers=ThreadWorkers(rank, shared, barrier))
+        learner = CloningLearner(clones[rank], settings, seed=5, workers=members[rank])
         learner.observe(data)
         learner.fit(data, 0)
 
