@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -69,6 +71,36 @@ def test_top_k_temperature_and_seed_decide_what_is_drawn(items: list[TextMotion]
     mixed = lengths(temperature=5.0)
     assert set(mixed) == {30, 50}, "the walk is cut to the time asked for, the kick keeps its length"
     assert lengths(temperature=5.0) == mixed and lengths(seed=1, temperature=5.0) != mixed
+
+
+@pytest.mark.slow
+def test_processes_draw_the_same() -> None:
+    """Python's own hash of a text differs from process to process: no draw, and no vocabulary, may follow it."""
+    code = """
+import numpy as np
+from motions.data.dataset import load_dataset
+from rollouts.text.words import vocabulary
+from rollouts.retrieval.motions import MotionRetriever
+from rollouts.retrieval.settings import LookupSettings
+from motions.data.prompts import Prompt, Segment
+from motions.skeleton.skeletons import HUMANML3D
+from rollouts.text.encoders import load_text_encoder
+items = load_dataset("builtin").items("train")[:3]
+settings = LookupSettings(temperature=5.0, top_k=8)
+retriever = MotionRetriever(items, HUMANML3D, load_text_encoder("minilm"), settings)
+prompt = Prompt("a person walks", (Segment("a person walks", 40),))
+found = retriever.generate([prompt], 6, 3)[0]
+print(found.lengths.tolist(), [float(np.abs(each).sum()) for each in found.features])
+print(vocabulary([caption for item in items for caption in item.captions]))
+"""
+
+    def said(hash_seed: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+    first = said("1")
+    assert first.count("[") == 2 and first == said("2")
 
 
 def test_it_abstains_where_nothing_is_near(items: list[TextMotion], encoder: TextEncoder) -> None:
