@@ -140,9 +140,9 @@ def test_statistics_do_not_weigh_the_penalties(clip: tuple[PhysicsLoss, Normaliz
     mask = torch.ones(x0.shape[:2], dtype=torch.bool)
     shaken = x0 + 0.3 * torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
     other = statistics(HUMANML3D, 1)
-    again = [other.normalize(normalizer.denormalize(features)) for features in (shaken, x0)]
+    guess, truth = (other.normalize(normalizer.denormalize(features)) for features in (shaken, x0))
     cost, found = physics(shaken, x0, mask)
-    same, amounts = PhysicsLoss(other, HUMANML3D)(*again, mask)
+    same, amounts = PhysicsLoss(other, HUMANML3D)(guess, truth, mask)
     torch.testing.assert_close(same, cost, rtol=1e-3, atol=0.0)
     for name, amount in found.items():
         torch.testing.assert_close(amounts[name], amount, rtol=1e-3, atol=1e-6)

@@ -21,6 +21,7 @@ from rollouts.retrieval.index import Entry, TextIndex, choose_backend
 from rollouts.retrieval.motions import MotionRetriever, caption_entries
 from rollouts.retrieval.settings import LookupSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
+from rollouts.text.words import vocabulary
 
 WALK, KICK = "a person walks forward", "somebody kicks with the left leg"
 
@@ -73,34 +74,23 @@ def test_top_k_temperature_and_seed_decide_what_is_drawn(items: list[TextMotion]
     assert lengths(temperature=5.0) == mixed and lengths(seed=1, temperature=5.0) != mixed
 
 
+def drawn() -> str:
+    """What is drawn for one text from three clips, and the vocabulary of their captions."""
+    items = list(load_dataset("builtin").items("train")[:3])
+    found = retriever(items, load_text_encoder("minilm"), temperature=5.0, top_k=3).generate([one(WALK, 40)], 6, 3)[0]
+    sums = [float(np.abs(features).sum()) for features in found.features]
+    return f"{found.lengths.tolist()} {sums} {vocabulary([text for item in items for text in item.captions])}"
+
+
 @pytest.mark.slow
 def test_processes_draw_the_same() -> None:
     """Python's own hash of a text differs from process to process: no draw, and no vocabulary, may follow it."""
-    code = """
-import numpy as np
-from motions.data.dataset import load_dataset
-from rollouts.text.words import vocabulary
-from rollouts.retrieval.motions import MotionRetriever
-from rollouts.retrieval.settings import LookupSettings
-from motions.data.prompts import Prompt, Segment
-from motions.skeleton.skeletons import HUMANML3D
-from rollouts.text.encoders import load_text_encoder
-items = load_dataset("builtin").items("train")[:3]
-settings = LookupSettings(temperature=5.0, top_k=8)
-retriever = MotionRetriever(items, HUMANML3D, load_text_encoder("minilm"), settings)
-prompt = Prompt("a person walks", (Segment("a person walks", 40),))
-found = retriever.generate([prompt], 6, 3)[0]
-print(found.lengths.tolist(), [float(np.abs(each).sum()) for each in found.features])
-print(vocabulary([caption for item in items for caption in item.captions]))
-"""
-
-    def said(hash_seed: str) -> str:
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        command = [sys.executable, "-c", code]
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-
-    first = said("1")
-    assert first.count("[") == 2 and first == said("2")
+    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    code = f"from {__name__} import drawn; print(hash({WALK!r})); print(drawn())"
+    environment = {**os.environ, "PYTHONHASHSEED": other}
+    child = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    hashed, said = child.stdout.splitlines()
+    assert int(hashed) != hash(WALK) and said == drawn()
 
 
 def test_it_abstains_where_nothing_is_near(items: list[TextMotion], encoder: TextEncoder) -> None:
