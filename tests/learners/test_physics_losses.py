@@ -13,7 +13,7 @@ from learners.physics_losses import FLOAT_TOLERANCE_M, FLOOR_TOLERANCE_M, SCALES
 from learners.supervised.diffusion import SupervisedLearner, diffusion_loss
 from learners.supervised.settings import SupervisedSettings
 from motions.data.dataset import load_dataset
-from motions.skeleton.features import FeatureLayout
+from motions.skeleton.features import FeatureLayout, replace_joints
 from motions.skeleton.normalization import Normalizer
 from motions.skeleton.skeletons import HUMANML3D, KIT, Skeleton
 from rollouts.diffusion.schedule import DiffusionSchedule
@@ -107,6 +107,45 @@ def test_every_quantity_has_a_gradient_in_the_prediction(clip: tuple[PhysicsLoss
         assert bool(gradient.isfinite().all()) and float(gradient.abs().max()) > 0, name
         smaller, _ = physics(predicted - 1e-3 * gradient / gradient.norm(), x0, mask)
         assert float(smaller) < float(cost), f"{name}: the gradient points uphill"
+
+
+def statistics(skeleton: Skeleton, seed: int) -> Normalizer:
+    """Made-up ones, whose contacts have a mean and a deviation as every other number has."""
+    rng = np.random.default_rng(seed)
+    return Normalizer(rng.normal(0.5, 0.3, skeleton.num_features), rng.uniform(0.2, 2.0, skeleton.num_features))
+
+
+@SKELETONS
+def test_no_penalty_is_ever_a_reward(skeleton: Skeleton) -> None:
+    """Whatever is predicted, whatever the data and its statistics; and standing still costs nothing."""
+    mask = torch.arange(FRAMES).expand(8, FRAMES) < torch.arange(2, 10).unsqueeze(1)
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        predicted, x0 = 3.0 * torch.randn(2, 8, FRAMES, skeleton.num_features, generator=generator)
+        cost, found = PhysicsLoss(statistics(skeleton, seed), skeleton)(predicted, x0, mask)
+        assert float(cost.min()) > 0.0 and set(found) == set(SCALES)
+        assert all(bool(amount.isfinite().all()) and float(amount.min()) >= 0.0 for amount in found.values())
+
+        features = torch.zeros(1, FRAMES, skeleton.num_features, dtype=torch.float64)
+        features = replace_joints(features, still(skeleton) / skeleton.metres_per_unit, skeleton)
+        features[..., FeatureLayout(skeleton.num_joints).contacts] = 1.0
+        stands = statistics(skeleton, seed).normalize(features)
+        cost, found = PhysicsLoss(statistics(skeleton, seed), skeleton)(stands, stands, MASK)
+        assert float(cost) < 1e-9 and all(float(amount) < 1e-6 for amount in found.values())
+
+
+def test_statistics_do_not_weigh_the_penalties(clip: tuple[PhysicsLoss, Normalizer, Tensor]) -> None:
+    """One motion costs the same however its features are normalised: the terms are of metres, not of z-scores."""
+    physics, normalizer, x0 = clip
+    mask = torch.ones(x0.shape[:2], dtype=torch.bool)
+    shaken = x0 + 0.3 * torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
+    other = statistics(HUMANML3D, 1)
+    guess, truth = (other.normalize(normalizer.denormalize(features)) for features in (shaken, x0))
+    cost, found = physics(shaken, x0, mask)
+    same, amounts = PhysicsLoss(other, HUMANML3D)(guess, truth, mask)
+    torch.testing.assert_close(same, cost, rtol=1e-3, atol=0.0)
+    for name, amount in found.items():
+        torch.testing.assert_close(amounts[name], amount, rtol=1e-3, atol=1e-6)
 
 
 def test_sliding_as_the_data_does_can_be_free(clip: tuple[PhysicsLoss, Normalizer, Tensor]) -> None:

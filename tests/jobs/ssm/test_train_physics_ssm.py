@@ -84,6 +84,24 @@ def test_the_public_command_runs(
     assert code == 2 and "d_model is of a new refiner, and refiner_path" in said
 
 
+def test_underscores_are_as_good_as_dashes(kit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option of the public command, and none of them ignored."""
+    dashes = (
+        f"--epochs 100 --batch-size 2 --lr 5e-5 --lambda-physics 0.1 --device cpu --data-dir {kit} --d-model 16"
+        f" --d-state 4 --n-layers 1 --save-every 3 --grad-clip 0.5 --checkpoint-dir {tmp_path / 'here'} --dry-run"
+    )
+    underscores = " ".join(
+        word.replace("-", "_").replace("__", "--", 1) if word.startswith("--") else word for word in dashes.split()
+    )
+    assert "--lambda_physics" in underscores and "--batch-size" not in underscores
+    code, said = command(dashes, capsys)
+    assert code == 0, said
+    for line in ("epochs: 100", "batch_size: 2", "lambda_physics: 0.1", "d_model: 16", "d_state: 4", "n_layers: 1"):
+        assert line in said, said
+    assert str(tmp_path / "here") in said and not (tmp_path / "here").exists()
+    assert command(underscores, capsys) == (0, said)
+
+
 def test_a_stopped_training_goes_on_to_the_same_bits(kit: Path, tmp_path: Path) -> None:
     train_physics_ssm.run(config(kit, tmp_path / "whole", lr_schedule="constant"))
     train_physics_ssm.run(config(kit, tmp_path / "parts", lr_schedule="constant", epochs=1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -19,6 +21,7 @@ from rollouts.retrieval.index import Entry, TextIndex, choose_backend
 from rollouts.retrieval.motions import MotionRetriever, caption_entries
 from rollouts.retrieval.settings import LookupSettings
 from rollouts.text.encoders import TextEncoder, load_text_encoder
+from rollouts.text.words import vocabulary
 
 WALK, KICK = "a person walks forward", "somebody kicks with the left leg"
 
@@ -69,6 +72,25 @@ def test_top_k_temperature_and_seed_decide_what_is_drawn(items: list[TextMotion]
     mixed = lengths(temperature=5.0)
     assert set(mixed) == {30, 50}, "the walk is cut to the time asked for, the kick keeps its length"
     assert lengths(temperature=5.0) == mixed and lengths(seed=1, temperature=5.0) != mixed
+
+
+def drawn() -> str:
+    """What is drawn for one text from three clips, and the vocabulary of their captions."""
+    items = list(load_dataset("builtin").items("train")[:3])
+    found = retriever(items, load_text_encoder("minilm"), temperature=5.0, top_k=3).generate([one(WALK, 40)], 6, 3)[0]
+    sums = [float(np.abs(features).sum()) for features in found.features]
+    return f"{found.lengths.tolist()} {sums} {vocabulary([text for item in items for text in item.captions])}"
+
+
+@pytest.mark.slow
+def test_processes_draw_the_same() -> None:
+    """Python's own hash of a text differs from process to process: no draw, and no vocabulary, may follow it."""
+    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    code = f"from {__name__} import drawn; print(hash({WALK!r})); print(drawn())"
+    environment = {**os.environ, "PYTHONHASHSEED": other}
+    child = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    hashed, said = child.stdout.splitlines()
+    assert int(hashed) != hash(WALK) and said == drawn()
 
 
 def test_it_abstains_where_nothing_is_near(items: list[TextMotion], encoder: TextEncoder) -> None:
