@@ -49,6 +49,8 @@ _PROPORTIONS = {
     "feet": (0.0, 0.6, "legs"),
     "torso": (0.3, 1.3, "legs"),
     "forearms": (0.4, 2.5, "upper arms"),
+    # As long as the upper arm is what begins at the shoulder and ends at the elbow.
+    "collars": (0.0, 0.85, "upper arms"),
     "shins": (0.4, 2.5, "thighs"),
 }
 """Least and most of each part as a multiple of another: beyond people of any age, and beyond most drawn figures."""

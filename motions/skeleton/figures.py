@@ -86,8 +86,8 @@ class Figures:
     shoulders_m: float
     """Widths: distances between left and right joint."""
     proportions: dict[str, float]
-    """Median length of each part (`hips`, `shoulders`, `arms`, `feet`, `torso`) as a multiple of the legs' length, and
-    `forearms` and `shins` as multiples of the upper arms' and the thighs'."""
+    """Median length of each part (`hips`, `shoulders`, `arms`, `feet`, `torso`) as a multiple of the legs' length,
+    `forearms` and `collars` (to the shoulder) as multiples of the upper arms', `shins` of the thighs'."""
     torn_bone: str
     torn_share: float
     """The bone that changes its length most, and by which fraction of it."""
@@ -262,7 +262,13 @@ def _proportions(joints: np.ndarray) -> dict[str, float]:
     }
     parts = {**widths, "arms": upper + lower, "feet": length("ankle", "foot"), "torso": length("pelvis", "neck")}
     shares = {name: value / max(thigh + shin, 1e-6) for name, value in parts.items()}
-    return {**shares, "forearms": lower / max(upper, 1e-6), "shins": shin / max(thigh, 1e-6)}
+    collar = length("collar", "shoulder")
+    return {
+        **shares,
+        "forearms": lower / max(upper, 1e-6),
+        "collars": collar / max(upper, 1e-6),
+        "shins": shin / max(thigh, 1e-6),
+    }
 
 
 def _torn_bone(joints: np.ndarray) -> tuple[str, float]:

@@ -79,6 +79,21 @@ def test_axes_of_the_root_that_are_not_those_of_the_bones_are_told_by_the_feet(
     assert not finding.refuses and f"the two axes of the ground are {done}:" in finding.text
 
 
+def test_an_arm_that_is_read_one_joint_off_is_told_by_its_collar() -> None:
+    """Some rigs call the elbow an arm and the wrist a forearm, and name no hand."""
+    joints = played("walk")
+    for side in ("left", "right"):
+        collar, shoulder, elbow, wrist = (
+            HUMANML3D.index(f"{side}_{part}") for part in ("collar", "shoulder", "elbow", "wrist")
+        )
+        hand = joints[:, wrist] + 0.5 * (joints[:, wrist] - joints[:, elbow])
+        joints[:, [collar, shoulder, elbow, wrist]] = np.stack(
+            [joints[:, shoulder], joints[:, elbow], joints[:, wrist], hand], axis=1
+        )
+    finding = against(joints)["bones"]
+    assert finding.text.startswith("the collars measure 0.9") and "--mapping" in finding.text
+
+
 def test_one_pose_for_all_frames_is_said() -> None:
     found = against(np.repeat(played("walk")[:1], 60, axis=0))
     assert found["frozen"].text == "no joint ever moves: every frame holds the same pose"
