@@ -164,7 +164,7 @@ def measure(contenders: dict[str, Contender], repeats: int, seconds: float) -> d
     for turn in range(repeats + 1):
         for name, run in contenders.items():
             steps, cpu, wall = 0, time.process_time(), time.perf_counter()
-            while time.process_time() - cpu < seconds:
+            while steps == 0 or time.process_time() - cpu < seconds:
                 steps += run()
             if turn:
                 speeds[name]["cpu"].append(steps / (time.process_time() - cpu))
