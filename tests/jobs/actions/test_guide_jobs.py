@@ -19,6 +19,8 @@ from jobs.actions.settings import TuneMDMConfig
 from jobs.command_line import main as cli
 from rewards.critic.checkpoints import load_critic
 from rewards.critic.poses import poses_of_rotations
+from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.sampler import sample
 from tests.toys.humanact12 import write_classifier, write_clips, write_critic, write_policy, write_uestc
 
 pytestmark = pytest.mark.slow
@@ -210,12 +212,18 @@ def test_dropout_is_off_where_motions_are_made(guide: Guide) -> None:
     assert np.array_equal(made[0], made[1])
 
 
-def test_no_more_motions_are_made_at_once_than_batch_size_and_the_last_batch_may_be_shorter(guide: Guide) -> None:
-    policy = load_action_policy(str(guide.policy), 2)
+def test_no_more_motions_are_made_at_once_than_batch_size_and_the_last_batch_may_be_shorter(
+    guide: Guide, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
-    policy.network.register_forward_pre_hook(lambda network, inputs: sizes.append(len(inputs[0])))
-    assert len(sample_actions(policy, np.arange(5), 8, 3, 2, noisy=False)) == 5
-    assert sizes == [2, 2, 2, 2, 1, 1]
+
+    def counted(policy: DiffusionPolicy, **inputs: Any) -> object:
+        sizes.append(len(inputs["initial_noise"]))
+        return sample(policy, **inputs)
+
+    monkeypatch.setattr("jobs.actions.parts.sample", counted)
+    made = sample_actions(load_action_policy(str(guide.policy), 2), np.arange(5), 8, 3, 2, noisy=False)
+    assert len(made) == 5 and sizes == [2, 2, 1]
 
 
 @pytest.mark.parametrize(
