@@ -13,10 +13,14 @@ import pytest
 import torch
 import yaml
 
-from jobs.actions.direct import rising_loss
+from jobs.actions.direct import read_motions, rising_loss
 from jobs.actions.parts import load_action_policy, sample_actions
 from jobs.actions.settings import TuneMDMConfig
 from jobs.command_line import main as cli
+from rewards.critic.checkpoints import load_critic
+from rewards.critic.poses import poses_of_rotations
+from rollouts.diffusion.policy import DiffusionPolicy
+from rollouts.diffusion.sampler import sample
 from tests.toys.humanact12 import write_classifier, write_clips, write_critic, write_policy, write_uestc
 
 pytestmark = pytest.mark.slow
@@ -123,12 +127,17 @@ def test_training_saves_what_the_others_read(guide: Guide, tmp_path: Path) -> No
     motion = torch.load(tmp_path / "samples" / "uncriticed-motions-step3.pth", weights_only=True)["motion"]
     scores = torch.load(tmp_path / "samples" / "uncriticed-critics-step3.pth", weights_only=True)["score"]
     assert motion.shape == (24, 25, 6, 12) and scores.shape == (24,) and scores.isfinite().all()
+    # The public code turns some motions twice, so that they are not the ones that it scored.
+    torch.testing.assert_close(
+        load_critic(guide.critic).critic(poses_of_rotations(motion)), scores, atol=1e-4, rtol=1e-4
+    )
     measured = (*sampled, *critic, "--classifier_path", guide.classifier, "--ddim_sampling")
     for name in ("a", "b"):
         assert main("test_mdm", *measured, "--save_dir", tmp_path / name) == 0
     texts = [(tmp_path / name / "test_mdm.yaml").read_text() for name in ("a", "b")]
     parts = yaml.safe_load(texts[0])["parts"]
     assert texts[0] == texts[1], "figures are the same each time"
+    assert "the reference is the training set" in yaml.safe_load(texts[0])["note"]
     assert [part["part"] for part in parts] == ["all", *(f"block {n}" for n in range(5))]
     assert {"accuracy", "fid", "fid_low", "diversity", "critic_gen", "critic_gt", "num_made"} <= parts[0].keys()
 
@@ -201,6 +210,41 @@ def test_dropout_is_off_where_motions_are_made(guide: Guide) -> None:
     assert not policy.network.training
     made = [sample_actions(policy, np.array([0, 5]), 8, 3, 2, noisy=False) for _ in range(2)]
     assert np.array_equal(made[0], made[1])
+
+
+def test_no_more_motions_are_made_at_once_than_batch_size_and_the_last_batch_may_be_shorter(
+    guide: Guide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def counted(policy: DiffusionPolicy, **inputs: Any) -> object:
+        sizes.append(len(inputs["initial_noise"]))
+        return sample(policy, **inputs)
+
+    monkeypatch.setattr("jobs.actions.parts.sample", counted)
+    made = sample_actions(load_action_policy(str(guide.policy), 2), np.arange(5), 8, 3, 2, noisy=False)
+    assert len(made) == 5 and sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["DirectConfig", "EvalFidConfig", "SaveGtConfig", "SampleAndSaveConfig", "TuneMDMConfig"]
+)
+def test_every_script_looks_for_the_critic_in_one_place_by_both_of_its_names(name: str, tmp_path: Path) -> None:
+    """MotionCritic downloads it to one folder, and its scripts look in three others."""
+    config: Any = getattr(importlib.import_module("jobs.actions.settings"), name)
+    needed = {"save_dir": tmp_path, **({"model_path": "x"} if "policy" in config.model_fields else {})}
+    found = [config.of({**needed, **given}) for given in ({}, {"reward_model_path": "a"}, {"critic_model_path": "a"})]
+    paths = [one.critic.critic_model_path for one in found]
+    assert paths == ["critic/motioncritic_pre.pth", "a", "a"]
+
+
+def test_direct_reads_a_dictionary_and_the_bare_tensor_that_the_public_code_wrote(tmp_path: Path) -> None:
+    motion = torch.randn(2, 25, 6, 8, generator=torch.Generator().manual_seed(0))
+    torch.save({"motion": motion, "comment": ["walks", "runs"]}, tmp_path / "dictionary.pth")
+    torch.save(motion, tmp_path / "tensor.pth")
+    for file, comments in (("dictionary.pth", ["walks", "runs"]), ("tensor.pth", ["clip 0", "clip 1"])):
+        read, notes = read_motions(tmp_path / file)
+        assert torch.equal(read, motion) and notes == comments
 
 
 def test_the_kl_may_refer_to_the_policy_before_the_update(guide: Guide, tmp_path: Path) -> None:

@@ -242,6 +242,36 @@ def test_two_hundred_choices_make_a_critic_like_any_other(
     assert cli.main(CriticScoreConfig, critic_score.run, None, "jobs.critic_score", critic_score.plan, argv=words) == 0
 
 
+NO_PAGE = "no choices; expected a file that the page of jobs.prefer saved"
+SAVED = {"kind": "kinetune choices", "id": "x", "choices": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("[]", NO_PAGE),
+        ("{}", NO_PAGE),
+        (json.dumps(SAVED), "holds no choice; answer on the page of jobs.prefer, then save"),
+        (
+            json.dumps(SAVED | {"choices": [{"left": "a", "right": "b", "choice": "left"}]}),
+            "its motions are missing: motions.pth, which jobs.prefer wrote beside its page, is neither in",
+        ),
+    ],
+    ids=["empty_file", "list", "object", "no_choices", "no_motions"],
+)
+def test_choices_from_which_nothing_can_be_learned_are_one_clear_error(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "choices.json"
+    path.write_text(text)
+    words = ["--pairs", str(path), "--save_dir", str(tmp_path / "run"), "--dry_run"]
+    assert cli.main(CriticConfig, train_critic.run, None, "jobs.train_critic", train_critic.plan, argv=words) == 2
+    printed = capsys.readouterr()
+    assert f"{path}: {message}" in printed.err and len(printed.err.strip().splitlines()) == 1
+    assert not printed.out and not (tmp_path / "run").exists()
+
+
 def test_too_few_choices_are_one_clear_error(tmp_path: Path) -> None:
     folder = write_results(tmp_path / "in", shaken(4, 0))
     assert run_prefer(folder, "--save_dir", tmp_path / "out", "--repeat_share", 0, "--no_open") == 0

@@ -22,7 +22,7 @@ from motions.data.text_motion import TextMotion
 from rollouts.diffusion.policy import DiffusionPolicy
 from rollouts.diffusion.worker import RolloutWorker
 from rollouts.messages import GroupMotions, RolloutRequest, TextCondition, Trajectory
-from tests.toys.tiny_learners import WIDTH, equal, make_policy, make_policy_like
+from tests.toys.tiny_learners import CONFIG, WIDTH, equal, make_policy, make_policy_like
 
 pytestmark = pytest.mark.slow
 
@@ -159,6 +159,7 @@ def _unused(policy: DiffusionPolicy, found: dict[str, Tensor]) -> int:
 def test_denoising_on_gives_the_motions_of_the_rollout(composed: bool) -> None:
     """First-step identity: with the weights of the rollout, the learner sees the rollout's motions and no KL."""
     for position in (0, 2, NUM_STEPS - 1):
+        assert CONFIG.dropout > 0, "which an update leaves off"
         learner = learner_of("draft", draft_steps=NUM_STEPS - position)
         results = roll_out(learner, 0, composed=composed)
         rewards = [
@@ -269,11 +270,8 @@ def test_easytune_takes_an_optimizer_step_for_every_denoising_step() -> None:
     assert update(learner_of("refl", groups_per_optimizer_step=1), 0)["num_optimizer_steps"] == 2
     settings = GRPOSettings.model_validate({"policy_loss": "easytune", "tuned_steps": 2, "num_epochs": 3})
     assert settings.optimizer_steps(8, parts_of_update(settings, NUM_STEPS)) == 6
-    assert (
-        parts_of_update(GRPOSettings.model_validate({"policy_loss": "refl"}), 6)
-        == parts_of_update(GRPOSettings(), 6)
-        == 1
-    )
+    refl = GRPOSettings.model_validate({"policy_loss": "refl"})
+    assert parts_of_update(refl, 6) == parts_of_update(GRPOSettings(), 6) == 1
 
 
 @pytest.mark.parametrize("name", ["draft", "easytune"])
@@ -293,7 +291,7 @@ def test_penalties_hold_the_policy_near_the_base(name: str) -> None:
     assert distance(kl_chain_penalty=1e4) < 0.7 * free
 
 
-def test_the_loss_on_real_clips_is_kept() -> None:
+def test_the_loss_on_real_clips_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = [TextMotion("a", "a", np.full((6, WIDTH), 0.5, np.float32), ("walks",))]
     clip_loss = ClipLoss(clips, Words(), batch_size=4, max_frames=6, seed=0)  # type: ignore[arg-type]
     options = {"policy_loss": "refl", "group_size": 4, "learning_rate": 1e-2, "reward_scale": 0.0, "kl_penalty": 0.0}
@@ -301,8 +299,13 @@ def test_the_loss_on_real_clips_is_kept() -> None:
     learner = GRPOLearner(make_policy(), settings, reward=near_one, clip_loss=clip_loss)
     losses = [update(learner, step)["mdm_loss"] for step in range(15)]
     assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
-    both = settings.model_copy(update={"reward_scale": 1.0, "max_grad_norm": 1e-3})
-    summed = update(GRPOLearner(make_policy(), both, reward=near_one, clip_loss=clip_loss), 0)
+    gradients = []
+    for scale, weight in ((1.0, 0.0), (0.0, 1.0), (3.0, 2.0)):
+        both = settings.model_copy(update={"reward_scale": scale, "mdm_loss_weight": weight})
+        learner = GRPOLearner(make_policy(), both, reward=near_one, clip_loss=clip_loss)
+        found, summed = recorded_gradient(monkeypatch, learner), update(learner, 0)
+        gradients.append(torch.cat([value.flatten() for value in found.values()]))
+    torch.testing.assert_close(gradients[2], 3 * gradients[0] + 2 * gradients[1])
     assert summed["num_optimizer_steps"] == 1 and summed["mdm_loss"] > 0 and summed["tuned_reward"] != 0
     first = (clip_loss(make_policy(), 3, 0), clip_loss(make_policy(), 3, 0), clip_loss(make_policy(), 3, 1))
     assert torch.equal(first[0], first[1]) and not torch.equal(first[0], first[2])

@@ -82,6 +82,19 @@ def test_a_critic_learns_to_dislike_jitter_on_motions_that_it_has_not_seen() -> 
     assert after["accuracy"] > 0.9 > before["accuracy"] and after["log_loss"] < before["log_loss"]
 
 
+def test_every_held_out_pair_counts_alike_whatever_goes_through_the_critic_at_once() -> None:
+    """MotionCritic's validation is a mean over batches, in which a last, short one counts as much as a full one."""
+    learner = CriticLearner(small_critic(), SETTINGS, total_steps=1, seed=0)
+    batch = listed([(pair, 100 + pair) for pair in range(70)]).all()  # 64 go through at once
+    better, worse = learner.scores(batch)
+    rows = [batch.better[row : row + 1] for row in range(70)], [batch.worse[row : row + 1] for row in range(70)]
+    alone = [pair_figures(*learner.scores(PairBatch(*both, batch.lengths[:1]))) for both in zip(*rows, strict=True)]
+    for name, value in pair_figures(better, worse).items():
+        assert value == pytest.approx(np.mean([figures[name] for figures in alone]), rel=1e-5)
+        by_batch = [pair_figures(better[part], worse[part])[name] for part in (slice(64), slice(64, None))]
+        assert abs(np.mean(by_batch) - value) > 1e-3, "a mean over batches would be another number"
+
+
 def test_a_resumed_training_gives_the_same_bits() -> None:
     pairs = synthetic()
 
