@@ -117,7 +117,7 @@ def statistics(skeleton: Skeleton, seed: int) -> Normalizer:
 
 @SKELETONS
 def test_no_penalty_is_ever_a_reward(skeleton: Skeleton) -> None:
-    """Whatever is predicted, whatever the data and its statistics; and standing still costs nothing."""
+    """For any prediction, any data and any statistics; and standing still costs nothing."""
     mask = torch.arange(FRAMES).expand(8, FRAMES) < torch.arange(2, 10).unsqueeze(1)
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
