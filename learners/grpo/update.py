@@ -243,7 +243,7 @@ class GRPOUpdate:
     def _pair_metrics(self) -> dict[str, float]:
         metrics = self._objective.metrics(self._scored, self._single)
         metrics["kl_old"] = float(torch.cat([scored.kl_old for scored in self._scored]).mean())
-        if self._chain_kl:
+        if self._chain:  # also of a learner that had no micro-batch of it, which the others wait for
             metrics["kl_chain"] = float(torch.cat(self._workers.interleaved(self._chain_kl)).mean())
         if self._beside_losses:
             metrics["mdm_loss"] = float(np.mean(self._beside_losses))

@@ -71,10 +71,15 @@ def test_two_learners_make_the_policy_that_one_makes(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_learner_without_a_micro_batch_follows() -> None:
+@pytest.mark.parametrize("kl_chain_penalty", [0.0, 0.5])
+def test_a_learner_without_a_micro_batch_follows(kl_chain_penalty: float) -> None:
     """Two micro-batches, one for each number of frames, and three learners."""
-    results = together(3, lambda: make_learner(micro_batch_size=1000), num_updates=1)
-    ((one, _),) = together(1, lambda: make_learner(micro_batch_size=1000), num_updates=1)
+
+    def make() -> GRPOLearner:
+        return make_learner(micro_batch_size=1000, kl_chain_penalty=kl_chain_penalty)
+
+    results = together(3, make, num_updates=1)
+    ((one, _),) = together(1, make, num_updates=1)
     weights = [learner.version().weights for learner, _ in results]
     assert equal(weights[0], weights[1]) and equal(weights[0], weights[2])
     for name, expected in one.version().weights.items():
